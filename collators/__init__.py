@@ -1,0 +1,1 @@
+"""Collators: rows of a preference data set become branch batches."""

@@ -1,0 +1,1 @@
+"""Trainers: `transformers.Trainer` subclasses for reward models, DPO and IPO."""
