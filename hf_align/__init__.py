@@ -1,3 +1,77 @@
-"""Alignment training inside the Hugging Face Trainer."""
+"""Alignment training inside the Hugging Face Trainer: reward models, DPO and IPO.
+
+`import hf_align` loads neither torch nor transformers: the names below, and the submodules (`hf_align.losses`,
+`hf_align.trainers`, ...), are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
+    from hf_align import branches as branches
+    from hf_align import cli as cli
+    from hf_align import collators as collators
+    from hf_align import data as data
+    from hf_align import errors as errors
+    from hf_align import evaluation as evaluation
+    from hf_align import kl as kl
+    from hf_align import logprobs as logprobs
+    from hf_align import losses as losses
+    from hf_align import models as models
+    from hf_align import report as report
+    from hf_align import trainers as trainers
+    from hf_align.models.loading import load_policy, load_reward_model
+    from hf_align.models.reward_model import RewardModel, RewardModelConfig
+    from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+    from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DPOConfig",
+    "DPOTrainer",
+    "IPOConfig",
+    "IPOTrainer",
+    "RewardConfig",
+    "RewardModel",
+    "RewardModelConfig",
+    "RewardTrainer",
+    "load_policy",
+    "load_reward_model",
+]
+
+_MODULES_OF_NAMES = {
+    "trainers.reward": ("RewardTrainer", "RewardConfig"),
+    "trainers.dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
+    "models.loading": ("load_policy", "load_reward_model"),
+    "models.reward_model": ("RewardModel", "RewardModelConfig"),
+}
+_HOME = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
+_SUBMODULES = (
+    "branches",
+    "cli",
+    "collators",
+    "data",
+    "errors",
+    "evaluation",
+    "kl",
+    "logprobs",
+    "losses",
+    "models",
+    "report",
+    "trainers",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"hf_align.{_HOME[name]}"), name)
+        globals()[name] = value  # the next access is a plain one
+        return value
+    if name in _SUBMODULES:
+        return import_module(f"hf_align.{name}")  # the import system sets the attribute
+    raise AttributeError(f"module 'hf_align' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

