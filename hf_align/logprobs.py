@@ -22,15 +22,19 @@ from torch.utils.checkpoint import checkpoint
 DEFAULT_CHUNK_SIZE = 256
 
 
-class _LogitMap(NamedTuple):
-    """What a model does to `hidden @ weight.T + bias` before the softmax."""
+class _Head(NamedTuple):
+    """How logits come out of `hidden @ weight.T + bias`, and what is asked for."""
 
     scale: float
     softcap: float | None
     temperature: float
+    dtype: torch.dtype  # of the matrix products
+    chunk_size: int
+    entropy: bool
+    entropy_grad: bool
 
-    def apply_(self, logits: Tensor) -> Tensor:
-        """Transform `[C, V]` logits in place."""
+    def transform_(self, logits: Tensor) -> Tensor:
+        """Raw logits `[C, V]` to what the softmax sees, in place."""
         if self.scale != 1.0:
             logits.mul_(self.scale)
         if self.softcap is not None:
@@ -51,106 +55,122 @@ class _LogitMap(NamedTuple):
 class _Chunks:
     """Yields each chunk's transformed logits in one reused fp32 buffer `[C, V]`."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, logit_map: _LogitMap, chunk_size: int):
-        self.hidden, self.weight, self.bias = hidden, weight, bias
-        self.logit_map, self.chunk_size = logit_map, chunk_size
-        self.dtype = torch.promote_types(hidden.dtype, torch.float32)
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: _Head):
+        self.hidden, self.weight, self.bias, self.head = hidden.to(head.dtype), weight.to(head.dtype), bias, head
+        self.dtype = torch.promote_types(head.dtype, torch.float32)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        n = self.hidden.shape[0]
-        buffer = self.hidden.new_empty(min(self.chunk_size, n), self.weight.shape[0], dtype=self.dtype)
-        for start in range(0, n, self.chunk_size):
-            rows = slice(start, min(start + self.chunk_size, n))
+        n, size = self.hidden.shape[0], self.head.chunk_size
+        buffer = self.hidden.new_empty(min(size, n), self.weight.shape[0], dtype=self.dtype)
+        for start in range(0, n, size):
+            rows = slice(start, min(start + size, n))
             logits = buffer[: rows.stop - rows.start]
-            if self.hidden.dtype == self.dtype:
+            if self.head.dtype == self.dtype:
                 torch.mm(self.hidden[rows], self.weight.t(), out=logits)
             else:
                 logits.copy_(self.hidden[rows] @ self.weight.t())
             if self.bias is not None:
                 logits.add_(self.bias)
-            yield rows, self.logit_map.apply_(logits)
+            yield rows, self.head.transform_(logits)
 
 
 class _LinearHeadLogps(torch.autograd.Function):
-    """(hidden, weight, bias) -> (logps `[N]`, entropy `[N]` or empty); the backward pass recomputes the logits."""
+    """(hidden, weight, bias) -> (logps `[N]`, entropy `[N]` or empty); the backward pass recomputes the logits.
+
+    Unless only hidden needs a gradient, and of the logps alone (a frozen head under LoRA): each row's gradient is then
+    its upstream number times a vector known in the forward pass, d logp / d hidden. Keeping these instead of hidden
+    saves one matrix product in three.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        targets: Tensor,
-        logit_map: _LogitMap,
-        dtype: torch.dtype,
-        chunk_size: int,
-        with_entropy: bool,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: _Head
     ) -> tuple[Tensor, Tensor]:
+        frozen = ctx.needs_input_grad[:3] == (True, False, False) and not head.entropy_grad
         with torch.autocast(hidden.device.type, enabled=False):
-            chunks = _Chunks(hidden.to(dtype), weight.to(dtype), bias, logit_map, chunk_size)
+            chunks = _Chunks(hidden, weight, bias, head)
+            slopes = torch.empty_like(chunks.hidden) if frozen else None
             lse = hidden.new_empty(targets.shape, dtype=chunks.dtype)
             logps = torch.empty_like(lse)
-            entropy = torch.empty_like(lse if with_entropy else lse[:0])
+            entropy = torch.empty_like(lse if head.entropy else lse[:0])
             for rows, logits in chunks:
                 logps[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1)
+                logit_slope = None if slopes is None else head.slope(logits)
                 top = logits.amax(-1, keepdim=True)
                 mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
                 lse[rows] = mass.log().add_(top).squeeze(-1)
-                if with_entropy:
-                    probs = logits.div_(mass)
-                    entropy[rows] = torch.special.entr(probs, out=probs).sum(-1)
+                if head.entropy:
+                    entropy[rows] = torch.special.entr(logits.div_(mass)).sum(-1)
+                    mass.fill_(1.0)
+                if slopes is not None and logit_slope is not None:  # (1[j = t] - p_j) dz/du, then through the head
+                    grad = logits.div_(-mass).scatter_add_(-1, targets[rows, None], torch.ones_like(mass))
+                    slopes[rows] = grad.mul_(logit_slope).to(head.dtype) @ chunks.weight
             logps.sub_(lse)
-        ctx.save_for_backward(hidden, weight, bias, targets, lse, entropy)
-        ctx.logit_map, ctx.dtype, ctx.chunk_size = logit_map, dtype, chunk_size
+        saved = (hidden, weight, bias, targets, lse, entropy) if slopes is None else (slopes,)
+        ctx.save_for_backward(*saved)
+        ctx.head, ctx.frozen, ctx.hidden_dtype = head, frozen, hidden.dtype
         ctx.set_materialize_grads(False)
+        if not head.entropy_grad:
+            ctx.mark_non_differentiable(entropy)
         return logps, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        grad_logps, grad_entropy = grad_outputs
+        if ctx.frozen:
+            (slopes,) = ctx.saved_tensors
+            grad_hidden = None if grad_logps is None else (slopes * grad_logps[:, None]).to(ctx.hidden_dtype)
+            return grad_hidden, None, None, None, None
         hidden, weight, bias, targets, lse, entropy = ctx.saved_tensors
-        grad_logps, grad_entropy = grads
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_logps = torch.zeros_like(lse) if grad_logps is None else grad_logps
-        grad_entropy = None if entropy.numel() == 0 else grad_entropy
         with torch.autocast(hidden.device.type, enabled=False):
-            chunks = _Chunks(hidden.to(ctx.dtype), weight.to(ctx.dtype), bias, ctx.logit_map, ctx.chunk_size)
-            # Sums over many chunks are kept in fp32: 16-bit sums would drop the small late terms.
+            chunks = _Chunks(hidden, weight, bias, ctx.head)
             grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+            # Sums over many chunks stay fp32: 16-bit sums would drop the small late terms.
             grad_weight = torch.zeros_like(weight, dtype=chunks.dtype) if needs_weight else None
             grad_bias = torch.zeros_like(bias, dtype=chunks.dtype) if needs_bias else None
             for rows, logits in chunks:
-                slope = ctx.logit_map.slope(logits)
+                logit_slope = ctx.head.slope(logits)
                 logits.sub_(lse[rows, None])
-                chunk_entropy = None if grad_entropy is None else (grad_entropy[rows, None], entropy[rows, None])
-                grad = _logits_grad_(logits, targets[rows, None], grad_logps[rows, None], chunk_entropy).mul_(slope)
+                of_entropy = None if grad_entropy is None else (grad_entropy[rows, None], entropy[rows, None])
+                grad = _logits_grad_(logits, targets[rows, None], grad_logps[rows, None], of_entropy).mul_(logit_slope)
                 if grad_bias is not None:
                     grad_bias.add_(grad.sum(0))
-                grad = grad.to(ctx.dtype)
+                grad = grad.to(ctx.head.dtype)
                 if grad_hidden is not None:
                     grad_hidden[rows] = grad @ chunks.weight
-                if grad_weight is not None and ctx.dtype == chunks.dtype:
-                    grad_weight.addmm_(grad.t(), chunks.hidden[rows])
-                elif grad_weight is not None:
-                    grad_weight.add_(grad.t() @ chunks.hidden[rows])
+                if grad_weight is not None:
+                    _add_product_(grad_weight, grad.t(), chunks.hidden[rows])
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None
 
 
-def _logits_grad_(logps: Tensor, targets: Tensor, grad_logps: Tensor, entropy: tuple[Tensor, Tensor] | None) -> Tensor:
+def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, for 16-bit factors too."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
+
+
+def _logits_grad_(
+    logps: Tensor, targets: Tensor, grad_logps: Tensor, of_entropy: tuple[Tensor, Tensor] | None
+) -> Tensor:
     """Turn a chunk's log-softmax `[C, V]` in place into the gradient with respect to its logits.
 
     d logp_t / d z_j = 1[j = t] - p_j and dH / d z_j = -p_j * (log p_j + H).
-    `targets` and `grad_logps` are `[C, 1]`; `entropy` is (gradient of H, H), both `[C, 1]`.
+    `targets` and `grad_logps` are `[C, 1]`; `of_entropy` is (gradient of H, H), both `[C, 1]`.
     """
-    if entropy is None:
+    if of_entropy is None:
         grad = logps.exp_().mul_(-grad_logps)
     else:
-        grad_entropy, value = entropy
+        grad_entropy, entropy = of_entropy
         probs = logps.exp()
         grad = logps.clamp_(min=torch.finfo(logps.dtype).min)  # a logit of -inf: 0 * -inf would be NaN
-        grad = grad.add_(value).mul_(grad_entropy).add_(grad_logps).mul_(probs).neg_()
+        grad = grad.add_(entropy).mul_(grad_entropy).add_(grad_logps).mul_(probs).neg_()
     return grad.scatter_add_(-1, targets, grad_logps.to(grad.dtype))
 
 
@@ -179,6 +199,7 @@ def response_logps(
     logit_scale: float = 1.0,
     softcap: float | None = None,
     return_entropy: Literal[True],
+    entropy_grad: bool = False,
 ) -> tuple[Tensor, Tensor]: ...
 def response_logps(
     hidden: Tensor,
@@ -191,6 +212,7 @@ def response_logps(
     logit_scale: float = 1.0,
     softcap: float | None = None,
     return_entropy: bool = False,
+    entropy_grad: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Log-probability of each target under a linear LM head, in chunks.
 
@@ -198,8 +220,8 @@ def response_logps(
     `cap(u) = softcap * tanh(u / softcap)`; the result is `log_softmax(z)[target]`.
     Under autocast the matrix products run in autocast's dtype, otherwise in the weight's; softmax and sums over chunks
     are always fp32 (fp64 when the inputs are). Beyond its inputs and gradients it holds one `[chunk_size, V]` fp32
-    buffer, one 16-bit copy of it in 16-bit products, and one more in a backward pass with `softcap` or through the
-    entropy. Gradients are computed for hidden, weight and bias, each only if it requires one; not twice differentiable.
+    buffer, a 16-bit copy of it in 16-bit products, and one more each for the entropy and a soft-cap's gradient.
+    Gradients are computed for hidden, weight and bias, each only if it requires one; not twice differentiable.
 
     Args:
         hidden: `[N, d]` hidden states at the positions that predict the targets. N = 0 is fine.
@@ -210,7 +232,8 @@ def response_logps(
         chunk_size: Rows of logits held at a time.
         logit_scale: Factor on the logits (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
         softcap: Gemma 2's `final_logit_softcapping`, or None.
-        return_entropy: Also return the entropy of each position's distribution, differentiable.
+        return_entropy: Also return the entropy of each position's distribution.
+        entropy_grad: Whether the entropy carries a gradient (an entropy bonus) or is a statistic to log.
 
     Returns:
         Log-probs `[N]` in nats, fp32; with `return_entropy` a pair of log-probs and entropies, both `[N]`.
@@ -223,10 +246,10 @@ def response_logps(
         raise ValueError(f"lm_head_weight must be [V, {hidden.shape[1]}], got {list(lm_head_weight.shape)}.")
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm_head_weight.dtype
-    logit_map = _LogitMap(logit_scale, softcap, temperature)
-    logps, entropy = _LinearHeadLogps.apply(
-        hidden, lm_head_weight, bias, targets, logit_map, dtype, chunk_size, return_entropy
-    )
+    head = _Head(logit_scale, softcap, temperature, dtype, chunk_size, return_entropy, entropy_grad)
+    if not torch.is_grad_enabled():
+        hidden = hidden.detach()  # so that nothing is prepared for a backward pass that can't come
+    logps, entropy = _LinearHeadLogps.apply(hidden, lm_head_weight, bias, targets, head)
     return (logps, entropy) if return_entropy else logps
 
 
@@ -237,12 +260,14 @@ def response_logps_from_head(
     *,
     temperature: float = 1.0,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target, and entropy, under any head, in chunks.
+    return_entropy: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Log-probability of each target under any head, in chunks.
 
-    For heads that are more than a weight: LoRA on the head, a quantised or sharded head. Each chunk is checkpointed:
-    its logits are recomputed in the backward pass, by calling `head` again, so whatever the head depends on (the active
-    adapter, train or eval mode) must then be as it was. Holds about five `[chunk_size, V]` fp32 tensors at a time.
+    For heads that are more than a weight: LoRA on the head, a quantised head. Each chunk is checkpointed: its logits
+    are recomputed in the backward pass by calling `head` again, so whatever the head depends on (the active adapter,
+    train or eval mode) must then be as it was. Holds about five `[chunk_size, V]` fp32 tensors at a time and takes
+    twice as long as `response_logps`.
 
     Args:
         hidden: `[N, d]`. N = 0 is fine: the head still takes part in the graph, with zero gradients.
@@ -250,27 +275,34 @@ def response_logps_from_head(
         targets: `[N]` token ids, int64.
         temperature: Sampling temperature that the log-probs should refer to; > 0.
         chunk_size: Rows of logits held at a time.
+        return_entropy: Also return the entropy of each position's distribution, differentiable.
 
     Returns:
-        Log-probs and entropies, both `[N]`, fp32, differentiable.
+        Log-probs `[N]` in nats, fp32; with `return_entropy` a pair of log-probs and entropies, both `[N]`.
 
     Raises:
         ValueError: As `response_logps`.
     """
     _check(hidden, targets, temperature, None, chunk_size)
 
-    def one_chunk(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def one_chunk(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         logits = head(hidden)
-        logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, dim=-1)
-        entropy = -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
-        return logps.gather(-1, targets[:, None]).squeeze(-1), entropy
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+        logps = torch.log_softmax(logits, dim=-1)
+        target_logps = logps.gather(-1, targets[:, None]).squeeze(-1)
+        return (target_logps, entropy_from_logps(logps)) if return_entropy else (target_logps,)
 
     parts = []
     for start in range(0, max(hidden.shape[0], 1), chunk_size):
         rows = slice(start, start + chunk_size)
         parts.append(checkpoint(one_chunk, hidden[rows], targets[rows], use_reentrant=False))
-    logps, entropies = zip(*parts, strict=True)
-    return torch.cat(logps), torch.cat(entropies)
+    results = tuple(torch.cat(part) for part in zip(*parts, strict=True))
+    return (results[0], results[1]) if return_entropy else results[0]
+
+
+def entropy_from_logps(logps: Tensor) -> Tensor:
+    """Entropy `[...]` in nats of log-softmax output `[..., V]`; ruled-out tokens (log-prob -inf) count as 0."""
+    return -(logps.exp() * logps.clamp(min=torch.finfo(logps.dtype).min)).sum(-1)
 
 
 def _check(hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None, chunk_size: int) -> None:
