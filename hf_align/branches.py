@@ -88,24 +88,49 @@ class Branches:
         """Length of the longest `prompt + response`, in tokens."""
         return int(self.position_ids.max()) + 1
 
+    def documents(self, count: int) -> list[Document]:
+        """The token ids of the first `count` documents, as `build_branches` takes them."""
+        ids, doc, branch = (x.flatten() for x in (self.input_ids, self.doc_ids, self.branch_ids))
+
+        def part(number: int, k: int) -> list[int]:
+            return ids[(doc == number) & (branch == k)].tolist()
+
+        return [
+            (part(number, 0), [part(number, k + 1) for k in range(self.num_branches)])
+            for number in range(min(count, self.num_documents))
+        ]
+
+    def members(self) -> tuple[Tensor, Tensor]:
+        """The flat positions that make up each `prompt + response`, in reading order.
+
+        Returns:
+            Positions `[D * K, L]` and a bool mask `[D * K, L]`, False behind a sequence's end.
+        """
+        doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()
+        rows = torch.arange(self.last.numel(), device=doc.device)
+        if self.separate:
+            positions = torch.arange(doc.numel(), device=doc.device).view(self.doc_ids.shape)
+            return positions, self.doc_ids >= 0
+        of_doc = doc[None] == (rows // self.num_branches)[:, None]
+        own_or_prompt = (branch == 0)[None] | (branch[None] == (rows % self.num_branches + 1)[:, None])
+        member = of_doc & own_or_prompt
+        lengths = member.sum(1)
+        # A stable sort brings each sequence's members to the front in reading order: the prompt, then its branch.
+        order = torch.argsort((~member).to(torch.uint8), dim=1, stable=True)[:, : int(lengths.max())]
+        return order, torch.arange(order.shape[1], device=doc.device)[None] < lengths[:, None]
+
     def as_separate(self) -> Branches:
         """The same documents with one `prompt + response` a row, right-padded: `D * K` rows.
 
         For models that don't honour a branch mask (state-space layers, flash kernels, sliding windows shorter than
         the row). Tokens, targets and their order stay the same, so results compare one to one.
         """
-        doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()
-        rows = torch.arange(self.last.numel(), device=doc.device)
-        row_doc, row_branch = rows // self.num_branches, rows % self.num_branches + 1
-        of_doc = doc[None] == row_doc[:, None]
-        prompt = of_doc & (branch == 0)[None]
-        member = prompt | (of_doc & (branch[None] == row_branch[:, None]))
-        lengths, prompt_lengths = member.sum(1), prompt.sum(1)
-        width = int(lengths.max())
-        # A stable sort brings each row's members to the front in reading order: the prompt, then its branch.
-        order = torch.argsort((~member).to(torch.uint8), dim=1, stable=True)[:, :width]
-        column = torch.arange(width, device=doc.device)
-        real = column[None] < lengths[:, None]
+        order, real = self.members()
+        width = order.shape[1]
+        rows = torch.arange(len(order), device=order.device)
+        lengths = real.sum(1)
+        prompt_lengths = (real & (self.branch_ids.flatten()[order] == 0)).sum(1)
+        column = torch.arange(width, device=order.device)
         response = real & (column[None] >= prompt_lengths[:, None])
         row_of, column_of = response.nonzero(as_tuple=True)
 

@@ -1,0 +1,108 @@
+"""The module a trainer trains: one `forward(branches)` around a HuggingFace or PEFT model.
+
+DDP, FSDP and gradient checkpointing hook a module's `forward`, so everything a loss needs (log-probabilities, rewards)
+leaves the model through this one call and nobody reaches for a backbone or a head weight from outside.
+
+The trick is `forward_replaced`: inside the model's own forward, where it calls its head on `[R, T, d]` hidden states,
+we compute what is needed at the few positions that matter. Sharding hooks, LoRA on the head and tied weights keep
+working, and no `[R, T, vocab]` matrix ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from hf_align.branches import Branches
+
+BRANCH_ATTENTION = ("sdpa", "eager")
+"""Attention implementations that take an arbitrary 4-D mask."""
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let `module(x)` compute `forward(x)` for a while; its hooks still run."""
+    saved = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if saved is not None:  # a wrapper, such as an offloading hook's, that stood there before
+            module.forward = saved
+
+
+class BranchModel(nn.Module):
+    """Wraps `model` so that `forward` takes the tensors of a `Branches` batch.
+
+    Everything that is not found here (`config`, `generate`, `hf_device_map`, ...) is looked up in the wrapped model,
+    which is at `.model`.
+    """
+
+    # Trainer refuses bare quantised models; the wrapped one has been checked for adapters when it was loaded.
+    is_quantized = False
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(super().__getattr__("model"), name)
+
+    def inner_forward(self, branches: Branches) -> Any:
+        """One pass of the wrapped model over a batch: its own output."""
+        return self.model(
+            input_ids=branches.input_ids,
+            attention_mask=_mask_for(branches, self.model.config, next(self.model.parameters()).dtype),
+            position_ids=branches.position_ids,
+            use_cache=False,
+        )
+
+    def honours_branch_mask(self, branches: Branches) -> bool:
+        """Whether config and lengths let this model's attention take the branch mask for this batch.
+
+        A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows.
+        """
+        config = self.model.config.get_text_config()
+        if config._attn_implementation not in BRANCH_ATTENTION:
+            return False
+        window = attention_window(config)
+        return window is None or branches.longest() <= window
+
+    def save_pretrained(self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+        """Save the wrapped model as plain transformers or peft would: of adapters, the trained one."""
+        if state_dict is not None:
+            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
+        if isinstance(self.model, PeftModel):
+            kwargs["selected_adapters"] = list(self.model.active_adapters)
+        self.model.save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+
+
+def attention_window(config: Any) -> int | None:
+    """The shortest attention window of a model's layers in tokens, None if every layer sees everything."""
+    windows = []
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        windows.append(config.sliding_window)
+    if getattr(config, "attention_chunk_size", None):
+        windows.append(config.attention_chunk_size)
+    return min(windows, default=None)
+
+
+def _mask_for(branches: Branches, config: Any, dtype: torch.dtype) -> Tensor:
+    mask = branches.attention_mask()
+    if branches.separate or config.get_text_config()._attn_implementation != "eager":
+        return mask
+    # Eager attention adds the mask to its scores; a bool mask would add 0 and 1.
+    dtype = dtype if dtype.is_floating_point else torch.float32
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

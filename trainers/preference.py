@@ -1,0 +1,146 @@
+"""What the trainers on preference pairs share: their data options, and the data made ready before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from hf_align.collators import PreferenceCollator, tokenize_preferences
+from hf_align.errors import UserError
+from hf_align.models.adapters import disable_dropout, float32_trainable
+from hf_align.models.branch_model import BranchModel
+from hf_align.models.loading import Quantization, add_lora, keep_unpacked, load_tokenizer
+from hf_align.trainers.base import AlignmentConfig, BranchTrainer
+
+
+@dataclass
+class PreferenceConfig(AlignmentConfig):
+    """Options of all trainers on pairs of a chosen and a rejected response."""
+
+    max_length: int | None = field(
+        default=1024,
+        metadata={
+            "help": "Most tokens of a prompt with one response. A longer prompt is cut first, then the response; "
+            "no response is ever removed. None: no limit."
+        },
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a prompt. None: whatever max_length leaves to it."}
+    )
+    truncation_mode: Literal["keep_end", "keep_start"] = field(
+        default="keep_end", metadata={"help": "Which part of a prompt that is too long to keep."}
+    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise the data. None: one."})
+
+
+class PreferenceTrainer(BranchTrainer):
+    """A `BranchTrainer` on rows of prompt, chosen and rejected. Branch 0 is the chosen response, branch 1 the rejected.
+
+    The whole data is checked and tokenised first; then `build_model` is called, so bad rows cost no model loading.
+    """
+
+    args: PreferenceConfig
+
+    def __init__(
+        self,
+        build_model: Callable[[], BranchModel],
+        args: PreferenceConfig,
+        train_dataset: Any,
+        eval_dataset: Any,
+        processing_class: PreTrainedTokenizerBase,
+        data_collator: Any = None,
+        **kwargs: Any,
+    ):
+        if train_dataset is None and eval_dataset is None:
+            raise UserError("train_dataset is missing; give a Dataset with prompt, chosen and rejected.")
+        with PartialState().main_process_first():
+            train_dataset = _tokenized(train_dataset, processing_class, args, "train_dataset")
+            eval_dataset = _tokenized(eval_dataset, processing_class, args, "eval_dataset")
+        if data_collator is None:
+            data_collator = PreferenceCollator(pad_token_id=padding_id(processing_class), row_tokens=args.row_tokens)
+        model = build_model()
+        if args.disable_dropout:
+            disable_dropout(model)
+        float32_trainable(model)
+        super().__init__(
+            model,
+            args,
+            data_collator=data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Any id will do to fill rows: masks never come from it."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(i for i in ids if isinstance(i, int))
+
+
+def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer saved with a model given by name, or with the one an object was loaded from."""
+    if isinstance(model, str):
+        return load_tokenizer(model)
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    name = getattr(inner, "name_or_path", None)
+    if not name:
+        raise UserError("processing_class is missing, and the model doesn't say where it came from; give its tokenizer.")
+    return load_tokenizer(name)
+
+
+def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: TaskType) -> PreTrainedModel | PeftModel:
+    """The model object a user gave, with a new adapter if `peft_config` asks for one.
+
+    Raises:
+        UserError: If it has an adapter already, is quantised without any, or trains nothing.
+    """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
+    keep_unpacked(model)
+    if isinstance(model, PeftModel):
+        if peft_config:
+            raise UserError("model already has an adapter and peft_config asks for another; leave one of them out.")
+        if model.active_adapters != ["default"]:
+            raise UserError(f"The adapter to train must be called 'default'; the active one is {model.active_adapters}.")
+    elif peft_config:
+        model = add_lora(model, peft_config, task_type)  # type: ignore[arg-type]
+    elif getattr(model, "is_quantized", False):
+        raise UserError("A quantised model trains only through an adapter; give peft_config (lora).")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError("No weight of the model is trainable; load the adapter with is_trainable=True or give peft_config.")
+    return model  # type: ignore[return-value]
+
+
+def only_with_path(model: Any, quantization_config: Quantization) -> None:
+    """Refuse to quantise a model that is loaded already."""
+    if quantization_config is not None and not isinstance(model, str):
+        raise UserError("quantization_config applies to a model given by name; load yours with load_policy(..., quantization=).")
+
+
+Callbacks = list[TrainerCallback] | None
+
+
+def _tokenized(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str) -> Any:
+    if data is None:
+        return None
+    if isinstance(data, dict):
+        return {key: _tokenized(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+    tokenized: Dataset = tokenize_preferences(
+        data,
+        tokenizer,
+        max_length=args.max_length,
+        max_prompt_length=args.max_prompt_length,
+        truncation_mode=args.truncation_mode,
+        num_proc=args.dataset_num_proc,
+        name=name,
+    )
+    return tokenized

@@ -1,0 +1,154 @@
+"""Training reward models on pairs of responses: margin-weighted Bradley-Terry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from hf_align.branches import Branches
+from hf_align.errors import UserError
+from hf_align.losses import bradley_terry_loss
+from hf_align.models.loading import Quantization, load_reward_model
+from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.preference import (
+    Callbacks,
+    PreferenceConfig,
+    PreferenceTrainer,
+    only_with_path,
+    tokenizer_of,
+    with_adapter,
+)
+
+logger = logging.get_logger(__name__)
+
+MARGIN_MEANING = {
+    "weight": "it multiplies the loss, -m * logsigmoid(r_chosen - r_rejected)",
+    "scale": "it multiplies the difference, -logsigmoid(m * (r_chosen - r_rejected))",
+    "shift": "it is subtracted from the difference, -logsigmoid(r_chosen - r_rejected - m)",
+}
+
+
+@dataclass
+class RewardConfig(PreferenceConfig):
+    """Options of `RewardTrainer` beyond `TrainingArguments`."""
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate; 1e-4 suits LoRA."})
+    margin_mode: Literal["weight", "scale", "shift"] = field(
+        default="weight",
+        metadata={
+            "help": "What a row's margin m does, d being the difference of rewards: 'weight' -m*logsigmoid(d), "
+            "'scale' -logsigmoid(m*d), 'shift' -logsigmoid(d - m), which is what TRL does."
+        },
+    )
+    center_rewards_coefficient: float | None = field(
+        default=None,
+        metadata={"help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.margin_mode not in MARGIN_MEANING:
+            raise UserError(f"margin_mode is {self.margin_mode!r}; use 'weight', 'scale' or 'shift'.")
+        super().__post_init__()
+
+
+class RewardTrainer(PreferenceTrainer):
+    """Trains a reward model so that P(chosen > rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry, 1952).
+
+    Args:
+        model: Hub id or folder of a language model or reward model, a `RewardModel`, or a sequence-classification
+            model with `num_labels=1` (trained in place).
+        ref_model: Must be None: reward models have no reference. Here so that all trainers are called alike.
+        args: Default: `RewardConfig("trainer_output")`.
+        data_collator: Default: `PreferenceCollator`.
+        train_dataset: Rows with `chosen` and `rejected`, usually `prompt`, and optionally `margin` (>= 0) and `weight`.
+        eval_dataset: The same, or a dict of such data sets.
+        processing_class: The tokenizer. Default: the model's.
+        compute_metrics: Gets predictions `[rows, 2]`, the rewards of chosen and rejected.
+        callbacks: As in `Trainer`.
+        optimizers: As in `Trainer`.
+        peft_config: A `LoraConfig` to train an adapter and the head instead of all weights.
+        quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for a model given by name.
+
+    Raises:
+        UserError: On unusable rows or arguments, before anything is loaded or trained.
+
+    Logs, besides Trainer's: `accuracy`, `margin` (mean difference of rewards), `mean_reward`, `min_reward`, `max_reward`.
+    """
+
+    args: RewardConfig
+
+    def __init__(
+        self,
+        model: str | RewardModel | PreTrainedModel | PeftModel,
+        ref_model: None = None,
+        args: RewardConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Any = None,
+        callbacks: Callbacks = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+    ):
+        if ref_model is not None:
+            raise UserError("ref_model must be None: a reward model is trained without a reference.")
+        args = args or RewardConfig("trainer_output")
+        only_with_path(model, quantization_config)
+        tokenizer = processing_class or (model.tokenizer if isinstance(model, RewardModel) else tokenizer_of(model))
+
+        def build_model() -> RewardModel:
+            torch.manual_seed(args.seed)  # the head's and the adapter's first weights
+            reward_model = load_reward_model(model, quantization=quantization_config) if isinstance(model, str) else model
+            if not isinstance(reward_model, RewardModel):
+                reward_model = RewardModel(reward_model, tokenizer)
+            reward_model.model = with_adapter(reward_model.model, peft_config, TaskType.SEQ_CLS)
+            return reward_model
+
+        super().__init__(
+            build_model,
+            args,
+            train_dataset,
+            eval_dataset,
+            tokenizer,
+            data_collator,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if not all(parameter.requires_grad for parameter in self._head_parameters()):
+            raise UserError("The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one.")
+        if self.train_dataset is not None and "margin" in self.train_dataset.column_names:
+            logger.warning(
+                f"The rows have a margin m: with margin_mode='{args.margin_mode}' {MARGIN_MEANING[args.margin_mode]}."
+            )
+
+    def _head_parameters(self) -> list[nn.Parameter]:
+        head = self.model.head
+        saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
+        return list((saved["default"] if saved is not None else head).parameters())
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+        """Bradley-Terry loss with the margins' use, plus the centering term."""
+        rewards, _ = self.run_model(model, branches)
+        chosen, rejected = rewards[:, 0], rewards[:, 1]
+        losses = bradley_terry_loss(chosen, rejected, margin=inputs.get("margin"), margin_mode=self.args.margin_mode)
+        if self.args.center_rewards_coefficient is not None:
+            losses = losses + self.args.center_rewards_coefficient * (chosen + rejected).square()
+        return losses, {
+            "chosen_reward": chosen,
+            "rejected_reward": rejected,
+            "accuracy": (chosen > rejected).float(),
+            "margin": chosen - rejected,
+            "mean_reward": rewards.mean(1),
+            "min_reward": rewards.amin(1),
+            "max_reward": rewards.amax(1),
+        }
