@@ -8,7 +8,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 INSTALLED_LINT := $(VENV)/.installed-lint
-MAPPED := trainers collators# packages at the top that install below hf_align, as in setup.py
 
 # One thread per pytest worker: the workers use the cores.
 WORKERS ?= 2
@@ -32,8 +31,7 @@ test-all: $(INSTALLED)  ## Run every test
 lint: $(INSTALLED_LINT)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	mkdir -p .lint/hf_align
-	$(foreach name,$(MAPPED),ln -sfn ../../$(name) .lint/hf_align/$(name) &&) true
+	@mkdir -p .lint/hf_align && cd .lint/hf_align && ln -sf ../../hf_align/__init__.py ../../trainers ../../collators .
 	$(BIN)/pyright
 
 docs: $(INSTALLED)  ## Write docs/reference/options.md from the config classes

@@ -7,8 +7,9 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import hf_align
 import pytest
+
+import hf_align
 
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy", "matplotlib")
 
@@ -44,12 +45,13 @@ def test_dir_shows_names_that_are_not_imported_yet():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="hf_align.*NoSuchTrainer"):
+    with pytest.raises(AttributeError, match=r"hf_align.*NoSuchTrainer"):
         hf_align.NoSuchTrainer  # noqa: B018
 
 
 def test_type_checkers_see_the_same_names():
     tree = ast.parse(Path(hf_align.__file__).read_text(encoding="utf-8"))
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.asname or alias.name for node in ast.walk(block) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    imports = [node for node in ast.walk(block) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname or alias.name for node in imports for alias in node.names}
     assert seen == {*hf_align.__all__, *hf_align._SUBMODULES} == {*hf_align._HOME, *hf_align._SUBMODULES}

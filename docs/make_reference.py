@@ -1,0 +1,84 @@
+"""Writes docs/reference/options.md from the config classes (`make docs`); a test checks that the page is current."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hf_align import DPOConfig, IPOConfig, RewardConfig
+
+PAGE = Path(__file__).parent / "reference" / "options.md"
+CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig)
+INTRODUCTION = """\
+# Options
+
+<!-- Written by `make docs` from the config classes: edit the fields' help there. -->
+
+Every config is a `transformers.TrainingArguments` with the options below; all options of that class work too, and those
+of the class it builds on. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta 0.1`).
+"""
+
+
+def reference() -> str:
+    """Returns the page: one section a class, base classes first."""
+    classes: list[type] = []
+    for config in CONFIGS:
+        own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and cls is not TrainingArguments]
+        classes += [cls for cls in reversed(own) if cls not in classes]
+    return INTRODUCTION + "".join(section(cls) for cls in classes)
+
+
+def section(cls: type) -> str:
+    """Returns the options that `cls` adds to the class it builds on, and the defaults that it changes."""
+    base = cls.__mro__[1]
+    inherited = {field.name: field for field in dataclasses.fields(base)}
+    added, changed = [], []
+    for field in dataclasses.fields(cls):
+        if field.name not in inherited:
+            added.append((f"`{field.name}`", code(type_name(field)), code(default(field)), help_text(field)))
+        elif default(field) != default(inherited[field.name]):
+            before = code(default(inherited[field.name]))
+            changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
+    text = f"\n## {cls.__name__}\n\n{inspect.getdoc(cls)}\nBuilds on `{base.__name__}`.\n"
+    if added:
+        text += "\n" + table(("Option", "Type", "Default", "Meaning"), added)
+    if changed:
+        text += "\n" + table(("Changed default", "Here", f"In `{base.__name__}`", "Meaning"), changed)
+    return text
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def code(text: str) -> str:
+    """Returns `text` as code that may stand in a table cell."""
+    return f"`{text}`".replace("|", "\\|")
+
+
+def type_name(field: dataclasses.Field[Any]) -> str:
+    """Returns a field's type as it is written in the source."""
+    written = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+    return written.replace("typing.", "")
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    """Returns a field's default as Python."""
+    if field.default_factory is not dataclasses.MISSING:
+        return repr(field.default_factory())
+    return "required" if field.default is dataclasses.MISSING else repr(field.default)
+
+
+def help_text(field: dataclasses.Field[Any]) -> str:
+    """Returns a field's help on one line."""
+    return " ".join(field.metadata["help"].split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(reference(), encoding="utf-8")
+    print(f"Wrote {PAGE}")
