@@ -74,6 +74,55 @@ class _Chunks:
             yield rows, self.head.transform_(logits)
 
 
+class _ChunkResult(NamedTuple):
+    logps: Tensor  # [C]
+    lse: Tensor  # [C]
+    entropy: Tensor | None  # [C]
+    logits_grad: Tensor | None  # d logp / d raw logits, [C, V], in the buffer
+
+
+def _forward_chunk_(head: _Head, logits: Tensor, targets: Tensor, want_grad: bool) -> _ChunkResult:
+    """What the forward pass needs of a chunk's logits `[C, V]`, which are overwritten; targets `[C, 1]`."""
+    target_logits = logits.gather(-1, targets)
+    slope = head.slope(logits) if want_grad else 1.0
+    top = logits.amax(-1, keepdim=True)
+    mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
+    lse = mass.log().add_(top)
+    entropy = grad = None
+    if head.entropy or want_grad:
+        logits.div_(mass)
+    if head.entropy:
+        entropy = torch.special.entr(logits).sum(-1)
+    if want_grad:
+        grad = logits.neg_().scatter_add_(-1, targets, torch.ones_like(mass)).mul_(slope)
+    return _ChunkResult(target_logits.sub_(lse).squeeze(-1), lse.squeeze(-1), entropy, grad)
+
+
+def _backward_chunk_(
+    head: _Head,
+    logits: Tensor,
+    lse: Tensor,
+    targets: Tensor,
+    grad_logps: Tensor,
+    of_entropy: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Turn a chunk's logits `[C, V]` in place into the gradient with respect to the raw logits.
+
+    d logp_t / d z_j = 1[j = t] - p_j and dH / d z_j = -p_j * (log p_j + H).
+    All but `logits` are `[C, 1]`; `of_entropy` is (gradient of H, H).
+    """
+    slope = head.slope(logits)
+    logps = logits.sub_(lse)
+    if of_entropy is None:
+        grad = logps.exp_().mul_(-grad_logps)
+    else:
+        grad_entropy, entropy = of_entropy
+        probs = logps.exp()
+        grad = logps.clamp_(min=torch.finfo(logps.dtype).min)  # a logit of -inf: 0 * -inf would be NaN
+        grad = grad.add_(entropy).mul_(grad_entropy).add_(grad_logps).mul_(probs).neg_()
+    return grad.scatter_add_(-1, targets, grad_logps.to(grad.dtype)).mul_(slope)
+
+
 class _LinearHeadLogps(torch.autograd.Function):
     """(hidden, weight, bias) -> (logps `[N]`, entropy `[N]` or empty); the backward pass recomputes the logits.
 
@@ -94,18 +143,12 @@ class _LinearHeadLogps(torch.autograd.Function):
             logps = torch.empty_like(lse)
             entropy = torch.empty_like(lse if head.entropy else lse[:0])
             for rows, logits in chunks:
-                logps[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1)
-                logit_slope = None if slopes is None else head.slope(logits)
-                top = logits.amax(-1, keepdim=True)
-                mass = logits.sub_(top).exp_().sum(-1, keepdim=True)
-                lse[rows] = mass.log().add_(top).squeeze(-1)
-                if head.entropy:
-                    entropy[rows] = torch.special.entr(logits.div_(mass)).sum(-1)
-                    mass.fill_(1.0)
-                if slopes is not None and logit_slope is not None:  # (1[j = t] - p_j) dz/du, then through the head
-                    grad = logits.div_(-mass).scatter_add_(-1, targets[rows, None], torch.ones_like(mass))
-                    slopes[rows] = grad.mul_(logit_slope).to(head.dtype) @ chunks.weight
-            logps.sub_(lse)
+                result = _forward_chunk_(head, logits, targets[rows, None], frozen)
+                logps[rows], lse[rows] = result.logps, result.lse
+                if result.entropy is not None:
+                    entropy[rows] = result.entropy
+                if slopes is not None and result.logits_grad is not None:
+                    slopes[rows] = result.logits_grad.to(head.dtype) @ chunks.weight
         saved = (hidden, weight, bias, targets, lse, entropy) if slopes is None else (slopes,)
         ctx.save_for_backward(*saved)
         ctx.head, ctx.frozen, ctx.hidden_dtype = head, frozen, hidden.dtype
@@ -132,10 +175,9 @@ class _LinearHeadLogps(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight, dtype=chunks.dtype) if needs_weight else None
             grad_bias = torch.zeros_like(bias, dtype=chunks.dtype) if needs_bias else None
             for rows, logits in chunks:
-                logit_slope = ctx.head.slope(logits)
-                logits.sub_(lse[rows, None])
                 of_entropy = None if grad_entropy is None else (grad_entropy[rows, None], entropy[rows, None])
-                grad = _logits_grad_(logits, targets[rows, None], grad_logps[rows, None], of_entropy).mul_(logit_slope)
+                columns = lse[rows, None], targets[rows, None], grad_logps[rows, None]
+                grad = _backward_chunk_(ctx.head, logits, *columns, of_entropy)
                 if grad_bias is not None:
                     grad_bias.add_(grad.sum(0))
                 grad = grad.to(ctx.head.dtype)
@@ -143,6 +185,7 @@ class _LinearHeadLogps(torch.autograd.Function):
                     grad_hidden[rows] = grad @ chunks.weight
                 if grad_weight is not None:
                     _add_product_(grad_weight, grad.t(), chunks.hidden[rows])
+                del grad  # its 16-bit copy would live on beside the next chunk's
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None
@@ -154,24 +197,6 @@ def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.addmm_(left, right)
     else:
         total.add_(left @ right)
-
-
-def _logits_grad_(
-    logps: Tensor, targets: Tensor, grad_logps: Tensor, of_entropy: tuple[Tensor, Tensor] | None
-) -> Tensor:
-    """Turn a chunk's log-softmax `[C, V]` in place into the gradient with respect to its logits.
-
-    d logp_t / d z_j = 1[j = t] - p_j and dH / d z_j = -p_j * (log p_j + H).
-    `targets` and `grad_logps` are `[C, 1]`; `of_entropy` is (gradient of H, H), both `[C, 1]`.
-    """
-    if of_entropy is None:
-        grad = logps.exp_().mul_(-grad_logps)
-    else:
-        grad_entropy, entropy = of_entropy
-        probs = logps.exp()
-        grad = logps.clamp_(min=torch.finfo(logps.dtype).min)  # a logit of -inf: 0 * -inf would be NaN
-        grad = grad.add_(entropy).mul_(grad_entropy).add_(grad_logps).mul_(probs).neg_()
-    return grad.scatter_add_(-1, targets, grad_logps.to(grad.dtype))
 
 
 @overload
@@ -266,8 +291,8 @@ def response_logps_from_head(
 
     For heads that are more than a weight: LoRA on the head, a quantised head. Each chunk is checkpointed: its logits
     are recomputed in the backward pass by calling `head` again, so whatever the head depends on (the active adapter,
-    train or eval mode) must then be as it was. Holds about five `[chunk_size, V]` fp32 tensors at a time and takes
-    twice as long as `response_logps`.
+    train or eval mode) must then be as it was. Takes twice as long as `response_logps` and holds about three
+    `[chunk_size, V]` fp32 tensors at a time, five with the entropy.
 
     Args:
         hidden: `[N, d]`. N = 0 is fine: the head still takes part in the graph, with zero gradients.
