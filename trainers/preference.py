@@ -12,7 +12,7 @@ from peft import PeftConfig, PeftModel, TaskType
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_align.collators import PreferenceCollator, tokenize_preferences
+from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.branch_model import BranchModel
@@ -64,7 +64,7 @@ class PreferenceTrainer(BranchTrainer):
             train_dataset = _tokenized(train_dataset, processing_class, args, "train_dataset")
             eval_dataset = _tokenized(eval_dataset, processing_class, args, "eval_dataset")
         if data_collator is None:
-            data_collator = PreferenceCollator(pad_token_id=padding_id(processing_class), row_tokens=args.row_tokens)
+            data_collator = PreferenceCollator(pad_token_id=find_pad_token_id(processing_class), row_tokens=args.row_tokens)
         model = build_model()
         if args.disable_dropout:
             disable_dropout(model)
@@ -78,12 +78,6 @@ class PreferenceTrainer(BranchTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-
-
-def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Any id will do to fill rows: masks never come from it."""
-    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return next(i for i in ids if isinstance(i, int))
 
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
@@ -135,7 +129,7 @@ def _tokenized(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceCo
     if isinstance(data, dict):
         return {key: _tokenized(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
     tokenized: Dataset = tokenize_preferences(
-        data,
+        check_preferences(data, name=name),
         tokenizer,
         max_length=args.max_length,
         max_prompt_length=args.max_prompt_length,

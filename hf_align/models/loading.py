@@ -168,7 +168,8 @@ def _stay_in_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
 def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Path:
     """Dequantise the one .gguf file in the folder `source` into a plain model folder `target` (float32, safetensors).
 
-    GGUF models can't be quantised again, saved or trained as they are. The folder appears whole or not at all.
+    GGUF models can't be quantised again, saved or trained as they are. The folder's pad token is not EOS, as reward
+    models need it (`set_distinct_pad_token`). It appears whole or not at all.
     """
     files = sorted(Path(source).glob("*.gguf"))
     if len(files) != 1:
@@ -180,6 +181,9 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer, model.is_quantized = None, False
+    set_distinct_pad_token(tokenizer, model.config)
+    if model.generation_config is not None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
     try:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -187,6 +191,23 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return target
+
+
+def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
+    """Give tokenizer and model config a pad token that is not EOS, from the tokens the vocabulary has.
+
+    Raises:
+        UserError: If it has none that would do.
+    """
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        vocabulary = tokenizer.get_vocab()
+        usual = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|vision_pad|>", "<unk>")
+        token = next((t for t in usual if t in vocabulary and t != tokenizer.eos_token), None)
+        if token is None:
+            raise UserError("The tokenizer's pad token is its EOS; set tokenizer.pad_token to another token it has.")
+        tokenizer.pad_token = token
+    config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = tokenizer.pad_token_id
 
 
 def _plain_folder(path: str | os.PathLike[str]) -> str:

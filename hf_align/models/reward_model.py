@@ -81,7 +81,7 @@ class RewardModel(BranchModel):
             raise UserError(f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}.")
         self.tokenizer = tokenizer
         self.reward_config = config or RewardModelConfig()
-        set_distinct_pad_token(tokenizer, model.config)
+        loading.set_distinct_pad_token(tokenizer, model.config)
         model.config.problem_type = "regression"  # so that pipeline("text-classification") returns the raw score
 
     @classmethod
@@ -187,11 +187,12 @@ class RewardModel(BranchModel):
         Returns:
             One raw score each; higher is better.
         """
-        from hf_align.collators import tokenize_pair
+        from hf_align.collators.encoding import PairEncoder
 
         if len(prompts) != len(responses):
             raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
-        documents = [tokenize_pair(self.tokenizer, *pair) for pair in zip(prompts, responses, strict=True)]
+        encoder = PairEncoder(self.tokenizer)
+        documents = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
         order = sorted(range(len(documents)), key=lambda n: len(documents[n][0]) + len(documents[n][1]))
         scores = [0.0] * len(documents)
         training = self.training
@@ -265,23 +266,6 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
     if pooling == "mean":
         return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True)
     return states.masked_fill(~real[..., None], -torch.inf).amax(1)
-
-
-def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:
-    """Give tokenizer and model config a pad token that is not EOS, from the tokens the vocabulary has.
-
-    Raises:
-        UserError: If it has none that would do.
-    """
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        vocabulary = tokenizer.get_vocab()
-        usual = ("<pad>", "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|vision_pad|>", "<unk>")
-        token = next((t for t in usual if t in vocabulary and t != tokenizer.eos_token), None)
-        if token is None:
-            raise UserError("The tokenizer's pad token is its EOS; set tokenizer.pad_token to another token it has.")
-        tokenizer.pad_token = token
-    config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    config.pad_token_id = tokenizer.pad_token_id
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

@@ -1,0 +1,80 @@
+"""Adapter switches change what is computed and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import PeftModel
+
+from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy, disable_dropout, float32_trainable
+from hf_align.models.loading import load_policy
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def trainable(model: torch.nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@pytest.fixture
+def adapted(tiny_model_dir: str) -> PeftModel:
+    model = load_policy(tiny_model_dir, lora=True)
+    assert isinstance(model, PeftModel)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_none_is_the_base_model(adapted: PeftModel, tiny_model_dir: str):
+    base, before, names = logits(load_policy(tiny_model_dir)), logits(adapted), trainable(adapted)
+    with active_adapter(adapted, None):
+        torch.testing.assert_close(logits(adapted), base, atol=0, rtol=0)
+        assert trainable(adapted) == names
+    torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
+    assert not torch.allclose(before, base)
+    assert trainable(adapted) == names
+
+
+def test_a_switch_is_undone_after_an_error(adapted: PeftModel):
+    before = logits(adapted)
+    with pytest.raises(RuntimeError), active_adapter(adapted, None):
+        raise RuntimeError
+    torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
+
+
+def test_a_frozen_copy_stays_what_it_was(adapted: PeftModel):
+    before, names = logits(adapted), trainable(adapted)
+    add_frozen_copy(adapted, "default")
+    assert trainable(adapted) == names, "the copy is frozen and the original isn't"
+    torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if name in names:
+                parameter.add_(0.1)
+    assert not torch.allclose(logits(adapted), before)
+    with active_adapter(adapted, REFERENCE_ADAPTER):
+        torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
+
+
+def test_dropout_is_off_everywhere(tiny_model_dir: str):
+    from peft import LoraConfig
+
+    model = load_policy(tiny_model_dir, lora=LoraConfig(lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False))
+    model.base_model.model.model.layers[0].self_attn.attention_dropout = 0.5
+    disable_dropout(model)
+    model.train()
+    torch.testing.assert_close(logits(model), logits(model), atol=0, rtol=0)
+
+
+def test_what_is_trained_is_float32(tiny_model_dir: str):
+    model = load_policy(tiny_model_dir, dtype=torch.bfloat16)
+    model.model.embed_tokens.requires_grad_(False)
+    float32_trainable(model)
+    assert model.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
