@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align import logprobs as logprobs
     from hf_align import losses as losses
     from hf_align import models as models
+    from hf_align import preferences as preferences
     from hf_align import report as report
     from hf_align import trainers as trainers
     from hf_align.models.loading import load_policy, load_reward_model
@@ -58,6 +59,7 @@ _SUBMODULES = (
     "logprobs",
     "losses",
     "models",
+    "preferences",
     "report",
     "trainers",
 )
