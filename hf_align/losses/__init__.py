@@ -1,0 +1,20 @@
+"""Losses as pure functions: tensors in, tensors out, computed in fp32.
+
+Preference and reward losses return one value a row (`[B]`): weighting and reduction belong to the trainer.
+Policy, value and REINFORCE losses return the mean over the mask, a scalar.
+"""
+
+from hf_align.losses.policy import entropy_from_logits, ppo_clip_loss, reinforce_loss, value_loss
+from hf_align.losses.preference import dpo_loss, ipo_loss
+from hf_align.losses.reward import bradley_terry_loss, ranking_loss
+
+__all__ = [
+    "bradley_terry_loss",
+    "dpo_loss",
+    "entropy_from_logits",
+    "ipo_loss",
+    "ppo_clip_loss",
+    "ranking_loss",
+    "reinforce_loss",
+    "value_loss",
+]

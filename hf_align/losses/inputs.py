@@ -1,0 +1,18 @@
+"""What every loss does to its inputs first."""
+
+import torch
+from torch import Tensor
+
+
+def prepare(**tensors: Tensor) -> list[Tensor]:
+    """The tensors in the order given, cast to fp32 (fp64 stays), after a check that all have one shape.
+
+    Without the check a `[B, 1]` beside a `[B]` would broadcast to `[B, B]` and train on pairs that don't exist.
+
+    Raises:
+        ValueError: The shapes differ; the message lists them by name.
+    """
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"These tensors must have the same shape: {shapes}.")
+    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors.values()]

@@ -1,0 +1,116 @@
+"""Policy-gradient losses: PPO-Clip, REINFORCE, the value loss and the entropy.
+
+Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens; whatever stands elsewhere, NaN
+included, has no influence. Each loss is the mean over the mask, a scalar; 0 for an empty mask.
+Advantages, returns and everything "old" are constants: no gradient flows into them.
+"""
+
+import torch
+from torch import Tensor
+
+from hf_align.logprobs import entropy_from_logps
+from hf_align.losses.inputs import prepare
+
+# exp(20) = 5e8 is far beyond any clip range, while exp(89) overflows fp32 and turns gradients into NaN.
+MAX_LOG_RATIO = 20.0
+
+
+def ppo_clip_loss(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, clip_range: float = 0.2
+) -> Tensor:
+    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated: `-mean(min(r * A, clip(r, 1 - e, 1 + e) * A))`.
+
+    r = exp(logps - old_logps) is the ratio of policy to rollout policy. The log-ratio is held within +-20.
+
+    Args:
+        logps: `[B, T]` log-probs of the response tokens under the policy.
+        old_logps: `[B, T]`, under the policy that made the rollout.
+        advantages: `[B, T]`.
+        mask: `[B, T]`.
+        clip_range: e, > 0.
+
+    Returns:
+        Scalar loss.
+
+    Raises:
+        ValueError: Shapes differ, or a clip_range that is not positive.
+    """
+    if not clip_range > 0:
+        raise ValueError(f"clip_range must be positive, got {clip_range}.")
+    (logps, old_logps, advantages), mask = _masked(mask, logps=logps, old_logps=old_logps, advantages=advantages)
+    ratio = (logps - old_logps.detach()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    advantages = advantages.detach()
+    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantages)
+    return -_mean(surrogate, mask)
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, *, clip_range: float | None = None
+) -> Tensor:
+    """Half the squared error of the value function: `mean(0.5 * (V - R)^2)`.
+
+    With a clip_range, the larger of that and the error of V held within clip_range of its old value: a step that
+    moves V further than this gains nothing.
+
+    Args:
+        values: `[B, T]` predictions.
+        old_values: `[B, T]` predictions at rollout time; used only with a clip_range.
+        returns: `[B, T]` targets.
+        mask: `[B, T]`.
+        clip_range: In units of the return, > 0; None switches clipping off.
+
+    Returns:
+        Scalar loss.
+
+    Raises:
+        ValueError: Shapes differ, or a clip_range that is not positive.
+    """
+    (values, old_values, returns), mask = _masked(mask, values=values, old_values=old_values, returns=returns)
+    old_values, returns = old_values.detach(), returns.detach()
+    errors = (values - returns).square()
+    if clip_range is not None:
+        if not clip_range > 0:
+            raise ValueError(f"clip_range must be positive or None, got {clip_range}.")
+        clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+        errors = torch.maximum(errors, (clipped - returns).square())
+    return 0.5 * _mean(errors, mask)
+
+
+def reinforce_loss(logps: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """REINFORCE (Williams 1992): `-mean(logp * R)`.
+
+    Subtract a baseline and whiten before calling (`hf_align.advantages`).
+
+    Args:
+        logps: `[B, T]` log-probs of the response tokens under the policy.
+        returns: `[B, T]` returns, or returns minus baseline, from each token on.
+        mask: `[B, T]`.
+
+    Returns:
+        Scalar loss.
+
+    Raises:
+        ValueError: Shapes differ.
+    """
+    (logps, returns), mask = _masked(mask, logps=logps, returns=returns)
+    return -_mean(logps * returns.detach(), mask)
+
+
+def entropy_from_logits(logits: Tensor) -> Tensor:
+    """Entropy of each softmax distribution in nats, from the log-softmax: `[..., V] -> [...]`, fp32.
+
+    Tokens ruled out by a logit of -inf count as 0. `hf_align.logprobs.response_logps` gives the same without holding
+    the logits.
+    """
+    (logits,) = prepare(logits=logits)
+    return entropy_from_logps(torch.log_softmax(logits, dim=-1))
+
+
+def _masked(mask: Tensor, **tensors: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Prepared tensors with 0 outside the mask (a NaN there would reach the gradients even if multiplied by 0)."""
+    *values, mask = prepare(**tensors, mask=mask)
+    return [value.masked_fill(mask == 0, 0.0) for value in values], mask
+
+
+def _mean(x: Tensor, mask: Tensor) -> Tensor:
+    return (x * mask).sum() / mask.sum().clamp(min=1.0)

@@ -1,0 +1,84 @@
+"""Losses of a pairwise reward model: Bradley-Terry with three uses of a margin, and the hinge.
+
+Notation: B pairs, d = chosen reward - rejected reward, m = margin (how much better the chosen response is).
+"""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from hf_align.errors import UserError
+from hf_align.losses.inputs import prepare
+
+
+def bradley_terry_loss(
+    chosen_rewards: Tensor,
+    rejected_rewards: Tensor,
+    *,
+    margin: Tensor | None = None,
+    margin_mode: Literal["weight", "scale", "shift"] = "weight",
+) -> Tensor:
+    """Negative log-likelihood of the preferences under Bradley-Terry, P(chosen > rejected) = sigmoid(d), per pair.
+
+    What a margin does:
+    - "weight": `-m * logsigmoid(d)`; clear preferences count for more.
+    - "scale":  `-logsigmoid(m * d)`; clear preferences are a steeper sigmoid.
+    - "shift":  `-logsigmoid(d - m)`; rewards have to differ by about m (Llama 2, eq. 2; TRL's meaning of a margin).
+
+    Args:
+        chosen_rewards: `[B]`.
+        rejected_rewards: `[B]`.
+        margin: `[B]`, each >= 0, or None for the plain loss `-logsigmoid(d)`.
+        margin_mode: Ignored without a margin.
+
+    Returns:
+        `[B]` losses.
+
+    Raises:
+        UserError: A negative or NaN margin, or an unknown margin_mode.
+        ValueError: Shapes differ.
+    """
+    if margin_mode not in ("weight", "scale", "shift"):
+        raise UserError(f'margin_mode must be "weight", "scale" or "shift", got {margin_mode!r}.')
+    if margin is None:
+        chosen, rejected = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
+        return -logsigmoid(chosen - rejected)
+    chosen, rejected, margin = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margin=margin)
+    _refuse_negative(margin)
+    if margin_mode == "weight":
+        return -margin * logsigmoid(chosen - rejected)
+    if margin_mode == "scale":
+        return -logsigmoid(margin * (chosen - rejected))
+    return -logsigmoid(chosen - rejected - margin)
+
+
+def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: float | Tensor = 0.0) -> Tensor:
+    """Hinge `relu(m - d)`, per pair: nothing to learn from a pair once it is ahead by its margin.
+
+    Args:
+        chosen_rewards: `[B]`.
+        rejected_rewards: `[B]`.
+        margin: How far ahead the chosen reward has to be, >= 0: a number, or `[B]`.
+
+    Returns:
+        `[B]` losses.
+
+    Raises:
+        UserError: A negative or NaN margin.
+        ValueError: Shapes differ.
+    """
+    margin = margin if isinstance(margin, Tensor) else chosen_rewards.new_full(chosen_rewards.shape, margin)
+    chosen, rejected, margin = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margin=margin)
+    _refuse_negative(margin)
+    return (margin - (chosen - rejected)).relu()
+
+
+def _refuse_negative(margin: Tensor) -> None:
+    bad = (~(margin >= 0)).nonzero()  # NaN is caught, too
+    if bad.numel() > 0:
+        row = int(bad[0, 0])
+        raise UserError(
+            f"margin must be 0 or more in every row, but row {row} of the batch has {margin[row].item()}: "
+            "swap chosen and rejected there, or drop the row."
+        )

@@ -1,0 +1,125 @@
+"""Reward-model losses against numbers worked out by hand and against TRL's RewardTrainer."""
+
+import math
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trl.trainer.reward_trainer import RewardTrainer
+
+from hf_align.errors import UserError
+from hf_align.losses import bradley_terry_loss, ranking_loss
+
+CHOSEN = torch.tensor([2.0, -1.0, 0.5])
+REJECTED = torch.tensor([1.0, 1.0, 0.5])
+MARGIN = torch.tensor([0.5, 2.0, 0.0])
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def trl_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> Tensor:
+    """The loss that TRL's RewardTrainer computes from a model that scores chosen and rejected so."""
+
+    class Model:
+        training = True
+
+        def __call__(self, **_: Any) -> SimpleNamespace:
+            return SimpleNamespace(logits=torch.cat([chosen, rejected])[:, None])
+
+    trainer = SimpleNamespace(
+        model=Model(),
+        args=SimpleNamespace(center_rewards_coefficient=None),
+        accelerator=SimpleNamespace(gather=lambda x: x, gather_for_metrics=lambda x: x),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    inputs = {"attention_mask": torch.ones(6, 2)} | ({} if margin is None else {"margin": margin})
+    stub: Any = trainer
+    loss = RewardTrainer.compute_loss(stub, stub.model, inputs)
+    assert isinstance(loss, Tensor)
+    return loss
+
+
+@pytest.mark.parametrize("margin", [None, MARGIN], ids=["plain", "margin"])
+def test_shift_equals_trl(margin: Tensor | None) -> None:
+    chosen, rejected = CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_()
+    theirs = trl_loss(chosen, rejected, margin)
+    ours = bradley_terry_loss(chosen, rejected, margin=margin, margin_mode="shift").mean()
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+    into = (chosen, rejected)
+    torch.testing.assert_close(torch.autograd.grad(ours, into), torch.autograd.grad(theirs, into), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [  # d = 1, -2, 0 and m = 0.5, 2, 0
+        ("weight", [0.5 * softplus(-1.0), 2.0 * softplus(2.0), 0.0]),
+        ("scale", [softplus(-0.5), softplus(4.0), math.log(2.0)]),
+        ("shift", [softplus(-0.5), softplus(4.0), math.log(2.0)]),
+    ],
+)
+def test_margin_modes_by_hand(mode: Any, expected: list[float]) -> None:
+    losses = bradley_terry_loss(CHOSEN, REJECTED, margin=MARGIN, margin_mode=mode)
+    assert losses.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_weight_is_the_default_and_needs_no_margin() -> None:
+    torch.testing.assert_close(
+        bradley_terry_loss(CHOSEN, REJECTED, margin=3 * MARGIN), 3 * bradley_terry_loss(CHOSEN, REJECTED, margin=MARGIN)
+    )
+    plain = bradley_terry_loss(CHOSEN, REJECTED)
+    assert plain.tolist() == pytest.approx([softplus(-1.0), softplus(2.0), math.log(2.0)], abs=1e-6)
+
+
+def test_scale_and_shift_differ_where_the_margin_does_not_equal_its_square() -> None:
+    chosen, rejected, margin = torch.tensor([3.0]), torch.tensor([0.0]), torch.tensor([2.0])
+    scaled = bradley_terry_loss(chosen, rejected, margin=margin, margin_mode="scale")
+    shifted = bradley_terry_loss(chosen, rejected, margin=margin, margin_mode="shift")
+    assert (scaled.item(), shifted.item()) == pytest.approx((softplus(-6.0), softplus(-1.0)), abs=1e-6)
+
+
+def test_hinge_by_hand() -> None:
+    assert ranking_loss(CHOSEN, REJECTED).tolist() == [0.0, 2.0, 0.0]
+    assert ranking_loss(CHOSEN, REJECTED, margin=1.5).tolist() == [0.5, 3.5, 1.5]
+    assert ranking_loss(CHOSEN, REJECTED, margin=MARGIN).tolist() == [0.0, 4.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [-0.5, math.nan])
+def test_negative_and_nan_margins_are_refused_with_their_row(bad: float) -> None:
+    margin = torch.tensor([1.0, bad, 1.0])
+    with pytest.raises(UserError, match="row 1"):
+        bradley_terry_loss(CHOSEN, REJECTED, margin=margin)
+    with pytest.raises(UserError, match="margin"):
+        ranking_loss(CHOSEN, REJECTED, margin=bad)
+
+
+def test_unknown_margin_mode_is_refused() -> None:
+    mode: Any = "add"
+    with pytest.raises(UserError, match="margin_mode"):
+        bradley_terry_loss(CHOSEN, REJECTED, margin_mode=mode)
+
+
+def test_scores_that_would_broadcast_are_refused() -> None:
+    with pytest.raises(ValueError, match="chosen_rewards"):
+        bradley_terry_loss(CHOSEN[:, None], REJECTED)
+
+
+@pytest.mark.parametrize("mode", ["weight", "scale", "shift"])
+def test_extreme_rewards_keep_gradients_finite(mode: Any) -> None:
+    chosen = torch.tensor([1e4, -1e4], requires_grad=True)
+    losses = bradley_terry_loss(chosen, -chosen.detach(), margin=torch.ones(2), margin_mode=mode)
+    losses = losses + ranking_loss(chosen, -chosen.detach(), margin=1.0)
+    (gradient,) = torch.autograd.grad(losses.sum(), chosen)
+    assert losses.isfinite().all()
+    assert gradient.isfinite().all()
+    assert gradient[1] < 0
+
+
+def test_sixteen_bit_rewards_are_computed_in_fp32() -> None:
+    assert bradley_terry_loss(CHOSEN.half(), REJECTED.half(), margin=MARGIN).dtype == torch.float32
