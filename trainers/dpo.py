@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -46,15 +46,14 @@ class DPOConfig(PreferenceConfig):
     loss_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per entry of a loss_type list. None: 1 each."}
     )
-    length_normalize: bool = field(
-        default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss; 'ipo' always does, unless ipo_target is set."}
-    )
+    length_normalize: bool = field(default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss."})
     ipo_target: float | None = field(
         default=None,
-        metadata={
-            "help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta) with per-token means (the authors' form); "
-            "a number: that, with sums over tokens (1/beta is the textbook's form)."
-        },
+        metadata={"help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta). The textbook writes 1/beta."},
+    )
+    ipo_reduction: Literal["mean", "sum"] = field(
+        default="mean",
+        metadata={"help": "IPO's log-ratios: 'mean' over a response's tokens (the authors' form) or 'sum' (the textbook's)."},
     )
     precompute_ref_log_probs: bool = field(
         default=False,
@@ -74,6 +73,8 @@ class DPOConfig(PreferenceConfig):
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
+        if self.ipo_reduction not in ("mean", "sum"):
+            raise UserError(f"ipo_reduction is {self.ipo_reduction!r}; use 'mean' or 'sum'.")
         super().__post_init__()
 
     @property
@@ -202,7 +203,7 @@ class DPOTrainer(PreferenceTrainer):
     def _loss(self, name: str, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> Tensor:
         args = self.args
         if name == "ipo":
-            by_token = args.ipo_target is None
+            by_token = args.ipo_reduction == "mean"
             return ipo_loss(
                 *(*logps.unbind(1), *ref_logps.unbind(1)),
                 beta=args.beta,

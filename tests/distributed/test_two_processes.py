@@ -1,0 +1,38 @@
+"""Two processes must end with the weights of one process with twice the batch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("train_script.py")
+
+
+def launch(processes: int, batch: int, kind: str, model: str, out: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--num_cpu_threads_per_process", "1", "--main_process_port", "0"] + (["--multi_cpu"] if processes > 1 else [])
+    root = SCRIPT.parents[2]
+    command += [str(SCRIPT), kind, model, str(out), str(batch)]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return load_file(out / "model.safetensors"), json.loads((out / "logs.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["dpo", "reward"])
+def test_two_processes_equal_one_with_twice_the_batch(kind: str, tiny_model_dir: str, tmp_path: Path):
+    one, one_logs = launch(1, 4, kind, tiny_model_dir, tmp_path / "one")
+    two, two_logs = launch(2, 2, kind, tiny_model_dir, tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5, msg=name)
+    assert len(one_logs["history"]) == len(two_logs["history"]) > 3
+    for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    assert one_logs["eval"] == pytest.approx(two_logs["eval"], abs=1e-4)

@@ -1,0 +1,40 @@
+"""Trains a tiny model on one or two processes: `train_script.py dpo|reward MODEL OUT BATCH`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from hf_align.models.loading import load_policy
+from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from tests.trainers.pairs import options, pairs
+
+kind, model_dir, out, batch = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+common = options(
+    out,
+    per_device_train_batch_size=batch,
+    per_device_eval_batch_size=2,
+    max_steps=4,
+    learning_rate=0.01,
+    gradient_accumulation_steps=2,
+)
+rows = pairs(8, margin=kind == "reward", weights=[1, 2, 1, 1, 0.5, 1, 1, 3])
+held_out = pairs(7, margin=kind == "reward")  # odd: one process gets a row twice, which must not count twice
+torch.manual_seed(0)
+if kind == "dpo":
+    trainer = DPOTrainer(load_policy(model_dir), args=DPOConfig(**common), train_dataset=rows, eval_dataset=held_out)
+else:
+    model = RewardModel.from_backbone(model_dir)
+    trainer = RewardTrainer(model, args=RewardConfig(**common), train_dataset=rows, eval_dataset=held_out)
+trainer.train()
+timings = ("runtime", "per_second", "flos", "epoch")
+result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}
+trainer.save_model()
+history = [log for log in trainer.state.log_history if "loss" in log]
+if trainer.is_world_process_zero():
+    (out / "logs.json").write_text(json.dumps({"history": history, "eval": result}))

@@ -1,0 +1,103 @@
+"""RewardTrainer: margins, one step against TRL's, metrics, what is trained."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trl
+from peft import LoraConfig
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from hf_align.errors import UserError
+from hf_align.models.loading import load_reward_model
+from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from tests.trainers.pairs import options, pairs, text_pairs
+from tests.trainers.test_dpo import compare_updates, weights_of
+
+
+def train(model: Any, out: Path, rows: Any, trainer_options: dict[str, Any] | None = None, **changes: Any):
+    trainer = RewardTrainer(model, args=RewardConfig(**options(out, **changes)), train_dataset=rows, **(trainer_options or {}))
+    trainer.train()
+    return trainer, trainer.state.log_history[0]
+
+
+def classifier(folder: str) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
+
+
+def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path):
+    rows = text_pairs(2, margin=True)
+    ours, log = train(classifier(tiny_model_dir), tmp_path, rows, margin_mode="shift", center_rewards_coefficient=0.01)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    args = trl.RewardConfig(
+        **options(tmp_path, gradient_checkpointing=False), center_rewards_coefficient=0.01, pad_token="<|endoftext|>"
+    )
+    theirs = trl.RewardTrainer(classifier(tiny_model_dir), args=args, train_dataset=rows, processing_class=tokenizer)
+    theirs.train()
+    assert log["loss"] == pytest.approx(theirs.state.log_history[0]["loss"], abs=1e-4)
+    for name in ("accuracy", "margin", "mean_reward", "min_reward", "max_reward"):
+        assert log[name] == pytest.approx(theirs.state.log_history[0][name], abs=1e-3), name
+    compare_updates(weights_of(classifier(tiny_model_dir)), weights_of(ours.model.model), weights_of(theirs.model))
+
+
+def test_margin_modes_use_the_margin_as_they_say(tiny_model_dir: str, tmp_path: Path):
+    for mode, expected in {
+        "weight": lambda d, m: m * math.log1p(math.exp(-d)),
+        "scale": lambda d, m: math.log1p(math.exp(-m * d)),
+        "shift": lambda d, m: math.log1p(math.exp(-(d - m))),
+    }.items():
+        _, log = train(classifier(tiny_model_dir), tmp_path, pairs(1, margin=True), margin_mode=mode)
+        assert log["loss"] == pytest.approx(expected(log["margin"], 2.5), rel=1e-4), mode
+
+
+def test_what_the_margin_does_is_said_once(tiny_model_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", logger="hf_align"):
+        train(tiny_model_dir, tmp_path, pairs(2, margin=True))
+    assert caplog.text.count("The rows have a margin m: with margin_mode='weight' it multiplies the loss") == 1
+
+
+@pytest.mark.parametrize("quantization", [None, "8bit", "4bit"])
+def test_lora_trains_the_head_on_the_real_model_and_reloads(base_dir: str, tmp_path: Path, quantization: str | None):
+    config = LoraConfig(r=4, target_modules="all-linear")  # no task type: TRL would leave the head frozen and unsaved
+    trainer, _ = train(
+        base_dir,
+        tmp_path,
+        pairs(4, margin=True),
+        {"peft_config": config, "quantization_config": quantization},
+        max_steps=4,
+        optim="adamw_torch",
+        learning_rate=1e-3,
+    )
+    first, last = trainer.state.log_history[0], trainer.state.log_history[3]
+    assert last["loss"] < first["loss"] - 0.05
+    head = load_reward_model(base_dir).head.weight
+    torch.manual_seed(0)
+    trainer.save_model()
+    before = trainer.model.score(["Review a movie."], ["A warm, funny film."])
+    again = load_reward_model(tmp_path, quantization=quantization)  # type: ignore[arg-type]
+    assert again.score(["Review a movie."], ["A warm, funny film."]) == pytest.approx(before, abs=1e-4)
+    assert not torch.equal(again.head.modules_to_save["default"].weight, head)
+
+
+def test_a_reward_model_object_is_trained_in_place(tiny_model_dir: str, tmp_path: Path):
+    model = RewardModel.from_backbone(tiny_model_dir)
+    before = weights_of(model)
+    trainer, _ = train(model, tmp_path, pairs(2))
+    assert trainer.model is model
+    assert any(not torch.equal(weight, before[name]) for name, weight in weights_of(model).items())
+
+
+def test_bad_arguments_are_named(tiny_model_dir: str, tmp_path: Path):
+    with pytest.raises(UserError, match="margin_mode is 'add'"):
+        RewardConfig(str(tmp_path), margin_mode="add")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="without a reference"):
+        RewardTrainer(tiny_model_dir, ref_model=object(), train_dataset=pairs(2))  # type: ignore[arg-type]
+    negative = pairs(2).add_column("margin", [1.0, -1.0])
+    with pytest.raises(UserError, match="margin"):
+        train(tiny_model_dir, tmp_path, negative)
