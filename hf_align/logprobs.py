@@ -278,6 +278,7 @@ def response_logps(
     return (logps, entropy) if return_entropy else logps
 
 
+@overload
 def response_logps_from_head(
     hidden: Tensor,
     head: Callable[[Tensor], Tensor],
@@ -285,6 +286,31 @@ def response_logps_from_head(
     *,
     temperature: float = 1.0,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
+    logit_scale: float = 1.0,
+    softcap: float | None = None,
+    return_entropy: Literal[False] = False,
+) -> Tensor: ...
+@overload
+def response_logps_from_head(
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    logit_scale: float = 1.0,
+    softcap: float | None = None,
+    return_entropy: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def response_logps_from_head(
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    *,
+    temperature: float = 1.0,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    logit_scale: float = 1.0,
+    softcap: float | None = None,
     return_entropy: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Log-probability of each target under any head, in chunks.
@@ -292,14 +318,16 @@ def response_logps_from_head(
     For heads that are more than a weight: LoRA on the head, a quantised head. Each chunk is checkpointed: its logits
     are recomputed in the backward pass by calling `head` again, so whatever the head depends on (the active adapter,
     train or eval mode) must then be as it was. Takes twice as long as `response_logps` and holds about three
-    `[chunk_size, V]` fp32 tensors at a time, five with the entropy.
+    `[chunk_size, V]` fp32 tensors at a time, five with the entropy, one more with a soft-cap.
 
     Args:
         hidden: `[N, d]`. N = 0 is fine: the head still takes part in the graph, with zero gradients.
-        head: `[C, d] -> [C, V]` logits as the model's softmax sees them (scaled and soft-capped if the model does so).
+        head: `[C, d] -> [C, V]` raw logits.
         targets: `[N]` token ids, int64.
         temperature: Sampling temperature that the log-probs should refer to; > 0.
         chunk_size: Rows of logits held at a time.
+        logit_scale: As in `response_logps`; the head's own output is not scaled yet.
+        softcap: As in `response_logps`.
         return_entropy: Also return the entropy of each position's distribution, differentiable.
 
     Returns:
@@ -308,12 +336,13 @@ def response_logps_from_head(
     Raises:
         ValueError: As `response_logps`.
     """
-    _check(hidden, targets, temperature, None, chunk_size)
+    _check(hidden, targets, temperature, softcap, chunk_size)
 
     def one_chunk(hidden: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         logits = head(hidden)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-        logps = torch.log_softmax(logits, dim=-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) * logit_scale
+        logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+        logps = torch.log_softmax(logits / temperature, dim=-1)
         target_logps = logps.gather(-1, targets[:, None]).squeeze(-1)
         return (target_logps, entropy_from_logps(logps)) if return_entropy else (target_logps,)
 

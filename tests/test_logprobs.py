@@ -179,31 +179,30 @@ def test_extreme_logits_stay_finite() -> None:
     assert hidden.grad.flatten().tolist() == [0.0, 2.0]
 
 
-def test_lora_on_the_head_trains_through_the_generic_path() -> None:
+@pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
+def test_lora_on_the_head_trains_through_the_generic_path(options: dict[str, Any]) -> None:
     hidden, weight, _, targets = inputs()
     gen = torch.Generator().manual_seed(1)
     down, up = torch.randn(4, D, generator=gen).requires_grad_(), torch.randn(V, 4, generator=gen).requires_grad_()
     weight = weight.detach()
     into = (hidden, down, up)
-    expected = on_full_matrix(hidden, weight + up @ down, targets, temperature=0.7)
+    expected = on_full_matrix(hidden, weight + up @ down, targets, **options)
     expected_grads = torch.autograd.grad(expected[0] @ upstream()[0] + expected[1] @ upstream()[1], into)
 
     def head(hidden: Tensor) -> Tensor:
         return hidden @ weight.t() + hidden @ down.t() @ up.t()
 
-    actual = response_logps_from_head(hidden, head, targets, temperature=0.7, chunk_size=8, return_entropy=True)
+    actual = response_logps_from_head(hidden, head, targets, chunk_size=8, return_entropy=True, **options)
     torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-5)
     actual_grads = torch.autograd.grad(actual[0] @ upstream()[0] + actual[1] @ upstream()[1], into)
     torch.testing.assert_close(actual_grads, expected_grads, atol=1e-4, rtol=1e-5)
-    alone = response_logps_from_head(hidden, head, targets, temperature=0.7, chunk_size=8)
-    assert isinstance(alone, Tensor)
+    alone = response_logps_from_head(hidden, head, targets, chunk_size=8, **options)
     torch.testing.assert_close(alone, actual[0])
 
 
 def test_generic_path_without_tokens_keeps_the_head_in_the_graph() -> None:
     hidden, weight, _, targets = inputs(n=0)
     logps = response_logps_from_head(hidden, lambda h: h @ weight.t(), targets)
-    assert isinstance(logps, Tensor)
     logps.sum().backward()
     assert weight.grad is not None
     assert not weight.grad.any()
