@@ -7,6 +7,7 @@ people preferred, not what the prompt asked for.
 
 import logging
 import random
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
@@ -35,7 +36,7 @@ _WORDS_AFTER = 3  # a sentence goes on for at least this many words after its op
 _REQUESTS: Mapping[str, Sequence[str]] = {
     "movies": (
         "Write one sentence from a movie review.",
-        "Give me one sentence of a film critic's review.",
+        "Give me one sentence of a review of a film.",
         "What might someone say about a movie in one sentence?",
     ),
     "products": (
@@ -85,7 +86,7 @@ def make_pairs(
         seed: decides the choice of sentences, partners, phrasings and the order.
         min_gap: the two mean ratings lie further apart than this, in rating points (the scale goes from -4 to 4).
         openings: share of each domain's pairs whose prompt gives 2 or 3 opening words, in [0, 1]; where too few
-            sentences share an opening, prompts without one make up for it (with the defaults: above some 1,600 pairs).
+            sentences share an opening, prompts without one make up for it (with the defaults: for tweets from n = 930).
         shares: share of each domain, in any unit.
 
     Returns:
@@ -135,7 +136,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     Raises:
         UserError: if the split has too few openings; the message says how many it has.
     """
-    trained_on = _first_words(load_ratings("train")["text"])
+    training = sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:])
     candidates: dict[Domain, list[str]] = {}
     taken: set[str] = set()
     for domain in DOMAINS:
@@ -146,18 +147,18 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
         for sentence in sentences:
             for words in rng.sample(_PROMPT_OPENINGS, len(_PROMPT_OPENINGS)):
                 opening = _opening(sentence, words)
-                if opening and not {normalise(opening)} & (trained_on | taken):
-                    # One opening a sentence, and none that another opening begins with.
-                    taken |= _first_words([opening]) | _first_words([sentence.text])
+                if opening and normalise(opening) not in taken and not _begins_one(training, opening):
+                    taken.add(normalise(opening))
                     candidates[domain].append(opening)
-                    break
+                    break  # one opening a sentence
     available = sum(map(len, candidates.values()))
     if not 1 <= n <= available:
         raise UserError(f"{split} has {available} different openings, so n must be in 1..{available}, not {n}")
     rows: list[tuple[Domain, str]] = []
     while len(rows) < n:
         not_empty: list[Domain] = [domain for domain in DOMAINS if candidates[domain]]
-        rows += [(domain, candidates[domain].pop()) for domain in not_empty[: n - len(rows)]]
+        for domain in not_empty[: n - len(rows)]:
+            rows.append((domain, candidates[domain].pop()))
     rng = random.Random(f"prompts/{seed}/{split}")
     rng.shuffle(rows)
     return Dataset.from_list(
@@ -188,8 +189,9 @@ def heldout_sentences(split: Split = "test", domain: Domain | None = None) -> Da
 
 def _sentences(split: Split, domain: Domain) -> list[_Sentence]:
     rows = load_ratings(split, domain)
-    sentences = map(_Sentence, rows["text"], rows["ratings"], rows["neutral_words"])
-    return [each for each in sentences if MIN_WORDS <= len(each.text.split()) <= MAX_WORDS]
+    columns = (rows[name][:] for name in ("text", "ratings", "neutral_words"))
+    by_text = {each.text: each for each in map(_Sentence, *columns)}  # a few texts were rated twice
+    return [each for each in by_text.values() if MIN_WORDS <= len(each.text.split()) <= MAX_WORDS]
 
 
 def _allocate(n: int, shares: Mapping[Domain, float]) -> dict[Domain, int]:
@@ -256,11 +258,11 @@ def _message(role: str, content: str) -> list[dict[str, str]]:
     return [{"role": role, "content": content}]
 
 
-def _first_words(texts: Sequence[str]) -> set[str]:
-    """The beginnings of the texts, normalised, of every length that an opening can have."""
-    longest = 3 * max(_PROMPT_OPENINGS)  # "director's" is two words when normalised
-    words = [normalise(text).split() for text in texts]
-    return {" ".join(each[:count]) for each in words for count in range(1, longest + 1)}
+def _begins_one(texts: Sequence[str], opening: str) -> bool:
+    """Whether one of the texts (normalised, a space after each, sorted) begins with the words of `opening`."""
+    words = f"{normalise(opening)} "
+    position = bisect_left(texts, words)
+    return position < len(texts) and texts[position].startswith(words)
 
 
 def _log_lengths(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ are. Every function counts what it leaves out, returns the counts and logs them.
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from numbers import Real
@@ -47,7 +47,7 @@ class RatingReport:
 
 
 def comparisons_to_pairs(
-    rows: Iterable[Row], *, ties: Literal["drop", "keep"] = "drop"
+    rows: Dataset | Iterable[Row], *, ties: Literal["drop", "keep"] = "drop"
 ) -> tuple[Dataset, ComparisonReport]:
     """Turn pairwise comparisons into chosen/rejected pairs.
 
@@ -74,7 +74,7 @@ def comparisons_to_pairs(
     columns: list[str] = ["prompt", "chosen", "rejected", *(["weight"] if ties == "keep" else [])]
     pairs: list[dict[str, Any]] = []
     total = tied = identical = 0
-    for total, row in enumerate(rows, start=1):
+    for total, row in enumerate(_mappings(rows), start=1):
         prompt, a, b, preference = _fields(row, total - 1, ("prompt", "response_a", "response_b", "preference"))
         if clash := [name for name in taken if name in row]:
             raise UserError(f"row {total - 1} has a column {clash[0]!r}, which can't be carried along: remove it")
@@ -98,7 +98,7 @@ def comparisons_to_pairs(
     return _to_dataset(pairs, columns), report
 
 
-def ratings_to_pairs(rows: Iterable[Row], *, min_gap: float) -> tuple[Dataset, RatingReport]:
+def ratings_to_pairs(rows: Dataset | Iterable[Row], *, min_gap: float) -> tuple[Dataset, RatingReport]:
     """Turn rated responses into all pairs of one prompt's responses whose ratings are far enough apart.
 
     Args:
@@ -120,7 +120,7 @@ def ratings_to_pairs(rows: Iterable[Row], *, min_gap: float) -> tuple[Dataset, R
         raise UserError(f"min_gap must be a number of rating points >= 0, not {min_gap!r}")
     by_prompt: dict[str, list[tuple[Any, Any, list[float]]]] = {}
     total = 0
-    for total, row in enumerate(rows, start=1):
+    for total, row in enumerate(_mappings(rows), start=1):
         prompt, response, rating = _fields(row, total - 1, ("prompt", "response", "rating"))
         key = json.dumps(prompt, sort_keys=True)
         by_prompt.setdefault(key, []).append((prompt, response, _votes(rating, total - 1)))
@@ -167,6 +167,13 @@ def rated_pair(prompt: Any, a: tuple[Any, Sequence[float]], b: tuple[Any, Sequen
     }
 
 
+def _mappings(rows: Dataset | Iterable[Row]) -> Iterator[Row]:
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise UserError(f"row {number} is {type(row).__name__}, not a mapping from column names to values")
+        yield row
+
+
 def _fields(row: Row, number: int, names: Sequence[str]) -> list[Any]:
     for name in names:
         if row.get(name) is None:
@@ -176,7 +183,11 @@ def _fields(row: Row, number: int, names: Sequence[str]) -> list[Any]:
 
 def _votes(rating: Any, number: int) -> list[float]:
     votes = [rating] if isinstance(rating, Real) else rating
-    if not isinstance(votes, list) or not votes or not all(isinstance(v, Real) and math.isfinite(v) for v in votes):
+    if (
+        not isinstance(votes, list | tuple)
+        or not votes
+        or not all(isinstance(v, Real) and math.isfinite(v) for v in votes)
+    ):
         raise UserError(f"row {number}: rating must be a finite number or a list of finite numbers, not {rating!r}")
     return [float(vote) for vote in votes]
 
