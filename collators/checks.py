@@ -1,0 +1,214 @@
+"""Look at a whole preference data set before anything is trained on it."""
+
+import logging
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.collators.rows import Pair, RowProblem, key_of, read_pair, text_of
+from hf_align.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SHOWN_ROWS = 5
+LONG_FACTOR = 10
+"""A row is called very long when it has this many times the characters of the median row ..."""
+LONG_CHARACTERS = 4000
+"""... and at least this many."""
+
+Kinds = dict[str, list[int]]
+"""Row numbers (from 0) by what is wrong with them; the key is worded to follow "3 rows have"."""
+
+
+@dataclass
+class Findings:
+    """What `inspect_preferences` found.
+
+    Attributes:
+        bad: Rows that can't be trained on, by problem.
+        doubtful: Rows that can, but deserve a look, by reason.
+    """
+
+    bad: Kinds = field(default_factory=dict)
+    doubtful: Kinds = field(default_factory=dict)
+
+    @property
+    def bad_rows(self) -> list[int]:
+        """The numbers of all bad rows, ascending."""
+        return sorted({row for rows in self.bad.values() for row in rows})
+
+
+def as_dataset(dataset: Any, name: str = "train_dataset") -> Dataset:
+    """A `datasets.Dataset` with the columns that preference training needs; a list of dicts is converted.
+
+    Args:
+        dataset: A `Dataset` or a list of rows.
+        name: The argument's name, for messages.
+
+    Raises:
+        UserError: If it is something else, has no rows, or lacks `chosen` or `rejected`.
+    """
+    if isinstance(dataset, list) and dataset and all(isinstance(row, dict) for row in dataset):
+        try:
+            # Only the first row's keys would become columns: name them all.
+            columns = list(dict.fromkeys(key for row in dataset for key in row))
+            dataset = Dataset.from_list([{key: row.get(key) for key in columns} for row in dataset])
+        except (TypeError, ValueError) as error:  # Arrow's errors are of these types, and name no row
+            refuse(_inspect(dataset).bad, name, "fix or drop them")
+            raise UserError(f"{name} must have one type in each column, not text here and messages there.") from error
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"{name} must be a datasets.Dataset or a list of dicts, not {type(dataset).__name__}: all of it is checked "
+            "before training, so pass one split and load it without streaming=True."
+        )
+    if missing := [column for column in ("chosen", "rejected") if column not in dataset.column_names]:
+        raise UserError(
+            f"{name} has no column {' and no column '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
+            "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it; rename_column() helps."
+        )
+    if not len(dataset):
+        raise UserError(f"{name} has no rows.")
+    return dataset
+
+
+def inspect_preferences(dataset: Dataset | list[dict[str, Any]]) -> Findings:
+    """Find rows that can't be used and rows that deserve a look, in one pass.
+
+    Bad: a missing, empty or malformed prompt, chosen or rejected; identical responses; no prompt in common; a margin or
+    weight that is missing, not finite or negative. Doubtful: near-identical responses (the same but for case,
+    punctuation and spaces), responses that repeat a text prompt, exact duplicates, pairs that contradict an earlier
+    one, rows very much longer than the median, zero margins.
+
+    Args:
+        dataset: Columns `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`.
+
+    Raises:
+        UserError: If it is no data set, has no rows, or lacks a column.
+    """
+    data = as_dataset(dataset)
+    wanted = ("prompt", "chosen", "rejected", "margin", "weight")
+    data = data.select_columns([name for name in wanted if name in data.column_names]).with_format(None)
+    return _inspect(_rows(data))
+
+
+def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
+    """Refuse a data set with rows that can't be trained on, and warn once about doubtful rows.
+
+    Args:
+        dataset: A `datasets.Dataset` or a list of dicts with `chosen`, `rejected` and optionally `prompt`, `margin` and
+            `weight`; `inspect_preferences` says what is looked at.
+        name: The argument's name, for messages.
+
+    Returns:
+        The data set, unchanged (a list of dicts as a `Dataset`).
+
+    Raises:
+        UserError: If any row is bad: one line with each problem, its count and its first row numbers (from 0).
+    """
+    dataset = as_dataset(dataset, name)
+    findings = inspect_preferences(dataset)
+    refuse(findings.bad, name, f"fix or drop them: inspect_preferences({name}).bad_rows lists their numbers")
+    if findings.doubtful:
+        logger.warning("%s: %s.", name, describe(findings.doubtful))
+    return dataset
+
+
+def refuse(bad: Kinds, name: str, fix: str) -> None:
+    """Raise a `UserError` that names the bad rows and the fix, if there are any."""
+    if bad:
+        raise UserError(f"{name}: {describe(bad)}; {fix}.")
+
+
+def describe(kinds: Kinds) -> str:
+    """One line such as "3 rows have an empty chosen (rows 4, 17, 203); 1 row has no prompt (row 9)"."""
+    return "; ".join(_sentence(kind, rows) for kind, rows in kinds.items())
+
+
+def group_rows(problems: Iterable[str]) -> Kinds:
+    """Row numbers by problem, from one text a row ("" where there is none)."""
+    kinds: Kinds = {}
+    for number, problem in enumerate(problems):
+        _add(kinds, [problem] if problem else [], number)
+    return kinds
+
+
+def _inspect(rows: Iterable[dict[str, Any]]) -> Findings:
+    findings = Findings()
+    seen: set[tuple[int, int, int]] = set()
+    lengths: dict[int, int] = {}
+    for number, row in enumerate(rows):
+        problems = [problem for name in ("margin", "weight") if (problem := _number_problem(row, name))]
+        pair = None
+        try:
+            pair = read_pair(row)
+        except RowProblem as problem:
+            problems.append(str(problem))
+        _add(findings.bad, problems, number)
+        if pair is None:
+            continue
+        reasons, lengths[number] = _doubts(pair, seen)
+        if row.get("margin") == 0:
+            reasons.append("a margin of 0, which weighs their loss to nothing (margin_mode='weight')")
+        _add(findings.doubtful, reasons, number)
+    median = sorted(lengths.values())[len(lengths) // 2] if lengths else 0
+    limit = max(LONG_FACTOR * median, LONG_CHARACTERS)
+    if long := [number for number, length in lengths.items() if length > limit]:
+        findings.doubtful[f"more than {limit} characters (the median row has {median})"] = long
+    return findings
+
+
+def _sentence(kind: str, rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:SHOWN_ROWS])) + (", ..." if len(rows) > SHOWN_ROWS else "")
+    return f"1 row has {kind} (row {shown})" if len(rows) == 1 else f"{len(rows)} rows have {kind} (rows {shown})"
+
+
+def _add(kinds: Kinds, reasons: list[str], number: int) -> None:
+    for reason in reasons:
+        kinds.setdefault(reason, []).append(number)
+
+
+def _rows(dataset: Dataset) -> Iterable[dict[str, Any]]:
+    for start in range(0, len(dataset), 1000):  # columns at a time: several times faster than row by row
+        batch = dataset[start : start + 1000]
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
+def _number_problem(row: dict[str, Any], name: str) -> str | None:
+    if name not in row:
+        return None
+    value = row[name]
+    if value is None:
+        return f"no {name}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"a {name} that is not a number"
+    if not math.isfinite(value):
+        return f"a {name} that is NaN or infinite"
+    return f"a negative {name}" if value < 0 else None
+
+
+def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int]:
+    """Reasons to look at the row, and its length in characters; remembers it in `seen`."""
+    reasons = []
+    prompt, chosen, rejected = key_of(pair.prompt), key_of(pair.chosen), key_of(pair.rejected)
+    if (prompt, chosen, rejected) in seen:
+        reasons.append("an exact duplicate earlier on")
+    if (prompt, rejected, chosen) in seen:
+        reasons.append("the opposite preference earlier on")
+    seen.add((prompt, chosen, rejected))
+    texts = [text_of(pair.chosen), text_of(pair.rejected)]
+    bare = _bare(texts[0])
+    if bare and bare == _bare(texts[1]):
+        reasons.append("near-identical responses (the same but for case, punctuation and spaces)")
+    prompt_text = text_of(pair.prompt or "")
+    if pair.prompt and not pair.conversational and all(text.startswith(prompt_text) for text in texts):
+        reasons.append("responses that repeat the prompt (they should hold only what follows it)")
+    return reasons, len(prompt_text) + max(map(len, texts))
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())

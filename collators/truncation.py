@@ -1,0 +1,73 @@
+"""Shorten a pair to a maximum length without ever removing a response."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hf_align.errors import UserError
+
+Ids = list[int]
+TruncationMode = Literal["keep_end", "keep_start"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a pair may be, and what goes first.
+
+    Attributes:
+        max_length: Tokens of prompt + response, for either response; None for no limit.
+        max_prompt_length: Tokens of the prompt, whether or not the whole fits; None for no limit.
+        truncation_mode: Which part of a prompt stays: its end (default) or its start.
+
+    Raises:
+        UserError: If a limit leaves no room for a prompt's and a response's token, or the mode is unknown.
+    """
+
+    max_length: int | None = None
+    max_prompt_length: int | None = None
+    truncation_mode: TruncationMode = "keep_end"
+
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing fits into."""
+        if self.max_length is not None and self.max_length < 2:
+            raise UserError(
+                f"max_length must be at least 2 (a prompt's and a response's token), not {self.max_length}."
+            )
+        if self.max_prompt_length is not None and self.max_prompt_length < 1:
+            raise UserError(f"max_prompt_length must be at least 1, not {self.max_prompt_length}.")
+        if self.truncation_mode not in ("keep_end", "keep_start"):
+            raise UserError(f"truncation_mode must be 'keep_end' or 'keep_start', not {self.truncation_mode!r}.")
+
+
+def truncate_pair(
+    prompt: Ids, chosen: Ids, rejected: Ids, limits: Limits, *, start: Ids | None = None
+) -> tuple[Ids, Ids, Ids]:
+    """Cut the prompt first, then, if prompt and longer response still don't fit, the responses' ends.
+
+    At least one token stays of the prompt (it predicts the response's first) and of each response. A response that is
+    cut loses its EOS: the model must not learn to stop there.
+
+    Args:
+        prompt: At least one token.
+        chosen: At least one token.
+        rejected: At least one token.
+        limits: See `Limits`.
+        start: Tokens (BOS) that stay at the prompt's start whatever is cut, if the prompt has them and there is room
+            for one more: many models fall apart without.
+    """
+    if limits.max_prompt_length is not None:
+        prompt = _cut_prompt(prompt, limits.max_prompt_length, limits.truncation_mode, start or [])
+    if limits.max_length is not None:
+        room = max(1, limits.max_length - max(len(chosen), len(rejected)))
+        prompt = _cut_prompt(prompt, room, limits.truncation_mode, start or [])
+        room = limits.max_length - len(prompt)
+        chosen, rejected = chosen[:room], rejected[:room]
+    return prompt, chosen, rejected
+
+
+def _cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Ids:
+    if len(prompt) <= length:
+        return prompt
+    if mode == "keep_start":
+        return prompt[:length]
+    kept = start if len(start) < length and prompt[: len(start)] == start else []
+    return kept + prompt[len(prompt) - (length - len(kept)) :]
