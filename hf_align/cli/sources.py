@@ -1,0 +1,61 @@
+"""What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+from hf_align.data import Split
+from hf_align.data.quickstart import make_pairs
+from hf_align.errors import UserError
+
+EMBEDDED = "embedded:ratings"
+EMBEDDED_PAIRS = {"train": 4000, "eval": 200}
+EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
+READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
+
+
+def load_rows(name: str, role: str, seed: int) -> Dataset:
+    """Loads a data set for training or evaluation.
+
+    Args:
+        name: `embedded:ratings` (pairs from the human ratings in the package), a .jsonl, .json, .parquet or .csv
+            file, a folder (saved by `datasets`, or with such files), or a Hub id.
+        role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
+        seed: Seed of the embedded pairs.
+
+    Raises:
+        UserError: There is nothing of that name, it can't be read, or it has no split for the role.
+    """
+    field = f"{role}_dataset"
+    if name == EMBEDDED:
+        return make_pairs(EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
+    path = Path(name)
+    reader = READERS.get(path.suffix.lower())
+    if reader is not None and not path.is_file():
+        raise UserError(f"{field}: there is no file {name}")
+    try:
+        if reader is not None:
+            loaded: Any = datasets.load_dataset(reader, data_files=str(path), split="train")
+        elif (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+            loaded = datasets.load_from_disk(str(path))
+        else:
+            loaded = datasets.load_dataset(name)
+    except DatasetNotFoundError:
+        raise UserError(f"{field}: {name!r} is no file, no folder and no data set on the Hub you can read") from None
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = str(error.__cause__ or error).splitlines()
+        raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
+    return _split_of(loaded, name, role) if isinstance(loaded, DatasetDict) else loaded
+
+
+def _split_of(loaded: DatasetDict, name: str, role: str) -> Dataset:
+    for split in SPLITS[role]:
+        if split in loaded:
+            return loaded[split]
+    raise UserError(
+        f"{role}_dataset: {name} has no split {' or '.join(SPLITS[role])}; it has {', '.join(map(str, loaded))}"
+    )

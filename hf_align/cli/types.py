@@ -1,0 +1,92 @@
+"""Values from YAML and flags, checked against a dataclass field's type."""
+
+import dataclasses
+import enum
+import types
+from typing import Any, Literal, Union, get_args, get_origin
+
+
+def coerce(value: Any, hint: Any) -> Any:
+    """Returns `value` as the type `hint` wants it, converting only where nothing can be lost.
+
+    A whole number does for a float, a number does for a string; nothing else is converted (a string is no number, and
+    1 is not true).
+
+    Args:
+        value: What YAML gave: None, bool, int, float, str, list or dict.
+        hint: A resolved type hint, such as `float`, `str | None`, `list[str]` or `Literal["a", "b"]`.
+
+    Raises:
+        TypeError: The value does not fit; the message says what is expected, such as "a number or null".
+    """
+    options = _options(hint)
+    for option in options:
+        if _fits(value, option):
+            return [coerce(item, _item(option)) for item in value] if isinstance(value, list) else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if float in options and is_number:
+        return float(value)
+    if str in options and is_number:
+        return str(value)
+    raise TypeError(" or ".join(dict.fromkeys(_describe(option) for option in options)))
+
+
+def _options(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [option for member in get_args(hint) for option in _options(member)]
+    return [hint]
+
+
+def _item(hint: Any) -> Any:
+    return (get_args(hint) or (Any,))[0]
+
+
+def _fits(value: Any, option: Any) -> bool:
+    origin = get_origin(option) or option
+    if option is Any:
+        return True
+    if origin is Literal:
+        return value in get_args(option)
+    if not isinstance(origin, type):
+        return False
+    if origin is list:
+        return isinstance(value, list) and all(_fits_any(item, _item(option)) for item in value)
+    if issubclass(origin, enum.Enum):
+        return value in [member.value for member in origin]
+    return type(value) is origin
+
+
+def _fits_any(value: Any, hint: Any) -> bool:
+    try:
+        coerce(value, hint)
+    except TypeError:
+        return False
+    return True
+
+
+def _describe(option: Any) -> str:
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        dict: "a mapping",
+        types.NoneType: "null",
+        Any: "anything",
+    }
+    origin = get_origin(option) or option
+    if option in words or origin in words:
+        return words[option] if option in words else words[origin]
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in get_args(option))
+    if origin is list:
+        return f"a list (of {_describe_all(_item(option))})"
+    if isinstance(origin, type) and issubclass(origin, enum.Enum):
+        return " or ".join(str(member.value) for member in origin)
+    if dataclasses.is_dataclass(origin):
+        return "a value that only Python can give"
+    return str(option)
+
+
+def _describe_all(hint: Any) -> str:
+    return " or ".join(_describe(option) for option in _options(hint))

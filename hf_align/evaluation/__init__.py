@@ -1,0 +1,13 @@
+"""How good a reward model and a policy are, measured against people and against an independent judge."""
+
+from hf_align.evaluation.judge import Continuation, compare_policies, sample_continuations, vader_scores
+from hf_align.evaluation.reward import pair_accuracy, rating_report
+
+__all__ = [
+    "Continuation",
+    "compare_policies",
+    "pair_accuracy",
+    "rating_report",
+    "sample_continuations",
+    "vader_scores",
+]

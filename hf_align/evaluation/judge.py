@@ -1,0 +1,188 @@
+"""Policies judged by what they write: the same prompts, sampled from each, scored by VADER.
+
+VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy cannot have
+learned to please it in particular.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.errors import UserError
+from hf_align.evaluation.statistics import bootstrap_interval, groups
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One sampled response.
+
+    Attributes:
+        text: The response without special tokens.
+        tokens: Its length in tokens, EOS not counted.
+        ended: Whether the policy ended it with EOS (else the length limit cut it).
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+@torch.no_grad()
+def sample_continuations(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str | Messages],
+    *,
+    max_new_tokens: int = 32,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Continuation]:
+    """Samples one response per prompt at temperature 1 from the whole vocabulary (no top-k, no top-p).
+
+    Batches hold prompts of similar length, and each batch has its own seed: two policies that get the same prompts
+    start every batch from the same random numbers, which makes their paired difference less noisy.
+
+    Args:
+        model: Anything with `generate`, in evaluation mode afterwards.
+        tokenizer: Its tokenizer; needs a pad token.
+        prompts: `[N]` texts or chat messages.
+        max_new_tokens: Limit of a response's length.
+        batch_size: Prompts generated together.
+        seed: Seed of the sampling.
+        progress: Called with the number of prompts finished after every batch.
+
+    Returns:
+        `[N]` responses in the order of the prompts.
+    """
+    model.eval()
+    encoded = [_encode(tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
+    results: dict[int, Continuation] = {}
+    stop = _stop_ids(model, tokenizer)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt")
+        torch.manual_seed(seed + start)
+        output = model.generate(
+            **batch.to(model.device),
+            do_sample=True,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=stop,
+        )
+        responses = output[:, batch["input_ids"].shape[1] :].tolist()
+        for row, ids in zip(rows, responses, strict=True):
+            results[row] = _continuation(tokenizer, ids, stop)
+        if progress is not None:
+            progress(len(results))
+    return [results[row] for row in range(len(prompts))]
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[int]:
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    text = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
+    # The template writes its own BOS, so the tokenizer must not add another one.
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    configured = model.generation_config.eos_token_id
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
+
+
+def _continuation(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Sequence[int]) -> Continuation:
+    # Cut at the first stop token instead of stripping padding: the pad token may be the EOS token.
+    end = next((place for place, token in enumerate(ids) if token in stop), None)
+    kept = ids if end is None else ids[:end]
+    return Continuation(str(tokenizer.decode(kept, skip_special_tokens=True)).strip(), len(kept), end is not None)
+
+
+def vader_scores(texts: Sequence[str]) -> list[float]:
+    """VADER's compound score of every text, -1 (most negative) to 1.
+
+    Raises:
+        UserError: vaderSentiment is not installed.
+    """
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError:
+        raise UserError('the judge needs vaderSentiment: pip install "hf-align[quickstart]"') from None
+    analyzer = SentimentIntensityAnalyzer()
+    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
+
+
+def distinct_n(texts: Sequence[str], n: int = 2) -> float:
+    """Share of different n-grams among all n-grams of all texts (Li et al., 2016); lower case, split at spaces.
+
+    Returns:
+        1 when no n-gram repeats, near 0 when the texts are all alike, NaN when no text has n words.
+    """
+    grams = [
+        tuple(words[start : start + n])
+        for words in (text.lower().split() for text in texts)
+        for start in range(len(words) - n + 1)
+    ]
+    return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def compare_policies(
+    samples: Mapping[str, Sequence[Continuation]],
+    scores: Mapping[str, Sequence[float]],
+    domains: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Sums up what the policies wrote on the same prompts, per domain and overall.
+
+    Args:
+        samples: Policy's name to its `[N]` responses. The first policy is the one the others are compared with.
+        scores: Policy's name to the judge's `[N]` scores of these responses.
+        domains: `[N]` domain of every prompt.
+        resamples: Bootstrap resamples of the intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `{"all" | domain: {"prompts", "policies": {name: {"score", "score_interval", "distinct_2", "mean_tokens",
+        "ended", and, after the first, "gain" with "gain_interval"}}}}`. `gain` is the mean difference to the first
+        policy on the same prompt.
+
+    Raises:
+        UserError: The policies have different numbers of rows.
+    """
+    for name in samples:
+        if not len(samples[name]) == len(scores[name]) == len(domains):
+            raise UserError(f"policy {name!r} does not have one response and one score per prompt ({len(domains)})")
+    first = np.asarray(next(iter(scores.values())), dtype=float)
+    report: dict[str, Any] = {}
+    for label, rows in {"all": np.arange(len(domains)), **groups(domains)}.items():
+        policies: dict[str, dict[str, Any]] = {}
+        for position, name in enumerate(samples):
+            own = np.asarray(scores[name], dtype=float)[rows]
+            written = [samples[name][row] for row in rows]
+            entry: dict[str, Any] = {
+                "score": float(own.mean()),
+                "score_interval": bootstrap_interval(np.mean, own, resamples=resamples, seed=seed),
+                "distinct_2": distinct_n([sample.text for sample in written]),
+                "mean_tokens": float(np.mean([sample.tokens for sample in written])),
+                "ended": float(np.mean([sample.ended for sample in written])),
+            }
+            if position:
+                difference = own - first[rows]
+                entry["gain"] = float(difference.mean())
+                entry["gain_interval"] = bootstrap_interval(np.mean, difference, resamples=resamples, seed=seed)
+            policies[name] = entry
+        report[label] = {"prompts": len(rows), "policies": policies}
+    return report

@@ -1,0 +1,209 @@
+"""Line and interval charts as inline SVG, coloured by the page's CSS so that they follow light and dark."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 340, 210
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 34
+
+MINUS = "\N{MINUS SIGN}"
+
+Point = tuple[float, float]
+Place = Callable[[float, float], Point]
+"""From data to pixels."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A dashed horizontal line, such as chance."""
+
+    value: float
+    label: str
+
+
+def line_chart(
+    points: Sequence[Point],
+    *,
+    title: str,
+    color: str,
+    reference: Reference | None = None,
+    held_out: float | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> Markup:
+    """Draws a training curve: every logged value faintly, a running mean over it.
+
+    Args:
+        points: (step, value), steps ascending; values that are not finite are left out.
+        title: Caption, also the chart's accessible name.
+        color: A CSS class that sets `--series`, such as "dpo".
+        reference: A line to compare with.
+        held_out: A last value on held-out data, drawn as a ring at the right edge.
+        y_range: Fixed lower and upper end of the axis; default: what the data need.
+
+    Returns:
+        A `<figure>`.
+    """
+    points = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
+    if not points:
+        empty = Markup('<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>')
+        return empty.format(title)
+    values = [y for _, y in points] + [v for v in (held_out, reference and reference.value) if v is not None]
+    y_ticks = ticks(*(y_range or (min(values), max(values))), 4)
+    x_ticks = [t for t in ticks(0, points[-1][0], 5) if t == int(t) and t <= points[-1][0]]
+    y_low, y_high = y_range or (y_ticks[0], y_ticks[-1])
+    x_high = max(points[-1][0], 1.0)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + x / x_high * (WIDTH - LEFT - RIGHT)
+        return across, TOP + (y_high - y) / ((y_high - y_low) or 1) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [_y_axis(y_ticks, at, x_high), _x_axis(x_ticks, at, y_low)]
+    if reference is not None:
+        parts.append(_reference(reference, at, x_high))
+    smooth = running_mean([y for _, y in points])
+    parts.append(_path([at(x, y) for x, y in points], "raw"))
+    parts.append(_path([at(x, y) for (x, _), y in zip(points, smooth, strict=True)], "mean"))
+    if held_out is not None and math.isfinite(held_out):
+        parts.append(_held_out(held_out, at, x_high))
+    return _figure(parts, title, color, HEIGHT)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its interval; `color` is a CSS class."""
+
+    label: str
+    color: str
+    value: float
+    interval: Sequence[float] | None
+
+
+def interval_chart(rows: Sequence[tuple[str, Sequence[Interval]]], *, title: str, digits: int = 2) -> Markup:
+    """Draws groups of dots with whiskers, one line per value, for instance scorers within domains.
+
+    Args:
+        rows: (group's name, its values); a value without an interval is a ring.
+        title: Caption and accessible name.
+        digits: Decimals of the printed values.
+    """
+    gutter, line, gap = 96, 20, 10
+    items = [item for _, group in rows for item in group]
+    ends = [end for item in items for end in (item.value, *(item.interval or ())) if math.isfinite(end)]
+    x_ticks = ticks(min([0.0, *ends]), max(ends, default=1.0), 5)
+    height = sum((len(group) + 1) * line + gap for _, group in rows) + 18
+
+    def across(value: float) -> float:
+        span = (x_ticks[-1] - x_ticks[0]) or 1
+        return gutter + (value - x_ticks[0]) / span * (WIDTH - gutter - 44)
+
+    parts = [
+        Markup(
+            '<line class="{}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{}"/>'
+            '<text class="tick" x="{x:.1f}" y="{}" text-anchor="middle">{}</text>'
+        ).format("axis" if tick == 0 else "grid", height - 18, height - 4, number(tick), x=across(tick))
+        for tick in x_ticks
+    ]
+    y = line / 2
+    for name, group in rows:
+        parts.append(Markup('<text class="group" x="0" y="{:.1f}">{}</text>').format(y + 4, name))
+        for item in group:
+            y += line
+            parts.append(_interval_row(item, y, across, gutter, digits))
+        y += line + gap
+    return _figure(parts, title, "", height)
+
+
+def _interval_row(item: Interval, y: float, across: Callable[[float], float], gutter: float, digits: int) -> Markup:
+    low, high = item.interval or (item.value, item.value)
+    return Markup(
+        '<g class="{color}"><line class="whisker" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        '<circle class="{shape}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        '<text class="value" x="{right}" y="{text:.1f}" text-anchor="end">{value}</text>'
+        '<text class="tick" x="{gutter}" y="{text:.1f}" text-anchor="end">{label}</text></g>'
+    ).format(
+        color=item.color,
+        low=across(low),
+        high=across(high),
+        x=across(item.value),
+        y=y,
+        shape="dot" if item.interval else "ring",
+        text=y + 4,
+        right=WIDTH,
+        value=f"{item.value:.{digits}f}".replace("-", MINUS),
+        gutter=gutter - 10,
+        label=item.label,
+    )
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers that enclose `low` and `high`, about `count` of them, steps 1, 2, 2.5 or 5 times a power of ten."""
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 10) for index in range(first, last + 1)]
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Mean over a centred window of a tenth of the curve (at least 3 points), shorter at the ends."""
+    half = max(1, len(values) // 20)
+    windows = (values[max(0, place - half) : place + half + 1] for place in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def number(value: float) -> str:
+    """A tick's text: no trailing zeros, no exponent for everyday sizes."""
+    return f"{value:.4g}".replace("-", MINUS)
+
+
+def _y_axis(values: Sequence[float], at: Place, x_high: float) -> Markup:
+    parts = []
+    for value in values:
+        (x1, y), (x2, _) = at(0, value), at(x_high, value)
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+                '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
+            ).format(x1, x2, x1 - 6, y + 4, number(value), y=y)
+        )
+    return Markup("").join(parts)
+
+
+def _x_axis(values: Sequence[float], at: Place, y_low: float) -> Markup:
+    text = Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+    bottom = at(0, y_low)[1]
+    parts = [text.format(at(value, y_low)[0], bottom + 16, "middle", number(value)) for value in values]
+    return Markup("").join([*parts, text.format(WIDTH - 2, bottom + 30, "end", "step")])
+
+
+def _reference(reference: Reference, at: Place, x_high: float) -> Markup:
+    (x1, y), (x2, _) = at(0, reference.value), at(x_high, reference.value)
+    return Markup(
+        '<line class="reference" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        '<text class="tick" x="{:.1f}" y="{:.1f}">{}</text>'
+    ).format(x1, x2, x1 + 4, y - 4, reference.label, y=y)
+
+
+def _held_out(value: float, at: Place, x_high: float) -> Markup:
+    x, y = at(x_high, value)
+    return Markup(
+        '<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="4.5"/>'
+        '<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="end">held out {}</text>'
+    ).format(x, y, x - 9, y + (14 if y < TOP + 20 else -7), number(round(value, 3)))
+
+
+def _path(points: Sequence[Point], css: str) -> Markup:
+    steps = "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return Markup('<path class="{}" d="M{}"/>').format(css, steps)
+
+
+def _figure(parts: Sequence[Markup], title: str, color: str, height: float) -> Markup:
+    return Markup(
+        '<figure class="chart {color}"><figcaption>{title}</figcaption>'
+        '<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{label}">{body}</svg></figure>'
+    ).format(color=color, title=title, width=WIDTH, height=height, label=title, body=Markup("").join(parts))

@@ -1,0 +1,100 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from peft import LoraConfig
+
+from hf_align.cli.recipe import check_recipe, read_recipe
+from hf_align.errors import UserError
+
+
+@dataclass
+class Config:
+    output_dir: str | None = None
+    learning_rate: float = 1e-5
+    max_steps: int = -1
+    bf16: bool | None = None
+    eval_strategy: str = "no"
+    mode: Literal["weight", "scale"] = "weight"
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+BASE = "model: m\ntrain_dataset: d.jsonl\n"
+
+
+def test_file_and_flags_together(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE + "learning_rate: 1e-4\nlora:\n  r: 8\n  target_modules: all-linear\nmax_steps: 3\n")
+    flags = ["--learning-rate", "2e-5", "--lora.r=32", "--bf16", "--max_steps", "-1", "--quantization", "4bit"]
+    checked = check_recipe(read_recipe(path, flags), Config, LoraConfig)
+    assert checked.config == {"learning_rate": 2e-5, "max_steps": -1, "bf16": True}
+    assert checked.lora == {"r": 32, "target_modules": "all-linear"}
+    assert checked.source == {
+        "model": "m",
+        "ref_model": None,
+        "train_dataset": "d.jsonl",
+        "eval_dataset": None,
+        "quantization": "4bit",
+    }
+
+
+def test_yaml_scalars_are_what_they_look_like(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, "a: 1e-5\nb: no\nc: .5\nd: 2024-01-01\ne: null\nf: true\ng: 007\nh: -3\n"), [])
+    assert recipe.values == {
+        "a": 1e-5, "b": "no", "c": 0.5, "d": "2024-01-01", "e": None, "f": True, "g": "007", "h": -3
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lora", "expected"), [("true", {}), ("false", None), ("null", None), ("{r: 4}", {"r": 4}), ("{}", {})]
+)
+def test_lora_forms(tmp_path: Path, lora: str, expected: dict | None) -> None:
+    recipe = read_recipe(write(tmp_path, BASE + f"lora: {lora}\n"), [])
+    assert check_recipe(recipe, Config, LoraConfig).lora == expected
+
+
+def test_lora_field_over_lora_true(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, BASE + "lora: true\n"), ["--lora.r", "2"])
+    assert check_recipe(recipe, Config, LoraConfig).lora == {"r": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "message"),
+    [
+        ("learning_rat: 1\n", [], "r.yaml, line 3: learning_rat is not a known key; did you mean learning_rate?"),
+        ("lora: {r: 1, lora_dropot: 0.1}\n", [], "r.yaml, line 3: lora.lora_dropot is not a known key; did you mean"),
+        ("learning_rate: fast\n", [], "r.yaml, line 3: learning_rate expects a number, got 'fast'"),
+        ("", ["--mode", "shfit"], "--mode expects 'weight' or 'scale', got 'shfit'"),
+        ("", ["--max_step", "3"], "--max_step is not a known key; did you mean max_steps?"),
+        ("", ["--zzz", "3"], "--zzz is not a known key; known are"),
+        ("", ["--lora.r", "x"], "--lora.r expects a whole number, got 'x'"),
+        ("quantization: 2bit\n", [], "line 3: quantization is 8bit, 4bit or null, not '2bit'"),
+        ("max_steps: 1\nmax_steps: 2\n", [], "r.yaml, line 4: max_steps is written twice"),
+        ("lora:\n  r: 1\n  r: 2\n", [], "r.yaml, line 5: lora.r is written twice"),
+        ("bad: [1, 2\nx: 3\n", [], "r.yaml, line 4: not valid YAML"),
+        ("", ["oops"], "'oops' is not a flag"),
+    ],
+)
+def test_mistakes_name_their_place(tmp_path: Path, text: str, flags: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_recipe(read_recipe(write(tmp_path, BASE + text), flags), Config, LoraConfig)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_required_keys_and_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_dataset is missing"):
+        check_recipe(read_recipe(None, ["--model", "m"]), Config, LoraConfig)
+    with pytest.raises(UserError, match="model is missing"):
+        check_recipe(read_recipe(write(tmp_path, ""), []), Config, LoraConfig)
+    with pytest.raises(UserError, match="there is no file"):
+        read_recipe(str(tmp_path / "none.yaml"), [])
+    with pytest.raises(UserError, match="can't be read"):
+        read_recipe(str(tmp_path), [])
+    with pytest.raises(UserError, match="not a list"):
+        read_recipe(write(tmp_path, "- a\n- b\n"), [])
