@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
+    from hf_align import advantages as advantages
     from hf_align import branches as branches
     from hf_align import cli as cli
     from hf_align import collators as collators
     from hf_align import data as data
+    from hf_align import environments as environments
     from hf_align import errors as errors
     from hf_align import evaluation as evaluation
     from hf_align import kl as kl
@@ -49,10 +51,12 @@ _MODULES_OF_NAMES = {
 }
 _HOME = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
 _SUBMODULES = (
+    "advantages",
     "branches",
     "cli",
     "collators",
     "data",
+    "environments",
     "errors",
     "evaluation",
     "kl",
