@@ -6,29 +6,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 
-REFERENCE_ADAPTER = "reference"
+REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", "value", "reward"
 
 
 @contextmanager
 def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
     """Run `model` with the adapter `name`, or with none (`None`: the base model), and then as before.
 
+    Gradient checkpointing recomputes layers in the backward pass, when another adapter is active again: what was
+    computed in here is recomputed under `name`.
+
     Args:
         model: A model that contains peft layers; `requires_grad` of its parameters is never touched.
         name: The adapter to use.
     """
     saved: list[tuple[nn.Module, object, bool]] = []
+    checkpoints: list[tuple[nn.Module, Callable[..., Any]]] = []
     for module in model.modules():
+        if "_gradient_checkpointing_func" in vars(module):
+            original = cast(Callable[..., Any], module._gradient_checkpointing_func)
+            checkpoints.append((module, original))
+            vars(module)["_gradient_checkpointing_func"] = partial(_checkpoint_under, module, name, original)
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             saved.append((module, module._active_adapter, module._disable_adapters))
             module._disable_adapters = name is None
@@ -39,6 +49,20 @@ def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
     finally:
         for module, adapters, disabled in saved:
             module._active_adapter, module._disable_adapters = adapters, disabled  # type: ignore[assignment]
+        for module, original in checkpoints:
+            vars(module)["_gradient_checkpointing_func"] = original
+
+
+def _checkpoint_under(
+    layer: nn.Module, name: str | None, checkpoint: Any, function: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Checkpoint `function`, a part of `layer`, so that it always runs with the adapter `name`."""
+
+    def run(*inputs: Any, **options: Any) -> Any:
+        with active_adapter(layer, name):
+            return function(*inputs, **options)
+
+    return checkpoint(run, *args, **kwargs)
 
 
 def adapter_name(model: PeftModel) -> str:
@@ -46,18 +70,48 @@ def adapter_name(model: PeftModel) -> str:
     return cast(str, model.active_adapters[0])
 
 
+def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: bool) -> list[str]:
+    """Add a new adapter without changing which one is active or which other parameters are trained.
+
+    Args:
+        model: Gets the adapter, in float32.
+        name: Its name.
+        config: What it is like; a copy is kept.
+        trainable: Whether its parameters require gradients.
+
+    Returns:
+        The names of its parameters.
+    """
+    before = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
+    active = list(model.active_adapters)
+    model.add_adapter(name, copy.deepcopy(config))
+    assert list(model.active_adapters) == active
+    own = [key for key, _ in model.named_parameters() if name in key.split(".") and key not in before]
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(trainable if key in own else before[key])
+    return own
+
+
 def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> None:
     """Add `target`, a frozen copy of the adapter `source`: the reference for a policy that comes with an adapter."""
-    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    model.add_adapter(target, model.peft_config[source])
+    own = add_adapter(model, target, model.peft_config[source], trainable=False)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parts = name.split(".")
-            if target in parts:
-                twin = ".".join(source if part == target else part for part in parts)
-                parameter.copy_(parameters[twin])
-            parameter.requires_grad_(name in trainable)
+        for name in own:
+            twin = ".".join(source if part == target else part for part in name.split("."))
+            parameters[name].copy_(parameters[twin])
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Run `model` without dropout or gradient checkpointing, then give every module its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -25,25 +25,64 @@ class PolicyModel(BranchModel):
             `[N]` float32, in the order of `Branches.targets`. Only these N positions go through the LM head, in chunks.
         """
         batch = Branches(**branches)
-        if full_logits:
-            logits = self.inner_forward(batch).logits.flatten(0, 1)[batch.predictors]
-            return logits.float().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
-        head = self.model.get_output_embeddings()
-        original = head.forward
-        options = logit_transform(self.model.config)
-        result: list[Tensor] = []
+        return logps_of_full_logits(self, batch) if full_logits else score_tokens(self, batch).logps
 
-        def logps_of(hidden: Tensor) -> Tensor:
-            states = hidden.flatten(0, 1)[batch.predictors]
-            if type(head) is nn.Linear:
-                result.append(response_logps(states, head.weight, batch.targets, bias=head.bias, **options))
-            else:  # LoRA on the head, a quantised head: only its own forward knows its weights
-                result.append(response_logps_from_head(states, original, batch.targets, **options))
-            return hidden.new_zeros(hidden.shape[0], 1, 1)
 
-        with forward_replaced(head, logps_of):
-            self.inner_forward(batch)
-        return result[0]
+class TokenScores(NamedTuple):
+    """What one pass tells about the N response tokens of a batch, in the order of `Branches.targets`."""
+
+    logps: Tensor  # [N] float32
+    entropy: Tensor | None  # [N] float32, of the distribution that the token was drawn from
+    states: Tensor  # [N, d] hidden states that predict the tokens: what the LM head got
+
+
+def score_tokens(
+    wrapper: BranchModel,
+    batch: Branches,
+    *,
+    temperature: float = 1.0,
+    return_entropy: bool = False,
+    entropy_grad: bool = False,
+) -> TokenScores:
+    """Log-probs of the response tokens in one pass of a wrapped causal language model.
+
+    Args:
+        wrapper: Whose `model` is run; only the N positions that matter go through its LM head, in chunks.
+        batch: The prompts and responses.
+        temperature: Sampling temperature that the log-probs refer to.
+        return_entropy: Compute the entropies, too.
+        entropy_grad: Whether they carry a gradient.
+    """
+    head = cast(Any, wrapper.model).get_output_embeddings()
+    original = head.forward
+    options: dict[str, Any] = {**logit_transform(wrapper.model.config), "temperature": temperature}
+    if return_entropy:
+        options["return_entropy"] = True
+    result: list[TokenScores] = []
+
+    def scores_of(hidden: Tensor) -> Tensor:
+        states = hidden.flatten(0, 1)[batch.predictors]
+        if type(head) is nn.Linear:
+            if return_entropy:
+                options["entropy_grad"] = entropy_grad
+            scores = response_logps(states, head.weight, batch.targets, bias=head.bias, **options)
+        else:  # LoRA on the head, a quantised head: only its own forward knows its weights
+            scores = response_logps_from_head(states, original, batch.targets, **options)
+        logps, entropy = scores if isinstance(scores, tuple) else (scores, None)
+        if entropy is not None and not entropy_grad:
+            entropy = entropy.detach()
+        result.append(TokenScores(logps, entropy, states))
+        return hidden.new_zeros(hidden.shape[0], 1, 1)
+
+    with forward_replaced(head, scores_of):
+        wrapper.inner_forward(batch)
+    return result[0]
+
+
+def logps_of_full_logits(wrapper: BranchModel, batch: Branches) -> Tensor:
+    """Log-probs `[N]` from the model's own `[R, T, vocab]` logits: slow, for checking the other way."""
+    logits = wrapper.inner_forward(batch).logits.flatten(0, 1)[batch.predictors]
+    return logits.float().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
 
 
 def logit_transform(config: Any) -> dict[str, float]:
