@@ -92,6 +92,19 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     return own
 
 
+def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """The parameters of the adapter `name`, and no others that happen to be called so."""
+    found: list[nn.Parameter] = []
+    for module in model.modules():
+        if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            for kind in module.adapter_layer_names:
+                parts = getattr(module, kind, None)
+                if isinstance(parts, (nn.ModuleDict, nn.ParameterDict)) and name in parts:
+                    part = cast(Any, parts[name])
+                    found.extend([part] if isinstance(part, nn.Parameter) else part.parameters())
+    return found
+
+
 def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> None:
     """Add `target`, a frozen copy of the adapter `source`: the reference for a policy that comes with an adapter."""
     own = add_adapter(model, target, model.peft_config[source], trainable=False)
