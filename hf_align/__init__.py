@@ -22,9 +22,12 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align import models as models
     from hf_align import preferences as preferences
     from hf_align import report as report
+    from hf_align import rewards as rewards
+    from hf_align import rollouts as rollouts
     from hf_align import trainers as trainers
     from hf_align.models.loading import load_policy, load_reward_model
     from hf_align.models.reward_model import RewardModel, RewardModelConfig
+    from hf_align.models.value_head import PolicyWithValueHead
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
@@ -35,6 +38,7 @@ __all__ = [
     "DPOTrainer",
     "IPOConfig",
     "IPOTrainer",
+    "PolicyWithValueHead",
     "RewardConfig",
     "RewardModel",
     "RewardModelConfig",
@@ -48,6 +52,7 @@ _MODULES_OF_NAMES = {
     "trainers.dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
     "models.loading": ("load_policy", "load_reward_model"),
     "models.reward_model": ("RewardModel", "RewardModelConfig"),
+    "models.value_head": ("PolicyWithValueHead",),
 }
 _HOME = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
 _SUBMODULES = (
@@ -65,6 +70,8 @@ _SUBMODULES = (
     "models",
     "preferences",
     "report",
+    "rewards",
+    "rollouts",
     "trainers",
 )
 

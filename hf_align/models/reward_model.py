@@ -22,6 +22,7 @@ from transformers.utils import logging
 from hf_align.branches import Branches, build_branches
 from hf_align.errors import UserError
 from hf_align.models import loading
+from hf_align.models.adapters import evaluation_mode
 from hf_align.models.branch_model import BranchModel, forward_replaced
 
 logger = logging.get_logger(__name__)
@@ -187,24 +188,8 @@ class RewardModel(BranchModel):
         Returns:
             One raw score each; higher is better.
         """
-        from hf_align.collators.encoding import PairEncoder
-
-        if len(prompts) != len(responses):
-            raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
-        encoder = PairEncoder(self.tokenizer)
-        documents = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
-        order = sorted(range(len(documents)), key=lambda n: len(documents[n][0]) + len(documents[n][1]))
-        scores = [0.0] * len(documents)
-        training = self.training
-        self.eval()
-        for batch in _token_batches(order, documents):
-            pad = cast(int, self.tokenizer.pad_token_id)
-            branches = build_branches([(documents[n][0], [documents[n][1]]) for n in batch], pad_token_id=pad).as_separate()
-            tensors = {name: tensor.to(self.model.device) for name, tensor in branches.tensors().items()}
-            for number, value in zip(batch, self(**tensors, separate=True)[:, 0].tolist(), strict=True):
-                scores[number] = value
-        self.train(training)
-        return scores
+        with evaluation_mode(self):
+            return score_texts(self, self.tokenizer, prompts, responses)
 
     def save_pretrained(self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
         """Save model or adapter, tokenizer and, if not the plain kind, head and pooling."""
@@ -238,6 +223,27 @@ class RewardModel(BranchModel):
             os.replace(unfinished, target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def score_texts(
+    model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
+) -> list[float]:
+    """What `RewardModel.score` does, for any module whose `forward(**branches)` gives rewards `[D, K]`."""
+    from hf_align.collators.encoding import PairEncoder
+
+    if len(prompts) != len(responses):
+        raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
+    encoder = PairEncoder(tokenizer)
+    documents = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
+    order = sorted(range(len(documents)), key=lambda n: len(documents[n][0]) + len(documents[n][1]))
+    scores = [0.0] * len(documents)
+    pad = cast(int, tokenizer.pad_token_id)
+    for batch in _token_batches(order, documents):
+        branches = build_branches([(documents[n][0], [documents[n][1]]) for n in batch], pad_token_id=pad)
+        tensors = {name: tensor.to(model.device) for name, tensor in branches.as_separate().tensors().items()}
+        for number, value in zip(batch, model(**tensors, separate=True)[:, 0].tolist(), strict=True):
+            scores[number] = value
+    return scores
 
 
 def new_head_module(hidden_size: int, kind: str, device: torch.device) -> nn.Module:

@@ -1,0 +1,174 @@
+"""A reward model that is an adapter on the policy's own base: no second copy of the weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.branches import Branches
+from hf_align.errors import UserError
+from hf_align.models import loading
+from hf_align.models.adapters import (
+    REWARD_ADAPTER,
+    active_adapter,
+    adapter_name,
+    add_adapter,
+    evaluation_mode,
+)
+from hf_align.models.branch_model import BranchModel, forward_replaced
+from hf_align.models.reward_model import (
+    CONFIG_FILE,
+    HEAD_FILE,
+    RewardModel,
+    RewardModelConfig,
+    new_head_module,
+    pool,
+    score_texts,
+)
+
+HEAD_PREFIX = "base_model.model.score."
+
+
+class AdapterReward(BranchModel):
+    """Scores as a reward model does, with its LoRA adapter on a policy's base and its head beside it.
+
+    The policy computes, trains and saves as before: its own adapter stays the active one.
+
+    Args:
+        policy: A PeftModel, or one of our wrappers of one.
+        reward: The folder or Hub id of a reward model's adapter, or a `RewardModel` with one, trained on the same base.
+
+    Raises:
+        UserError: If either has no LoRA adapter, or the adapter doesn't fit the policy's base.
+    """
+
+    def __init__(self, policy: nn.Module, reward: str | os.PathLike[str] | RewardModel):
+        model = _peft_model(policy)
+        if model is None:
+            raise UserError(
+                "A reward adapter needs a policy with LoRA to sit on; give peft_config, or load it on its own."
+            )
+        super().__init__(model)
+        source = _Source.of_model(reward) if isinstance(reward, RewardModel) else _Source.of_folder(reward)
+        self.tokenizer, self.reward_config = source.tokenizer, source.reward_config
+        count = sum(name.startswith(REWARD_ADAPTER) for name in model.peft_config)
+        self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
+        self._add_adapter(model, source)
+        size = model.config.get_text_config().hidden_size
+        self.head = new_head_module(size, self.reward_config.head, cast(torch.device, model.device))
+        self.head.load_state_dict(source.head)
+        self.head.requires_grad_(False)
+
+    def _add_adapter(self, model: PeftModel, source: _Source) -> None:
+        config: Any = source.config
+        config.task_type, config.modules_to_save, config.init_lora_weights = "CAUSAL_LM", None, True
+        try:
+            add_adapter(model, self.adapter, config, trainable=False)
+        except ValueError as error:  # no such layers, another kind of adapter
+            raise UserError(f"The reward adapter doesn't fit the policy's base: {error}") from error
+        own = get_peft_model_state_dict(model, adapter_name=self.adapter, save_embedding_layers=False)
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in source.weights.items()}:
+            model.delete_adapter(self.adapter)
+            raise UserError("The reward adapter doesn't fit the policy's base: its layers have other names or sizes.")
+        set_peft_model_state_dict(model, source.weights, self.adapter)
+
+    def forward(self, **branches: Any) -> Tensor:
+        """Rewards of all responses: `[D, K]` float32, of the fields of a `Branches`."""
+        batch = Branches(**branches)
+        lm_head = cast(Any, self.model).get_output_embeddings()
+        result: list[Tensor] = []
+
+        def score(hidden: Tensor) -> Tensor:
+            pooled = pool(hidden, batch, self.reward_config.pooling)
+            with torch.autocast(pooled.device.type, enabled=False):
+                result.append(self.head(pooled.float())[:, 0])
+            return hidden.new_zeros(hidden.shape[0], 1, 1)
+
+        with active_adapter(self.model, self.adapter), forward_replaced(lm_head, score):
+            self.inner_forward(batch)
+        return result[0].view(batch.last.shape)
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+        """As `RewardModel.score`."""
+        with evaluation_mode(self):
+            return score_texts(self, self.tokenizer, prompts, responses)
+
+
+def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
+    """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on."""
+    model = _peft_model(policy)
+    theirs = loading._adapter_config(str(path_or_hub_id))
+    if model is None or theirs is None or not theirs.base_model_name_or_path:
+        return False
+    mine = model.peft_config[adapter_name(model)]
+    same_kind = mine.peft_type == theirs.peft_type == "LORA"
+    return same_kind and _same_place(mine.base_model_name_or_path, theirs.base_model_name_or_path)
+
+
+def _same_place(first: str | None, second: str) -> bool:
+    if first is None:
+        return False
+    first, second = loading._plain_folder(first), loading._plain_folder(second)
+    return first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
+
+
+def _peft_model(model: nn.Module) -> PeftModel | None:
+    while isinstance(model, BranchModel):
+        model = model.model
+    return model if isinstance(model, PeftModel) else None
+
+
+@dataclass
+class _Source:
+    """What is taken of a reward model: adapter, head, pooling and tokenizer."""
+
+    config: PeftConfig
+    weights: dict[str, Tensor]
+    head: dict[str, Tensor]
+    reward_config: RewardModelConfig
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def of_model(cls, reward: RewardModel) -> _Source:
+        model = reward.model
+        if not isinstance(model, PeftModel):
+            raise UserError("This reward model has no LoRA adapter to put on the policy's base; use it as it is.")
+        name = adapter_name(model)
+        weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+        weights, head = _split(weights)
+        config = copy.deepcopy(model.peft_config[name])
+        return cls(config, weights, head or reward.head.state_dict(), reward.reward_config, reward.tokenizer)
+
+    @classmethod
+    def of_folder(cls, path_or_hub_id: str | os.PathLike[str]) -> _Source:
+        path = str(path_or_hub_id)
+        config = loading._adapter_config(path)
+        if config is None:
+            raise UserError(f"{path} is no LoRA adapter to put on the policy's base; use load_reward_model.")
+        folder = Path(path)
+        settings = json.loads((folder / CONFIG_FILE).read_text()) if (folder / CONFIG_FILE).exists() else {}
+        weights, head = _split(load_peft_weights(path, device="cpu"))
+        if (folder / HEAD_FILE).exists():
+            head = load_file(folder / HEAD_FILE)
+        if not head:
+            raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
+        return cls(config, weights, head, RewardModelConfig(**settings), loading.load_tokenizer(path))
+
+
+def _split(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """An adapter's weights, and those of the reward head saved with it."""
+    head = {name.removeprefix(HEAD_PREFIX): t for name, t in weights.items() if name.startswith(HEAD_PREFIX)}
+    return {name: t for name, t in weights.items() if not name.startswith(HEAD_PREFIX)}, head

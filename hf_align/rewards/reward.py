@@ -1,0 +1,265 @@
+"""One interface for whatever scores responses, and errors that say which reward and which sample."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.errors import UserError
+from hf_align.models.loading import load_reward_model
+from hf_align.models.reward_model import RewardModel
+from hf_align.rewards.adapter import AdapterReward, shares_base
+
+SHOWN = 60
+"""Characters of a prompt and a response in an error message."""
+TOKEN_IDS = ("prompt_ids", "response_ids")
+
+
+@dataclass
+class Samples:
+    """R prompts with a response each, as rewards see them. Columns hold R values each."""
+
+    prompts: list[Any]  # text or messages
+    texts: list[str]  # of the prompts
+    responses: list[str]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    token_ids: dict[str, list[list[int]]] = field(default_factory=dict)
+
+    def one(self, index: int) -> Samples:
+        """Sample `index` alone."""
+
+        def pick(named: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return {name: [values[index]] for name, values in named.items()}
+
+        return Samples(
+            [self.prompts[index]],
+            [self.texts[index]],
+            [self.responses[index]],
+            pick(self.columns),
+            pick(self.token_ids),
+        )
+
+    def shown(self, index: int) -> str:
+        """Sample `index` for an error message."""
+        prompt, response = (_short(texts[index]) for texts in (self.texts, self.responses))
+        return f"sample {index} (prompt {prompt!r}, response {response!r})"
+
+
+Scorer = Callable[[Samples], Any]
+
+
+@dataclass
+class Part:
+    """One of the rewards that make up a `Reward`."""
+
+    name: str
+    weight: float
+    scorer: Scorer
+    source: Any
+
+
+class Reward:
+    """A weighted sum of rewards. Made by `as_reward`.
+
+    Attributes:
+        parts: Unweighted scores `[R]` of the last call by name, for logging.
+    """
+
+    def __init__(self, members: Sequence[Part], tokenizer: PreTrainedTokenizerBase | None = None):
+        self.members, self.tokenizer = list(members), tokenizer
+        self.parts: dict[str, Tensor] = {}
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        responses: Sequence[str],
+        columns: Mapping[str, Sequence[Any]] | None = None,
+        prompt_ids: Sequence[Sequence[int]] | None = None,
+        response_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Tensor:
+        """Score R responses.
+
+        Args:
+            prompts: R texts or lists of messages.
+            responses: R texts without special tokens.
+            columns: Other columns of the data set, R values each.
+            prompt_ids: R lists of token ids, for functions that ask for them.
+            response_ids: Likewise.
+
+        Returns:
+            `[R]` float32, on the CPU; higher is better.
+
+        Raises:
+            UserError: If a reward fails, or gives anything but one finite number for each sample.
+        """
+        given = {"prompt_ids": prompt_ids, "response_ids": response_ids}
+        samples = Samples(
+            prompts=list(prompts),
+            texts=self._texts(prompts, prompt_ids),
+            responses=list(responses),
+            columns={name: list(values) for name, values in (columns or {}).items()},
+            token_ids={name: [list(row) for row in ids] for name, ids in given.items() if ids is not None},
+        )
+        if len(samples.prompts) != len(samples.responses):
+            raise UserError(f"A reward got {len(samples.prompts)} prompts and {len(samples.responses)} responses.")
+        self.parts = {part.name: _scores(part, samples) for part in self.members}
+        return torch.stack([part.weight * self.parts[part.name] for part in self.members]).sum(0)
+
+    def _texts(self, prompts: Sequence[Any], prompt_ids: Sequence[Sequence[int]] | None) -> list[str]:
+        """The prompts as functions get them: what the policy saw, without special tokens."""
+        if self.tokenizer is not None and prompt_ids is not None:
+            return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in prompt_ids]
+        return [p if isinstance(p, str) else "\n".join(str(turn["content"]) for turn in p) for p in prompts]
+
+
+def as_reward(
+    reward: Any,
+    *,
+    policy: nn.Module | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Reward:
+    """Turn whatever scores responses into a `Reward`.
+
+    Args:
+        reward: One of
+            - a `RewardModel`, or its folder or Hub id; with its own tokenizer and chat template;
+            - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
+              columns of the data set that it names, or all with `**columns`; and token ids if it names `prompt_ids` or
+              `response_ids`;
+            - an object with `score(prompts, responses) -> list[float]`; its prompts are as in the data set;
+            - a list of these, or of (weight, reward) pairs: their weighted sum.
+        policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
+            loaded onto that base (`AdapterReward`) instead of with a base of its own.
+        tokenizer: The policy's, to show functions the prompts as the policy saw them.
+
+    Raises:
+        UserError: If it is none of these, or a weight isn't a finite number.
+    """
+    if isinstance(reward, Reward):
+        return reward
+    entries = [_weighted(entry) for entry in reward] if isinstance(reward, list) else [(1.0, reward)]
+    if not entries:
+        raise UserError("reward is an empty list; give at least one reward.")
+    members: list[Part] = []
+    for weight, source in entries:
+        name, scorer, source = _scorer(source, policy)
+        taken = sum(part.name.partition("#")[0] == name for part in members)
+        members.append(Part(f"{name}#{taken + 1}" if taken else name, weight, scorer, source))
+    return Reward(members, tokenizer)
+
+
+def _weighted(entry: Any) -> tuple[float, Any]:
+    if not isinstance(entry, tuple):
+        return 1.0, entry
+    weights = [part for part in entry if isinstance(part, numbers.Real)]
+    if len(entry) != 2 or len(weights) != 1 or not math.isfinite(weights[0]):
+        raise UserError(f"A weighted reward is a pair of a finite number and a reward; got {_short(repr(entry))}.")
+    return float(weights[0]), entry[1] if entry[0] is weights[0] else entry[0]
+
+
+def _scorer(source: Any, policy: nn.Module | None) -> tuple[str, Scorer, Any]:
+    """A reward's name, the function that scores samples, and the reward as it was loaded."""
+    name = getattr(source, "__name__", type(source).__name__)
+    if isinstance(source, (str, os.PathLike)):
+        name = Path(source).name
+        if policy is not None and shares_base(policy, source):
+            source = AdapterReward(policy, source)
+        else:
+            source = load_reward_model(source)
+            if policy is not None and getattr(source.model, "quantization_method", None) is None:
+                source.to(cast(Any, policy).device)
+    if callable(getattr(source, "score", None)):
+        return name, lambda samples: source.score(samples.prompts, samples.responses), source
+    if callable(source) and not isinstance(source, nn.Module):
+        return name, _Function(name, source), source
+    raise UserError(
+        f"A reward can't be a {type(source).__name__}; give a reward model or its path, a function of prompts and "
+        "responses, an object with score(prompts, responses), or a list of these."
+    )
+
+
+class _Function:
+    """Calls a reward function with the arguments that it asks for."""
+
+    def __init__(self, name: str, function: Callable[..., Any]):
+        self.name, self.function = name, function
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except ValueError:  # built in
+            parameters = []
+        self.takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
+        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self.keywords = {p.name: p.default is p.empty for p in keywords if p.name not in positional[:2]}
+
+    def __call__(self, samples: Samples) -> Any:
+        known = {**samples.columns, **samples.token_ids}
+        missing = [name for name, required in self.keywords.items() if required and name not in known]
+        if missing:
+            raise UserError(
+                f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
+                f"(columns: {', '.join(samples.columns) or 'none'})."
+            )
+        chosen = {name: known[name] for name in self.keywords if name in known}
+        if self.takes_all:
+            chosen = {**samples.columns, **chosen}
+        return self.function(samples.texts, samples.responses, **chosen)
+
+
+def _scores(part: Part, samples: Samples) -> Tensor:
+    """The checked scores of one reward, `[R]`."""
+    own_model = isinstance(part.source, (RewardModel, AdapterReward))  # its failures aren't the user's
+    try:
+        scores = part.scorer(samples)
+    except UserError:
+        raise
+    except Exception as error:
+        if own_model:
+            raise
+        where = _culprit(part, samples)
+        raise UserError(f"The reward '{part.name}' failed on {where}: {type(error).__name__}: {error}") from error
+    if isinstance(scores, (Tensor,)) or hasattr(scores, "tolist"):
+        scores = scores.tolist()
+    if not isinstance(scores, Sequence) or isinstance(scores, str):
+        raise UserError(f"The reward '{part.name}' returned a {type(scores).__name__}; return a list of numbers.")
+    if len(scores) != len(samples.responses):
+        raise UserError(
+            f"The reward '{part.name}' returned {len(scores)} scores for {len(samples.responses)} responses; "
+            "return one for each."
+        )
+    return torch.tensor([_number(part, samples, index, score) for index, score in enumerate(scores)])
+
+
+def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
+    if isinstance(score, Tensor) and score.numel() == 1:
+        score = score.item()
+    if not isinstance(score, numbers.Real):
+        raise UserError(f"The reward '{part.name}' gave {_short(repr(score))} and no number to {samples.shown(index)}.")
+    if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
+        raise UserError(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}.")
+    return float(score)
+
+
+def _culprit(part: Part, samples: Samples) -> str:
+    """The first sample that fails alone, as far as there is one."""
+    for index in range(len(samples.responses)):
+        try:
+            part.scorer(samples.one(index))
+        except Exception:
+            return samples.shown(index)
+    return f"a batch of {len(samples.responses)} samples"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"

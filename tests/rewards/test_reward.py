@@ -1,0 +1,153 @@
+"""What `as_reward` takes, what functions get, and what is said when one fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hf_align.errors import UserError
+from hf_align.models.reward_model import RewardModel
+from hf_align.rewards import Reward, as_reward
+from tests.tiny import save_tiny, tiny_tokenizer
+
+PROMPTS = ["Write a tweet.", "Review this."]
+RESPONSES = ["So happy!", "Dull."]
+
+
+def length(prompts: list[str], responses: list[str]) -> list[float]:
+    return [float(len(response)) for response in responses]
+
+
+class Judge:
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def score(self, prompts: list[Any], responses: list[str]) -> list[float]:
+        self.seen = prompts
+        return [1.0, -1.0]
+
+
+def test_a_function_scores_texts():
+    reward = as_reward(length)
+    scores = reward(PROMPTS, RESPONSES)
+    assert scores.dtype == torch.float32 and scores.tolist() == [9.0, 5.0]
+    assert list(reward.parts) == ["length"]
+    assert as_reward(reward) is reward
+
+
+def test_a_list_is_a_weighted_sum_with_its_parts():
+    reward = as_reward([(2.0, length), (Judge(), 0.5), length, lambda p, r: np.array([1, 2])])
+    assert reward(PROMPTS, RESPONSES).tolist() == [2 * 9 + 0.5 + 9 + 1, 2 * 5 - 0.5 + 5 + 2]
+    parts = {name: scores.tolist() for name, scores in reward.parts.items()}
+    assert parts == {"length": [9, 5], "Judge": [1, -1], "length#2": [9, 5], "<lambda>": [1, 2]}
+
+
+def test_a_function_gets_the_columns_and_ids_that_it_names():
+    seen: dict[str, Any] = {}
+    columns, ids = {"label": [0, 1], "topic": ["a", "b"]}, {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
+
+    def all_columns(prompts, responses, **columns):
+        seen["all"] = columns
+        return [0.0, 0.0]
+
+    def some(prompts, responses, response_ids, label, other=7):
+        seen["some"] = (response_ids, label, other)
+        return [0.0, 0.0]
+
+    def both(texts, answers, *, prompt_ids, **columns):
+        seen["both"] = (prompt_ids, columns)
+        return [0.0, 0.0]
+
+    as_reward([all_columns, some, both])(PROMPTS, RESPONSES, columns, **ids)
+    assert seen["all"] == columns
+    assert seen["some"] == ([[3], [4, 5]], [0, 1], 7)
+    assert seen["both"] == ([[1], [2]], columns)
+    with pytest.raises(UserError, match="'some' asks for 'label'"):
+        as_reward(some)(PROMPTS, RESPONSES, {"topic": ["a", "b"]}, **ids)
+
+
+def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
+    tokenizer, judge, seen = tiny_tokenizer(), Judge(), []
+    chats = [[{"role": "user", "content": text}] for text in PROMPTS]
+    ids = [tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=False) for c in chats]
+
+    def look(prompts, responses):
+        seen.append(prompts)
+        return [0.0, 0.0]
+
+    as_reward([look, judge], tokenizer=tokenizer)(chats, RESPONSES, prompt_ids=ids)
+    assert seen[0][0] == "user\nWrite a tweet.\nassistant\n", "without special tokens"
+    assert judge.seen == chats
+    as_reward(look)(chats, RESPONSES)
+    assert seen[1] == PROMPTS
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0], r"'broken' returned 1 scores for 2 responses"),
+        ([1.0, float("nan")], r"'broken' gave nan to sample 1 \(prompt 'Review this.', response 'Dull.'\)"),
+        ([float("-inf"), 1.0], r"'broken' gave -inf to sample 0"),
+        ([1.0, 1e39], r"gave 1e\+39 to sample 1"),
+        ([1.0, None], r"gave None and no number to sample 1"),
+        (["good", "bad"], r"gave 'good' and no number to sample 0"),
+        (None, r"'broken' returned a NoneType"),
+        ("ab", r"'broken' returned a str"),
+        (torch.tensor([[1.0, 2.0], [1.0, 2.0]]), r"gave \[1.0, 2.0\] and no number to sample 0"),
+    ],
+)
+def test_wrong_scores_are_named(scores: Any, message: str):
+    def broken(prompts, responses):
+        return scores
+
+    with pytest.raises(UserError, match=message) as raised:
+        as_reward([length, broken])(PROMPTS, RESPONSES)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_exception_names_the_sample_and_is_chained():
+    def divides(prompts, responses):
+        return [1 / (len(response) - 5) for response in responses]
+
+    with pytest.raises(UserError, match=r"'divides' failed on sample 1 .*'Dull.'.*ZeroDivisionError: ") as raised:
+        as_reward(divides)(PROMPTS, RESPONSES)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+    def in_company(prompts, responses):
+        if len(prompts) > 1:
+            raise RuntimeError("too many")
+        return [0.0]
+
+    with pytest.raises(UserError, match="failed on a batch of 2 samples: RuntimeError: too many"):
+        as_reward(in_company)(PROMPTS, RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (3.0, "can't be a float"),
+        ([], "empty list"),
+        ([(length, length)], "a finite number and a reward"),
+        ([(float("nan"), length)], "a finite number and a reward"),
+        ([(1.0, length, 2.0)], "a finite number and a reward"),
+        (torch.nn.Linear(1, 1), "can't be a Linear"),
+    ],
+)
+def test_what_is_no_reward_is_refused(reward: Any, message: str):
+    with pytest.raises(UserError, match=message):
+        as_reward(reward)
+
+
+def test_a_reward_model_scores_as_it_does_alone(tmp_path):
+    folder = save_tiny(tmp_path / "base")
+    model = RewardModel.from_backbone(folder)
+    chats = [[{"role": "user", "content": text}] for text in PROMPTS]
+    expected = model.score(chats, RESPONSES)
+    assert as_reward(model)(chats, RESPONSES).tolist() == pytest.approx(expected, abs=1e-6)
+    model.save_pretrained(tmp_path / "reward")
+    reward = as_reward(str(tmp_path / "reward"))
+    assert isinstance(reward, Reward) and reward(chats, RESPONSES).tolist() == pytest.approx(expected, abs=1e-5)
+    assert list(reward.parts) == ["reward"]
