@@ -1,0 +1,33 @@
+"""README and how-to pages on training run as they stand (with a tiny model where they name the quickstart's)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+PAGES = {
+    "README.md": {"dpo"},
+    "docs/how-to/reward-model.md": {"reward", "reward-merged"},
+    "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_blocks_run_in_order(page: str, tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "hf-align-quickstart").mkdir()
+    (tmp_path / "hf-align-quickstart" / "base").symlink_to(tiny_model_dir)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile("\n".join(blocks), page, "exec"), {})
+    assert {path.name for path in (tmp_path / "out").iterdir()} == PAGES[page]
+
+
+def test_pages_link_to_pages_that_exist():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
