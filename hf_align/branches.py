@@ -172,7 +172,11 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
 
     shape = (len(rows), width)
     input_ids = torch.full(shape, pad_token_id)
-    position_ids, doc_ids, branch_ids = torch.zeros(shape, dtype=torch.long), torch.full(shape, -1), torch.full(shape, -1)
+    position_ids, doc_ids, branch_ids = (
+        torch.zeros(shape, dtype=torch.long),
+        torch.full(shape, -1),
+        torch.full(shape, -1),
+    )
     predictors: list[list[Tensor]] = [[] for _ in documents]
     last = torch.zeros(len(documents), num_branches, dtype=torch.long)
     for row, numbers in enumerate(rows):

@@ -36,7 +36,9 @@ class DPOConfig(PreferenceConfig):
     learning_rate: float = field(
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; give LoRA about 5e-5."}
     )
-    beta: float = field(default=0.1, metadata={"help": "Strength of the pull towards the reference (tau in the IPO paper)."})
+    beta: float = field(
+        default=0.1, metadata={"help": "Strength of the pull towards the reference (tau in the IPO paper)."}
+    )
     label_smoothing: float = field(
         default=0.0, metadata={"help": "Share of labels taken to be flipped (cDPO), below 0.5; for 'sigmoid'."}
     )
@@ -49,16 +51,20 @@ class DPOConfig(PreferenceConfig):
     length_normalize: bool = field(default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss."})
     ipo_target: float | None = field(
         default=None,
-        metadata={"help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta). The textbook writes 1/beta."},
+        metadata={
+            "help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta). The textbook writes 1/beta."
+        },
     )
     ipo_reduction: Literal["mean", "sum"] = field(
         default="mean",
-        metadata={"help": "IPO's log-ratios: 'mean' over a response's tokens (the authors' form) or 'sum' (the textbook's)."},
+        metadata={
+            "help": "IPO's log-ratios: 'mean' over a response's tokens (the authors' form) or 'sum' (the textbook's)."
+        },
     )
     precompute_ref_log_probs: bool = field(
         default=False,
         metadata={
-            "help": "Score all rows with the reference once, before training, in length-sorted batches, and keep the result "
+            "help": "Score all rows with the reference once, before training, in length-sorted batches; keep that "
             "in the cache under a key of weights, tokens and layout."
         },
     )
@@ -142,7 +148,9 @@ class DPOTrainer(PreferenceTrainer):
         args = args or self.config_class("trainer_output")
         only_with_path(model, quantization_config)
         if ref_model is not None and ref_model is model:
-            raise UserError("ref_model is the model itself, which training changes; leave it out to use the policy as given.")
+            raise UserError(
+                "ref_model is the model itself, which training changes; leave it out to use the policy as given."
+            )
         tokenizer = processing_class or tokenizer_of(model)
 
         def build_model() -> PolicyModel:
@@ -175,7 +183,9 @@ class DPOTrainer(PreferenceTrainer):
         logps, laid_out = self.run_model(model, branches)
         return laid_out.sum_by_branch(logps)
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+    def row_losses(
+        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses in `loss_type`."""
         # The reference goes first and in the same mode, batch and layout: at step 0 it equals the policy exactly.
         ref_logps = inputs.get("ref_logps")
@@ -218,7 +228,7 @@ class DPOTrainer(PreferenceTrainer):
 
 
 class IPOTrainer(DPOTrainer):
-    """`DPOTrainer` with the loss (h - 1/(2*beta))^2, h the difference of per-token mean log-ratios (Azar et al. 2023)."""
+    """`DPOTrainer` with the IPO loss (h - 1/(2*beta))^2, h the difference of mean log-ratios (Azar et al. 2023)."""
 
     args: IPOConfig
     config_class = IPOConfig

@@ -1,4 +1,4 @@
-"""What the trainers on preference pairs share: their data options, and the data made ready before anything is loaded."""
+"""What the trainers on preference pairs share: data options, and data made ready before a model is loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class PreferenceConfig(AlignmentConfig):
     truncation_mode: Literal["keep_end", "keep_start"] = field(
         default="keep_end", metadata={"help": "Which part of a prompt that is too long to keep."}
     )
-    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise the data. None: one."})
+    dataset_num_proc: int | None = field(
+        default=None, metadata={"help": "Processes that tokenise the data. None: one."}
+    )
 
 
 class PreferenceTrainer(BranchTrainer):
@@ -64,7 +66,9 @@ class PreferenceTrainer(BranchTrainer):
             train_dataset = _tokenized(train_dataset, processing_class, args, "train_dataset")
             eval_dataset = _tokenized(eval_dataset, processing_class, args, "eval_dataset")
         if data_collator is None:
-            data_collator = PreferenceCollator(pad_token_id=find_pad_token_id(processing_class), row_tokens=args.row_tokens)
+            data_collator = PreferenceCollator(
+                pad_token_id=find_pad_token_id(processing_class), row_tokens=args.row_tokens
+            )
         model = build_model()
         if args.disable_dropout:
             disable_dropout(model)
@@ -87,7 +91,9 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     name = getattr(inner, "name_or_path", None)
     if not name:
-        raise UserError("processing_class is missing, and the model doesn't say where it came from; give its tokenizer.")
+        raise UserError(
+            "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."
+        )
     return load_tokenizer(name)
 
 
@@ -104,20 +110,26 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
         if peft_config:
             raise UserError("model already has an adapter and peft_config asks for another; leave one of them out.")
         if model.active_adapters != ["default"]:
-            raise UserError(f"The adapter to train must be called 'default'; the active one is {model.active_adapters}.")
+            raise UserError(
+                f"The adapter to train must be called 'default'; the active one is {model.active_adapters}."
+            )
     elif peft_config:
         model = add_lora(model, peft_config, task_type)  # type: ignore[arg-type]
     elif getattr(model, "is_quantized", False):
         raise UserError("A quantised model trains only through an adapter; give peft_config (lora).")
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError("No weight of the model is trainable; load the adapter with is_trainable=True or give peft_config.")
+        raise UserError(
+            "No weight of the model is trainable; load the adapter with is_trainable=True or give peft_config."
+        )
     return model  # type: ignore[return-value]
 
 
 def only_with_path(model: Any, quantization_config: Quantization) -> None:
     """Refuse to quantise a model that is loaded already."""
     if quantization_config is not None and not isinstance(model, str):
-        raise UserError("quantization_config applies to a model given by name; load yours with load_policy(..., quantization=).")
+        raise UserError(
+            "quantization_config applies to a model given by name; load yours with load_policy(..., quantization=)."
+        )
 
 
 Callbacks = list[TrainerCallback] | None

@@ -49,7 +49,9 @@ class RewardConfig(PreferenceConfig):
     )
     center_rewards_coefficient: float | None = field(
         default=None,
-        metadata={"help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01."},
+        metadata={
+            "help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class RewardTrainer(PreferenceTrainer):
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
-    Logs, besides Trainer's: `accuracy`, `margin` (mean difference of rewards), `mean_reward`, `min_reward`, `max_reward`.
+    Logs, besides Trainer's: `accuracy`, `margin` (mean difference), `mean_reward`, `min_reward`, `max_reward`.
     """
 
     args: RewardConfig
@@ -107,7 +109,9 @@ class RewardTrainer(PreferenceTrainer):
 
         def build_model() -> RewardModel:
             torch.manual_seed(args.seed)  # the head's and the adapter's first weights
-            reward_model = load_reward_model(model, quantization=quantization_config) if isinstance(model, str) else model
+            reward_model = (
+                load_reward_model(model, quantization=quantization_config) if isinstance(model, str) else model
+            )
             if not isinstance(reward_model, RewardModel):
                 reward_model = RewardModel(reward_model, tokenizer)
             reward_model.model = with_adapter(reward_model.model, peft_config, TaskType.SEQ_CLS)
@@ -125,7 +129,9 @@ class RewardTrainer(PreferenceTrainer):
             optimizers=optimizers,
         )
         if not all(parameter.requires_grad for parameter in self._head_parameters()):
-            raise UserError("The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one.")
+            raise UserError(
+                "The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one."
+            )
         if self.train_dataset is not None and "margin" in self.train_dataset.column_names:
             logger.warning(
                 f"The rows have a margin m: with margin_mode='{args.margin_mode}' {MARGIN_MEANING[args.margin_mode]}."
@@ -136,7 +142,9 @@ class RewardTrainer(PreferenceTrainer):
         saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
         return list((saved["default"] if saved is not None else head).parameters())
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+    def row_losses(
+        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Bradley-Terry loss with the margins' use, plus the centering term."""
         rewards, _ = self.run_model(model, branches)
         chosen, rejected = rewards[:, 0], rewards[:, 1]

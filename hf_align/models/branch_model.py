@@ -80,7 +80,9 @@ class BranchModel(nn.Module):
         window = attention_window(config)
         return window is None or branches.longest() <= window
 
-    def save_pretrained(self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:
         """Save the wrapped model as plain transformers or peft would: of adapters, the trained one."""
         if state_dict is not None:
             state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}

@@ -1,4 +1,4 @@
-"""Loading policies and reward models: plain or quantised weights, with or without LoRA, from the Hub, a folder or GGUF."""
+"""Loading policies and reward models: plain or quantised, with or without LoRA, from the Hub, a folder or GGUF."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import torch
 from huggingface_hub.constants import HF_HOME
 from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hf_align.errors import UserError
 
@@ -39,7 +45,7 @@ def load_policy(
             an adapter's Hub id or folder (its base model is loaded with it).
         quantization: "8bit" or "4bit" (NF4, double quantisation) through bitsandbytes, on GPU or CPU; or a
             `BitsAndBytesConfig`. Default: none.
-        lora: `True` for rank 16 on all linear layers, a `LoraConfig`, or None. Adapters are float32 whatever the base is.
+        lora: `True` for rank 16 on all linear layers, a `LoraConfig`, or None. Adapters are always float32.
         dtype: Of unquantised weights. "auto": the checkpoint's own, or float32 where this machine computes in float32.
         device_map: As in `from_pretrained`. Default: the GPU of this process if the weights are quantised and there
             is one, else CPU; trainers place models themselves.
@@ -152,7 +158,7 @@ def keep_unpacked(model: nn.Module) -> None:
     """Keep bitsandbytes layers in the one state whose gradients are right on CPU.
 
     In eval mode an avx512_bf16 CPU repacks 4-bit weights for a kernel without autograd, which silently breaks later
-    gradients, and 8-bit layers compute differently in eval and train mode, which makes a reference differ from its policy.
+    gradients; 8-bit layers compute differently in eval and train mode, which makes a reference differ from its policy.
     """
     for module in model.modules():
         if type(module).__module__.startswith("bitsandbytes"):
@@ -236,7 +242,9 @@ def _adapter_config(path: str) -> PeftConfig | None:
 
 def _base_of(adapter: PeftConfig, path: str) -> str:
     if not adapter.base_model_name_or_path:
-        raise UserError(f"The adapter in {path} doesn't name its base model; set base_model_name_or_path in adapter_config.json.")
+        raise UserError(
+            f"The adapter in {path} doesn't name its base model; set base_model_name_or_path in adapter_config.json."
+        )
     return adapter.base_model_name_or_path
 
 

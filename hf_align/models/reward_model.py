@@ -79,7 +79,9 @@ class RewardModel(BranchModel):
     ):
         super().__init__(model)
         if getattr(model.config, "num_labels", None) != 1:
-            raise UserError(f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}.")
+            raise UserError(
+                f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}."
+            )
         self.tokenizer = tokenizer
         self.reward_config = config or RewardModelConfig()
         loading.set_distinct_pad_token(tokenizer, model.config)
@@ -103,7 +105,9 @@ class RewardModel(BranchModel):
         """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
         path = loading._plain_folder(path_or_hub_id)
         config_file = Path(path) / CONFIG_FILE
-        config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file.exists() else RewardModelConfig()
+        config = (
+            RewardModelConfig(**json.loads(config_file.read_text())) if config_file.exists() else RewardModelConfig()
+        )
         return cls._load(path, config, new_head=False, **kwargs)
 
     @classmethod
@@ -121,7 +125,9 @@ class RewardModel(BranchModel):
         path = loading._plain_folder(path)
         adapter = loading._adapter_config(path)
         if adapter is not None and lora:
-            raise UserError(f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first.")
+            raise UserError(
+                f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first."
+            )
         base = loading._plain_folder(loading._base_of(adapter, path)) if adapter is not None else path
         model, info = loading.from_pretrained(
             AutoModelForSequenceClassification,
@@ -140,7 +146,9 @@ class RewardModel(BranchModel):
         if head_file.exists():
             model.score.load_state_dict(load_file(head_file))
         elif fresh and not new_head and adapter is None:
-            logger.warning(f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained.")
+            logger.warning(
+                f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
+            )
         tokenizer = loading.load_tokenizer(path)
         if adapter is not None:
             model = PeftModel.from_pretrained(model, path, is_trainable=True)
@@ -169,7 +177,9 @@ class RewardModel(BranchModel):
 
         def score(hidden: Tensor) -> Tensor:
             pooled = pool(hidden, batch, self.reward_config.pooling)
-            with torch.autocast(pooled.device.type, enabled=False):  # the head is float32: differences of scores are small
+            with torch.autocast(
+                pooled.device.type, enabled=False
+            ):  # the head is float32: differences of scores are small
                 result.append(original(pooled.to(_dtype(head)))[:, 0].float())
             return hidden.new_zeros(*hidden.shape[:2], 1)
 
@@ -191,7 +201,9 @@ class RewardModel(BranchModel):
         with evaluation_mode(self):
             return score_texts(self, self.tokenizer, prompts, responses)
 
-    def save_pretrained(self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:
         """Save model or adapter, tokenizer and, if not the plain kind, head and pooling."""
         super().save_pretrained(directory, state_dict, **kwargs)
         self.tokenizer.save_pretrained(str(directory))

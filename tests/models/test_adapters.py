@@ -6,7 +6,13 @@ import pytest
 import torch
 from peft import PeftModel
 
-from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy, disable_dropout, float32_trainable
+from hf_align.models.adapters import (
+    REFERENCE_ADAPTER,
+    active_adapter,
+    add_frozen_copy,
+    disable_dropout,
+    float32_trainable,
+)
 from hf_align.models.loading import load_policy
 
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -65,7 +71,9 @@ def test_a_frozen_copy_stays_what_it_was(adapted: PeftModel):
 def test_dropout_is_off_everywhere(tiny_model_dir: str):
     from peft import LoraConfig
 
-    model = load_policy(tiny_model_dir, lora=LoraConfig(lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False))
+    model = load_policy(
+        tiny_model_dir, lora=LoraConfig(lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False)
+    )
     model.base_model.model.model.layers[0].self_attn.attention_dropout = 0.5
     disable_dropout(model)
     model.train()

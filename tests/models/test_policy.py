@@ -32,7 +32,10 @@ TINY = {
 
 def batch_of(base_dir: str) -> Branches:
     tokenizer = load_tokenizer(base_dir)
-    ids = [(tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] + [tokenizer.eos_token_id] for r in rs]) for p, rs in TEXTS]
+    ids = [
+        (tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] + [tokenizer.eos_token_id] for r in rs])
+        for p, rs in TEXTS
+    ]
     return build_branches(ids, pad_token_id=tokenizer.eos_token_id, row_tokens=64)
 
 

@@ -96,7 +96,9 @@ def test_branches_give_the_scores_of_separate_sequences(trained: RewardModel, ba
         trained.zero_grad()
         rewards = trained(**layout.tensors(), separate=layout.separate)
         (rewards[:, 0] - rewards[:, 1]).sum().backward()
-        gradients.append((rewards.detach(), {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None}))
+        gradients.append(
+            (rewards.detach(), {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None})
+        )
     trained.zero_grad()
     torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=1e-4, rtol=1e-3)
     for name, gradient in gradients[0][1].items():
@@ -148,8 +150,8 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 prompts and 1 responses"):
         RewardModel.from_backbone(tiny_model_dir).score(["a", "b"], ["c"])
+    two = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=2)
     with pytest.raises(UserError, match="num_labels"):
-        two = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=2)
         RewardModel(two, load_tokenizer(tiny_model_dir))
 
 

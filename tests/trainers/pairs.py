@@ -10,7 +10,12 @@ ROWS = [
     ("Review a movie.", "A warm, funny film.", "Dull from start to end, and far too long.", 2.5),
     ("Review this camera.", "Sharp pictures and a battery that lasts.", "It broke after a week.", 3.0),
     ("Write a tweet.", "So happy to see you all today!", "Worst day ever.", 1.5),
-    ("Write one sentence about a movie you have seen this year.", "Great.", "It was fine, I guess, but nothing more.", 0.5),
+    (
+        "Write one sentence about a movie you have seen this year.",
+        "Great.",
+        "It was fine, I guess, but nothing more.",
+        0.5,
+    ),
     ("Review a phone.", "I love it, and so does my mother.", "Bad.", 2.0),
     ("Write a tweet about lunch.", "Best soup in town", "cold fries again, thanks a lot", 1.0),
     ("Review a film.", "I laughed and cried.", "I left after ten minutes.", 2.0),
@@ -37,7 +42,7 @@ def pairs(count: int = len(ROWS), *, margin: bool = False, weights: list[float] 
 
 
 def text_pairs(count: int, *, margin: bool = False) -> Dataset:
-    """Text rows, which TRL tokenises as we do (of conversations it also trains the template's newline after the end)."""
+    """Text rows, which TRL tokenises as we do (of conversations it also trains the newline behind the end)."""
     rows = [
         {"prompt": f"Question: {prompt} Answer:", "chosen": f" {chosen}", "rejected": f" {rejected}", "margin": gap}
         for prompt, chosen, rejected, gap in ROWS[:count]

@@ -19,7 +19,9 @@ from tests.trainers.pairs import options, pairs
 from tests.trainers.test_dpo import lora, weights_of
 
 
-def dpo(folder: Any, out: Path, rows: Any = None, trainer_options: dict[str, Any] | None = None, **changes: Any) -> DPOTrainer:
+def dpo(
+    folder: Any, out: Path, rows: Any = None, trainer_options: dict[str, Any] | None = None, **changes: Any
+) -> DPOTrainer:
     rows = pairs() if rows is None else rows
     return DPOTrainer(folder, args=DPOConfig(**options(out, **changes)), train_dataset=rows, **(trainer_options or {}))
 
@@ -57,7 +59,9 @@ def test_accumulation_changes_nothing(tiny_model_dir: str, tmp_path: Path, weigh
 def test_packing_changes_nothing(tiny_model_dir: str, tmp_path: Path):
     runs = []
     for changes in ({}, {"row_tokens": 256}, {"layout": "separate"}):
-        trainer = dpo(tiny_model_dir, tmp_path, per_device_train_batch_size=8, max_steps=2, learning_rate=0.01, **changes)
+        trainer = dpo(
+            tiny_model_dir, tmp_path, per_device_train_batch_size=8, max_steps=2, learning_rate=0.01, **changes
+        )
         trainer.train()
         runs.append(trainer)
     same_weights(runs[0].model, runs[1].model)
@@ -67,7 +71,9 @@ def test_packing_changes_nothing(tiny_model_dir: str, tmp_path: Path):
 def test_means_are_means_over_rows(tiny_model_dir: str, tmp_path: Path):
     trainer = dpo(tiny_model_dir, tmp_path)
     metrics = RowMetrics()
-    metrics.add({"a": torch.tensor([1.0, 2.0, 3.0]), "min_a": torch.tensor([1.0, 2.0, 3.0]), "max_a": torch.tensor([3.0])})
+    metrics.add(
+        {"a": torch.tensor([1.0, 2.0, 3.0]), "min_a": torch.tensor([1.0, 2.0, 3.0]), "max_a": torch.tensor([3.0])}
+    )
     metrics.add({"a": torch.tensor([10.0]), "min_a": torch.tensor([-4.0]), "max_a": torch.tensor([-5.0])})
     assert metrics.pop(trainer) == {"a": 4.0, "min_a": -4.0, "max_a": 3.0}
     assert metrics.pop(trainer) == {}
@@ -101,7 +107,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(tiny_model_dir: str, tmp_p
 def test_a_model_without_attention_masks_falls_back_to_plain_rows(tiny_model_dir: str, tmp_path: Path, caplog):
     torch.manual_seed(0)
     tokenizer_model = load_policy(tiny_model_dir)
-    config = MambaConfig(vocab_size=tokenizer_model.config.vocab_size, hidden_size=32, num_hidden_layers=2, state_size=4)
+    config = MambaConfig(
+        vocab_size=tokenizer_model.config.vocab_size, hidden_size=32, num_hidden_layers=2, state_size=4
+    )
     from hf_align.models.loading import load_tokenizer
 
     runs = []
@@ -186,7 +194,9 @@ def test_the_best_checkpoint_is_kept_and_loaded(tiny_model_dir: str, tmp_path: P
         eval_dataset=pairs(4),
     )
     trainer.train()
-    best = max((log["eval_logps/chosen"], log["step"]) for log in trainer.state.log_history if "eval_logps/chosen" in log)
+    best = max(
+        (log["eval_logps/chosen"], log["step"]) for log in trainer.state.log_history if "eval_logps/chosen" in log
+    )
     assert trainer.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best[1]}")
     assert trainer.evaluate()["eval_logps/chosen"] == pytest.approx(best[0], abs=1e-3)
 

@@ -31,7 +31,10 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def train(model: Any, out: Path, rows=None, trainer=DPOTrainer, config=DPOConfig, trainer_options=None, **changes: Any):
     """A short run; the trainer and its first log."""
     result = trainer(
-        model, args=config(**options(out, **changes)), train_dataset=pairs() if rows is None else rows, **(trainer_options or {})
+        model,
+        args=config(**options(out, **changes)),
+        train_dataset=pairs() if rows is None else rows,
+        **(trainer_options or {}),
     )
     result.train()
     return result, result.state.log_history[0]
@@ -64,7 +67,9 @@ def test_every_reference_is_the_policy_as_given(tiny_model_dir: str, tmp_path: P
             trainer_options["ref_model"].model.embed_tokens.weight.mul_(1.1)
     if how == "incoming adapter":
         adapter = tmp_path / "adapter"
-        load_policy(tiny_model_dir, lora=LoraConfig(target_modules="all-linear", init_lora_weights=False)).save_pretrained(adapter)
+        load_policy(
+            tiny_model_dir, lora=LoraConfig(target_modules="all-linear", init_lora_weights=False)
+        ).save_pretrained(adapter)
         model = load_policy(adapter)
     if how == "precomputed":
         changes["precompute_ref_log_probs"] = True
@@ -179,7 +184,9 @@ def test_length_normalised_dpo_divides_by_the_tokens(tiny_model_dir: str, tmp_pa
     trainer_options = {"ref_model": tiny_model_dir}
     trainer, log = train(model, tmp_path, pairs(1), trainer_options=trainer_options, length_normalize=True)
     lengths = [len(trainer.train_dataset[0][f"{side}_ids"]) for side in ("chosen", "rejected")]
-    chosen, rejected = (log[f"rewards/{side}"] / length for side, length in zip(("chosen", "rejected"), lengths, strict=True))
+    chosen, rejected = (
+        log[f"rewards/{side}"] / length for side, length in zip(("chosen", "rejected"), lengths, strict=True)
+    )
     assert log["loss"] == pytest.approx(math.log1p(math.exp(rejected - chosen)), rel=1e-4)
 
 
@@ -210,7 +217,14 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
         ("train_dataset is missing", {"model": model, "train_dataset": None}),
         ("already has an adapter", {"model": adapted, "peft_config": lora()}),
         ("applies to a model given by name", {"model": model, "quantization_config": "8bit"}),
-        ("identical", {"model": "no/such-model", "train_dataset": bad, "processing_class": AutoTokenizer.from_pretrained(tiny_model_dir)}),
+        (
+            "identical",
+            {
+                "model": "no/such-model",
+                "train_dataset": bad,
+                "processing_class": AutoTokenizer.from_pretrained(tiny_model_dir),
+            },
+        ),
         ("Can't load", {"model": str(tmp_path / "nowhere")}),
         ("trains only through an adapter", {"model": tiny_model_dir, "quantization_config": "8bit"}),
     ]

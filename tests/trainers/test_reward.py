@@ -21,7 +21,9 @@ from tests.trainers.test_dpo import compare_updates, weights_of
 
 
 def train(model: Any, out: Path, rows: Any, trainer_options: dict[str, Any] | None = None, **changes: Any):
-    trainer = RewardTrainer(model, args=RewardConfig(**options(out, **changes)), train_dataset=rows, **(trainer_options or {}))
+    trainer = RewardTrainer(
+        model, args=RewardConfig(**options(out, **changes)), train_dataset=rows, **(trainer_options or {})
+    )
     trainer.train()
     return trainer, trainer.state.log_history[0]
 
