@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
@@ -15,8 +16,8 @@ from transformers import set_seed
 from hf_align.cli.quickstart import Job, Stage
 from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.cli.workspace import write_json
-from hf_align.data import DOMAINS
-from hf_align.data.quickstart import heldout_sentences, make_pairs, make_prompts
+from hf_align.data import DOMAINS, Domain
+from hf_align.data.quickstart import SHARES, heldout_sentences, make_pairs, make_prompts
 from hf_align.evaluation import compare_policies, rating_report, sample_continuations, vader_scores
 from hf_align.models.loading import convert_gguf, load_policy, load_reward_model, load_tokenizer
 from hf_align.models.reward_model import RewardModel
@@ -44,7 +45,7 @@ def train_reward(job: Job) -> dict[str, Any]:
     set_seed(job.seed)
     model = RewardModel.from_backbone(job.folder("base"), quantization=job.quantization, lora=_lora(job))
     args = _arguments(job, "reward", RewardConfig, job.profile.reward)
-    train_rows, eval_rows = _pairs(job, args)
+    train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
     trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
     record = _train(job, "reward", trainer)
     model.merge_and_save(job.folder("reward-merged"))
@@ -151,10 +152,10 @@ def _arguments(job: Job, stage: str, config_class: type, fields: Any) -> Any:
     )
 
 
-def _pairs(job: Job, args: Any) -> tuple[Dataset, Dataset]:
+def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tuple[Dataset, Dataset]:
     """Pairs for training, each seen once, and held-out ones."""
     count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
-    return make_pairs("train", count, job.seed), make_pairs("test", job.profile.eval_pairs, job.seed)
+    return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
 
 
 def _train_policy(job: Job, stage: str, trainer_class: type, config_class: type, fields: Any) -> dict[str, Any]:
