@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ class Screen:
     def __init__(self) -> None:
         # Under `accelerate launch` only the first process talks.
         quiet = os.environ.get("RANK", "0") != "0"
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def line(self, text: str, style: str = "") -> None:
         """Prints one line, taken literally (brackets are no markup)."""

@@ -12,7 +12,7 @@ from hf_align.data.quickstart import make_pairs
 from hf_align.errors import UserError
 
 EMBEDDED = "embedded:ratings"
-EMBEDDED_PAIRS = {"train": 4000, "eval": 200}
+EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}

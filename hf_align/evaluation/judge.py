@@ -106,7 +106,9 @@ def _continuation(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Sequ
     # Cut at the first stop token instead of stripping padding: the pad token may be the EOS token.
     end = next((place for place, token in enumerate(ids) if token in stop), None)
     kept = ids if end is None else ids[:end]
-    return Continuation(str(tokenizer.decode(kept, skip_special_tokens=True)).strip(), len(kept), end is not None)
+    # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
+    text = str(tokenizer.decode(kept, skip_special_tokens=True)).rstrip("\N{REPLACEMENT CHARACTER}").strip()
+    return Continuation(text, len(kept), end is not None)
 
 
 def vader_scores(texts: Sequence[str]) -> list[float]:

@@ -46,6 +46,6 @@ def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
 
 
 def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:
-    """Row numbers of every label, labels in the order in which they first appear."""
+    """Row numbers of every label, labels in alphabetical order."""
     array = np.asarray(labels)
-    return {label: np.flatnonzero(array == label) for label in dict.fromkeys(labels)}
+    return {label: np.flatnonzero(array == label) for label in sorted(set(labels))}

@@ -147,7 +147,8 @@ def verdict(ends: Sequence[float]) -> str:
 
 def signed(value: float | None) -> str:
     """`+0.12`, with a real minus sign."""
-    return DASH if value is None else f"{value:+.2f}".replace("-", MINUS)
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return DASH if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS)
 
 
 def fixed(value: float | None, digits: int = 2) -> str:

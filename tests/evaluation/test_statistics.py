@@ -40,7 +40,7 @@ def test_interval_is_repeatable_and_survives_tiny_samples() -> None:
     assert np.isnan(bootstrap_interval(np.mean, [1.0])).all()
 
 
-def test_groups_keep_the_order_of_appearance() -> None:
+def test_groups_are_sorted_by_name() -> None:
     found = groups(["b", "a", "b"])
-    assert list(found) == ["b", "a"]
+    assert list(found) == ["a", "b"]
     assert found["b"].tolist() == [0, 2]

@@ -1,4 +1,3 @@
-import importlib.util
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,11 +7,7 @@ import pytest
 
 from hf_align.report import render_report, write_text
 from hf_align.report.page import curve, duration, interval, signed, verdict
-
-_spec = importlib.util.spec_from_file_location("synthetic", Path(__file__).with_name("synthetic.py"))
-assert _spec is not None and _spec.loader is not None
-synthetic = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(synthetic)
+from tests.report import synthetic
 
 
 class _Balance(HTMLParser):
@@ -92,6 +87,7 @@ def test_verdict_follows_the_interval(ends: list[float], expected: str) -> None:
 
 
 def test_number_formats() -> None:
+    assert signed(-0.004) == "+0.00"
     assert signed(-0.126) == "\N{MINUS SIGN}0.13"
     assert interval([0.1, 0.25]) == "[+0.10, +0.25]"
     assert interval(None) == ""

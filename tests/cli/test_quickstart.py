@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_align.cli import quickstart
+from hf_align.cli.console import Screen
+from hf_align.cli.main import main
+from hf_align.cli.profiles import PROFILES
+from hf_align.cli.quickstart import Job, Stage, run_stages
+from hf_align.cli.workspace import Workspace
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    workspace = Workspace(tmp_path / "out")
+    workspace.open({}, resume=False, overwrite=False)
+    return Job(workspace, PROFILES["smoke"], None, 0, Screen())
+
+
+def counting(calls: list[str], name: str, error: BaseException | None = None) -> Stage:
+    def run(job: Job) -> dict[str, Any]:
+        calls.append(name)
+        if error is not None:
+            raise error
+        return {"answer": name}
+
+    return Stage(name, f"title of {name}", run)
+
+
+def test_stages_run_once_and_a_failed_one_again(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(job, [counting(calls, "a"), counting(calls, "b", KeyboardInterrupt()), counting(calls, "c")])
+    assert calls == ["a", "b"]
+    capsys.readouterr()
+    results = run_stages(job, [counting(calls, "a"), counting(calls, "b"), counting(calls, "c")])
+    assert calls == ["a", "b", "b", "c"]
+    assert [record["answer"] for record in results.values()] == ["a", "b", "c"]
+    assert all(record["seconds"] >= 0 for record in results.values())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "[1/3] title of a: already done, kept"
+    assert lines[1] == "[2/3] title of b"
+
+
+def test_nothing_but_lines_off_a_terminal(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    with job.screen.task("working", 3) as advance:
+        advance(3, "done")
+    job.screen.line("[1/2] a long line is not wrapped " + 20 * "and goes on ")
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_missing_extras_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quickstart, "find_spec", lambda name: None if name == "gguf" else object())
+    assert main(["quickstart", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == ('hf-align: error: quickstart needs gguf: pip install "hf-align[quickstart]"\n')
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_repeats_the_settings_in_its_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(job: Job, stages: list[Stage]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "run_stages", interrupted)
+    out = tmp_path / "an out"
+    assert main(["quickstart", "--out", str(out), "--profile", "smoke", "--quantization", "4bit", "--seed", "3"]) == 130
+    assert (
+        f"Resume with: hf-align quickstart --out '{out}' --profile smoke --quantization 4bit --seed 3 --resume"
+        in capsys.readouterr().err
+    )
+
+
+def test_an_out_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["quickstart", "--profile", "smoke", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert capsys.readouterr().err.startswith("hf-align: error: --out: can't write to")
+
+
+def test_every_profile_makes_valid_configs() -> None:
+    from hf_align.cli.quickstart_stages import _arguments
+    from hf_align.trainers.dpo import DPOConfig, IPOConfig
+    from hf_align.trainers.reward import RewardConfig
+
+    for profile in PROFILES.values():
+        job = Job(Workspace(Path("nowhere")), profile, None, 0, Screen())
+        for stage, config in (("reward", RewardConfig), ("dpo", DPOConfig), ("ipo", IPOConfig)):
+            args = _arguments(job, stage, config, getattr(profile, stage))
+            # A crash between two checkpoints must not cost the whole stage.
+            assert 0 < args.save_steps < args.max_steps
+            assert args.seed == 0

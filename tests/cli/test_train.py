@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
+
+from hf_align.cli import sources
+from hf_align.cli.main import main
+from tests.cli.test_training import PressCtrlC
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SMALL = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "4", "--use_cpu", "--bf16", "false"]
+
+
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 8, "eval": 4})
+
+
+def run(command: str, model: str, out: Path, *flags: str) -> int:
+    recipe = str(RECIPES / f"{command}.yaml")
+    fixed = ["--config", recipe, "--model", model, "--output_dir", str(out), *SMALL]
+    return main([command, *fixed, *flags])
+
+
+@pytest.mark.parametrize("command", ["reward", "dpo", "ipo"])
+def test_the_recipes_train_and_evaluate(
+    command: str, tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(command, tiny_model_dir, out, "--max_steps", "2", "--logging_steps", "1") == 0
+    assert f"saved in {out}" in capsys.readouterr().out
+    adapter = json.loads((out / "adapter_config.json").read_text())
+    assert adapter["r"] == 16
+    metrics = json.loads((out / "eval_results.json").read_text())
+    assert 0 <= metrics["eval_accuracy" if command == "reward" else "eval_rewards/accuracies"] <= 1
+    state = json.loads((out / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if "loss" in entry] == [1, 2]
+
+    assert run(command, tiny_model_dir, out, "--max_steps", "2") == 2
+    assert "already holds a training run" in capsys.readouterr().err
+
+
+def test_a_file_and_full_fine_tuning(tiny_model_dir: str, tmp_path: Path) -> None:
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps({"prompt": "Say hi.", "chosen": " Hi!", "rejected": " No."}) + "\n")
+    flags = ["--model", tiny_model_dir, "--train_dataset", str(data), "--output_dir", str(tmp_path / "out"), *SMALL]
+    assert main(["dpo", *flags, "--max_steps", "1", "--learning_rate", "1e-2"]) == 0
+    before, after = (load_file(Path(path) / "model.safetensors") for path in (tiny_model_dir, tmp_path / "out"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_after_ctrl_c_the_advice_finishes_the_run(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_align.trainers.dpo import DPOTrainer
+
+    flags = ["--max_steps", "3", "--learning_rate", "1e-2"]
+    assert run("dpo", tiny_model_dir, tmp_path / "unbroken", *flags) == 0
+    original = DPOTrainer.__init__
+
+    def pressing(self: DPOTrainer, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "callbacks": [PressCtrlC(1)]})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DPOTrainer, "__init__", pressing)
+        assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 130
+    assert "Resume with: hf-align dpo --config" in capsys.readouterr().err
+    assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags, "--resume_from_checkpoint", "true") == 0
+    unbroken, broken = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("unbroken", "broken"))
+    assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
+    AutoPeftModelForCausalLM.from_pretrained(tmp_path / "broken")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "no/such/model"], "no/such/model"),
+        (["--ref_model", "no/such/model"], "no/such/model"),
+        (["--resume_from_checkpoint", "true"], "has no checkpoint yet"),
+        (["--resume_from_checkpoint", "nowhere"], "nowhere is no checkpoint folder"),
+        (["--train_dataset", "bad.jsonl"], "rejected"),
+        (["--quantization", "4bit", "--lora", "false"], "adapter"),
+    ],
+)
+def test_mistakes_exit_with_2(
+    flags: list[str],
+    message: str,
+    tiny_model_dir: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("bad.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b"}) + "\n")
+    assert run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "1", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hf-align: error: ")
+    assert error.count("\n") == 1
+    assert message in error
