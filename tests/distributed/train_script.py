@@ -37,4 +37,5 @@ result = {key: value for key, value in trainer.evaluate().items() if not any(wor
 trainer.save_model()
 history = [log for log in trainer.state.log_history if "loss" in log]
 if trainer.is_world_process_zero():
-    (out / "logs.json").write_text(json.dumps({"history": history, "eval": result}))
+    logs = {"history": history, "eval": result, "processes": trainer.accelerator.num_processes}
+    (out / "logs.json").write_text(json.dumps(logs))
