@@ -15,7 +15,7 @@ CHAT = (
 )
 
 
-def tiny_tokenizer(**special: str) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(**special: str | None) -> PreTrainedTokenizerFast:
     """One token a byte (0-255), then `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` (EOS), `<pad>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({character: number for number, character in enumerate(alphabet)}, []))

@@ -159,8 +159,8 @@ class RewardModel(BranchModel):
     @property
     def head(self) -> nn.Module:
         """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
-        model = self.model.base_model.model if isinstance(self.model, PeftModel) else self.model
-        return model.score
+        model = cast(Any, self.model)
+        return model.base_model.model.score if isinstance(self.model, PeftModel) else model.score
 
     def forward(self, **branches: Any) -> Tensor:
         """Rewards of all responses.
@@ -227,7 +227,7 @@ class RewardModel(BranchModel):
                 adapter = unfinished / "adapter"
                 self.save_pretrained(adapter)
                 plain = RewardModel.from_pretrained(adapter, dtype=torch.float32)
-                merged = RewardModel(plain.model.merge_and_unload(), self.tokenizer, self.reward_config)
+                merged = RewardModel(cast(Any, plain.model).merge_and_unload(), self.tokenizer, self.reward_config)
                 shutil.rmtree(adapter)
             merged.save_pretrained(unfinished)
             if target.exists():

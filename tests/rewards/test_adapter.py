@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_named(folder: str, tmp_path: Path):
     model = policy(folder)
     with pytest.raises(UserError, match="doesn't fit"):
         AdapterReward(model, reward_model(larger))
-    assert set(model.model.peft_config) == {"default", "value"}
-    load_policy(folder, lora=True).save_pretrained(tmp_path / "policy")
+    assert set(model.peft_config) == {"default", "value"}
+    load_policy(folder, lora=True).save_pretrained(str(tmp_path / "policy"))
     with pytest.raises(UserError, match="no reward head"):
         AdapterReward(model, tmp_path / "policy")

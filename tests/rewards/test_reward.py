@@ -72,7 +72,8 @@ def test_a_function_gets_the_columns_and_ids_that_it_names():
 def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
     tokenizer, judge, seen = tiny_tokenizer(), Judge(), []
     chats = [[{"role": "user", "content": text}] for text in PROMPTS]
-    ids = [tokenizer.apply_chat_template(c, add_generation_prompt=True, return_dict=False) for c in chats]
+    texts = [str(tokenizer.apply_chat_template(c, add_generation_prompt=True, tokenize=False)) for c in chats]
+    ids = tokenizer(texts).input_ids
 
     def look(prompts, responses):
         seen.append(prompts)

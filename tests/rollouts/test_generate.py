@@ -126,9 +126,9 @@ def test_a_stop_string_ends_a_response_behind_it():
     steps = dict(zip(tokenizer(text).input_ids, tokenizer(text[1:]).input_ids, strict=False))
     model.model.embed_tokens.weight.data.zero_()
     model.lm_head.weight.data.zero_()
-    for layer in model.model.layers:
-        layer.mlp.down_proj.weight.data.zero_()
-        layer.self_attn.o_proj.weight.data.zero_()
+    for name, parameter in model.named_parameters():
+        if "down_proj" in name or "o_proj" in name:
+            parameter.data.zero_()
     for column, (token, following) in enumerate(steps.items()):
         model.model.embed_tokens.weight.data[token, column] = 1.0
         model.lm_head.weight.data[following, column] = 100.0
