@@ -109,3 +109,5 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
         own.removeHandler(handler)
         own.propagate = propagate
         transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+        datasets.enable_progress_bars()

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, PeftModel
 from transformers import set_seed
@@ -68,7 +69,7 @@ def judge_reward(job: Job) -> dict[str, Any]:
     if job.profile.rated_texts is not None:
         count = range(job.profile.rated_texts)
         rows = concatenate_datasets([heldout_sentences("test", domain).select(count) for domain in DOMAINS])
-    model = load_reward_model(job.folder("reward"), quantization=job.quantization)
+    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
     scores: list[float] = []
     prompts, responses = rows["prompt"][:], rows["response"][:]
     with job.screen.task("scoring sentences", len(rows)) as advance:
@@ -193,4 +194,10 @@ def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
 def _policy(job: Job, name: str) -> Any:
     model = load_policy(job.folder(name), quantization=job.quantization)
     # Merged adapters sample a third faster; into quantised weights merging would round.
-    return model.merge_and_unload() if isinstance(model, PeftModel) and job.quantization is None else model
+    merged = model.merge_and_unload() if isinstance(model, PeftModel) and job.quantization is None else model
+    return _on_device(job, merged)
+
+
+def _on_device(job: Job, model: Any) -> Any:
+    """On the GPU if there is one; quantised weights were loaded there already."""
+    return model.cuda() if torch.cuda.is_available() and job.quantization is None else model

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from hf_align.cli.types import coerce
+from hf_align.cli.coerce import coerce
 from hf_align.errors import UserError
 
 SOURCE_KEYS: dict[str, Any] = {
@@ -176,16 +176,14 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type) -> Checke
     quantization = source["quantization"]
     if quantization not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
-    lora = source.pop("lora")
-    if isinstance(lora, dict):
-        lora_fields = _init_hints(lora_class)
-        lora = {
-            key: _checked(recipe, f"lora.{key}", value, {f"lora.{name}": hint for name, hint in lora_fields.items()})
-            for key, value in lora.items()
-        }
-    elif lora is True:
-        lora = {}
-    return CheckedRecipe(source, lora or ({} if lora == {} else None), checked)
+    return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
+
+
+def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
+    if not isinstance(lora, dict):
+        return {} if lora else None
+    known = {f"lora.{name}": hint for name, hint in _init_hints(lora_class).items()}
+    return {key: _checked(recipe, f"lora.{key}", value, known) for key, value in lora.items()}
 
 
 def _init_hints(config_class: type) -> dict[str, Any]:
@@ -197,13 +195,10 @@ def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any
     place = recipe.where(key)
     if key not in known:
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are the fields of the config and {_listed()}"
+        known_keys = f"known are {', '.join(SOURCE_KEYS)} and the fields of the command's config"
+        hint = f"; did you mean {nearest[0]}?" if nearest else f"; {known_keys}"
         raise UserError(f"{place} is not a known key{hint}")
     try:
         return coerce(value, known[key])
     except TypeError as error:
         raise UserError(f"{place} expects {error}, got {value!r}") from None
-
-
-def _listed() -> str:
-    return ", ".join(SOURCE_KEYS)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from hf_align.cli.console import Screen
 from hf_align.cli.quickstart import Job
 from hf_align.cli.quickstart_stages import POLICIES, read_histories, read_samples
@@ -30,7 +32,7 @@ def collect(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any
         "settings": settings,
         "model": results["base"]["model"],
         "versions": {"python": platform.python_version(), **_versions()},
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
+        "machine": {"system": platform.platform(), "device": _device()},
         "seconds": {name: record["seconds"] for name, record in results.items()},
         "resumed": [name for name in TRAINED if results[name]["resumed"]],
         "pairs": {name: results[name]["pairs"] for name in TRAINED},
@@ -79,6 +81,10 @@ def _policy_cells(entry: Mapping[str, Any], held_out: Mapping[str, float] | None
         f"{entry['distinct_2']:.2f}",
         f"{held_out['rewards/accuracies']:.2f}" if held_out else "",
     ]
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
 
 
 def _versions() -> dict[str, str]:

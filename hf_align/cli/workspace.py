@@ -105,10 +105,6 @@ def _require_equal(stored: Any, given: Any, name: str = "") -> None:
             _require_equal(stored.get(key), given.get(key), f"{name}.{key}" if name else key)
     elif stored != given:
         raise UserError(
-            f"--resume: this run was started with {name} = {_shown(stored)}, not {_shown(given)}; "
+            f"--resume: this run was started with {name} = {json.dumps(stored)}, not {json.dumps(given)}; "
             "give the same settings, or start again with --overwrite"
         )
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value)

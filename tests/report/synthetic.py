@@ -58,7 +58,7 @@ def metrics() -> dict[str, Any]:
         },
         "model": "SmolLM2-135M-Instruct",
         "versions": {"python": "3.11.9", "torch": "2.13.0"},
-        "machine": {"system": "Linux", "cpus": 2},
+        "machine": {"system": "Linux", "device": "2 CPU cores"},
         "seconds": {"base": 4.2, "reward": 300.0, "dpo": 170.5, "evaluation/policies": 101.0},
         "resumed": ["dpo"],
         "pairs": {"reward": 960, "dpo": 480, "ipo": 480},

@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import pytest
 
-from hf_align.cli.types import coerce
+from hf_align.cli.coerce import coerce
 
 
 class Color(enum.Enum):
