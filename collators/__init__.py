@@ -1,7 +1,8 @@
-"""Collators: rows of a preference data set become branch batches."""
+"""Collators: rows of a data set become token ids and branch batches."""
 
 from hf_align.collators.checks import Findings, check_preferences, inspect_preferences
 from hf_align.collators.preference import PreferenceCollator, find_pad_token_id
+from hf_align.collators.prompts import tokenize_prompts
 from hf_align.collators.tokenization import tokenize_preferences
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "find_pad_token_id",
     "inspect_preferences",
     "tokenize_preferences",
+    "tokenize_prompts",
 ]

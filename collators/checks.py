@@ -20,6 +20,9 @@ LONG_FACTOR = 10
 LONG_CHARACTERS = 4000
 """... and at least this many."""
 
+PAIR = ("chosen", "rejected")
+"""The columns that preference training needs."""
+
 Kinds = dict[str, list[int]]
 """Row numbers (from 0) by what is wrong with them; the key is worded to follow "3 rows have"."""
 
@@ -42,15 +45,16 @@ class Findings:
         return sorted({row for rows in self.bad.values() for row in rows})
 
 
-def as_dataset(dataset: Any, name: str = "train_dataset") -> Dataset:
-    """A `datasets.Dataset` with the columns that preference training needs; a list of dicts is converted.
+def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...] = PAIR) -> Dataset:
+    """A `datasets.Dataset` with the columns that training needs; a list of dicts is converted.
 
     Args:
         dataset: A `Dataset` or a list of rows.
         name: The argument's name, for messages.
+        needed: The columns it must have.
 
     Raises:
-        UserError: If it is something else, has no rows, or lacks `chosen` or `rejected`.
+        UserError: If it is something else, has no rows, or lacks a column.
     """
     if isinstance(dataset, list) and dataset and all(isinstance(row, dict) for row in dataset):
         try:
@@ -58,17 +62,20 @@ def as_dataset(dataset: Any, name: str = "train_dataset") -> Dataset:
             columns = list(dict.fromkeys(key for row in dataset for key in row))
             dataset = Dataset.from_list([{key: row.get(key) for key in columns} for row in dataset])
         except (TypeError, ValueError) as error:  # Arrow's errors are of these types, and name no row
-            refuse(_inspect(dataset).bad, name, "fix or drop them")
+            if needed == PAIR:
+                refuse(_inspect(dataset).bad, name, "fix or drop them")
             raise UserError(f"{name} must have one type in each column, not text here and messages there.") from error
     if not isinstance(dataset, Dataset):
         raise UserError(
             f"{name} must be a datasets.Dataset or a list of dicts, not {type(dataset).__name__}: all of it is checked "
             "before training, so pass one split and load it without streaming=True."
         )
-    if missing := [column for column in ("chosen", "rejected") if column not in dataset.column_names]:
+    if missing := [column for column in needed if column not in dataset.column_names]:
+        rule = "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
+        rule = rule if needed == PAIR else f"{' and '.join(map(repr, needed))} is needed"
         raise UserError(
             f"{name} has no column {' and no column '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
-            "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it; rename_column() helps."
+            f"{rule}; rename_column() helps."
         )
     if not len(dataset):
         raise UserError(f"{name} has no rows.")

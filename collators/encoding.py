@@ -125,6 +125,21 @@ class PairEncoder:
             raise UserError("A prompt is empty: give it at least one token that a response can follow.")
         return ids, behind
 
+    def prompt(self, prompt: Side, row: dict[str, Any]) -> Ids:
+        """Ids of a prompt alone, up to where a response begins (generation prompt of the chat template included).
+
+        Args:
+            prompt: Text or messages, not empty.
+            row: As for `texts`.
+
+        Raises:
+            RowProblem: If the chat template refuses the messages.
+            UserError: If there is no chat template.
+        """
+        conversational = isinstance(prompt, list)
+        text = self._conversations([(prompt, _ending(prompt))], row)[0] if isinstance(prompt, list) else prompt
+        return self._started(self.encode([text])[0], conversational)
+
     def _added_start(self) -> Ids:
         """What the tokenizer puts before a text (BOS, or nothing); what it appends is left to `_end_text`."""
         bare, full = self.encode(["a"])[0], self.tokenizer("a")["input_ids"]
@@ -145,24 +160,26 @@ class PairEncoder:
         return next((token for token in behind if token in self.specials), self.eos)
 
     def _render(self, prompt: list[Message], chosen: list[Message], rejected: list[Message], row: dict) -> Texts:
+        whole = [(join_messages(prompt, response), {}) for response in (chosen, rejected)]
+        texts = self._conversations([(prompt, _ending(prompt)), *whole], row)
+        return texts[0], texts[1], texts[2]
+
+    def _conversations(self, conversations: list[tuple[list[Message], dict[str, bool]]], row: dict) -> list[str]:
+        """Conversations as text; each comes with how the template should end it."""
         if not self.tokenizer.chat_template:
             raise UserError(
                 "The rows are conversations, but the tokenizer has no chat template: set tokenizer.chat_template, take "
                 "an instruct model's tokenizer, or turn the rows into text."
             )
         options = _template_options(row)
-        continued = prompt[-1]["role"] == "assistant"
-        ending = {"continue_final_message": True} if continued else {"add_generation_prompt": True}
-        conversations = [(prompt, ending), (join_messages(prompt, chosen), {}), (join_messages(prompt, rejected), {})]
         try:
-            texts = [
-                str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options, **kwargs))
-                for messages, kwargs in conversations
+            return [
+                str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options, **ending))
+                for messages, ending in conversations
             ]
         except (TemplateError, TypeError, ValueError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise RowProblem(f"messages that the chat template refuses ({reason})") from error
-        return texts[0], texts[1], texts[2]
 
     def _implicit_prompt(self, texts: Texts, ids: Triple) -> tuple[Texts, Ids]:
         """The longest common beginning that ends with a word and whose ids begin both joint tokenisations."""
@@ -216,6 +233,11 @@ class PairEncoder:
         if token not in self._blank:
             self._blank[token] = not str(self.tokenizer.decode([token])).strip()
         return self._blank[token]
+
+
+def _ending(prompt: list[Message]) -> dict[str, bool]:
+    """How the chat template ends a prompt: a last assistant message is continued."""
+    return {"continue_final_message": True} if prompt[-1]["role"] == "assistant" else {"add_generation_prompt": True}
 
 
 def _template_options(row: dict[str, Any]) -> dict[str, Any]:

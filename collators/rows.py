@@ -61,6 +61,15 @@ def read_pair(row: dict[str, Any]) -> Pair:
     return _read_conversation(prompt, chosen, rejected)
 
 
+def read_prompt(row: dict[str, Any]) -> Side:
+    """The prompt of one row that holds nothing else to train on.
+
+    Raises:
+        RowProblem: If it is missing, empty or malformed.
+    """
+    return _read_side(row, "prompt")
+
+
 def join_messages(prompt: list[Message], response: list[Message]) -> list[Message]:
     """The whole conversation; a prompt that ends with an assistant message is continued inside that message."""
     if prompt[-1]["role"] != "assistant":

@@ -55,16 +55,17 @@ def truncate_pair(
             for one more: many models fall apart without.
     """
     if limits.max_prompt_length is not None:
-        prompt = _cut_prompt(prompt, limits.max_prompt_length, limits.truncation_mode, start or [])
+        prompt = cut_prompt(prompt, limits.max_prompt_length, limits.truncation_mode, start or [])
     if limits.max_length is not None:
         room = max(1, limits.max_length - max(len(chosen), len(rejected)))
-        prompt = _cut_prompt(prompt, room, limits.truncation_mode, start or [])
+        prompt = cut_prompt(prompt, room, limits.truncation_mode, start or [])
         room = limits.max_length - len(prompt)
         chosen, rejected = chosen[:room], rejected[:room]
     return prompt, chosen, rejected
 
 
-def _cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Ids:
+def cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Ids:
+    """At most `length` tokens of a prompt; `start` stays in front where the end is kept, if there is room."""
     if len(prompt) <= length:
         return prompt
     if mode == "keep_start":

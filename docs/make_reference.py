@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_align import DPOConfig, IPOConfig, RewardConfig
+from hf_align import DPOConfig, IPOConfig, PPOConfig, RewardConfig
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
-CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig)
+CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig, PPOConfig)
 INTRODUCTION = """\
 # Options
 

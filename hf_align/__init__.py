@@ -1,4 +1,4 @@
-"""Alignment training inside the Hugging Face Trainer: reward models, DPO and IPO.
+"""Alignment training inside the Hugging Face Trainer: reward models, PPO, DPO and IPO.
 
 `import hf_align` loads neither torch nor transformers: the names below, and the submodules (`hf_align.losses`,
 `hf_align.trainers`, ...), are imported when they are first used.
@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align.models.reward_model import RewardModel, RewardModelConfig
     from hf_align.models.value_head import PolicyWithValueHead
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+    from hf_align.trainers.ppo import PPOTrainer
+    from hf_align.trainers.ppo_config import PPOConfig
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 __version__ = "0.1.0"
@@ -38,6 +40,8 @@ __all__ = [
     "DPOTrainer",
     "IPOConfig",
     "IPOTrainer",
+    "PPOConfig",
+    "PPOTrainer",
     "PolicyWithValueHead",
     "RewardConfig",
     "RewardModel",
@@ -50,6 +54,8 @@ __all__ = [
 _MODULES_OF_NAMES = {
     "trainers.reward": ("RewardTrainer", "RewardConfig"),
     "trainers.dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
+    "trainers.ppo": ("PPOTrainer",),
+    "trainers.ppo_config": ("PPOConfig",),
     "models.loading": ("load_policy", "load_reward_model"),
     "models.reward_model": ("RewardModel", "RewardModelConfig"),
     "models.value_head": ("PolicyWithValueHead",),

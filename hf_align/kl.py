@@ -5,13 +5,16 @@ the log of a softmax, which is -inf where a probability underflows.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from hf_align.errors import UserError
+from hf_align.logprobs import DEFAULT_CHUNK_SIZE
 from hf_align.losses.inputs import prepare
 
 # exp(20) = 5e8: a k3 beyond it says nothing more, and exp(89) overflows fp32.
@@ -69,6 +72,43 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
     ruled_out = logps == -torch.inf
     log_ratio = logps.masked_fill(ruled_out, 0.0) - ref_logps.masked_fill(ruled_out, 0.0)
     return (logps.exp() * log_ratio).sum(-1).clamp(min=0.0)  # rounding may leave -1e-8
+
+
+def full_kl_in_chunks(
+    states: Tensor,
+    head: Callable[[Tensor], Tensor],
+    ref_states: Tensor,
+    ref_head: Callable[[Tensor], Tensor],
+    *,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+) -> Tensor:
+    """`full_kl` of N positions from their hidden states, without ever holding `[N, V]` logits.
+
+    Each chunk is checkpointed: its logits are computed again in the backward pass.
+
+    Args:
+        states: `[N, d]` of the policy, before its LM head.
+        head: `[C, d] -> [C, V]`, the policy's logits as the softmax takes them.
+        ref_states: `[N, d']` of the reference; a constant.
+        ref_head: `[C, d'] -> [C, V]` likewise; no gradient flows into it.
+        chunk_size: Rows of logits held at a time.
+
+    Returns:
+        `[N]` float32, differentiable with respect to `states` and whatever `head` depends on.
+    """
+
+    def one_chunk(states: Tensor, ref_states: Tensor) -> Tensor:
+        with torch.no_grad():
+            ref_logits = ref_head(ref_states)
+        return full_kl(head(states), ref_logits)
+
+    parts = [
+        checkpoint(
+            one_chunk, states[start : start + chunk_size], ref_states[start : start + chunk_size], use_reentrant=False
+        )
+        for start in range(0, max(len(states), 1), chunk_size)
+    ]
+    return torch.cat(parts)  # type: ignore[arg-type]
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""Trainers: `transformers.Trainer` subclasses for reward models, DPO and IPO."""
+"""Trainers: `transformers.Trainer` subclasses for reward models, PPO, DPO and IPO."""

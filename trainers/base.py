@@ -24,7 +24,7 @@ from hf_align.branches import Branches, build_branches
 from hf_align.errors import UserError
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.loading import compute_dtype
-from hf_align.models.policy import PolicyModel
+from hf_align.models.reward_model import RewardModel
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class AlignmentConfig(TrainingArguments):
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "Compute in bfloat16 autocast. None: where this machine is fast at it, float16 on GPUs that lack it; "
+            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
             "False: float32. Trained weights are float32 either way."
         },
     )
@@ -55,9 +55,12 @@ class AlignmentConfig(TrainingArguments):
         metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
     )
     disable_dropout: bool = field(
-        default=True, metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."}
+        default=True,
+        metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
     )
-    logging_steps: float = field(default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."})
+    logging_steps: float = field(
+        default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
     )
@@ -138,7 +141,9 @@ class BranchTrainer(Trainer):
         self._unfinished: Path | None = None
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
 
-    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches) -> tuple[Tensor, dict[str, Tensor]]:
+    def row_losses(
+        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
 
         The first two metrics are what a `compute_metrics` function of the user's gets as predictions `[rows, 2]`.
@@ -178,8 +183,11 @@ class BranchTrainer(Trainer):
 
     # ---- layout ----
 
-    def run_model(self, model: nn.Module, branches: Branches) -> tuple[Tensor, Branches]:
-        """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out."""
+    def run_model(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
+        """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out.
+
+        `options` are what else its `forward` takes.
+        """
         unwrapped: BranchModel = self.accelerator.unwrap_model(model)
         if not self._use_separate and not unwrapped.honours_branch_mask(branches):
             logger.warning_once(
@@ -191,15 +199,20 @@ class BranchTrainer(Trainer):
             self._check_layout(model, unwrapped, branches)
         if self._use_separate and not branches.separate:
             branches = branches.as_separate()
-        return self._call(model, branches), branches
+        return self._call(model, branches, **options), branches
 
     @staticmethod
-    def _call(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+    def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
         return model(**branches.tensors(), separate=branches.separate, **options)
+
+    def _numbers(self, model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+        """What layouts are compared by: the log-probs or rewards of the batch, flat."""
+        output = self._call(model, branches, **options)
+        return (output["logps"] if isinstance(output, dict) else output).flatten()
 
     @torch.no_grad()
     def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
-        """Compare the branch layout with plain rows, with plain rows' own noise under another padding as the yardstick."""
+        """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
         self._layout_checked = True
         documents = branches.documents(CHECK_DOCUMENTS)
         device = branches.input_ids.device
@@ -211,15 +224,15 @@ class BranchTrainer(Trainer):
             return Branches(**moved, separate=separate)
 
         plain = laid_out(documents, True)
-        expected = self._call(model, plain).flatten()
-        alone = self._call(model, laid_out(documents[:1], True)).flatten()
+        expected = self._numbers(model, plain)
+        alone = self._numbers(model, laid_out(documents[:1], True))
         noise = (alone - expected[: len(alone)]).abs().mean()
         try:
-            difference = (self._call(model, laid_out(documents, False)).flatten() - expected).abs().mean()
+            difference = (self._numbers(model, laid_out(documents, False)) - expected).abs().mean()
         except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
             difference = torch.full_like(noise, torch.inf)
-        if isinstance(unwrapped, PolicyModel):
-            own = self._call(model, plain, full_logits=True).flatten()
+        if not isinstance(unwrapped, RewardModel):
+            own = self._numbers(model, plain, full_logits=True)
             difference = torch.maximum(difference, (own - expected).abs().mean())
         exact = not (self.args.bf16 or self.args.fp16) and getattr(unwrapped.model, "quantization_method", None) is None
         bound = (1e-3 if exact else 0.05) + 3 * noise
@@ -260,7 +273,9 @@ class BranchTrainer(Trainer):
             if name.startswith(("min_", "max_")):
                 metrics[name] = float(column.min() if name.startswith("min_") else column.max())
             else:
-                metrics[name] = float(np.average(column, weights=weight if name == "row_loss" and weight.any() else None))
+                metrics[name] = float(
+                    np.average(column, weights=weight if name == "row_loss" and weight.any() else None)
+                )
         if self._user_metrics is not None:
             metrics.update(self._user_metrics(EvalPrediction(values[:, 1:3], np.zeros(len(values)))))
         return metrics
@@ -285,6 +300,8 @@ class BranchTrainer(Trainer):
         if self.processing_class is not None:
             self.processing_class.save_pretrained(str(unfinished))
         for path in unfinished.iterdir():  # each file is whole when it appears, and an older one stays until then
+            if path.is_dir():
+                shutil.rmtree(directory / path.name, ignore_errors=True)
             os.replace(path, directory / path.name)
         unfinished.rmdir()
 

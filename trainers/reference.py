@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +22,24 @@ from tqdm.auto import tqdm
 from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy, disable_dropout
+from hf_align.models.branch_model import BranchModel
 from hf_align.models.loading import keep_unpacked
 from hf_align.models.policy import PolicyModel
 
 if TYPE_CHECKING:
     from hf_align.trainers.dpo import DPOTrainer
+
+
+class ScoringTrainer(Protocol):
+    """What a reference needs of its trainer."""
+
+    model: Any
+    args: Any
+    accelerator: Any
+
+    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Log-probs of the responses under `model`, as the trainer uses them: a sum each, or token by token."""
+        ...
 
 
 class Reference:
@@ -38,11 +52,11 @@ class Reference:
         snapshot: Copy a fully trained policy's weights now. Not needed where all log-probs are computed beforehand.
     """
 
-    def __init__(self, trainer: DPOTrainer, model: Any, *, new_adapter: bool, snapshot: bool):
+    def __init__(self, trainer: ScoringTrainer, model: Any, *, new_adapter: bool, snapshot: bool):
         self.trainer = trainer
         self.model: nn.Module | None = None
         self.adapter: str | None = None
-        policy: PolicyModel = trainer.model
+        policy: BranchModel = trainer.model
         if model is not None:
             self.model = self._frozen(model)
         elif isinstance(policy.model, PeftModel):
@@ -65,18 +79,25 @@ class Reference:
 
     @torch.no_grad()
     def logps(self, policy: nn.Module, branches: Branches) -> Tensor:
-        """Summed log-probs of each response: `[B, K]`.
+        """What the trainer's `response_logps` gives for the reference.
 
         Args:
             policy: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
             branches: The batch that the policy is scored on, too.
         """
+        with self.scored_as(policy) as model:
+            return self.trainer.response_logps(model, branches)
+
+    @contextmanager
+    def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
+        """The module that computes as the reference while this context lasts: its own, or the policy's."""
         if self.model is not None:
             # The same mode as the policy: without dropout it changes nothing but quantised kernels.
             self.model.train(policy.training)
-            return self.trainer.response_logps(self.model, branches)
-        with active_adapter(policy, self.adapter) if self.by_adapter else nullcontext():
-            return self.trainer.response_logps(policy, branches)
+            yield self.model
+        else:
+            with active_adapter(policy, self.adapter) if self.by_adapter else nullcontext():
+                yield policy
 
     def weights_key(self) -> str:
         """A hash of the reference's weights and of how they compute."""
@@ -85,16 +106,16 @@ class Reference:
         source = trainer.model if self.model is None else trainer.accelerator.unwrap_model(self.model)
         for name, tensor in sorted(source.state_dict().items()):
             parts = name.split(".")
-            if self.model is None and self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts):
-                if self.adapter not in parts:
-                    continue
+            of_adapter = self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts)
+            if of_adapter and self.adapter not in parts:
+                continue
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
 def add_reference_logps(trainer: DPOTrainer, dataset: Any) -> Any:
-    """Add the columns `ref_chosen_logps` and `ref_rejected_logps`, from the cache or computed in length-sorted batches."""
+    """Add `ref_chosen_logps` and `ref_rejected_logps`, from the cache or computed in length-sorted batches."""
     if dataset is None:
         return None
     if isinstance(dataset, dict):

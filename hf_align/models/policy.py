@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from hf_align.branches import Branches
+from hf_align.kl import full_kl_in_chunks
 from hf_align.logprobs import response_logps, response_logps_from_head
+from hf_align.models.adapters import active_adapter
 from hf_align.models.branch_model import BranchModel, forward_replaced
 
 
 class PolicyModel(BranchModel):
     """Wraps a causal language model (or its PeftModel); `forward(**branches.tensors())` gives log-probs `[N]`."""
 
-    def forward(self, *, full_logits: bool = False, **branches: Any) -> Tensor:
+    def forward(
+        self, *, temperature: float = 1.0, return_states: bool = False, full_logits: bool = False, **branches: Any
+    ) -> Tensor:
         """Log-probability of every response token.
 
         Args:
-            full_logits: Take them from the model's own `[R, T, vocab]` logits: slow, for checking the other way.
+            temperature: Sampling temperature that they refer to.
+            return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
+            full_logits: Take the log-probs from the model's own `[R, T, vocab]` logits: slow, to check the other way.
             branches: The fields of a `Branches`.
 
         Returns:
             `[N]` float32, in the order of `Branches.targets`. Only these N positions go through the LM head, in chunks.
         """
         batch = Branches(**branches)
-        return logps_of_full_logits(self, batch) if full_logits else score_tokens(self, batch).logps
+        if full_logits:
+            return logps_of_full_logits(self, batch)
+        scores = score_tokens(self, batch, temperature=temperature)
+        return scores.states if return_states else scores.logps
+
+
+class ReferenceHead(NamedTuple):
+    """What the exact KL from a reference needs: its hidden states, and what turns them into logits."""
+
+    states: Tensor  # [N, d] before the reference's LM head, in the order of `Branches.targets`
+    model: nn.Module | None  # the reference, or None: the policy's model under another adapter
+    adapter: str | None = None  # that adapter; None for none
 
 
 class TokenScores(NamedTuple):
@@ -34,6 +52,7 @@ class TokenScores(NamedTuple):
     logps: Tensor  # [N] float32
     entropy: Tensor | None  # [N] float32, of the distribution that the token was drawn from
     states: Tensor  # [N, d] hidden states that predict the tokens: what the LM head got
+    kl: Tensor | None = None  # [N] float32, exact KL of the next-token distribution from the reference's
 
 
 def score_tokens(
@@ -43,6 +62,7 @@ def score_tokens(
     temperature: float = 1.0,
     return_entropy: bool = False,
     entropy_grad: bool = False,
+    reference: ReferenceHead | None = None,
 ) -> TokenScores:
     """Log-probs of the response tokens in one pass of a wrapped causal language model.
 
@@ -52,6 +72,7 @@ def score_tokens(
         temperature: Sampling temperature that the log-probs refer to.
         return_entropy: Compute the entropies, too.
         entropy_grad: Whether they carry a gradient.
+        reference: Compute the exact KL from it, too, with gradient.
     """
     head = cast(Any, wrapper.model).get_output_embeddings()
     original = head.forward
@@ -71,12 +92,53 @@ def score_tokens(
         logps, entropy = scores if isinstance(scores, tuple) else (scores, None)
         if entropy is not None and not entropy_grad:
             entropy = entropy.detach()
-        result.append(TokenScores(logps, entropy, states))
+        kl = None if reference is None else _kl_from(reference, wrapper, head, original, states, temperature)
+        result.append(TokenScores(logps, entropy, states, kl))
         return hidden.new_zeros(hidden.shape[0], 1, 1)
 
     with forward_replaced(head, scores_of):
         wrapper.inner_forward(batch)
     return result[0]
+
+
+def _kl_from(
+    reference: ReferenceHead,
+    wrapper: BranchModel,
+    head: nn.Module,
+    original: Callable[[Tensor], Tensor],
+    states: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Exact KL `[N]` of a policy with this head and these states from the reference."""
+    own = reference.model is not None
+    source = cast(Any, reference.model if own else wrapper)
+    other = source.get_output_embeddings() if own else head
+
+    def reference_logits(states: Tensor) -> Tensor:
+        if own:
+            return other(states)
+        with active_adapter(head, reference.adapter):  # `original`: while this runs, `head` is replaced
+            return original(states)
+
+    return full_kl_in_chunks(
+        states,
+        shaped_logits(original, wrapper.model.config, temperature),
+        reference.states,
+        shaped_logits(reference_logits, source.config, temperature),
+    )
+
+
+def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: float) -> Callable[[Tensor], Tensor]:
+    """An LM head with the model's own scaling and capping of its logits, and the sampling temperature."""
+    options = logit_transform(config)
+    scale, softcap = options.get("logit_scale", 1.0), options.get("softcap")
+
+    def logits_of(states: Tensor) -> Tensor:
+        logits = head(states).float() * scale
+        logits = logits if softcap is None else softcap * (logits / softcap).tanh()
+        return logits / temperature
+
+    return logits_of
 
 
 def logps_of_full_logits(wrapper: BranchModel, batch: Branches) -> Tensor:

@@ -220,6 +220,8 @@ class RewardModel(BranchModel):
         The folder appears whole or not at all.
         """
         target = Path(directory)
+        if target.exists() and any(target.iterdir()) and not (target / "config.json").exists():
+            raise UserError(f"{target} exists and is no model folder; name a new folder to save the merged model in.")
         unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
         try:
             merged = self
@@ -230,8 +232,7 @@ class RewardModel(BranchModel):
                 merged = RewardModel(cast(Any, plain.model).merge_and_unload(), self.tokenizer, self.reward_config)
                 shutil.rmtree(adapter)
             merged.save_pretrained(unfinished)
-            if target.exists():
-                shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=True)
             os.replace(unfinished, target)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -34,7 +34,7 @@ from hf_align.models.adapters import (
 )
 from hf_align.models.branch_model import BranchModel, forward_replaced
 from hf_align.models.loading import keep_unpacked, load_policy
-from hf_align.models.policy import logps_of_full_logits, score_tokens
+from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.reward_model import RewardModel
 
 HEAD_FILE, ADAPTER_FOLDER, MODEL_FOLDER = "value_head.safetensors", VALUE_ADAPTER, "value_model"
@@ -107,6 +107,8 @@ class PolicyWithValueHead(BranchModel):
         return_entropy: bool = False,
         entropy_grad: bool = False,
         return_values: bool = True,
+        return_states: bool = False,
+        reference: ReferenceHead | None = None,
         full_logits: bool = False,
         **branches: Any,
     ) -> dict[str, Tensor]:
@@ -117,17 +119,25 @@ class PolicyWithValueHead(BranchModel):
             return_entropy: Also give the entropy of each token's distribution.
             entropy_grad: Whether it carries a gradient (an entropy bonus) or is a number to log.
             return_values: Leave the values out with False: a reference has none.
+            return_states: Also give the hidden states `[N, d]` before the LM head, for a `ReferenceHead`.
+            reference: Also give the exact KL from it.
             full_logits: Log-probs alone, from the model's own `[R, T, vocab]` logits: slow, for checking.
             branches: The fields of a `Branches`.
 
         Returns:
-            `logps`, `values` and, if asked for, `entropy`: `[N]` float32, in the order of `Branches.targets`.
+            `logps`, `values` and, if asked for, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
+            order of `Branches.targets`.
         """
         batch = Branches(**branches)
         if full_logits:
             return {"logps": logps_of_full_logits(self, batch)}
         scores = score_tokens(
-            self, batch, temperature=temperature, return_entropy=return_entropy, entropy_grad=entropy_grad
+            self,
+            batch,
+            temperature=temperature,
+            return_entropy=return_entropy,
+            entropy_grad=entropy_grad,
+            reference=reference,
         )
         result = {"logps": scores.logps}
         if return_values:
@@ -136,6 +146,10 @@ class PolicyWithValueHead(BranchModel):
                 result["values"] = self.value_head(states.float())[:, 0]
         if scores.entropy is not None:
             result["entropy"] = scores.entropy
+        if scores.kl is not None:
+            result["kl"] = scores.kl
+        if return_states:
+            result["states"] = scores.states
         return result
 
     def _value_states(self, batch: Branches, policy_states: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ PAGES = {
     "README.md": {"dpo"},
     "docs/how-to/reward-model.md": {"reward", "reward-merged"},
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
+    "docs/how-to/ppo.md": {"ppo"},
 }
 
 

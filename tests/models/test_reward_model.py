@@ -171,3 +171,10 @@ def test_saved_weights_are_float32(trained: RewardModel, tmp_path: Path):
 def test_a_policy_is_no_reward_model(tiny_model_dir: str):
     with pytest.raises(UserError, match="num_labels"):
         RewardModel(load_policy(tiny_model_dir), load_tokenizer(tiny_model_dir))
+
+
+def test_merging_never_replaces_a_folder_that_holds_no_model(tiny_model_dir: str, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="no model folder"):
+        RewardModel.from_backbone(tiny_model_dir).merge_and_save(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"

@@ -1,0 +1,60 @@
+"""Prompts to generate from: their ids are those of inference, and bad rows are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from hf_align.collators import tokenize_prompts
+from hf_align.errors import UserError
+from tests.tiny import tiny_tokenizer
+
+CHAT = [{"role": "user", "content": "hi"}]
+
+
+def test_messages_end_with_the_generation_prompt_and_columns_stay():
+    tokenizer = tiny_tokenizer()
+    data = tokenize_prompts([{"prompt": CHAT, "topic": "greeting", "weight": 2}], tokenizer)
+    expected = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(data[0]["prompt_ids"]) == expected
+    assert data.column_names == ["prompt", "topic", "weight", "prompt_ids"]
+    assert data[0]["prompt"] == CHAT and data[0]["topic"] == "greeting"
+
+
+def test_an_assistant_message_at_the_end_is_continued():
+    tokenizer = tiny_tokenizer()
+    data = tokenize_prompts([{"prompt": [*CHAT, {"role": "assistant", "content": "Well,"}]}], tokenizer)
+    assert tokenizer.decode(data[0]["prompt_ids"]).endswith("<|im_start|>assistant\nWell,")
+
+
+def test_text_gets_no_special_tokens_that_the_tokenizer_does_not_add():
+    assert tokenize_prompts(Dataset.from_list([{"prompt": "ab"}]), tiny_tokenizer())[0]["prompt_ids"] == [64, 65]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"prompt": "a"}, {"prompt": ""}, {"prompt": "  "}],
+            r"train_dataset: 2 rows have an empty prompt \(rows 1, 2\)",
+        ),
+        ([{"prompt": "a"}, {"prompt": None}], r"1 row has no prompt \(row 1\)"),
+        ([{"prompt": [{"role": "user"}]}], "message without content"),
+        ([{"prompt": 3}], "neither text nor a list of messages"),
+        ([{"question": "a"}], "no column prompt: it has question"),
+        ([{"prompt": "a", "prompt_ids": [1]}], "prompt_ids, which is the trainer's own"),
+        ([], "must be a datasets.Dataset"),
+    ],
+)
+def test_bad_rows_are_named(rows: list[dict[str, Any]], message: str):
+    with pytest.raises(UserError, match=message):
+        tokenize_prompts(rows, tiny_tokenizer())
+
+
+def test_a_long_prompt_keeps_its_end_and_a_warning_counts_it(caplog):
+    with caplog.at_level("WARNING", logger="hf_align"):
+        data = tokenize_prompts([{"prompt": "abc"}, {"prompt": "d"}], tiny_tokenizer(), max_prompt_length=2)
+    assert [row["prompt_ids"] for row in data] == [[65, 66], [67]]
+    assert "1 of 2 prompts are cut to their last 2 tokens" in caplog.text

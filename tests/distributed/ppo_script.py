@@ -1,0 +1,87 @@
+"""PPO on the toy language on one or two processes: `ppo_script.py KIND MODEL OUT BATCH`; MODEL is not used.
+
+Responses are set by the prompt, so that two processes train on what one has: sampling alone would differ.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.rollouts import Response
+from hf_align.trainers import ppo_scoring
+from hf_align.trainers.ppo import PPOTrainer
+from hf_align.trainers.ppo_config import PPOConfig
+from tests.trainers.pairs import options
+from tests.trainers.toy import EOS, WORDS, toy_model, toy_reward, toy_tokenizer
+
+kind, out, batch = sys.argv[1], Path(sys.argv[3]), int(sys.argv[4])
+
+
+def fixed_responses(model: Any, tokenizer: Any, prompt_ids: list[list[int]], **settings: Any) -> list[Response]:
+    """One to three tokens, by the prompt's."""
+    responses = []
+    for index, ids in enumerate(prompt_ids):
+        body = [1 + sum(ids) % 4, 1 + ids[0] % 4][: len(ids) % 3]
+        finished = len(ids) % 2 == 0
+        tokens = [*body, EOS] if finished or not body else body
+        text = " ".join(WORDS[token] for token in body)
+        responses.append(Response(index, tokens, finished or not body, text))
+    return responses
+
+
+ppo_scoring.sample_responses = fixed_responses
+words = [" ".join(WORDS[1 + (number + place) % 4] for place in range(1 + number % 5)) for number in range(16)]
+settings = {
+    "kl": {"kl_in": "loss"},
+    "reward": {
+        "scale_rewards": True,
+        "whiten_rewards": True,
+        "target_kl": 0.01,
+        "kl_horizon": 50,
+        "early_stop_kl": 5e-3,
+    },
+}
+trainer = PPOTrainer(
+    toy_model(),
+    args=PPOConfig(
+        **options(
+            out,
+            per_device_train_batch_size=batch,
+            per_device_eval_batch_size=2,
+            gradient_accumulation_steps=2,
+            num_ppo_epochs=3,
+            max_new_tokens=3,
+            max_steps=9,
+            learning_rate=0.1,
+            **settings[kind],
+        )
+    ),
+    train_dataset=Dataset.from_list([{"prompt": word} for word in words]),
+    eval_dataset=Dataset.from_list([{"prompt": word} for word in words[:7]]),
+    processing_class=toy_tokenizer(),
+    reward=toy_reward(3),
+)
+trainer.train()
+timings = ("runtime", "per_second", "flos", "epoch")
+result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}
+trainer.save_model()
+history = [
+    {name: value for name, value in log.items() if not name.startswith("time/")}
+    for log in trainer.state.log_history
+    if "loss" in log
+]
+if trainer.is_world_process_zero():
+    logs = {
+        "history": history,
+        "eval": result,
+        "samples": trainer.eval_samples,
+        "processes": trainer.accelerator.num_processes,
+        "controller": trainer.kl_controller.state_dict(),
+        "scores": trainer.score_statistics.state_dict(),
+    }
+    (out / "logs.json").write_text(json.dumps(logs))

@@ -1,0 +1,29 @@
+"""PPO on two processes must end with the weights, whitening, statistics and KL of one with twice the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distributed import test_two_processes
+
+SCRIPT = Path(__file__).with_name("ppo_script.py")
+
+
+@pytest.mark.parametrize("kind", ["reward", "kl"])
+def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(test_two_processes, "SCRIPT", SCRIPT)
+    one, one_logs = test_two_processes.launch(1, 4, kind, "toy", tmp_path / "one")
+    two, two_logs = test_two_processes.launch(2, 2, kind, "toy", tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5, msg=name)
+    assert len(one_logs["history"]) == len(two_logs["history"]) == 9
+    for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
+        assert mine == pytest.approx(theirs, abs=1e-4)
+    for name in ("eval", "controller", "scores"):
+        assert one_logs[name] == pytest.approx(two_logs[name], abs=1e-4), name
+    # The samples kept are each process's first batch: more of them on two processes.
+    assert [s["response"] for s in two_logs["samples"]][:2] == [s["response"] for s in one_logs["samples"]]

@@ -1,0 +1,52 @@
+"""What `PPOTrainer` does with its arguments before anything is loaded: checks, and the prompts made ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.collators import tokenize_prompts
+from hf_align.errors import UserError
+from hf_align.trainers.ppo_config import PPOConfig
+
+
+def check_arguments(
+    model: Any, ref_model: Any, data_collator: Any, train_dataset: Any, eval_dataset: Any, reward: Any
+) -> None:
+    """Refuse what is missing or contradicts itself."""
+    if reward is None:
+        raise UserError(
+            "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
+        )
+    if data_collator is not None:
+        raise UserError("data_collator must be None: PPO lays its batches out once the responses are there.")
+    if train_dataset is None and eval_dataset is None:
+        raise UserError("train_dataset is missing; give a Dataset with prompt.")
+    if ref_model is not None and ref_model is model:
+        raise UserError(
+            "ref_model is the model itself, which training changes; leave it out to use the policy as given."
+        )
+
+
+def prompts_of(data: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
+    """A data set, or a dict of them, checked and with `prompt_ids`."""
+    if data is None:
+        return None
+    if isinstance(data, dict):
+        return {key: prompts_of(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+    return tokenize_prompts(data, tokenizer, max_prompt_length=args.max_prompt_length, name=name)
+
+
+def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
+    """Refuse prompts that leave no room for a response among the model's positions."""
+    room = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
+    parts = [
+        part for data in datasets if data is not None for part in (data.values() if isinstance(data, dict) else [data])
+    ]
+    longest = max(len(ids) for part in parts for ids in part["prompt_ids"])
+    if room is not None and longest + args.max_new_tokens > room:
+        raise UserError(
+            f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "
+            f"{room} positions of the model. Set max_prompt_length to at most {room - args.max_new_tokens}."
+        )

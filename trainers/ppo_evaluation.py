@@ -1,0 +1,80 @@
+"""Evaluating a policy: a response to each prompt, its score and its distance from the reference."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import EvalPrediction
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_align.trainers.ppo_rollout import Purpose, gather_rows, seed_of
+from hf_align.trainers.ppo_scoring import describe_responses, sample, score
+
+if TYPE_CHECKING:
+    from hf_align.trainers.ppo import PPOTrainer
+
+SHOWN = 8
+"""Samples that are kept and shown."""
+NAMES = {
+    "objective/scores": "reward",
+    "objective/kl": "objective/kl",
+    "response/length": "response/length",
+    "response/eos_share": "response/eos_share",
+}
+
+
+@torch.no_grad()
+def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoopOutput:
+    """Sample a response to each prompt, the rows shared out among the processes, and average over all rows.
+
+    The random numbers are the run's seed's, the same at every evaluation, and training's are left alone.
+    """
+    args = trainer.args
+    model = trainer.model_wrapped
+    training = model.training
+    model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
+    rank, world, size = args.process_index, args.world_size, args.per_device_eval_batch_size
+    results: list[torch.Tensor] = []
+    samples: list[dict[str, Any]] = []
+    for number, first in enumerate(range(0, len(data), size * world)):
+        own = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
+        # Every process runs the model equally often; one without rows of its own repeats the first.
+        rows = [data[row] for row in own] or [data[0]]
+        responses = sample(trainer, model, rows, 1, seed_of(args.seed, Purpose.EVALUATION, number, rank))
+        rollout = score(trainer, model, rows, responses, 1, len(rows))
+        found = describe_responses(rollout)
+        results.append(torch.stack([found[name] for name in NAMES], 1)[: len(own)])
+        if first == 0:
+            texts = [(row["prompt"], response.text) for row, response in zip(rows, responses, strict=True)]
+            samples = [
+                {"prompt": prompt, "response": text, "reward": float(value), "kl": float(kl)}
+                for (prompt, text), value, kl in zip(texts, rollout.scores, found["objective/kl"], strict=True)
+            ][: len(own)]
+        trainer.control = trainer.callback_handler.on_prediction_step(args, trainer.state, trainer.control)
+    model.train(training)
+    values = torch.cat(gather_rows(torch.cat(results), trainer.accelerator)).double().numpy()
+    trainer.eval_samples = (gather_object(samples) if world > 1 else samples)[:SHOWN]
+    metrics = {f"{prefix}_{name}": float(mean) for name, mean in zip(NAMES.values(), values.mean(0), strict=True)}
+    predictions = values[:, :2].astype(np.float32)
+    if trainer._user_metrics is not None:
+        own_metrics = trainer._user_metrics(EvalPrediction(predictions, np.zeros(len(values))))
+        metrics.update({f"{prefix}_{name}": value for name, value in own_metrics.items()})
+    if trainer.is_world_process_zero() and sys.stdout.isatty():
+        _show(trainer.eval_samples)
+    return EvalLoopOutput(predictions, None, metrics, len(values))
+
+
+def _show(samples: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("prompt", "response", "reward", "KL", title="Samples")
+    for row in samples:
+        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        table.add_row(str(prompt)[-200:], row["response"][:400], f"{row['reward']:.3g}", f"{row['kl']:.3g}")
+    Console().print(table)

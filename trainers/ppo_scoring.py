@@ -1,0 +1,127 @@
+"""Making a rollout: sampling responses, their scores, and the log-probs and values of their tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hf_align.branches import Branches
+from hf_align.kl import estimate_kl
+from hf_align.rollouts import Response, sample_responses
+from hf_align.trainers.ppo_rollout import Rollout, gather_rows
+
+if TYPE_CHECKING:
+    from hf_align.trainers.ppo import PPOTrainer
+
+
+def sample(
+    trainer: PPOTrainer, model: nn.Module, rows: list[dict[str, Any]], num_samples: int, seed: int
+) -> list[Response]:
+    """`num_samples` responses to each row's prompt, prompt by prompt."""
+    args = trainer.args
+    with trainer.accelerator.autocast():  # as the scoring pass computes
+        return sample_responses(
+            trainer.accelerator.unwrap_model(model),
+            trainer.processing_class,  # type: ignore[arg-type]
+            [row["prompt_ids"] for row in rows],
+            num_samples=num_samples,
+            max_new_tokens=args.max_new_tokens,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            stop_strings=args.stop_strings,
+            generator_seed=seed,
+        )
+
+
+def score(
+    trainer: PPOTrainer,
+    model: nn.Module,
+    rows: list[dict[str, Any]],
+    responses: list[Response],
+    num_samples: int,
+    batch: int,
+) -> Rollout:
+    """Responses with their scores, and what the policy and the reference say of their tokens.
+
+    Args:
+        trainer: Whose reward, reference and options are used.
+        model: The policy as the training step holds it.
+        rows: Of the data set.
+        responses: To the rows' prompts, in the order in which micro-batches shall take them.
+        num_samples: Responses to the same prompt that stand next to each other.
+        batch: Responses scored at a time: those that are trained on together.
+    """
+    asked = [rows[response.prompt_index] for response in responses]
+    columns = {name: [row[name] for row in asked] for name in rows[0] if name not in ("prompt", "prompt_ids")}
+    scores = trainer.reward(
+        [row["prompt"] for row in asked],
+        [response.text for response in responses],
+        prompt_ids=[row["prompt_ids"] for row in asked],
+        response_ids=[response.token_ids for response in responses],
+        columns=columns,
+    )
+    rollout = Rollout(
+        prompt_ids=[list(row["prompt_ids"]) for row in asked],
+        response_ids=[response.token_ids for response in responses],
+        finished=torch.tensor([response.finished for response in responses]),
+        scores=scores,
+        num_samples=num_samples,
+        kl_coef=trainer.kl_controller.coef,
+    )
+    _score_tokens(trainer, model, rollout, batch)
+    return rollout
+
+
+@torch.no_grad()
+def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size: int) -> None:
+    """Add old_logps, values, entropy and ref_logps, from the batches that training will see."""
+    parts: dict[str, list[Tensor]] = {"old_logps": [], "ref_logps": [], "values": [], "entropy": []}
+    for start in range(0, len(rollout.response_ids), size):
+        inputs = {"branches": trainer.lay_out(rollout, slice(start, start + size)).tensors()}
+        branches = Branches(**trainer._prepare_inputs(inputs)["branches"])
+        with trainer.accelerator.autocast():
+            output, _ = trainer.run_model(model, branches, temperature=trainer.args.temperature, return_entropy=True)
+            parts["ref_logps"].append(trainer.reference.logps(model, branches).float().cpu())
+        for name, key in (("old_logps", "logps"), ("values", "values"), ("entropy", "entropy")):
+            parts[name].append(output[key].float().cpu())
+    for name, values in parts.items():
+        rollout.tokens[name] = rollout.spread(torch.cat(values))
+
+
+def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dict[str, Tensor]:
+    """Metrics of a rollout, one number a response or, for what belongs to the whole, one in all.
+
+    Args:
+        rollout: With everything.
+        rewards: `[S, T]` with the KL penalty.
+        accelerator: The explained variance is over all its processes.
+    """
+    tokens, mask = rollout.tokens, rollout.mask
+    pairs = torch.stack([tokens["returns"][mask], tokens["values"][mask]], 1)
+    returns, values = torch.cat(gather_rows(pairs, accelerator)).double().unbind(1)
+    unexplained = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-12)
+    return {
+        **describe_responses(rollout),
+        "objective/rlhf_reward": rewards.sum(1),
+        "objective/entropy": tokens["entropy"].sum(1),
+        "val/explained_variance": (1 - unexplained)[None],
+        "kl_coef": torch.tensor([rollout.kl_coef]),
+    }
+
+
+def describe_responses(rollout: Rollout) -> dict[str, Tensor]:
+    """Score, KL from the reference, length and end of each response: `[S]`."""
+    return {
+        "objective/scores": rollout.scores,
+        "objective/kl": estimate_kl(rollout.tokens["old_logps"], rollout.tokens["ref_logps"]).sum(1),
+        "response/length": rollout.lengths.float(),
+        "response/eos_share": rollout.finished.float(),
+    }
+
+
+def named_scores(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The scores of each of several rewards, for the log."""
+    return {f"rewards/{name}": values for name, values in parts.items()} if len(parts) > 1 else {}
