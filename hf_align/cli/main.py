@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "quickstart",
         help="reward model, DPO and IPO on the model and data that come with the package",
         description="Trains a reward model, DPO and IPO on human ratings that the package carries, evaluates them\n"
-        "and writes a report. Needs no network. About 15 minutes on two CPU cores.",
+        "and writes a report. Needs no network. About 20 minutes on two CPU cores.",
         epilog=QUICKSTART_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
