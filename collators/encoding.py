@@ -164,7 +164,7 @@ class PairEncoder:
         texts = self._conversations([(prompt, _ending(prompt)), *whole], row)
         return texts[0], texts[1], texts[2]
 
-    def _conversations(self, conversations: list[tuple[list[Message], dict[str, bool]]], row: dict) -> list[str]:
+    def _conversations(self, conversations: list[tuple[list[Message], dict[str, Any]]], row: dict) -> list[str]:
         """Conversations as text; each comes with how the template should end it."""
         if not self.tokenizer.chat_template:
             raise UserError(
@@ -235,7 +235,7 @@ class PairEncoder:
         return self._blank[token]
 
 
-def _ending(prompt: list[Message]) -> dict[str, bool]:
+def _ending(prompt: list[Message]) -> dict[str, Any]:
     """How the chat template ends a prompt: a last assistant message is continued."""
     return {"continue_final_message": True} if prompt[-1]["role"] == "assistant" else {"add_generation_prompt": True}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -16,7 +17,7 @@ from peft import PeftConfig, PeftModel, TaskType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_align.advantages import RunningMeanStd
@@ -92,7 +93,8 @@ class PPOTrainer(BranchTrainer):
     `rewards/NAME` of each.
     """
 
-    args: PPOConfig
+    args: PPOConfig  # type: ignore[assignment]
+    model: PolicyWithValueHead  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -163,8 +165,7 @@ class PPOTrainer(BranchTrainer):
         args = self.args
         if self.train_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt.")
-        prompts = args.rollout_batch_size * args.world_size
-        rollouts = -(-len(self.train_dataset) // prompts)
+        rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
         micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
         ticks = range(micro_batches * args.per_device_train_batch_size * args.world_size)
         loader = DataLoader(ticks, batch_size=args.per_device_train_batch_size, collate_fn=lambda ticks: {})  # type: ignore[arg-type]
@@ -212,7 +213,7 @@ class PPOTrainer(BranchTrainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """The micro-batch's share of the mean over the mini-batch's tokens, all processes'."""
         loss, metrics = ppo_loss(self, model, inputs)
@@ -237,10 +238,10 @@ class PPOTrainer(BranchTrainer):
     def _make_rollout(self, model: nn.Module, number: int) -> Rollout:
         args = self.args
         model.train()  # scored in the mode in which it is trained
-        assert args.rollout_batch_size is not None and self.train_dataset is not None
-        first = (number * args.world_size + args.process_index) * args.rollout_batch_size
-        data: Dataset = self.train_dataset  # type: ignore[assignment]
-        numbers = prompt_numbers(first, args.rollout_batch_size, len(data), seed_of(args.seed, Purpose.PROMPTS))
+        data = cast(Dataset, self.train_dataset)
+        count = args.prompts_per_rollout
+        first = (number * args.world_size + args.process_index) * count
+        numbers = prompt_numbers(first, count, len(data), seed_of(args.seed, Purpose.PROMPTS))
         rows = [data[row] for row in numbers]
         own = (number, args.process_index)
         with self._timed("generate"):

@@ -182,6 +182,11 @@ class PPOConfig(AlignmentConfig):
         return self.num_mini_batches * self.per_device_train_batch_size * self.gradient_accumulation_steps
 
     @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts in a rollout of one process."""
+        return self.responses_per_rollout // self.num_samples
+
+    @property
     def steps_per_rollout(self) -> int:
         """Optimizer steps from one rollout to the next."""
         return self.num_ppo_epochs * self.num_mini_batches

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from torch import nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -35,7 +36,7 @@ def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoop
     The random numbers are the run's seed's, the same at every evaluation, and training's are left alone.
     """
     args = trainer.args
-    model = trainer.model_wrapped
+    model = cast(nn.Module, trainer.model_wrapped)
     training = model.training
     model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
     rank, world, size = args.process_index, args.world_size, args.per_device_eval_batch_size

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -45,13 +46,12 @@ def seed_of(*numbers: int) -> int:
 
 def prompt_numbers(start: int, count: int, total: int, seed: int) -> list[int]:
     """Rows `start` ... `start + count` of an endless stream in which each pass over `total` rows has its own order."""
-    numbers = []
-    for position in range(start, start + count):
-        if position == start or position % total == 0:
-            generator = torch.Generator().manual_seed(seed_of(seed, position // total))
-            order = torch.randperm(total, generator=generator)
-        numbers.append(int(order[position % total]))
-    return numbers
+    first, last = start // total, (start + count - 1) // total
+    passes = [
+        torch.randperm(total, generator=torch.Generator().manual_seed(seed_of(seed, number)))
+        for number in range(first, last + 1)
+    ]
+    return torch.cat(passes)[start - first * total :][:count].tolist()
 
 
 @dataclass
@@ -189,9 +189,10 @@ def gather_rows(x: Tensor, accelerator: Accelerator) -> list[Tensor]:
     """The `[N, ...]` CPU tensors of all processes, which may differ in N."""
     if accelerator.num_processes == 1:
         return [x]
-    sizes = accelerator.gather(torch.tensor([len(x)], device=accelerator.device)).tolist()
+    sizes = cast(Tensor, accelerator.gather(torch.tensor([len(x)], device=accelerator.device)))
     padded = accelerator.pad_across_processes(x.to(accelerator.device)[None], dim=1)
-    return [part[:size].cpu() for part, size in zip(accelerator.gather(padded), sizes, strict=True)]
+    parts = cast(Tensor, accelerator.gather(padded))
+    return [part[:size].cpu() for part, size in zip(parts, sizes.tolist(), strict=True)]
 
 
 def group_permutation(groups: int, size: int, seed: int) -> list[int]:

@@ -80,8 +80,9 @@ def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size:
     """Add old_logps, values, entropy and ref_logps, from the batches that training will see."""
     parts: dict[str, list[Tensor]] = {"old_logps": [], "ref_logps": [], "values": [], "entropy": []}
     for start in range(0, len(rollout.response_ids), size):
-        inputs = {"branches": trainer.lay_out(rollout, slice(start, start + size)).tensors()}
-        branches = Branches(**trainer._prepare_inputs(inputs)["branches"])
+        laid_out = trainer.lay_out(rollout, slice(start, start + size))
+        tensors: dict[str, Any] = {k: tensor.to(trainer.args.device) for k, tensor in laid_out.tensors().items()}
+        branches = Branches(**tensors)
         with trainer.accelerator.autocast():
             output, _ = trainer.run_model(model, branches, temperature=trainer.args.temperature, return_entropy=True)
             parts["ref_logps"].append(trainer.reference.logps(model, branches).float().cpu())

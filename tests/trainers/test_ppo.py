@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -136,11 +136,13 @@ def test_the_value_head_has_its_own_learning_rate(tmp_path: Path):
     trainer = ppo(tmp_path, value_learning_rate=0.0125, lr_scheduler_type="linear", max_steps=2)
     trainer.train()
     head = {id(parameter) for parameter in trainer.model.value_parameters()}
-    for group in trainer.optimizer.param_groups:
+    optimizer = trainer.optimizer
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    for group in optimizer.param_groups:
         of_value = [id(parameter) in head for parameter in group["params"]]
         assert all(of_value) or not any(of_value)
         assert group["initial_lr"] == (0.0125 if any(of_value) else 0.05)
-    sizes = [len(group["params"]) for group in trainer.optimizer.param_groups]
+    sizes = [len(group["params"]) for group in optimizer.param_groups]
     assert sum(sizes) == len(list(trainer.model.parameters()))
 
 
@@ -287,7 +289,7 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tmp_path: Path):
 def test_a_long_prompt_keeps_its_end(tmp_path: Path, caplog):
     with caplog.at_level("WARNING", logger="hf_align"):
         trainer = ppo(tmp_path, {"train_dataset": [{"prompt": "a b c d"}]}, max_prompt_length=2)
-    assert trainer.train_dataset[0]["prompt_ids"] == [3, 4]
+    assert cast(Dataset, trainer.train_dataset)["prompt_ids"][:] == [[3, 4]]
     assert "1 of 1 prompts are cut" in caplog.text
 
 
@@ -311,13 +313,13 @@ def test_the_exact_kl_is_that_of_the_logits(tmp_path: Path, adapter: bool):
     batch = trainer.lay_out(rollout, slice(0, 8))
     if not adapter:  # move the policy away from its snapshot
         with torch.no_grad():
-            model.model.lm_head.weight.mul_(1.5)
+            cast(Any, model).get_output_embeddings().weight.mul_(1.5)
     head = trainer.reference_head(model, batch)
     output, laid_out = trainer.run_model(model, batch, temperature=0.8, reference=head)
-    rows = laid_out.as_separate()
-    logits = model.inner_forward(rows).logits.flatten(0, 1)[rows.predictors] / 0.8
+    rows, language_model = laid_out.as_separate(), cast(Any, model)
+    logits = language_model.inner_forward(rows).logits.flatten(0, 1)[rows.predictors] / 0.8
     with torch.no_grad(), trainer.reference.scored_as(model) as reference:
-        ref_logits = reference.inner_forward(rows).logits.flatten(0, 1)[rows.predictors] / 0.8
+        ref_logits = cast(Any, reference).inner_forward(rows).logits.flatten(0, 1)[rows.predictors] / 0.8
     expected = full_kl(logits, ref_logits)
     torch.testing.assert_close(output["kl"], expected, atol=1e-5, rtol=1e-4)
     assert expected.max() > 1e-3

@@ -22,7 +22,7 @@ def distances(out: Path, seed: int, **changes: Any) -> tuple[float, float]:
         "per_device_train_batch_size": 128,
         "num_samples": 64,
         "max_new_tokens": LENGTH,
-        "max_steps": 400,
+        "max_steps": 150,
         "num_ppo_epochs": 2,
         "kl_coef": BETA,
         "kl_controller": "fixed",
@@ -31,7 +31,7 @@ def distances(out: Path, seed: int, **changes: Any) -> tuple[float, float]:
         "value_coef": 0.5,
         "lam": 1.0,
         "optim": "adamw_torch",
-        "learning_rate": 0.003,
+        "learning_rate": 1e-3,
         "lr_scheduler_type": "linear",
         "logging_steps": 50,
         "seed": seed,
@@ -54,7 +54,7 @@ def distances(out: Path, seed: int, **changes: Any) -> tuple[float, float]:
     return before, distance()
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ppo_reaches_the_optimum(tmp_path: Path, seed: int):
     before, after = distances(tmp_path, seed)
     assert before > 0.3
@@ -70,5 +70,5 @@ def test_a_kl_in_the_loss_reaches_it_too(tmp_path: Path, estimator: str):
 
 @pytest.mark.slow
 def test_reinforce_reaches_it_too(tmp_path: Path):
-    _, after = distances(tmp_path, 0, policy_loss="reinforce", num_ppo_epochs=1, max_steps=200)
+    _, after = distances(tmp_path, 0, policy_loss="reinforce", num_ppo_epochs=1)
     assert after < 0.05
