@@ -20,11 +20,13 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 from transformers.utils import logging
 
-from hf_align.branches import Branches, build_branches
+from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.branch_model import BranchModel
+from hf_align.models.layout import compare_layouts, noise_bound
 from hf_align.models.loading import compute_dtype
 from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.hub import HubTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -65,6 +67,14 @@ class AlignmentConfig(TrainingArguments):
         default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
     )
 
+    hub_base_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy of it. None: what "
+            "the model was loaded from."
+        },
+    )
+
     def __post_init__(self) -> None:
         if self.layout not in ("auto", "branch", "separate"):
             raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
@@ -75,6 +85,8 @@ class AlignmentConfig(TrainingArguments):
             on_wrong_device = self.use_cpu and torch.cuda.is_available()
             self.bf16 = dtype == torch.bfloat16 and not self.fp16 and not on_wrong_device
             self.fp16 = self.fp16 or (dtype == torch.float16 and not on_wrong_device)
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
         super().__post_init__()
 
 
@@ -118,7 +130,7 @@ class RowMetrics:
         return result
 
 
-class BranchTrainer(Trainer):
+class BranchTrainer(HubTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
@@ -214,28 +226,16 @@ class BranchTrainer(Trainer):
     def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
         """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
         self._layout_checked = True
-        documents = branches.documents(CHECK_DOCUMENTS)
-        device = branches.input_ids.device
-
-        def laid_out(documents: list, separate: bool) -> Branches:
-            batch = build_branches(documents, pad_token_id=0)
-            batch = batch.as_separate() if separate else batch
-            moved = {name: tensor.to(device) for name, tensor in batch.tensors().items()}
-            return Branches(**moved, separate=separate)
-
-        plain = laid_out(documents, True)
-        expected = self._numbers(model, plain)
-        alone = self._numbers(model, laid_out(documents[:1], True))
-        noise = (alone - expected[: len(alone)]).abs().mean()
-        try:
-            difference = (self._numbers(model, laid_out(documents, False)) - expected).abs().mean()
-        except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
-            difference = torch.full_like(noise, torch.inf)
+        difference, noise, plain = compare_layouts(
+            lambda batch: self._numbers(model, batch),
+            branches.documents(CHECK_DOCUMENTS),
+            branches.input_ids.device,
+        )
         if not isinstance(unwrapped, RewardModel):
             own = self._numbers(model, plain, full_logits=True)
-            difference = torch.maximum(difference, (own - expected).abs().mean())
+            difference = torch.maximum(difference, (own - self._numbers(model, plain)).abs().mean())
         exact = not (self.args.bf16 or self.args.fp16) and getattr(unwrapped.model, "quantization_method", None) is None
-        bound = (1e-3 if exact else 0.05) + 3 * noise
+        bound = noise_bound(noise, exact=exact)
         worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
         worst = worst[worst[:, 0].argmax()]
         if not worst[0] <= 0:  # NaN too
@@ -299,11 +299,15 @@ class BranchTrainer(Trainer):
         self.accelerator.unwrap_model(self.model).save_pretrained(unfinished, state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(str(unfinished))
+        for card in unfinished.rglob("README.md"):
+            card.unlink()  # peft's, which names a local base model by its path
         for path in unfinished.iterdir():  # each file is whole when it appears, and an older one stays until then
             if path.is_dir():
                 shutil.rmtree(directory / path.name, ignore_errors=True)
             os.replace(path, directory / path.name)
         unfinished.rmdir()
+        if self._unfinished is None:  # no checkpoint
+            self._save_card(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         model = self.model if model is None else model

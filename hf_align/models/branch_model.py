@@ -47,6 +47,8 @@ class BranchModel(nn.Module):
 
     # Trainer refuses bare quantised models; the wrapped one has been checked for adapters when it was loaded.
     is_quantized = False
+    # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured.
+    shares_prompts: bool | None = None
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -19,17 +19,16 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_align.branches import Branches, build_branches
+from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models import loading
 from hf_align.models.adapters import evaluation_mode
 from hf_align.models.branch_model import BranchModel, forward_replaced
+from hf_align.models.scoring import score_texts
 
 logger = logging.get_logger(__name__)
 
 CONFIG_FILE, HEAD_FILE = "reward_config.json", "reward_head.safetensors"
-SCORE_TOKENS = 4096
-"""Padded tokens in one batch of `score`."""
 
 
 @dataclass(frozen=True)
@@ -238,27 +237,6 @@ class RewardModel(BranchModel):
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def score_texts(
-    model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
-) -> list[float]:
-    """What `RewardModel.score` does, for any module whose `forward(**branches)` gives rewards `[D, K]`."""
-    from hf_align.collators.encoding import PairEncoder
-
-    if len(prompts) != len(responses):
-        raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
-    encoder = PairEncoder(tokenizer)
-    documents = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
-    order = sorted(range(len(documents)), key=lambda n: len(documents[n][0]) + len(documents[n][1]))
-    scores = [0.0] * len(documents)
-    pad = cast(int, tokenizer.pad_token_id)
-    for batch in _token_batches(order, documents):
-        branches = build_branches([(documents[n][0], [documents[n][1]]) for n in batch], pad_token_id=pad)
-        tensors = {name: tensor.to(model.device) for name, tensor in branches.as_separate().tensors().items()}
-        for number, value in zip(batch, model(**tensors, separate=True)[:, 0].tolist(), strict=True):
-            scores[number] = value
-    return scores
-
-
 def new_head_module(hidden_size: int, kind: str, device: torch.device) -> nn.Module:
     """A float32 reward head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size."""
     if kind == "linear":
@@ -290,14 +268,3 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
 def _dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
-
-def _token_batches(order: list[int], documents: list[tuple[list[int], list[int]]]) -> list[list[int]]:
-    """Split numbers sorted by length into batches of at most SCORE_TOKENS padded tokens."""
-    batches: list[list[int]] = []
-    for number in order:
-        size = len(documents[number][0]) + len(documents[number][1])
-        if batches and (len(batches[-1]) + 1) * size <= SCORE_TOKENS:
-            batches[-1].append(number)
-        else:
-            batches.append([number])
-    return batches

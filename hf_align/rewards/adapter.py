@@ -35,8 +35,8 @@ from hf_align.models.reward_model import (
     RewardModelConfig,
     new_head_module,
     pool,
-    score_texts,
 )
+from hf_align.models.scoring import score_texts
 
 HEAD_PREFIX = "base_model.model.score."
 

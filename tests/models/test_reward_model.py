@@ -145,6 +145,33 @@ def test_scoring_is_the_same_in_any_company(tiny_model_dir: str):
     assert model.score(PROMPTS, RESPONSES) == pytest.approx(model.score(PROMPTS, RESPONSES))
 
 
+@pytest.mark.parametrize("count", [3, 11])
+def test_a_prompt_that_responses_share_is_encoded_once(
+    tiny_model_dir: str, count: int, monkeypatch: pytest.MonkeyPatch
+):
+    model = RewardModel.from_backbone(tiny_model_dir)
+    prompts = [prompt for prompt in PROMPTS[:2] for _ in range(count)]
+    responses = [f"{RESPONSES[0]} {'again ' * (number % 5)}{number}" for number in range(2 * count)]
+    alone = [model.score([p], [r])[0] for p, r in zip(prompts, responses, strict=True)]
+    tokens: list[int] = []
+    forward = model.forward
+
+    def counted(**branches: Any) -> torch.Tensor:
+        tokens.append(int((branches["doc_ids"] >= 0).sum()))
+        return forward(**branches)
+
+    monkeypatch.setattr(model, "forward", counted)
+    assert model.score(prompts, responses) == pytest.approx(alone, abs=1e-5)
+    assert model.shares_prompts
+    tokens.clear()
+    model.score(prompts, responses)
+    shared = sum(tokens)
+    tokens.clear()
+    model.shares_prompts = False  # as for a model that doesn't honour branches
+    assert model.score(prompts, responses) == pytest.approx(alone, abs=1e-5)
+    assert shared < 0.8 * sum(tokens)
+
+
 def test_bad_arguments_are_named(tiny_model_dir: str):
     with pytest.raises(UserError, match="pooling"):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]

@@ -1,0 +1,46 @@
+"""Whether a model honours the branch layout: measured, not guessed from its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from hf_align.branches import Branches, Document, build_branches
+
+
+def compare_layouts(
+    numbers: Callable[[Branches], Tensor], documents: Sequence[Document], device: torch.device
+) -> tuple[Tensor, Tensor, Branches]:
+    """Compute the same numbers in the branch layout and in plain rows.
+
+    Args:
+        numbers: Log-probs or rewards of a batch, flat, in the documents' order.
+        documents: Prompts with their responses; two are enough.
+        device: Where the model is.
+
+    Returns:
+        The mean difference between the layouts (infinite if the model fails on branches), the mean difference between
+        plain rows and plain rows under another padding, which is the noise to compare it with, and the plain batch.
+    """
+
+    def laid_out(documents: Sequence[Document], separate: bool) -> Branches:
+        batch = build_branches(documents, pad_token_id=0)
+        batch = batch.as_separate() if separate else batch
+        return Branches(**{name: tensor.to(device) for name, tensor in batch.tensors().items()}, separate=separate)  # type: ignore[arg-type]
+
+    plain = laid_out(documents, True)
+    expected = numbers(plain)
+    alone = numbers(laid_out(documents[:1], True))
+    noise = (alone - expected[: len(alone)]).abs().mean()
+    try:
+        difference = (numbers(laid_out(documents, False)) - expected).abs().mean()
+    except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
+        difference = torch.full_like(noise, torch.inf)
+    return difference, noise, plain
+
+
+def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
+    """How far layouts may differ: 1e-3 in float32 (`exact`), 0.05 in 16 bits or quantised, and three times the noise."""
+    return (1e-3 if exact else 0.05) + 3 * noise

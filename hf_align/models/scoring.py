@@ -1,0 +1,97 @@
+"""Scoring texts with a reward model: a prompt that many responses share is encoded once for several of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.branches import Branches, Document, build_branches
+from hf_align.errors import UserError
+from hf_align.models.branch_model import BranchModel
+from hf_align.models.layout import compare_layouts, noise_bound
+
+BATCH_TOKENS = 4096
+"""Padded tokens in one batch."""
+MOST_BRANCHES = 8
+"""Responses that share a prompt in one document: with more, attention across branches that is masked costs more."""
+
+
+def score_texts(
+    model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
+) -> list[float]:
+    """What `RewardModel.score` does, for any module whose `forward(**branches)` gives rewards `[D, K]`."""
+    from hf_align.collators.encoding import PairEncoder
+
+    if len(prompts) != len(responses):
+        raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
+    encoder = PairEncoder(tokenizer)
+    encoded = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
+    scores = [0.0] * len(encoded)
+    for numbers in _batches(_groups(encoded), encoded):
+        documents = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
+        values = _rewards(model, documents, cast(int, tokenizer.pad_token_id)).flatten().tolist()
+        for number, value in zip([n for members in numbers for n in members], values, strict=True):
+            scores[number] = value
+    return scores
+
+
+def _rewards(model: BranchModel, documents: list[Document], pad: int) -> Tensor:
+    """Rewards `[D, K]` of documents with K responses each, in branches if the model honours them."""
+    device = cast(torch.device, model.device)
+    laid_out = build_branches(documents, pad_token_id=pad)
+    branches = Branches(**{name: tensor.to(device) for name, tensor in laid_out.tensors().items()})  # type: ignore[arg-type]
+    if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
+        branches = branches.as_separate()
+    return model(**branches.tensors(), separate=branches.separate)
+
+
+def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[Document]) -> bool:
+    """Whether this batch may be branches; that the model honours them is measured once."""
+    if not model.honours_branch_mask(branches):
+        return False
+    if model.shares_prompts is None:
+        difference, noise, _ = compare_layouts(
+            lambda batch: model(**batch.tensors(), separate=batch.separate).flatten(),
+            documents[:2],
+            cast(torch.device, model.device),
+        )
+        quantised = getattr(model.model, "quantization_method", None) is not None
+        device = cast(torch.device, model.device).type
+        exact = not quantised and not torch.is_autocast_enabled(device) and model.dtype == torch.float32
+        model.shares_prompts = bool(difference <= noise_bound(noise, exact=exact))
+    return model.shares_prompts
+
+
+def _groups(encoded: Sequence[tuple[list[int], list[int]]]) -> list[list[int]]:
+    """Numbers of the pairs, those with one prompt together in groups of up to MOST_BRANCHES of like length."""
+    by_prompt: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, (prompt, _) in enumerate(encoded):
+        by_prompt[tuple(prompt)].append(number)
+    groups: list[list[int]] = []
+    for numbers in by_prompt.values():
+        numbers.sort(key=lambda n: len(encoded[n][1]))
+        groups += [numbers[start : start + MOST_BRANCHES] for start in range(0, len(numbers), MOST_BRANCHES)]
+    return groups
+
+
+def _batches(
+    groups: Sequence[list[int]], encoded: Sequence[tuple[list[int], list[int]]]
+) -> Iterator[list[list[int]]]:
+    """Groups of one size, short ones first, at most BATCH_TOKENS padded tokens at a time."""
+
+    def tokens(group: list[int]) -> int:
+        return len(encoded[group[0]][0]) + sum(len(encoded[n][1]) for n in group)
+
+    batch: list[list[int]] = []
+    for group in sorted(groups, key=lambda group: (len(group), tokens(group))):
+        if batch and (len(group) != len(batch[0]) or (len(batch) + 1) * tokens(group) > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
