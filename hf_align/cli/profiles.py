@@ -16,8 +16,9 @@ class Profile:
         reward: Fields of `RewardConfig`.
         dpo: Fields of `DPOConfig`.
         ipo: Fields of `IPOConfig`.
-        lora: Fields of `LoraConfig`, the same for all three.
-        eval_pairs: Held-out pairs per trainer.
+        ppo: Fields of `PPOConfig`.
+        lora: Fields of `LoraConfig`, the same for all four.
+        eval_pairs: Held-out pairs per trainer, or prompts for PPO.
         reward_shares: Share of each domain in the reward model's pairs.
         rated_texts: Held-out sentences per domain for the reward model; None for all.
         prompts: Held-out prompts from which each policy is sampled.
@@ -29,6 +30,7 @@ class Profile:
     reward: Mapping[str, Any]
     dpo: Mapping[str, Any]
     ipo: Mapping[str, Any]
+    ppo: Mapping[str, Any]
     eval_pairs: int
     rated_texts: int | None
     prompts: int
@@ -44,6 +46,16 @@ class Profile:
 
 # row_tokens packs several prompts into a row: sentences differ in length, so one prompt a row would be a third padding.
 _COMMON = {"lr_scheduler_type": "cosine", "row_tokens": 512, "save_total_limit": 1}
+# A rollout is 32 responses, 4 to each of 8 prompts, and two passes of two steps: one line of the log a rollout.
+_PPO = {
+    **_COMMON,
+    "lr_scheduler_type": "linear",
+    "num_samples": 4,
+    "num_ppo_epochs": 2,
+    "num_mini_batches": 2,
+    "logging_steps": 4,
+    "kl_controller": "proportional",
+}
 _FULL = {**_COMMON, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32, "logging_steps": 1}
 _SMOKE = {**_COMMON, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 8, "logging_steps": 1}
 
@@ -59,6 +71,19 @@ PROFILES = {
         },
         dpo={**_FULL, "beta": 0.1, "learning_rate": 5e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
         ipo={**_FULL, "beta": 0.1, "learning_rate": 4e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
+        ppo={
+            **_PPO,
+            "per_device_train_batch_size": 16,
+            "per_device_eval_batch_size": 32,
+            "max_new_tokens": 32,
+            "learning_rate": 3e-4,
+            "value_learning_rate": 1e-3,
+            "total_episodes": 1152,
+            "kl_coef": 0.05,
+            "target_kl": 8.0,
+            "kl_horizon": 400.0,
+            "save_steps": 24,
+        },
         eval_pairs=64,
         rated_texts=None,
         prompts=200,
@@ -68,6 +93,15 @@ PROFILES = {
         reward={**_SMOKE, "learning_rate": 2e-4, "max_steps": 4, "warmup_steps": 1, "save_steps": 2},
         dpo={**_SMOKE, "beta": 0.1, "learning_rate": 2e-4, "max_steps": 3, "warmup_steps": 1, "save_steps": 2},
         ipo={**_SMOKE, "beta": 0.1, "learning_rate": 2e-4, "max_steps": 3, "warmup_steps": 1, "save_steps": 2},
+        ppo={
+            **_PPO,
+            "per_device_train_batch_size": 4,
+            "per_device_eval_batch_size": 8,
+            "max_new_tokens": 12,
+            "learning_rate": 2e-4,
+            "total_episodes": 16,
+            "save_steps": 4,
+        },
         eval_pairs=8,
         rated_texts=6,
         prompts=18,

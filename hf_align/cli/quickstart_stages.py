@@ -2,8 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -19,13 +19,14 @@ from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.cli.workspace import write_json
 from hf_align.data import DOMAINS, Domain
 from hf_align.data.quickstart import SHARES, heldout_sentences, make_pairs, make_prompts
-from hf_align.evaluation import compare_policies, rating_report, sample_continuations, vader_scores
-from hf_align.models.loading import convert_gguf, load_policy, load_reward_model, load_tokenizer
+from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
+from hf_align.models.loading import compute_dtype, convert_gguf, load_policy, load_reward_model, load_tokenizer
 from hf_align.models.reward_model import RewardModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+from hf_align.trainers.ppo import PPOConfig, PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
-POLICIES = ("base", "dpo", "ipo")
+POLICIES = ("base", "dpo", "ipo", "ppo")
 SAMPLES, HISTORY = "samples.json", "history.json"
 
 
@@ -63,6 +64,23 @@ def train_ipo(job: Job) -> dict[str, Any]:
     return _train_policy(job, "ipo", IPOTrainer, IPOConfig, job.profile.ipo)
 
 
+def train_ppo(job: Job) -> dict[str, Any]:
+    """Trains the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
+    args = _arguments(job, "ppo", PPOConfig, job.profile.ppo)
+    rollouts = args.max_steps // args.steps_per_rollout
+    trainer = PPOTrainer(
+        model=str(job.folder("base")),
+        reward=str(job.folder("reward")),
+        args=args,
+        train_dataset=make_prompts("train", rollouts * args.prompts_per_rollout, job.seed),
+        eval_dataset=make_prompts("validation", job.profile.eval_pairs, job.seed),
+        peft_config=_lora(job),
+        quantization_config=job.quantization,
+    )
+    record = _train(job, "ppo", trainer)
+    return {**record, "episodes": rollouts * args.responses_per_rollout}
+
+
 def judge_reward(job: Job) -> dict[str, Any]:
     """Compares the reward model, VADER and single people with the mean of many people on held-out sentences."""
     rows = heldout_sentences("test")
@@ -72,9 +90,9 @@ def judge_reward(job: Job) -> dict[str, Any]:
     model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
     scores: list[float] = []
     prompts, responses = rows["prompt"][:], rows["response"][:]
-    with job.screen.task("scoring sentences", len(rows)) as advance:
-        for start in range(0, len(rows), 100):
-            scores += model.score(prompts[start : start + 100], responses[start : start + 100])
+    with job.screen.task("scoring sentences", len(rows)) as advance, _fast_compute(model):
+        for start in range(0, len(rows), 128):
+            scores += model.score(prompts[start : start + 128], responses[start : start + 128])
             advance(len(scores), "")
     texts = rows["text"][:]
     report = rating_report(
@@ -93,7 +111,10 @@ def judge_reward(job: Job) -> dict[str, Any]:
 
 
 def judge_policies(job: Job) -> dict[str, Any]:
-    """Samples every policy on the same held-out prompts; VADER, on which nothing was trained, scores the texts."""
+    """Samples every policy on the same held-out prompts.
+
+    VADER, on which nothing was trained, scores the texts; so does the reward model, which PPO was trained on.
+    """
     rows = make_prompts("test", job.profile.prompts, job.seed)
     prompts, domains = rows["prompt"][:], rows["domain"][:]
     tokenizer = load_tokenizer(job.folder("base"))
@@ -110,16 +131,23 @@ def judge_policies(job: Job) -> dict[str, Any]:
                 progress=lambda done, number=number, name=name: advance(number * len(rows) + done, name),
             )
             scores[name] = vader_scores([sample.text for sample in samples[name]])
+    rewards = _rewards(job, prompts, samples)
     texts = [
         {
             "prompt": prompts[row][-1]["content"],
             "domain": domains[row],
-            "policies": {name: {"text": samples[name][row].text, "score": scores[name][row]} for name in POLICIES},
+            "policies": {
+                name: {"text": samples[name][row].text, "score": scores[name][row], "reward": rewards[name][row]}
+                for name in POLICIES
+            },
         }
         for row in range(len(rows))
     ]
     write_json(job.folder("evaluation/policies") / SAMPLES, texts)
-    return {"report": compare_policies(samples, scores, domains, resamples=job.profile.resamples, seed=job.seed)}
+    report = compare_policies(
+        samples, scores, domains, rewards=rewards, resamples=job.profile.resamples, seed=job.seed
+    )
+    return {"report": report}
 
 
 def read_samples(job: Job) -> list[dict[str, Any]]:
@@ -129,7 +157,7 @@ def read_samples(job: Job) -> list[dict[str, Any]]:
 
 def read_histories(job: Job) -> dict[str, list[dict[str, Any]]]:
     """Returns what every trainer logged, by stage."""
-    stages = ("reward", "dpo", "ipo")
+    stages = ("reward", "dpo", "ipo", "ppo")
     return {stage: json.loads((job.folder(stage) / HISTORY).read_text(encoding="utf-8")) for stage in stages}
 
 
@@ -138,6 +166,7 @@ STAGES = [
     Stage("reward", "reward model from human ratings", train_reward),
     Stage("dpo", "policy with DPO", train_dpo),
     Stage("ipo", "policy with IPO", train_ipo),
+    Stage("ppo", "policy with PPO, on the reward model's scores", train_ppo),
     Stage("evaluation/reward", "reward model against people, on held-out sentences", judge_reward),
     Stage("evaluation/policies", "policies judged by VADER, on held-out prompts", judge_policies),
 ]
@@ -186,7 +215,7 @@ def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "held_out": {name.removeprefix("eval_"): value for name, value in held_out.items()},
-        "pairs": len(trainer.train_dataset),
+        "rows": len(trainer.train_dataset),
         "resumed": checkpoint is not None,
     }
 
@@ -196,6 +225,24 @@ def _policy(job: Job, name: str) -> Any:
     # Merged adapters sample a third faster; into quantised weights merging would round.
     merged = model.merge_and_unload() if isinstance(model, PeftModel) and job.quantization is None else model
     return _on_device(job, merged)
+
+
+def _rewards(
+    job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]
+) -> dict[str, list[float]]:
+    """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
+    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
+    texts = [samples[name][row].text for row in range(len(prompts)) for name in samples]
+    asked = [prompt for prompt in prompts for _ in samples]
+    with job.screen.task("scoring continuations", len(texts)), _fast_compute(model):
+        scores = model.score(asked, texts)
+    return {name: scores[place :: len(samples)] for place, name in enumerate(samples)}
+
+
+def _fast_compute(model: RewardModel) -> Any:
+    """The precision in which the reward model was trained, and PPO reads it."""
+    dtype = compute_dtype()
+    return nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
 
 
 def _on_device(job: Job, model: Any) -> Any:

@@ -16,7 +16,7 @@ from hf_align.report import render_report, write_text
 
 METRICS, REPORT = "metrics.json", "report.html"
 PACKAGES = ("hf-align", "torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "datasets")
-TRAINED = ("reward", "dpo", "ipo")
+TRAINED = ("reward", "dpo", "ipo", "ppo")
 
 
 def collect(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any], command: str) -> dict[str, Any]:
@@ -35,8 +35,9 @@ def collect(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any
         "machine": {"system": platform.platform(), "device": _device()},
         "seconds": {name: record["seconds"] for name, record in results.items()},
         "resumed": [name for name in TRAINED if results[name]["resumed"]],
-        "pairs": {name: results[name]["pairs"] for name in TRAINED},
-        "held_out_pairs": {name: results[name]["held_out"] for name in TRAINED},
+        "rows": {name: results[name]["rows"] for name in TRAINED},
+        "episodes": results["ppo"]["episodes"],
+        "held_out": {name: results[name]["held_out"] for name in TRAINED},
         "reward_model": results["evaluation/reward"]["report"],
         "policies": results["evaluation/policies"]["report"],
     }
@@ -63,8 +64,8 @@ def show(screen: Screen, metrics: Mapping[str, Any]) -> None:
     policies = metrics["policies"]["all"]["policies"]
     screen.table(
         f"VADER on {metrics['policies']['all']['prompts']} sampled continuations, 95% intervals",
-        ["", "score", "gain over base", "distinct-2", "held-out pairs right"],
-        [[name, *_policy_cells(policies[name], metrics["held_out_pairs"].get(name))] for name in POLICIES],
+        ["", "score", "gain over base", "reward", "distinct-2", "held-out pairs right"],
+        [[name, *_policy_cells(policies[name], metrics["held_out"].get(name))] for name in POLICIES],
     )
     screen.line("")
 
@@ -78,8 +79,9 @@ def _policy_cells(entry: Mapping[str, Any], held_out: Mapping[str, float] | None
     return [
         f"{entry['score']:+.2f}",
         f"{entry['gain']:+.2f} [{low:+.2f}, {high:+.2f}]" if "gain" in entry else "",
+        f"{entry['reward']:+.2f}",
         f"{entry['distinct_2']:.2f}",
-        f"{held_out['rewards/accuracies']:.2f}" if held_out else "",
+        f"{held_out['rewards/accuracies']:.2f}" if held_out and "rewards/accuracies" in held_out else "",
     ]
 
 

@@ -120,13 +120,14 @@ def make_pairs(
 
 
 def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
-    """Make different prompts with held-out opening words, to sample a policy with.
+    """Make different prompts with opening words, to sample a policy with.
 
-    The opening words are the first 3 to 5 of the split's sentences, as written. They say nothing about polarity, and no
-    sentence of the training split begins with them: no training prompt gives them, and no training response uses them.
+    The opening words are the first 3 to 5 of the split's sentences, as written. They say nothing about polarity. Those
+    of a held-out split begin no sentence of the training split: no training prompt gives them, and no training response
+    uses them.
 
     Args:
-        split: where the openings come from, "test" (default) or "validation".
+        split: where the openings come from: "test" (default) or "validation" to judge a policy, "train" for PPO.
         n: number of prompts, as many for each domain as long as its sentences last.
         seed: decides the choice, the number of opening words, phrasings and the order.
 
@@ -136,7 +137,8 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     Raises:
         UserError: if the split has too few openings; the message says how many it has.
     """
-    training = sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:])
+    held_out = split != "train"
+    training = sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:]) if held_out else []
     candidates: dict[Domain, list[str]] = {}
     taken: set[str] = set()
     for domain in DOMAINS:

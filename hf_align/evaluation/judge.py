@@ -144,6 +144,7 @@ def compare_policies(
     scores: Mapping[str, Sequence[float]],
     domains: Sequence[str],
     *,
+    rewards: Mapping[str, Sequence[float]] | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -153,13 +154,15 @@ def compare_policies(
         samples: Policy's name to its `[N]` responses. The first policy is the one the others are compared with.
         scores: Policy's name to the judge's `[N]` scores of these responses.
         domains: `[N]` domain of every prompt.
+        rewards: Policy's name to a reward model's `[N]` scores, if there is one to look at beside the judge.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
 
     Returns:
         `{"all" | domain: {"prompts", "policies": {name: {"score", "score_interval", "distinct_2", "mean_tokens",
         "ended", and, after the first, "gain" with "gain_interval"}}}}`. `gain` is the mean difference to the first
-        policy on the same prompt.
+        policy on the same prompt. With `rewards` also "reward", "reward_sd" and, after the first, "reward_gain" with
+        "reward_gain_interval" and "reward_gain_sds": the gain in standard deviations of the first policy's rewards.
 
     Raises:
         UserError: The policies have different numbers of rows.
@@ -182,9 +185,19 @@ def compare_policies(
                 "ended": float(np.mean([sample.ended for sample in written])),
             }
             if position:
-                difference = own - first[rows]
-                entry["gain"] = float(difference.mean())
-                entry["gain_interval"] = bootstrap_interval(np.mean, difference, resamples=resamples, seed=seed)
+                entry |= _gain("gain", own - first[rows], resamples, seed)
+            if rewards is not None:
+                base, got = (np.asarray(rewards[key], dtype=float)[rows] for key in (next(iter(samples)), name))
+                entry |= {"reward": float(got.mean()), "reward_sd": float(got.std())}
+                if position:
+                    entry |= _gain("reward_gain", got - base, resamples, seed)
+                    entry["reward_gain_sds"] = entry["reward_gain"] / (float(base.std()) or float("nan"))
             policies[name] = entry
         report[label] = {"prompts": len(rows), "policies": policies}
     return report
+
+
+def _gain(name: str, differences: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """The mean of paired differences and its interval."""
+    interval = bootstrap_interval(np.mean, differences, resamples=resamples, seed=seed)
+    return {name: float(differences.mean()), f"{name}_interval": interval}

@@ -13,7 +13,8 @@ from hf_align.report.charts import MINUS, Interval, Reference, interval_chart, l
 
 DASH = "\N{EN DASH}"
 SHOWN_PER_DOMAIN = 3
-NAMES = {"base": "before", "dpo": "DPO", "ipo": "IPO"}
+STAGES = ("reward", "dpo", "ipo", "ppo")
+NAMES = {"base": "before", "dpo": "DPO", "ipo": "IPO", "ppo": "PPO"}
 SCORER_COLORS = {"reward model": "reward", "VADER": "base", "single human": "human"}
 POLICY_CURVES = (
     ("loss", "loss", None, None),
@@ -30,8 +31,8 @@ def render_report(
 
     Args:
         metrics: What metrics.json holds.
-        histories: Each trainer's log history, by "reward", "dpo" and "ipo".
-        samples: One per prompt: `prompt`, `domain`, `policies: {name: {text, score}}`, in random order; the first
+        histories: Each trainer's log history, by "reward", "dpo", "ipo" and "ppo".
+        samples: One per prompt: `prompt`, `domain`, `policies: {name: {text, score, reward}}`, in random order; the first
             few of each domain are shown, so none was picked for what it says.
 
     Returns:
@@ -50,10 +51,16 @@ def render_report(
         names=NAMES,
         colors=SCORER_COLORS,
         reward_charts=_reward_charts(metrics, histories["reward"]),
-        policy_charts={name: _policy_charts(metrics, histories[name], name) for name in ("dpo", "ipo")},
+        policy_charts={
+            "dpo": _policy_charts(metrics, histories["dpo"], "dpo"),
+            "ipo": _policy_charts(metrics, histories["ipo"], "ipo"),
+            "ppo": _ppo_charts(metrics, histories["ppo"]),
+        },
+        options=_options(metrics["settings"]["numbers"]),
         people_chart=_people_chart(metrics["reward_model"]),
         judge_chart=_judge_chart(metrics["policies"]),
         samples=_first_of_each_domain(samples),
+        stages=STAGES,
         total_seconds=sum(metrics["seconds"].values()),
         smoke=metrics["settings"]["profile"] == "smoke",
     )
@@ -73,7 +80,7 @@ def curve(history: History, name: str) -> list[tuple[float, float]]:
 
 
 def _reward_charts(metrics: Mapping[str, Any], history: History) -> list[Markup]:
-    held_out = metrics["held_out_pairs"]["reward"]
+    held_out = metrics["held_out"]["reward"]
     return [
         line_chart(
             curve(history, "loss"),
@@ -100,7 +107,7 @@ def _reward_charts(metrics: Mapping[str, Any], history: History) -> list[Markup]
 
 
 def _policy_charts(metrics: Mapping[str, Any], history: History, name: str) -> list[Markup]:
-    held_out = metrics["held_out_pairs"][name]
+    held_out = metrics["held_out"][name]
     log_2 = Reference(math.log(2), "log 2, no difference yet")
     return [
         line_chart(
@@ -113,6 +120,26 @@ def _policy_charts(metrics: Mapping[str, Any], history: History, name: str) -> l
         )
         for key, title, y_range, reference in POLICY_CURVES
     ]
+
+
+def _ppo_charts(metrics: Mapping[str, Any], history: History) -> list[Markup]:
+    held_out, numbers = metrics["held_out"]["ppo"], metrics["settings"]["numbers"]["ppo"]
+    before = Reference(metrics["policies"]["all"]["policies"]["base"]["reward"], "before")
+    target = Reference(numbers["target_kl"], "target")
+    shown = (
+        ("objective/scores", "reward of a rollout", before, held_out["reward"]),
+        ("objective/kl", "KL from before, nats a response", target, held_out["objective/kl"]),
+        ("kl_coef", "KL coefficient", None, None),
+    )
+    return [
+        line_chart(curve(history, key), title=f"PPO: {title}", color="ppo", reference=reference, held_out=value)
+        for key, title, reference, value in shown
+    ]
+
+
+def _options(numbers: Mapping[str, Any]) -> list[str]:
+    """Every option that any of the four trainings sets, in order."""
+    return list(dict.fromkeys(key for stage in STAGES for key in numbers[stage]))
 
 
 def _people_chart(report: Mapping[str, Any]) -> Markup:

@@ -85,11 +85,13 @@ def test_an_out_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_every_profile_makes_valid_configs() -> None:
     from hf_align.cli.quickstart_stages import _arguments
     from hf_align.trainers.dpo import DPOConfig, IPOConfig
+    from hf_align.trainers.ppo import PPOConfig
     from hf_align.trainers.reward import RewardConfig
 
     for profile in PROFILES.values():
         job = Job(Workspace(Path("nowhere")), profile, None, 0, Screen())
-        for stage, config in (("reward", RewardConfig), ("dpo", DPOConfig), ("ipo", IPOConfig)):
+        stages = {"reward": RewardConfig, "dpo": DPOConfig, "ipo": IPOConfig, "ppo": PPOConfig}
+        for stage, config in stages.items():
             args = _arguments(job, stage, config, getattr(profile, stage))
             # A crash between two checkpoints must not cost the whole stage.
             assert 0 < args.save_steps < args.max_steps

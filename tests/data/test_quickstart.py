@@ -160,6 +160,14 @@ def test_prompt_openings_come_from_the_split_and_no_training_sentence_begins_so(
         assert not any(text.startswith(opening.casefold()) and begins_with(text, opening) for text in training)
 
 
+def test_training_prompts_share_no_opening_with_held_out_ones(prompts):
+    held_out = {row["opening"].casefold() for row in prompts}
+    rows = make_prompts("train", 600).to_list()
+    assert len({row["opening"].casefold() for row in rows}) == 600
+    assert not held_out & {row["opening"].casefold() for row in rows}
+    assert set(Counter(row["domain"] for row in rows).values()) == {200}
+
+
 def test_too_many_prompts_are_refused():
     with pytest.raises(UserError, match=r"test has \d+ different openings, so n must be in 1\.\.\d+, not 5000"):
         make_prompts("test", 5000)

@@ -48,6 +48,17 @@ def test_compare_policies_by_hand() -> None:
     assert report["a"]["policies"]["dpo"]["gain_interval"] == pytest.approx([0.5, 0.5])
 
 
+def test_rewards_are_compared_in_standard_deviations_of_the_first_policy() -> None:
+    samples = {name: [Continuation("x", 1, True)] * 4 for name in ("base", "ppo")}
+    flat = {name: [0.0] * 4 for name in samples}
+    rewards = {"base": [-1.0, 1.0, -1.0, 1.0], "ppo": [2.0, 2.0, 0.0, 0.0]}
+    report = compare_policies(samples, flat, ["a"] * 4, rewards=rewards, resamples=50)["all"]["policies"]
+    assert (report["base"]["reward"], report["base"]["reward_sd"]) == (0.0, 1.0)
+    assert report["ppo"]["reward_gain"] == report["ppo"]["reward_gain_sds"] == 1.0
+    low, high = report["ppo"]["reward_gain_interval"]
+    assert -1 <= low <= 1 <= high <= 3
+
+
 def test_compare_policies_refuses_missing_rows() -> None:
     sample = Continuation("x", 1, True)
     with pytest.raises(UserError, match="'dpo'"):

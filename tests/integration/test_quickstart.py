@@ -11,6 +11,7 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassificatio
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.cli.main import main
+from hf_align.cli.quickstart_stages import STAGES
 from hf_align.models.loading import load_reward_model
 
 
@@ -32,13 +33,16 @@ def test_metrics_hold_what_is_needed_to_judge_and_repeat_the_run(out: Path) -> N
     assert metrics["versions"]["torch"] == torch.__version__
     assert set(metrics["reward_model"]) == {"all", "movies", "products", "tweets"}
     assert set(metrics["reward_model"]["all"]["scorers"]) == {"reward model", "VADER", "single human"}
-    assert set(metrics["policies"]["all"]["policies"]) == {"base", "dpo", "ipo"}
+    assert set(metrics["policies"]["all"]["policies"]) == {"base", "dpo", "ipo", "ppo"}
     assert metrics["policies"]["all"]["prompts"] == 18
-    assert set(metrics["seconds"]) == {"base", "reward", "dpo", "ipo", "evaluation/reward", "evaluation/policies"}
+    assert list(metrics["seconds"]) == [stage.name for stage in STAGES]
     for name in ("dpo", "ipo"):
-        assert 0 <= metrics["held_out_pairs"][name]["rewards/accuracies"] <= 1
+        assert 0 <= metrics["held_out"][name]["rewards/accuracies"] <= 1
         gain = metrics["policies"]["all"]["policies"][name]["gain"]
         assert -2 <= gain <= 2
+    assert metrics["episodes"] == 16
+    assert metrics["held_out"]["ppo"]["objective/kl"] < 12, "two rollouts don't take a policy far"
+    assert metrics["policies"]["all"]["policies"]["base"]["reward_sd"] > 0
 
 
 def test_training_left_curves_and_no_checkpoints(out: Path) -> None:
@@ -53,7 +57,7 @@ def test_training_left_curves_and_no_checkpoints(out: Path) -> None:
 def test_the_reports_samples_differ_between_policies(out: Path) -> None:
     samples = read(out / "evaluation" / "policies" / "samples.json")
     assert len(samples) == 18
-    for name in ("dpo", "ipo"):
+    for name in ("dpo", "ipo", "ppo"):
         assert any(row["policies"]["base"]["text"] != row["policies"][name]["text"] for row in samples)
 
 
@@ -61,7 +65,7 @@ def test_report_is_one_page_that_can_be_parsed(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     HTMLParser().feed(page)
     assert "smoke" in page
-    assert page.count("<svg") == 11
+    assert page.count("<svg") == 14
 
 
 PROMPT = [{"role": "user", "content": "Write a tweet."}]
@@ -94,12 +98,14 @@ def test_plain_peft_and_transformers_load_the_policies(out: Path) -> None:
     batch = tokenizer("Write a tweet.", return_tensors="pt")
     logits = {}
     with torch.no_grad():
-        for name in ("base", "dpo", "ipo"):
+        for name in ("base", "dpo", "ipo", "ppo"):
             logits[name] = AutoModelForCausalLM.from_pretrained(out / name, dtype=torch.float32)(**batch).logits
         peft = AutoPeftModelForCausalLM.from_pretrained(out / "dpo", dtype=torch.float32).eval()(**batch).logits
     assert torch.allclose(logits["dpo"], peft, atol=1e-4)
     assert not torch.allclose(logits["dpo"], logits["base"], atol=1e-4)
     assert not torch.allclose(logits["dpo"], logits["ipo"], atol=1e-4)
+    assert not torch.allclose(logits["ppo"], logits["base"], atol=1e-4)
+    assert (out / "ppo" / "value_head.safetensors").exists()
 
 
 def test_a_second_run_is_refused(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +119,7 @@ def test_resuming_a_finished_run_keeps_every_stage(out: Path, capsys: pytest.Cap
     before = read(out / "metrics.json")
     (out / "report.html").unlink()
     assert main(["quickstart", "--profile", "smoke", "--out", str(out), "--seed", "1", "--resume"]) == 0
-    assert capsys.readouterr().out.count("already done, kept") == 6
+    assert capsys.readouterr().out.count("already done, kept") == len(STAGES)
     assert (out / "report.html").exists()
     after = read(out / "metrics.json")
     assert {**after, "command": ""} == {**before, "command": ""}

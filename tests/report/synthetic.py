@@ -7,6 +7,16 @@ from typing import Any
 TRAINING = {"learning_rate": 2e-4, "max_steps": 60, "per_device_train_batch_size": 16}
 
 
+def _gains(score: float) -> dict[str, Any]:
+    return {
+        "gain": score - 0.18,
+        "gain_interval": [score - 0.24, score - 0.12],
+        "reward_gain": 4 * score - 0.72,
+        "reward_gain_interval": [4 * score - 1, 4 * score - 0.5],
+        "reward_gain_sds": (4 * score - 0.72) / 1.5,
+    }
+
+
 def metrics() -> dict[str, Any]:
     """Numbers of a plausible full run."""
     people, policies = {}, {}
@@ -36,9 +46,11 @@ def metrics() -> dict[str, Any]:
                     "distinct_2": 0.81,
                     "mean_tokens": 21.4,
                     "ended": 0.62,
-                    **({"gain": score - 0.18, "gain_interval": [score - 0.24, score - 0.12]} if name != "base" else {}),
+                    "reward": 4 * score,
+                    "reward_sd": 1.5,
+                    **(_gains(score) if name != "base" else {}),
                 }
-                for name, score in (("base", 0.18), ("dpo", 0.41), ("ipo", -0.05))
+                for name, score in (("base", 0.18), ("dpo", 0.41), ("ipo", -0.05), ("ppo", 0.53))
             },
         }
     stage = {"loss": 0.61, "rewards/accuracies": 0.74, "rewards/margins": 0.31}
@@ -52,6 +64,7 @@ def metrics() -> dict[str, Any]:
                 "reward": TRAINING,
                 "dpo": {**TRAINING, "beta": 0.1},
                 "ipo": {**TRAINING, "beta": 0.2},
+                "ppo": {**TRAINING, "target_kl": 6.0, "num_samples": 4},
                 "lora": {"r": 16, "target_modules": "all-linear"},
                 "max_new_tokens": 32,
             },
@@ -61,8 +74,14 @@ def metrics() -> dict[str, Any]:
         "machine": {"system": "Linux", "device": "2 CPU cores"},
         "seconds": {"base": 4.2, "reward": 300.0, "dpo": 170.5, "evaluation/policies": 101.0},
         "resumed": ["dpo"],
-        "pairs": {"reward": 960, "dpo": 480, "ipo": 480},
-        "held_out_pairs": {"reward": {"loss": 0.7, "accuracy": 0.83, "margin": 1.9}, "dpo": stage, "ipo": stage},
+        "rows": {"reward": 960, "dpo": 480, "ipo": 480, "ppo": 288},
+        "episodes": 1152,
+        "held_out": {
+            "reward": {"loss": 0.7, "accuracy": 0.83, "margin": 1.9},
+            "dpo": stage,
+            "ipo": stage,
+            "ppo": {"reward": 2.1, "objective/kl": 6.3, "response/length": 21.0, "response/eos_share": 0.6},
+        },
         "reward_model": people,
         "policies": policies,
     }
@@ -88,7 +107,12 @@ def histories() -> dict[str, list[dict[str, Any]]]:
         return [*rows, {"step": steps, "train_runtime": 12.0}]
 
     policy = ("loss", "rewards/accuracies", "rewards/margins")
-    return {"reward": logged(("loss", "accuracy", "margin"), 60), "dpo": logged(policy, 30), "ipo": logged(policy, 5)}
+    return {
+        "reward": logged(("loss", "accuracy", "margin"), 60),
+        "dpo": logged(policy, 30),
+        "ipo": logged(policy, 5),
+        "ppo": logged(("kl_coef", "objective/scores", "objective/kl"), 36),
+    }
 
 
 def samples(text: str = "The film is a gentle surprise.\nIt works.") -> list[dict[str, Any]]:
@@ -97,7 +121,10 @@ def samples(text: str = "The film is a gentle surprise.\nIt works.") -> list[dic
         {
             "prompt": f"Write one sentence from a {domain} review. Start with: The {number}",
             "domain": domain,
-            "policies": {name: {"text": text, "score": 0.5 - number / 2} for name in ("base", "dpo", "ipo")},
+            "policies": {
+                name: {"text": text, "score": 0.5 - number / 2, "reward": 1.0 + number}
+                for name in ("base", "dpo", "ipo", "ppo")
+            },
         }
         for number in range(2)
         for domain in ("movies", "products")

@@ -38,8 +38,8 @@ def test_the_page_is_whole_and_stands_alone() -> None:
     parser.feed(page)
     assert parser.open == []
     assert not re.search(r"<script|<link|<img|src=|https?://|url\(", page)
-    # Three curves each for reward model, DPO and IPO, and two interval charts.
-    assert page.count("<svg") == 11
+    # Three curves each for reward model, DPO, IPO and PPO, and two interval charts.
+    assert page.count("<svg") == 14
 
 
 def test_the_numbers_are_on_the_page() -> None:
@@ -48,6 +48,8 @@ def test_the_numbers_are_on_the_page() -> None:
     assert "DPO writes more positively" in page
     assert "[+0.17, +0.29]" in page
     assert "IPO writes less positively" in page
+    assert "+2.12 (+0.93 sd)" in page
+    assert "1152 sentences to 288 prompts" in page
     assert "hf-align quickstart --seed 3" in page
     assert "9 min 36 s" in page
     assert "dpo (resumed: last part only)" in page
