@@ -152,7 +152,7 @@ class PPOTrainer(BranchTrainer):
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
         self.reference = Reference(self, ref_model, new_adapter=bool(peft_config), snapshot=True)
-        self.reward = as_reward(reward, policy=wrapped, tokenizer=tokenizer)
+        self.reward = as_reward(reward, policy=wrapped, tokenizer=tokenizer, autocast=self.accelerator.autocast)
         self.pad_token_id = find_pad_token_id(tokenizer)
 
     # ---- the loop: which step trains on what ----

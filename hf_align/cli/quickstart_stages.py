@@ -144,9 +144,7 @@ def judge_policies(job: Job) -> dict[str, Any]:
         for row in range(len(rows))
     ]
     write_json(job.folder("evaluation/policies") / SAMPLES, texts)
-    report = compare_policies(
-        samples, scores, domains, rewards=rewards, resamples=job.profile.resamples, seed=job.seed
-    )
+    report = compare_policies(samples, scores, domains, rewards=rewards, resamples=job.profile.resamples, seed=job.seed)
     return {"report": report}
 
 
@@ -227,9 +225,7 @@ def _policy(job: Job, name: str) -> Any:
     return _on_device(job, merged)
 
 
-def _rewards(
-    job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]
-) -> dict[str, list[float]]:
+def _rewards(job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]) -> dict[str, list[float]]:
     """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
     model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
     texts = [samples[name][row].text for row in range(len(prompts)) for name in samples]

@@ -42,5 +42,5 @@ def compare_layouts(
 
 
 def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
-    """How far layouts may differ: 1e-3 in float32 (`exact`), 0.05 in 16 bits or quantised, and three times the noise."""
+    """How far layouts may differ: three times the noise, and 1e-3 in float32 (`exact`) or 0.05 otherwise."""
     return (1e-3 if exact else 0.05) + 3 * noise

@@ -79,9 +79,7 @@ def _groups(encoded: Sequence[tuple[list[int], list[int]]]) -> list[list[int]]:
     return groups
 
 
-def _batches(
-    groups: Sequence[list[int]], encoded: Sequence[tuple[list[int], list[int]]]
-) -> Iterator[list[list[int]]]:
+def _batches(groups: Sequence[list[int]], encoded: Sequence[tuple[list[int], list[int]]]) -> Iterator[list[list[int]]]:
     """Groups of one size, short ones first, at most BATCH_TOKENS padded tokens at a time."""
 
     def tokens(group: list[int]) -> int:

@@ -32,8 +32,8 @@ def render_report(
     Args:
         metrics: What metrics.json holds.
         histories: Each trainer's log history, by "reward", "dpo", "ipo" and "ppo".
-        samples: One per prompt: `prompt`, `domain`, `policies: {name: {text, score, reward}}`, in random order; the first
-            few of each domain are shown, so none was picked for what it says.
+        samples: One per prompt: `prompt`, `domain`, `policies: {name: {text, score, reward}}`, in random order; the
+            first few of each domain are shown, so none was picked for what it says.
 
     Returns:
         The page. All text that a model or a data set wrote is escaped.

@@ -7,6 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -127,6 +128,7 @@ def as_reward(
     *,
     policy: nn.Module | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Reward:
     """Turn whatever scores responses into a `Reward`.
 
@@ -141,6 +143,7 @@ def as_reward(
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
             loaded onto that base (`AdapterReward`) instead of with a base of its own.
         tokenizer: The policy's, to show functions the prompts as the policy saw them.
+        autocast: The context in which reward models compute; functions and other objects never run in it.
 
     Raises:
         UserError: If it is none of these, or a weight isn't a finite number.
@@ -152,7 +155,7 @@ def as_reward(
         raise UserError("reward is an empty list; give at least one reward.")
     members: list[Part] = []
     for weight, source in entries:
-        name, scorer, source = _scorer(source, policy)
+        name, scorer, source = _scorer(source, policy, autocast)
         taken = sum(part.name.partition("#")[0] == name for part in members)
         members.append(Part(f"{name}#{taken + 1}" if taken else name, weight, scorer, source))
     return Reward(members, tokenizer)
@@ -167,7 +170,9 @@ def _weighted(entry: Any) -> tuple[float, Any]:
     return float(weights[0]), entry[1] if entry[0] is weights[0] else entry[0]
 
 
-def _scorer(source: Any, policy: nn.Module | None) -> tuple[str, Scorer, Any]:
+def _scorer(
+    source: Any, policy: nn.Module | None, autocast: Callable[[], AbstractContextManager[Any]]
+) -> tuple[str, Scorer, Any]:
     """A reward's name, the function that scores samples, and the reward as it was loaded."""
     name = getattr(source, "__name__", type(source).__name__)
     if isinstance(source, (str, os.PathLike)):
@@ -179,7 +184,13 @@ def _scorer(source: Any, policy: nn.Module | None) -> tuple[str, Scorer, Any]:
             if policy is not None and getattr(source.model, "quantization_method", None) is None:
                 source.to(cast(Any, policy).device)
     if callable(getattr(source, "score", None)):
-        return name, lambda samples: source.score(samples.prompts, samples.responses), source
+        context = autocast if isinstance(source, (RewardModel, AdapterReward)) else nullcontext
+
+        def score(samples: Samples) -> Any:
+            with context():
+                return source.score(samples.prompts, samples.responses)
+
+        return name, score, source
     if callable(source) and not isinstance(source, nn.Module):
         return name, _Function(name, source), source
     raise UserError(

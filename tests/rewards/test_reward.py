@@ -45,6 +45,23 @@ def test_a_list_is_a_weighted_sum_with_its_parts():
     assert parts == {"length": [9, 5], "Judge": [1, -1], "length#2": [9, 5], "<lambda>": [1, 2]}
 
 
+def test_reward_models_compute_in_autocast_and_functions_do_not(tiny_model_dir: str, monkeypatch: pytest.MonkeyPatch):
+    seen: dict[str, bool] = {}
+    model = RewardModel.from_backbone(tiny_model_dir)
+
+    def score(prompts: list[Any], responses: list[str]) -> list[float]:
+        seen["model"] = torch.is_autocast_enabled("cpu")
+        return [0.0] * len(responses)
+
+    def function(prompts: list[str], responses: list[str]) -> list[float]:
+        seen["function"] = torch.is_autocast_enabled("cpu")
+        return [0.0] * len(responses)
+
+    monkeypatch.setattr(model, "score", score)
+    as_reward([model, function], autocast=lambda: torch.autocast("cpu", torch.bfloat16))(PROMPTS, RESPONSES)
+    assert seen == {"model": True, "function": False}
+
+
 def test_a_function_gets_the_columns_and_ids_that_it_names():
     seen: dict[str, Any] = {}
     columns, ids = {"label": [0, 1], "topic": ["a", "b"]}, {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
