@@ -79,8 +79,8 @@ class _ScreenHandler(logging.Handler):
 def quiet_libraries(screen: Screen) -> Iterator[None]:
     """Hides what a user can't act on, and shows hf_align's own warnings as one line each.
 
-    Silenced: transformers' and datasets' progress bars and log lines below errors, the Hub's download bars off a
-    terminal, and Python warnings raised outside hf_align.
+    Silenced: transformers' and datasets' progress bars and log lines below errors, bitsandbytes' too, the Hub's
+    download bars off a terminal, and Python warnings raised outside hf_align.
 
     Args:
         screen: Where hf_align's own warnings go.
@@ -92,6 +92,10 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     own = logging.getLogger("hf_align")
     handler = _ScreenHandler(screen)
     propagate, verbosity = own.propagate, transformers_logging.get_verbosity()
+    # It misses an optional kernel on CPUs with fast bfloat16, and says so to everyone who imports peft.
+    quantisation = logging.getLogger("bitsandbytes")
+    quantisation_level = quantisation.level
+    quantisation.setLevel(logging.ERROR)
     own.addHandler(handler)
     own.propagate = False
     transformers_logging.set_verbosity_error()
@@ -107,6 +111,7 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
             yield
     finally:
         own.removeHandler(handler)
+        quantisation.setLevel(quantisation_level)
         own.propagate = propagate
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
