@@ -1,0 +1,186 @@
+"""The matrix products that a training step can't do without, counted from shapes: the floor under its time.
+
+What counts: each prompt once with its responses as branches, attention between tokens that see each other, the LM head
+at response tokens only, no gradients of frozen weights, nothing recomputed. What doesn't: norms, activations, softmax,
+optimizer, and everything around the products.
+
+Notation: d hidden size, V vocabulary, r LoRA rank, T tokens (no padding), N response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 0, 2
+"""Operands of a linear layer's products as autograd has them: x @ W.T, dy @ W, dy.T @ x."""
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """`count` products of `batch` matrices `[m, k] @ [k, n]`.
+
+    Attributes:
+        part: What it belongs to: "linear", "lora", "attention" or "head".
+        share: Part of the product that is needed: attention needs the pairs that see each other.
+        transposed: Which operand is stored transposed: 0 none, 1 the second, 2 the first.
+    """
+
+    part: str
+    m: int
+    k: int
+    n: int
+    count: float = 1.0
+    batch: int = 1
+    share: float = 1.0
+    transposed: int = 0
+
+    @property
+    def flops(self) -> float:
+        """2 operations a multiplication."""
+        return 2.0 * self.batch * self.m * self.k * self.n * self.count * self.share
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama-like model's sizes; `rank` is LoRA's, 0 for full fine-tuning."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    inner: int
+    vocabulary: int
+    rank: int
+
+    @classmethod
+    def of(cls, config: Any, rank: int) -> Shape:
+        """The sizes in a transformers config."""
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return cls(
+            hidden=config.hidden_size,
+            layers=config.num_hidden_layers,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=head_dim,
+            inner=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            rank=rank,
+        )
+
+    def linears(self) -> list[tuple[int, int, bool]]:
+        """Inputs and outputs of a layer's linear layers, and whether it reads the layer's own input."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = [(self.hidden, queries, True), (self.hidden, keys, True), (self.hidden, keys, True)]
+        mlp = [(self.hidden, self.inner, False), (self.hidden, self.inner, False), (self.inner, self.hidden, False)]
+        return [*attention, (queries, self.hidden, False), *mlp]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a batch is to the products.
+
+    Attributes:
+        rows: Rows of the batch.
+        width: Tokens of a row, padding included.
+        tokens: T, tokens that aren't padding.
+        pairs: Pairs of tokens of which one sees the other (or itself), over all rows.
+        responses: N, response tokens: those that go through the LM head.
+    """
+
+    rows: int
+    width: int
+    tokens: int
+    pairs: int
+    responses: int
+
+
+def forward_gemms(shape: Shape, layout: Layout, *, lora: bool, head: bool) -> list[Gemm]:
+    """One pass over a batch."""
+    layers, m = shape.layers, layout.tokens
+    gemms = [Gemm("linear", m, k, n, layers, transposed=FORWARD) for k, n, _ in shape.linears()]
+    if lora and shape.rank:
+        for k, n, _ in shape.linears():
+            gemms.append(Gemm("lora", m, k, shape.rank, layers, transposed=FORWARD))
+            gemms.append(Gemm("lora", m, shape.rank, n, layers, transposed=FORWARD))
+    gemms += _attention(shape, layout, products=2)
+    if head:
+        gemms.append(Gemm("head", layout.responses, shape.hidden, shape.vocabulary, transposed=FORWARD))
+    return gemms
+
+
+def backward_gemms(shape: Shape, layout: Layout, *, head: bool) -> list[Gemm]:
+    """The gradient of such a pass: under LoRA of the adapters only, else of all weights.
+
+    Under LoRA nothing below the first layer is trained, so its projections of q, k and v need no gradient of their
+    input; under full fine-tuning the embeddings do.
+    """
+    m, rank, gemms = layout.tokens, shape.rank, []
+    for k, n, reads_input in shape.linears():
+        layers = shape.layers - 1 if rank and reads_input else shape.layers
+        gemms.append(Gemm("linear", m, n, k, layers, transposed=INPUT_GRADIENT))
+        if rank:
+            gemms.append(Gemm("lora", m, n, rank, shape.layers, transposed=INPUT_GRADIENT))
+            gemms.append(Gemm("lora", m, rank, k, layers, transposed=INPUT_GRADIENT))
+            gemms.append(Gemm("lora", n, m, rank, shape.layers, transposed=WEIGHT_GRADIENT))
+            gemms.append(Gemm("lora", rank, m, k, shape.layers, transposed=WEIGHT_GRADIENT))
+        else:
+            gemms.append(Gemm("linear", n, m, k, shape.layers, transposed=WEIGHT_GRADIENT))
+    gemms += _attention(shape, layout, products=4)
+    if head:
+        gemms.append(Gemm("head", layout.responses, shape.vocabulary, shape.hidden, transposed=INPUT_GRADIENT))
+        if not rank:
+            gemms.append(Gemm("head", shape.vocabulary, layout.responses, shape.hidden, transposed=WEIGHT_GRADIENT))
+    return gemms
+
+
+def generation_gemms(shape: Shape, prompts: Layout, new_tokens: int) -> list[Gemm]:
+    """Sampling `new_tokens` for each prompt with a KV cache: the prompts once, then a token for each at a time.
+
+    Args:
+        shape: The model.
+        prompts: One row a prompt, `responses` being the number of prompts.
+        new_tokens: Tokens of each response; the last isn't read again.
+    """
+    steps, sequences = new_tokens - 1, prompts.rows
+    context = round(prompts.tokens / sequences + new_tokens / 2)
+    one = Layout(rows=sequences, width=1, tokens=sequences, pairs=sequences, responses=sequences)
+    step = [gemm for gemm in forward_gemms(shape, one, lora=True, head=True) if gemm.part != "attention"]
+    batch = sequences * shape.heads
+    for m, k, n in ((1, shape.head_dim, context), (1, context, shape.head_dim)):
+        step.append(Gemm("attention", m, k, n, shape.layers, batch))
+    return forward_gemms(shape, prompts, lora=True, head=True) + times(steps, step)
+
+
+def preference_gemms(shape: Shape, layout: Layout, *, task: str) -> list[Gemm]:
+    """A step of DPO (reference pass, policy pass, gradient) or of a reward model (no reference, no LM head)."""
+    head = task == "dpo"
+    gemms = forward_gemms(shape, layout, lora=True, head=head) + backward_gemms(shape, layout, head=head)
+    return gemms + forward_gemms(shape, layout, lora=False, head=True) if head else gemms
+
+
+def ppo_gemms(shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, epochs: int) -> list[Gemm]:
+    """A rollout and its updates: sampling, scoring by policy, reference and reward model, `epochs` updates on all."""
+    update = forward_gemms(shape, layout, lora=True, head=True) + backward_gemms(shape, layout, head=True)
+    scoring = [
+        *forward_gemms(shape, layout, lora=True, head=True),
+        *forward_gemms(shape, layout, lora=False, head=True),
+        *forward_gemms(shape, layout, lora=False, head=False),
+    ]
+    return generation_gemms(shape, prompts, new_tokens) + scoring + times(epochs, update)
+
+
+def times(factor: float, gemms: Sequence[Gemm]) -> list[Gemm]:
+    """All of them `factor` times."""
+    return [replace(gemm, count=gemm.count * factor) for gemm in gemms]
+
+
+def _attention(shape: Shape, layout: Layout, *, products: int) -> list[Gemm]:
+    """Products between queries, keys and values: 2 forward, 4 for the gradient (of scores, values, queries, keys)."""
+    share = layout.pairs / (layout.rows * layout.width**2)
+    batch, width, size = layout.rows * shape.heads, layout.width, shape.head_dim
+    scores = Gemm("attention", width, size, width, shape.layers * products / 2, batch, share, FORWARD)
+    values = Gemm("attention", width, width, size, shape.layers * products / 2, batch, share)
+    return [scores, values]

@@ -1,0 +1,87 @@
+"""What a measurement was taken on, and how fast that machine multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.flops import Gemm
+
+ROOT = Path(__file__).parents[1]
+LEAST_SECONDS, REPEATS = 0.02, 5
+
+
+def describe_machine() -> dict[str, Any]:
+    """CPU model, cores, memory in bytes, whether it computes in bfloat16, and the GPU if there is one."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = fields.get("flags", "").split()
+    return {
+        "cpu": fields.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+    }
+
+
+def commit() -> str | None:
+    """The commit that is checked out, None outside a git repository."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+class GemmClock:
+    """Seconds that matrix products take on this machine, each shape measured once.
+
+    Args:
+        dtype: Of the operands.
+    """
+
+    def __init__(self, dtype: torch.dtype):
+        self.dtype = dtype
+        self._seconds: dict[tuple[int, ...], float] = {}
+
+    def seconds(self, gemm: Gemm) -> float:
+        """Of one product of this shape: the median of a few measurements, operands laid out as autograd has them."""
+        key = (gemm.batch, gemm.m, gemm.k, gemm.n, gemm.transposed)
+        if key not in self._seconds:
+            self._seconds[key] = self._measure(*key)
+        return self._seconds[key]
+
+    def _measure(self, batch: int, m: int, k: int, n: int, transposed: int) -> float:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        lead = (batch,) if batch > 1 else ()
+        a = torch.randn(*lead, *((k, m) if transposed == 2 else (m, k)), device=device).to(self.dtype)
+        b = torch.randn(*lead, *((n, k) if transposed == 1 else (k, n)), device=device).to(self.dtype)
+        a = a.mT if transposed == 2 else a
+        b = b.mT if transposed == 1 else b
+
+        def product() -> None:
+            torch.matmul(a, b)
+
+        with torch.no_grad():
+            product()
+            times = max(1, int(LEAST_SECONDS / max(_timed(product, 1), 1e-7)))
+            return statistics.median(_timed(product, times) for _ in range(REPEATS))
+
+
+def _timed(function: Callable[[], None], times: int) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(times):
+        function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / times

@@ -1,0 +1,144 @@
+"""Our side of a benchmark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+import hf_align.trainers.ppo as ppo_module
+from benchmarks.measure import STARTED_ALIKE, Clock, Losses, memory, start_alike
+from benchmarks.spec import Spec
+from benchmarks.training import (
+    common_arguments,
+    load,
+    lora,
+    preference_arguments,
+    read_rows,
+    reserved_end,
+    weights_dtype,
+)
+from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
+from hf_align.rollouts import Response
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.ppo import PPOTrainer
+from hf_align.trainers.ppo_config import PPOConfig
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+
+
+def train(spec: Spec) -> dict[str, Any]:
+    """Run a spec; what was measured, and the first step's numbers for the comparison."""
+    trainer = (_ppo if spec.task == "ppo" else _preference)(spec)
+    start_alike(trainer.model, spec.seed, STARTED_ALIKE[spec.task])
+    every = trainer.args.steps_per_rollout if spec.task == "ppo" else 1
+    clock = Clock(every, spec.total_steps - 1 if spec.profile else None)
+    trainer.add_callback(clock)
+    losses = Losses(trainer.accelerator)
+    first = _first_rollout(trainer, spec) if spec.responses and Path(spec.responses).exists() else {}
+    trainer.train()
+    return {
+        "seconds": clock.seconds,
+        "profile": clock.profile,
+        "memory": memory() | {"start": clock.held},
+        "losses": losses.values,
+        "first": {"loss": losses.values[0], **_logged(trainer), **first},
+        "separate_layout": trainer._use_separate,
+    }
+
+
+def _preference(spec: Spec) -> Any:
+    data, tokenizer = Dataset.from_list(read_rows(spec)), load_tokenizer(spec.model)
+    recompute = _recompute(spec)
+    if spec.task == "reward":
+        return RewardTrainer(
+            load_reward_model(spec.model, dtype=weights_dtype(spec)),
+            args=RewardConfig(**preference_arguments(spec), **recompute),
+            train_dataset=data,
+            processing_class=tokenizer,
+            peft_config=lora(spec, "SEQ_CLS"),
+        )
+    return DPOTrainer(
+        _policy(spec),
+        args=DPOConfig(**preference_arguments(spec), **recompute),
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=lora(spec, "CAUSAL_LM"),
+    )
+
+
+def _policy(spec: Spec) -> Any:
+    if spec.quantization:
+        return load_policy(spec.model, quantization=spec.quantization, dtype=weights_dtype(spec))
+    return load(AutoModelForCausalLM, spec.model, weights_dtype(spec))
+
+
+def _ppo(spec: Spec) -> PPOTrainer:
+    tokenizer, policy = load_tokenizer(spec.model), _policy(spec)
+    end = reserved_end(tokenizer)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    policy.generation_config.eos_token_id = end
+    assert spec.reward is not None
+    adapter = (Path(spec.reward) / "adapter_config.json").exists()
+    arguments = common_arguments(spec) | {
+        "max_steps": spec.total_steps * spec.ppo_epochs,
+        "num_ppo_epochs": spec.ppo_epochs,
+        "num_samples": spec.num_samples,
+        "max_new_tokens": spec.max_new_tokens,
+        "kl_controller": "fixed",
+        **_recompute(spec),
+    }
+    return PPOTrainer(
+        policy,
+        args=PPOConfig(**arguments),
+        train_dataset=Dataset.from_list(read_rows(spec)),
+        processing_class=tokenizer,
+        peft_config=lora(spec, "CAUSAL_LM"),
+        reward=spec.reward if adapter else load_reward_model(spec.reward, dtype=weights_dtype(spec)),
+    )
+
+
+def _recompute(spec: Spec) -> dict[str, Any]:
+    return {"activation_recompute": "selective"} if spec.recompute else {}
+
+
+def _logged(trainer: Any) -> dict[str, float]:
+    """What the first log says that the peer's says, too."""
+    names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
+    logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
+    return {name: logged[name] for name in names if name in logged}
+
+
+def _first_rollout(trainer: PPOTrainer, spec: Spec) -> dict[str, Any]:
+    """Let the first rollout be the peer's, responses and scores; the result fills with the log-probs we give them.
+
+    Scores are taken over because the sides show the reward model different tokens: we decode a response and encode it
+    with the reward model's own chat template, which ends the turn; TRL appends the sampled ids to the prompt's.
+    """
+    recorded = json.loads(Path(str(spec.responses)).read_text(encoding="utf-8"))
+    responses = {tuple(entry["prompt"]): entry["response"] for entry in recorded}
+    original, result = ppo_module.sample, {}
+    tokenizer: PreTrainedTokenizerBase = trainer.processing_class  # type: ignore[assignment]
+
+    def replay(trainer: Any, model: Any, rows: list[dict[str, Any]], *args: Any) -> list[Response]:
+        ppo_module.sample = original
+        ids = [responses[tuple(row["prompt_ids"])] for row in rows]
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [Response(n, ids[n], False, texts[n]) for n in range(len(rows))]
+
+    def note(rollout: Any) -> None:
+        order = {tuple(prompt): row for row, prompt in enumerate(rollout.prompt_ids)}
+        rows = torch.tensor([order[tuple(entry["prompt"])] for entry in recorded])
+        for name in ("old_logps", "ref_logps"):
+            result[name] = rollout.tokens[name][rows].tolist()
+        rollout.scores[rows] = torch.tensor([entry["score"] for entry in recorded])
+        trainer._finish = finish  # type: ignore[method-assign]
+        finish(rollout)
+
+    finish = trainer._finish
+    ppo_module.sample = replay
+    trainer._finish = note  # type: ignore[method-assign]
+    return result
