@@ -6,7 +6,7 @@ Some packages stand at the top of the repository but install below ``hf_align`` 
 
 from setuptools import find_packages, setup
 
-INSTALLED_BELOW_HF_ALIGN = ("trainers", "collators")
+INSTALLED_BELOW_HF_ALIGN = ("trainers", "collators", "model_cards")
 
 packages = find_packages(include=["hf_align", "hf_align.*"])
 for name in INSTALLED_BELOW_HF_ALIGN:

@@ -16,9 +16,11 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align import environments as environments
     from hf_align import errors as errors
     from hf_align import evaluation as evaluation
+    from hf_align import hub as hub
     from hf_align import kl as kl
     from hf_align import logprobs as logprobs
     from hf_align import losses as losses
+    from hf_align import model_cards as model_cards
     from hf_align import models as models
     from hf_align import preferences as preferences
     from hf_align import report as report
@@ -70,9 +72,11 @@ _SUBMODULES = (
     "environments",
     "errors",
     "evaluation",
+    "hub",
     "kl",
     "logprobs",
     "losses",
+    "model_cards",
     "models",
     "preferences",
     "report",

@@ -37,7 +37,7 @@ def test_a_submodule_is_imported_when_it_is_first_used():
 
 def test_every_submodule_is_listed():
     in_folder = {module.name for module in pkgutil.iter_modules(hf_align.__path__) if not module.name.startswith("_")}
-    assert set(hf_align._SUBMODULES) == in_folder | {"trainers", "collators"}
+    assert set(hf_align._SUBMODULES) == in_folder | {"trainers", "collators", "model_cards"}
 
 
 def test_dir_shows_names_that_are_not_imported_yet():

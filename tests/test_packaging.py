@@ -19,6 +19,7 @@ SOURCES = {
     "hf_align": ROOT / "hf_align",
     "hf_align/trainers": ROOT / "trainers",
     "hf_align/collators": ROOT / "collators",
+    "hf_align/model_cards": ROOT / "model_cards",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -54,7 +55,7 @@ def run(*command: object, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel built from the sdist built from a copy of the sources, so that a file missing in either shows."""
     copy = tmp_path_factory.mktemp("source")
-    for name in ("hf_align", "trainers", "collators"):
+    for name in ("hf_align", "trainers", "collators", "model_cards"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)

@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from hf_align.errors import UserError
 
@@ -89,7 +90,7 @@ def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokeni
     """The tokenizer that belongs to a model or adapter; one without a pad token pads with EOS."""
     path = _plain_folder(model_id_or_path)
     adapter = _adapter_config(path)
-    if adapter is not None and not (Path(path) / "tokenizer_config.json").exists():
+    if adapter is not None and find_file(path, "tokenizer_config.json") is None:
         path = _plain_folder(_base_of(adapter, path))
     tokenizer = from_pretrained(AutoTokenizer, path)
     if tokenizer.pad_token_id is None:
@@ -105,6 +106,19 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
         reason = str(error).strip().splitlines()[0]
         what = "the folder" if os.path.isdir(path) else "the Hub id or folder"
         raise UserError(f"Can't load {auto_class.__name__} from {what} '{path}': {reason}") from error
+
+
+def find_file(path: str, name: str) -> Path | None:
+    """A file of a model folder or of a Hub repository, downloaded if need be; None if there is none.
+
+    None, too, if nothing can be loaded from there at all: loading the model says why.
+    """
+    optional = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
+    try:
+        found = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
+    except OSError:
+        return None
+    return None if found is None else Path(found)
 
 
 def compute_dtype() -> torch.dtype:

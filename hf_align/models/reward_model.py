@@ -103,10 +103,8 @@ class RewardModel(BranchModel):
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
         """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
         path = loading._plain_folder(path_or_hub_id)
-        config_file = Path(path) / CONFIG_FILE
-        config = (
-            RewardModelConfig(**json.loads(config_file.read_text())) if config_file.exists() else RewardModelConfig()
-        )
+        config_file = loading.find_file(path, CONFIG_FILE)
+        config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file else RewardModelConfig()
         return cls._load(path, config, new_head=False, **kwargs)
 
     @classmethod
@@ -141,8 +139,8 @@ class RewardModel(BranchModel):
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
             model.score = new_head_module(model.config.get_text_config().hidden_size, config.head, model.device)
-        head_file = Path(path) / HEAD_FILE
-        if head_file.exists():
+        head_file = None if config.is_plain else loading.find_file(path, HEAD_FILE)
+        if head_file is not None:
             model.score.load_state_dict(load_file(head_file))
         elif fresh and not new_head and adapter is None:
             logger.warning(

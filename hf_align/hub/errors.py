@@ -1,0 +1,66 @@
+"""What the Hub or the way to it does wrong, as one sentence that says what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+from hf_align.errors import UserError
+
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
+
+
+@contextmanager
+def hub_errors(doing: str, unchanged: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Turn whatever a call of huggingface_hub raises into a `UserError`.
+
+    Args:
+        doing: What it was for, such as "pushing to ORG/NAME".
+        unchanged: A folder to say of that it is whole and that the same can be done again.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # only the client's calls stand in here: connections, answers, its checks of both
+        again = "" if unchanged is None else f" {unchanged} is unchanged: do the same again to go on."
+        raise UserError(f"{doing[0].upper()}{doing[1:]} failed: {_reason(error)}.{again}") from error
+
+
+def _reason(error: BaseException) -> str:
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, LocalTokenNotFoundError):
+            return f"there is no token; {LOG_IN}"
+        if isinstance(link, HfHubHTTPError):
+            return _status_reason(link)
+    root = chain[-1]
+    network = any(parent.__module__.startswith(("httpx", "httpcore")) for parent in type(root).__mro__)
+    text = _first_line(root) or type(root).__name__
+    return f"the connection broke ({text})" if network or isinstance(root, ConnectionError) else text
+
+
+def _status_reason(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    if status == 401:
+        return f"the Hub doesn't accept the token (401); {LOG_IN}"
+    if status == 403:
+        return "the token may not do that (403); it needs write access to this repository"
+    if status == 404:
+        return "the Hub has no such repository or revision, or the token may not see it (404)"
+    detail = error.server_message or error.response.headers.get("X-Error-Message") or error.response.reason_phrase
+    return f"the Hub answered {status} ({_line(detail)})" if detail else f"the Hub answered {status}"
+
+
+def _first_line(error: BaseException) -> str:
+    return _line(str(error))
+
+
+def _line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else ""

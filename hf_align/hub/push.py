@@ -1,0 +1,198 @@
+"""Pushing a saved model: staged first, then uploaded in one go, so that neither side is ever half done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from hf_align.errors import UserError
+from hf_align.hub.errors import hub_errors
+from hf_align.hub.merging import merge_adapter
+from hf_align.hub.staging import WEIGHTS, base_models, link_or_copy, name_bases, new_stage, stage_model
+from hf_align.model_cards import CARD_FILES, CardFacts, describe_folder, load_facts, save_card
+from hf_align.model_cards.files import CARD, FACTS, is_own_text
+from hf_align.model_cards.names import hub_id
+from hf_align.models.value_head import HEAD_FILE
+
+
+@dataclass(frozen=True)
+class PushedFolder:
+    """A push that went through.
+
+    Attributes:
+        repo_id: The repository, with its namespace.
+        url: Where to look at it.
+        commit: The commit's hash.
+        left_out: What of the model was not pushed, and why.
+    """
+
+    repo_id: str
+    url: str
+    commit: str
+    left_out: list[str]
+
+
+def push_model(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    merge: bool = False,
+    dtype: torch.dtype | None = None,
+    base_model: str | None = None,
+    private: bool | None = None,
+    license: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload a model with hf-align",
+    token: str | None = None,
+) -> PushedFolder:
+    """Push a saved model or adapter, with its tokenizer, heads and card.
+
+    Args:
+        folder: What `trainer.save_model()` or `RewardModel.merge_and_save` wrote. It is only read.
+        repo_id: "NAME" (in the token's own namespace) or "ORG/NAME"; made if it doesn't exist.
+        merge: Push whole weights instead of the adapter; see `merge_adapter`.
+        dtype: Of merged weights. Default: the base model's own, float32 for reward models.
+        base_model: Hub id of an adapter's base model, if it was loaded from a local folder.
+        private: Whether a new repository is private. Default: what the Hub does, which is public.
+        license: For the card, such as "apache-2.0".
+        revision: Branch to push to. Default: main.
+        commit_message: The commit's.
+        token: Default: the one of `hf auth login` or HF_TOKEN.
+
+    Raises:
+        UserError: If the folder holds no model, an adapter's base model is not on the Hub, or the Hub or the connection
+            refuse: then the repository is as it was, and the same call made again goes on.
+    """
+    folder = Path(folder)
+    check_repo_id(repo_id)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the one that a model was saved in.")
+    if merge and not (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder} holds no adapter, so there is nothing to merge; leave out merge (--merge).")
+    api = HfApi(token=token)
+    stage = new_stage(folder)
+    try:
+        left_out: list[str] = []
+        if merge:
+            repo_id = create_repo(api, repo_id, private)  # refuses before the work of merging is done
+            left_out = merge_adapter(folder, stage, dtype)
+            for name in CARD_FILES:
+                if (folder / name).exists():
+                    link_or_copy(folder / name, stage / name)
+            name_bases(stage, folder, base_model)
+            check_bases(api, stage)
+        else:
+            stage_model(folder, stage, base_model)
+            check_bases(api, stage)
+            repo_id = create_repo(api, repo_id, private)
+        facts = facts_for(folder, stage, base_model, merged=merge, license=license)
+        stage_card(folder, stage, facts, repo_id)
+        info = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", info.oid, left_out)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what can't be a repository's name.
+
+    Raises:
+        UserError: Says why.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UserError(f"'{repo_id}' is no repository name: {str(error).splitlines()[0]}") from None
+
+
+def create_repo(api: HfApi, repo_id: str, private: bool | None = None) -> str:
+    """Make a repository unless it exists; its id with the namespace.
+
+    Raises:
+        UserError: If the Hub doesn't let us, or can't be reached.
+    """
+    with hub_errors(f"making the repository {repo_id}"):
+        return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+
+
+def check_bases(api: HfApi, stage: Path) -> None:
+    """Refuse an adapter whose base model the Hub doesn't have: nobody could load it.
+
+    Raises:
+        UserError: Names the base model.
+    """
+    for name in sorted(set(base_models(stage).values())):
+        with hub_errors(f"looking up the base model {name}"):
+            try:
+                api.model_info(name)
+            except RepositoryNotFoundError:
+                raise UserError(
+                    f"The adapter's base model '{name}' is not on the Hub, or the token may not see it: give its Hub "
+                    "id with base_model (--base-model ORG/NAME), or push merged weights (--merge)."
+                ) from None
+
+
+def facts_for(
+    folder: Path, stage: Path, base_model: str | None, *, merged: bool = False, license: str | None = None
+) -> CardFacts:
+    """What the card of a staged model says: what the folder's own card does, with what is different on the Hub."""
+    facts = load_facts(folder) or describe_folder(folder)
+    staged = base_models(stage).get(stage / "adapter_config.json")
+    facts.base_model = base_model or hub_id(staged) or facts.base_model
+    facts.license = license or facts.license
+    if merged:
+        facts.merged, facts.library = True, "transformers"
+    if not (stage / HEAD_FILE).exists():
+        facts.value_head = None
+    return facts
+
+
+def stage_card(folder: Path, stage: Path, facts: CardFacts, repo_id: str, history: Sequence[Any] = ()) -> None:
+    """Write the card into a stage, unless the folder's README.md is somebody's own text: that one is pushed."""
+    if not is_own_text(folder):
+        (stage / CARD).unlink(missing_ok=True)
+    save_card(stage, facts, history, repo_id=repo_id)
+    (stage / FACTS).unlink(missing_ok=True)
+
+
+def upload(
+    api: HfApi,
+    stage: Path,
+    repo_id: str,
+    commit_message: str,
+    *,
+    unchanged: str | os.PathLike[str],
+    revision: str | None = None,
+    replaced: Sequence[str] = (),
+) -> CommitInfo:
+    """Make a repository hold what a stage holds.
+
+    Args:
+        api: With the token.
+        stage: The files.
+        repo_id: Where to.
+        commit_message: The commit's.
+        unchanged: The local folder that a message says is whole.
+        revision: Branch; default: main.
+        replaced: Patterns of files, besides those of models, that are removed there if the stage doesn't have them.
+
+    Raises:
+        UserError: If the Hub or the connection refuse.
+    """
+    with hub_errors(f"pushing to {repo_id}", unchanged):
+        return api.upload_folder(
+            repo_id=repo_id,
+            folder_path=stage,
+            commit_message=commit_message,
+            revision=revision,
+            delete_patterns=[*WEIGHTS, *replaced],
+        )

@@ -1,0 +1,287 @@
+"""What a trainer knows about its run, as the facts of a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from peft import PeftModel
+from scipy.stats import binomtest
+from transformers import TrainingArguments
+
+from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, as_evaluations, listed
+from hf_align.model_cards.names import hub_id
+from hf_align.model_cards.render import metric_type
+
+LIBRARIES = ("hf-align", "transformers", "peft", "torch", "datasets", "accelerate", "bitsandbytes")
+SHOWN_OPTIONS = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "optim",
+    "weight_decay",
+    "max_grad_norm",
+    "gradient_checkpointing",
+    "bf16",
+    "fp16",
+    "seed",
+)
+HIDDEN_OPTIONS = {"hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
+NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
+TOKENS = {"prompt_ids": "prompt", "chosen_ids": "chosen response", "rejected_ids": "rejected response"}
+
+
+def collect_facts(
+    trainer: Any,
+    *,
+    language: str | None = None,
+    license: str | None = None,
+    tags: str | Iterable[str] | None = None,
+    model_name: str | None = None,
+    finetuned_from: str | None = None,
+    tasks: str | Iterable[str] | None = None,
+    dataset_tags: str | Iterable[str] | None = None,
+    dataset: str | Iterable[str] | None = None,
+    dataset_args: str | Iterable[str] | None = None,
+    evaluation: Any = None,
+    samples: Iterable[Mapping[str, Any]] | None = None,
+) -> CardFacts:
+    """The facts about a trainer's model.
+
+    Args:
+        trainer: Any of ours, before, during or after training.
+        language: ISO code or codes of the texts.
+        license: As the Hub writes it.
+        tags: More tags.
+        model_name: Default: the last part of `hub_model_id`, else of `output_dir`.
+        finetuned_from: Hub id of the base model. Default: `hub_base_model`, else what the model was loaded from.
+        tasks: Task identifiers; default: the kind's own.
+        dataset_tags: Hub ids of the training data. Default: the one that it was downloaded from, if it was.
+        dataset: The training data in words.
+        dataset_args: Its configuration.
+        evaluation: More figures than those of `evaluate()`; see `as_evaluations`.
+        samples: Rows with `prompt`, `after` and, if known, `before` and `score`. Default: PPO's last `eval_samples`.
+    """
+    args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
+    inner = model.model
+    adapter = inner.peft_config[inner.active_adapters[0]] if isinstance(inner, PeftModel) else None
+    reward = getattr(model, "reward_config", None)
+    kind = kind_of(model, args)
+    ids = listed(dataset_tags) or dataset_ids(trainer.train_dataset)
+    name = model_name or str(args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1]
+    return CardFacts(
+        kind=kind,
+        name=name,
+        base_model=finetuned_from or args.hub_base_model or base_of(model),
+        base_description=describe_model(inner),
+        library="peft" if adapter is not None else "transformers",
+        adapter=None if adapter is None else adapter_settings(adapter),
+        quantization=quantization_of(inner),
+        conversational=bool(getattr(trainer.processing_class, "chat_template", None)),
+        head=reward.head if reward else "linear",
+        pooling=reward.pooling if reward else "last",
+        value_head=getattr(model, "value_model", None) if kind == "ppo" else None,
+        language=listed(language),
+        license=license,
+        tags=listed(tags),
+        tasks=listed(tasks),
+        dataset_ids=ids,
+        datasets=listed(dataset),
+        dataset_args=listed(dataset_args),
+        data=data_statistics(trainer.train_dataset),
+        hyperparameters=hyperparameters(args),
+        run=run_facts(trainer),
+        evaluation=[*logged_evaluation(trainer, ids), *as_evaluations(evaluation or [])],
+        samples=[dict(row) for row in samples] if samples is not None else own_samples(trainer),
+        versions=versions(),
+    )
+
+
+def kind_of(model: Any, args: Any) -> Kind:
+    """Which of our methods trains this model."""
+    if hasattr(model, "reward_config"):
+        return "reward"
+    if hasattr(model, "value_head"):
+        return "ppo"
+    return "ipo" if getattr(args, "loss_types", None) == ["ipo"] else "dpo"
+
+
+def base_of(model: Any) -> str | None:
+    """Hub id of what a (wrapped) model was loaded from, None if that was a local folder."""
+    inner = model.model
+    base = inner.get_base_model() if isinstance(inner, PeftModel) else inner
+    return hub_id(getattr(base, "name_or_path", None))
+
+
+def describe_model(model: Any) -> str:
+    """Architecture and size in words; where it was loaded from is nobody's business."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    count = sum(_weights(parameter) for name, parameter in base.named_parameters() if ".lora_" not in name)
+    size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
+    kind = type(base).__name__.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
+    return f"a {kind} model with {size} parameters"
+
+
+def _weights(parameter: torch.nn.Parameter) -> int:
+    state = getattr(parameter, "quant_state", None)  # 4-bit weights are packed, two in a byte
+    return math.prod(state.shape) if state is not None else parameter.numel()
+
+
+def adapter_settings(config: Any) -> dict[str, Any]:
+    """What a reader wants to know of a LoRA configuration."""
+    names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
+    found = {name: getattr(config, name, None) for name in names}
+    kept = {name: value for name, value in found.items() if value not in (None, False)}
+    return {name: _last_parts(value) if isinstance(value, (set, list)) else value for name, value in kept.items()}
+
+
+def _last_parts(names: Iterable[str]) -> list[str]:
+    """Module names without where they stand, each once."""
+    return sorted({name.split(".")[-1] for name in names})
+
+
+def quantization_of(model: Any) -> str | None:
+    """ "8bit" or "4bit" if the base is quantised."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = getattr(base.config, "quantization_config", None)
+    if not getattr(base, "is_quantized", False) or config is None:
+        return None
+    return "4bit" if getattr(config, "load_in_4bit", False) else "8bit"
+
+
+def hyperparameters(args: Any) -> dict[str, Any]:
+    """The usual options of `TrainingArguments`, then all that our config classes add; those not set are left out."""
+    own = {entry.name for entry in dataclasses.fields(args)} - {e.name for e in dataclasses.fields(TrainingArguments)}
+    usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
+    if usual["max_steps"] > 0:
+        del usual["num_train_epochs"]
+    else:
+        del usual["max_steps"]
+    if "ipo" not in getattr(args, "loss_types", []):
+        own = {name for name in own if not name.startswith("ipo_")}
+    added = {name: getattr(args, name) for name in sorted(own - HIDDEN_OPTIONS)}
+    found = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
+    return {name: value for name, value in found.items() if value is not None and value is not False and value != []}
+
+
+def run_facts(trainer: Any) -> dict[str, Any]:
+    """Hardware, duration and length of the training so far."""
+    args, state = trainer.args, trainer.state
+    facts: dict[str, Any] = {"Hardware": hardware(args)}
+    seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
+    if seconds:
+        facts["Time"] = _duration(seconds[-1])
+    facts["Steps"] = state.global_step
+    if state.epoch:
+        facts["Epochs"] = round(float(state.epoch), 2)
+    facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    if args.device.type == "cuda":
+        facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    from hf_align.model_cards.render import duration
+
+    return duration(seconds)
+
+
+def hardware(args: Any) -> str:
+    """The accelerators of all processes, or the CPU cores."""
+    if args.device.type == "cuda":
+        return f"{args.world_size} × {torch.cuda.get_device_name()}"
+    kind = "CPU" if args.device.type == "cpu" else args.device.type.upper()
+    cores = f"{torch.get_num_threads()} threads, {platform.machine()}" if kind == "CPU" else platform.machine()
+    processes = f"{args.world_size} processes, " if args.world_size > 1 else ""
+    return f"{kind} ({processes}{cores})"
+
+
+def data_statistics(data: Any) -> dict[str, Any]:
+    """Rows, lengths in tokens and margins of tokenised training data."""
+    if data is None or not hasattr(data, "column_names"):
+        return {}
+    facts: dict[str, Any] = {"Rows": len(data)}
+    table = data.data
+    indices = getattr(data, "_indices", None)
+    for column, label in TOKENS.items():
+        if column in data.column_names:
+            lengths = pc.list_value_length(table.column(column)).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
+            lengths = lengths if indices is None else lengths[indices.column(0).to_numpy()]
+            middle, high, most = np.percentile(lengths, [50, 95, 100])
+            facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"
+    if "margin" in data.column_names:
+        margins = np.asarray(data["margin"], float)
+        facts["Margin"] = f"mean {margins.mean():.3g}, from {margins.min():.3g} to {margins.max():.3g}"
+    return facts
+
+
+def dataset_ids(data: Any) -> list[str]:
+    """Hub ids that a data set was downloaded from, as far as it remembers."""
+    sources = getattr(getattr(data, "info", None), "download_checksums", None) or {}
+    prefix = "hf://datasets/"
+    found = {source[len(prefix) :].split("@")[0] for source in sources if source.startswith(prefix) and "@" in source}
+    return sorted(found)
+
+
+def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
+    """The last value of every metric that `evaluate()` logged; shares of rows get Wilson's 95% interval."""
+    last: dict[str, float] = {}
+    for entry in trainer.state.log_history:
+        last.update({name: value for name, value in entry.items() if name.startswith("eval_")})
+    parts = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
+    result = []
+    for name, value in last.items():
+        if any(name.endswith(ending) for ending in NOT_RESULTS) or not isinstance(value, (int, float)):
+            continue
+        metric = name.removeprefix("eval_")
+        part = next((key for key in parts if key and metric.startswith(f"{key}_")), "")
+        rows = len(parts[part]) if parts.get(part) is not None else None
+        metric = metric.removeprefix(f"{part}_") if part else metric
+        share = metric_type(metric) == "accuracy" and rows
+        interval = wilson_interval(float(value), cast(int, rows)) if share else None
+        words = f"held-out rows: {part}" if part else "held-out rows"
+        result.append(Evaluation(metric, float(value), interval, rows, words))
+    return result
+
+
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
+    """95% interval of a share of `rows` rows (Wilson, 1927)."""
+    found = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def own_samples(trainer: Any) -> list[dict[str, Any]]:
+    """What PPO's last evaluation sampled."""
+    rows = getattr(trainer, "eval_samples", None) or []
+    return [
+        {"prompt": last_message(row["prompt"]), "after": row["response"], "score": round(row["reward"], 4)}
+        for row in rows
+    ]
+
+
+def last_message(prompt: Any) -> str:
+    """A prompt's text: of a conversation, the last message's."""
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide what a run computes, and Python's."""
+    found = {"Python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

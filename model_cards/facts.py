@@ -1,0 +1,155 @@
+"""What a model card is made of: plain data that can stand in a JSON file, without a path, a token or a user name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from hf_align.errors import UserError
+
+Kind = Literal["reward", "dpo", "ipo", "ppo", "model"]
+"""How the model was trained; "model": not known."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One figure of an evaluation.
+
+    Attributes:
+        metric: What was measured, such as "accuracy".
+        value: The figure; one that is not finite is left out of the card.
+        interval: Lower and upper end of its 95% interval.
+        rows: How many rows it is of.
+        dataset: What it was measured on, in words.
+        dataset_id: That data set's Hub id.
+        split: Its split.
+    """
+
+    metric: str
+    value: float
+    interval: tuple[float, float] | None = None
+    rows: int | None = None
+    dataset: str = "held-out rows"
+    dataset_id: str | None = None
+    split: str | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether there is a figure to show."""
+        return math.isfinite(self.value)
+
+
+@dataclass
+class CardFacts:
+    """Everything a card says about one model.
+
+    Attributes:
+        kind: Which template it gets.
+        name: The model's name, without its namespace.
+        base_model: Hub id of the model that was trained further, None if it was a local one.
+        base_description: That model in words: architecture and size.
+        library: "peft" for an adapter, "transformers" for whole weights.
+        adapter: The adapter's settings by name, None where all weights were trained.
+        merged: Whether the adapter has been merged into the weights.
+        quantization: "8bit" or "4bit" if the base was quantised while training.
+        conversational: Whether the tokenizer has a chat template.
+        head: A reward model's head, "linear" or "mlp"; only the linear one on the last token is plain transformers.
+        pooling: Which state a reward model's head scores.
+        value_head: How a PPO policy's values are made: "shared", "adapter" or "separate".
+        language: ISO codes.
+        license: As the Hub writes it, such as "apache-2.0".
+        tags: Beyond those that every card gets.
+        tasks: Task identifiers instead of the kind's own.
+        dataset_ids: Hub ids of the training data.
+        datasets: The training data in words.
+        dataset_args: The data set's configuration.
+        data: Statistics of the training data: label and value.
+        hyperparameters: Option and value.
+        run: Hardware, duration and length of the training: label and value.
+        curves: Whether `training_curves.png` stands beside the card.
+        evaluation: The figures.
+        samples: `prompt` with `before`, `after` and `score` where known.
+        versions: Library and version.
+    """
+
+    kind: Kind
+    name: str
+    base_model: str | None = None
+    base_description: str = "a local model"
+    library: Literal["peft", "transformers"] = "transformers"
+    adapter: dict[str, Any] | None = None
+    merged: bool = False
+    quantization: str | None = None
+    conversational: bool = False
+    head: str = "linear"
+    pooling: str = "last"
+    value_head: str | None = None
+    language: list[str] = field(default_factory=list)
+    license: str | None = None
+    tags: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    dataset_ids: list[str] = field(default_factory=list)
+    datasets: list[str] = field(default_factory=list)
+    dataset_args: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] = field(default_factory=dict)
+    curves: bool = False
+    evaluation: list[Evaluation] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain transformers (and peft) computes what the model computes."""
+        return self.head == "linear" and self.pooling == "last"
+
+    @property
+    def method(self) -> str:
+        """The training method as a reader knows it."""
+        return {"reward": "reward modelling", "model": "fine-tuning"}.get(self.kind, self.kind.upper())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CardFacts:
+        """From what `to_dict` gave; names this version doesn't know are left out."""
+        known = {entry.name for entry in fields(cls)}
+        chosen = {name: value for name, value in values.items() if name in known}
+        chosen["evaluation"] = as_evaluations(chosen.get("evaluation") or [])
+        return cls(**chosen)
+
+
+def as_evaluations(rows: Iterable[Evaluation | Mapping[str, Any]] | Mapping[str, float]) -> list[Evaluation]:
+    """Figures as users give them: a mapping of metric to value, or rows with the fields of `Evaluation`.
+
+    Raises:
+        UserError: If a row has no metric or value, or a field that `Evaluation` doesn't have.
+    """
+    if isinstance(rows, Mapping):
+        return [Evaluation(str(name), float(value)) for name, value in rows.items()]
+    known = {entry.name for entry in fields(Evaluation)}
+    result = []
+    for number, row in enumerate(rows):
+        if isinstance(row, Evaluation):
+            result.append(row)
+            continue
+        unknown = set(row) - known
+        if unknown or not {"metric", "value"} <= set(row):
+            problem = f"an unknown {min(unknown)!r}" if unknown else "no metric or no value"
+            raise UserError(f"evaluation[{number}] has {problem}; its fields are {', '.join(sorted(known))}.")
+        interval = row.get("interval")
+        ends = None if interval is None else (float(interval[0]), float(interval[1]))
+        result.append(Evaluation(**{**row, "value": float(row["value"]), "interval": ends}))
+    return result
+
+
+def listed(value: str | Iterable[str] | None) -> list[str]:
+    """One string, several or none, as a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else [str(entry) for entry in value]

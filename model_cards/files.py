@@ -1,0 +1,133 @@
+"""Cards in model folders: README.md, the curves, and the facts from which the card can be written again for the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+from transformers.utils import logging
+
+from hf_align.model_cards.curves import draw_curves
+from hf_align.model_cards.facts import CardFacts
+from hf_align.model_cards.names import hub_id
+from hf_align.model_cards.render import render_card
+
+logger = logging.get_logger(__name__)
+
+CARD, CURVES, FACTS = "README.md", "training_curves.png", "model_card.json"
+CARD_FILES = (CARD, CURVES)
+"""What goes to the Hub; the facts stay, since the card says all that is in them."""
+
+
+def save_card(
+    folder: str | os.PathLike[str],
+    facts: CardFacts,
+    history: Sequence[Mapping[str, Any]] = (),
+    *,
+    repo_id: str | None = None,
+) -> bool:
+    """Write a card, its curves and its facts into a model folder, each whole or not at all.
+
+    A README.md that somebody has written or changed is kept.
+
+    Args:
+        folder: The model's folder.
+        facts: For the card.
+        history: What the trainer logged, for the curves; without it, curves that are there stay.
+        repo_id: Where the model is pushed to.
+
+    Returns:
+        Whether the card was written.
+    """
+    folder = Path(folder)
+    drawn = draw_curves(history, facts.kind, folder / CURVES)
+    facts.curves = drawn or (folder / CURVES).exists()
+    if is_own_text(folder):
+        logger.warning(f"{folder / CARD} was edited and is kept; delete it to get a new one.")
+        return False
+    text = render_card(facts, repo_id)
+    record = {"readme_sha256": _digest(text), "facts": facts.to_dict()}
+    _write(folder / FACTS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _write(folder / CARD, text)
+    return True
+
+
+def load_facts(folder: str | os.PathLike[str]) -> CardFacts | None:
+    """The facts that `save_card` left in a folder, None if there are none."""
+    path = Path(folder) / FACTS
+    return CardFacts.from_dict(json.loads(path.read_text(encoding="utf-8"))["facts"]) if path.exists() else None
+
+
+def is_own_text(folder: str | os.PathLike[str]) -> bool:
+    """Whether the folder's README.md is somebody's own text: neither our card as it was written nor peft's."""
+    card, facts = Path(folder) / CARD, Path(folder) / FACTS
+    if not card.exists():
+        return False
+    text = card.read_text(encoding="utf-8")
+    if facts.exists():
+        return _digest(text) != json.loads(facts.read_text(encoding="utf-8"))["readme_sha256"]
+    return not _is_generated(text)
+
+
+def _is_generated(text: str) -> bool:
+    """Whether peft or Trainer wrote it: theirs names a local base model by its path."""
+    try:
+        data = ModelCard(text, ignore_metadata_errors=True).data
+    except ValueError:
+        return False
+    base = data.get("base_model")
+    return "[More Information Needed]" in text or (isinstance(base, str) and hub_id(base) is None)
+
+
+def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
+    """The little that a model folder itself says, for one that was saved without a card."""
+    folder = Path(folder)
+    adapter = _json(folder / "adapter_config.json")
+    config = _json(folder / "config.json")
+    own = _json(folder / "reward_config.json")
+    architecture = (config.get("architectures") or [""])[0]
+    is_reward = bool(own) or adapter.get("task_type") == "SEQ_CLS" or architecture.endswith("SequenceClassification")
+    value_head = folder / "value_head.safetensors"
+    settings = {name: adapter.get(name) for name in ("r", "lora_alpha", "target_modules") if adapter.get(name)}
+    return CardFacts(
+        kind="reward" if is_reward else "ppo" if value_head.exists() else "model",
+        name=folder.resolve().name,
+        base_model=hub_id(adapter.get("base_model_name_or_path")),
+        library="peft" if adapter else "transformers",
+        adapter=settings or None,
+        conversational=_has_chat_template(folder),
+        head=own.get("head", "linear"),
+        pooling=own.get("pooling", "last"),
+        value_head=_value_model(value_head) if value_head.exists() else None,
+    )
+
+
+def _value_model(path: Path) -> str:
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get("value_model", "shared")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    return (folder / "chat_template.jinja").exists() or bool(
+        _json(folder / "tokenizer_config.json").get("chat_template")
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

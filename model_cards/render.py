@@ -1,0 +1,141 @@
+"""From facts to README.md: metadata that the Hub reads, and text that people read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hf_align.model_cards.facts import CardFacts, Evaluation
+
+SHOWN_SAMPLES, SHOWN_CHARACTERS = 8, 600
+PIPELINES = {"reward": "text-classification"}
+_SPECIAL = re.compile(r"[\\`*\[\]|~$<>&:@]|(?<!\w)_|_(?!\w)|^\s*([-+#](?=\s)|#+(?=\s)|\d+[.)](?=\s|$))", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def card_metadata(facts: CardFacts, repo_id: str | None = None) -> ModelCardData:
+    """The YAML head of a card.
+
+    Args:
+        facts: About the model.
+        repo_id: Where it is pushed to; default: its name.
+    """
+    pipeline = facts.tasks[0] if facts.tasks else PIPELINES.get(facts.kind, "text-generation")
+    tags = ["hf-align", *([facts.kind] if facts.kind != "model" else [])]
+    tags += ["reward-model", "preference-learning"] if facts.kind == "reward" else []
+    tags += ["lora"] if facts.adapter is not None and facts.adapter.get("r") else []
+    shown = [row for row in facts.evaluation if row.is_finite]
+    name = (repo_id or facts.name).split("/")[-1]
+    return ModelCardData(
+        language=facts.language or None,
+        license=facts.license,
+        library_name=facts.library,
+        pipeline_tag=pipeline,
+        base_model=facts.base_model,
+        datasets=facts.dataset_ids or None,
+        tags=list(dict.fromkeys([*tags, *facts.tags])),
+        model_name=name,
+        eval_results=[_eval_result(row, pipeline, facts) for row in shown] or None,
+    )
+
+
+def _eval_result(row: Evaluation, task: str, facts: CardFacts) -> EvalResult:
+    local = re.sub(r"\W+", "-", row.dataset.lower()).strip("-") or "local"
+    return EvalResult(
+        task_type=task,
+        dataset_type=row.dataset_id or local,
+        dataset_name=row.dataset,
+        dataset_split=row.split,
+        dataset_config=facts.dataset_args[0] if facts.dataset_args and row.dataset_id in facts.dataset_ids else None,
+        metric_type=metric_type(row.metric),
+        metric_name=row.metric,
+        metric_value=row.value,
+        metric_args=None if row.interval is None else {"interval_95": list(row.interval)},
+    )
+
+
+def metric_type(name: str) -> str:
+    """A metric's name as the Hub knows it, where it does: all our accuracies are `accuracy`."""
+    last = name.split("/")[-1]
+    return "accuracy" if last in ("accuracy", "accuracies") or last.endswith("_accuracy") else name
+
+
+def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
+    """The whole README.md.
+
+    Args:
+        facts: About the model. All of its text is escaped: it may come from a data set or from a model.
+        repo_id: Where the model is pushed to, for the code that loads it; default: its name.
+    """
+    environment = Environment(
+        loader=PackageLoader("hf_align.model_cards", "templates"),
+        autoescape=True,  # so that macros and blocks give Markup, which `finalize` leaves alone
+        finalize=_markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(python=python_text, code=code_text, figure=figure, duration=duration, clip=clip)
+    body = environment.get_template(f"{facts.kind}.md.j2").render(
+        facts=facts,
+        repo=repo_id or facts.name,
+        title=(repo_id or facts.name).split("/")[-1],
+        evaluation=[row for row in facts.evaluation if row.is_finite],
+        samples=facts.samples[:SHOWN_SAMPLES],
+    )
+    text = f"---\n{card_metadata(facts, repo_id).to_yaml()}\n---\n\n{body.strip()}\n"
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def _markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else markdown_text(value)
+
+
+def markdown_text(value: Any) -> Markup:
+    """Text on one line that neither Markdown nor HTML takes for anything else, whoever wrote it."""
+    text = _CONTROL.sub("", str(value)).strip()
+    text = _SPECIAL.sub(lambda match: "".join(f"&#{ord(character)};" for character in match[0]), text)
+    return Markup("<br>".join(text.splitlines()))
+
+
+def code_text(value: Any) -> Markup:
+    """A name as code."""
+    return Markup("`{}`").format(Markup(re.sub(r"[`|<>&\s]", "", str(value))))
+
+
+def python_text(value: str) -> Markup:
+    """A Python string literal in a block of code."""
+    return Markup(json.dumps(value))
+
+
+def clip(value: Any) -> str:
+    """The beginning of a long text."""
+    text = str(value).strip()
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + " …"
+
+
+def figure(value: Any) -> str:
+    """A number as people write it; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ", ".join(figure(entry) for entry in value) if _is_list(value) else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,160 @@
+"""Models of every kind pushed to the stand-in and loaded from there; what must not leave this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard
+from peft import PeftModel
+
+from hf_align.errors import UserError
+from hf_align.hub import push_model
+from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
+from hf_align.models.reward_model import RewardModel, RewardModelConfig
+from hf_align.models.value_head import PolicyWithValueHead
+from tests.hub.conftest import read_files
+from tests.hub.models import next_logps, scores, trained
+from tests.hub.stand_in import StandIn
+
+
+def assert_nothing_leaks(hub: StandIn, repo_id: str, *secrets: Path | str) -> None:
+    for name, content in hub.repositories[repo_id].files.items():
+        for secret in (*secrets, "anna-secret", "local-base"):
+            assert str(secret).encode() not in content, f"{secret} in {name}"
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["adapter", "full"])
+@pytest.mark.parametrize("kind", ["reward", "dpo", "ipo", "ppo"])
+def test_what_was_pushed_is_what_is_loaded(
+    kind: str, lora: bool, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
+):
+    folder = tmp_path / kind
+    trainer = trained(kind, base, folder, lora=lora, save_strategy="steps", save_steps=1)
+    before = read_files(folder)
+    pushed = push_model(folder, "mine", base_model=base_on_hub)
+    assert pushed.repo_id == "anna/mine" and pushed.url == f"{hub.url}/anna/mine"
+    repository = hub.repositories["anna/mine"]
+    assert pushed.commit == repository.head and repository.messages == ["Upload a model with hf-align"]
+    assert read_files(folder) == before
+    assert not list(tmp_path.glob(".*"))
+    assert_nothing_leaks(hub, "anna/mine", tmp_path)
+    weights = {"adapter_config.json", "adapter_model.safetensors"} if lora else {"config.json", "model.safetensors"}
+    extra = {"value_head.safetensors"} if kind == "ppo" else set()
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    generation = set() if lora or kind == "reward" else {"generation_config.json"}
+    texts = {".gitattributes", "README.md", "training_curves.png"}
+    assert set(repository.files) == weights | extra | tokenizer | generation | texts
+
+    if kind == "reward":
+        loaded = load_reward_model("anna/mine")
+        assert scores(loaded) == pytest.approx(scores(trainer.model), abs=1e-4)
+        assert scores(loaded) != pytest.approx(scores(load_reward_model(str(base))), abs=1e-2)
+    else:
+        loaded = load_policy("anna/mine")
+        torch.testing.assert_close(next_logps(loaded), next_logps(trainer.model.model), atol=1e-4, rtol=0)
+        assert (next_logps(loaded) - next_logps(load_policy(base))).abs().max() > 1e-2
+    if kind == "ppo":
+        head = PolicyWithValueHead.from_pretrained("anna/mine").value_head
+        torch.testing.assert_close(head.weight, trainer.model.value_head.weight)
+    assert load_tokenizer("anna/mine").get_chat_template() == trainer.processing_class.get_chat_template()
+
+
+@pytest.mark.parametrize("value_model", ["adapter", "separate"])
+def test_a_value_model_of_its_own_goes_with_the_policy(
+    value_model: str, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
+):
+    trainer = trained("ppo", base, tmp_path / "ppo", value_model=value_model)
+    push_model(tmp_path / "ppo", "mine", base_model=base_on_hub)
+    loaded = PolicyWithValueHead.from_pretrained("anna/mine")
+    own, theirs = trainer.model.state_dict(), loaded.state_dict()
+    assert own.keys() == theirs.keys() and any("value_head" in name for name in own)
+    for name, tensor in own.items():
+        torch.testing.assert_close(theirs[name], tensor, msg=name)
+    assert_nothing_leaks(hub, "anna/mine", tmp_path)
+
+
+def test_a_reward_head_that_is_not_plain_is_found_again(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    torch.manual_seed(0)
+    for number, lora in enumerate((None, True)):
+        model = RewardModel.from_backbone(base, RewardModelConfig(pooling="mean", head="mlp"), lora=lora)
+        model.save_pretrained(tmp_path / str(number))
+        push_model(tmp_path / str(number), f"mlp-{number}", base_model=base_on_hub)
+        loaded = load_reward_model(f"anna/mlp-{number}")
+        assert loaded.reward_config == model.reward_config
+        assert scores(loaded) == pytest.approx(scores(model), abs=1e-4)
+
+
+def test_an_adapter_on_a_hub_model_names_it_without_being_told(
+    hub: StandIn, base_on_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained("dpo", base_on_hub, tmp_path / "dpo")
+    push_model(tmp_path / "dpo", "team/tuned", license="mit")
+    config = json.loads(hub.repositories["team/tuned"].files["adapter_config.json"])
+    assert config["base_model_name_or_path"] == base_on_hub
+    card = ModelCard(hub.repositories["team/tuned"].files["README.md"].decode())
+    assert (card.data.base_model, card.data.license, card.data.library_name) == (base_on_hub, "mit", "peft")
+
+
+def test_an_adapter_on_a_local_model_is_refused_without_its_hub_id(hub: StandIn, base: Path, tmp_path: Path):
+    trained("dpo", base, tmp_path / "dpo")
+    with pytest.raises(UserError, match=r"local model .*local-base.*--base-model ORG/NAME.*--merge"):
+        push_model(tmp_path / "dpo", "mine")
+    with pytest.raises(UserError, match=r"base model 'team/base' is not on the Hub"):
+        push_model(tmp_path / "dpo", "mine", base_model="team/base")
+    assert not hub.repositories and not list(tmp_path.glob(".*"))
+
+
+def test_a_repository_is_private_only_when_asked(hub: StandIn, base: Path):
+    push_model(base, "open")
+    push_model(base, "closed", private=True)
+    assert not hub.repositories["anna/open"].private and hub.repositories["anna/closed"].private
+    assert HfApi().model_info("anna/closed").private
+
+
+def test_pushing_the_other_kind_leaves_nothing_of_the_first(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    trained("ppo", base, tmp_path / "ppo", value_model="adapter")
+    push_model(tmp_path / "ppo", "mine", base_model=base_on_hub)
+    assert "value/adapter_model.safetensors" in hub.repositories["anna/mine"].files
+    push_model(base, "mine")
+    names = set(hub.repositories["anna/mine"].files)
+    assert "model.safetensors" in names
+    assert not [name for name in names if "adapter" in name or "value" in name]
+    assert not isinstance(load_policy("anna/mine"), PeftModel)
+
+
+def test_pushing_the_same_again_changes_nothing(hub: StandIn, base: Path):
+    first = push_model(base, "mine")
+    assert push_model(base, "mine").commit == first.commit
+    assert len(hub.repositories["anna/mine"].commits) == 2
+
+
+def test_a_card_that_somebody_edited_is_pushed_as_it_is(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    trainer = trained("dpo", base, tmp_path / "dpo")
+    readme = tmp_path / "dpo" / "README.md"
+    readme.write_text("---\nlicense: mit\n---\n\nMy own words.\n", encoding="utf-8")
+    trainer.save_model()
+    push_model(tmp_path / "dpo", "mine", base_model=base_on_hub)
+    assert hub.repositories["anna/mine"].files["README.md"].decode().endswith("My own words.\n")
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "message"),
+    [("a/b/c", "no repository name"), ("someone/else", r"may not do that \(403\)"), ("", "no repository name")],
+)
+def test_a_name_that_will_not_do_is_refused(repo_id: str, message: str, hub: StandIn, base: Path):
+    with pytest.raises(UserError, match=message):
+        push_model(base, repo_id)
+    assert not hub.repositories
+
+
+def test_a_folder_without_a_model_is_refused(hub: StandIn, base: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="is no folder"):
+        push_model(tmp_path / "nothing", "mine")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"neither config\.json nor adapter_config\.json"):
+        push_model(tmp_path / "empty", "mine")
+    with pytest.raises(UserError, match="nothing to merge"):
+        push_model(base, "mine", merge=True)

@@ -1,0 +1,228 @@
+"""What trainers do with the Hub: cards, `push_to_hub`, and pushes while training goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi
+from transformers import Trainer
+from transformers.trainer_utils import HubStrategy
+from transformers.utils import logging
+from transformers.utils.hub import PushInProgress
+
+from hf_align.hub.push import check_bases, check_repo_id, create_repo, stage_card, upload
+from hf_align.hub.staging import base_models, name_bases, new_stage, stage_checkpoint, stage_model
+from hf_align.model_cards import CardFacts, save_card
+from hf_align.model_cards.collect import collect_facts
+
+logger = logging.get_logger(__name__)
+
+LAST = "last-checkpoint"
+
+
+class HubTrainer(Trainer):
+    """A Trainer whose model cards say what was trained, and whose pushes hold no path of this machine.
+
+    What goes to the Hub is staged first and uploaded in one commit, so a push that fails leaves both sides whole.
+    """
+
+    _card_options: Mapping[str, Any] = MappingProxyType({})
+    _last_api: HfApi | None = None
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+        *,
+        evaluation: Any = None,
+        samples: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write README.md and its curves into `output_dir`; saving and pushing use the same arguments from then on.
+
+        A README.md that you edited is kept: delete it to get a new one.
+
+        Args:
+            language: ISO code of the texts, such as "en".
+            license: As the Hub writes it, such as "apache-2.0".
+            tags: More tags.
+            model_name: Default: the last part of `hub_model_id`, else of `output_dir`.
+            finetuned_from: Hub id of the base model, if it was loaded from a local folder. Default: `hub_base_model`.
+            tasks: Task identifiers. Default: "text-generation", of a reward model "text-classification".
+            dataset_tags: Hub ids of the training data. Default: the one that it was downloaded from.
+            dataset: The training data in words.
+            dataset_args: Its configuration.
+            evaluation: Figures besides those of `evaluate()`: a dict of metric and value, or rows with `metric`,
+                `value` and optionally `interval` (95%), `rows`, `dataset`, `dataset_id` and `split`.
+            samples: Rows with `prompt`, `after`, and optionally `before` and `score`. Default: PPO's `eval_samples`.
+        """
+        given = {name: value for name, value in locals().items() if name != "self" and value is not None}
+        self._card_options = {**self._card_options, **given}
+        if self.is_world_process_zero():
+            Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
+            self._save_card(Path(self.args.output_dir))
+
+    def _save_card(self, directory: Path) -> None:
+        """Write the card of what was just saved in `directory`."""
+        save_card(directory, self._facts(), self.state.log_history)
+
+    def _facts(self) -> CardFacts:
+        return collect_facts(self, **self._card_options)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository that is pushed to, and refuse now what would fail when training is over.
+
+        Raises:
+            UserError: If the Hub refuses, or an adapter's base model is not on the Hub.
+        """
+        if not self.is_world_process_zero():
+            return
+        args = self.args
+        name = args.hub_model_id or Path(args.output_dir).resolve().name
+        check_repo_id(name)
+        api = self._api(token)
+        self._check_base(api)
+        self.hub_model_id = create_repo(api, name, args.hub_private_repo if private is None else private)
+        self.push_in_progress = None
+
+    def _check_base(self, api: HfApi) -> None:
+        """Stage the adapter's settings alone: they decide whether anybody could load what is pushed."""
+        model = self.accelerator.unwrap_model(self.model).model
+        configs = getattr(model, "peft_config", None)
+        if not configs:
+            return
+        stage = new_stage(self.args.output_dir)
+        try:
+            configs[model.active_adapters[0]].save_pretrained(str(stage))
+            name_bases(stage, Path(self.args.output_dir), self._base_model())
+            check_bases(api, stage)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def _api(self, token: str | None = None) -> HfApi:
+        """One for all pushes with a token: its pushes in the background go one after the other."""
+        token = token or self.args.hub_token
+        if self._last_api is None or self._last_api.token != token:
+            self._last_api = HfApi(token=token)
+        return self._last_api
+
+    def _base_model(self) -> str | None:
+        return self._card_options.get("finetuned_from") or self.args.hub_base_model
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Save the model and push it with its card to `hub_model_id`.
+
+        Args:
+            commit_message: The commit's.
+            blocking: Whether to wait for the upload.
+            token: Default: `hub_token`, else the one of `hf auth login` or HF_TOKEN.
+            revision: Branch. Default: `hub_revision`, else main.
+            private: Whether a new repository is private. Default: `hub_private_repo`, else what the Hub does.
+            kwargs: Arguments of `create_model_card`.
+
+        Returns:
+            The commit's `CommitInfo`, or a future of it if not blocking; None on all processes but the first.
+
+        Raises:
+            UserError: If the Hub or the connection refuse: the saved model is whole, and pushing can be repeated.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self._card_options = {**self._card_options, **kwargs}
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self._finish_current_push()
+        directory = Path(self.args.output_dir)
+        push = self._staged_push(directory, commit_message or "End of training", token, revision)
+        return push() if blocking else self._api(token).run_as_future(push)
+
+    def _staged_push(
+        self,
+        folder: Path,
+        message: str,
+        token: str | None = None,
+        revision: str | None = None,
+        checkpoint: str | None = None,
+    ) -> Callable[[], CommitInfo]:
+        """Stage what is pushed now; the returned function uploads it, now or in a thread."""
+        stage, repo_id = new_stage(self.args.output_dir), str(self.hub_model_id)
+        try:
+            stage_model(folder, stage, self._base_model())
+            facts = self._facts()
+            facts.base_model = base_models(stage).get(stage / "adapter_config.json") or facts.base_model
+            stage_card(Path(self.args.output_dir), stage, facts, repo_id, self.state.log_history)
+            if checkpoint is not None:
+                stage_checkpoint(folder, stage / checkpoint, self._base_model())
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+        return partial(
+            _upload_stage,
+            self._api(token),
+            stage,
+            repo_id,
+            message,
+            unchanged=folder,
+            revision=revision or self.args.hub_revision,
+            replaced=[] if checkpoint is None else [f"{checkpoint}/*"],
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push a checkpoint's model, and with `hub_strategy` "checkpoint" all of it, in the background."""
+        strategy = self.args.hub_strategy
+        if not self.is_world_process_zero() or strategy == HubStrategy.END:
+            return
+        running = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if running and not self.args.hub_always_push:
+            return
+        self._report_failed_pushes()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        folder = Path(checkpoint_folder)
+        names = {HubStrategy.CHECKPOINT: LAST, HubStrategy.ALL_CHECKPOINTS: folder.name}
+        push = self._staged_push(
+            folder, f"Training in progress, step {self.state.global_step}", checkpoint=names.get(strategy)
+        )
+        job = self._api().run_as_future(push)
+        earlier = self.push_in_progress.jobs if running and self.push_in_progress is not None else []
+        self.push_in_progress = PushInProgress([*earlier, job])  # type: ignore[arg-type]
+
+    def _finish_current_push(self) -> None:
+        """Wait for pushes in the background, and say which failed: training goes on without them."""
+        super()._finish_current_push()
+        self._report_failed_pushes()
+
+    def _report_failed_pushes(self) -> None:
+        current = getattr(self, "push_in_progress", None)
+        for job in [] if current is None else list(current.jobs):
+            if job.done():
+                current.jobs.remove(job)
+                if job.exception() is not None:
+                    logger.warning(f"{job.exception()} Training goes on; the next push brings what this one didn't.")
+
+
+def _upload_stage(api: HfApi, stage: Path, *args: Any, **kwargs: Any) -> CommitInfo:
+    try:
+        return upload(api, stage, *args, **kwargs)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
