@@ -6,6 +6,7 @@ import argparse
 import gc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -17,7 +18,7 @@ from benchmarks.workloads import WORKLOADS, long_prompt_rows, preference_rows
 from hf_align.errors import UserError
 from hf_align.models.loading import load_reward_model
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "toy": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 49152},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "vocab_size": 128256},
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256},
@@ -101,7 +102,7 @@ def _model(size: str, options: argparse.Namespace, work: Path) -> Path:
         dtype="bfloat16",
     )
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16)
+        model = LlamaForCausalLM(config).bfloat16()
     unfinished = folder.with_name(f".{folder.name}")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)

@@ -70,7 +70,8 @@ def _batch(point: Point) -> Branches:
     documents = [(row[0], row[1:]) for row in ([part.tolist() for part in line.split(parts)] for line in ids)]
     batch = build_branches(documents, pad_token_id=0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Branches(**{name: tensor.to(device) for name, tensor in batch.tensors().items()})
+    tensors: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.tensors().items()}
+    return Branches(**tensors)
 
 
 def _seconds(model: PolicyModel, batch: Branches) -> float:

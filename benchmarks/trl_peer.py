@@ -40,18 +40,23 @@ def train(spec: Spec) -> dict[str, Any]:
 
 
 def _preference(spec: Spec) -> Any:
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+    from trl.trainer.reward_config import RewardConfig
+    from trl.trainer.reward_trainer import RewardTrainer
+
     data, tokenizer = Dataset.from_list(read_rows(spec)), AutoTokenizer.from_pretrained(spec.model)
     if spec.task == "reward":
-        return trl.RewardTrainer(
+        return RewardTrainer(
             load(AutoModelForSequenceClassification, spec.model, weights_dtype(spec), num_labels=1),
-            args=trl.RewardConfig(**preference_arguments(spec)),
+            args=RewardConfig(**preference_arguments(spec)),
             train_dataset=data,
             processing_class=tokenizer,
             peft_config=lora(spec, "SEQ_CLS"),
         )
-    return trl.DPOTrainer(
+    return DPOTrainer(
         load(AutoModelForCausalLM, spec.model, weights_dtype(spec)),
-        args=trl.DPOConfig(**preference_arguments(spec)),
+        args=DPOConfig(**preference_arguments(spec)),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=lora(spec, "CAUSAL_LM"),
@@ -59,7 +64,7 @@ def _preference(spec: Spec) -> Any:
 
 
 def _ppo(spec: Spec) -> tuple[Any, dict[str, Any]]:
-    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer  # type: ignore[import-not-found]  # in 1.12.0
 
     tokenizer = AutoTokenizer.from_pretrained(spec.model, padding_side="left")
     prompts = [
