@@ -25,6 +25,7 @@ from hf_align.errors import UserError
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.layout import compare_layouts, noise_bound
 from hf_align.models.loading import compute_dtype
+from hf_align.models.recompute import enable_selective_recompute
 from hf_align.models.reward_model import RewardModel
 from hf_align.trainers.hub import HubTrainer
 
@@ -56,6 +57,13 @@ class AlignmentConfig(TrainingArguments):
         default=None,
         metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
     )
+    activation_recompute: Literal["none", "selective", "full"] = field(
+        default="none",
+        metadata={
+            "help": "Activations to compute again in the backward pass instead of keeping them: 'selective' what is "
+            "cheap (norms, activations, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
+        },
+    )
     disable_dropout: bool = field(
         default=True,
         metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
@@ -70,8 +78,8 @@ class AlignmentConfig(TrainingArguments):
     hub_base_model: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy of it. None: what "
-            "the model was loaded from."
+            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy. None: what the "
+            "model was loaded from."
         },
     )
 
@@ -80,6 +88,7 @@ class AlignmentConfig(TrainingArguments):
             raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
         if self.row_tokens is not None and self.row_tokens < 1:
             raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
+        self._resolve_recompute()
         if self.bf16 is None:
             dtype = compute_dtype()
             on_wrong_device = self.use_cpu and torch.cuda.is_available()
@@ -88,6 +97,21 @@ class AlignmentConfig(TrainingArguments):
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
         super().__post_init__()
+
+    def _resolve_recompute(self) -> None:
+        """Make `activation_recompute` and Trainer's own switch say the same."""
+        if self.activation_recompute not in ("none", "selective", "full"):
+            raise UserError(
+                f"activation_recompute is {self.activation_recompute!r}; use 'none', 'selective' or 'full'."
+            )
+        checkpointing = self.gradient_checkpointing or self.activation_checkpointing
+        if self.activation_recompute == "selective" and (checkpointing or self.torch_compile):
+            other = "gradient_checkpointing" if checkpointing else "torch_compile"
+            raise UserError(f"activation_recompute='selective' doesn't go with {other}; leave one of them out.")
+        if checkpointing:
+            self.activation_recompute = "full"
+        elif self.activation_recompute == "full":
+            self.activation_checkpointing = True
 
 
 class RowMetrics:
@@ -152,6 +176,10 @@ class BranchTrainer(HubTrainer):
         self._user_metrics = compute_metrics
         self._unfinished: Path | None = None
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
+        if args.activation_recompute == "selective":
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
+            enable_selective_recompute(model)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from hf_align.branches import Branches, Document, build_branches
 
+PROMPT_TOKENS, RESPONSE_TOKENS = 64, 32
+"""How much of a prompt (its end) and a response (its start) is compared: a mask counts at any length or at none."""
+
 
 def compare_layouts(
     numbers: Callable[[Branches], Tensor], documents: Sequence[Document], device: torch.device
@@ -17,13 +20,15 @@ def compare_layouts(
 
     Args:
         numbers: Log-probs or rewards of a batch, flat, in the documents' order.
-        documents: Prompts with their responses; two are enough.
+        documents: Prompts with their responses; two are enough. Long ones are cut.
         device: Where the model is.
 
     Returns:
         The mean difference between the layouts (infinite if the model fails on branches), the mean difference between
         plain rows and plain rows under another padding, which is the noise to compare it with, and the plain batch.
     """
+
+    documents = [(p[-PROMPT_TOKENS:], [r[:RESPONSE_TOKENS] for r in responses]) for p, responses in documents]
 
     def laid_out(documents: Sequence[Document], separate: bool) -> Branches:
         batch = build_branches(documents, pad_token_id=0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, EvalPrediction, MambaConfig, TrainerCallback
 
+from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.trainers.base import RowMetrics
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
@@ -26,7 +27,7 @@ def dpo(
     return DPOTrainer(folder, args=DPOConfig(**options(out, **changes)), train_dataset=rows, **(trainer_options or {}))
 
 
-def same_weights(left: torch.nn.Module, right: torch.nn.Module, **tolerance: float) -> None:
+def same_weights(left: Any, right: Any, **tolerance: Any) -> None:
     theirs = weights_of(right)
     for name, weight in weights_of(left).items():
         torch.testing.assert_close(weight, theirs[name], msg=name, **(tolerance or {"atol": 1e-5, "rtol": 1e-5}))
@@ -58,7 +59,8 @@ def test_accumulation_changes_nothing(tiny_model_dir: str, tmp_path: Path, weigh
 
 def test_packing_changes_nothing(tiny_model_dir: str, tmp_path: Path):
     runs = []
-    for changes in ({}, {"row_tokens": 256}, {"layout": "separate"}):
+    variants: list[dict[str, Any]] = [{}, {"row_tokens": 256}, {"layout": "separate"}]
+    for changes in variants:
         trainer = dpo(
             tiny_model_dir, tmp_path, per_device_train_batch_size=8, max_steps=2, learning_rate=0.01, **changes
         )
@@ -212,15 +214,30 @@ def test_what_is_saved_loads_with_plain_transformers_and_holds_no_pickle(tiny_mo
     same_weights(again, trainer.model.model, atol=0, rtol=0)
 
 
-def test_gradient_checkpointing_changes_nothing(tiny_model_dir: str, tmp_path: Path):
+def test_recomputing_activations_changes_nothing(tiny_model_dir: str, tmp_path: Path):
     runs = []
-    for on in (False, True):
+    for way in ("none", "selective", "full"):
         trainer = dpo(
-            tiny_model_dir, tmp_path, trainer_options={"peft_config": lora()}, max_steps=3, gradient_checkpointing=on
+            tiny_model_dir, tmp_path, trainer_options={"peft_config": lora()}, max_steps=3, activation_recompute=way
         )
         trainer.train()
+        recomputing = {
+            m.gradient_checkpointing for m in trainer.model.modules() if hasattr(m, "gradient_checkpointing")
+        }
+        assert (True in recomputing) == (way != "none")
         runs.append(trainer)
-    same_weights(runs[0].model, runs[1].model)
+    same_weights(runs[0].model, runs[1].model, atol=0, rtol=0)
+    same_weights(runs[0].model, runs[2].model)
+
+
+def test_activation_recompute_and_gradient_checkpointing_say_the_same(tmp_path: Path):
+    assert DPOConfig(str(tmp_path), gradient_checkpointing=True).activation_recompute == "full"
+    assert DPOConfig(str(tmp_path), activation_recompute="full").gradient_checkpointing
+    assert not DPOConfig(str(tmp_path), activation_recompute="selective").gradient_checkpointing
+    with pytest.raises(UserError, match="'selective' doesn't go with gradient_checkpointing"):
+        DPOConfig(str(tmp_path), activation_recompute="selective", gradient_checkpointing=True)
+    with pytest.raises(UserError, match="activation_recompute is True"):
+        DPOConfig(str(tmp_path), activation_recompute=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="about machines without a GPU")

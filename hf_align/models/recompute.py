@@ -1,0 +1,243 @@
+"""Selective activation recompute: what a large matrix product gave is kept, what is cheap is computed again.
+
+Of what autograd would keep of a decoder layer, about half comes from operations that cost next to nothing: norms,
+activations, rotary embeddings, copies of keys and values for grouped heads, casts, a LoRA adapter's second product.
+While a layer runs, each tensor of that kind is noted as a *recipe*: the operation and its inputs, down to tensors that
+are kept anyway. Autograd then keeps the recipe, and the backward pass follows it.
+
+A recipe repeats the very same kernels on the very same inputs, below autograd and autocast. So gradients are those
+without recomputation to the last bit, and it doesn't matter which adapter, autocast or random state is in force when
+the backward pass runs: unlike with checkpointing no module runs a second time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from hf_align.errors import UserError
+
+SMALL_CONTRACTION = 128
+"""A product over at most this many numbers is cheap: LoRA's second one, attention scores of eager attention."""
+SMALL_SHARE = 8
+"""Tensors below a layer input's size divided by this are kept: not worth a recipe."""
+
+_aten = torch.ops.aten
+_CHEAP = {
+    *(_aten._to_copy, _aten.cat, _aten.stack, _aten.repeat, _aten.index_select),
+    *(_aten.native_layer_norm, _aten._fused_rms_norm, _aten._softmax, _aten._log_softmax),
+}
+_PRODUCTS = {_aten.mm: 0, _aten.bmm: 0, _aten.addmm: 1, _aten.baddbmm: 1}
+"""Matrix products, and which of their arguments has the contraction as its last dimension."""
+
+
+def enable_selective_recompute(model: nn.Module) -> None:
+    """Let the decoder layers of `model` recompute what is cheap whenever they run in train mode with gradients.
+
+    Args:
+        model: A transformers or PEFT model, or a wrapper of some. `activation_checkpointing_disable()` undoes it.
+
+    Raises:
+        UserError: If it has no decoder layers that transformers could checkpoint.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(
+            f"activation_recompute='selective' needs decoder layers of transformers, and {type(model).__name__} has "
+            "none; use 'none'."
+        )
+    for layer in layers:
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = recompute_cheap  # type: ignore[assignment]
+
+
+def recompute_cheap(function: Callable[..., Any], *args: Any) -> Any:
+    """Call `function(*args)`, a decoder layer's forward; of its cheap intermediate results autograd keeps recipes."""
+    if not torch.is_grad_enabled():
+        return function(*args)
+    inputs = [*args, *getattr(function, "keywords", {}).values()]  # a partial of the layer's forward
+    hidden = next(x for x in inputs if isinstance(x, Tensor) and x.is_floating_point())
+    recorder = _Recorder(hidden.nbytes // SMALL_SHARE, hidden.device.type)
+    with recorder.hooks(), recorder:
+        result = function(*args)
+    recorder.made.clear()
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A tensor that stays in memory: a layer's input, a weight, what a large product gave."""
+
+    tensor: Tensor
+    version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    """A cheap operation; tensors among its arguments are `_Kept` or `_Recipe`."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recipe:
+    """A tensor that isn't in memory: a view of an output of a call."""
+
+    call: _Call
+    output: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Where a storage came from. The weak reference keeps its number from being given to another one."""
+
+    storage: StorageWeakRef
+    call: _Call
+    output: int
+    dtype: torch.dtype
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the cheap operations of one pass through one layer, and answers for what autograd keeps of them.
+
+    Args:
+        smallest: Bytes below which a tensor is kept.
+        device: The type of the layer's device.
+    """
+
+    _latest: weakref.ref[_Recorder] | None = None  # whose results the backward pass is using
+
+    def __init__(self, smallest: int, device: str):
+        super().__init__()
+        self.smallest, self.device = smallest, device
+        self.made: dict[int, _Made] = {}
+        self.results: dict[_Call, tuple[Any, ...]] = {}
+
+    def hooks(self) -> saved_tensors_hooks:
+        """What autograd asks with each tensor that it would keep, and asks back for in the backward pass."""
+        return saved_tensors_hooks(self._pack, self._unpack)
+
+    # ---- forward ----
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and note it if it is cheap."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if _is_cheap(func) or _is_small_product(func, args):
+            self._note(func, args, kwargs, result)
+        elif func._schema.is_mutable:
+            for tensor in _tensors((args, tuple(kwargs.values()))):
+                self.made.pop(_number(tensor), None)  # it no longer holds what the noted call gave
+        return result
+
+    def _note(self, op: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        outputs = result if isinstance(result, (tuple, list)) else (result,)
+        inputs = {_number(tensor) for tensor in _tensors((args, tuple(kwargs.values())))}
+        if not all(type(x) is Tensor and not x.is_complex() and _number(x) not in inputs for x in outputs):
+            return
+        call = _Call(op, _map(self._source, args), {name: _map(self._source, arg) for name, arg in kwargs.items()})
+        for index, output in enumerate(outputs):
+            storage = output.untyped_storage()
+            self.made[storage._cdata] = _Made(StorageWeakRef(storage), call, index, output.dtype)
+
+    def _source(self, tensor: Tensor) -> _Kept | _Recipe:
+        # Not detached: that would give it a version of its own. No cycle comes of it, since what keeps a recipe is
+        # further down the graph than the recipe's inputs.
+        return self._recipe(tensor) or _Kept(tensor, tensor._version)
+
+    def _recipe(self, tensor: Tensor) -> _Recipe | None:
+        made = self.made.get(_number(tensor))
+        if made is None or made.dtype != tensor.dtype:
+            return None
+        return _Recipe(made.call, made.output, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
+
+    def _pack(self, tensor: Tensor) -> Tensor | _Recipe:
+        return tensor if tensor.nbytes < self.smallest else self._recipe(tensor) or tensor
+
+    # ---- backward ----
+
+    def _unpack(self, packed: Tensor | _Recipe) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        latest = _Recorder._latest and _Recorder._latest()
+        if latest is not self:
+            if latest is not None:
+                latest.results.clear()  # the backward pass has left that layer
+            _Recorder._latest = weakref.ref(self)
+        with torch.no_grad(), torch.autocast(self.device, enabled=False):
+            return self._value(packed)
+
+    def _value(self, source: _Kept | _Recipe) -> Tensor:
+        if isinstance(source, _Kept):
+            if source.tensor._version != source.version:
+                raise RuntimeError(
+                    "A tensor that selective recompute needs was changed in place after it had been used; this model "
+                    "needs activation_recompute='full' or 'none'."
+                )
+            return source.tensor
+        outputs = self.results.get(source.call)
+        if outputs is None:
+            call = source.call
+            result = call.op(
+                *_map(self._value, call.args), **{name: _map(self._value, arg) for name, arg in call.kwargs.items()}
+            )
+            outputs = self.results[call] = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        output = outputs[source.output]
+        if (tuple(output.shape), output.stride(), output.storage_offset()) == (
+            source.size,
+            source.stride,
+            source.offset,
+        ):
+            return output
+        return output.as_strided(source.size, source.stride, source.offset)
+
+
+@cache
+def _is_cheap(op: Any) -> bool:
+    """Whether an operation is a function of its inputs that reads and writes every number about once."""
+    tags = op.tags
+    if op._schema.is_mutable or torch.Tag.nondeterministic_seeded in tags:
+        return False
+    return torch.Tag.pointwise in tags or torch.Tag.reduction in tags or op.overloadpacket in _CHEAP
+
+
+def _is_small_product(op: Any, args: Any) -> bool:
+    index = _PRODUCTS.get(op.overloadpacket)
+    return index is not None and args[index].shape[-1] <= SMALL_CONTRACTION and not op._schema.is_mutable
+
+
+def _number(tensor: Tensor) -> int:
+    """What identifies a tensor's storage while it lives."""
+    return tensor.untyped_storage()._cdata
+
+
+def _tensors(arguments: Any) -> Iterator[Tensor]:
+    if isinstance(arguments, Tensor):
+        yield arguments
+    elif isinstance(arguments, (tuple, list)):
+        for argument in arguments:
+            yield from _tensors(argument)
+
+
+def _map(function: Callable[[Any], Any], argument: Any) -> Any:
+    """`argument` with `function` applied to every tensor (or what stands for one) in its lists and tuples."""
+    if isinstance(argument, (Tensor, _Kept, _Recipe)):
+        return function(argument)
+    if isinstance(argument, (tuple, list)):
+        return type(argument)(_map(function, part) for part in argument)
+    return argument
