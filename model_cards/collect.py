@@ -8,18 +8,18 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from peft import PeftModel
-from scipy.stats import binomtest
 from transformers import TrainingArguments
 
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
-from hf_align.model_cards.render import metric_type
+from hf_align.model_cards.render import duration, metric_type
 
 LIBRARIES = ("hf-align", "transformers", "peft", "torch", "datasets", "accelerate", "bitsandbytes")
 SHOWN_OPTIONS = (
@@ -182,7 +182,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"Hardware": hardware(args)}
     seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
     if seconds:
-        facts["Time"] = _duration(seconds[-1])
+        facts["Time"] = duration(seconds[-1])
     facts["Steps"] = state.global_step
     if state.epoch:
         facts["Epochs"] = round(float(state.epoch), 2)
@@ -190,12 +190,6 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     if args.device.type == "cuda":
         facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"
     return facts
-
-
-def _duration(seconds: float) -> str:
-    from hf_align.model_cards.render import duration
-
-    return duration(seconds)
 
 
 def hardware(args: Any) -> str:
@@ -257,9 +251,11 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
 
 
 def wilson_interval(share: float, rows: int) -> tuple[float, float]:
-    """95% interval of a share of `rows` rows (Wilson, 1927)."""
-    found = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    """95% interval of a share of `rows` rows: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n) (Wilson, 1927)."""
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    middle = share + z2 / (2 * rows)
+    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
+    return (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)
 
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:

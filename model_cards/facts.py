@@ -49,7 +49,7 @@ class CardFacts:
         kind: Which template it gets.
         name: The model's name, without its namespace.
         base_model: Hub id of the model that was trained further, None if it was a local one.
-        base_description: That model in words: architecture and size.
+        base_description: That model in words: architecture and size; empty if not known.
         library: "peft" for an adapter, "transformers" for whole weights.
         adapter: The adapter's settings by name, None where all weights were trained.
         merged: Whether the adapter has been merged into the weights.
@@ -77,7 +77,7 @@ class CardFacts:
     kind: Kind
     name: str
     base_model: str | None = None
-    base_description: str = "a local model"
+    base_description: str = ""
     library: Literal["peft", "transformers"] = "transformers"
     adapter: dict[str, Any] | None = None
     merged: bool = False

@@ -82,7 +82,7 @@ def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
         return folder
     model = loading.from_pretrained(AutoModelForCausalLM, base, trust_remote_code=False, dtype=torch.float32)
     model = model.dequantize().float()
-    model.save_pretrained(scratch / "base")
+    model.save_pretrained(scratch / "base", save_original_format=False)  # its packed format, that would be
     loading.load_tokenizer(base).save_pretrained(str(scratch / "base"))
     for path in folder.iterdir():
         if path.is_file():

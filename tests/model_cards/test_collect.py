@@ -1,0 +1,115 @@
+"""Facts collected from real trainers on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetInfo
+from huggingface_hub import ModelCard
+from peft import LoraConfig
+from scipy.stats import binomtest
+
+from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, wilson_interval
+from hf_align.model_cards.names import hub_id
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from tests.tiny import save_tiny
+from tests.trainers.pairs import options, pairs
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_tiny(tmp_path_factory.mktemp("anna-secret") / "local-base")
+
+
+def test_a_trainer_s_facts(base: str, tmp_path: Path):
+    args = RewardConfig(
+        **options(tmp_path / "out", max_steps=2, gradient_accumulation_steps=2, hub_token="hf_secret", run_name="anna")
+    )
+    trainer = RewardTrainer(
+        base,
+        args=args,
+        train_dataset=pairs(8, margin=True),
+        eval_dataset=pairs(4),
+        peft_config=LoraConfig(r=2, target_modules="all-linear"),
+        quantization_config="4bit",
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    facts = collect_facts(trainer, tags=["tiny"], evaluation={"win rate": 0.5})
+    assert (facts.kind, facts.name, facts.library, facts.quantization) == ("reward", "out", "peft", "4bit")
+    assert (facts.base_model, facts.conversational, facts.is_plain) == (None, True, True)
+    assert facts.base_description.startswith("a Llama model with 0.02")  # 4-bit weights count in full
+    assert facts.adapter is not None and facts.adapter["r"] == 2 and "q_proj" in facts.adapter["target_modules"]
+    assert facts.hyperparameters["learning_rate"] == 0.1 and facts.hyperparameters["margin_mode"] == "weight"
+    assert facts.run["Steps"] == 2 and facts.run["Rows a step"] == 4 and "CPU" in facts.run["Hardware"]
+    assert facts.data["Rows"] == 8 and facts.data["Margin"] == "mean 1.69, from 0.5 to 3"
+    values = {row.metric: row for row in facts.evaluation}
+    assert values["accuracy"].value == metrics["eval_accuracy"] and values["accuracy"].rows == 4
+    assert values["accuracy"].interval == wilson_interval(metrics["eval_accuracy"], 4)
+    assert values["loss"].interval is None and values["win rate"].value == 0.5
+    assert not {"runtime", "samples_per_second", "epoch"} & set(values)
+    for secret in ("hf_secret", "anna", "local-base", str(tmp_path)):
+        assert secret not in json.dumps(facts.to_dict()), secret
+
+
+def test_a_saved_model_has_our_card_and_no_other(base: str, tmp_path: Path):
+    trainer = DPOTrainer(
+        base,
+        args=DPOConfig(**options(tmp_path / "out", save_strategy="steps", save_steps=1, max_steps=2)),
+        train_dataset=pairs(4),
+        eval_dataset={"films": pairs(2), "phones": pairs(3)},
+        peft_config=LoraConfig(r=2, target_modules="all-linear"),
+    )
+    trainer.train()
+    trainer.evaluate()
+    trainer.save_model()
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "hf-align" in ModelCard(text).data.tags and "local-base" not in text
+    assert "held-out rows: films" in text and (tmp_path / "out" / "training_curves.png").exists()
+    assert not (tmp_path / "out" / "checkpoint-2" / "README.md").exists()
+    rows = {(row.dataset, row.metric): row.rows for row in collect_facts(trainer).evaluation}
+    assert rows["held-out rows: phones", "loss"] == 3 and rows["held-out rows: films", "rewards/accuracies"] == 2
+
+    trainer.create_model_card(license="mit", dataset="films and phones")
+    trainer.save_model()  # remembers what the card was made with
+    card = ModelCard((tmp_path / "out" / "README.md").read_text(encoding="utf-8"))
+    assert card.data.license == "mit" and "films and phones" in card.text
+
+
+def test_lengths_are_those_of_the_rows_that_are_used():
+    rows = Dataset.from_dict({"prompt_ids": [[1], [1, 2, 3], [1] * 9, [1] * 100], "margin": [1.0, 2.0, 3.0, 50.0]})
+    assert data_statistics(rows.select([0, 1, 2])) == {
+        "Rows": 3,
+        "Tokens of a prompt": "median 3, 95% below 8, at most 9",
+        "Margin": "mean 2, from 1 to 3",
+    }
+    picked = data_statistics(rows.select([3, 0]))
+    assert picked["Tokens of a prompt"] == "median 50, 95% below 95, at most 100"
+    assert data_statistics(None) == {}
+
+
+def test_a_data_set_from_the_hub_is_known_by_its_id():
+    sums: dict[str, Any] = {"hf://datasets/org/pairs@0123/data/train.parquet": {}, "https://x.org/y": {}}
+    rows = Dataset.from_dict({"a": [1]}, info=DatasetInfo(download_checksums=sums))
+    assert dataset_ids(rows) == ["org/pairs"]
+    assert dataset_ids(Dataset.from_dict({"a": [1]})) == []
+
+
+def test_wilson_s_interval():
+    for hits, rows in ((7, 10), (0, 5), (400, 400)):
+        expected = binomtest(hits, rows).proportion_ci(method="wilson")
+        assert wilson_interval(hits / rows, rows) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_which_names_are_the_hub_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "base").mkdir()
+    assert hub_id("org/name") == "org/name" and hub_id("gpt2") == "gpt2"
+    for local in ("out/base", str(tmp_path), "/nowhere/at/all", "../x", "a/b/c", "", None):
+        assert hub_id(local) is None, local
+    assert hub_id("/home/x/hub/models--org--name/snapshots/0123/") == "org/name"

@@ -1,0 +1,175 @@
+"""Cards: metadata that the Hub's client reads back, and text that stays text whoever wrote it."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+from markdown_it import MarkdownIt
+
+from hf_align.errors import UserError
+from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_card
+from hf_align.model_cards.render import duration, figure, markdown_text
+
+KINDS = ("reward", "dpo", "ipo", "ppo", "model")
+NASTY = [
+    "<script>alert(1)</script>",
+    "a | b\n| --- |\n# Not a heading",
+    "**bold** _soft_ `code` ~~gone~~ $$x$$",
+    "[click](https://evil.example) ![x](https://evil.example/x.png) <https://evil.example>",
+    "{{ 7 * 7 }}{% for x in y %}",
+    "---\nlicense: stolen\n---",
+    "- item\n1. one\n> quoted",
+    "&lt;b&gt; C:\\temp snake_case 3.5 -1",
+]
+
+
+def facts(kind: str = "dpo", **changes: object) -> CardFacts:
+    values = {
+        "kind": kind,
+        "name": "tuned",
+        "base_model": "org/base",
+        "library": "peft",
+        "adapter": {"r": 8, "target_modules": ["k_proj", "q_proj"]},
+        "conversational": True,
+        "license": "mit",
+        "language": ["en"],
+        "dataset_ids": ["org/pairs"],
+        "hyperparameters": {"learning_rate": 5e-5, "margin_mode": "weight"},
+        "evaluation": [
+            Evaluation("rewards/accuracies", 0.75, (0.7, 0.8), rows=400, dataset_id="org/pairs", split="test"),
+            Evaluation("loss", 0.5),
+        ],
+        "samples": [{"prompt": "Hi", "before": "x", "after": "y", "score": 0.5}],
+        "versions": {"torch": "2.13.0"},
+    }
+    return CardFacts(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def tables(card: str) -> list[list[list[str]]]:
+    """The text of every cell of every table, as a browser shows it."""
+    page = MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(card).text)
+    found = []
+    for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+        found.append([[html.unescape(cell.replace("<br>", "\n")) for cell in row] for row in cells])
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_of_a_card_is_what_the_hub_s_client_reads_back(kind: str):
+    card = ModelCard(render_card(facts(kind), "org/tuned"))
+    data = card.data
+    assert isinstance(data, ModelCardData)
+    assert data.pipeline_tag == ("text-classification" if kind == "reward" else "text-generation")
+    assert (data.library_name, data.base_model, data.license) == ("peft", "org/base", "mit")
+    assert (data.language, data.datasets, data.model_name) == (["en"], ["org/pairs"], "tuned")
+    assert "hf-align" in data.tags and (kind in data.tags) == (kind != "model")
+    results = data.eval_results
+    assert [(row.metric_type, row.metric_name, row.metric_value) for row in results] == [
+        ("accuracy", "rewards/accuracies", 0.75),
+        ("loss", "loss", 0.5),
+    ]
+    assert results[0].metric_args == {"interval_95": [0.7, 0.8]}
+    assert (results[0].dataset_type, results[0].dataset_split) == ("org/pairs", "test")
+    again = ModelCardData(**vars(data))
+    assert again.to_dict() == data.to_dict()
+
+
+def test_without_an_evaluation_there_is_no_model_index():
+    card = render_card(facts(evaluation=[Evaluation("loss", float("nan"))]))
+    assert "model-index" not in ModelCard(card).data.to_dict()
+    assert "has not been evaluated" in card
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_text_from_data_models_and_users_stays_text(nasty: str):
+    card = render_card(
+        facts(
+            samples=[{"prompt": nasty, "before": nasty, "after": nasty}],
+            datasets=[nasty],
+            data={nasty: nasty},
+            evaluation=[Evaluation(nasty, 1.0, dataset=nasty)],
+            hyperparameters={"stop_strings": [nasty]},
+        )
+    )
+    plain = " ".join(nasty.split()) if "\n" not in nasty else nasty
+    cells = tables(card)
+    assert ["Prompt", "Before", "After"] in [table[0] for table in cells]
+    (row,) = [table[1] for table in cells if table[0] == ["Prompt", "Before", "After"]]
+    assert row == [plain] * 3
+    assert any(table[1] == [plain, plain] for table in cells)
+    assert all(len(line) == len(table[0]) for table in cells for line in table)
+    assert ModelCard(card).data.license == "mit"
+    page = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(ModelCard(card).text)
+    assert "<script" not in page and "evil.example" not in "".join(re.findall(r"(?:href|src)=\"[^\"]*", page))
+    assert not {"<del>", "<s>"} & set(re.findall(r"<\w+>", page))
+
+
+def test_a_name_cannot_break_out_of_the_code():
+    for name in ('a"; import os #', "x\n```\n# y", "a\\"):
+        (code,) = re.findall(r"```python\n(.*?)\n```", render_card(facts(name=name)), re.DOTALL)
+        compile(code, "card", "exec")
+        (line,) = [line for line in code.splitlines() if line.startswith("model_id")]
+        space: dict[str, str] = {}
+        exec(line, space)
+        assert space["model_id"] == name
+
+
+def test_every_kind_says_how_it_was_trained_and_cites_it():
+    texts = {kind: render_card(facts(kind)) for kind in KINDS}
+    assert "Bradley-Terry" in texts["reward"] and "bradley1952rank" in texts["reward"]
+    assert "multiplies its loss" in render_card(facts("reward", data={"Margin": "mean 2"}))
+    assert "rafailov2023direct" in texts["dpo"] and "rafailov2023direct" not in texts["ipo"]
+    assert "azar2024general" in texts["ipo"] and "schulman2017proximal" in texts["ppo"]
+    for text in texts.values():
+        assert text.count("## Citations") == 1 and "hu2022lora" in text
+        assert "dettmers2023qlora" not in text
+        assert "&amp;" not in text
+    assert "dettmers2023qlora" in render_card(facts(quantization="4bit"))
+    assert "hu2022lora" not in render_card(facts(adapter=None, library="transformers"))
+
+
+def test_tables_have_their_columns():
+    cells = tables(render_card(facts()))
+    (evaluation,) = [table for table in cells if table[0][0] == "Data"]
+    assert evaluation[1] == ["held-out rows (test)", "rewards/accuracies", "0.75", "0.7 to 0.8", "400"]
+    assert evaluation[2] == ["held-out rows", "loss", "0.5", "", ""]
+    (samples,) = [table for table in cells if table[0][0] == "Prompt"]
+    assert samples == [["Prompt", "Before", "After", "Score"], ["Hi", "x", "y", "0.5"]]
+    only_after = tables(render_card(facts(samples=[{"prompt": "Hi", "after": "y"}])))
+    assert [["Prompt", "Response"], ["Hi", "y"]] in only_after
+
+
+def test_facts_survive_json():
+    import json
+
+    whole = facts("ppo", value_head="shared")
+    again = CardFacts.from_dict(json.loads(json.dumps(whole.to_dict())))
+    assert again == whole
+    assert CardFacts.from_dict({**whole.to_dict(), "from_a_later_version": 1}) == whole
+
+
+def test_figures_are_taken_as_users_give_them():
+    assert as_evaluations({"win rate": 1}) == [Evaluation("win rate", 1.0)]
+    assert as_evaluations([{"metric": "r", "value": 0.5, "interval": [0.4, 0.6]}]) == [Evaluation("r", 0.5, (0.4, 0.6))]
+    with pytest.raises(UserError, match=r"evaluation\[0\] has an unknown 'valeu'"):
+        as_evaluations([{"metric": "r", "valeu": 0.5}])
+    with pytest.raises(UserError, match=r"evaluation\[1\] has no metric or no value"):
+        as_evaluations([{"metric": "r", "value": 0.5}, {"metric": "r"}])
+
+
+def test_numbers_and_times_read_well():
+    assert [figure(value) for value in (1024, 5e-5, 0.25, True, ["a", 2], "x")] == [
+        "1,024",
+        "5e-05",
+        "0.25",
+        "True",
+        "a, 2",
+        "x",
+    ]
+    assert [duration(value) for value in (4.2, 61, 3725)] == ["4 s", "1 min 1 s", "1 h 2 min"]
+    assert markdown_text("snake_case 3.5 -1") == "snake_case 3.5 -1"
