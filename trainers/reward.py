@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from datasets import Dataset
@@ -84,7 +84,8 @@ class RewardTrainer(PreferenceTrainer):
     Logs, besides Trainer's: `accuracy`, `margin` (mean difference), `mean_reward`, `min_reward`, `max_reward`.
     """
 
-    args: RewardConfig
+    args: RewardConfig  # type: ignore[assignment]
+    model: RewardModel  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -132,13 +133,14 @@ class RewardTrainer(PreferenceTrainer):
             raise UserError(
                 "The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one."
             )
-        if self.train_dataset is not None and "margin" in self.train_dataset.column_names:
+        rows = cast(Dataset | None, self.train_dataset)
+        if rows is not None and "margin" in rows.column_names:
             logger.warning(
                 f"The rows have a margin m: with margin_mode='{args.margin_mode}' {MARGIN_MEANING[args.margin_mode]}."
             )
 
     def _head_parameters(self) -> list[nn.Parameter]:
-        head = self.model.head
+        head: Any = self.model.head
         saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
         return list((saved["default"] if saved is not None else head).parameters())
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-import trl
 from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from trl.trainer.reward_config import RewardConfig as TheirRewardConfig
+from trl.trainer.reward_trainer import RewardTrainer as TheirRewardTrainer
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_reward_model
@@ -37,10 +38,10 @@ def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path):
     rows = text_pairs(2, margin=True)
     ours, log = train(classifier(tiny_model_dir), tmp_path, rows, margin_mode="shift", center_rewards_coefficient=0.01)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    args = trl.RewardConfig(
+    args = TheirRewardConfig(
         **options(tmp_path, gradient_checkpointing=False), center_rewards_coefficient=0.01, pad_token="<|endoftext|>"
     )
-    theirs = trl.RewardTrainer(classifier(tiny_model_dir), args=args, train_dataset=rows, processing_class=tokenizer)
+    theirs = TheirRewardTrainer(classifier(tiny_model_dir), args=args, train_dataset=rows, processing_class=tokenizer)
     theirs.train()
     assert log["loss"] == pytest.approx(theirs.state.log_history[0]["loss"], abs=1e-4)
     for name in ("accuracy", "margin", "mean_reward", "min_reward", "max_reward"):
@@ -78,13 +79,14 @@ def test_lora_trains_the_head_on_the_real_model_and_reloads(base_dir: str, tmp_p
     )
     first, last = trainer.state.log_history[0], trainer.state.log_history[3]
     assert last["loss"] < first["loss"] - 0.05
-    head = load_reward_model(base_dir).head.weight
+    head: Any = load_reward_model(base_dir).head
     torch.manual_seed(0)
     trainer.save_model()
     before = trainer.model.score(["Review a movie."], ["A warm, funny film."])
     again = load_reward_model(tmp_path, quantization=quantization)  # type: ignore[arg-type]
     assert again.score(["Review a movie."], ["A warm, funny film."]) == pytest.approx(before, abs=1e-4)
-    assert not torch.equal(again.head.modules_to_save["default"].weight, head)
+    trained: Any = again.head
+    assert not torch.equal(trained.modules_to_save["default"].weight, head.weight)
 
 
 def test_a_reward_model_object_is_trained_in_place(tiny_model_dir: str, tmp_path: Path):
