@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -28,10 +27,9 @@ from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.loading import Quantization, load_policy
 from hf_align.models.policy import ReferenceHead
 from hf_align.models.value_head import PolicyWithValueHead
-from hf_align.rewards import as_reward
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.ppo_config import PPOConfig
-from hf_align.trainers.ppo_data import check_arguments, check_room, prompts_of
+from hf_align.trainers.ppo_data import check_arguments, check_room, prompts_of, ready_reward
 from hf_align.trainers.ppo_evaluation import evaluate_policy
 from hf_align.trainers.ppo_loss import ppo_loss
 from hf_align.trainers.ppo_rollout import (
@@ -45,11 +43,11 @@ from hf_align.trainers.ppo_rollout import (
     seed_of,
     shape_scores,
 )
+from hf_align.trainers.ppo_samples import report_samples
 from hf_align.trainers.ppo_scoring import describe, named_scores, sample, score
+from hf_align.trainers.ppo_state import load_state, save_state
 from hf_align.trainers.preference import Callbacks, only_with_path, tokenizer_of, with_adapter
 from hf_align.trainers.reference import Reference
-
-STATE_FILE, ROLLOUT_FILE = "ppo_state.json", "rollout_{}.safetensors"
 
 
 class PPOTrainer(BranchTrainer):
@@ -75,12 +73,14 @@ class PPOTrainer(BranchTrainer):
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
         reward: What scores a response: a reward model, a function `f(prompts, responses, **columns) -> list[float]`,
-            or a weighted list of them; see `hf_align.rewards.as_reward`.
+            or a weighted list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the device of the
+            training, unless it is quantised.
 
     Attributes:
         rollout: The responses that are trained on now, None before the first.
         kl_controller: Gives the KL coefficient of the next rollout.
-        eval_samples: Prompt, response and score of the first rows of the last evaluation.
+        eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
+            of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
 
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
@@ -89,8 +89,8 @@ class PPOTrainer(BranchTrainer):
     `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats a
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
-    and `time/update` (shares), `episode` (responses so far, over all processes), and for a list of rewards
-    `rewards/NAME` of each.
+    and `time/update` (shares; an update is the forward and backward passes), `episode` (responses so far, over all
+    processes), and for a list of rewards `rewards/NAME` of each.
     """
 
     args: PPOConfig  # type: ignore[assignment]
@@ -152,7 +152,7 @@ class PPOTrainer(BranchTrainer):
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
         self.reference = Reference(self, ref_model, new_adapter=bool(peft_config), snapshot=True)
-        self.reward = as_reward(reward, policy=wrapped, tokenizer=tokenizer, autocast=self.accelerator.autocast)
+        self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
         self.pad_token_id = find_pad_token_id(tokenizer)
 
     # ---- the loop: which step trains on what ----
@@ -165,6 +165,7 @@ class PPOTrainer(BranchTrainer):
         args = self.args
         if self.train_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt.")
+        self._micro, self._log_ratios = 0, []  # a run begins; an earlier one may have ended within a step
         rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
         micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
         ticks = range(micro_batches * args.per_device_train_batch_size * args.world_size)
@@ -264,9 +265,9 @@ class PPOTrainer(BranchTrainer):
         self._train_metrics.add(metrics)
         kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
         self.kl_controller.update(float(kl.mean()), len(kl))
-        self._count_tokens(rollout)
+        self.count_tokens(rollout)
 
-    def _count_tokens(self, rollout: Rollout) -> None:
+    def count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
         sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1)
         self._mini_batch_tokens = self.accelerator.reduce(sums.to(self.args.device, torch.float32), "sum")
@@ -301,6 +302,8 @@ class PPOTrainer(BranchTrainer):
         try:
             yield
         finally:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             self._seconds[what] += time.perf_counter() - start
 
     # ---- optimizer and logs ----
@@ -341,6 +344,25 @@ class PPOTrainer(BranchTrainer):
 
     # ---- evaluation ----
 
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Sample a response to each prompt: reward, KL, length and EOS share, and `eval_samples` shown and reported.
+
+        Args:
+            eval_dataset: Rows as in `eval_dataset` of the trainer, or a dict of such data sets. Default: the trainer's.
+            ignore_keys: Not used.
+            metric_key_prefix: Of the metrics' names.
+        """
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(data, dict):  # of a dict, each data set came here
+            report_samples(self, metric_key_prefix)
+        return metrics
+
     def evaluation_loop(
         self,
         dataloader: DataLoader,
@@ -350,43 +372,23 @@ class PPOTrainer(BranchTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Sample a response to each prompt and score it; the samples are the same at every evaluation."""
-        return evaluate_policy(self, dataloader.dataset, metric_key_prefix)  # type: ignore[arg-type]
+        data: Any = dataloader.dataset
+        if "prompt_ids" not in getattr(data, "column_names", ()):
+            data = prompts_of(data, cast(Any, self.processing_class), self.args, "eval_dataset")
+            check_room(self.model, self.args, data)
+        return evaluate_policy(self, data, metric_key_prefix)
 
     # ---- checkpoints ----
 
     def _save_rng_state(self, output_dir: str) -> None:
         """What each process needs to go on besides weights and optimizer."""
         super()._save_rng_state(output_dir)
-        in_rollout = self.state.global_step % self.args.steps_per_rollout > 0
-        if self.rollout is not None and in_rollout:
-            self.rollout.save(Path(output_dir) / ROLLOUT_FILE.format(self.args.process_index))
-        if self.args.should_save:
-            state = {
-                "shape": self.args.shape(),
-                "kl_controller": self.kl_controller.state_dict(),
-                "score_statistics": self.score_statistics.state_dict(),
-            }
-            (Path(output_dir) / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n")
+        save_state(self, Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = Path(checkpoint) / STATE_FILE
-        if not path.exists():
-            raise UserError(f"{checkpoint} is no checkpoint of PPO: it has no {STATE_FILE}.")
-        state = json.loads(path.read_text())
-        for name, value in self.args.shape().items():
-            if state["shape"][name] != value:
-                raise UserError(
-                    f"The checkpoint was saved with {name}={state['shape'][name]}, not {value}; resume with that."
-                )
-        self.kl_controller.load_state_dict(state["kl_controller"])
-        self.score_statistics.load_state_dict(state["score_statistics"])
-        self.rollout = None
-        if self.state.global_step % self.args.steps_per_rollout:
-            self.rollout = Rollout.load(Path(checkpoint) / ROLLOUT_FILE.format(self.args.process_index))
-            self._count_tokens(self.rollout)
+        if checkpoint is not None:
+            load_state(self, Path(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}

@@ -17,6 +17,7 @@ logger = logging.get_logger(__name__)
 CHOICES: dict[str, tuple[str | None, ...]] = {
     "policy_loss": ("clip", "reinforce"),
     "value_model": ("shared", "adapter", "separate"),
+    "value_init": ("zero", "reward"),
     "kl_controller": ("proportional", "threshold", "fixed"),
     "kl_estimator": (None, "k1", "k2", "k3", "full"),
     "kl_in": ("reward", "loss"),
@@ -96,6 +97,14 @@ class PPOConfig(AlignmentConfig):
         metadata={
             "help": "What the value head stands on: the policy's own trunk ('shared'), an adapter of its own on the "
             "policy's base ('adapter'), or a copy of the model ('separate')."
+        },
+    )
+    value_init: Literal["zero", "reward"] = field(
+        default="zero",
+        metadata={
+            "help": "What values start as: 0, or ('reward') what the head of the reward model, which must then be the "
+            "only reward, makes of the value model's hidden states. With value_model='adapter' and a reward adapter of "
+            "the same shape these are its scores of the unfinished responses."
         },
     )
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})

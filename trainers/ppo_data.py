@@ -1,13 +1,18 @@
-"""What `PPOTrainer` does with its arguments before anything is loaded: checks, and the prompts made ready."""
+"""What `PPOTrainer` does with its arguments: checks before anything is loaded, prompts and reward made ready."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import tokenize_prompts
 from hf_align.errors import UserError
+from hf_align.models.reward_model import RewardModel
+from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.rewards import AdapterReward, Reward, as_reward
 from hf_align.trainers.ppo_config import PPOConfig
 
 
@@ -49,4 +54,40 @@ def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
         raise UserError(
             f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "
             f"{room} positions of the model. Set max_prompt_length to at most {room - args.max_new_tokens}."
+        )
+
+
+def ready_reward(
+    reward: Any,
+    policy: PolicyWithValueHead,
+    tokenizer: PreTrainedTokenizerBase,
+    args: PPOConfig,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Reward:
+    """The reward, with its models on the device of the training; the values start from it if `value_init` says so.
+
+    Raises:
+        UserError: If values can't start from it.
+    """
+    ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
+    for part in ready.members:
+        model = part.source
+        if isinstance(model, RewardModel) and getattr(model.model, "quantization_method", None) is None:
+            model.to(args.device)
+    if args.value_init == "reward":
+        _start_values(policy, ready)
+    return ready
+
+
+def _start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
+    source = reward.members[0].source if [part.weight for part in reward.members] == [1.0] else None
+    if isinstance(source, AdapterReward):
+        policy.init_from_reward(source, source.adapter)
+    elif isinstance(source, RewardModel):
+        policy.init_from_reward(source)
+    else:
+        names = ", ".join(f"{part.weight:g} x {part.name}" for part in reward.members)
+        raise UserError(
+            f"value_init='reward' needs one reward model as the whole reward, whose head the values start from, not "
+            f"{names}; set value_init='zero'."
         )

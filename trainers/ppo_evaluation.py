@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -41,7 +41,7 @@ def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoop
     model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
     rank, world, size = args.process_index, args.world_size, args.per_device_eval_batch_size
     results: list[torch.Tensor] = []
-    samples: list[dict[str, Any]] = []
+    samples: list[tuple[int, dict[str, Any]]] = []  # with their rows' numbers
     for number, first in enumerate(range(0, len(data), size * world)):
         own = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
         # Every process runs the model equally often; one without rows of its own repeats the first.
@@ -50,32 +50,20 @@ def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoop
         rollout = score(trainer, model, rows, responses, 1, len(rows))
         found = describe_responses(rollout)
         results.append(torch.stack([found[name] for name in NAMES], 1)[: len(own)])
-        if first == 0:
-            texts = [(row["prompt"], response.text) for row, response in zip(rows, responses, strict=True)]
-            samples = [
-                {"prompt": prompt, "response": text, "reward": float(value), "kl": float(kl)}
-                for (prompt, text), value, kl in zip(texts, rollout.scores, found["objective/kl"], strict=True)
-            ][: len(own)]
+        if first < SHOWN:
+            found_rows = zip(own, rows, responses, rollout.scores, found["objective/kl"], strict=False)
+            samples += [
+                (place, {"prompt": row["prompt"], "response": one.text, "reward": float(value), "kl": float(kl)})
+                for place, row, one, value, kl in found_rows
+            ]
         trainer.control = trainer.callback_handler.on_prediction_step(args, trainer.state, trainer.control)
     model.train(training)
     values = torch.cat(gather_rows(torch.cat(results), trainer.accelerator)).double().numpy()
-    trainer.eval_samples = (gather_object(samples) if world > 1 else samples)[:SHOWN]
+    samples = sorted(gather_object(samples) if world > 1 else samples, key=itemgetter(0))
+    trainer.eval_samples = [sample for _, sample in samples[:SHOWN]]
     metrics = {f"{prefix}_{name}": float(mean) for name, mean in zip(NAMES.values(), values.mean(0), strict=True)}
     predictions = values[:, :2].astype(np.float32)
     if trainer._user_metrics is not None:
         own_metrics = trainer._user_metrics(EvalPrediction(predictions, np.zeros(len(values))))
         metrics.update({f"{prefix}_{name}": value for name, value in own_metrics.items()})
-    if trainer.is_world_process_zero() and sys.stdout.isatty():
-        _show(trainer.eval_samples)
     return EvalLoopOutput(predictions, None, metrics, len(values))
-
-
-def _show(samples: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("prompt", "response", "reward", "KL", title="Samples")
-    for row in samples:
-        prompt = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-        table.add_row(str(prompt)[-200:], row["response"][:400], f"{row['reward']:.3g}", f"{row['kl']:.3g}")
-    Console().print(table)

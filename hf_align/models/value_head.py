@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -36,6 +36,9 @@ from hf_align.models.branch_model import BranchModel, forward_replaced
 from hf_align.models.loading import keep_unpacked, load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.reward_model import RewardModel
+
+if TYPE_CHECKING:
+    from hf_align.rewards.adapter import AdapterReward
 
 HEAD_FILE, ADAPTER_FOLDER, MODEL_FOLDER = "value_head.safetensors", VALUE_ADAPTER, "value_model"
 ValueModel = Literal["shared", "adapter", "separate"]
@@ -175,7 +178,7 @@ class PolicyWithValueHead(BranchModel):
         of_value = {id(parameter) for parameter in self.value_parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in of_value]
 
-    def init_from_reward(self, reward_model: RewardModel) -> None:
+    def init_from_reward(self, reward_model: RewardModel | AdapterReward, adapter: str | None = None) -> None:
         """Start with the scores that a reward model's head gives to these states, instead of with zero.
 
         A value adapter takes over the reward model's adapter, too, if that has the same shape; values then start as the
@@ -183,6 +186,7 @@ class PolicyWithValueHead(BranchModel):
 
         Args:
             reward_model: With a head of this kind and size that scores the last token.
+            adapter: The name of its adapter. Default: the active one.
 
         Raises:
             UserError: If its head, its size or its pooling differ.
@@ -204,7 +208,7 @@ class PolicyWithValueHead(BranchModel):
                 if theirs.bias is not None:
                     mine.bias.copy_(theirs.bias)
         if self.value_model == "adapter" and isinstance(reward_model.model, PeftModel):
-            _copy_adapter(reward_model.model, cast(PeftModel, self.model))
+            _copy_adapter(reward_model.model, adapter or adapter_name(reward_model.model), cast(PeftModel, self.model))
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None, **kwargs: Any) -> None:
         """Recompute activations in the backward pass: of the policy, and of a separate value model."""
@@ -348,9 +352,9 @@ def _linears(head: nn.Module) -> list[nn.Linear]:
     return [module for module in head.modules() if isinstance(module, nn.Linear)]
 
 
-def _copy_adapter(source: PeftModel, target: PeftModel) -> None:
-    """Copy the active adapter of `source` to the value adapter of `target`, if they have the same shape."""
-    weights = get_peft_model_state_dict(source, adapter_name=adapter_name(source))
+def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:
+    """Copy the adapter `name` of `source` to the value adapter of `target`, if they have the same shape."""
+    weights = get_peft_model_state_dict(source, adapter_name=name)
     weights = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
     own = get_peft_model_state_dict(target, adapter_name=VALUE_ADAPTER)
     if {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}:

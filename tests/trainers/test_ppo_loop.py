@@ -1,0 +1,100 @@
+"""PPO's loop where it is easily wrong: packed rows, runs that begin again, skipped optimizer steps, the exact KL."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from hf_align.errors import UserError
+from tests.trainers.test_base import same_weights
+from tests.trainers.test_dpo import weights_of
+from tests.trainers.test_ppo import LENGTH, logs_of, ppo
+from tests.trainers.toy import policy_of, toy_reward
+
+
+class Copies(TrainerCallback):
+    """A copy of the model after each step."""
+
+    def __init__(self) -> None:
+        self.models: list[Any] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.models.append(copy.deepcopy(model.model))
+
+
+def test_packing_changes_nothing(tmp_path: Path):
+    runs = []
+    for row_tokens in (None, 40):
+        trainer = ppo(tmp_path, row_tokens=row_tokens, max_steps=8)
+        trainer.train()
+        runs.append(trainer)
+    same_weights(runs[0].model, runs[1].model)
+    assert logs_of(runs[1])[0]["val/ratio"] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_that_failed_within_a_step_can_begin_again(tmp_path: Path):
+    good = toy_reward(LENGTH)
+
+    def down(prompts: list[str], responses: list[str], **columns: Any) -> list[float]:
+        raise RuntimeError("the judge is down")
+
+    settings: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    trainer = ppo(tmp_path, {"reward": down}, **settings)
+    with pytest.raises(UserError, match="the judge is down"):
+        trainer.train()
+    trainer.reward.members[0].scorer = lambda samples: good(samples.texts, samples.responses)
+    trainer.train()
+    fresh = ppo(tmp_path, **settings)
+    fresh.train()
+    same_weights(trainer.model, fresh.model, atol=0, rtol=0)
+
+
+def test_the_exact_kl_is_in_the_loss(tmp_path: Path):
+    copies = Copies()
+    trainer = ppo(
+        tmp_path,
+        {"callbacks": [copies]},
+        kl_in="loss",
+        kl_estimator="full",
+        kl_coef=0.7,
+        value_coef=0.3,
+        num_mini_batches=1,
+        max_steps=2,
+    )
+    reference = policy_of(copy.deepcopy(trainer.model.model))
+    trainer.train()
+    rollout, policy = trainer.rollout, policy_of(copies.models[0])
+    assert rollout is not None
+    divergences = []
+    for prompt, response in zip(rollout.prompt_ids, rollout.response_ids, strict=True):
+        for place in range(len(response)):
+            state = (*prompt, *response[:place])
+            ours, theirs = policy(state).log_softmax(-1), reference(state).log_softmax(-1)
+            divergences.append(float((ours.exp() * (ours - theirs)).sum()))
+    log = logs_of(trainer)[1]  # of the second step, by the policy after the first
+    kl = sum(divergences) / len(divergences)
+    assert kl > 1e-4
+    assert log["loss"] == pytest.approx(log["loss/policy_avg"] + 0.3 * log["loss/value_avg"] + 0.7 * kl, abs=1e-5)
+
+
+def test_a_scaler_that_finds_infinite_gradients_skips_the_step(tmp_path: Path):
+    """As on a GPU with fp16; here the gradient scaler of PyTorch for CPUs is put into the accelerator."""
+    copies = Copies()
+    trainer = ppo(tmp_path, {"callbacks": [copies]}, early_stop_kl=1e-9, max_steps=8, max_grad_norm=0)
+    start = weights_of(trainer.model.model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-120)
+    trainer.accelerator.scaler = cast(Any, scaler)
+    trainer.train()
+    assert trainer.state.global_step == 8 and scaler.get_scale() == 2.0**7
+    weights = [weights_of(model) for model in copies.models]
+    same = [
+        all(torch.equal(before[name], after[name]) for name in before)
+        for before, after in zip([start, *weights], weights, strict=False)
+    ]
+    # Step 1 overflows; step 2, still at a ratio of 1, moves, as do 3, which is over the KL limit, and 5 and 6.
+    assert same == [True, False, False, True, False, False, True, True]
