@@ -65,7 +65,9 @@ class DPOConfig(PreferenceConfig):
         default=False,
         metadata={
             "help": "Score all rows with the reference once, before training, in length-sorted batches; keep that "
-            "in the cache under a key of weights, tokens and layout."
+            "in the cache under a key of weights, tokens and layout. Scores in training's own batches would differ by "
+            "rounding: less than 1e-3 nats a response in float32, less than 0.5 in bf16, 8-bit and 4-bit (short "
+            "responses of a 135M model)."
         },
     )
 
@@ -127,7 +129,8 @@ class DPOTrainer(PreferenceTrainer):
     `rewards/accuracies`, `rewards/margins`, `logps/chosen`, `logps/rejected` (sums over a response's tokens).
     """
 
-    args: DPOConfig
+    args: DPOConfig  # type: ignore[assignment]
+    model: PolicyModel  # type: ignore[assignment]
     config_class: type[DPOConfig] = DPOConfig
 
     def __init__(
@@ -190,6 +193,11 @@ class DPOTrainer(PreferenceTrainer):
         # The reference goes first and in the same mode, batch and layout: at step 0 it equals the policy exactly.
         ref_logps = inputs.get("ref_logps")
         if ref_logps is None:
+            if self.args.precompute_ref_log_probs and not self.reference.is_kept:
+                raise UserError(
+                    "precompute_ref_log_probs keeps no copy of the reference when all weights are trained, so it can't "
+                    "score new rows; give them as eval_dataset to the trainer, or switch it off."
+                )
             ref_logps = self.reference.logps(model, branches)
         logps = self.response_logps(model, branches)
         lengths = branches.lengths()
@@ -230,5 +238,5 @@ class DPOTrainer(PreferenceTrainer):
 class IPOTrainer(DPOTrainer):
     """`DPOTrainer` with the IPO loss (h - 1/(2*beta))^2, h the difference of mean log-ratios (Azar et al. 2023)."""
 
-    args: IPOConfig
+    args: IPOConfig  # type: ignore[assignment]
     config_class = IPOConfig

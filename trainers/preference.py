@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftConfig, PeftModel, TaskType
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
@@ -48,7 +49,7 @@ class PreferenceTrainer(BranchTrainer):
     The whole data is checked and tokenised first; then `build_model` is called, so bad rows cost no model loading.
     """
 
-    args: PreferenceConfig
+    args: PreferenceConfig  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -82,6 +83,19 @@ class PreferenceTrainer(BranchTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As Trainer's; rows as they were given are checked and tokenised first."""
+        return super().get_eval_dataloader(self._ready(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """As Trainer's; rows as they were given are checked and tokenised first."""
+        return super().get_test_dataloader(self._ready(test_dataset))
+
+    def _ready(self, data: Any) -> Any:
+        if data is None or isinstance(data, str) or "prompt_ids" in getattr(data, "column_names", ()):
+            return data
+        return _tokenized(data, cast(PreTrainedTokenizerBase, self.processing_class), self.args, "eval_dataset")
 
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:

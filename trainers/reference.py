@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -66,6 +66,11 @@ class Reference:
         elif snapshot:
             self.model = self._frozen(copy.deepcopy(policy.model))
         self.by_adapter = self.model is None and isinstance(policy.model, PeftModel)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it can still be scored once the policy has been trained."""
+        return self.model is not None or self.by_adapter
 
     def _frozen(self, model: Any) -> nn.Module:
         if not isinstance(model, nn.Module):
@@ -139,27 +144,32 @@ def _cache_key(trainer: DPOTrainer, dataset: Dataset) -> str:
     """Weights, tokens and layout, and nothing else: an unrelated argument must not cost a new pass."""
     layout = f"{trainer.args.layout} {trainer.args.row_tokens} {trainer.args.per_device_eval_batch_size}"
     digest = hashlib.sha256(f"{trainer.reference.weights_key()} {layout}".encode())
-    for row in dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]):
-        for ids in row.values():
+    for row in _rows(dataset):
+        for ids in (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
     return digest.hexdigest()
 
 
 def _score(trainer: DPOTrainer, dataset: Dataset) -> np.ndarray:
     """Reference log-probs `[rows, 2]`, the rows shared out among the processes, long ones together."""
-    sizes = [len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in dataset]
+    policy = cast(nn.Module, trainer.model)
+    sizes = [len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in _rows(dataset)]
     order = np.argsort(sizes, kind="stable")[::-1]
     size, rank = trainer.args.per_device_eval_batch_size, trainer.args.process_index
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     logps = torch.zeros(len(dataset), 2, device=trainer.args.device)
-    training = trainer.model.training
-    trainer.model.train()  # the mode in which the policy will be scored
+    training = policy.training
+    policy.train()  # the mode in which the policy will be scored
     own = batches[rank :: trainer.args.world_size]
     progress = tqdm(own, desc="Reference log-probs", disable=trainer.args.disable_tqdm or rank > 0)
     for rows in progress:
-        inputs = trainer._prepare_inputs(trainer.data_collator([dataset[int(row)] for row in rows]))
+        inputs: dict[str, Any] = trainer._prepare_inputs(trainer.data_collator([dataset[int(row)] for row in rows]))
         with trainer.accelerator.autocast():
-            scored = trainer.reference.logps(trainer.model, Branches(**inputs["branches"]))
+            scored = trainer.reference.logps(policy, Branches(**inputs["branches"]))
         logps[torch.as_tensor(rows.copy(), device=logps.device)] = scored
-    trainer.model.train(training)
-    return trainer.accelerator.reduce(logps, "sum").cpu().numpy()
+    policy.train(training)
+    return cast(Tensor, trainer.accelerator.reduce(logps, "sum")).cpu().numpy()
+
+
+def _rows(dataset: Dataset) -> Iterable[dict[str, list[int]]]:
+    return cast(Iterable[dict[str, list[int]]], dataset)

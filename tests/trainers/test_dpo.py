@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-import trl
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.dpo_config import DPOConfig as TheirDPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer as TheirDPOTrainer
 
+from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
@@ -24,7 +26,7 @@ def lora() -> LoraConfig:
     return LoraConfig(r=4, target_modules="all-linear")
 
 
-def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def weights_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
@@ -50,7 +52,40 @@ def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path
     trainer, log = train(base_dir, tmp_path, pairs(2), trainer_options=trainer_options, bf16=setting.get("bf16", False))
     assert log["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert log["rewards/margins"] == 0
-    assert any(p.grad is not None or p.abs().max() > 0 for n, p in trainer.model.named_parameters() if "lora_B" in n)
+    weights = weights_of(trainer.model)
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("setting", "bound"),
+    [
+        ({}, 1e-3),
+        ({"bf16": True}, 0.5),
+        ({"bf16": True, "quantization_config": "8bit"}, 0.5),
+        ({"bf16": True, "quantization_config": "4bit"}, 0.5),
+    ],
+    ids=["fp32", "bf16", "8bit", "4bit"],
+)
+def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
+    base_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], bound: float
+):
+    monkeypatch.setattr("hf_align.trainers.reference.HF_HOME", str(tmp_path / "cache"))
+    trainer = DPOTrainer(
+        base_dir,
+        args=DPOConfig(**options(tmp_path, precompute_ref_log_probs=True, bf16=setting.get("bf16", False))),
+        train_dataset=pairs(),
+        peft_config=lora(),
+        quantization_config=setting.get("quantization_config"),
+    )
+    rows: Any = trainer.train_dataset
+    model = trainer.model.train()
+    differences = []
+    for numbers in ((7, 0), (3, 5), (1, 6), (4, 2)):  # not as they were scored: all eight, sorted by length
+        batch: dict[str, Any] = trainer.data_collator([rows[number] for number in numbers])
+        with trainer.accelerator.autocast():
+            in_batch = trainer.reference.logps(model, Branches(**batch["branches"]))
+        differences.append(in_batch - batch["ref_logps"])
+    assert 0 < torch.cat(differences).abs().max() < bound
 
 
 @pytest.mark.parametrize("how", ["snapshot", "explicit", "incoming adapter", "precomputed"])
@@ -69,7 +104,7 @@ def test_every_reference_is_the_policy_as_given(tiny_model_dir: str, tmp_path: P
         adapter = tmp_path / "adapter"
         load_policy(
             tiny_model_dir, lora=LoraConfig(target_modules="all-linear", init_lora_weights=False)
-        ).save_pretrained(adapter)
+        ).save_pretrained(str(adapter))
         model = load_policy(adapter)
     if how == "precomputed":
         changes["precompute_ref_log_probs"] = True
@@ -81,7 +116,7 @@ def test_every_reference_is_the_policy_as_given(tiny_model_dir: str, tmp_path: P
 
 
 def test_the_frozen_copy_of_an_adapter_is_not_saved(tiny_model_dir: str, tmp_path: Path):
-    load_policy(tiny_model_dir, lora=True).save_pretrained(tmp_path / "adapter")
+    load_policy(tiny_model_dir, lora=True).save_pretrained(str(tmp_path / "adapter"))
     trainer, _ = train(str(tmp_path / "adapter"), tmp_path / "out")
     trainer.save_model()
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == []
@@ -108,9 +143,32 @@ def test_cached_log_probs_are_found_again_whatever_the_learning_rate(tiny_model_
     assert entries(model=other) == 4
 
 
+def test_rows_given_to_evaluate_are_prepared_as_the_trainers_own(tiny_model_dir: str, tmp_path: Path):
+    rows: Any = pairs(3)
+    trainer, _ = train(tiny_model_dir, tmp_path, pairs(2), trainer_options={"eval_dataset": rows}, max_steps=2)
+    own, given = trainer.evaluate(), trainer.evaluate(rows)
+    assert given["eval_loss"] == own["eval_loss"] != pytest.approx(math.log(2))
+    assert trainer.evaluate({"a": rows})["eval_a_loss"] == own["eval_loss"]
+    assert cast(Any, trainer.predict(rows)).metrics["test_loss"] == own["eval_loss"]
+    with pytest.raises(UserError, match="eval_dataset"):
+        trainer.evaluate(rows.remove_columns("rejected"))
+
+
+def test_a_reference_that_is_gone_scores_no_new_rows(tiny_model_dir: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("hf_align.trainers.reference.HF_HOME", str(tmp_path / "cache"))
+    rows: Any = pairs(3)
+    own: dict[str, Any] = {"eval_dataset": rows}
+    trainer, _ = train(tiny_model_dir, tmp_path, pairs(2), trainer_options=own, precompute_ref_log_probs=True)
+    assert trainer.evaluate()["eval_loss"] != pytest.approx(math.log(2), abs=1e-4)
+    with pytest.raises(UserError, match="keeps no copy of the reference"):
+        trainer.evaluate(rows)
+
+
 @pytest.mark.parametrize("loss", ["sigmoid", "cdpo", "ipo"])
 def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path, loss: str):
-    extra = {"loss_type": "ipo"} if loss == "ipo" else {"label_smoothing": 0.2 if loss == "cdpo" else 0.0}
+    extra: dict[str, Any] = (
+        {"loss_type": "ipo"} if loss == "ipo" else {"label_smoothing": 0.2 if loss == "cdpo" else 0.0}
+    )
     ours = train(load_policy(tiny_model_dir), tmp_path, text_pairs(2), **extra)
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
     theirs_config = options(tmp_path, gradient_checkpointing=False, **extra)
@@ -118,9 +176,9 @@ def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path, loss: str):
         theirs_config["loss_type"] = [theirs_config["loss_type"]]
     elif loss == "cdpo":
         theirs_config["loss_type"] = ["sigmoid"]
-    theirs = trl.DPOTrainer(
+    theirs = TheirDPOTrainer(
         model,
-        args=trl.DPOConfig(**theirs_config),
+        args=TheirDPOConfig(**theirs_config),
         train_dataset=text_pairs(2),
         processing_class=AutoTokenizer.from_pretrained(tiny_model_dir),
     )
@@ -134,8 +192,8 @@ def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path, loss: str):
 def test_one_step_equals_trl_s_on_the_real_model(base_dir: str, tmp_path: Path):
     ours = train(load_policy(base_dir), tmp_path, text_pairs(2), learning_rate=1e-3)
     model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
-    args = trl.DPOConfig(**options(tmp_path, gradient_checkpointing=False, learning_rate=1e-3))
-    theirs = trl.DPOTrainer(
+    args = TheirDPOConfig(**options(tmp_path, gradient_checkpointing=False, learning_rate=1e-3))
+    theirs = TheirDPOTrainer(
         model, args=args, train_dataset=text_pairs(2), processing_class=AutoTokenizer.from_pretrained(base_dir)
     )
     theirs.train()
