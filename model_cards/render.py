@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -123,13 +122,11 @@ def clip(value: Any) -> str:
 
 def figure(value: Any) -> str:
     """A number as people write it; anything else as it is."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(figure(entry) for entry in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return ", ".join(figure(entry) for entry in value) if _is_list(value) else str(value)
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def duration(seconds: float) -> str:

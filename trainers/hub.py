@@ -31,6 +31,7 @@ class HubTrainer(Trainer):
     What goes to the Hub is staged first and uploaded in one commit, so a push that fails leaves both sides whole.
     """
 
+    args: Any  # an AlignmentConfig, whose module imports this one
     _card_options: Mapping[str, Any] = MappingProxyType({})
     _last_api: HfApi | None = None
 
@@ -57,7 +58,7 @@ class HubTrainer(Trainer):
             language: ISO code of the texts, such as "en".
             license: As the Hub writes it, such as "apache-2.0".
             tags: More tags.
-            model_name: Default: the last part of `hub_model_id`, else of `output_dir`.
+            model_name: Default: the last part of `hub_model_id`, else the name of the folder.
             finetuned_from: Hub id of the base model, if it was loaded from a local folder. Default: `hub_base_model`.
             tasks: Task identifiers. Default: "text-generation", of a reward model "text-classification".
             dataset_tags: Hub ids of the training data. Default: the one that it was downloaded from.
@@ -75,10 +76,11 @@ class HubTrainer(Trainer):
 
     def _save_card(self, directory: Path) -> None:
         """Write the card of what was just saved in `directory`."""
-        save_card(directory, self._facts(), self.state.log_history)
+        save_card(directory, self._facts(directory), self.state.log_history)
 
-    def _facts(self) -> CardFacts:
-        return collect_facts(self, **self._card_options)
+    def _facts(self, directory: Path) -> CardFacts:
+        own_name = {} if self.args.hub_model_id else {"model_name": directory.resolve().name}
+        return collect_facts(self, **{**own_name, **self._card_options})
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository that is pushed to, and refuse now what would fail when training is over.
@@ -169,7 +171,7 @@ class HubTrainer(Trainer):
         stage, repo_id = new_stage(self.args.output_dir), str(self.hub_model_id)
         try:
             stage_model(folder, stage, self._base_model())
-            facts = self._facts()
+            facts = self._facts(Path(self.args.output_dir))
             facts.base_model = base_models(stage).get(stage / "adapter_config.json") or facts.base_model
             stage_card(Path(self.args.output_dir), stage, facts, repo_id, self.state.log_history)
             if checkpoint is not None:
@@ -213,7 +215,7 @@ class HubTrainer(Trainer):
         self._report_failed_pushes()
 
     def _report_failed_pushes(self) -> None:
-        current = getattr(self, "push_in_progress", None)
+        current: Any = getattr(self, "push_in_progress", None)
         for job in [] if current is None else list(current.jobs):
             if job.done():
                 current.jobs.remove(job)

@@ -106,7 +106,7 @@ def test_a_value_head_goes_along_where_it_fits(
 def test_a_lora_that_came_from_elsewhere_merges_too(base: Path, tmp_path: Path):
     """An adapter folder without a tokenizer or a card, as peft saves it."""
     model = load_policy(base, lora=LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     merge_adapter(tmp_path / "adapter", tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(next_logps(merged), next_logps(model), atol=1e-4, rtol=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi
 from peft import PeftModel
 
 from hf_align.errors import UserError
@@ -15,6 +15,7 @@ from hf_align.hub import push_model
 from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
 from hf_align.models.reward_model import RewardModel, RewardModelConfig
 from hf_align.models.value_head import PolicyWithValueHead
+from tests.cards import card_data
 from tests.hub.conftest import read_files
 from tests.hub.models import next_logps, scores, trained
 from tests.hub.stand_in import StandIn
@@ -94,8 +95,8 @@ def test_an_adapter_on_a_hub_model_names_it_without_being_told(
     push_model(tmp_path / "dpo", "team/tuned", license="mit")
     config = json.loads(hub.repositories["team/tuned"].files["adapter_config.json"])
     assert config["base_model_name_or_path"] == base_on_hub
-    card = ModelCard(hub.repositories["team/tuned"].files["README.md"].decode())
-    assert (card.data.base_model, card.data.license, card.data.library_name) == (base_on_hub, "mit", "peft")
+    data = card_data(hub.repositories["team/tuned"].files["README.md"])
+    assert (data.base_model, data.license, data.library_name) == (base_on_hub, "mit", "peft")
 
 
 def test_an_adapter_on_a_local_model_is_refused_without_its_hub_id(hub: StandIn, base: Path, tmp_path: Path):
@@ -105,6 +106,18 @@ def test_an_adapter_on_a_local_model_is_refused_without_its_hub_id(hub: StandIn,
     with pytest.raises(UserError, match=r"base model 'team/base' is not on the Hub"):
         push_model(tmp_path / "dpo", "mine", base_model="team/base")
     assert not hub.repositories and not list(tmp_path.glob(".*"))
+
+
+def test_an_adapter_s_own_tokenizer_wins_over_its_base_s(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    trainer = trained("reward", base, tmp_path / "reward")
+    trainer.processing_class.chat_template = "{% for m in messages %}{{ m['content'] }}<|im_end|>{% endfor %}"
+    trainer.model.tokenizer = trainer.processing_class
+    trainer.save_model()
+    push_model(tmp_path / "reward", "mine", base_model=base_on_hub)
+    assert load_tokenizer("anna/mine").chat_template == trainer.processing_class.chat_template
+    conversation = ([[{"role": "user", "content": "Review a movie."}]], ["A warm, funny film."])
+    expected = trainer.model.score(*conversation)
+    assert load_reward_model("anna/mine").score(*conversation) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_repository_is_private_only_when_asked(hub: StandIn, base: Path):

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub import snapshot_download
 from transformers import TrainerCallback
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
+from tests.cards import card_data
 from tests.hub.conftest import read_files
 from tests.hub.models import make_trainer, next_logps
 from tests.hub.stand_in import StandIn
@@ -32,10 +33,10 @@ def test_push_to_hub_saves_and_pushes_with_the_card_s_arguments(
     )
     repository = hub.repositories["team/tuned"]
     assert info.oid == repository.head and repository.private and repository.messages == ["End of training"]
-    card = ModelCard(repository.files["README.md"].decode())
-    assert (card.data.base_model, card.data.license) == (base_on_hub, "mit")
-    assert "tiny" in card.data.tags and "eight pairs" in card.text
-    assert {"win rate": 0.75}.items() <= {row.metric_name: row.metric_value for row in card.data.eval_results}.items()
+    data = card_data(repository.files["README.md"])
+    assert (data.base_model, data.license) == (base_on_hub, "mit")
+    assert "tiny" in data.tags and b"eight pairs" in repository.files["README.md"]
+    assert ("win rate", 0.75) in [(row.metric_name, row.metric_value) for row in data.eval_results]
     torch.testing.assert_close(
         next_logps(load_policy("team/tuned")), next_logps(trainer.model.model), atol=1e-4, rtol=0
     )
@@ -94,6 +95,15 @@ def test_training_goes_on_from_the_checkpoint_on_the_hub(
     second.train(resume_from_checkpoint=str(Path(folder) / "last-checkpoint"))
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(second.model.state_dict()[name], weight, msg=name)
+
+
+def test_an_older_checkpoint_leaves_nothing_behind(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    hub.add("anna/out", {"last-checkpoint/rollout_1.safetensors": b"old", "notes.txt": b"mine"})
+    changes = {**STEPWISE, "hub_strategy": "checkpoint", "hub_base_model": base_on_hub, "max_steps": 1}
+    make_trainer("dpo", base, tmp_path / "out", **changes).train()
+    names = set(hub.repositories["anna/out"].files)
+    assert "last-checkpoint/optimizer.pt" in names and "notes.txt" in names
+    assert "last-checkpoint/rollout_1.safetensors" not in names
 
 
 def test_a_failed_push_neither_stops_training_nor_is_kept_quiet(

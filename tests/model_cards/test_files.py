@@ -39,7 +39,7 @@ def test_a_readme_that_was_there_before_is_kept_unless_peft_wrote_it(tmp_path: P
     assert not save_card(tmp_path, CardFacts("dpo", "one"))
     save_tiny(tmp_path / "base")
     model = load_policy(tmp_path / "base", lora=LoraConfig(r=2, target_modules=["q_proj"]))
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     assert str(tmp_path) in (tmp_path / "adapter" / "README.md").read_text()
     assert save_card(tmp_path / "adapter", describe_folder(tmp_path / "adapter"))
     assert str(tmp_path) not in (tmp_path / "adapter" / "README.md").read_text()

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from hf_align.errors import UserError
 from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_card
 from hf_align.model_cards.render import duration, figure, markdown_text
+from tests.cards import card_data
 
 KINDS = ("reward", "dpo", "ipo", "ppo", "model")
 NASTY = [
@@ -61,8 +62,7 @@ def tables(card: str) -> list[list[list[str]]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_head_of_a_card_is_what_the_hub_s_client_reads_back(kind: str):
-    card = ModelCard(render_card(facts(kind), "org/tuned"))
-    data = card.data
+    data = card_data(render_card(facts(kind), "org/tuned"))
     assert isinstance(data, ModelCardData)
     assert data.pipeline_tag == ("text-classification" if kind == "reward" else "text-generation")
     assert (data.library_name, data.base_model, data.license) == ("peft", "org/base", "mit")
@@ -103,7 +103,7 @@ def test_text_from_data_models_and_users_stays_text(nasty: str):
     assert row == [plain] * 3
     assert any(table[1] == [plain, plain] for table in cells)
     assert all(len(line) == len(table[0]) for table in cells for line in table)
-    assert ModelCard(card).data.license == "mit"
+    assert card_data(card).license == "mit"
     page = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(ModelCard(card).text)
     assert "<script" not in page and "evil.example" not in "".join(re.findall(r"(?:href|src)=\"[^\"]*", page))
     assert not {"<del>", "<s>"} & set(re.findall(r"<\w+>", page))
