@@ -20,6 +20,18 @@ from torch.utils.checkpoint import checkpoint
 # At 256 rows a CPU's matrix product runs at its full speed (64 rows: 1.4 times slower; 512: no faster), a GPU's has
 # enough work per launch, and the buffer stays small: 50 MB for a vocabulary of 49,152, 155 MB for one of 151,936.
 DEFAULT_CHUNK_SIZE = 256
+# What a chunk's logits may take, all copies of them; a vocabulary of 256,000 then goes 131 rows at a time.
+CHUNK_BUDGET = 128 * 2**20
+
+
+def chunk_rows(vocab_size: int, *, copies: int = 1) -> int:
+    """Rows of logits to hold at a time: `DEFAULT_CHUNK_SIZE`, or as many as fit into `CHUNK_BUDGET` bytes, at least 16.
+
+    Args:
+        vocab_size: V.
+        copies: float32 tensors `[C, V]` that are held at once.
+    """
+    return max(16, min(DEFAULT_CHUNK_SIZE, CHUNK_BUDGET // (4 * vocab_size * copies)))
 
 
 class _Head(NamedTuple):
@@ -207,7 +219,7 @@ def response_logps(
     *,
     bias: Tensor | None = None,
     temperature: float = 1.0,
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    chunk_size: int | None = None,
     logit_scale: float = 1.0,
     softcap: float | None = None,
     return_entropy: Literal[False] = False,
@@ -220,7 +232,7 @@ def response_logps(
     *,
     bias: Tensor | None = None,
     temperature: float = 1.0,
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    chunk_size: int | None = None,
     logit_scale: float = 1.0,
     softcap: float | None = None,
     return_entropy: Literal[True],
@@ -233,7 +245,7 @@ def response_logps(
     *,
     bias: Tensor | None = None,
     temperature: float = 1.0,
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    chunk_size: int | None = None,
     logit_scale: float = 1.0,
     softcap: float | None = None,
     return_entropy: bool = False,
@@ -254,7 +266,7 @@ def response_logps(
         targets: `[N]` token ids, int64.
         bias: `[V]`, or None.
         temperature: Sampling temperature that the log-probs should refer to; > 0.
-        chunk_size: Rows of logits held at a time.
+        chunk_size: Rows of logits held at a time. Default: `chunk_rows` of the vocabulary.
         logit_scale: Factor on the logits (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
         softcap: Gemma 2's `final_logit_softcapping`, or None.
         return_entropy: Also return the entropy of each position's distribution.
@@ -266,6 +278,7 @@ def response_logps(
     Raises:
         ValueError: Shapes that don't fit, or a temperature, soft-cap or chunk size that is not positive.
     """
+    chunk_size = chunk_rows(lm_head_weight.shape[0]) if chunk_size is None else chunk_size
     _check(hidden, targets, temperature, softcap, chunk_size)
     if lm_head_weight.shape[1:] != hidden.shape[1:]:
         raise ValueError(f"lm_head_weight must be [V, {hidden.shape[1]}], got {list(lm_head_weight.shape)}.")

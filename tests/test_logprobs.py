@@ -9,7 +9,14 @@ from torch import Tensor
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
-from hf_align.logprobs import entropy_from_logps, response_logps, response_logps_from_head
+from hf_align.logprobs import (
+    CHUNK_BUDGET,
+    DEFAULT_CHUNK_SIZE,
+    chunk_rows,
+    entropy_from_logps,
+    response_logps,
+    response_logps_from_head,
+)
 
 N, D, V = 37, 16, 101
 HEADS: dict[str, dict[str, Any]] = {
@@ -300,3 +307,10 @@ def test_generic_path_is_bounded_and_the_measurement_sees_a_full_matrix() -> Non
     peak, largest = allocations(generic)
     assert largest <= BUFFER
     assert peak <= 3 * BUFFER + REST
+
+
+def test_a_chunk_fits_the_budget_whatever_the_vocabulary():
+    assert chunk_rows(1000) == DEFAULT_CHUNK_SIZE
+    assert 4 * 256_000 * chunk_rows(256_000) <= CHUNK_BUDGET
+    assert 3 * 4 * 152_000 * chunk_rows(152_000, copies=3) <= CHUNK_BUDGET
+    assert chunk_rows(10**9) == 16, "a product over fewer rows is as slow as one over these"

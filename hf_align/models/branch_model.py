@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from hf_align.branches import Branches
@@ -64,12 +65,30 @@ class BranchModel(nn.Module):
 
     def inner_forward(self, branches: Branches) -> Any:
         """One pass of the wrapped model over a batch: its own output."""
-        return self.model(
-            input_ids=branches.input_ids,
-            attention_mask=_mask_for(branches, self.model.config, next(self.model.parameters()).dtype),
-            position_ids=branches.position_ids,
-            use_cache=False,
-        )
+        # Under autocast every product casts its own inputs; peft would cast LoRA's to float32 first, to no effect.
+        autocast = torch.is_autocast_enabled(branches.input_ids.device.type)
+        with disable_input_dtype_casting(self.model, active=autocast):
+            return self.model(
+                input_ids=branches.input_ids,
+                attention_mask=self._mask(branches),
+                position_ids=branches.position_ids,
+                use_cache=False,
+            )
+
+    def _mask(self, branches: Branches) -> Tensor:
+        """The batch's attention mask, as numbers to add to the scores where that can be.
+
+        Eager attention would misread a bool mask, and with SDPA every layer would convert it again.
+        """
+        mask = branches.attention_mask()
+        if branches.separate:
+            return mask
+        device, dtype = mask.device.type, cast(Any, self.model).get_input_embeddings().weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        elif dtype != torch.float32 and self.model.config.get_text_config()._attn_implementation != "eager":
+            return mask  # SDPA wants its queries' dtype, which some models raise
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
 
     def honours_branch_mask(self, branches: Branches) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.
@@ -101,12 +120,3 @@ def attention_window(config: Any) -> int | None:
     if getattr(config, "attention_chunk_size", None):
         windows.append(config.attention_chunk_size)
     return min(windows, default=None)
-
-
-def _mask_for(branches: Branches, config: Any, dtype: torch.dtype) -> Tensor:
-    mask = branches.attention_mask()
-    if branches.separate or config.get_text_config()._attn_implementation != "eager":
-        return mask
-    # Eager attention adds the mask to its scores; a bool mask would add 0 and 1.
-    dtype = dtype if dtype.is_floating_point else torch.float32
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

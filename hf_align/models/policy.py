@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hf_align.branches import Branches
 from hf_align.kl import full_kl_in_chunks
-from hf_align.logprobs import response_logps, response_logps_from_head
+from hf_align.logprobs import chunk_rows, response_logps, response_logps_from_head
 from hf_align.models.adapters import active_adapter
 from hf_align.models.branch_model import BranchModel, forward_replaced
 
@@ -88,7 +88,8 @@ def score_tokens(
                 options["entropy_grad"] = entropy_grad
             scores = response_logps(states, head.weight, batch.targets, bias=head.bias, **options)
         else:  # LoRA on the head, a quantised head: only its own forward knows its weights
-            scores = response_logps_from_head(states, original, batch.targets, **options)
+            rows = chunk_rows(_vocabulary(wrapper), copies=5 if return_entropy else 3)
+            scores = response_logps_from_head(states, original, batch.targets, chunk_size=rows, **options)
         logps, entropy = scores if isinstance(scores, tuple) else (scores, None)
         if entropy is not None and not entropy_grad:
             entropy = entropy.detach()
@@ -125,7 +126,12 @@ def _kl_from(
         shaped_logits(original, wrapper.model.config, temperature),
         reference.states,
         shaped_logits(reference_logits, source.config, temperature),
+        chunk_size=chunk_rows(_vocabulary(wrapper), copies=6),  # logits, log-probs and gradients of both
     )
+
+
+def _vocabulary(wrapper: BranchModel) -> int:
+    return wrapper.model.config.get_text_config().vocab_size
 
 
 def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: float) -> Callable[[Tensor], Tensor]:
