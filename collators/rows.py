@@ -48,8 +48,8 @@ def read_pair(row: dict[str, Any]) -> Pair:
     Raises:
         RowProblem: If something is missing, empty or malformed, or the responses are identical.
     """
-    prompt = _read_side(row, "prompt") if "prompt" in row else None
-    chosen, rejected = _read_side(row, "chosen"), _read_side(row, "rejected")
+    prompt = read_side(row, "prompt") if "prompt" in row else None
+    chosen, rejected = read_side(row, "chosen"), read_side(row, "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RowProblem("text on one side and messages on the other")
     if chosen == rejected:
@@ -67,7 +67,7 @@ def read_prompt(row: dict[str, Any]) -> Side:
     Raises:
         RowProblem: If it is missing, empty or malformed.
     """
-    return _read_side(row, "prompt")
+    return read_side(row, "prompt")
 
 
 def join_messages(prompt: list[Message], response: list[Message]) -> list[Message]:
@@ -113,7 +113,7 @@ def _assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def _read_side(row: dict[str, Any], field: str) -> Side:
+def read_side(row: dict[str, Any], field: str) -> Side:
     """The field's text or messages, without keys that are None (Arrow fills them in)."""
     value = row.get(field)
     if value is None:

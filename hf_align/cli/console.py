@@ -16,12 +16,16 @@ Advance = Callable[[int, str], None]
 
 
 class Screen:
-    """The command's standard output; everything it prints goes through here so that bars and lines do not collide."""
+    """The command's standard output; everything it prints goes through here so that bars and lines do not collide.
 
-    def __init__(self) -> None:
+    Args:
+        stderr: Print to standard error, for commands whose standard output is read by a program.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
         # Under `accelerate launch` only the first process talks.
         quiet = os.environ.get("RANK", "0") != "0"
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet, stderr=stderr)
 
     def line(self, text: str, style: str = "") -> None:
         """Prints one line, taken literally (brackets are no markup)."""
@@ -77,13 +81,13 @@ class _ScreenHandler(logging.Handler):
 
 @contextmanager
 def quiet_libraries(screen: Screen) -> Iterator[None]:
-    """Hides what a user can't act on, and shows hf_align's own warnings as one line each.
+    """Hides what a user can't act on, and shows warnings of hf_align and TRL as one line each.
 
-    Silenced: transformers' and datasets' progress bars and log lines below errors, bitsandbytes' too, the Hub's
-    download bars off a terminal, and Python warnings raised outside hf_align.
+    Silenced: transformers' and datasets' progress bars and log lines below errors, the Hub's download bars off
+    a terminal, and Python warnings raised outside hf_align.
 
     Args:
-        screen: Where hf_align's own warnings go.
+        screen: Where those warnings go.
     """
     import datasets
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
@@ -92,10 +96,6 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     own = logging.getLogger("hf_align")
     handler = _ScreenHandler(screen)
     propagate, verbosity = own.propagate, transformers_logging.get_verbosity()
-    # It misses an optional kernel on CPUs with fast bfloat16, and says so to everyone who imports peft.
-    quantisation = logging.getLogger("bitsandbytes")
-    quantisation_level = quantisation.level
-    quantisation.setLevel(logging.ERROR)
     own.addHandler(handler)
     own.propagate = False
     transformers_logging.set_verbosity_error()
@@ -111,7 +111,6 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
             yield
     finally:
         own.removeHandler(handler)
-        quantisation.setLevel(quantisation_level)
         own.propagate = propagate
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()

@@ -5,12 +5,15 @@ Nothing heavy is imported here, so that `--help` and a wrong flag answer at once
 
 import argparse
 import difflib
+import errno
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from hf_align.cli.commands import COMMANDS, Command
 from hf_align.errors import UserError
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -33,39 +36,6 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
 
-QUICKSTART_EXAMPLES = """examples:
-  hf-align quickstart                              everything, in ./hf-align-quickstart
-  hf-align quickstart --profile smoke --out try    the same path in two minutes, with results that mean little
-  hf-align quickstart --quantization 4bit --out q  on a 4-bit base model
-  hf-align quickstart --resume                     go on after Ctrl-C or a crash
-"""
-
-TRAIN_HELP = {
-    "reward": "train a reward model on preference pairs",
-    "dpo": "train a policy on preference pairs with DPO",
-    "ipo": "train a policy on preference pairs with IPO",
-}
-
-TRAIN_DESCRIPTION = """{summary}.
-
-A recipe is a YAML file of `key: value` lines; a flag of the same name wins over it. Keys:
-  model           Hub id or folder (required)
-  ref_model       Hub id or folder of the reference policy (dpo, ipo; default: the policy before training)
-  train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
-  eval_dataset    the same
-  quantization    8bit or 4bit
-  lora            true, or a mapping of LoraConfig fields (flags: --lora.r 32)
-  anything else   a field of {config}: learning_rate, max_steps, output_dir, seed, ...
-"""
-
-TRAIN_EXAMPLES = """examples:
-  hf-align {command} --config recipes/{command}.yaml
-  hf-align {command} --config recipes/{command}.yaml --learning_rate 1e-5 --lora.r 32
-  hf-align {command} --model ORG/MODEL --train_dataset pairs.jsonl --lora true --output_dir out
-  hf-align {command} --config recipes/{command}.yaml --resume_from_checkpoint true
-"""
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of every command."""
     parser = _Parser(
@@ -74,41 +44,27 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="`hf-align COMMAND --help` explains a command and shows examples.",
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    quickstart = commands.add_parser(
-        "quickstart",
-        help="reward model, DPO and IPO on the model and data that come with the package",
-        description="Trains a reward model, DPO and IPO on human ratings that the package carries, evaluates them\n"
-        "and writes a report. Needs no network. About 20 minutes on two CPU cores.",
-        epilog=QUICKSTART_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    quickstart.add_argument("--out", default="./hf-align-quickstart", metavar="DIR", help="output folder (%(default)s)")
-    quickstart.add_argument(
-        "--profile", choices=("full", "smoke"), default="full", help="full (default), or smoke: under two minutes"
-    )
-    quickstart.add_argument("--quantization", choices=("8bit", "4bit"), help="quantise the base model (default: no)")
-    quickstart.add_argument("--seed", type=int, default=0, help="seed of data, training and sampling (%(default)s)")
-    again = quickstart.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the unfinished run in DIR")
-    again.add_argument("--overwrite", action="store_true", help="delete an earlier quickstart in DIR first")
-    quickstart.set_defaults(run=_lazy("hf_align.cli.quickstart", "run_quickstart"), takes_fields=False)
+    _add_commands(parser, COMMANDS, "command")
+    return parser
 
-    for command, summary in TRAIN_HELP.items():
-        config = "RewardConfig" if command == "reward" else f"{command.upper()}Config"
-        train = commands.add_parser(
-            command,
-            help=summary,
-            description=TRAIN_DESCRIPTION.format(summary=summary[0].upper() + summary[1:], config=config),
-            epilog=TRAIN_EXAMPLES.format(command=command),
-            usage=f"hf-align {command} [--config RECIPE.yaml] [--FIELD VALUE ...]",
+
+def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], dest: str) -> None:
+    group = parser.add_subparsers(dest=dest, metavar="COMMAND", required=True)
+    for command in commands:
+        own = group.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.description,
+            epilog=f"examples:\n{command.examples}",
+            usage=command.usage,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        train.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
-        train.set_defaults(run=_lazy("hf_align.cli.train", "run_training"), takes_fields=True)
-    return parser
+        if command.parts:
+            _add_commands(own, command.parts, f"{command.name}_what")
+            continue
+        command.add_arguments(own)
+        own.set_defaults(run=_lazy(*command.run.split(":")), takes_fields=command.takes_fields)
 
 
 def _lazy(module: str, name: str) -> Callable[..., None]:
@@ -127,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 for bad input (one line on stderr says what), 130 after Ctrl-C.
     """
+    # It misses an optional kernel on CPUs with fast bfloat16, and says so to everyone who imports peft.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         options, fields = build_parser().parse_known_args(arguments)
         if fields and not options.takes_fields:
@@ -139,7 +97,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"hf-align: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except Exception as error:
+        if not _is_full_disk(error):
+            raise
+        print("hf-align: error: no space left on the disk; free some or choose another output_dir", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt as stop:
         print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether this came of a full disk or quota; safetensors and pyarrow wrap the system's error in their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if re.search(r"No space left on device|os error 28\b", str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,10 +7,12 @@ the file: `--learning_rate 1e-5`, `--lora.r 32`.
 
 import dataclasses
 import difflib
+import enum
 import re
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
@@ -19,12 +21,14 @@ from hf_align.errors import UserError
 
 SOURCE_KEYS: dict[str, Any] = {
     "model": str,
-    "ref_model": str | None,
     "train_dataset": str,
     "eval_dataset": str | None,
     "quantization": str | None,
     "lora": bool | dict | None,
 }
+"""Keys of every command that say what to train on what; commands add `REF_MODEL` and `REWARD`."""
+REF_MODEL: dict[str, Any] = {"ref_model": str | None}
+REWARD: dict[str, Any] = {"reward": str | list}
 
 
 class _Loader(yaml.SafeLoader):
@@ -151,32 +155,40 @@ def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
             yield name, None
 
 
-def check_recipe(recipe: Recipe, config_class: type, lora_class: type) -> CheckedRecipe:
+def check_recipe(
+    recipe: Recipe, config_class: type, lora_class: type, extra_keys: Mapping[str, Any] | None = None
+) -> CheckedRecipe:
     """Refuses unknown keys and wrong types, and sorts the values by where they go.
 
     Args:
         recipe: What `read_recipe` returned.
         config_class: The command's config dataclass (`DPOConfig`).
         lora_class: `peft.LoraConfig`.
+        extra_keys: The command's keys besides `SOURCE_KEYS`, with their types; one that can't be null is required.
 
     Returns:
         The values with numbers, lists and so on as their fields want them. `lora` is None for no LoRA.
 
     Raises:
-        UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or `model` or
-            `train_dataset` is missing.
+        UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or a required
+            key such as `model` is missing.
     """
     fields = _init_hints(config_class)
-    known = {**fields, **SOURCE_KEYS}
+    sources = {**SOURCE_KEYS, **(extra_keys or {})}
+    known = {**fields, **sources}
     checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
-    for key in ("model", "train_dataset"):
-        if checked.get(key) is None:
+    for key, hint in sources.items():
+        if checked.get(key) is None and not _takes_null(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
-    source = {key: checked.pop(key, None) for key in SOURCE_KEYS}
+    source = {key: checked.pop(key, None) for key in sources}
     quantization = source["quantization"]
     if quantization not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
     return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
+
+
+def _takes_null(hint: Any) -> bool:
+    return types.NoneType in get_args(hint)
 
 
 def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
@@ -195,10 +207,51 @@ def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any
     place = recipe.where(key)
     if key not in known:
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        known_keys = f"known are {', '.join(SOURCE_KEYS)} and the fields of the command's config"
+        sources = [name for name in known if name in {**SOURCE_KEYS, **REF_MODEL, **REWARD}]
+        known_keys = f"known are {', '.join(sources)} and the fields of the command's config"
         hint = f"; did you mean {nearest[0]}?" if nearest else f"; {known_keys}"
         raise UserError(f"{place} is not a known key{hint}")
     try:
         return coerce(value, known[key])
     except TypeError as error:
         raise UserError(f"{place} expects {error}, got {value!r}") from None
+
+
+def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
+    """Returns a recipe as YAML with every option in force, which `read_recipe` reads back to the same run.
+
+    What was written comes first, then the other options at their defaults, ours before those of transformers. A token
+    is left out.
+
+    Args:
+        checked: What `check_recipe` returned.
+        config_class: The command's config dataclass.
+    """
+    written = {key: value for key, value in checked.source.items() if value is not None}
+    if checked.lora is not None:
+        written["lora"] = checked.lora or True
+    text = _yaml({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
+    foreign = next(cls for cls in config_class.__mro__ if not cls.__module__.startswith("hf_align"))
+    ours = {name for cls in config_class.__mro__[: config_class.__mro__.index(foreign)] for name in cls.__annotations__}
+    hidden = {*checked.config, "hub_token"}
+    rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in hidden]
+    for owner, own in ((config_class, True), (foreign, False)):
+        if values := {field.name: _default(field) for field in rest if (field.name in ours) is own}:
+            text += f"\n# defaults of {owner.__name__}\n{_yaml(values)}"
+    return text
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes for `_Loader`: text that the loader would read as something else is quoted."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

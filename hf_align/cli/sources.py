@@ -1,16 +1,18 @@
 """What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from hf_align.data import Split
-from hf_align.data.quickstart import make_pairs
+from hf_align.data.quickstart import make_pairs, make_prompts
 from hf_align.errors import UserError
 
+RowKind = Literal["pairs", "prompts", "demonstrations"]
+"""What a command trains on: what it makes of the embedded ratings."""
 EMBEDDED = "embedded:ratings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
@@ -18,21 +20,47 @@ READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
-def load_rows(name: str, role: str, seed: int) -> Dataset:
+def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Dataset:
     """Loads a data set for training or evaluation.
 
     Args:
-        name: `embedded:ratings` (pairs from the human ratings in the package), a .jsonl, .json, .parquet or .csv
+        name: `embedded:ratings` (the human ratings in the package), a .jsonl, .json, .parquet or .csv
             file, a folder (saved by `datasets`, or with such files), or a Hub id.
         role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
-        seed: Seed of the embedded pairs.
+        seed: Seed of the embedded rows.
+        kind: What the embedded ratings become: "pairs" (prompt, chosen, rejected, margin), "prompts" with the opening
+            words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people rated
+            higher). Other data is taken as it is.
 
     Raises:
         UserError: There is nothing of that name, it can't be read, or it has no split for the role.
     """
     field = f"{role}_dataset"
     if name == EMBEDDED:
-        return make_pairs(EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
+        return _embedded(kind, EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
+    return load_named(name, field, SPLITS[role])
+
+
+def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
+    if kind == "prompts":
+        return make_prompts(split, count, seed)
+    pairs = make_pairs(split, count, seed)
+    if kind == "demonstrations":
+        return pairs.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+    return pairs
+
+
+def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+    """Loads a file, a folder or a data set of the Hub.
+
+    Args:
+        name: Which.
+        field: Of the recipe or the command line, for messages.
+        splits: Splits that would do, the best first.
+
+    Raises:
+        UserError: As `load_rows`.
+    """
     path = Path(name)
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
@@ -49,13 +77,11 @@ def load_rows(name: str, role: str, seed: int) -> Dataset:
     except (OSError, ValueError, DatasetsError) as error:
         reason = str(error.__cause__ or error).splitlines()
         raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
-    return _split_of(loaded, name, role) if isinstance(loaded, DatasetDict) else loaded
+    return _split_of(loaded, name, field, splits) if isinstance(loaded, DatasetDict) else loaded
 
 
-def _split_of(loaded: DatasetDict, name: str, role: str) -> Dataset:
-    for split in SPLITS[role]:
+def _split_of(loaded: DatasetDict, name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+    for split in splits:
         if split in loaded:
             return loaded[split]
-    raise UserError(
-        f"{role}_dataset: {name} has no split {' or '.join(SPLITS[role])}; it has {', '.join(map(str, loaded))}"
-    )
+    raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")

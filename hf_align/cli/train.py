@@ -1,24 +1,57 @@
-"""`hf-align reward | dpo | ipo`: one training run from a recipe."""
+"""`hf-align sft | reward | dpo | ipo | ppo`: one training run from a recipe."""
 
 import argparse
+import errno
 import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from peft import LoraConfig
 
 from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.cli.dry_run import dry_run
 from hf_align.cli.main import Interrupted
-from hf_align.cli.recipe import CheckedRecipe, Recipe, check_recipe, read_recipe
-from hf_align.cli.sources import load_rows
+from hf_align.cli.recipe import REF_MODEL, REWARD, CheckedRecipe, Recipe, check_recipe, dump_recipe, read_recipe
+from hf_align.cli.reward_source import read_reward
+from hf_align.cli.sources import RowKind, load_rows
 from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.errors import UserError
 
-COMMANDS = {
-    "reward": ("hf_align.trainers.reward", "RewardTrainer", "RewardConfig"),
-    "dpo": ("hf_align.trainers.dpo", "DPOTrainer", "DPOConfig"),
-    "ipo": ("hf_align.trainers.dpo", "IPOTrainer", "IPOConfig"),
+
+@dataclass(frozen=True)
+class Training:
+    """What a training command is made of.
+
+    Attributes:
+        module: Where trainer and config are imported from.
+        trainer: The trainer's name.
+        config: The config's name.
+        rows: What it trains on.
+        keys: Its recipe keys besides `SOURCE_KEYS`.
+    """
+
+    module: str
+    trainer: str
+    config: str
+    rows: RowKind = "pairs"
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> tuple[type, type]:
+        """The trainer's class and the config's."""
+        module = import_module(self.module)
+        return getattr(module, self.trainer), getattr(module, self.config)
+
+
+TRAININGS = {
+    "sft": Training("hf_align.cli.sft", "SFTTrainer", "SFTConfig", "demonstrations"),
+    "reward": Training("hf_align.trainers.reward", "RewardTrainer", "RewardConfig"),
+    "dpo": Training("hf_align.trainers.dpo", "DPOTrainer", "DPOConfig", keys=REF_MODEL),
+    "ipo": Training("hf_align.trainers.dpo", "IPOTrainer", "IPOConfig", keys=REF_MODEL),
+    "ppo": Training("hf_align", "PPOTrainer", "PPOConfig", "prompts", {**REF_MODEL, **REWARD}),
 }
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 RESUME = "resume_from_checkpoint"
@@ -37,17 +70,26 @@ def run_training(options: argparse.Namespace) -> None:
         Interrupted: Ctrl-C.
     """
     recipe = read_recipe(options.config, options.fields)
-    module, trainer_name, config_name = COMMANDS[options.command]
-    screen = Screen()
+    training = TRAININGS[options.command]
+    screen = Screen(stderr=options.print_config)
     with quiet_libraries(screen):
-        trainers = import_module(module)
+        trainer_class, config_class = training.load()
         resume_last = recipe.values.get(RESUME) is True
         if resume_last:
             recipe.values.pop(RESUME)
-        checked = check_recipe(recipe, getattr(trainers, config_name), LoraConfig)
-        args = _make_config(options.command, getattr(trainers, config_name), checked)
+        checked = check_recipe(recipe, config_class, LoraConfig, training.keys)
+        args = make_config(options.command, config_class, checked)
+        if options.print_config:
+            print(dump_recipe(checked, config_class), end="")
+            return
+        if "reward" in checked.source:
+            checked.source["reward"] = read_reward(checked.source["reward"], recipe.where("reward"))
         checkpoint = _checkpoint(args, recipe, resume_last)
-        trainer = _make_trainer(getattr(trainers, trainer_name), checked, args)
+        rows = _load_rows(training, checked, args)
+        if options.dry_run:
+            dry_run(options.command, checked, args, rows, make_lora(checked), screen)
+            return
+        trainer = _make_trainer(trainer_class, checked, args, rows)
         try:
             train(trainer, screen, options.command, checkpoint=checkpoint)
         except KeyboardInterrupt:
@@ -55,7 +97,8 @@ def run_training(options: argparse.Namespace) -> None:
         _finish(trainer, screen, options.command)
 
 
-def _make_config(command: str, config_class: type, checked: CheckedRecipe) -> Any:
+def make_config(command: str, config_class: type, checked: CheckedRecipe) -> Any:
+    """The command's config from a checked recipe; what the config class refuses becomes a `UserError`."""
     try:
         return config_class(**{"disable_tqdm": True, **checked.config})
     except UserError:
@@ -84,28 +127,43 @@ def _checkpoint(args: Any, recipe: Recipe, resume_last: bool) -> Path | None:
     return None
 
 
-def _make_trainer(trainer_class: type, checked: CheckedRecipe, args: Any) -> Any:
-    source = checked.source
-    rows = {
-        f"{role}_dataset": load_rows(name, role, args.seed)
+def _load_rows(training: Training, checked: CheckedRecipe, args: Any) -> dict[str, Dataset]:
+    return {
+        f"{role}_dataset": load_rows(name, role, args.seed, training.rows)
         for role in ("train", "eval")
-        if (name := source[f"{role}_dataset"]) is not None
+        if (name := checked.source[f"{role}_dataset"]) is not None
     }
+
+
+def make_lora(checked: CheckedRecipe) -> LoraConfig | None:
+    """The adapter that the recipe asks for."""
+    return None if checked.lora is None else LoraConfig(**{**LORA_DEFAULTS, **checked.lora})
+
+
+def _make_trainer(trainer_class: type, checked: CheckedRecipe, args: Any, rows: dict[str, Dataset]) -> Any:
+    source = checked.source
     try:
         return trainer_class(
             model=source["model"],
-            ref_model=source["ref_model"],
             args=args,
-            peft_config=None if checked.lora is None else LoraConfig(**{**LORA_DEFAULTS, **checked.lora}),
+            peft_config=make_lora(checked),
             quantization_config=source["quantization"],
+            **{key: source[key] for key in ("ref_model", "reward") if key in source},
             **rows,
         )
+    except ValueError as error:
+        if isinstance(error, UserError) or not str(error).startswith("Target modules"):
+            raise
+        raise UserError(f"lora: {str(error).splitlines()[0]}") from None
     except OSError as error:  # a Hub that can't be reached, a file that is no model
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise UserError(f"model: {source['model']} can't be loaded: {str(error).splitlines()[0]}") from None
 
 
 def _finish(trainer: Any, screen: Screen, command: str) -> None:
-    metrics = evaluate(trainer, screen, "held-out pairs") if trainer.eval_dataset is not None else {}
+    what = f"held-out {TRAININGS[command].rows}"
+    metrics = evaluate(trainer, screen, what) if trainer.eval_dataset is not None else {}
     trainer.save_model()
     trainer.save_state()
     if metrics:

@@ -3,7 +3,7 @@
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,13 +13,21 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from hf_align.cli.console import Advance, Screen
 
-SHOWN = ("loss", "rewards/accuracies", "accuracy")
+SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
 
 
 class _Progress(TrainerCallback):
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
+    """A bar that is drawn once Trainer knows how many steps there are."""
+
+    def __init__(self, screen: Screen, label: str, stack: ExitStack) -> None:
+        self.screen, self.label, self.stack = screen, label, stack
+        self.advance: Advance = lambda done, note: None
         self.note = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.advance = self.stack.enter_context(self.screen.task(self.label, state.max_steps))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.advance(state.global_step, self.note)
@@ -79,12 +87,8 @@ def train(trainer: Trainer, screen: Screen, label: str, *, checkpoint: Path | No
     """
     stop = _StopAfterStep(screen)
     _remove_printers(trainer)
-    total = trainer.args.max_steps
-    if total <= 0:
-        per_step = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
-        total = int(-(-len(trainer.train_dataset) // per_step) * trainer.args.num_train_epochs)  # type: ignore[arg-type]
-    with screen.task(label, total) as advance, stop.listening():
-        trainer.add_callback(_Progress(advance))
+    with ExitStack() as stack, stop.listening():
+        trainer.add_callback(_Progress(screen, label, stack))
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.asked:

@@ -1,16 +1,23 @@
 import argparse
+import errno
+import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hf_align.cli import main as cli
+from hf_align.cli.commands import COMMANDS
 from hf_align.cli.main import Interrupted, main
 from hf_align.errors import UserError
 
-COMMANDS = ("quickstart", "reward", "dpo", "ipo")
+ROOT = Path(__file__).parents[2]
+NAMES = [command.name for command in COMMANDS]
+PATHS = [[command.name, *part] for command in COMMANDS for part in ([[p.name] for p in command.parts] or [[]])]
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -22,18 +29,38 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "examples:" in shown
-    assert f"hf-align {command} --" in shown
+def examples(path: list[str], capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """The words of every example that the command's help shows."""
+    assert main([*path, "--help"]) == 0
+    shown = capsys.readouterr().out.partition("examples:\n")[2].replace("\\\n", "")
+    # Behind the command stands a remark, two spaces away, or a redirection.
+    lines = [re.split(r"\s{2,}| > ", line.strip())[0] for line in re.sub(r" +--", " --", shown).splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("hf-align ")]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_every_example_in_the_help_is_understood(path: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = examples(path, capsys)
+    assert shown
+    for words in shown:
+        assert words[1 : 1 + len(path)] == path
+        options, fields = cli.build_parser().parse_known_args(words[1:])
+        assert options.takes_fields or not fields
+        if getattr(options, "config", None):
+            assert (ROOT / options.config).exists()
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"    {command}" in shown for command in COMMANDS)
+    assert all(f"    {name}" in shown for name in NAMES)
+
+
+def test_each_command_names_a_function() -> None:
+    parts = [part for command in COMMANDS for part in command.parts or (command,)]
+    for part in parts:
+        module, function = part.run.split(":")
+        assert callable(getattr(import_module(module), function))
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -50,7 +77,19 @@ def test_help_imports_nothing_heavy() -> None:
     [
         ([], "COMMAND"),
         (["qickstart"], "there is no command qickstart; did you mean quickstart?"),
-        (["zzz"], "there are quickstart, reward, dpo, ipo"),
+        (["zzz"], "there are quickstart, sft, reward, dpo, ipo, ppo, evaluate"),
+        (["evaluate"], "COMMAND"),
+        (["evaluate", "polcy"], "there is no command polcy; did you mean policy?"),
+        (["evaluate", "policy", "--model", "m"], "--data"),
+        (["evaluate", "policy", "--model", "m", "--data", "d", "--beta", "1"], "does not know --beta"),
+        (["evaluate", "policy", "--model", "m", "--model", "m", "--data", "d"], "the same policy twice"),
+        (["evaluate", "policy", "--model", "m", "--data", "d", "--batch-size", "0"], "--batch-size is 0"),
+        (["evaluate", "reward", "--model", "m", "--data", "no.jsonl"], "--data: there is no file no.jsonl"),
+        (["completion", "ksh"], "invalid choice: 'ksh'"),
+        (["dpo", "--dry-run", "--print-config"], "not allowed with"),
+        (["ppo", "--model", "m", "--train_dataset", "d.jsonl"], "reward is missing"),
+        (["ppo", "--model", "m", "--train_dataset", "d.jsonl", "--reward", "r.py:f"], "there is no file r.py"),
+        (["sft", "--model", "m", "--train_dataset", "d.jsonl", "--packng", "true"], "did you mean packing?"),
         (["quickstart", "--profile", "tiny"], "--profile"),
         (["quickstart", "--seed", "x"], "--seed"),
         (["quickstart", "--resume", "--overwrite"], "not allowed with"),
@@ -99,6 +138,17 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(
     replace_command(monkeypatch, Interrupted("Resume with: hf-align quickstart --resume"))
     assert main(["quickstart"]) == 130
     assert "Resume with: hf-align quickstart --resume" in capsys.readouterr().err
+
+
+def test_a_full_disk_exits_with_2_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        raise RuntimeError("Error while serializing") from OSError(errno.ENOSPC, "No space left on device")
+    except RuntimeError as wrapped:
+        replace_command(monkeypatch, wrapped)
+    assert main(["quickstart"]) == 2
+    assert "no space left" in error_line(capsys)
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,18 @@ def test_the_embedded_ratings() -> None:
     assert texts[0].isdisjoint(texts[1])
 
 
+def test_the_embedded_ratings_as_prompts_and_as_demonstrations() -> None:
+    prompts, held_out = load_rows(EMBEDDED, "train", 0, "prompts"), load_rows(EMBEDDED, "eval", 0, "prompts")
+    assert (len(prompts), len(held_out)) == (EMBEDDED_PAIRS["train"], EMBEDDED_PAIRS["eval"])
+    assert set(prompts.column_names) == {"prompt", "domain", "opening"}
+    assert {opening.lower() for opening in prompts["opening"]}.isdisjoint(
+        opening.lower() for opening in held_out["opening"]
+    )
+    shown, pairs = load_rows(EMBEDDED, "eval", 0, "demonstrations"), load_rows(EMBEDDED, "eval", 0)
+    assert shown.column_names == ["prompt", "completion"]
+    assert shown["completion"][:] == pairs["chosen"][:]
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
 def test_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"pairs{suffix}"

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,19 @@ def run(command: str, model: str, out: Path, *flags: str) -> int:
     recipe = str(RECIPES / f"{command}.yaml")
     fixed = ["--config", recipe, "--model", model, "--output_dir", str(out), *SMALL]
     return main([command, *fixed, *flags])
+
+
+@contextmanager
+def interrupted_at(step: int, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Someone presses Ctrl-C in this step of every such trainer."""
+    original = trainer_class.__init__
+
+    def pressing(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{**kwargs, "callbacks": [PressCtrlC(step)]})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_class, "__init__", pressing)
+        yield
 
 
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo"])
@@ -60,19 +75,27 @@ def test_after_ctrl_c_the_advice_finishes_the_run(
 
     flags = ["--max_steps", "3", "--learning_rate", "1e-2"]
     assert run("dpo", tiny_model_dir, tmp_path / "unbroken", *flags) == 0
-    original = DPOTrainer.__init__
-
-    def pressing(self: DPOTrainer, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, "callbacks": [PressCtrlC(1)]})
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DPOTrainer, "__init__", pressing)
+    with interrupted_at(1, DPOTrainer, monkeypatch):
         assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 130
     assert "Resume with: hf-align dpo --config" in capsys.readouterr().err
     assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags, "--resume_from_checkpoint", "true") == 0
     unbroken, broken = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("unbroken", "broken"))
     assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
     AutoPeftModelForCausalLM.from_pretrained(tmp_path / "broken")
+
+
+def test_print_config_can_be_run_again(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("dpo", tiny_model_dir, Path("out"), "--beta", "0.3", "--print-config") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert not Path("out").exists()
+    Path("again.yaml").write_text(printed.out)
+    assert "beta: 0.3\n" in printed.out
+    assert main(["dpo", "--config", "again.yaml", "--max_steps", "1"]) == 0
+    assert json.loads(Path("out/adapter_config.json").read_text())["r"] == 16
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""Supervised fine-tuning: TRL's `SFTTrainer` behind this library's loading, checks and saving.
+
+The loss is over what the model shall say: completions, or a conversation's last message, not the prompt. (Text without
+a prompt is learnt whole.)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import nn
+from trl.trainer import sft_config, sft_trainer
+
+from hf_align.collators.checks import as_dataset, group_rows, refuse
+from hf_align.collators.rows import RowProblem, read_side
+from hf_align.errors import UserError
+from hf_align.models.adapters import float32_trainable
+from hf_align.models.loading import Quantization, compute_dtype, load_policy, load_tokenizer
+from hf_align.trainers.preference import Callbacks, with_adapter
+
+logger = logging.getLogger(__name__)
+
+MERGED = "merged"
+FORMATS = (("prompt", "completion"), ("messages",), ("text",))
+
+
+@dataclass
+class SFTConfig(sft_config.SFTConfig):
+    """Options of `hf-align sft` beyond those of TRL's `SFTConfig`."""
+
+    bf16: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
+            "False: float32. Trained weights are float32 either way."
+        },
+    )
+    merge: bool = field(
+        default=False,
+        metadata={
+            "help": f"With LoRA, also save the whole model with the adapter merged in, in the folder '{MERGED}' of "
+            "output_dir: a base to train reward models and policies on."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None:
+            dtype = compute_dtype()
+            on_wrong_device = self.use_cpu and torch.cuda.is_available()
+            self.bf16 = dtype == torch.bfloat16 and not self.fp16 and not on_wrong_device
+            self.fp16 = self.fp16 or (dtype == torch.float16 and not on_wrong_device)
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
+        super().__post_init__()
+
+
+class SFTTrainer(sft_trainer.SFTTrainer):
+    """Trains a language model on demonstrations.
+
+    Args:
+        model: Hub id or folder of a language model or adapter.
+        args: The options.
+        train_dataset: Rows with `prompt` and `completion` (text or messages), `messages` that end with the
+            assistant's, or `text`.
+        eval_dataset: The same.
+        peft_config: A `LoraConfig` to train an adapter.
+        quantization_config: "8bit" or "4bit".
+        callbacks: As in `Trainer`.
+
+    Raises:
+        UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room to its
+            completion.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        args: SFTConfig,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+        callbacks: Callbacks = None,
+    ):
+        whole = args.assistant_only_loss
+        train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
+        if eval_dataset is not None:
+            eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
+        tokenizer = load_tokenizer(model)
+        torch.manual_seed(args.seed)  # the adapter's first weights
+        policy = load_policy(model, quantization=quantization_config)
+        if peft_config is None and getattr(policy, "is_quantized", False) and not isinstance(policy, PeftModel):
+            raise UserError("A quantised model trains only through an adapter; give lora.")
+        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
+        args._n_gpu = min(args.n_gpu, 1)  # more of them take `accelerate launch`
+        super().__init__(
+            cast(Any, policy),
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        float32_trainable(cast(nn.Module, self.model))  # TRL makes adapters on quantised weights bfloat16
+        _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
+        _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        directory = Path(output_dir or cast(str, self.args.output_dir))
+        unfinished = directory / ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        super()._save(str(unfinished), state_dict)
+        for path in unfinished.iterdir():  # each file is whole when it appears
+            if path.suffix == ".bin":  # a pickle of the options
+                path.unlink()
+            else:
+                os.replace(path, directory / path.name)
+        unfinished.rmdir()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter or model with its tokenizer; at the end of a run merged too, if `merge` says so."""
+        super().save_model(output_dir, _internal_call)
+        model = self.accelerator.unwrap_model(self.model)
+        if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
+            if self.args.should_save:
+                merge_adapter(Path(output_dir or cast(str, self.args.output_dir)))
+            self.accelerator.wait_for_everyone()
+
+
+def merge_adapter(directory: Path) -> Path:
+    """Saves the adapter in `directory` merged into its base, in float32, in a folder below; returns that folder.
+
+    The base is loaded again, so that a quantised run is merged into the weights as they were before.
+    """
+    target, unfinished = directory / MERGED, directory / f".{MERGED}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        merged = cast(Any, load_policy(directory, dtype=torch.float32)).merge_and_unload()
+        merged.save_pretrained(unfinished)
+        load_tokenizer(directory).save_pretrained(str(unfinished))
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Dataset:
+    """Checks every row and brings it into a form that TRL trains on.
+
+    Args:
+        dataset: See `SFTTrainer`.
+        name: The argument's name, for messages.
+        whole: Keep conversations in one piece, for `assistant_only_loss`, instead of splitting off the last message.
+
+    Returns:
+        Rows with `prompt` and `completion`, with `messages` (whole conversations), or with `text`.
+
+    Raises:
+        UserError: There are no such columns, or rows can't be used; the message counts and numbers them.
+    """
+    data = as_dataset(dataset, name, ())
+    columns = next((columns for columns in FORMATS if set(columns) <= set(data.column_names)), None)
+    if columns is None:
+        raise UserError(
+            f"{name} has the columns {', '.join(data.column_names)}; training on demonstrations needs prompt and "
+            "completion, messages, or text."
+        )
+    rows, problems = [], []
+    for row in data.select_columns(list(columns)).with_format(None):
+        try:
+            rows.append(_read_row(cast(dict[str, Any], row), columns, whole))
+            problems.append("")
+        except RowProblem as problem:
+            problems.append(str(problem))
+    refuse(group_rows(problems), name, "fix or drop them")
+    return Dataset.from_list(rows)
+
+
+def _read_row(row: dict[str, Any], columns: tuple[str, ...], whole: bool) -> dict[str, Any]:
+    sides = {column: read_side(row, column) for column in columns}
+    if columns == ("text",):
+        if not isinstance(sides["text"], str):
+            raise RowProblem("a text that is a list of messages (call the column messages)")
+        return sides
+    if columns == ("prompt", "completion"):
+        prompt, completion = sides["prompt"], sides["completion"]
+        if isinstance(prompt, list) and isinstance(completion, str):
+            completion = [{"role": "assistant", "content": completion}]
+        if isinstance(prompt, str) != isinstance(completion, str):
+            raise RowProblem("a text prompt with messages as completion")
+        if not isinstance(completion, str) and completion[-1]["role"] != "assistant":
+            raise RowProblem("a completion that doesn't end with an assistant message")
+        return {"prompt": prompt, "completion": completion}
+    messages = sides["messages"]
+    if isinstance(messages, str):
+        raise RowProblem("messages that are text (call the column text)")
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise RowProblem("messages that don't end with an assistant message after another one")
+    return {"messages": messages} if whole else {"prompt": messages[:-1], "completion": messages[-1:]}
+
+
+def _say_dropped(given: Dataset | None, kept: Any, name: str, args: SFTConfig) -> None:
+    """TRL drops rows whose prompt fills `max_length`, without a word."""
+    if given is None or args.packing or len(given) == len(kept):
+        return
+    count = f"{len(given) - len(kept)} of {len(given)} rows have"
+    problem = f"{name}: {count} a prompt that fills max_length={args.max_length} and leaves nothing of the completion"
+    if not len(kept):
+        raise UserError(f"{problem}; raise max_length.")
+    logger.warning("%s: they are left out.", problem)

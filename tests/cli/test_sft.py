@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import AutoPeftModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_align.cli import sources
+from hf_align.cli.main import main
+from hf_align.cli.sft import SFTConfig, SFTTrainer, read_demonstrations
+from hf_align.errors import UserError
+from hf_align.models.loading import load_policy, load_reward_model
+from tests.cli.test_train import RECIPES, interrupted_at
+
+SMALL = (
+    "--per_device_train_batch_size 2 --per_device_eval_batch_size 4 --logging_steps 1 --save_steps 1 --use_cpu "
+    "--bf16 false --learning_rate 1e-2"
+).split()
+USER, ASSISTANT = {"role": "user", "content": "Say hi."}, {"role": "assistant", "content": "Hi!"}
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 8, "eval": 4})
+    monkeypatch.chdir(tmp_path)
+
+
+def run(model: str, out: str, *flags: str) -> int:
+    fixed = ["--config", str(RECIPES / "sft.yaml"), "--model", model, "--output_dir", out, *SMALL]
+    return main(["sft", *fixed, *flags])
+
+
+def test_the_recipe_gives_a_base_for_everything_else(tiny_model_dir: str) -> None:
+    assert run(tiny_model_dir, "out", "--max_steps", "2") == 0
+    assert json.loads(Path("out/eval_results.json").read_text())["eval_loss"] > 0
+    adapter = AutoPeftModelForCausalLM.from_pretrained("out", dtype=torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained("out/merged", dtype=torch.float32)
+    ids = torch.arange(10)[None]
+    assert torch.allclose(adapter(ids).logits, merged(ids).logits, atol=1e-4)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    assert not torch.allclose(adapter(ids).logits, plain(ids).logits, atol=1e-2)
+    assert AutoTokenizer.from_pretrained("out/merged").chat_template
+    load_policy("out", quantization="4bit")
+    load_reward_model("out/merged")
+
+
+def test_after_ctrl_c_the_advice_finishes_the_run(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--max_steps", "3", "--merge", "false"]
+    assert run(tiny_model_dir, "unbroken", *flags) == 0
+    assert not Path("unbroken/merged").exists()
+    with interrupted_at(1, SFTTrainer, monkeypatch):
+        assert run(tiny_model_dir, "broken", *flags) == 130
+    assert "Resume with: hf-align sft --config" in capsys.readouterr().err
+    assert run(tiny_model_dir, "broken", *flags, "--resume_from_checkpoint", "true") == 0
+    unbroken, broken = (load_file(Path(name) / "adapter_model.safetensors") for name in ("unbroken", "broken"))
+    assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
+
+
+def trainer_on(rows: list[dict[str, Any]], model: str, **options: Any) -> SFTTrainer:
+    args = SFTConfig("out", **{"use_cpu": True, "bf16": False, "report_to": "none", **options})
+    return SFTTrainer(model, args, Dataset.from_list(rows))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [USER], "completion": [ASSISTANT]},
+        {"prompt": [USER], "completion": "Hi!"},
+        {"messages": [USER, ASSISTANT]},
+    ],
+)
+def test_only_the_answer_is_learnt(row: dict[str, Any], tiny_model_dir: str) -> None:
+    trainer = trainer_on([row], tiny_model_dir)
+    batch = next(iter(trainer.get_train_dataloader()))
+    learnt = batch["labels"][0][batch["labels"][0] != -100]
+    assert trainer.processing_class.decode(learnt).strip() == "Hi!<|im_end|>"
+
+
+def test_text_is_learnt_whole(tiny_model_dir: str) -> None:
+    trainer = trainer_on([{"text": "The sky is blue."}], tiny_model_dir)
+    labels = next(iter(trainer.get_train_dataloader()))["labels"][0]
+    assert trainer.processing_class.decode(labels).startswith("The sky is blue.")
+
+
+def test_adapters_on_quantised_weights_stay_float32(tiny_model_dir: str) -> None:
+    from peft import LoraConfig
+
+    args = SFTConfig("out", use_cpu=True, bf16=False, report_to="none", max_steps=1)
+    lora = LoraConfig(r=4, target_modules="all-linear")
+    rows = Dataset.from_list([{"prompt": "The sky is", "completion": " blue."}])
+    trainer = SFTTrainer(tiny_model_dir, args, rows, peft_config=lora, quantization_config="4bit")
+    trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+    assert trained and all(parameter.dtype == torch.float32 for parameter in trained)
+    before = [parameter.clone() for parameter in trained]
+    trainer.train()
+    assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
+
+
+def test_whole_conversations_for_assistant_only_loss() -> None:
+    rows = Dataset.from_list([{"messages": [USER, ASSISTANT, USER, ASSISTANT]}])
+    assert read_demonstrations(rows, "d", whole=True).column_names == ["messages"]
+    split = read_demonstrations(rows, "d")[0]
+    assert (len(split["prompt"]), split["completion"]) == (3, [ASSISTANT])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "a", "completion": ""}, "train_dataset: 1 row has an empty completion (row 1)"),
+        ({"prompt": "a", "completion": [ASSISTANT]}, "a text prompt with messages as completion"),
+        ({"prompt": [USER], "completion": [USER]}, "a completion that doesn't end with an assistant message"),
+        ({"messages": [ASSISTANT]}, "messages that don't end with an assistant message after another one"),
+        ({"messages": "a"}, "messages that are text (call the column text)"),
+        ({"text": [USER]}, "a text that is a list of messages"),
+        ({"question": "a"}, "needs prompt and completion, messages, or text"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_numbered(row: dict[str, Any], message: str) -> None:
+    rows = [row] if "row 1" not in message else [{**row, "completion": "b"}, row]
+    with pytest.raises(UserError) as caught:
+        read_demonstrations(Dataset.from_list(rows), "train_dataset")
+    assert message in str(caught.value)
+
+
+def test_prompts_that_leave_no_room_are_counted(tiny_model_dir: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"prompt": "The sky is", "completion": " blue."}, {"prompt": "word " * 60, "completion": " blue."}]
+    assert len(trainer_on(rows, tiny_model_dir, max_length=32).train_dataset) == 1
+    assert "train_dataset: 1 of 2 rows have a prompt that fills max_length=32" in caplog.text
+    with pytest.raises(UserError, match=r"2 of 2 rows have .* raise max_length"):
+        trainer_on(rows[1:] * 2, tiny_model_dir, max_length=32)
