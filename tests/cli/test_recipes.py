@@ -1,0 +1,92 @@
+"""The recipes in the repository: they parse, they have only known keys, and what they ask for fits their GPU."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import Qwen2Config
+
+from hf_align.cli.dry_run import memory_parts
+from hf_align.cli.memory import outline
+from hf_align.cli.recipe import CheckedRecipe, check_recipe, dump_recipe, read_recipe
+from hf_align.cli.reward_source import read_reward
+from hf_align.cli.train import TRAININGS, make_config, make_lora
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
+"""GiB, of which a GPU's driver and torch's fragments take some."""
+QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
+    "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
+    "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 28, 4, 18944, 152064, False),
+    "Qwen/Qwen2.5-14B-Instruct": (5120, 48, 40, 8, 13824, 152064, False),
+}
+
+
+def checked(name: str) -> CheckedRecipe:
+    training = TRAININGS[name.split("-")[0]]
+    return check_recipe(read_recipe(str(FOLDER / f"{name}.yaml"), []), training.load()[1], LoraConfig, training.keys)
+
+
+def test_every_combination_is_there() -> None:
+    wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
+    assert set(RECIPES) == {*wanted, "sft"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_becomes_a_config(name: str, tmp_path: Path) -> None:
+    recipe, command = checked(name), name.split("-")[0]
+    config_class = TRAININGS[command].load()[1]
+    args = make_config(command, config_class, recipe)
+    assert make_lora(recipe) is not None
+    assert args.save_total_limit, "checkpoints of a long run fill a disk"
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert f"hf-align {command} --config recipes/{name}.yaml" in text
+    assert recipe.source["output_dir" if "output_dir" in recipe.source else "model"]
+    assert Path(args.output_dir).name == name
+    if command == "ppo":
+        assert read_reward("org/any") and recipe.source["reward"].endswith(name.replace("ppo", "reward"))
+        reward = checked(name.replace("ppo", "reward"))
+        assert reward.source["model"] == recipe.source["model"], "the reward adapter is to sit on the policy's base"
+    again = tmp_path / "r.yaml"
+    again.write_text(dump_recipe(recipe, config_class))
+    training = TRAININGS[command]
+    assert check_recipe(read_recipe(str(again), []), config_class, LoraConfig, training.keys).source == recipe.source
+
+
+def save_config(model: str, folder: Path) -> str:
+    hidden, layers, heads, pairs, inner, vocabulary, tied = QWEN[model]
+    Qwen2Config(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=pairs,
+        intermediate_size=inner,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+        dtype=torch.bfloat16,
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("command", ["reward", "dpo", "ppo"])
+def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = torch.float16 if gpu == "t4" else torch.bfloat16
+    monkeypatch.setattr("hf_align.cli.memory.compute_dtype", lambda: half)
+    monkeypatch.setattr("hf_align.models.loading.compute_dtype", lambda: half)
+    recipe = checked(f"{command}-{gpu}")
+    args = make_config(command, TRAININGS[command].load()[1], recipe)
+    if command == "ppo":  # prompts and responses as long as they may be
+        documents = [([1] * args.max_prompt_length, [[1] * args.max_new_tokens] * args.num_samples)] * 64
+    else:
+        half_length = args.max_length // 2
+        documents = [([1] * half_length, [[1] * half_length] * 2)] * 64
+    folder = save_config(recipe.source["model"], tmp_path)
+    model = outline(
+        folder, reward=command == "reward", quantization=recipe.source["quantization"], lora=make_lora(recipe)
+    )
+    parts = memory_parts({**recipe.source, "reward": None}, args, model, documents)
+    assert sum(parts.values()) < 0.85 * GPUS[gpu] * 2**30, {name: size / 2**30 for name, size in parts.items()}
