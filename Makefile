@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_INSTALL := $(PIP) install $$(test -t 2 || echo --quiet)
 INSTALLED := $(VENV)/.installed
 INSTALLED_LINT := $(VENV)/.installed-lint
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # One thread per pytest worker: the workers use the cores.
 WORKERS ?= 2
@@ -37,8 +38,9 @@ lint: $(INSTALLED_LINT)  ## Check style and types
 		ln -sf $(addprefix ../../../,hf_align/__init__.py trainers collators model_cards) .
 	$(BIN)/pyright
 
-docs: $(INSTALLED)  ## Write docs/reference/options.md from the config classes
+docs: $(INSTALLED_DOCS)  ## Write docs/reference/options.md from the config classes, and the site into site/
 	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## Remove .venv and everything built
 	rm -rf $(VENV) build dist hf_align.egg-info .pytest_cache .ruff_cache
@@ -58,4 +60,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 
 $(INSTALLED_LINT): $(INSTALLED)
 	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	@$(PIP_INSTALL) -c constraints.txt -e '.[docs]'
 	@touch $@
