@@ -55,6 +55,7 @@ _PPO = {
     "num_mini_batches": 2,
     "logging_steps": 4,
     "kl_controller": "proportional",
+    "target_kl": 10.0,
 }
 _FULL = {**_COMMON, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32, "logging_steps": 1}
 _SMOKE = {**_COMMON, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 8, "logging_steps": 1}
@@ -65,9 +66,9 @@ PROFILES = {
             **_FULL,
             "per_device_train_batch_size": 8,
             "learning_rate": 5e-4,
-            "max_steps": 130,
+            "max_steps": 95,
             "warmup_steps": 5,
-            "save_steps": 20,
+            "save_steps": 15,
         },
         dpo={**_FULL, "beta": 0.1, "learning_rate": 5e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
         ipo={**_FULL, "beta": 0.1, "learning_rate": 4e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
@@ -78,10 +79,9 @@ PROFILES = {
             "max_new_tokens": 32,
             "learning_rate": 3e-4,
             "value_learning_rate": 1e-3,
-            "total_episodes": 960,
-            "kl_coef": 0.3,
-            "target_kl": 8.0,
-            "kl_horizon": 100.0,
+            "total_episodes": 896,
+            "kl_coef": 0.4,
+            "kl_horizon": 80.0,
             "save_steps": 24,
         },
         eval_pairs=64,
