@@ -265,4 +265,3 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
 
 def _dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
-
