@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import shutil
@@ -156,8 +157,8 @@ def loading_arguments(quantization: Quantization, dtype: str | torch.dtype, devi
 
 def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskType) -> PeftModel:
     """Put an adapter named `default` on `model`: float32, with the right task type, tied embeddings kept tied."""
-    config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else lora
-    assert isinstance(config, PeftConfig)
+    config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else copy.deepcopy(lora)
+    assert isinstance(config, PeftConfig)  # a copy: what is filled in below must not meet the user's next trainer
     if config.task_type is None:
         config.task_type = task_type  # without it peft neither trains nor saves a reward model's head
     if config.task_type != task_type:

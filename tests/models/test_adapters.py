@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 
 from hf_align.models.adapters import (
     REFERENCE_ADAPTER,
@@ -13,7 +13,7 @@ from hf_align.models.adapters import (
     disable_dropout,
     float32_trainable,
 )
-from hf_align.models.loading import load_policy
+from hf_align.models.loading import load_policy, load_reward_model
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -86,3 +86,11 @@ def test_what_is_trained_is_float32(tiny_model_dir: str):
     float32_trainable(model)
     assert model.model.embed_tokens.weight.dtype == torch.bfloat16
     assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.float32
+
+
+def test_one_lora_config_serves_a_reward_model_and_a_policy(tiny_model_dir: str):
+    config = LoraConfig(r=2, target_modules="all-linear")
+    load_reward_model(tiny_model_dir, lora=config)
+    load_policy(tiny_model_dir, lora=config)
+    assert config.task_type is None
+    assert config.target_modules == "all-linear"
