@@ -66,7 +66,7 @@ PROFILES = {
             **_FULL,
             "per_device_train_batch_size": 8,
             "learning_rate": 5e-4,
-            "max_steps": 95,
+            "max_steps": 90,
             "warmup_steps": 5,
             "save_steps": 15,
         },
