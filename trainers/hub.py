@@ -216,7 +216,9 @@ class HubTrainer(Trainer):
 
     def _report_failed_pushes(self) -> None:
         current: Any = getattr(self, "push_in_progress", None)
-        for job in [] if current is None else list(current.jobs):
+        if current is None:
+            return
+        for job in list(current.jobs):
             if job.done():
                 current.jobs.remove(job)
                 if job.exception() is not None:
