@@ -1,4 +1,4 @@
-"""Sampling responses with transformers' `generate`, from exactly the distribution that log-probs refer to.
+"""Sampling responses from exactly the distribution that log-probs refer to, with an engine of one's choice.
 
 What a Hub model's `generation_config.json` brings along (top_k = 50 or so, a repetition penalty, a minimum length, bad
 words) changes the distribution without changing the log-probs that a policy gradient needs. So none of it is used,
@@ -14,14 +14,17 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import evaluation_mode
 from hf_align.models.branch_model import BranchModel
+from hf_align.rollouts.continuous import continuous_engine
+from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
+from hf_align.rollouts.static import static_engine
 
-Ids = list[int]
+ENGINES: dict[str, Engine] = {"static": static_engine, "continuous": continuous_engine}
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def sample_responses(
     stop_strings: Sequence[str] | None = None,
     generator_seed: int | None = None,
     batch_size: int | None = None,
+    engine: str | Engine = "static",
 ) -> list[Response]:
     """Sample responses to prompts with a KV cache, without dropout or gradient checkpointing.
 
@@ -61,7 +65,7 @@ def sample_responses(
     number generator gives the same responses.
 
     Args:
-        model: A causal language model, a PeftModel (its active adapter samples), or one of our wrappers of these;
+        model: A decoder language model, a PeftModel (its active adapter samples), or one of our wrappers of these;
             not wrapped for DDP.
         tokenizer: Its tokenizer; the pad token may be missing or equal EOS.
         prompt_ids: Token ids of each prompt, as the model shall see them; nothing is added.
@@ -74,38 +78,53 @@ def sample_responses(
         generator_seed: Seed of this call's sampling, which then leaves torch's generator untouched. Default: torch's
             generator as it is.
         batch_size: Responses generated at a time, long prompts first. Default: all.
+        engine: "static" (default), "continuous", or an `Engine` of your own.
 
     Returns:
         `len(prompt_ids) * num_samples` responses, prompt by prompt.
 
     Raises:
-        UserError: A value out of range, or an empty prompt.
+        UserError: A value out of range, an empty prompt, an encoder-decoder model, or something the engine can't do.
     """
     _check(prompt_ids, num_samples, max_new_tokens, temperature, top_p, stop_strings, batch_size)
-    inner = _language_model(model)
+    generate = _engine(engine)
+    while isinstance(model, BranchModel):
+        model = model.model
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if inner.config.is_encoder_decoder:
+        raise UserError(
+            f"{type(inner).__name__} is an encoder-decoder model; responses are sampled from decoders only."
+        )
     ends = stop_token_ids(inner, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0)
-    config = _generation_config(max_new_tokens, temperature, top_p, ends, cast(int, pad))
-    rows = [index for index in range(len(prompt_ids)) for _ in range(num_samples)]
-    order = list(range(len(rows)))
-    if batch_size is not None:
-        order.sort(key=lambda row: -len(prompt_ids[rows[row]]))
-    results: dict[int, Response] = {}
-    with evaluation_mode(model), _plain_generation(inner), _seeded(generator_seed, inner.device):
-        for start in range(0, len(order), batch_size or max(len(order), 1)):
-            batch = order[start : start + (batch_size or len(order))]
-            ids, mask = pad_left([prompt_ids[rows[row]] for row in batch], cast(int, pad), inner.device)
-            stop = _StopStrings(tokenizer, stop_strings, ids.shape[1]) if stop_strings else None
-            output = inner.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([stop] if stop else []),
-            )
-            for place, (row, new) in enumerate(zip(batch, output[:, ids.shape[1] :].tolist(), strict=True)):
-                found = stop.found.get(place) if stop else None
-                results[row] = _response(tokenizer, rows[row], new, ends, found)
-    return [results[row] for row in range(len(rows))]
+    request = SamplingRequest(
+        prompt_ids=prompt_ids,
+        num_samples=num_samples,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        end_ids=ends,
+        stop_strings=stop_strings or (),
+        pad_token_id=cast(int, pad),
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+    )
+    with evaluation_mode(model), _seeded(generator_seed, inner.device):
+        generated = generate(model, request) if prompt_ids else []
+    prompt_of = request.prompt_of
+    if len(generated) != len(prompt_of) or not all(map(len, generated)):
+        raise UserError(
+            f"The engine must return {len(prompt_of)} responses of at least one token; it returned {len(generated)} "
+            f"with lengths from {min(map(len, generated), default=0)}."
+        )
+    return [_response(request, prompt, ids) for prompt, ids in zip(prompt_of, generated, strict=True)]
+
+
+def _engine(engine: str | Engine) -> Engine:
+    found = ENGINES.get(engine) if isinstance(engine, str) else engine
+    if not callable(found):
+        raise UserError(f"engine is {engine!r}; use {', '.join(map(repr, ENGINES))} or a function that is an Engine.")
+    return found
 
 
 def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -115,95 +134,19 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
 
 
-def pad_left(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Prompts that end in the same column: ids and mask of real tokens, `[B, T]` int64 both."""
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), width), pad)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
-
-
-class _StopStrings(StoppingCriteria):
-    """Ends a row with the token that completes a stop string, and remembers where.
-
-    `found` maps a row to the number of its response tokens up to there and the stop string.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prompt_width: int):
-        self.tokenizer, self.strings, self.prompt_width = tokenizer, list(strings), prompt_width
-        # A token is at least a byte of text. The tokens before these give the decoder its context.
-        self.window = max(len(string.encode()) for string in strings) + 8
-        self.found: dict[int, tuple[int, str]] = {}
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        length = input_ids.shape[1] - self.prompt_width
-        tails = input_ids[:, max(self.prompt_width, input_ids.shape[1] - self.window) :].tolist()
-        for row, tail in enumerate(tails):
-            if row not in self.found:
-                text = _decode(self.tokenizer, tail, skip_special_tokens=False)
-                string = _first_of(self.strings, text)
-                if string is not None:
-                    self.found[row] = (length, string)
-        done = [row in self.found for row in range(len(tails))]
-        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
-
-
-def _first_of(strings: Sequence[str], text: str) -> str | None:
-    """The string that ends first in `text`, None if none is in it."""
-    ends = {string: text.find(string) + len(string) for string in strings if string in text}
-    return min(ends, key=lambda string: ends[string]) if ends else None
-
-
-def _response(
-    tokenizer: PreTrainedTokenizerBase, prompt: int, ids: Ids, ends: Sequence[int], found: tuple[int, str] | None
-) -> Response:
+def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:
     """Cut behind the first end: what follows is filling, which may look like any token."""
-    length = next((place + 1 for place, token in enumerate(ids) if token in ends), None)
-    string = None
-    if found is not None and (length is None or found[0] <= length):
-        length, string = found
-    kept = ids[:length]
+    kept = list(ids[: request.max_new_tokens])
+    ends = (place for place in range(1, len(kept) + 1) if request.ends_with_last(kept[:place]))
+    length = next(ends, None)
+    kept = kept[:length]
     # End tokens aren't always special to the tokenizer, but never part of the text.
-    body = kept[:-1] if kept and kept[-1] in ends else kept
-    text = _decode(tokenizer, body, skip_special_tokens=True)
+    body = kept[:-1] if kept[-1] in request.end_ids else kept
+    text = decode(request.tokenizer, body, skip_special_tokens=True)
+    string = None if length is None else request.completed_string(kept)
     if string is not None and string in text:
         text = text[: text.index(string) + len(string)]
     return Response(prompt, kept, length is not None, text)
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: Ids, *, skip_special_tokens: bool) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
-
-
-def _language_model(model: nn.Module) -> Any:
-    """What has the right `generate`: the model inside our wrapper and peft's, with the adapter's layers in it."""
-    while isinstance(model, BranchModel):
-        model = model.model
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
-def _generation_config(max_new_tokens: int, temperature: float, top_p: float, ends: Ids, pad: int) -> GenerationConfig:
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "pad_token_id": pad, "use_cache": True}
-    if ends:
-        settings["eos_token_id"] = ends
-    if temperature == 0:
-        return GenerationConfig(do_sample=False, **settings)
-    # top_k must be said: transformers' own default is 50.
-    return GenerationConfig(do_sample=True, temperature=temperature, top_p=top_p, top_k=0, **settings)
-
-
-@contextmanager
-def _plain_generation(model: Any) -> Iterator[None]:
-    """Take the model's own generation config away: `generate` fills whatever is not set from it."""
-    own = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = own
 
 
 @contextmanager

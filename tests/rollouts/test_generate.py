@@ -9,14 +9,14 @@ import pytest
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import GenerationConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from hf_align.branches import build_branches
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.value_head import PolicyWithValueHead
-from hf_align.rollouts import sample_responses, stop_token_ids
+from hf_align.rollouts import SamplingRequest, sample_responses, static, stop_token_ids
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PROMPTS = [[1, 2, 3, 4, 5], [70], [9, 8]]
@@ -35,28 +35,19 @@ def with_bias(token: int, strength: float = 100.0, **settings: Any) -> LlamaForC
     return model
 
 
-def watched(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every output of `model.generate`, logits included."""
-    outputs: list[Any] = []
-    original = model.generate
-
-    @functools.wraps(original)
-    def generate(**kwargs: Any) -> torch.Tensor:
-        options = {"return_dict_in_generate": True, "output_logits": True, "output_scores": True}
-        outputs.append(original(**kwargs, **options))
-        return outputs[-1].sequences
-
-    monkeypatch.setattr(model, "generate", generate)
-    return outputs
-
-
 def test_sampling_is_what_the_scored_log_probs_say(monkeypatch: pytest.MonkeyPatch):
     model, temperature = tiny_model(), 0.7
     model.generation_config = GenerationConfig(**LEAKS, bad_words_ids=[[3], [4]], eos_token_id=[258])
-    outputs = watched(model, monkeypatch)
+    seen: list[torch.Tensor] = []
+    original = static.next_tokens
+
+    def watched(logits: torch.Tensor, *args: Any) -> torch.Tensor:
+        seen.append(logits)
+        return original(logits, *args)
+
+    monkeypatch.setattr(static, "next_tokens", watched)
     samples = sample_responses(model, tiny_tokenizer(), PROMPTS, max_new_tokens=6, temperature=temperature)
-    logits, scores = torch.stack(outputs[0].logits, 1), torch.stack(outputs[0].scores, 1)
-    torch.testing.assert_close(scores, logits / temperature, atol=1e-5, rtol=0)
+    logits = torch.stack(seen, 1)
     documents = [(prompt, [sample.token_ids]) for prompt, sample in zip(PROMPTS, samples, strict=True)]
     branches = build_branches(documents, pad_token_id=0)
     with torch.no_grad():
@@ -69,6 +60,7 @@ def test_sampling_is_what_the_scored_log_probs_say(monkeypatch: pytest.MonkeyPat
             for row, sample in enumerate(samples)
         ]
     )
+    assert {len(sample.token_ids) for sample in samples} == {6}
     torch.testing.assert_close(scored, own, atol=1e-4, rtol=0)
 
 
@@ -216,9 +208,52 @@ def test_the_active_adapter_samples(tmp_path: Any):
         ({"stop_strings": "ab"}, "stop_strings"),
         ({"stop_strings": [""]}, "stop_strings"),
         ({"prompt_ids": [[1], []]}, "Prompt 1 is empty"),
+        ({"engine": "fast"}, "engine is 'fast'; use 'static', 'continuous'"),
+        ({"engine": lambda model, request: [[1], [2]]}, "must return 1 responses"),
+        ({"engine": lambda model, request: [[]]}, "at least one token"),
     ],
 )
 def test_bad_arguments_are_named(options: dict[str, Any], message: str):
     arguments: dict[str, Any] = {"prompt_ids": [[1]], "max_new_tokens": 2, **options}
     with pytest.raises(UserError, match=message):
         sample_responses(tiny_model(), tiny_tokenizer(), **arguments)
+
+
+def test_an_encoder_decoder_is_refused():
+    config = T5Config(vocab_size=260, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    with pytest.raises(UserError, match="T5ForConditionalGeneration is an encoder-decoder"):
+        sample_responses(T5ForConditionalGeneration(config), tiny_tokenizer(), [[1]], max_new_tokens=2)
+
+
+def test_no_prompts_no_responses():
+    assert sample_responses(tiny_model(), tiny_tokenizer(), [], max_new_tokens=2) == []
+
+
+def test_an_engine_of_ones_own_is_asked_and_its_answer_is_cut(tmp_path: Any):
+    tokenizer = tiny_tokenizer()
+    policy = load_policy(save_tiny(tmp_path), lora=LoraConfig(target_modules="all-linear")).train()
+    requests: list[SamplingRequest] = []
+
+    def engine(model: nn.Module, request: SamplingRequest) -> list[list[int]]:
+        assert model is policy and not model.training and not torch.is_grad_enabled()
+        requests.append(request)
+        one = [*tokenizer("ab.cd").input_ids]
+        return [one, [7, 258, 9], one[:2] * 9, [259]]
+
+    samples = sample_responses(
+        PolicyWithValueHead(policy),
+        tokenizer,
+        [[1], [2, 3]],
+        num_samples=2,
+        max_new_tokens=4,
+        temperature=0.5,
+        stop_strings=[".c", "."],
+        engine=engine,
+    )
+    assert [sample.text for sample in samples] == ["ab.", tokenizer.decode([7]), "abab", ""]
+    assert [sample.finished for sample in samples] == [True, True, False, False]
+    assert [len(sample.token_ids) for sample in samples] == [3, 2, 4, 1]
+    assert [sample.prompt_index for sample in samples] == [0, 0, 1, 1]
+    (request,) = requests
+    assert (request.num_samples, request.temperature, request.prompt_ids) == (2, 0.5, [[1], [2, 3]])
+    assert policy.training

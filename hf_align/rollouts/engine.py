@@ -1,0 +1,104 @@
+"""What an engine is asked for, and how a response ends: the interface between `sample_responses` and what generates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+Ids = list[int]
+
+
+class Engine(Protocol):
+    """Anything that can be called like this generates responses; see docs/how-to/rollouts.md."""
+
+    def __call__(self, model: nn.Module, request: SamplingRequest) -> Sequence[Sequence[int]]:
+        """Generate `request.num_samples` responses to each prompt.
+
+        Args:
+            model: The policy in evaluation mode and without gradients: the transformers model, or the PeftModel whose
+                active adapter shall sample.
+            request: What is asked for. The caller has seeded torch's generators.
+
+        Returns:
+            Token ids of the responses, prompt by prompt, without the prompts. Each is sampled from
+            softmax(logits / temperature), restricted by `top_p`, up to `max_new_tokens`. What stands behind a
+            response's first end is dropped, so an engine may stop there, but doesn't have to.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """What `sample_responses` asks an engine for.
+
+    Attributes:
+        prompt_ids: Token ids of each prompt.
+        num_samples: Responses to each prompt.
+        max_new_tokens: Length limit of a response.
+        temperature: Divides the logits; 0: take the likeliest token each time.
+        top_p: Sample from the likeliest tokens with this much probability in all.
+        end_ids: Tokens that end a response.
+        stop_strings: Texts that end a response.
+        pad_token_id: What to fill rows with; may equal an end token.
+        tokenizer: The policy's.
+        batch_size: Most responses to generate at a time; None: the engine's choice.
+    """
+
+    prompt_ids: Sequence[Sequence[int]]
+    num_samples: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    end_ids: Sequence[int]
+    stop_strings: Sequence[str]
+    pad_token_id: int
+    tokenizer: PreTrainedTokenizerBase
+    batch_size: int | None = None
+
+    @property
+    def prompt_of(self) -> list[int]:
+        """The prompt that each response answers: 0, 0, 1, 1, ... for two samples each."""
+        return [prompt for prompt in range(len(self.prompt_ids)) for _ in range(self.num_samples)]
+
+    def ends_with_last(self, ids: Ids) -> bool:
+        """Whether the last token of a response so far ends it: an end token, or one that completes a stop string."""
+        return ids[-1] in self._end_ids or self.completed_string(ids) is not None
+
+    def completed_string(self, ids: Ids) -> str | None:
+        """The stop string that is in the text of a response so far, if any: the one that ends first."""
+        if not self.stop_strings:
+            return None
+        text = decode(self.tokenizer, ids[-self._window :], skip_special_tokens=False)
+        ends = {string: text.find(string) + len(string) for string in self.stop_strings if string in text}
+        return min(ends, key=lambda string: ends[string]) if ends else None
+
+    @cached_property
+    def _end_ids(self) -> frozenset[int]:
+        return frozenset(self.end_ids)
+
+    @cached_property
+    def _window(self) -> int:
+        # A token is at least a byte of text. The tokens before these give the decoder its context.
+        return max(len(string.encode()) for string in self.stop_strings) + 8
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+    """The text of token ids, nothing tidied."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
+
+
+def pad_left(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Prompts that end in the same column: ids and mask of real tokens, `[B, T]` int64 both."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.as_tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)

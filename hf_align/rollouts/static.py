@@ -1,0 +1,270 @@
+"""The static engine: a batch is decoded token by token until all of its responses have ended.
+
+Unlike transformers' `generate` it encodes each prompt once, however many responses it gets, lets responses that have
+ended leave the batch, and doesn't copy the whole cache for each token. Models whose generation is special (a state
+instead of a cache, inputs that the model prepares itself) go through `generate`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
+
+ROOM = 32
+"""Tokens that fit into the cache before it has to be copied into a larger one."""
+SHRINK = 0.75
+"""Responses that have ended leave the batch once at most this share of its rows is still running."""
+
+
+def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
+    """Generate batch by batch; an `Engine`.
+
+    All random numbers are drawn at the start, one for each token that may come. So a response depends on its prompt,
+    on the generator's state and on its own place in the request; not, but for rounding, on `batch_size`, on the other
+    prompts or on when other responses end. (On models that go through `generate`, it does.)
+    """
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    prompt_of = request.prompt_of
+    order = list(range(len(prompt_of)))
+    if request.batch_size is not None:
+        order.sort(key=lambda row: -len(request.prompt_ids[prompt_of[row]]))
+    size = request.batch_size or len(order)
+    draws = torch.rand(len(order), request.max_new_tokens, dtype=torch.float64)
+    own_loop = decodes_stepwise(inner)
+    responses: dict[int, Ids] = {}
+    with cast_once(inner):
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            prompts = [prompt_of[row] for row in rows]
+            found = _decode(inner, request, prompts, draws[rows]) if own_loop else _generate(inner, request, prompts)
+            responses.update(zip(rows, found, strict=True))
+    return [responses[row] for row in range(len(order))]
+
+
+def decodes_stepwise(model: Any) -> bool:
+    """Whether a model's responses are a matter of ids, mask, positions and a cache whose rows can be chosen."""
+    usual: Any = GenerationMixin
+    own = type(model).prepare_inputs_for_generation is not usual.prepare_inputs_for_generation
+    if own or not model._supports_default_dynamic_cache():
+        return False
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
+    """One response for each entry of `prompts`, which numbers the request's prompts.
+
+    Args:
+        model: A model that `decodes_stepwise`.
+        request: What is asked for.
+        prompts: Which prompt each response answers.
+        draws: `[B, max_new_tokens]` uniform random numbers.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    ids, mask = pad_left([request.prompt_ids[prompt] for prompt in distinct], request.pad_token_id, model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    logits = _logits(model, ids, mask, positions, cache)
+    rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=model.device)
+    logits, mask, positions = logits[rows], mask[rows], positions[rows, -1:]
+    _select(cache, rows)
+    responses: list[Ids] = [[] for _ in prompts]
+    batch = list(range(len(prompts)))  # the response that each row of the batch works on
+    running = set(batch)
+    for step in range(request.max_new_tokens):
+        tokens = next_tokens(logits, request, draws[batch, step])
+        for response, token in zip(batch, tokens.tolist(), strict=True):
+            if response in running:
+                responses[response].append(token)
+                if request.ends_with_last(responses[response]):
+                    running.discard(response)
+        if not running or step + 1 == request.max_new_tokens:
+            break
+        if len(running) <= SHRINK * len(batch):
+            keep = [row for row, response in enumerate(batch) if response in running]
+            batch = [batch[row] for row in keep]
+            rows = torch.tensor(keep, device=model.device)
+            tokens, mask, positions = tokens[rows], mask[rows], positions[rows]
+            _select(cache, rows)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        positions = positions + 1
+        logits = _logits(model, tokens[:, None], mask, positions, cache)
+    return responses
+
+
+def _logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+    """Float32 logits of the last column, `[B, vocab]`; the others aren't computed where the model allows it."""
+    last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
+    output = model(
+        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last
+    )
+    return output.logits[:, -1].float()
+
+
+def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tensor:
+    """Tokens from softmax(logits / temperature) by inversion of its distribution function: the first at which it
+    exceeds the draw.
+
+    Args:
+        logits: `[B, vocab]` float32.
+        request: For temperature and top_p.
+        draws: `[B]` float64, uniform in [0, 1).
+
+    Returns:
+        `[B]` int64.
+    """
+    if request.temperature == 0:
+        return logits.argmax(-1)
+    probs = (logits / request.temperature).softmax(-1)
+    order = None
+    if request.top_p < 1:
+        probs, order = probs.sort(descending=True, stable=True)
+        # A token stays if those before it don't have top_p yet; so the likeliest always stays.
+        probs = probs.masked_fill(probs.cumsum(-1) - probs >= request.top_p, 0.0)
+    # In float64, so that the tail of a large vocabulary keeps its share; a token of probability 0 is never hit.
+    upto = probs.cumsum(-1, dtype=torch.float64)
+    places = torch.searchsorted(upto, draws.to(upto.device)[:, None] * upto[:, -1:], right=True)
+    return (places if order is None else order.gather(-1, places))[:, 0]
+
+
+class _RoomyLayer(DynamicLayer):
+    """One layer's keys and values, views of larger tensors in which the next tokens have room.
+
+    transformers' own layer is copied as a whole for each token.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = _with_room(keys), _with_room(values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None and self.values is not None
+        self.keys, self.values = _append(self.keys, key_states), _append(self.values, value_states)
+        return self.keys, self.values
+
+
+def _with_room(states: Tensor) -> Tensor:
+    """A copy of `[B, heads, T, d]` that begins a tensor with room for more."""
+    rows, heads, length, size = states.shape
+    whole = states.new_empty(rows, heads, length + ROOM, size)
+    whole[:, :, :length] = states
+    return whole[:, :, :length]
+
+
+def _append(states: Tensor, new: Tensor) -> Tensor:
+    """`states`, the beginning of a larger tensor, with `new` behind it."""
+    length = states.shape[2] + new.shape[2]
+    if length * states.shape[3] > states.stride(1):
+        states = _with_room(states)
+    longer = states.as_strided((*states.shape[:2], length, states.shape[3]), states.stride())
+    longer[:, :, states.shape[2] :] = new
+    return longer
+
+
+def _select(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep these rows of the cache, in this order, some of them several times or not at all."""
+    for number, layer in enumerate(cast(list[DynamicLayer], cache.layers)):
+        if not layer.is_initialized:
+            continue  # a layer that uses another one's keys and values
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            layer.batch_select_indices(rows)
+        else:
+            assert layer.keys is not None and layer.values is not None
+            cache.layers[number] = _RoomyLayer(layer.keys[rows], layer.values[rows])
+
+
+@contextmanager
+def cast_once(model: nn.Module) -> Iterator[None]:
+    """Under autocast, hold frozen float32 weights of linear layers in autocast's dtype for a while.
+
+    Autocast remembers casts of trained weights only: it would cast a frozen base anew for each token. The numbers are
+    the same.
+    """
+    swapped: list[tuple[nn.Linear, nn.Parameter]] = []
+    try:
+        for module in _frozen_linears(model):
+            weight = cast(nn.Parameter, module.weight)
+            swapped.append((module, weight))
+            module.weight = nn.Parameter(weight.to(torch.get_autocast_dtype(weight.device.type)), requires_grad=False)
+        yield
+    finally:
+        for module, weight in swapped:
+            module.weight = weight
+
+
+def _frozen_linears(model: nn.Module) -> list[nn.Linear]:
+    """The layers whose weights autocast casts anew each time; quantised ones are another class."""
+    linears = [module for module in model.modules() if type(module) is nn.Linear]
+    return [
+        linear
+        for linear in linears
+        if linear.weight.dtype == torch.float32
+        and not (linear.weight.requires_grad or linear.weight.is_meta)
+        and torch.is_autocast_enabled(linear.weight.device.type)
+    ]
+
+
+def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> list[Ids]:
+    """The same with transformers' `generate`, for models that need it."""
+    ids, mask = pad_left([request.prompt_ids[prompt] for prompt in prompts], request.pad_token_id, model.device)
+    stops = [_StopStrings(request, ids.shape[1])] if request.stop_strings else []
+    with plain_generation(model):
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=generation_config(request),
+            stopping_criteria=StoppingCriteriaList(stops),
+        )
+    return output[:, ids.shape[1] :].tolist()
+
+
+class _StopStrings(StoppingCriteria):
+    """Ends a row with the token that completes a stop string."""
+
+    def __init__(self, request: SamplingRequest, prompt_width: int):
+        self.request, self.prompt_width = request, prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows = input_ids[:, self.prompt_width :].tolist()
+        done = [self.request.completed_string(row) is not None for row in rows]
+        return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
+
+
+def generation_config(request: SamplingRequest) -> GenerationConfig:
+    """The request in transformers' words."""
+    settings: dict[str, Any] = {
+        "max_new_tokens": request.max_new_tokens,
+        "pad_token_id": request.pad_token_id,
+        "use_cache": True,
+    }
+    if request.end_ids:
+        settings["eos_token_id"] = list(request.end_ids)
+    if request.temperature == 0:
+        return GenerationConfig(do_sample=False, **settings)
+    # top_k must be said: transformers' own default is 50.
+    sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
+    return GenerationConfig(do_sample=True, **sampling, **settings)
+
+
+@contextmanager
+def plain_generation(model: Any) -> Iterator[None]:
+    """Take the model's own generation config away: `generate` fills whatever is not set from it."""
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
