@@ -172,6 +172,12 @@ def test_about_half_of_a_layers_activations_are_kept(folder: str, lora: bool):
     assert kept[1] < 0.62 * kept[0], kept
 
 
+def test_a_cast_to_fewer_bits_is_kept_rather_than_what_was_cast():
+    x, weight = torch.randn(400, 300), torch.randn(300, 300, requires_grad=True)
+    kept = bytes_kept(lambda: recompute_cheap(lambda x: (x @ weight).bfloat16().square().sum(), x))
+    assert 2 * x.numel() <= kept < 3 * x.numel(), "2 bytes a number in bfloat16, 4 in float32"
+
+
 def test_the_backward_pass_frees_everything(folder: str):
     model = KINDS["policy"](folder, lora=random_lora()).train()
     enable_selective_recompute(model)
