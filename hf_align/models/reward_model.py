@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import torch
 from peft import PeftModel, TaskType
-from peft.utils import AuxiliaryTrainingWrapper
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
@@ -263,5 +263,8 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
     return states.masked_fill(~real[..., None], -torch.inf).amax(1)
 
 
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
+def _dtype(head: nn.Module) -> torch.dtype:
+    """The dtype in which a head computes: peft keeps the untrained head, maybe in 16 bits, beside the one it trains."""
+    if isinstance(head, ModulesToSaveWrapper) and head.active_adapters:
+        head = head.modules_to_save[head.active_adapters[0]]
+    return next(head.parameters()).dtype

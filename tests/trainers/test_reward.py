@@ -49,6 +49,15 @@ def test_one_step_equals_trl_s(tiny_model_dir: str, tmp_path: Path):
     compare_updates(weights_of(classifier(tiny_model_dir)), weights_of(ours.model.model), weights_of(theirs.model))
 
 
+def test_a_16_bit_model_object_trains_with_lora(tiny_model_dir: str, tmp_path: Path):
+    model = classifier(tiny_model_dir).to(torch.bfloat16)
+    config = LoraConfig(r=4, target_modules="all-linear")
+    trainer, log = train(model, tmp_path, pairs(2), {"peft_config": config})
+    assert math.isfinite(log["loss"])
+    head = {name: p for name, p in trainer.model.named_parameters() if "modules_to_save" in name}
+    assert head and all(p.requires_grad and p.dtype == torch.float32 for p in head.values())
+
+
 def test_margin_modes_use_the_margin_as_they_say(tiny_model_dir: str, tmp_path: Path):
     for mode, expected in {
         "weight": lambda d, m: m * math.log1p(math.exp(-d)),
