@@ -8,9 +8,10 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_align import DPOConfig, IPOConfig, PPOConfig, RewardConfig
+from hf_align.cli.sft import SFTConfig
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
-CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig, PPOConfig)
+CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig, PPOConfig, SFTConfig)
 INTRODUCTION = """\
 # Options
 
@@ -25,9 +26,13 @@ def reference() -> str:
     """Returns the page: one section a class, base classes first."""
     classes: list[type] = []
     for config in CONFIGS:
-        own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and cls is not TrainingArguments]
+        own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
         classes += [cls for cls in reversed(own) if cls not in classes]
     return INTRODUCTION + "".join(section(cls) for cls in classes)
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("hf_align")
 
 
 def section(cls: type) -> str:

@@ -157,7 +157,10 @@ class PPOConfig(AlignmentConfig):
     )
     kl_in: Literal["reward", "loss"] = field(
         default="reward",
-        metadata={"help": "Whether the KL is subtracted from each token's reward or added to the loss."},
+        metadata={
+            "help": "Whether the KL is subtracted from each token's reward or added to the loss. In the loss a token's "
+            "KL doesn't count for the tokens before it, which moves the optimum (docs/closed-form.md)."
+        },
     )
     early_stop_kl: float | None = field(
         default=None,

@@ -232,9 +232,9 @@ EVALUATE = Command(
 PUSH = Command(
     "push",
     "push a saved model, adapter or merged weights to the Hub",
-    "Pushes a model folder with its tokenizer, heads and model card in one commit. Checkpoints, optimizers and logs stay\n"
-    "here. An adapter whose base model is a local folder needs --base-model, the same model's id on the Hub, or --merge.\n"
-    "Log in with `hf auth login` first, or set HF_TOKEN.",
+    "Pushes a model folder with its tokenizer, heads and model card in one commit. Checkpoints, optimizers and\n"
+    "logs stay here. An adapter whose base model is a local folder needs --base-model, the same model's id on the\n"
+    "Hub, or --merge. Log in with `hf auth login` first, or set HF_TOKEN.",
     """  hf-align push out/dpo ORG/my-dpo-adapter
   hf-align push out/dpo ORG/my-dpo-adapter --base-model HuggingFaceTB/SmolLM2-135M-Instruct --license apache-2.0
   hf-align push out/reward ORG/my-reward-model --merge --private

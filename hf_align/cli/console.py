@@ -65,6 +65,9 @@ class Screen:
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
+        # Never cut a figure off: where the screen is too narrow, lines run on.
+        unlimited = self.console.options.update(width=10_000)
+        table.width = self.console.measure(table, options=unlimited).maximum
         self.console.print(table)
 
 

@@ -127,7 +127,7 @@ def check_bitsandbytes() -> Iterator[Finding]:
 
 def quantisation_error() -> float:
     """Relative error of a 4-bit linear layer's output and input gradient against float32: the larger of the two."""
-    from bitsandbytes.nn import Linear4bit, Params4bit  # loads its compiled part
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit  # loads its compiled part
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)

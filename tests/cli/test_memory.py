@@ -71,7 +71,9 @@ def test_activations_are_those_that_autograd_keeps(tiny: str, checkpointing: boo
 
     rows, tokens = 3, 50
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model.get_base_model().model(torch.zeros(rows, tokens, dtype=torch.long), use_cache=False)
+        mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)  # as the trainers' branches have it
+        ids = torch.zeros(rows, tokens, dtype=torch.long)
+        output = model.get_base_model().model(ids, attention_mask=mask, position_ids=ids, use_cache=False)
     held = sum(nbytes for _, nbytes in kept.values())
     del output
     gc.collect()

@@ -62,7 +62,7 @@ def test_after_ctrl_c_the_advice_finishes_the_run(
     assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
 
 
-def trainer_on(rows: list[dict[str, Any]], model: str, **options: Any) -> SFTTrainer:
+def trainer_on(rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
     args = SFTConfig("out", **{"use_cpu": True, "bf16": False, "report_to": "none", **options})
     return SFTTrainer(model, args, Dataset.from_list(rows))
 
@@ -94,7 +94,7 @@ def test_adapters_on_quantised_weights_stay_float32(tiny_model_dir: str) -> None
     args = SFTConfig("out", use_cpu=True, bf16=False, report_to="none", max_steps=1)
     lora = LoraConfig(r=4, target_modules="all-linear")
     rows = Dataset.from_list([{"prompt": "The sky is", "completion": " blue."}])
-    trainer = SFTTrainer(tiny_model_dir, args, rows, peft_config=lora, quantization_config="4bit")
+    trainer: Any = SFTTrainer(tiny_model_dir, args, rows, peft_config=lora, quantization_config="4bit")
     trained = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
     assert trained and all(parameter.dtype == torch.float32 for parameter in trained)
     before = [parameter.clone() for parameter in trained]

@@ -1,0 +1,107 @@
+"""Trains on a language whose optimum is known and draws how close each method comes: `python -m docs.make_closed_form`.
+
+Writes docs/results/closed-form.json, the figure and the table in docs/closed-form.md. Some minutes on a CPU.
+"""
+
+import json
+import platform
+import re
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.trainers.closed_form import Course, run_direct, run_ppo
+
+DOCS = Path(__file__).parent
+RESULTS, FIGURE, PAGE = (
+    DOCS / "results" / "closed-form.json",
+    DOCS / "images" / "closed-form.svg",
+    DOCS / "closed-form.md",
+)
+SEEDS = (0, 1, 2)
+EVERY = 5
+METHODS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "PPO, k1 in the reward": (run_ppo, {}, "#1f77b4"),
+    "PPO, k2 in the loss": (run_ppo, {"kl_in": "loss", "kl_estimator": "k2", "max_steps": 300}, "#17becf"),
+    "PPO, full KL in the loss": (run_ppo, {"kl_in": "loss", "kl_estimator": "full", "max_steps": 300}, "#9467bd"),
+    "DPO": (run_direct, {"loss_type": "sigmoid"}, "#d62728"),
+    "IPO, per token": (run_direct, {"loss_type": "ipo"}, "#2ca02c"),
+    "IPO, sums": (run_direct, {"loss_type": "ipo", "ipo_reduction": "sum"}, "#bcbd22"),
+}
+Results = dict[str, Any]
+
+
+def measure() -> Results:
+    """Returns every run's distances and probabilities, and what they were made with."""
+    runs = []
+    for method, (run, changes, _) in METHODS.items():
+        for seed in SEEDS:
+            with tempfile.TemporaryDirectory() as out:
+                course: Course = run(Path(out), seed, every=EVERY, **changes)
+            print(f"{method}, seed {seed}: {course.distances[0]:.3f} -> {course.distances[-1]:.4f}")
+            runs.append(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "steps": course.steps,
+                    "distances": [round(distance, 5) for distance in course.distances],
+                    "optimum": [float(f"{p:.5g}") for p in course.optimum.tolist()],
+                    "end": [float(f"{p:.5g}") for p in course.end.tolist()],
+                }
+            )
+    names = ("torch", "transformers", "datasets", "accelerate")
+    return {"versions": {"python": platform.python_version()} | {name: version(name) for name in names}, "runs": runs}
+
+
+def table(results: Results) -> str:
+    """Returns the distances before and after as Markdown, a line a method."""
+    lines = ["| | seed | before | after | steps |", "| --- | --- | --- | --- | --- |"]
+    for run in results["runs"]:
+        first, last = run["distances"][0], run["distances"][-1]
+        lines.append(f"| {run['method']} | {run['seed']} | {first:.2f} | **{last:.3f}** | {run['steps'][-1]} |")
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return "\n".join(lines) + f"\n\nMade with {versions}.\n"
+
+
+def page(results: Results) -> str:
+    """Returns the page with a current table."""
+    before = PAGE.read_text(encoding="utf-8")
+    return re.sub(r"(<!-- table[^>]*-->\n).*(<!-- end -->)", lambda m: m[1] + table(results) + m[2], before, flags=re.S)
+
+
+def draw(results: Results) -> None:
+    """Writes the figure."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "closed-form"  # the same file for the same numbers
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    for run in results["runs"]:
+        color, first = METHODS[run["method"]][2], run["seed"] == SEEDS[0]
+        label = run["method"] if first else None
+        left.plot(run["steps"], run["distances"], color=color, label=label, linewidth=1.2, alpha=1 if first else 0.45)
+        if first:
+            right.plot(run["optimum"], run["end"], "o", color=color, markersize=4, alpha=0.7)
+    left.axhline(0.05, color="grey", linestyle="--", linewidth=0.8)
+    left.set(xlabel="step", ylabel="total variation from the optimum", yscale="log")
+    left.legend(fontsize=8, frameon=False)
+    right.plot([1e-6, 1], [1e-6, 1], color="grey", linewidth=0.8)
+    right.set(xscale="log", yscale="log", xlim=(1e-6, 1), ylim=(1e-6, 1))
+    right.set(xlabel="probability at the optimum", ylabel="probability after training (seed 0)")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    FIGURE.parent.mkdir(exist_ok=True)
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # tiny matrices
+    found = measure()
+    RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    draw(found)
+    PAGE.write_text(page(found), encoding="utf-8")
