@@ -22,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
-quickstart: $(INSTALLED)  ## Train a reward model, DPO and IPO on the embedded model and data; ARGS="--profile smoke" is quick
+quickstart: $(INSTALLED)  ## Train a reward model, DPO, IPO and PPO on the embedded model and data; ARGS="--profile smoke" is quick
 	$(BIN)/hf-align quickstart $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, without those that take minutes

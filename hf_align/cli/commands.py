@@ -118,9 +118,9 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 QUICKSTART = Command(
     "quickstart",
-    "reward model, DPO and IPO on the model and data that come with the package",
-    "Trains a reward model, DPO and IPO on human ratings that the package carries, evaluates them\n"
-    "and writes a report. Needs no network. About 20 minutes on two CPU cores.",
+    "reward model, DPO, IPO and PPO on the model and data that come with the package",
+    "Trains a reward model, DPO, IPO and PPO on human ratings that the package carries, evaluates\n"
+    "them and writes a report. Needs no network. About half an hour on two CPU cores.",
     """  hf-align quickstart                              everything, in ./hf-align-quickstart
   hf-align quickstart --profile smoke --out try    the same path in two minutes, with results that mean little
   hf-align quickstart --quantization 4bit --out q  on a 4-bit base model

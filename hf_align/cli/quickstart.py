@@ -1,4 +1,4 @@
-"""`hf-align quickstart`: reward model, DPO and IPO from human ratings, evaluated and reported, stage by stage."""
+"""`hf-align quickstart`: reward model, DPO, IPO and PPO from human ratings, evaluated and reported, stage by stage."""
 
 import argparse
 import shlex
