@@ -85,3 +85,6 @@ if trainer.is_world_process_zero():
         "scores": trainer.score_statistics.state_dict(),
     }
     (out / "logs.json").write_text(json.dumps(logs))
+# Left to the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
+trainer.accelerator.wait_for_everyone()
+trainer.accelerator.end_training()
