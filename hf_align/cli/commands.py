@@ -44,7 +44,7 @@ class Command:
 def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="./hf-align-quickstart", metavar="DIR", help="output folder (%(default)s)")
     parser.add_argument(
-        "--profile", choices=("full", "smoke"), default="full", help="full (default), or smoke: under two minutes"
+        "--profile", choices=("full", "smoke"), default="full", help="full (default), or smoke: about two minutes"
     )
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the base model (default: no)")
     parser.add_argument("--seed", type=int, default=0, help="seed of data, training and sampling (%(default)s)")
