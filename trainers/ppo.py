@@ -27,6 +27,7 @@ from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.loading import Quantization, load_policy
 from hf_align.models.policy import ReferenceHead
 from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.ppo_config import PPOConfig
 from hf_align.trainers.ppo_data import check_arguments, check_room, prompts_of, ready_reward
@@ -62,8 +63,7 @@ class PPOTrainer(BranchTrainer):
         model: Hub id or folder of a language model or adapter, or a model object (trained in place).
         ref_model: The reference: an object, Hub id or folder. Default: the policy exactly as given.
         args: Default: `PPOConfig("trainer_output")`.
-        data_collator: Must be None: batches are laid out once the responses are there. Here so that all trainers are
-            called alike.
+        data_collator: Must be None, since batches are laid out once the responses are there.
         train_dataset: Rows with `prompt`, text or messages; other columns are passed to the reward.
         eval_dataset: The same, or a dict of such data sets. `evaluate()` samples a response to each prompt.
         processing_class: The tokenizer. Default: the model's.
@@ -78,6 +78,7 @@ class PPOTrainer(BranchTrainer):
 
     Attributes:
         rollout: The responses that are trained on now, None before the first.
+        rollout_engine: What samples, in training and evaluation: `args.rollout_engine`, or the `Engine` you put here.
         kl_controller: Gives the KL coefficient of the next rollout.
         eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
             of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
@@ -89,8 +90,7 @@ class PPOTrainer(BranchTrainer):
     `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats a
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
-    and `time/update` (shares; an update is the forward and backward passes), `episode` (responses so far, over all
-    processes), and for a list of rewards `rewards/NAME` of each.
+    and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several.
     """
 
     args: PPOConfig  # type: ignore[assignment]
@@ -128,6 +128,7 @@ class PPOTrainer(BranchTrainer):
         wrapped = PolicyWithValueHead(policy, value_model=args.value_model)
         float32_trainable(wrapped)
         self.rollout: Rollout | None = None
+        self.rollout_engine: str | Engine = args.rollout_engine
         self.kl_controller = args.make_kl_controller()
         self.score_statistics = RunningMeanStd()
         self.eval_samples: list[dict[str, Any]] = []

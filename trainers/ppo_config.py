@@ -10,11 +10,13 @@ from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.kl import FixedKLController, ProportionalKLController, ThresholdKLController
+from hf_align.rollouts import ENGINES
 from hf_align.trainers.base import AlignmentConfig
 
 logger = logging.get_logger(__name__)
 
 CHOICES: dict[str, tuple[str | None, ...]] = {
+    "rollout_engine": tuple(ENGINES),
     "policy_loss": ("clip", "reinforce"),
     "value_model": ("shared", "adapter", "separate"),
     "value_init": ("zero", "reward"),
@@ -70,6 +72,13 @@ class PPOConfig(AlignmentConfig):
     )
     stop_strings: list[str] | None = field(
         default=None, metadata={"help": "Texts that end a response, as EOS does. None: only EOS and the length limit."}
+    )
+    rollout_engine: Literal["static", "continuous"] = field(
+        default="static",
+        metadata={
+            "help": "What generates the responses: 'static' decodes the rollout as one batch, 'continuous' is "
+            "transformers' continuous batching over a paged cache. One of your own: set trainer.rollout_engine."
+        },
     )
     num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout."})
     num_mini_batches: int = field(default=1, metadata={"help": "Mini-batches, so optimizer steps, in each pass."})
@@ -151,8 +160,9 @@ class PPOConfig(AlignmentConfig):
     kl_estimator: Literal["k1", "k2", "k3", "full"] | None = field(
         default=None,
         metadata={
-            "help": "Estimator of the tokens' KL. None: k1 in the reward and k2 in the loss, which have the right "
-            "gradients; 'full' is the exact KL over the vocabulary, in the loss only."
+            "help": "Estimator of the tokens' KL. None: k1 in the reward, whose gradient is that of the response's KL, "
+            "and k2 in the loss, whose gradient is that of each token's own; 'full' is the exact KL over the "
+            "vocabulary, in the loss only."
         },
     )
     kl_in: Literal["reward", "loss"] = field(

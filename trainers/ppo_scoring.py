@@ -33,6 +33,7 @@ def sample(
             top_p=args.top_p,
             stop_strings=args.stop_strings,
             generator_seed=seed,
+            engine=trainer.rollout_engine,
         )
 
 

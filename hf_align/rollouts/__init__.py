@@ -1,6 +1,6 @@
 """Rollouts: responses sampled from the policy that is being trained."""
 
 from hf_align.rollouts.engine import Engine, SamplingRequest
-from hf_align.rollouts.generate import Response, sample_responses, stop_token_ids
+from hf_align.rollouts.generate import ENGINES, Response, sample_responses, stop_token_ids
 
-__all__ = ["Engine", "Response", "SamplingRequest", "sample_responses", "stop_token_ids"]
+__all__ = ["ENGINES", "Engine", "Response", "SamplingRequest", "sample_responses", "stop_token_ids"]

@@ -47,7 +47,7 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
             manager = inner.init_continuous_batching(config, _settings(inner, request, seed))
         except ValueError as error:  # an attention implementation or a kind of layer that has no pages
             raise UserError(
-                f"The continuous engine can't run {type(inner).__name__} ({error}); use engine='static'."
+                f"The continuous engine can't run {type(inner).__name__} ({error}); use the engine 'static'."
             ) from error
         try:
             # One request a response: transformers' own copies of a request share its first token. All are there
@@ -68,10 +68,10 @@ def _collect(manager: ContinuousBatchingManager, count: int) -> dict[str, Ids]:
         result = manager.get_result(timeout=1)
         if result is None and not manager.is_running():
             error = manager.background_thread_status.fatal_error
-            raise UserError(f"The continuous engine stopped: {error}. Use engine='static'.")
+            raise UserError(f"The continuous engine stopped: {error}. Use the engine 'static'.")
         if result is not None and result.is_finished():
             if result.error is not None:
-                raise UserError(f"The continuous engine failed: {result.error}. Use engine='static'.")
+                raise UserError(f"The continuous engine failed: {result.error}. Use the engine 'static'.")
             found[result.request_id] = list(result.generated_tokens)
     return found
 
@@ -79,11 +79,11 @@ def _collect(manager: ContinuousBatchingManager, count: int) -> dict[str, Ids]:
 def _check(model: Any) -> None:
     name, kind = type(model).__name__, model.device.type
     if not hasattr(model, "init_continuous_batching"):
-        raise UserError(f"{name} has no continuous batching; use engine='static'.")
+        raise UserError(f"{name} has no continuous batching; use the engine 'static'.")
     if torch.is_autocast_enabled(kind) and model.dtype != torch.get_autocast_dtype(kind):
         raise UserError(
             f"The continuous engine keeps its cache in the model's {model.dtype}, but autocast computes in "
-            f"{torch.get_autocast_dtype(kind)}; load the model in that dtype, or use engine='static'."
+            f"{torch.get_autocast_dtype(kind)}; load the model in that dtype, or use the engine 'static'."
         )
 
 

@@ -25,6 +25,7 @@ from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
 from hf_align.rollouts.static import static_engine
 
 ENGINES: dict[str, Engine] = {"static": static_engine, "continuous": continuous_engine}
+"""Those that come with the library, by name."""
 
 
 @dataclass(frozen=True)

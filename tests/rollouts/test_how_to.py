@@ -15,5 +15,5 @@ def test_the_blocks_run_in_order(tiny_model_dir: str, tmp_path: Path, monkeypatc
     (tmp_path / "hf-align-quickstart" / "base").symlink_to(tiny_model_dir)
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     exec(compile("\n".join(blocks), PAGE.name, "exec"), {})

@@ -252,6 +252,7 @@ def test_evaluation_samples_the_same_each_time_and_leaves_training_alone(tmp_pat
         ({"kl_coef": -1.0}, "kl_coef is -1.0"),
         ({"target_kl": 0.0}, "target KL must be greater than 0"),
         ({"policy_loss": "grpo"}, "policy_loss is 'grpo'"),
+        ({"rollout_engine": "vllm"}, "rollout_engine is 'vllm'; it must be 'static' or 'continuous'"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"lam": 1.5}, "lam is 1.5"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
