@@ -24,7 +24,8 @@ def run(spec: Spec) -> dict[str, Any]:
     from transformers import set_seed
 
     if spec.memory_cap is not None and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(spec.memory_cap / torch.cuda.get_device_properties(0).total_memory)
+        share = spec.memory_cap / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     set_seed(spec.seed)
     result = import_module(MODULES[spec.side]).train(spec)
     versions = {name: version(name) for name in PACKAGES}

@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
                 "--images", default="docs/images/benchmarks", metavar="DIR", help="folder of the plot (%(default)s)"
             )
         if name == "gpu":
+            command.set_defaults(dtype="bf16")
             command.add_argument(
                 "--sizes", nargs="+", choices=("toy", "1b", "8b"), default=["1b", "8b"], help="models (1b 8b)"
             )

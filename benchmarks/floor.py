@@ -39,7 +39,8 @@ def step_gemms(spec: Spec) -> tuple[list[Gemm], float]:
     shape = Shape.of(AutoConfig.from_pretrained(spec.model), rank=adapter.r if adapter else 0)
     if spec.task == "ppo":
         prompts, layout = ppo_layouts(spec, tokenizer)
-        return ppo_gemms(shape, prompts, layout, spec.max_new_tokens, spec.ppo_epochs), float(layout.tokens)
+        gemms = ppo_gemms(shape, prompts, layout, spec.max_new_tokens, spec.ppo_epochs, spec.num_samples)
+        return gemms, float(layout.tokens)
     layout = _mean(preference_layouts(spec, tokenizer)[spec.warmup : spec.total_steps])
     return preference_gemms(shape, layout, task=spec.task), float(layout.tokens)
 

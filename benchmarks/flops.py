@@ -136,16 +136,17 @@ def backward_gemms(shape: Shape, layout: Layout, *, head: bool) -> list[Gemm]:
     return gemms
 
 
-def generation_gemms(shape: Shape, prompts: Layout, new_tokens: int) -> list[Gemm]:
-    """Sampling `new_tokens` for each prompt with a KV cache: the prompts once, then a token for each at a time.
+def generation_gemms(shape: Shape, prompts: Layout, new_tokens: int, samples: int = 1) -> list[Gemm]:
+    """Sampling responses with a KV cache: the prompts once, then a token for each response at a time.
 
     Args:
         shape: The model.
         prompts: One row a prompt, `responses` being the number of prompts.
         new_tokens: Tokens of each response; the last isn't read again.
+        samples: Responses to each prompt.
     """
-    steps, sequences = new_tokens - 1, prompts.rows
-    context = round(prompts.tokens / sequences + new_tokens / 2)
+    steps, sequences = new_tokens - 1, prompts.rows * samples
+    context = round(prompts.tokens / prompts.rows + new_tokens / 2)
     one = Layout(rows=sequences, width=1, tokens=sequences, pairs=sequences, responses=sequences)
     step = [gemm for gemm in forward_gemms(shape, one, lora=True, head=True) if gemm.part != "attention"]
     batch = sequences * shape.heads
@@ -161,7 +162,9 @@ def preference_gemms(shape: Shape, layout: Layout, *, task: str) -> list[Gemm]:
     return gemms + forward_gemms(shape, layout, lora=False, head=True) if head else gemms
 
 
-def ppo_gemms(shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, epochs: int) -> list[Gemm]:
+def ppo_gemms(
+    shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, epochs: int, samples: int = 1
+) -> list[Gemm]:
     """A rollout and its updates: sampling, scoring by policy, reference and reward model, `epochs` updates on all."""
     update = forward_gemms(shape, layout, lora=True, head=True) + backward_gemms(shape, layout, head=True)
     scoring = [
@@ -169,7 +172,7 @@ def ppo_gemms(shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, ep
         *forward_gemms(shape, layout, lora=False, head=True),
         *forward_gemms(shape, layout, lora=False, head=False),
     ]
-    return generation_gemms(shape, prompts, new_tokens) + scoring + times(epochs, update)
+    return generation_gemms(shape, prompts, new_tokens, samples) + scoring + times(epochs, update)
 
 
 def times(factor: float, gemms: Sequence[Gemm]) -> list[Gemm]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from benchmarks.cli import EXIT_OK
 from benchmarks.commands import benchmark, embedded_model, say, write_rows
@@ -102,11 +102,13 @@ def _model(size: str, options: argparse.Namespace, work: Path) -> Path:
         dtype="bfloat16",
     )
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = LlamaForCausalLM(config).bfloat16()
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # never whole in float32
     unfinished = folder.with_name(f".{folder.name}")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     unfinished.rename(folder)
+    del model
+    _release()
     return folder
 
 
@@ -118,7 +120,12 @@ def _reward(model: Path, folder: Path, seed: int) -> Path:
         reward.save_pretrained(folder)
         reward.tokenizer.save_pretrained(folder)
         del reward
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _release()
     return folder
+
+
+def _release() -> None:
+    """Leave the GPU to the processes that are measured."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -14,12 +14,14 @@ import torch
 from peft import LoraConfig
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.floor import layout_of
+from benchmarks.flops import Shape, backward_gemms, forward_gemms
 from benchmarks.measure import memory
 from hf_align.branches import Branches, build_branches
 from hf_align.models.loading import add_lora
 from hf_align.models.policy import PolicyModel
 
-REPEATS = 3
+REPEATS, RANK = 3, 16
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,17 @@ class Point:
 
 
 def measure(point: Point) -> dict[str, Any]:
-    """Median seconds of a pass, and the bytes by which it raised the process's peak."""
+    """Median seconds of a pass, the bytes by which it raised the process's peak, and the operations of its products."""
     torch.manual_seed(0)
     model, batch = _model(point), _batch(point)
+    shape, layout = Shape.of(model.config, RANK), layout_of(batch)
+    gemms = forward_gemms(shape, layout, lora=True, head=True) + backward_gemms(shape, layout, head=True)
     before = _reset_peak()
     seconds = [_seconds(model, batch) for _ in range(REPEATS + 1)][1:]
     used = memory()["peak"] - before
-    return {"seconds": statistics.median(seconds), "bytes": used, "tokens": batch.input_ids.numel(), **asdict(point)}
+    operations = sum(gemm.flops for gemm in gemms)
+    measured = {"seconds": statistics.median(seconds), "bytes": used, "operations": operations}
+    return {**measured, "tokens": batch.input_ids.numel(), **asdict(point)}
 
 
 def _model(point: Point) -> PolicyModel:
@@ -59,7 +65,7 @@ def _model(point: Point) -> PolicyModel:
         max_position_embeddings=16384,
         tie_word_embeddings=True,
     )
-    lora = LoraConfig(r=16, target_modules="all-linear")
+    lora = LoraConfig(r=RANK, target_modules="all-linear")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return PolicyModel(add_lora(LlamaForCausalLM(config), lora, "CAUSAL_LM")).to(device).train()  # type: ignore[arg-type]
 

@@ -20,6 +20,7 @@ import transformers
 import hf_align
 from benchmarks.cli import EXIT_FAILED, EXIT_OK
 from benchmarks.commands import embedded_model, prepare_ppo, say, shown_command
+from benchmarks.floor import step_gemms
 from benchmarks.growth import Point
 from benchmarks.machine import commit, describe_machine
 from benchmarks.results import write_result
@@ -79,8 +80,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def exponents(points: Sequence[dict[str, float]]) -> dict[str, float]:
-    """p in `y ~ x**p` by least squares on logarithms, for seconds and bytes over all points."""
-    return {name: slope([point["x"] for point in points], [point[name] for point in points]) for name in Y_AXES}
+    """p in `y ~ x**p` by least squares on logarithms over all points, of seconds, bytes and counted operations."""
+    x = [point["x"] for point in points]
+    return {name: slope(x, [point[name] for point in points]) for name in (*Y_AXES, THEORY)}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -90,11 +92,13 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in logs) / sum((a - mean_x) ** 2 for a, _ in logs)
 
 
+THEORY = "operations"
+"""Of the matrix products, which the time should grow with."""
 Y_AXES = {"seconds": ("seconds", 1.0), "bytes": ("GB above the idle process", 1e-9)}
 
 
 def draw(curves: dict[str, list[dict[str, float]]], fitted: dict[str, dict[str, float]], path: Path) -> None:
-    """Time and memory of every axis, on logarithmic scales."""
+    """Time and memory of every axis, on logarithmic scales; dashed: the operations, moved onto the last time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(curves), 5.6), layout="constrained")
@@ -102,8 +106,14 @@ def draw(curves: dict[str, list[dict[str, float]]], fitted: dict[str, dict[str, 
     for column, (axis, points) in enumerate(curves.items()):
         for row, (name, (label, unit)) in enumerate(Y_AXES.items()):
             panel = grid[row][column]
-            panel.loglog([point["x"] for point in points], [point[name] * unit for point in points], "o-", color="C0")
-            panel.set_title(f"exponent {fitted[axis][name]:.2f}", fontsize=9)
+            x, y = [point["x"] for point in points], [point[name] * unit for point in points]
+            title = f"exponent {fitted[axis][name]:.2f}"
+            if name == "seconds":
+                counted = [point[THEORY] * y[-1] / points[-1][THEORY] for point in points]
+                panel.loglog(x, counted, "--", color="0.6", label="operations")
+                title += f", of the operations {fitted[axis][THEORY]:.2f}"
+            panel.loglog(x, y, "o-", color="C0")
+            panel.set_title(title, fontsize=9)
             panel.set_xscale("log", base=2)
             panel.grid(True, which="both", alpha=0.25)
             if column == 0:
@@ -142,7 +152,9 @@ def _rollout(samples: int, options: argparse.Namespace, work: Path) -> dict[str,
         steps=1,
         seed=options.seed,
     )
-    result = run_side(replace(prepare_ppo(spec, work), responses=None))
+    spec = replace(prepare_ppo(spec, work), responses=None)
+    result = run_side(spec)
     seconds, used = result["seconds"][-1], result["memory"]["peak"] - result["memory"]["start"]
     say(f"  {samples}: {seconds:.2f} s, {used / 1e9:.3f} GB")
-    return {"x": samples, "seconds": seconds, "bytes": used}
+    operations = sum(gemm.flops for gemm in step_gemms(spec)[0])
+    return {"x": samples, "seconds": seconds, "bytes": used, "operations": operations}

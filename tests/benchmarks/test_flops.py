@@ -62,6 +62,8 @@ def test_generation_reads_prompts_once_and_then_a_token_at_a_time():
     sums = parts(generation_gemms(SHAPE, prompts, new_tokens=4))
     assert sums["linear"] == 2 * 576 * 2 * (6 + 3 * 2)
     assert sums["head"] == 2 * 8 * 10 * (2 + 3 * 2)
+    sums = parts(generation_gemms(SHAPE, prompts, new_tokens=4, samples=5))
+    assert sums["linear"] == 2 * 576 * 2 * (6 + 3 * 2 * 5)
 
 
 def test_ppo_is_a_generation_three_passes_and_its_updates():

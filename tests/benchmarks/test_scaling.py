@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from benchmarks.scaling import draw, exponents
 
 
 def curve(power: float) -> list[dict[str, float]]:
-    return [{"x": x, "seconds": 3 * x**power, "bytes": 5.0 * x} for x in (1, 2, 4, 8)]
+    return [{"x": x, "seconds": 3 * x**power, "bytes": 5.0 * x, "operations": 7.0 * x**2} for x in (1, 2, 4, 8)]
 
 
 def test_exponents_of_powers():
-    assert exponents(curve(1.5)) == pytest.approx({"seconds": 1.5, "bytes": 1.0})
+    assert exponents(curve(1.5)) == pytest.approx({"seconds": 1.5, "bytes": 1.0, "operations": 2.0})
 
 
 def test_the_plot_is_a_png(tmp_path: Path):
@@ -28,3 +29,6 @@ def test_a_point_is_measured_and_counts_its_tokens():
     result = measure(point)
     assert result["tokens"] == 2 * (8 + 3 * 4)
     assert result["seconds"] > 0 and result["bytes"] >= 0
+    head = 2 * 2 * (2 * 3 * 4) * 16 * 64  # forward and backward, 24 response tokens, hidden size times vocabulary
+    larger = measure(replace(point, vocabulary=128))
+    assert larger["operations"] - result["operations"] == head

@@ -103,4 +103,4 @@ def test_the_gpu_benchmark_at_toy_size(model: str, tmp_path: Path):
     places = ["--model", model, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")]
     assert main(["gpu", "--sizes", "toy", *places, "--runs", "1", "--steps", "1"]) == 0
     names = {path.stem for path in (tmp_path / "results").glob("*.json")}
-    assert names == {"gpu-toy-dpo-fp32", "gpu-toy-ppo-8bit", "gpu-toy-ppo-4bit"}
+    assert names == {"gpu-toy-dpo-bf16", "gpu-toy-ppo-8bit", "gpu-toy-ppo-4bit"}
