@@ -149,12 +149,12 @@ def _rollout(samples: int, options: argparse.Namespace, work: Path) -> dict[str,
         out=str(work / "runs" / f"scaling-{samples}"),
         batch=samples * SAMPLE_PROMPTS,
         num_samples=samples,
-        steps=1,
+        steps=2,
         seed=options.seed,
     )
     spec = replace(prepare_ppo(spec, work), responses=None)
     result = run_side(spec)
-    seconds, used = result["seconds"][-1], result["memory"]["peak"] - result["memory"]["start"]
+    seconds, used = min(result["seconds"][spec.warmup :]), result["memory"]["peak"] - result["memory"]["start"]
     say(f"  {samples}: {seconds:.2f} s, {used / 1e9:.3f} GB")
     operations = sum(gemm.flops for gemm in step_gemms(spec)[0])
     return {"x": samples, "seconds": seconds, "bytes": used, "operations": operations}
