@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from hf_align.errors import UserError
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
+XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})(?: ([^)]*))?\)")
+"""What hf_xet, which transfers weights, says of an answer; its errors have no other trace of the status."""
 
 
 @contextmanager
@@ -38,22 +41,24 @@ def _reason(error: BaseException) -> str:
         if isinstance(link, LocalTokenNotFoundError):
             return f"there is no token; {LOG_IN}"
         if isinstance(link, HfHubHTTPError):
-            return _status_reason(link)
+            response = link.response
+            detail = link.server_message or response.headers.get("X-Error-Message") or response.reason_phrase
+            return _status_reason(response.status_code, detail)
+        if answered := XET_STATUS.search(str(link)):
+            return _status_reason(int(answered[1]), answered[2] or "")
     root = chain[-1]
     network = any(parent.__module__.startswith(("httpx", "httpcore")) for parent in type(root).__mro__)
     text = _first_line(root) or type(root).__name__
     return f"the connection broke ({text})" if network or isinstance(root, ConnectionError) else text
 
 
-def _status_reason(error: HfHubHTTPError) -> str:
-    status = error.response.status_code
+def _status_reason(status: int, detail: str) -> str:
     if status == 401:
         return f"the Hub doesn't accept the token (401); {LOG_IN}"
     if status == 403:
         return "the token may not do that (403); it needs write access to this repository"
     if status == 404:
         return "the Hub has no such repository or revision, or the token may not see it (404)"
-    detail = error.server_message or error.response.headers.get("X-Error-Message") or error.response.reason_phrase
     return f"the Hub answered {status} ({_line(detail)})" if detail else f"the Hub answered {status}"
 
 

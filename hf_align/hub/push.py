@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from hf_align.errors import UserError
 from hf_align.hub.errors import hub_errors
@@ -174,7 +174,7 @@ def upload(
     revision: str | None = None,
     replaced: Sequence[str] = (),
 ) -> CommitInfo:
-    """Make a repository hold what a stage holds.
+    """Make a repository hold what a stage holds, in one commit.
 
     Args:
         api: With the token.
@@ -188,11 +188,15 @@ def upload(
     Raises:
         UserError: If the Hub or the connection refuse.
     """
+    files = {path.relative_to(stage).as_posix(): path for path in sorted(stage.rglob("*")) if path.is_file()}
     with hub_errors(f"pushing to {repo_id}", unchanged):
-        return api.upload_folder(
-            repo_id=repo_id,
-            folder_path=stage,
+        others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
+        stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *replaced]))
+        # `upload_folder` would do the same, but where hf_xet is installed in several commits: when files are many, when
+        # it takes long, or when the first commit fails. A push that broke would then have left a part of itself.
+        return api.create_commit(
+            repo_id,
+            [*map(CommitOperationDelete, stale), *(CommitOperationAdd(name, path) for name, path in files.items())],
             commit_message=commit_message,
             revision=revision,
-            delete_patterns=[*WEIGHTS, *replaced],
         )

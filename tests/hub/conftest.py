@@ -61,6 +61,6 @@ def environment(hub: StandIn, home: Path, token: str = TOKEN) -> dict[str, str]:
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(home),
         "HF_TOKEN": token,
-        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "OMP_NUM_THREADS": "1",
     }

@@ -1,7 +1,8 @@
 """A Hub in a thread: the part of the real protocol that huggingface_hub speaks when it pushes and pulls models.
 
 Repositories live in memory. Every push is one commit; weights go through the LFS batch API to an upload address of
-their own, everything else in the commit itself. `fail` breaks a request on purpose.
+their own or, from clients with hf_xet, into the Xet storage (`xet.py`), everything else in the commit itself. `fail`
+breaks a request on purpose.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+
+from tests.hub import xet
 
 TOKEN, USER = "hf_stand_in_token", "anna"
 LFS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".png")
@@ -69,13 +72,15 @@ class StandIn:
 
     Attributes:
         repositories: By id.
-        stored: LFS objects by SHA-256.
+        stored: LFS objects by SHA-256, those of the Xet storage included.
+        xet: The Xet storage.
         requests: "METHOD path" of every request so far.
     """
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.stored: dict[str, bytes] = {}
+        self.xet = xet.XetStore()
         self.requests: list[str] = []
         self.failures: list[Failure] = []
         self.lock = threading.Lock()
@@ -118,7 +123,7 @@ class StandIn:
         return None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(xet.XetRoutes, BaseHTTPRequestHandler):
     stand_in: StandIn
     protocol_version = "HTTP/1.1"
 
@@ -345,6 +350,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X_Repo_Commit": head, "ETag": etag}
         if name.endswith(LFS_SUFFIXES):
             headers |= {"X_Linked_Etag": etag, "X_Linked_Size": str(len(data))}
+            if digest := self.stand_in.xet.hashes.get(content_oid(data, name)):
+                token = f"{self.stand_in.url}/api/models/{repo_id}/xet-read-token/{revision}"
+                headers |= {"X_Xet_Hash": digest, "X_Xet_Refresh_Route": token}
         self._answer(200, data, Content_Type="application/octet-stream", **headers)
 
 
@@ -370,4 +378,5 @@ ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("GET",), rf"/api/models/{_REPO}/revision/([^/]+)", _Handler.info),
     (("GET",), rf"/api/models/{_REPO}/tree/([^/]+)(/.*)?", _Handler.tree),
     (("GET", "HEAD"), rf"/{_REPO}/resolve/([^/]+)/(.+)", _Handler.resolve),
+    *xet.ROUTES,
 ]
