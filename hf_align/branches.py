@@ -209,10 +209,14 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
 
 
 def _pack(sizes: list[int], capacity: int) -> list[list[int]]:
-    """First-fit decreasing: document numbers by row, no row over `capacity` tokens."""
+    """Document numbers by row: as few rows as first-fit decreasing needs for `capacity` tokens, filled evenly.
+
+    All rows are as long as the fullest one, so uneven rows would be mostly padding.
+    """
+    longest_first = sorted(range(len(sizes)), key=lambda n: -sizes[n])
     rows: list[list[int]] = []
     free: list[int] = []
-    for number in sorted(range(len(sizes)), key=lambda n: -sizes[n]):
+    for number in longest_first:
         row = next((r for r, space in enumerate(free) if space >= sizes[number]), None)
         if row is None:
             row = len(rows)
@@ -220,4 +224,10 @@ def _pack(sizes: list[int], capacity: int) -> list[list[int]]:
             free.append(capacity)
         rows[row].append(number)
         free[row] -= sizes[number]
-    return rows
+    even: list[list[int]] = [[] for _ in rows]
+    filled = [0] * len(rows)
+    for number in longest_first:
+        row = filled.index(min(filled))
+        even[row].append(number)
+        filled[row] += sizes[number]
+    return even if max(filled) < capacity - min(free) else rows

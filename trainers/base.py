@@ -11,7 +11,7 @@ import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.layout import compare_layouts, noise_bound
-from hf_align.models.loading import compute_dtype
+from hf_align.models.loading import choose_precision
+from hf_align.models.lora import fuse_lora
 from hf_align.models.recompute import enable_selective_recompute
 from hf_align.models.reward_model import RewardModel
 from hf_align.trainers.hub import HubTrainer
@@ -89,13 +90,7 @@ class AlignmentConfig(TrainingArguments):
         if self.row_tokens is not None and self.row_tokens < 1:
             raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
         self._resolve_recompute()
-        if self.bf16 is None:
-            dtype = compute_dtype()
-            on_wrong_device = self.use_cpu and torch.cuda.is_available()
-            self.bf16 = dtype == torch.bfloat16 and not self.fp16 and not on_wrong_device
-            self.fp16 = self.fp16 or (dtype == torch.float16 and not on_wrong_device)
-        if self.bf16 and not torch.accelerator.is_available():
-            self.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
+        choose_precision(self)
         super().__post_init__()
 
     def _resolve_recompute(self) -> None:
@@ -142,7 +137,8 @@ class RowMetrics:
         if not names:
             return {}
         local = torch.stack([torch.stack([self._state[n].double(), self._count[n].double()]) for n in names])
-        everyone = trainer.accelerator.gather(local[None].to(trainer.args.device, torch.float32)).double().cpu()
+        gathered = cast(Tensor, trainer.accelerator.gather(local[None].to(trainer.args.device, torch.float32)))
+        everyone = gathered.double().cpu()
         result = {}
         for number, name in enumerate(names):
             values, counts = everyone[:, number, 0], everyone[:, number, 1]
@@ -176,6 +172,8 @@ class BranchTrainer(HubTrainer):
         self._user_metrics = compute_metrics
         self._unfinished: Path | None = None
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # they gather weights where modules are called
+            fuse_lora(model)
         if args.activation_recompute == "selective":
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
@@ -214,12 +212,16 @@ class BranchTrainer(HubTrainer):
         if not batch_samples:
             return None
         total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
-        total = self.accelerator.reduce(total, "sum")
+        total = cast(Tensor, self.accelerator.reduce(total, "sum"))
         return total.clamp(min=torch.finfo(total.dtype).tiny)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 operations a parameter and token."""
-        return 6 * inputs["branches"]["input_ids"].numel() * sum(p.numel() for p in self.model.parameters())
+        return (
+            6
+            * inputs["branches"]["input_ids"].numel()
+            * sum(p.numel() for p in cast(Any, self.model).parameters())
+        )
 
     # ---- layout ----
 
@@ -320,7 +322,7 @@ class BranchTrainer(HubTrainer):
         """Save what plain transformers or peft loads, and no pickles."""
         if not self.args.should_save:
             return
-        directory = Path(output_dir or self.args.output_dir)
+        directory = Path(output_dir or cast(str, self.args.output_dir))
         unfinished = directory / ".unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

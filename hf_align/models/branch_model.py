@@ -21,6 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from hf_align.branches import Branches
+from hf_align.models.attention import attach_plan
 
 BRANCH_ATTENTION = ("sdpa", "eager")
 """Attention implementations that take an arbitrary 4-D mask."""
@@ -88,7 +89,9 @@ class BranchModel(nn.Module):
             dtype = torch.get_autocast_dtype(device)
         elif dtype != torch.float32 and self.model.config.get_text_config()._attn_implementation != "eager":
             return mask  # SDPA wants its queries' dtype, which some models raise
-        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+        by_blocks = device == "cpu" and self.model.config.get_text_config()._attn_implementation == "sdpa"
+        return attach_plan(mask, branches) if by_blocks else mask
 
     def honours_branch_mask(self, branches: Branches) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.

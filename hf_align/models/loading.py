@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub.constants import HF_HOME
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import (
@@ -21,7 +23,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from hf_align.errors import UserError
 
@@ -104,9 +106,20 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(path, **kwargs)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        if not os.path.isdir(path) and not _may_be_hub_id(path):
+            there = "is a file" if os.path.exists(path) else "doesn't exist"
+            raise UserError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.") from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = "the folder" if os.path.isdir(path) else "the Hub id or folder"
         raise UserError(f"Can't load {auto_class.__name__} from {what} '{path}': {reason}") from error
+
+
+def _may_be_hub_id(path: str) -> bool:
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return False
+    return not os.path.exists(path)
 
 
 def find_file(path: str, name: str) -> Path | None:
@@ -129,6 +142,21 @@ def compute_dtype() -> torch.dtype:
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return torch.bfloat16
     return torch.float32
+
+
+def choose_precision(args: Any) -> None:
+    """Settle `bf16=None` of training arguments: bfloat16 where the machine is fast at it, else float16 on GPUs.
+
+    Args:
+        args: With `bf16`, `fp16` and `use_cpu`, which are set; not yet through `TrainingArguments.__post_init__`.
+    """
+    if args.bf16 is None:
+        dtype = compute_dtype()
+        on_wrong_device = args.use_cpu and torch.cuda.is_available()
+        args.bf16 = dtype == torch.bfloat16 and not args.fp16 and not on_wrong_device
+        args.fp16 = args.fp16 or (dtype == torch.float16 and not on_wrong_device)
+    if args.bf16 and not torch.accelerator.is_available():
+        args.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
 
 
 def loading_arguments(quantization: Quantization, dtype: str | torch.dtype, device_map: Any) -> dict[str, Any]:
@@ -166,7 +194,11 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     if tied and getattr(config, "ensure_weight_tying", None) is False and _touches_embeddings(config):
         config.ensure_weight_tying = True  # type: ignore[attr-defined]
-    return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
+    except ValueError as error:  # no such modules, a rank of 0
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"peft_config, or lora: {reason}") from error
 
 
 def keep_unpacked(model: nn.Module) -> None:
@@ -177,9 +209,10 @@ def keep_unpacked(model: nn.Module) -> None:
     """
     for module in model.modules():
         if type(module).__module__.startswith("bitsandbytes"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
-            module.train()
-            module.train = types.MethodType(_stay_in_train_mode, module)
+            linear: Any = module
+            linear.support_avx512bf16_for_cpu = False
+            linear.train()
+            linear.train = types.MethodType(_stay_in_train_mode, linear)
 
 
 def _stay_in_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -201,7 +234,8 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     model.config.__dict__.pop("quantization_config", None)
-    model.hf_quantizer, model.is_quantized = None, False
+    loaded: Any = model
+    loaded.hf_quantizer, loaded.is_quantized = None, False
     set_distinct_pad_token(tokenizer, model.config)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
