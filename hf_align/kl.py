@@ -27,7 +27,8 @@ def estimate_kl(logps: Tensor, ref_logps: Tensor, *, kind: Literal["k1", "k2", "
     With r = log pi - log pi_ref:
     - "k1": `r`; unbiased, can be negative. In the reward it gives the exact KL-regularised gradient; as a loss it has
       an expected gradient of zero and does nothing.
-    - "k2": `r^2 / 2`; biased as a value, but its gradient is an unbiased estimate of KL's: the one to use as a loss.
+    - "k2": `r^2 / 2`; biased as a value, but its gradient is an unbiased estimate of that token's KL's: the one to use
+      as a loss. (In a response's KL a token counts for those before it, too, which a loss over tokens leaves out.)
     - "k3": `exp(-r) - 1 + r`; unbiased and never negative; its gradient is that of the reversed KL, biased for ours.
       The exponent is held below 20.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class DPOConfig(PreferenceConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.beta <= 0:
+        if not 0 < self.beta < math.inf:
             raise UserError(f"beta is {self.beta}; it must be above 0.")
         if not 0 <= self.label_smoothing < 0.5:
             raise UserError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 0.5.")
@@ -81,6 +82,8 @@ class DPOConfig(PreferenceConfig):
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
+        if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):
+            raise UserError(f"loss_weights is {self.loss_weights}; each weight must be 0 or more.")
         if self.ipo_reduction not in ("mean", "sum"):
             raise UserError(f"ipo_reduction is {self.ipo_reduction!r}; use 'mean' or 'sum'.")
         super().__post_init__()

@@ -114,18 +114,18 @@ class PPOTrainer(BranchTrainer):
     ):
         args = args or PPOConfig("trainer_output")
         only_with_path(model, quantization_config)
-        check_arguments(model, ref_model, data_collator, train_dataset, eval_dataset, reward)
+        check_arguments(args, model, ref_model, data_collator, train_dataset, eval_dataset, reward)
         tokenizer = processing_class or tokenizer_of(model)
         with PartialState().main_process_first():
-            train_dataset = prompts_of(train_dataset, tokenizer, args, "train_dataset")
-            eval_dataset = prompts_of(eval_dataset, tokenizer, args, "eval_dataset")
+            train_dataset = prompts_of(train_dataset, reward, tokenizer, args, "train_dataset")
+            eval_dataset = prompts_of(eval_dataset, reward, tokenizer, args, "eval_dataset")
         torch.manual_seed(args.seed)  # the adapter's and the head's first weights
         policy = load_policy(model, quantization=quantization_config) if isinstance(model, str) else model
         policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
         check_room(policy, args, train_dataset, eval_dataset)
         if args.disable_dropout:
             disable_dropout(policy)
-        wrapped = PolicyWithValueHead(policy, value_model=args.value_model)
+        wrapped = PolicyWithValueHead(policy, **args.value_options())
         float32_trainable(wrapped)
         self.rollout: Rollout | None = None
         self.rollout_engine: str | Engine = args.rollout_engine
@@ -375,7 +375,7 @@ class PPOTrainer(BranchTrainer):
         """Sample a response to each prompt and score it; the samples are the same at every evaluation."""
         data: Any = dataloader.dataset
         if "prompt_ids" not in getattr(data, "column_names", ()):
-            data = prompts_of(data, cast(Any, self.processing_class), self.args, "eval_dataset")
+            data = prompts_of(data, self.reward, cast(Any, self.processing_class), self.args, "eval_dataset")
             check_room(self.model, self.args, data)
         return evaluate_policy(self, data, metric_key_prefix)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from transformers.utils import logging
 
@@ -19,6 +19,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "rollout_engine": tuple(ENGINES),
     "policy_loss": ("clip", "reinforce"),
     "value_model": ("shared", "adapter", "separate"),
+    "value_head": ("linear", "mlp"),
     "value_init": ("zero", "reward"),
     "kl_controller": ("proportional", "threshold", "fixed"),
     "kl_estimator": (None, "k1", "k2", "k3", "full"),
@@ -108,6 +109,13 @@ class PPOConfig(AlignmentConfig):
             "policy's base ('adapter'), or a copy of the model ('separate')."
         },
     )
+    value_head: Literal["linear", "mlp"] = field(
+        default="linear", metadata={"help": "The head that makes a value of a hidden state: 'mlp' has a hidden layer."}
+    )
+    detach_value_trunk: bool = field(
+        default=False,
+        metadata={"help": "With value_model='shared': the value loss trains the head alone, not the policy's trunk."},
+    )
     value_init: Literal["zero", "reward"] = field(
         default="zero",
         metadata={
@@ -161,8 +169,8 @@ class PPOConfig(AlignmentConfig):
         default=None,
         metadata={
             "help": "Estimator of the tokens' KL. None: k1 in the reward, whose gradient is that of the response's KL, "
-            "and k2 in the loss, whose gradient is that of each token's own; 'full' is the exact KL over the "
-            "vocabulary, in the loss only."
+            "and k2 in the loss. 'full' is the exact KL over the vocabulary, in the loss only. There the gradients of "
+            "k2 and 'full' are those of each token's own KL: right for responses of one token only."
         },
     )
     kl_in: Literal["reward", "loss"] = field(
@@ -229,6 +237,14 @@ class PPOConfig(AlignmentConfig):
         """`kl_estimator`, or its default for `kl_in`."""
         return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
 
+    def value_options(self) -> dict[str, Any]:
+        """Arguments of `PolicyWithValueHead`."""
+        return {
+            "value_model": self.value_model,
+            "head": self.value_head,
+            "detach_value_trunk": self.detach_value_trunk,
+        }
+
     def make_kl_controller(self) -> FixedKLController:
         """The controller that `kl_controller` names, at its start."""
         if self.kl_controller == "fixed":
@@ -262,6 +278,8 @@ class PPOConfig(AlignmentConfig):
             refuse("top_p", "above 0 and at most 1")
         if self.missing_eos_penalty is not None and not 0 <= self.missing_eos_penalty < math.inf:
             refuse("missing_eos_penalty", "0 or more, or None: it is subtracted")
+        if self.detach_value_trunk and self.value_model != "shared":
+            refuse("detach_value_trunk", f"False with value_model={self.value_model!r}, which has a trunk of its own")
         if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
             refuse("stop_strings", "a list of non-empty texts, or None")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,13 +13,24 @@ from hf_align.errors import UserError
 from hf_align.models.reward_model import RewardModel
 from hf_align.models.value_head import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
+from hf_align.rewards.reward import check_functions
 from hf_align.trainers.ppo_config import PPOConfig
+from hf_align.trainers.preference import check_output_dir, parts_of
+
+OWN_COLUMNS = ("prompt", "prompt_ids")
+"""Columns that reward functions get as texts and as token ids."""
 
 
 def check_arguments(
-    model: Any, ref_model: Any, data_collator: Any, train_dataset: Any, eval_dataset: Any, reward: Any
+    args: PPOConfig,
+    model: Any,
+    ref_model: Any,
+    data_collator: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+    reward: Any,
 ) -> None:
-    """Refuse what is missing or contradicts itself."""
+    """Refuse what is missing or contradicts itself, and an `output_dir` that can't be written to."""
     if reward is None:
         raise UserError(
             "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
@@ -32,24 +43,24 @@ def check_arguments(
         raise UserError(
             "ref_model is the model itself, which training changes; leave it out to use the policy as given."
         )
+    check_output_dir(args)
 
 
-def prompts_of(data: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
-    """A data set, or a dict of them, checked and with `prompt_ids`."""
+def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
+    """A data set, or a dict of them, checked, with the columns that the reward asks for and with `prompt_ids`."""
     if data is None:
         return None
-    if isinstance(data, dict):
-        return {key: prompts_of(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
-    return tokenize_prompts(data, tokenizer, max_prompt_length=args.max_prompt_length, name=name)
+    if isinstance(data, dict) and name != "train_dataset":
+        return {key: prompts_of(part, reward, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+    tokenized = tokenize_prompts(cast(Any, data), tokenizer, max_prompt_length=args.max_prompt_length, name=name)
+    check_functions(reward, [column for column in tokenized.column_names if column not in OWN_COLUMNS])
+    return tokenized
 
 
 def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
     """Refuse prompts that leave no room for a response among the model's positions."""
     room = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
-    parts = [
-        part for data in datasets if data is not None for part in (data.values() if isinstance(data, dict) else [data])
-    ]
-    longest = max(len(ids) for part in parts for ids in part["prompt_ids"])
+    longest = max(len(ids) for part in parts_of(datasets) for ids in part["prompt_ids"])
     if room is not None and longest + args.max_new_tokens > room:
         raise UserError(
             f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hf_align.branches import Branches
 from hf_align.kl import estimate_kl
 from hf_align.rollouts import Response, sample_responses
+from hf_align.trainers.ppo_data import OWN_COLUMNS
 from hf_align.trainers.ppo_rollout import Rollout, gather_rows
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def score(
         batch: Responses scored at a time: those that are trained on together.
     """
     asked = [rows[response.prompt_index] for response in responses]
-    columns = {name: [row[name] for row in asked] for name in rows[0] if name not in ("prompt", "prompt_ids")}
+    columns = {name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS}
     scores = trainer.reward(
         [row["prompt"] for row in asked],
         [response.text for response in responses],

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transformers.utils import logging
+
 from hf_align.errors import UserError
 from hf_align.trainers.ppo_rollout import Rollout
 
 if TYPE_CHECKING:
     from hf_align.trainers.ppo import PPOTrainer
+
+logger = logging.get_logger(__name__)
 
 STATE_FILE, ROLLOUT_FILE = "ppo_state.json", "rollout_{}.safetensors"
 
@@ -44,9 +48,22 @@ def load_state(trainer: PPOTrainer, folder: Path) -> None:
             raise UserError(
                 f"The checkpoint was saved with {name}={state['shape'][name]}, not {value}; resume with that."
             )
-    trainer.kl_controller.load_state_dict(state["kl_controller"])
+    _load_controller(trainer, state["kl_controller"])
     trainer.score_statistics.load_state_dict(state["score_statistics"])
     trainer.rollout = None
     if trainer.state.global_step % trainer.args.steps_per_rollout:
         trainer.rollout = Rollout.load(folder / ROLLOUT_FILE.format(trainer.args.process_index))
         trainer.count_tokens(trainer.rollout)
+
+
+def _load_controller(trainer: PPOTrainer, state: dict[str, float]) -> None:
+    """Go on as the saved controller would have; say so where the options ask for something else."""
+    asked = {name: value for name, value in trainer.kl_controller.state_dict().items() if name != "coef"}
+    if asked.keys() | {"coef"} != state.keys():
+        raise UserError(
+            f"The checkpoint was saved with another kl_controller than '{trainer.args.kl_controller}'; resume with the "
+            "same."
+        )
+    trainer.kl_controller.load_state_dict(state)
+    if changed := [f"{name} {state[name]:g}, not {value:g}" for name, value in asked.items() if state[name] != value]:
+        logger.warning(f"The KL controller goes on as it was saved, with {' and '.join(changed)}.")

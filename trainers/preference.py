@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from accelerate import PartialState
@@ -63,6 +65,7 @@ class PreferenceTrainer(BranchTrainer):
     ):
         if train_dataset is None and eval_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt, chosen and rejected.")
+        check_output_dir(args)
         with PartialState().main_process_first():
             train_dataset = _tokenized(train_dataset, processing_class, args, "train_dataset")
             eval_dataset = _tokenized(eval_dataset, processing_class, args, "eval_dataset")
@@ -71,6 +74,7 @@ class PreferenceTrainer(BranchTrainer):
                 pad_token_id=find_pad_token_id(processing_class), row_tokens=args.row_tokens
             )
         model = build_model()
+        _check_room(model, args, train_dataset, eval_dataset)
         if args.disable_dropout:
             disable_dropout(model)
         float32_trainable(model)
@@ -102,6 +106,7 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
     """The tokenizer saved with a model given by name, or with the one an object was loaded from."""
     if isinstance(model, str):
         return load_tokenizer(model)
+    _check_is_model(model)
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     name = getattr(inner, "name_or_path", None)
     if not name:
@@ -117,8 +122,7 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
     Raises:
         UserError: If it has an adapter already, is quantised without any, or trains nothing.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
+    _check_is_model(model)
     keep_unpacked(model)
     if isinstance(model, PeftModel):
         if peft_config:
@@ -138,6 +142,49 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
     return model  # type: ignore[return-value]
 
 
+def _check_is_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
+
+
+def check_output_dir(args: Any) -> None:
+    """Refuse an `output_dir` that can't be written to, before anything is loaded.
+
+    Raises:
+        UserError: It is a file, or a folder without the right to write.
+    """
+    directory = Path(args.output_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(f"output_dir: can't write to {directory}: {error.strerror}; name another folder.") from error
+
+
+def parts_of(datasets: Iterable[Any]) -> list[Any]:
+    """The data sets that there are, those of a dict one by one."""
+    given = [data for data in datasets if data is not None]
+    return [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]
+
+
+def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:
+    """Refuse rows with more tokens than the model has positions: some fail on them, the others compute nonsense."""
+    room = getattr(cast(Any, model.model).config.get_text_config(), "max_position_embeddings", None)
+    if room is None or (args.max_length is not None and args.max_length <= room):
+        return
+    longest = max(
+        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        for part in parts_of(datasets)
+        for row in part
+    )
+    if longest > room:
+        raise UserError(
+            f"The longest row has {longest} tokens, more than the {room} positions of the model; set max_length to at "
+            f"most {room}."
+        )
+
+
 def only_with_path(model: Any, quantization_config: Quantization) -> None:
     """Refuse to quantise a model that is loaded already."""
     if quantization_config is not None and not isinstance(model, str):
@@ -152,7 +199,7 @@ Callbacks = list[TrainerCallback] | None
 def _tokenized(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str) -> Any:
     if data is None:
         return None
-    if isinstance(data, dict):
+    if isinstance(data, dict) and name != "train_dataset":
         return {key: _tokenized(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
     tokenized: Dataset = tokenize_preferences(
         check_preferences(data, name=name),

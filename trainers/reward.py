@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -57,6 +58,9 @@ class RewardConfig(PreferenceConfig):
     def __post_init__(self) -> None:
         if self.margin_mode not in MARGIN_MEANING:
             raise UserError(f"margin_mode is {self.margin_mode!r}; use 'weight', 'scale' or 'shift'.")
+        coefficient = self.center_rewards_coefficient
+        if coefficient is not None and not 0 <= coefficient < math.inf:
+            raise UserError(f"center_rewards_coefficient is {coefficient}; it must be 0 or more, or None.")
         super().__post_init__()
 
 

@@ -55,7 +55,7 @@ def dry_run(
     if source["quantization"] is not None and not model.is_adapter:
         raise UserError("A quantised model trains only through an adapter; give lora.")
     if command == "ppo":
-        check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args).values())
+        check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
     parts = memory_parts(source, args, model, documents)
     steps, (where, free) = _steps(args, len(documents)), memory.available_memory()
     disk, free_disk = _disk(model, args, steps), shutil.disk_usage(_existing(Path(args.output_dir))).free
@@ -88,8 +88,10 @@ def _pairs(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: A
     return [(prompt, [chosen, rejected]) for prompt, chosen, rejected in columns]
 
 
-def _tokenized_prompts(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> dict[str, Any]:
-    return {name: prompts_of(data, tokenizer, args, name) for name, data in rows.items()}
+def _tokenized_prompts(
+    rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any, reward: Any = None
+) -> dict[str, Any]:
+    return {name: prompts_of(data, reward, tokenizer, args, name) for name, data in rows.items()}
 
 
 def _prompts(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:

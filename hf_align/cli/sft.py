@@ -23,8 +23,8 @@ from hf_align.collators.checks import as_dataset, group_rows, refuse
 from hf_align.collators.rows import RowProblem, read_side
 from hf_align.errors import UserError
 from hf_align.models.adapters import float32_trainable
-from hf_align.models.loading import Quantization, compute_dtype, load_policy, load_tokenizer
-from hf_align.trainers.preference import Callbacks, with_adapter
+from hf_align.models.loading import Quantization, choose_precision, load_policy, load_tokenizer
+from hf_align.trainers.preference import Callbacks, check_output_dir, with_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,7 @@ class SFTConfig(sft_config.SFTConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.bf16 is None:
-            dtype = compute_dtype()
-            on_wrong_device = self.use_cpu and torch.cuda.is_available()
-            self.bf16 = dtype == torch.bfloat16 and not self.fp16 and not on_wrong_device
-            self.fp16 = self.fp16 or (dtype == torch.float16 and not on_wrong_device)
-        if self.bf16 and not torch.accelerator.is_available():
-            self.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
+        choose_precision(self)
         super().__post_init__()
 
 
@@ -90,6 +84,7 @@ class SFTTrainer(sft_trainer.SFTTrainer):
         quantization_config: Quantization = None,
         callbacks: Callbacks = None,
     ):
+        check_output_dir(args)
         whole = args.assistant_only_loss
         train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
         if eval_dataset is not None:

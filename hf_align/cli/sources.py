@@ -1,5 +1,6 @@
 """What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         raise UserError(f"{field}: there is no file {name}")
     try:
         if reader is not None:
-            loaded: Any = datasets.load_dataset(reader, data_files=str(path), split="train")
+            loaded: Any = _read_file(reader, path)
         elif (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
             loaded = datasets.load_from_disk(str(path))
         else:
@@ -75,9 +76,37 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     except DatasetNotFoundError:
         raise UserError(f"{field}: {name!r} is no file, no folder and no data set on the Hub you can read") from None
     except (OSError, ValueError, DatasetsError) as error:
+        if reader == "json" and (line := _bad_line(path)) is not None:
+            raise UserError(f"{field}: {name}, line {line} is no JSON object; fix or drop it") from None
         reason = str(error.__cause__ or error).splitlines()
         raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
     return _split_of(loaded, name, field, splits) if isinstance(loaded, DatasetDict) else loaded
+
+
+def _read_file(reader: str, path: Path) -> Any:
+    with path.open("rb") as file:
+        if not file.read(1 << 16).strip():
+            raise ValueError("it is empty")
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises, too
+    try:
+        return datasets.load_dataset(reader, data_files=str(path), split="train")
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+
+
+def _bad_line(path: Path) -> int | None:
+    """The first line, from 1, of a .jsonl file that holds anything but a JSON object."""
+    if path.suffix.lower() != ".jsonl":
+        return None
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return number
+            except ValueError:  # no JSON, or no UTF-8
+                return number
+    return None
 
 
 def _split_of(loaded: DatasetDict, name: str, field: str, splits: tuple[str, ...]) -> Dataset:

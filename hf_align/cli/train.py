@@ -151,10 +151,6 @@ def _make_trainer(trainer_class: type, checked: CheckedRecipe, args: Any, rows: 
             **{key: source[key] for key in ("ref_model", "reward") if key in source},
             **rows,
         )
-    except ValueError as error:
-        if isinstance(error, UserError) or not str(error).startswith("Target modules"):
-            raise
-        raise UserError(f"lora: {str(error).splitlines()[0]}") from None
     except OSError as error:  # a Hub that can't be reached, a file that is no model
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -5,6 +5,7 @@ Notation: B pairs, d = chosen reward - rejected reward, m = margin (how much bet
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -36,7 +37,7 @@ def bradley_terry_loss(
         `[B]` losses.
 
     Raises:
-        UserError: A negative or NaN margin, or an unknown margin_mode.
+        UserError: A negative, NaN or infinite margin, or an unknown margin_mode.
         ValueError: Shapes differ.
     """
     if margin_mode not in ("weight", "scale", "shift"):
@@ -45,7 +46,7 @@ def bradley_terry_loss(
         chosen, rejected = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards)
         return -logsigmoid(chosen - rejected)
     chosen, rejected, margin = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margin=margin)
-    _refuse_negative(margin)
+    _check_margin(margin)
     if margin_mode == "weight":
         return -margin * logsigmoid(chosen - rejected)
     if margin_mode == "scale":
@@ -65,20 +66,22 @@ def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: fl
         `[B]` losses.
 
     Raises:
-        UserError: A negative or NaN margin.
+        UserError: A negative, NaN or infinite margin.
         ValueError: Shapes differ.
     """
-    margin = margin if isinstance(margin, Tensor) else chosen_rewards.new_full(chosen_rewards.shape, margin)
+    if not isinstance(margin, Tensor):  # in float32 whatever the rewards are: 0.1 isn't 0.1 in 16 bits
+        margin = torch.full(chosen_rewards.shape, float(margin), device=chosen_rewards.device)
     chosen, rejected, margin = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margin=margin)
-    _refuse_negative(margin)
+    _check_margin(margin)
     return (margin - (chosen - rejected)).relu()
 
 
-def _refuse_negative(margin: Tensor) -> None:
-    bad = (~(margin >= 0)).nonzero()  # NaN is caught, too
+def _check_margin(margin: Tensor) -> None:
+    flat = margin.reshape(-1)  # a single number has no rows
+    bad = (~((flat >= 0) & flat.isfinite())).nonzero()  # NaN is caught, too
     if bad.numel() > 0:
-        row = int(bad[0, 0])
+        row = int(bad[0])
         raise UserError(
-            f"margin must be 0 or more in every row, but row {row} of the batch has {margin[row].item()}: "
-            "swap chosen and rejected there, or drop the row."
+            f"margin must be a finite number, 0 or more, in every row, but row {row} of the batch has "
+            f"{flat[row].item()}: swap chosen and rejected there, or drop the row."
         )

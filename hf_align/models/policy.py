@@ -131,7 +131,7 @@ def _kl_from(
 
 
 def _vocabulary(wrapper: BranchModel) -> int:
-    return wrapper.model.config.get_text_config().vocab_size
+    return cast(Any, wrapper.model).config.get_text_config().vocab_size
 
 
 def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: float) -> Callable[[Tensor], Tensor]:

@@ -150,7 +150,7 @@ class _Recorder(TorchDispatchMode):
         inputs = {_number(tensor) for tensor in _tensors((args, tuple(kwargs.values())))}
         if not all(type(x) is Tensor and not x.is_complex() and _number(x) not in inputs for x in outputs):
             return
-        if op is _aten._to_copy.default and result.nbytes < args[0].nbytes and not self._stays(args[0]):
+        if op is _aten._to_copy.default and outputs[0].nbytes < args[0].nbytes and not self._stays(args[0]):
             return  # its input would have to be kept instead, which is larger
         call = _Call(op, _map(self._source, args), {name: _map(self._source, arg) for name, arg in kwargs.items()})
         for index, output in enumerate(outputs):

@@ -68,7 +68,12 @@ class RewardModel(BranchModel):
         tokenizer: Gets a pad token that is not EOS if it has none: transformers pools the last token that isn't
             padding, so with pad = EOS the end of the response would never be scored.
         config: Default: linear head, last token.
+
+    Attributes:
+        head_is_new: What it was loaded from had no reward head, so scores mean nothing until it is trained.
     """
+
+    head_is_new = False
 
     def __init__(
         self,
@@ -142,7 +147,8 @@ class RewardModel(BranchModel):
         head_file = None if config.is_plain else loading.find_file(path, HEAD_FILE)
         if head_file is not None:
             model.score.load_state_dict(load_file(head_file))
-        elif fresh and not new_head and adapter is None:
+        head_is_new = fresh and head_file is None and adapter is None
+        if head_is_new and not new_head:
             logger.warning(
                 f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
             )
@@ -151,7 +157,9 @@ class RewardModel(BranchModel):
             model = PeftModel.from_pretrained(model, path, is_trainable=True)
         elif lora:
             model = loading.add_lora(model, lora, TaskType.SEQ_CLS)
-        return cls(cast(PreTrainedModel, model), tokenizer, config)
+        loaded = cls(cast(PreTrainedModel, model), tokenizer, config)
+        loaded.head_is_new = head_is_new
+        return loaded
 
     @property
     def head(self) -> nn.Module:

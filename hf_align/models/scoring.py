@@ -33,7 +33,7 @@ def score_texts(
     encoded = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
     scores = [0.0] * len(encoded)
     for numbers in _batches(_groups(encoded), encoded):
-        documents = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
+        documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
         values = _rewards(model, documents, cast(int, tokenizer.pad_token_id)).flatten().tolist()
         for number, value in zip([n for members in numbers for n in members], values, strict=True):
             scores[number] = value

@@ -6,7 +6,7 @@ import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +161,26 @@ def as_reward(
     return Reward(members, tokenizer)
 
 
+def check_functions(reward: Any, columns: Sequence[str]) -> None:
+    """Look at reward functions before anything is loaded.
+
+    Args:
+        reward: As for `as_reward`; whatever isn't a function is left alone.
+        columns: Of the data set, `prompt` left out.
+
+    Raises:
+        UserError: If a function doesn't take prompts and responses, or asks for a column that isn't there.
+    """
+    entries = reward.members if isinstance(reward, Reward) else reward if isinstance(reward, list) else [reward]
+    for source in [part.source if isinstance(part, Part) else _weighted(part)[1] for part in entries]:
+        if _is_function(source):
+            _Function(getattr(source, "__name__", type(source).__name__), source).check(columns)
+
+
+def _is_function(source: Any) -> bool:
+    return callable(source) and not hasattr(source, "score") and not isinstance(source, (nn.Module, Reward))
+
+
 def _weighted(entry: Any) -> tuple[float, Any]:
     if not isinstance(entry, tuple):
         return 1.0, entry
@@ -180,7 +200,9 @@ def _scorer(
         if policy is not None and shares_base(policy, source):
             source = AdapterReward(policy, source)
         else:
-            source = load_reward_model(source)
+            path, source = source, load_reward_model(source)
+            if source.head_is_new:
+                raise UserError(f"{path} has no reward head and would score at random; train it with RewardTrainer.")
             if policy is not None and getattr(source.model, "quantization_method", None) is None:
                 source.to(cast(Any, policy).device)
     if callable(getattr(source, "score", None)):
@@ -191,7 +213,7 @@ def _scorer(
                 return source.score(samples.prompts, samples.responses)
 
         return name, score, source
-    if callable(source) and not isinstance(source, nn.Module):
+    if _is_function(source):
         return name, _Function(name, source), source
     raise UserError(
         f"A reward can't be a {type(source).__name__}; give a reward model or its path, a function of prompts and "
@@ -206,21 +228,32 @@ class _Function:
         self.name, self.function = name, function
         try:
             parameters = list(inspect.signature(function).parameters.values())
+            any_number = any(p.kind == p.VAR_POSITIONAL for p in parameters)
         except ValueError:  # built in
-            parameters = []
+            parameters, any_number = [], True
+        names = [p.name for p in parameters if p.kind != p.VAR_KEYWORD]
         self.takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
         positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         self.keywords = {p.name: p.default is p.empty for p in keywords if p.name not in positional[:2]}
+        if positional[:2] == ["responses", "prompts"] or not (any_number or len(positional) >= 2):
+            raise UserError(
+                f"The reward function '{name}' takes ({', '.join(names)}); its first two arguments must be the prompts "
+                "and the responses: f(prompts, responses, **columns)."
+            )
 
-    def __call__(self, samples: Samples) -> Any:
-        known = {**samples.columns, **samples.token_ids}
-        missing = [name for name, required in self.keywords.items() if required and name not in known]
+    def check(self, columns: Iterable[str]) -> None:
+        """Refuse a data set without a column that the function asks for."""
+        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *TOKEN_IDS}]
         if missing:
             raise UserError(
                 f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
-                f"(columns: {', '.join(samples.columns) or 'none'})."
+                f"(columns: {', '.join(columns) or 'none'})."
             )
+
+    def __call__(self, samples: Samples) -> Any:
+        self.check(samples.columns)
+        known = {**samples.columns, **samples.token_ids}
         chosen = {name: known[name] for name in self.keywords if name in known}
         if self.takes_all:
             chosen = {**samples.columns, **chosen}

@@ -112,13 +112,7 @@ def sample_responses(
     )
     with evaluation_mode(model), _seeded(generator_seed, inner.device):
         generated = generate(model, request) if prompt_ids else []
-    prompt_of = request.prompt_of
-    if len(generated) != len(prompt_of) or not all(map(len, generated)):
-        raise UserError(
-            f"The engine must return {len(prompt_of)} responses of at least one token; it returned {len(generated)} "
-            f"with lengths from {min(map(len, generated), default=0)}."
-        )
-    return [_response(request, prompt, ids) for prompt, ids in zip(prompt_of, generated, strict=True)]
+    return _responses(request, generated)
 
 
 def _engine(engine: str | Engine) -> Engine:
@@ -133,6 +127,21 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
     return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
+
+
+def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> list[Response]:
+    """What an engine returned, counted and cut.
+
+    Raises:
+        UserError: It is not what was asked for.
+    """
+    prompt_of = request.prompt_of
+    if len(generated) != len(prompt_of) or not all(map(len, generated)):
+        raise UserError(
+            f"The engine must return {len(prompt_of)} responses of at least one token; it returned {len(generated)} "
+            f"with lengths from {min(map(len, generated), default=0)}."
+        )
+    return [_response(request, prompt, ids) for prompt, ids in zip(prompt_of, generated, strict=True)]
 
 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:

@@ -106,6 +106,11 @@ def test_print_config_can_be_run_again(
         (["--resume_from_checkpoint", "true"], "has no checkpoint yet"),
         (["--resume_from_checkpoint", "nowhere"], "nowhere is no checkpoint folder"),
         (["--train_dataset", "bad.jsonl"], "rejected"),
+        (["--train_dataset", "broken.jsonl"], "train_dataset: broken.jsonl, line 2 is no JSON object"),
+        (["--train_dataset", "empty.jsonl"], "train_dataset: empty.jsonl can't be read: it is empty"),
+        (["--model", "bad.jsonl"], "'bad.jsonl' is a file; name the folder of a model"),
+        (["--output_dir", "bad.jsonl"], "output_dir: can't write to bad.jsonl"),
+        (["--lora.r", "0"], "positive integer"),
         (["--quantization", "4bit", "--lora", "false"], "adapter"),
     ],
 )
@@ -120,6 +125,8 @@ def test_mistakes_exit_with_2(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     Path("bad.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b"}) + "\n")
+    Path("broken.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n{oops\n")
+    Path("empty.jsonl").touch()
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "1", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("hf-align: error: ")

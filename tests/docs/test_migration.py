@@ -112,9 +112,9 @@ def test_every_option_of_trls_ppo_has_its_row():
 
 @pytest.mark.parametrize(("title", "ours"), [("DPO", DPOConfig), ("Reward models", RewardConfig)])
 def test_every_option_of_trls_pair_trainers_has_its_row(title: str, ours: type):
-    import trl
+    from trl.trainer import dpo_config, reward_config
 
-    theirs = {"DPO": trl.DPOConfig, "Reward models": trl.RewardConfig}[title]
+    theirs = {"DPO": dpo_config.DPOConfig, "Reward models": reward_config.RewardConfig}[title]
     old, new = columns(section(PAIRS, title))
     assert own_fields(theirs) <= old
     assert new <= {field.name for field in dataclasses.fields(ours)}

@@ -90,13 +90,21 @@ def test_hinge_by_hand() -> None:
     assert ranking_loss(CHOSEN, REJECTED, margin=MARGIN).tolist() == [0.0, 4.0, 0.0]
 
 
-@pytest.mark.parametrize("bad", [-0.5, math.nan])
-def test_negative_and_nan_margins_are_refused_with_their_row(bad: float) -> None:
+@pytest.mark.parametrize("bad", [-0.5, math.nan, math.inf])
+def test_bad_margins_are_refused_with_their_row(bad: float) -> None:
     margin = torch.tensor([1.0, bad, 1.0])
     with pytest.raises(UserError, match="row 1"):
         bradley_terry_loss(CHOSEN, REJECTED, margin=margin)
     with pytest.raises(UserError, match="margin"):
         ranking_loss(CHOSEN, REJECTED, margin=bad)
+    with pytest.raises(UserError, match="margin"):
+        bradley_terry_loss(CHOSEN[0], REJECTED[0], margin=torch.tensor(bad))
+
+
+def test_a_margin_is_as_exact_as_the_loss_whatever_the_rewards_are() -> None:
+    zeros = torch.zeros(2)
+    for dtype in (torch.bfloat16, torch.int64):
+        torch.testing.assert_close(ranking_loss(zeros.to(dtype), zeros.to(dtype), margin=0.1), zeros + 0.1)
 
 
 def test_unknown_margin_mode_is_refused() -> None:

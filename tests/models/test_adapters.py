@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
@@ -74,7 +76,7 @@ def test_dropout_is_off_everywhere(tiny_model_dir: str):
     model = load_policy(
         tiny_model_dir, lora=LoraConfig(lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False)
     )
-    model.base_model.model.model.layers[0].self_attn.attention_dropout = 0.5
+    cast(Any, model).base_model.model.model.layers[0].self_attn.attention_dropout = 0.5
     disable_dropout(model)
     model.train()
     torch.testing.assert_close(logits(model), logits(model), atol=0, rtol=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ TEXTS = [
     ("I bought this phone because it has a", [" good camera.", " bad battery, and I returned it the next day."]),
     ("So", [" tired today :(", " happy to see you all!"]),
 ]
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -36,7 +38,7 @@ def batch_of(base_dir: str) -> Branches:
         (tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] + [tokenizer.eos_token_id] for r in rs])
         for p, rs in TEXTS
     ]
-    return build_branches(ids, pad_token_id=tokenizer.eos_token_id, row_tokens=64)
+    return build_branches(ids, pad_token_id=cast(int, tokenizer.eos_token_id), row_tokens=64)
 
 
 def call(model: PolicyModel, branches: Branches, **options: bool) -> torch.Tensor:
@@ -50,12 +52,12 @@ def policy(base_dir: str) -> PolicyModel:
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_branches_equal_separate_sequences_on_the_real_model(policy: PolicyModel, base_dir: str, attention: str):
-    policy.model.set_attn_implementation(attention)
+    cast(Any, policy.model).set_attn_implementation(attention)
     branches = batch_of(base_dir)
     with torch.no_grad():
         together, apart = call(policy, branches), call(policy, branches.as_separate())
         own = call(policy, branches.as_separate(), full_logits=True)
-    policy.model.set_attn_implementation("sdpa")
+    cast(Any, policy.model).set_attn_implementation("sdpa")
     torch.testing.assert_close(together, apart, atol=1e-4, rtol=0)
     torch.testing.assert_close(together, own, atol=1e-4, rtol=0)
 
@@ -86,7 +88,7 @@ def test_gradients_of_both_layouts_agree_on_the_real_model(policy: PolicyModel, 
 def test_heads_that_transform_logits_are_honoured(config: PreTrainedConfig):
     torch.manual_seed(0)
     model = PolicyModel(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
-    nn.init.normal_(model.model.get_output_embeddings().weight, std=1.0)
+    nn.init.normal_(cast(Any, model.model).get_output_embeddings().weight, std=1.0)
     branches = build_branches([([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9, 9], [[10], [11, 12]])], pad_token_id=0)
     with torch.no_grad():
         mine, own = call(model, branches), call(model, branches.as_separate(), full_logits=True)

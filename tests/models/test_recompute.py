@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from hf_align.models.reward_model import RewardModel
 from hf_align.models.value_head import PolicyWithValueHead
 from tests.tiny import save_tiny
 
-TINY = {
+TINY: dict[str, Any] = {
     "vocab_size": 260,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -124,10 +125,10 @@ def test_a_frozen_base_in_bfloat16(folder: str):
 @pytest.mark.parametrize(
     "config",
     [
-        Gemma2Config(**TINY, head_dim=16, attn_implementation="eager"),
+        Gemma2Config(**{**TINY, "head_dim": 16, "attn_implementation": "eager"}),
         GPT2Config(vocab_size=260, n_embd=64, n_layer=2, n_head=4, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0),
         Qwen2Config(**TINY),
-        Qwen3MoeConfig(**TINY, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2, head_dim=16),
+        Qwen3MoeConfig(**{**TINY, "head_dim": 16}, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2),
     ],
     ids=["gemma2 eager", "gpt2", "qwen2", "qwen3 moe"],
 )
@@ -191,7 +192,7 @@ def test_evaluation_and_passes_without_gradients_are_untouched(folder: str):
     expected = numbers(model.eval(), batch())
     with torch.no_grad():
         torch.testing.assert_close(numbers(model.train(), batch()), expected.detach(), atol=0, rtol=0)
-    model.model.activation_checkpointing_disable()
+    cast(Any, model.model).activation_checkpointing_disable()
     assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -134,7 +134,7 @@ def test_other_heads_round_trip(tiny_model_dir: str, tmp_path: Path, lora: bool 
 def test_the_new_head_starts_small_and_says_so(tiny_model_dir: str, caplog: pytest.LogCaptureFixture):
     model = RewardModel.from_backbone(tiny_model_dir)
     assert "no reward head" not in caplog.text
-    weight = model.head.weight
+    weight = cast(Any, model.head).weight
     assert weight.shape == (1, 32) and 0.5 < weight.std() * 33**0.5 < 1.5
 
 

@@ -152,6 +152,11 @@ def test_an_exception_names_the_sample_and_is_chained():
         ([(float("nan"), length)], "a finite number and a reward"),
         ([(1.0, length, 2.0)], "a finite number and a reward"),
         (torch.nn.Linear(1, 1), "can't be a Linear"),
+        (
+            lambda responses, prompts: [0.0],
+            r"takes \(responses, prompts\); its first two arguments must be the prompts",
+        ),
+        (lambda: [0.0], r"takes \(\); its first two"),
     ],
 )
 def test_what_is_no_reward_is_refused(reward: Any, message: str):
@@ -161,6 +166,8 @@ def test_what_is_no_reward_is_refused(reward: Any, message: str):
 
 def test_a_reward_model_scores_as_it_does_alone(tmp_path):
     folder = save_tiny(tmp_path / "base")
+    with pytest.raises(UserError, match="base has no reward head and would score at random"):
+        as_reward(folder)
     model = RewardModel.from_backbone(folder)
     chats = [[{"role": "user", "content": text}] for text in PROMPTS]
     expected = model.score(chats, RESPONSES)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from datasets import DatasetDict
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.trainer.dpo_config import DPOConfig as TheirDPOConfig
@@ -257,6 +258,8 @@ def test_length_normalised_dpo_divides_by_the_tokens(tiny_model_dir: str, tmp_pa
         ({"label_smoothing": 0.5}, "label_smoothing is 0.5"),
         ({"loss_type": "hinge"}, "loss_type is 'hinge'"),
         ({"loss_type": ["sigmoid", "ipo"], "loss_weights": [1.0]}, "loss_weights has 1 numbers for 2"),
+        ({"loss_type": ["sigmoid", "ipo"], "loss_weights": [1.0, -1.0]}, "each weight must be 0 or more"),
+        ({"beta": math.nan}, "beta is nan"),
         ({"layout": "flat"}, "layout is 'flat'"),
         ({"row_tokens": 0}, "row_tokens is 0"),
         ({"ipo_reduction": "max"}, "ipo_reduction is 'max'"),
@@ -271,6 +274,11 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
     model = load_policy(tiny_model_dir)
     adapted = load_policy(tiny_model_dir, lora=True)
     args = DPOConfig(**options(tmp_path))
+    no_limit = DPOConfig(**options(tmp_path, max_length=None))
+    model_of_8 = load_policy(tiny_model_dir)
+    model_of_8.config.max_position_embeddings = 8
+    file = tmp_path / "file"
+    file.touch()
     bad = pairs(3).map(lambda row, n: {"chosen": row["rejected"] if n == 1 else row["chosen"]}, with_indices=True)
     cases: list[tuple[str, dict[str, Any]]] = [
         ("ref_model is the model itself", {"model": model, "ref_model": model}),
@@ -285,11 +293,20 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
                 "processing_class": AutoTokenizer.from_pretrained(tiny_model_dir),
             },
         ),
-        ("Can't load", {"model": str(tmp_path / "nowhere")}),
+        ("nowhere' doesn't exist; name the folder", {"model": str(tmp_path / "nowhere")}),
+        ("model is a int", {"model": 5}),
+        ("train_dataset must be a datasets.Dataset", {"train_dataset": DatasetDict(a=pairs(2))}),
+        ("peft_config, or lora: Target modules", {"peft_config": LoraConfig(target_modules=["nothing"])}),
+        ("peft_config, or lora: .*positive", {"peft_config": LoraConfig(r=0, target_modules="all-linear")}),
+        (
+            "more than the 8 positions of the model; set max_length to at most 8",
+            {"model": model_of_8, "args": no_limit},
+        ),
+        ("output_dir: can't write to .*file", {"args": DPOConfig(**options(file))}),
         ("trains only through an adapter", {"model": tiny_model_dir, "quantization_config": "8bit"}),
     ]
     for message, arguments in cases:
         with pytest.raises(UserError, match=message):
-            DPOTrainer(**{"args": args, "train_dataset": pairs(2), **arguments})
+            DPOTrainer(**{"model": tiny_model_dir, "args": args, "train_dataset": pairs(2), **arguments})
     with pytest.raises(UserError, match="IPOConfig fixes it"):
         IPOConfig(str(tmp_path), loss_type="sigmoid")

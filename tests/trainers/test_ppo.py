@@ -257,6 +257,8 @@ def test_evaluation_samples_the_same_each_time_and_leaves_training_alone(tmp_pat
         ({"lam": 1.5}, "lam is 1.5"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"stop_strings": "."}, "stop_strings is '.'"),
+        ({"value_head": "deep"}, "value_head is 'deep'"),
+        ({"detach_value_trunk": True, "value_model": "separate"}, "detach_value_trunk is True; it must be False"),
         ({"total_episodes": 64, "max_steps": 3}, "give one of them"),
     ],
 )
@@ -266,7 +268,10 @@ def test_bad_options_are_named(tmp_path: Path, changes: dict[str, Any], message:
 
 
 def test_bad_arguments_are_named_before_anything_is_loaded(tmp_path: Path):
-    model = toy_model()
+    def asks_for_label(prompts, responses, label):
+        return label
+
+    model, prompts = toy_model(), Dataset.from_list([{"prompt": "a"}])
     cases: list[tuple[str, dict[str, Any]]] = [
         ("reward is missing", {"reward": None}),
         ("data_collator must be None", {"data_collator": list}),
@@ -281,6 +286,10 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tmp_path: Path):
             "more than the 8 positions",
             {"model": toy_model(max_position_embeddings=8), "train_dataset": [{"prompt": "a " * 6}]},
         ),
+        ("asks for 'label', which is no column", {"model": "no/model", "reward": asks_for_label}),
+        ("asks for 'label'", {"model": "no/model", "reward": [(1.0, asks_for_label)]}),
+        (r"takes \(responses\); its first two", {"model": "no/model", "reward": lambda responses: [0.0]}),
+        ("train_dataset must be a datasets.Dataset", {"model": "no/model", "train_dataset": {"a": prompts}}),
     ]
     for message, arguments in cases:
         with pytest.raises(UserError, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from hf_align.errors import UserError
 from tests.trainers.test_base import same_weights
 from tests.trainers.test_dpo import weights_of
 from tests.trainers.test_ppo import LENGTH, logs_of, ppo
-from tests.trainers.toy import policy_of, toy_reward
+from tests.trainers.toy import policy_of, toy_model, toy_reward
 
 
 class Copies(TrainerCallback):
@@ -98,3 +99,43 @@ def test_a_scaler_that_finds_infinite_gradients_skips_the_step(tmp_path: Path):
     ]
     # Step 1 overflows; step 2, still at a ratio of 1, moves, as do 3, which is over the KL limit, and 5 and 6.
     assert same == [True, False, False, True, False, False, True, True]
+
+
+METRICS = """
+    objective/kl objective/scores objective/rlhf_reward objective/entropy policy/approxkl_avg policy/clipfrac_avg
+    loss/policy_avg loss/value_avg val/ratio val/explained_variance kl_coef response/length response/eos_share
+    time/generate time/score time/update episode
+""".split()
+
+
+def test_the_log_has_every_metric(tmp_path: Path):
+    trainer = ppo(tmp_path)
+    trainer.train()
+    for step, log in enumerate(trainer.state.log_history[:-1]):
+        of_rollout = {"objective", "response", "val/explained_variance", "kl_coef"}
+        expected = [n for n in METRICS if step % 4 == 0 or not {n, n.split("/")[0]} & of_rollout]
+        assert not [name for name in expected if not math.isfinite(log[name])], "finite, all of them"
+        assert sum(log[name] for name in METRICS if name.startswith("time/")) == pytest.approx(1)
+        assert log["episode"] == 16
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_detached_trunk_is_not_trained_by_the_values(tmp_path: Path, head: str):
+    # Without advantages the policy's loss is 0 everywhere: only values train anything.
+    start = toy_model()
+    for detached in (True, False):
+        changes = {"value_head": head, "detach_value_trunk": detached, "policy_loss": "reinforce", "kl_coef": 0.0}
+        trainer = ppo(tmp_path, kl_controller="fixed", max_steps=2, **changes)
+        make = trainer._finish
+
+        def without_advantages(rollout: Any, make: Any = make) -> None:
+            make(rollout)
+            rollout.tokens["advantages"].zero_()
+
+        trainer._finish = without_advantages
+        trainer.train()
+        moved = [
+            not torch.equal(a, b) for a, b in zip(start.parameters(), trainer.model.model.parameters(), strict=True)
+        ]
+        assert any(moved) is not detached
+        assert any(parameter.abs().sum() > 0 for parameter in trainer.model.value_head.parameters())

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hf_align.errors import UserError
+from hf_align.kl import FixedKLController, ProportionalKLController
 from hf_align.trainers.ppo_rollout import PER_TOKEN, Rollout
 from tests.trainers.ppo_run import SAVE_EVERY, STEPS, build
 from tests.trainers.test_base import same_weights
@@ -70,6 +71,24 @@ def test_another_batch_arithmetic_is_refused_when_resuming(tmp_path: Path):
     (tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json").unlink()
     with pytest.raises(UserError, match="no checkpoint of PPO"):
         build(tmp_path, 0).train(resume_from_checkpoint=True)
+
+
+def test_the_kl_controller_goes_on_as_it_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    trainer = build(tmp_path, 0)
+    trainer.args.max_steps = SAVE_EVERY
+    trainer.train()
+    saved = trainer.kl_controller.state_dict()
+    other = build(tmp_path, 0)
+    other.args.max_steps = SAVE_EVERY
+    other.kl_controller = ProportionalKLController(0.3, saved["target"] + 1.0, saved["horizon"])
+    with caplog.at_level("WARNING", logger="hf_align"):
+        other.train(resume_from_checkpoint=True)
+    assert other.kl_controller.state_dict() == saved
+    assert f"target {saved['target']:g}, not {saved['target'] + 1:g}" in caplog.text
+    other = build(tmp_path, 0)
+    other.kl_controller = FixedKLController(0.3)
+    with pytest.raises(UserError, match="saved with another kl_controller"):
+        other.train(resume_from_checkpoint=True)
 
 
 def test_checkpoints_hold_no_rollout_where_none_is_needed(tmp_path: Path):

@@ -93,3 +93,14 @@ def test_trackio_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     values = [[sample[name] for name in ("prompt", "response", "reward", "kl")] for sample in trainer.eval_samples]
     assert tables[-1].data == [dict(zip(COLUMNS, row, strict=True)) for row in values]
     assert list((tmp_path / "trackio").glob("*")), "it went into trackio's own store"
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    trainer = ppo(tmp_path, {"eval_dataset": varied_prompts(2)})
+    trainer.evaluate()
+    assert "Samples" not in capsys.readouterr().out, "quiet where there is no terminal"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    trainer.evaluate()
+    shown = capsys.readouterr().out
+    assert "Samples" in shown and all(name in shown for name in COLUMNS)
+    assert f"{trainer.eval_samples[0]['reward']:.3g}" in shown

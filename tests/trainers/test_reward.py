@@ -109,6 +109,8 @@ def test_a_reward_model_object_is_trained_in_place(tiny_model_dir: str, tmp_path
 def test_bad_arguments_are_named(tiny_model_dir: str, tmp_path: Path):
     with pytest.raises(UserError, match="margin_mode is 'add'"):
         RewardConfig(str(tmp_path), margin_mode="add")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="center_rewards_coefficient is -1"):
+        RewardConfig(str(tmp_path), center_rewards_coefficient=-1.0)
     with pytest.raises(UserError, match="without a reference"):
         RewardTrainer(tiny_model_dir, ref_model=object(), train_dataset=pairs(2))  # type: ignore[arg-type]
     negative = pairs(2).add_column("margin", [1.0, -1.0])
