@@ -242,7 +242,7 @@ def test_activation_recompute_and_gradient_checkpointing_say_the_same(tmp_path: 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="about machines without a GPU")
 def test_bf16_on_a_cpu_needs_no_further_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hf_align.trainers.base.compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr("hf_align.models.loading.compute_dtype", lambda: torch.bfloat16)
     assert DPOConfig(str(tmp_path)).bf16 is True, "what the machine is fast at"
     assert DPOConfig(str(tmp_path), bf16=True).use_cpu, "transformers refuses bf16 without it"
     assert DPOConfig(str(tmp_path), bf16=False).bf16 is False
