@@ -59,7 +59,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         load_rows("nowhere.csv", "eval", 0)
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a"\nnot json\n')
-    with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl can't be read"):
+    with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl, line 1 is no JSON object"):
         load_rows(str(broken), "train", 0)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="train_dataset: "):
