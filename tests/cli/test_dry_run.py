@@ -72,7 +72,7 @@ def test_what_would_fail_later_fails_now(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "b", "rejected": "b"}]
     Path("bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert check("dpo", tiny_model_dir, *flags) == 2

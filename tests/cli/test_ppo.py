@@ -103,7 +103,7 @@ def test_mistakes_exit_with_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     Path("bad.jsonl").write_text('{"prompt": "a"}\n{"prompt": null}\n')
     Path("plain.jsonl").write_text('{"prompt": "a"}\n' * 4)
     assert run(tiny_model_dir, "out", "--total_episodes", "1", *flags, reward=reward) == 2

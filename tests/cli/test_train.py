@@ -123,7 +123,7 @@ def test_mistakes_exit_with_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     Path("bad.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b"}) + "\n")
     Path("broken.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n{oops\n")
     Path("empty.jsonl").touch()
