@@ -1,7 +1,7 @@
 """What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
 
-Kept here: the layout (branches, or plain rows where a model doesn't honour a branch mask), losses weighted right under
-accumulation and across processes, metrics as sums and counts, and saves that are whole or absent.
+Kept here: losses weighted right under accumulation and across processes, metrics as sums and counts, and saves that are
+whole or absent; in layouts.py how a model is called.
 """
 
 from __future__ import annotations
@@ -23,17 +23,12 @@ from transformers.utils import logging
 from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.branch_model import BranchModel
-from hf_align.models.layout import compare_layouts, noise_bound
 from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
 from hf_align.models.recompute import enable_selective_recompute
-from hf_align.models.reward_model import RewardModel
-from hf_align.trainers.hub import HubTrainer
+from hf_align.trainers.layouts import LayoutTrainer
 
 logger = logging.get_logger(__name__)
-
-CHECK_DOCUMENTS = 2
-"""Documents of the first batch on which the layout is compared with plain rows."""
 
 
 @dataclass
@@ -51,7 +46,8 @@ class AlignmentConfig(TrainingArguments):
         default="auto",
         metadata={
             "help": "'branch' encodes a prompt once for all its responses, 'separate' puts each prompt + response in a "
-            "row of its own, 'auto' uses branches if the first batch shows that the model honours them."
+            "row of its own. 'auto' takes what is less work on the data, by an estimate that it logs; branches only if "
+            "the first batch shows that the model honours them."
         },
     )
     row_tokens: int | None = field(
@@ -150,7 +146,7 @@ class RowMetrics:
         return result
 
 
-class BranchTrainer(HubTrainer):
+class BranchTrainer(LayoutTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
@@ -166,8 +162,6 @@ class BranchTrainer(HubTrainer):
         if args.remove_unused_columns:
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
         self.loss_is_scaled_for_ga = True
-        self._layout_checked = args.layout != "auto"
-        self._use_separate = args.layout == "separate"
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
         self._unfinished: Path | None = None
@@ -217,63 +211,7 @@ class BranchTrainer(HubTrainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 operations a parameter and token."""
-        return (
-            6
-            * inputs["branches"]["input_ids"].numel()
-            * sum(p.numel() for p in cast(Any, self.model).parameters())
-        )
-
-    # ---- layout ----
-
-    def run_model(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
-        """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out.
-
-        `options` are what else its `forward` takes.
-        """
-        unwrapped: BranchModel = self.accelerator.unwrap_model(model)
-        if not self._use_separate and not unwrapped.honours_branch_mask(branches):
-            logger.warning_once(
-                "This model's attention (its implementation, or a window shorter than a prompt + response) takes no "
-                "branch mask: such batches use one row per prompt + response."
-            )
-            branches = branches.as_separate()
-        elif not self._layout_checked:
-            self._check_layout(model, unwrapped, branches)
-        if self._use_separate and not branches.separate:
-            branches = branches.as_separate()
-        return self._call(model, branches, **options), branches
-
-    @staticmethod
-    def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
-        return model(**branches.tensors(), separate=branches.separate, **options)
-
-    def _numbers(self, model: nn.Module, branches: Branches, **options: Any) -> Tensor:
-        """What layouts are compared by: the log-probs or rewards of the batch, flat."""
-        output = self._call(model, branches, **options)
-        return (output["logps"] if isinstance(output, dict) else output).flatten()
-
-    @torch.no_grad()
-    def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
-        """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
-        self._layout_checked = True
-        difference, noise, plain = compare_layouts(
-            lambda batch: self._numbers(model, batch),
-            branches.documents(CHECK_DOCUMENTS),
-            branches.input_ids.device,
-        )
-        if not isinstance(unwrapped, RewardModel):
-            own = self._numbers(model, plain, full_logits=True)
-            difference = torch.maximum(difference, (own - self._numbers(model, plain)).abs().mean())
-        exact = not (self.args.bf16 or self.args.fp16) and getattr(unwrapped.model, "quantization_method", None) is None
-        bound = noise_bound(noise, exact=exact)
-        worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
-        worst = worst[worst[:, 0].argmax()]
-        if not worst[0] <= 0:  # NaN too
-            self._use_separate = True
-            logger.warning(
-                f"This model doesn't honour the branch layout (difference {worst[1]:.2g}, noise bound {worst[2]:.2g}): "
-                "using one row per prompt + response, which is slower."
-            )
+        return 6 * inputs["branches"]["input_ids"].numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
 
     # ---- evaluation and metrics ----
 

@@ -45,7 +45,7 @@ from hf_align.trainers.ppo_rollout import (
     shape_scores,
 )
 from hf_align.trainers.ppo_samples import report_samples
-from hf_align.trainers.ppo_scoring import describe, named_scores, sample, score
+from hf_align.trainers.ppo_scoring import describe, named_scores, rollout_lengths, sample, score
 from hf_align.trainers.ppo_state import load_state, save_state
 from hf_align.trainers.preference import Callbacks, only_with_path, tokenizer_of, with_adapter
 from hf_align.trainers.reference import Reference
@@ -68,8 +68,7 @@ class PPOTrainer(BranchTrainer):
         eval_dataset: The same, or a dict of such data sets. `evaluate()` samples a response to each prompt.
         processing_class: The tokenizer. Default: the model's.
         compute_metrics: Gets predictions `[rows, 2]`: the score and the KL of each evaluated response.
-        callbacks: As in `Trainer`.
-        optimizers: As in `Trainer`.
+        callbacks, optimizers: As in `Trainer`.
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
         reward: What scores a response: a reward model, a function `f(prompts, responses, **columns) -> list[float]`,
@@ -95,6 +94,7 @@ class PPOTrainer(BranchTrainer):
 
     args: PPOConfig  # type: ignore[assignment]
     model: PolicyWithValueHead  # type: ignore[assignment]
+    sample_lengths = rollout_lengths
 
     def __init__(
         self,

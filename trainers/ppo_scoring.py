@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,9 +11,12 @@ from torch import Tensor, nn
 
 from hf_align.branches import Branches
 from hf_align.kl import estimate_kl
+from hf_align.models.layout import Lengths
 from hf_align.rollouts import Response, sample_responses
+from hf_align.trainers.layouts import batches_of, spread_rows
 from hf_align.trainers.ppo_data import OWN_COLUMNS
 from hf_align.trainers.ppo_rollout import Rollout, gather_rows
+from hf_align.trainers.preference import parts_of
 
 if TYPE_CHECKING:
     from hf_align.trainers.ppo import PPOTrainer
@@ -92,6 +96,17 @@ def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size:
             parts[name].append(output[key].float().cpu())
     for name, values in parts.items():
         rollout.tokens[name] = rollout.spread(torch.cat(values))
+
+
+def rollout_lengths(trainer: PPOTrainer) -> list[list[Lengths]]:
+    """For `LayoutTrainer.sample_lengths`: every response as long as it may be, laid out as `Rollout.branches` does."""
+    args, training = trainer.args, trainer.train_dataset is not None
+    data = parts_of([trainer.train_dataset if training else trainer.eval_dataset])[0]
+    size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
+    together = math.gcd(size, args.num_samples) if training else 1
+    prompts = data.select(spread_rows(len(data)))["prompt_ids"]
+    documents: list[Lengths] = [(len(ids), [args.max_new_tokens] * together) for ids in prompts]
+    return batches_of(documents, size // together)
 
 
 def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dict[str, Tensor]:

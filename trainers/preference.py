@@ -19,8 +19,10 @@ from hf_align.collators import PreferenceCollator, check_preferences, find_pad_t
 from hf_align.errors import UserError
 from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.branch_model import BranchModel
+from hf_align.models.layout import Lengths
 from hf_align.models.loading import Quantization, add_lora, keep_unpacked, load_tokenizer
 from hf_align.trainers.base import AlignmentConfig, BranchTrainer
+from hf_align.trainers.layouts import batches_of, spread_rows
 
 
 @dataclass
@@ -87,6 +89,16 @@ class PreferenceTrainer(BranchTrainer):
             processing_class=processing_class,
             **kwargs,
         )
+
+    def sample_lengths(self) -> list[list[Lengths]]:
+        """See `LayoutTrainer`."""
+        training = self.train_dataset is not None
+        data = parts_of([self.train_dataset if training else self.eval_dataset])[0]
+        rows = data.select(spread_rows(len(data)))
+        columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
+        documents = [(len(prompt), [len(c), len(r)]) for prompt, c, r in zip(*columns, strict=True)]
+        args = self.args
+        return batches_of(documents, args.per_device_train_batch_size if training else args.per_device_eval_batch_size)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As Trainer's; rows as they were given are checked and tokenised first."""

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from hf_align.branches import Branches
 from hf_align.models.attention import attach_plan
+from hf_align.models.flex import block_mask
 
-BRANCH_ATTENTION = ("sdpa", "eager")
+FLEX = "flex_attention"
+BRANCH_ATTENTION = ("sdpa", "eager", FLEX)
 """Attention implementations that take an arbitrary 4-D mask."""
 
 
@@ -76,11 +78,13 @@ class BranchModel(nn.Module):
                 use_cache=False,
             )
 
-    def _mask(self, branches: Branches) -> Tensor:
+    def _mask(self, branches: Branches) -> Any:
         """The batch's attention mask, as numbers to add to the scores where that can be.
 
         Eager attention would misread a bool mask, and with SDPA every layer would convert it again.
         """
+        if not branches.separate and attention_of(self.model) == FLEX:
+            return block_mask(branches)
         mask = branches.attention_mask()
         if branches.separate:
             return mask
@@ -113,6 +117,17 @@ class BranchModel(nn.Module):
         if isinstance(self.model, PeftModel):
             kwargs["selected_adapters"] = list(self.model.active_adapters)
         self.model.save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+
+
+def attends_by_block(wrapper: BranchModel) -> bool:
+    """Whether a wrapped model's attention leaves out what a branch mask hides, instead of computing it in vain."""
+    on_cpu = cast(torch.device, wrapper.device).type == "cpu"
+    return attention_of(wrapper.model) == FLEX or (on_cpu and attention_of(wrapper.model) == "sdpa")
+
+
+def attention_of(model: Any) -> str:
+    """The attention implementation that a model was loaded with or set to."""
+    return model.config.get_text_config()._attn_implementation
 
 
 def attention_window(config: Any) -> int | None:

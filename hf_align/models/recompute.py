@@ -48,8 +48,15 @@ def enable_selective_recompute(model: nn.Module) -> None:
         model: A transformers or PEFT model, or a wrapper of some. `activation_checkpointing_disable()` undoes it.
 
     Raises:
-        UserError: If it has no decoder layers that transformers could checkpoint.
+        UserError: If it has no decoder layers that transformers could checkpoint, or attends by FlexAttention, which is
+            one compiled operation that can't be looked into.
     """
+    config = getattr(model, "config", None)
+    if getattr(config, "_attn_implementation", None) == "flex_attention":
+        raise UserError(
+            "activation_recompute='selective' doesn't go with attn_implementation='flex_attention'; use 'full', or "
+            "load the model with attn_implementation='sdpa'."
+        )
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         raise UserError(
