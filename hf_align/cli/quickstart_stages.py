@@ -7,7 +7,7 @@ from contextlib import nullcontext, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset, concatenate_datasets
@@ -223,7 +223,7 @@ def _policy(job: Job, name: str) -> Any:
     if job.quantization is not None:
         return model  # merging into quantised weights would round
     # Merged adapters sample a third faster, and weights that needn't be converted at every token twice as fast again.
-    merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
+    merged = cast(Any, model.merge_and_unload() if isinstance(model, PeftModel) else model)
     return _on_device(job, merged.to(compute_dtype()))
 
 

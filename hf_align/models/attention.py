@@ -276,11 +276,11 @@ class _BranchAttention(torch.autograd.Function):
         of_query, of_key, of_value = [], [], []
         for number in range(len(ctx.plan.blocks)):
             keys, values = work.empty_sums(number)
-            for index, side, *operands in work.parts(number):
+            for index, side, q, k, v, mask in work.parts(number):
                 grad = _take(grad_out, work.of_queries.parts[number][index])
                 fake = work.of_queries.fake[number][index]
                 grad = grad if fake is None else grad.masked_fill_(fake, 0)
-                grad_query, grad_key, grad_value = _gradients(*operands, grad)
+                grad_query, grad_key, grad_value = _gradients(q, k, v, mask, grad)
                 of_query.append(grad_query)
                 keys[side][..., : grad_key.shape[-2], :] += grad_key
                 values[side][..., : grad_value.shape[-2], :] += grad_value
@@ -348,5 +348,6 @@ def _gradients(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, grad: Te
     probabilities = _probabilities(query, key, mask)
     grad_value = probabilities.to(value.dtype).transpose(-1, -2) @ grad
     grad_probs = (grad @ value.transpose(-1, -2)).float()
-    grad_scores = torch._softmax_backward_data(grad_probs, probabilities, -1, torch.float32).to(key.dtype)
+    softmax_backward = torch.ops.aten._softmax_backward_data.default
+    grad_scores = softmax_backward(grad_probs, probabilities, -1, torch.float32).to(key.dtype)
     return grad_scores @ key, grad_scores.transpose(-1, -2) @ query.to(key.dtype), grad_value
