@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +94,7 @@ class LayoutTrainer(HubTrainer):
         if attention not in BRANCH_ATTENTION:
             self.layout_choice = LayoutChoice("separate", f"attn_implementation={attention!r} takes no branch mask")
         else:
-            costs = costs_of(unwrapped.model.config.get_text_config())
+            costs = costs_of(cast(Any, unwrapped.model).config.get_text_config())
             options = {"row_tokens": self.args.row_tokens, "by_block": attends_by_block(unwrapped)}
             self.layout_choice = choose_layout(self.sample_lengths(), costs, **options)
         self._use_separate = self._layout_checked = self.layout_choice.layout == "separate"

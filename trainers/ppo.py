@@ -24,6 +24,7 @@ from hf_align.branches import Branches
 from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
 from hf_align.models.adapters import disable_dropout, float32_trainable
+from hf_align.models.layout import Lengths
 from hf_align.models.loading import Quantization, load_policy
 from hf_align.models.policy import ReferenceHead
 from hf_align.models.value_head import PolicyWithValueHead
@@ -94,7 +95,6 @@ class PPOTrainer(BranchTrainer):
 
     args: PPOConfig  # type: ignore[assignment]
     model: PolicyWithValueHead  # type: ignore[assignment]
-    sample_lengths = rollout_lengths
 
     def __init__(
         self,
@@ -276,6 +276,10 @@ class PPOTrainer(BranchTrainer):
     def lay_out(self, rollout: Rollout, rows: slice) -> Branches:
         """The rows' responses as one batch for the model."""
         return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
+
+    def sample_lengths(self) -> list[list[Lengths]]:
+        """See `LayoutTrainer`."""
+        return rollout_lengths(self)
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
         """Log-probs of all response tokens under a reference: `[N]`."""

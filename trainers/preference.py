@@ -96,7 +96,7 @@ class PreferenceTrainer(BranchTrainer):
         data = parts_of([self.train_dataset if training else self.eval_dataset])[0]
         rows = data.select(spread_rows(len(data)))
         columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
-        documents = [(len(prompt), [len(c), len(r)]) for prompt, c, r in zip(*columns, strict=True)]
+        documents: list[Lengths] = [(len(prompt), [len(c), len(r)]) for prompt, c, r in zip(*columns, strict=True)]
         args = self.args
         return batches_of(documents, args.per_device_train_batch_size if training else args.per_device_eval_batch_size)
 

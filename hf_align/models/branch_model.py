@@ -91,10 +91,10 @@ class BranchModel(nn.Module):
         device, dtype = mask.device.type, cast(Any, self.model).get_input_embeddings().weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
-        elif dtype != torch.float32 and self.model.config.get_text_config()._attn_implementation != "eager":
+        elif dtype != torch.float32 and attention_of(self.model) != "eager":
             return mask  # SDPA wants its queries' dtype, which some models raise
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-        by_blocks = device == "cpu" and self.model.config.get_text_config()._attn_implementation == "sdpa"
+        by_blocks = device == "cpu" and attention_of(self.model) == "sdpa"
         return attach_plan(mask, branches) if by_blocks else mask
 
     def honours_branch_mask(self, branches: Branches) -> bool:
@@ -102,10 +102,9 @@ class BranchModel(nn.Module):
 
         A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows.
         """
-        config = self.model.config.get_text_config()
-        if config._attn_implementation not in BRANCH_ATTENTION:
+        if attention_of(self.model) not in BRANCH_ATTENTION:
             return False
-        window = attention_window(config)
+        window = attention_window(cast(Any, self.model).config.get_text_config())
         return window is None or branches.longest() <= window
 
     def save_pretrained(
@@ -116,7 +115,7 @@ class BranchModel(nn.Module):
             state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
         if isinstance(self.model, PeftModel):
             kwargs["selected_adapters"] = list(self.model.active_adapters)
-        self.model.save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+        cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
 
 
 def attends_by_block(wrapper: BranchModel) -> bool:

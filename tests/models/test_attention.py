@@ -108,7 +108,8 @@ def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
 def test_what_blocks_cant_do_goes_to_transformers(monkeypatch: pytest.MonkeyPatch, option: dict[str, Any]):
     branches = build_branches(documents(3, 2, 12), pad_token_id=0)
     monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: pytest.fail("computed by blocks"))
-    out, _ = branch_attention_forward(Layer(), *states(branches), attach_plan(dense(branches), branches), **option)
+    query, key, value = states(branches)
+    out, _ = branch_attention_forward(Layer(), query, key, value, attach_plan(dense(branches), branches), **option)
     assert out.isfinite().all()
 
 

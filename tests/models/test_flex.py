@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -94,7 +94,7 @@ def test_rewards_are_those_of_sdpa(tmp_path: Path):
     sdpa = RewardModel.from_backbone(folder)
     torch.manual_seed(0)
     flex = RewardModel.from_backbone(folder)
-    flex.model.set_attn_implementation("flex_attention")
+    cast(Any, flex.model).set_attn_implementation("flex_attention")
     assert flex.score(prompts, responses) == pytest.approx(sdpa.score(prompts, responses), abs=1e-4)
     assert flex.shares_prompts
 

@@ -122,7 +122,8 @@ def hooked(model: PeftModel) -> None:
 def test_what_it_cant_do_goes_pefts_way(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[PeftModel], Any]):
     calls = applied(monkeypatch)
     ours, theirs = adapted(fused=True), adapted(fused=False)
-    prepare(ours), prepare(theirs)
+    prepare(ours)
+    prepare(theirs)
     found, expected = run(ours), run(theirs)
     assert not calls
     assert found.keys() == expected.keys()

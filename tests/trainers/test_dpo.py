@@ -295,7 +295,7 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
         ),
         ("nowhere' doesn't exist; name the folder", {"model": str(tmp_path / "nowhere")}),
         ("model is a int", {"model": 5}),
-        ("train_dataset must be a datasets.Dataset", {"train_dataset": DatasetDict(a=pairs(2))}),
+        ("train_dataset must be a datasets.Dataset", {"train_dataset": DatasetDict({"a": pairs(2)})}),
         ("peft_config, or lora: Target modules", {"peft_config": LoraConfig(target_modules=["nothing"])}),
         ("peft_config, or lora: .*positive", {"peft_config": LoraConfig(r=0, target_modules="all-linear")}),
         (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.layouts import SAMPLE_ROWS, batches_of, spread_rows
@@ -68,7 +68,7 @@ def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pyte
 
 
 def test_the_choice_depends_on_the_data_not_on_the_first_batch(tmp_path: Path):
-    data = Dataset.from_list([*rows(400, 4, 1), *rows(4, 400, 7)])
+    data = concatenate_datasets([rows(400, 4, 1), rows(4, 400, 7)])
     choices = []
     for seed in (0, 1):
         trainer = dpo(tmp_path, data, "eager", max_length=None, seed=seed, per_device_train_batch_size=1)
