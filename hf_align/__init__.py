@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align.models.loading import load_policy, load_reward_model
     from hf_align.models.reward_model import RewardModel, RewardModelConfig
     from hf_align.models.value_head import PolicyWithValueHead
+    from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.ppo import PPOTrainer
     from hf_align.trainers.ppo_config import PPOConfig
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
 __version__ = "0.1.0"
 
 __all__ = [
+    "CurvesCallback",
     "DPOConfig",
     "DPOTrainer",
     "IPOConfig",
@@ -61,6 +63,7 @@ _MODULES_OF_NAMES = {
     "models.loading": ("load_policy", "load_reward_model"),
     "models.reward_model": ("RewardModel", "RewardModelConfig"),
     "models.value_head": ("PolicyWithValueHead",),
+    "report.live": ("CurvesCallback",),
 }
 _HOME = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
 _SUBMODULES = (

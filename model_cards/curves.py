@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 from hf_align.model_cards.facts import Kind
 
-CURVES: dict[str, tuple[tuple[str, str], ...]] = {
+Curves = Sequence[tuple[str, str]]
+"""Names in the log, with their titles."""
+CURVES: dict[str, Curves] = {
     "reward": (("loss", "loss"), ("accuracy", "pairs ranked right"), ("margin", "difference of rewards")),
     "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ranked right"), ("rewards/margins", "reward margin")),
     "ppo": (
@@ -19,13 +22,24 @@ CURVES: dict[str, tuple[tuple[str, str], ...]] = {
         ("objective/kl", "KL from the reference (nats)"),
         ("kl_coef", "KL coefficient"),
     ),
+    "sft": (("loss", "loss"), ("mean_token_accuracy", "tokens predicted right")),
 }
 CURVES["ipo"] = CURVES["dpo"]
 HELD_OUT = {"objective/scores": "eval_reward"}
 """Where an evaluation's name of a curve isn't `eval_` and the curve's."""
+History = Sequence[Mapping[str, Any]]
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]], kind: Kind, path: Path) -> bool:
+def curves_of(history: History) -> Curves:
+    """The curves of whatever trainer logged this: those of the first kind that has logged all of its own."""
+    logged = {name for entry in history for name in entry}
+    for kind in ("ppo", "dpo", "reward", "sft"):
+        if logged.issuperset(name for name, _ in CURVES[kind]):
+            return CURVES[kind]
+    return (("loss", "loss"),)
+
+
+def draw_curves(history: History, kind: Kind, path: Path) -> bool:
     """Draw what a run logged, with held-out values as dots.
 
     Args:
@@ -36,17 +50,35 @@ def draw_curves(history: Sequence[Mapping[str, Any]], kind: Kind, path: Path) ->
     Returns:
         Whether there is one now: not without matplotlib, nor without two logged steps.
     """
+    picture = curves_png(history, CURVES.get(kind, ()))
+    if picture is not None:
+        write_png(picture, path)
+    return picture is not None
+
+
+def write_png(picture: bytes, path: Path) -> None:
+    """Write a file that appears whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_bytes(picture)
+    os.replace(unfinished, path)
+
+
+def curves_png(history: History, curves: Curves) -> bytes | None:
+    """The picture that `draw_curves` writes; None if there is nothing to draw, or nothing to draw with."""
     series = []
-    for name, title in CURVES.get(kind, ()):
+    for name, title in curves:
         logged = _points(history, name)
         if len(logged) > 1:
             series.append((title, logged, _points(history, HELD_OUT.get(name, f"eval_{name}"))))
     if not series or find_spec("matplotlib") is None:
-        return False
+        return None
     from matplotlib.figure import Figure  # without pyplot: a program's own figures and backend stay as they are
 
-    figure = Figure(figsize=(4 * len(series), 3), dpi=120, layout="constrained")
-    for axes, (title, logged, held_out) in zip(figure.subplots(1, len(series), squeeze=False)[0], series, strict=True):
+    columns = len(series) if len(series) <= 4 else 3
+    rows = -(-len(series) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), dpi=120, layout="constrained")
+    for place, (title, logged, held_out) in enumerate(series, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         axes.plot(*zip(*logged, strict=True), color="#2f6fb0", linewidth=1.5)
         if held_out:
             axes.plot(*zip(*held_out, strict=True), "o", color="#c4572a", markersize=4, label="held out")
@@ -55,12 +87,11 @@ def draw_curves(history: Sequence[Mapping[str, Any]], kind: Kind, path: Path) ->
         axes.set_xlabel("step", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    figure.savefig(unfinished, format="png", metadata={"Software": None})
-    os.replace(unfinished, path)
-    return True
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
-def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+def _points(history: History, name: str) -> list[tuple[float, float]]:
     found = [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
     return [(float(step), float(value)) for step, value in found if math.isfinite(value)]

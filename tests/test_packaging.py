@@ -1,6 +1,7 @@
 """What `pip install hf-align` puts on a machine: built as a wheel, installed in a clean environment, imported there."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {
@@ -84,6 +87,15 @@ def test_every_module_imports_from_the_installed_wheel(clean_python: Path, tmp_p
 
 def test_the_command_runs_from_the_installed_wheel(clean_python: Path, tmp_path: Path):
     assert "quickstart" in run(clean_python.with_name("hf-align"), "--help", cwd=tmp_path)
+
+
+def test_readmes_code_runs_from_the_installed_wheel(clean_python: Path, tmp_path: Path):
+    """As somebody pastes it after `pip install hf-align`: in a new process, with a model in the quickstart's place."""
+    save_tiny(tmp_path / "hf-align-quickstart" / "base")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    run(clean_python, "-c", "\n".join(blocks), cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dpo", "ppo"}
+    assert (tmp_path / "out" / "ppo" / "value_head.safetensors").exists()
 
 
 def test_the_wheel_installs_one_name(wheel: Path):

@@ -1,5 +1,7 @@
 """The recipes in the repository: they parse, they have only known keys, and what they ask for fits their GPU."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -70,9 +72,8 @@ def save_config(model: str, folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("gpu", GPUS)
-@pytest.mark.parametrize("command", ["reward", "dpo", "ppo"])
+@pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = torch.float16 if gpu == "t4" else torch.bfloat16
     monkeypatch.setattr("hf_align.cli.memory.compute_dtype", lambda: half)
@@ -89,4 +90,9 @@ def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypat
         folder, reward=command == "reward", quantization=recipe.source["quantization"], lora=make_lora(recipe)
     )
     parts = memory_parts({**recipe.source, "reward": None}, args, model, documents)
-    assert sum(parts.values()) < 0.85 * GPUS[gpu] * 2**30, {name: size / 2**30 for name, size in parts.items()}
+    total = sum(parts.values()) / 2**30
+    assert total < 0.85 * GPUS[gpu], {name: size / 2**30 for name, size in parts.items()}
+    (said,) = re.findall(
+        r"^# Memory: about (\d+) GiB .*--dry-run", (FOLDER / f"{command}-{gpu}.yaml").read_text(), re.M
+    )
+    assert int(said) == math.ceil(total), "the recipe's comment says something else"

@@ -1,0 +1,85 @@
+"""Command lines, recipes and make targets that the pages show: understood as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from peft import LoraConfig
+
+from hf_align.cli.commands import COMMANDS
+from hf_align.cli.main import build_parser
+from hf_align.cli.recipe import check_recipe, read_recipe
+from hf_align.cli.train import TRAININGS
+from tests.docs.pages import DOCS, ROOT, blocks
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
+NAMES = {command.name for command in COMMANDS}
+RUN = {  # which test runs a page's python blocks, in order
+    "README.md": "docs/test_code_blocks.py",
+    "docs/index.md": "docs/test_site.py",
+    "docs/migration/trl-dpo-reward.md": "docs/test_migration.py",
+    "docs/migration/trl-ppo.md": "docs/test_migration.py",
+    "docs/how-to/data.md": "data/test_data_page.py",
+    "docs/how-to/prepare-data.md": "collators/test_how_to.py",
+    "docs/how-to/push.md": "hub/test_how_to.py",
+    "docs/how-to/rollouts.md": "rollouts/test_how_to.py",
+}
+RUN |= {
+    f"docs/how-to/{name}.md": "docs/test_code_blocks.py"
+    for name in ("reward-model", "dpo-ipo", "ppo", "memory", "curves", "command-line")
+}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def shell_lines(page: Path) -> list[list[str]]:
+    """The words of every line of a page's shell blocks and of its `hf-align ...` in running text."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for language, _, block in blocks(page) if not language for line in block.splitlines()]
+    lines += re.findall(r"`((?:hf-align|make) [^`]*)`", text)
+    lines = [re.split(r"\s{2,}|\s[>|]\s", line.strip())[0] for line in lines]
+    return [shlex.split(line, comments=True) for line in lines if re.match(r"(hf-align|make) ", line)]
+
+
+@each_page
+def test_command_lines_are_understood(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for program, *words in shell_lines(page):
+        if program == "make":
+            assert {word for word in words if "=" not in word and word != "..."} <= targets, words
+            continue
+        if "--help" in words or len(words) == 1:  # a command that is only named
+            assert words[0] in NAMES or words[0] in ("COMMAND", "--help"), words
+            continue
+        options, fields = build_parser().parse_known_args(words)
+        assert options.takes_fields or not fields, words
+        if getattr(options, "config", None):
+            training = TRAININGS[options.command]
+            recipe = read_recipe(str(ROOT / options.config), fields)
+            check_recipe(recipe, training.load()[1], LoraConfig, training.keys)
+
+
+@each_page
+def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
+    for language, _, text in blocks(page):
+        if language == "yaml":
+            recipe = tmp_path / "recipe.yaml"
+            recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
+            training = TRAININGS["ppo"]
+            checked = check_recipe(read_recipe(str(recipe), []), training.load()[1], LoraConfig, training.keys)
+            assert [each["reward"] for each in checked.source["reward"]] == ["./out/reward", "rewards.py:politeness"]
+
+
+@each_page
+def test_python_is_run_by_a_test(page: Path) -> None:
+    python = [info for language, info, _ in blocks(page) if language == "python" and "before" not in info]
+    name = page.relative_to(ROOT).as_posix()
+    if page.parent == DOCS / "concepts":  # test_concepts.py runs all of them
+        return
+    assert bool(python) == (name in RUN), f"no test runs the code of {name}, or RUN names one too many"
+    if python:
+        test = (ROOT / "tests" / RUN[name]).read_text(encoding="utf-8")
+        assert f'"{page.name}"' in test or f'"{page.stem}.md"' in test or f'"{name}"' in test
