@@ -80,7 +80,7 @@ PROFILES = {
             "learning_rate": 3e-4,
             "value_learning_rate": 1e-3,
             "total_episodes": 1024,
-            "kl_coef": 0.3,
+            "kl_coef": 0.8,
             "kl_horizon": 80.0,
             "save_steps": 24,
         },
