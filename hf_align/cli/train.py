@@ -11,6 +11,10 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.dry_run import dry_run
@@ -82,6 +86,7 @@ def run_training(options: argparse.Namespace) -> None:
         if options.print_config:
             print(dump_recipe(checked, config_class), end="")
             return
+        _check_reporters_and_sizes(args, recipe)
         if "reward" in checked.source:
             checked.source["reward"] = read_reward(checked.source["reward"], recipe.where("reward"))
         checkpoint = _checkpoint(args, recipe, resume_last)
@@ -105,6 +110,20 @@ def make_config(command: str, config_class: type, checked: CheckedRecipe) -> Any
         raise
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"{command}: {error}") from None
+
+
+def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
+    """Refuses what Trainer would only stumble over once the model is loaded."""
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{recipe.where(name)} is {getattr(args, name)}; give a number from 1")
+    there = get_available_reporting_integrations()
+    for name in args.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {known}, and none")
+        if name not in there:
+            raise UserError(f"{recipe.where('report_to')}: {name} is not installed here; pip install it, or say none")
 
 
 def _checkpoint(args: Any, recipe: Recipe, resume_last: bool) -> Path | None:

@@ -101,6 +101,12 @@ def test_help_imports_nothing_heavy() -> None:
         (["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--beta", "x"], "--beta expects a number"),
         (["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--beta", "-1"], "beta is -1"),
         (["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--eval_strategy", "sometimes"], "sometimes"),
+        (["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--report_to", "wandbb"], "there is no reporter wandbb"),
+        (["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--report_to", "comet_ml"], "comet_ml is not installed"),
+        (
+            ["dpo", "--model", "m", "--train_dataset", "d.jsonl", "--per_device_train_batch_size", "0"],
+            "--per_device_train_batch_size is 0; give a number from 1",
+        ),
         (["dpo", "--model", "m", "--train_dataset", "none.jsonl"], "train_dataset: there is no file none.jsonl"),
     ],
 )
