@@ -78,7 +78,16 @@ def train_ppo(job: Job) -> dict[str, Any]:
         quantization_config=job.quantization,
     )
     record = _train(job, "ppo", trainer)
-    return {**record, "episodes": rollouts * args.responses_per_rollout}
+    course = ppo_course(trainer.state.log_history)
+    return {**record, "episodes": rollouts * args.responses_per_rollout, "course": course}
+
+
+def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each rollout's score, KL from the base, KL coefficient and length, and the mean KL of the last third."""
+    names = ("episode", "objective/scores", "objective/kl", "kl_coef", "response/length", "response/eos_share")
+    rollouts = [{name: entry[name] for name in names} for entry in history if "objective/kl" in entry]
+    late = [rollout["objective/kl"] for rollout in rollouts[-(len(rollouts) // 3) or -1 :]]
+    return {"kl_last_third": sum(late) / len(late), "rollouts": rollouts}
 
 
 def judge_reward(job: Job) -> dict[str, Any]:

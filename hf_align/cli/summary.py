@@ -37,6 +37,7 @@ def collect(results: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any
         "resumed": [name for name in TRAINED if results[name]["resumed"]],
         "rows": {name: results[name]["rows"] for name in TRAINED},
         "episodes": results["ppo"]["episodes"],
+        "ppo_course": results["ppo"]["course"],
         "held_out": {name: results[name]["held_out"] for name in TRAINED},
         "reward_model": results["evaluation/reward"]["report"],
         "policies": results["evaluation/policies"]["report"],

@@ -41,6 +41,10 @@ def test_metrics_hold_what_is_needed_to_judge_and_repeat_the_run(out: Path) -> N
         gain = metrics["policies"]["all"]["policies"][name]["gain"]
         assert -2 <= gain <= 2
     assert metrics["episodes"] == 16
+    course = metrics["ppo_course"]["rollouts"]
+    assert [rollout["episode"] for rollout in course] == [8, 16]
+    assert course[0]["objective/kl"] == pytest.approx(0, abs=1e-3), "the first rollout is the base's"
+    assert metrics["ppo_course"]["kl_last_third"] == course[-1]["objective/kl"]
     assert metrics["held_out"]["ppo"]["objective/kl"] < 12, "two rollouts don't take a policy far"
     assert metrics["policies"]["all"]["policies"]["base"]["reward_sd"] > 0
 
