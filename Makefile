@@ -1,4 +1,4 @@
-# make quickstart | test | test-all | lint | docs | clean: each installs what it needs into .venv first.
+# make quickstart | test | test-all | lint | docs | badges | clean: each installs what it needs into .venv first.
 # PYTHON=python3.12 picks another interpreter, ARGS="..." adds arguments to the command.
 PYTHON ?= python3
 ARGS ?=
@@ -17,7 +17,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint docs clean
+.PHONY: help quickstart test test-all lint docs badges clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,9 @@ lint: $(INSTALLED_LINT)  ## Check style and types
 docs: $(INSTALLED_DOCS)  ## Write docs/reference/options.md from the config classes, and the site into site/
 	$(BIN)/python docs/make_reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+badges:  ## Point the notebooks' Colab badges at REPOSITORY=owner/name, and name it in pyproject.toml
+	$(PYTHON) notebooks/badges.py $(REPOSITORY)
 
 clean:  ## Remove .venv and everything built
 	rm -rf $(VENV) build dist hf_align.egg-info .pytest_cache .ruff_cache

@@ -1,11 +1,18 @@
-"""The notebooks: valid, stripped of outputs, and run from top to bottom in small, in a kernel of their own."""
+"""The notebooks: valid, stripped of outputs, and run from top to bottom with the embedded model, in smoke size.
+
+Each runs in a kernel of its own, as it stands but for its parameters' values: a folder `base` with the embedded model
+is what its own cell would have made.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import re
+import shutil
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +21,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.hub.conftest import environment, read_files
+from tests.hub.conftest import environment
 from tests.hub.stand_in import StandIn
-from tests.tiny import save_tiny
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+_SPEC = importlib.util.spec_from_file_location("badges", NOTEBOOKS[0].with_name("badges.py"))
+assert _SPEC is not None and _SPEC.loader is not None
+badges: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(badges)
 NAMES = ["1_reward_model", "2_dpo_and_ipo", "3_ppo", "4_your_data_and_the_hub"]
 IN_SMALL: Mapping[str, Mapping[str, Any]] = {
     "1_reward_model": {"PAIRS": 8, "STEPS": 2, "BATCH": 2, "SENTENCES": 8},
@@ -64,8 +74,30 @@ def test_its_code_is_python_but_for_the_install_cell(path: Path):
 @each_notebook
 def test_the_badge_opens_this_notebook(path: Path):
     first = nbformat.read(path, as_version=4).cells[0].source
-    (link,) = re.findall(r"\]\((https://colab\.research\.google\.com/github/[^)]+)\)", first)
-    assert link.endswith(f"/blob/main/notebooks/{path.name}")
+    (link,) = badges.LINK.findall(first)
+    named = badges.repository(badges.PYPROJECT.read_text(encoding="utf-8"))
+    assert link == badges.link(path.name, named), "run `make badges`"
+
+
+def test_badges_lead_where_the_repository_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = badges.PYPROJECT.read_text(encoding="utf-8")
+    monkeypatch.setattr(badges, "PYPROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr(badges, "ROOT", tmp_path)
+    badges.PYPROJECT.write_text(before, encoding="utf-8")
+    shutil.copytree(NOTEBOOKS[0].parent, tmp_path / "notebooks")
+    with pytest.raises(SystemExit, match="OWNER/NAME"):
+        badges.main(["https://github.com/one/place"])
+    for name in ("one/place", "another/one"):
+        badges.main([name])
+        urls = tomllib.loads(badges.PYPROJECT.read_text(encoding="utf-8"))["project"]["urls"]
+        assert urls["Repository"] == f"https://github.com/{name}"
+        for path in (tmp_path / "notebooks").glob("*.ipynb"):
+            nbformat.validate(nbformat.read(path, as_version=4))
+            assert f"github/{name}/blob/main/notebooks/{path.name})" in path.read_text(encoding="utf-8")
+    known, after = (tomllib.loads(text) for text in (before, badges.PYPROJECT.read_text(encoding="utf-8")))
+    for project in (known["project"], after["project"]):
+        project.pop("urls", None)
+    assert after == known
 
 
 @each_notebook
@@ -75,14 +107,14 @@ def test_links_between_notebooks_hold(path: Path):
             assert (path.parent / link).exists()
 
 
-def execute(name: str, folder: Path, env: Mapping[str, str]) -> Any:
-    """Run a notebook in `folder` with a tiny model there, in small; its cells with their outputs."""
-    save_tiny(folder / "model", max_position_embeddings=4096)
+def execute(name: str, folder: Path, base: str, env: Mapping[str, str]) -> Any:
+    """Run a notebook in `folder` in small, with the embedded model; its cells with their outputs."""
+    (folder / "base").symlink_to(base)
     notebook = nbformat.read(NOTEBOOKS[NAMES.index(name)], as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", ())]
     place = next(n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
     known = {node.id for node in ast.walk(ast.parse(notebook.cells[place].source)) if isinstance(node, ast.Name)}
-    settings = {"MODEL": "model", **IN_SMALL[name]}
+    settings = IN_SMALL[name]
     assert set(settings) <= known, "a parameter was renamed"
     lines = [f"{parameter} = {value!r}" for parameter, value in settings.items()]
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell("\n".join(lines)))
@@ -103,36 +135,35 @@ def pictures(notebook: Any) -> int:
 
 @pytest.fixture
 def quiet() -> dict[str, str]:
-    """One thread, and no Hub."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    """No Hub."""
+    return {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
-def test_the_reward_model_notebook_runs(tmp_path: Path, quiet: dict[str, str]):
-    notebook = execute("1_reward_model", tmp_path, quiet)
+def test_the_reward_model_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
+    notebook = execute("1_reward_model", tmp_path, base_dir, quiet)
     assert "correlation with people" in printed(notebook)
     assert pictures(notebook) == 4
     assert json.loads((tmp_path / "reward-merged" / "config.json").read_text())["problem_type"] == "regression"
 
 
-def test_the_dpo_notebook_runs(tmp_path: Path, quiet: dict[str, str]):
-    notebook = execute("2_dpo_and_ipo", tmp_path, quiet)
+def test_the_dpo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
+    notebook = execute("2_dpo_and_ipo", tmp_path, base_dir, quiet)
     assert "DPO first loss 0.693" in printed(notebook)
     assert "IPO first loss 25.000" in printed(notebook)
-    assert pictures(notebook) == 4
+    assert pictures(notebook) == 3
 
 
-def test_the_ppo_notebook_runs(tmp_path: Path, quiet: dict[str, str]):
-    notebook = execute("3_ppo", tmp_path, quiet)
+def test_the_ppo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
+    notebook = execute("3_ppo", tmp_path, base_dir, quiet)
     assert re.search(r"reward -?\d+\.\d\d -> -?\d+\.\d\d, KL", printed(notebook))
-    assert pictures(notebook) == 5
+    assert pictures(notebook) == 4
     assert (tmp_path / "ppo" / "value_head.safetensors").exists()
 
 
-def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path):
+def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, base_dir: str):
     with StandIn().running() as hub:
-        save_tiny(tmp_path / "on-hub")
-        hub.add("team/base", read_files(tmp_path / "on-hub"))
-        notebook = execute("4_your_data_and_the_hub", tmp_path, environment(hub, tmp_path / "home"))
+        hub.add("team/base", {"config.json": (Path(base_dir) / "config.json").read_bytes()})
+        notebook = execute("4_your_data_and_the_hub", tmp_path, base_dir, environment(hub, tmp_path / "home"))
         pushed = hub.repositories["anna/mine"].files
     assert f"{hub.url}/anna/mine" in printed(notebook)
     assert json.loads(pushed["adapter_config.json"])["base_model_name_or_path"] == "team/base"

@@ -1,0 +1,63 @@
+"""Points the notebooks' Colab badges at the repository that pyproject.toml names, or first names it there.
+
+    python notebooks/badges.py              badges as pyproject.toml says
+    python notebooks/badges.py OWNER/NAME   and that in pyproject.toml before
+
+As long as no repository is named, a badge opens Colab's own page, where the notebook can be uploaded: a link into a
+repository that doesn't exist would help nobody.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = ROOT / "pyproject.toml"
+COLAB, GITHUB = "https://colab.research.google.com/", "https://github.com/"
+LINK = re.compile(rf"(?<=badge\.svg\)\]\(){re.escape(COLAB)}[^)]*(?=\))")
+SECTION = "[project.urls]\n"
+
+
+def repository(pyproject: str) -> str | None:
+    """OWNER/NAME of the repository that pyproject.toml's text names."""
+    address = tomllib.loads(pyproject)["project"].get("urls", {}).get("Repository", "")
+    return address.removeprefix(GITHUB) or None
+
+
+def with_repository(pyproject: str, name: str) -> str:
+    """pyproject.toml's text with the repository named in it.
+
+    Raises:
+        SystemExit: If `name` isn't OWNER/NAME.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise SystemExit(f"{name!r} is no repository: give OWNER/NAME")
+    line = f'Repository = "{GITHUB}{name}"\n'
+    if repository(pyproject) is not None:
+        return re.sub(r"^Repository = .*\n", line, pyproject, flags=re.MULTILINE)
+    if SECTION in pyproject:
+        return pyproject.replace(SECTION, SECTION + line)
+    return pyproject.replace("[project.optional-dependencies]\n", f"{SECTION}{line}\n[project.optional-dependencies]\n")
+
+
+def link(notebook: str, name: str | None) -> str:
+    """Where the badge of a notebook's file leads."""
+    return COLAB if name is None else f"{COLAB}github/{name}/blob/main/notebooks/{notebook}"
+
+
+def main(arguments: list[str]) -> None:
+    """Rewrites the badges, and pyproject.toml if a repository is given."""
+    text = PYPROJECT.read_text(encoding="utf-8")
+    if arguments:
+        text = with_repository(text, arguments[0])
+        PYPROJECT.write_text(text, encoding="utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        content = path.read_text(encoding="utf-8")
+        path.write_text(LINK.sub(link(path.name, repository(text)), content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
