@@ -270,8 +270,8 @@ class PPOTrainer(BranchTrainer):
 
     def count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
-        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1)
-        self._mini_batch_tokens = self.accelerator.reduce(sums.to(self.args.device, torch.float32), "sum")
+        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
+        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def lay_out(self, rollout: Rollout, rows: slice) -> Branches:
         """The rows' responses as one batch for the model."""

@@ -56,9 +56,17 @@ def compare_layouts(
     return difference, noise, plain
 
 
+ROUNDING = 0.15
+"""Mean difference in nats that rounding to 16 bits may make: two layouts' kernels round differently.
+
+SmolLM2-135M in bfloat16 on a CPU, 30 batches of two pairs: 0.03 to 0.06 where the mask is honoured, either layout 0.03
+to 0.05 away from float32; 0.44 to 0.93 where responses see each other.
+"""
+
+
 def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
-    """How far layouts may differ: three times the noise, and 1e-3 in float32 (`exact`) or 0.05 otherwise."""
-    return (1e-3 if exact else 0.05) + 3 * noise
+    """How far layouts may differ: three times the noise, and 1e-3 in float32 (`exact`) or `ROUNDING` otherwise."""
+    return (1e-3 if exact else ROUNDING) + 3 * noise
 
 
 @dataclass(frozen=True)

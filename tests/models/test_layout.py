@@ -6,11 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaModel, MambaConfig
 
-from hf_align.branches import build_branches
-from hf_align.models.layout import Costs, Work, branch_work, choose_layout, costs_of, separate_work
+from hf_align.branches import Branches, Document, build_branches
+from hf_align.models.layout import (
+    Costs,
+    Work,
+    branch_work,
+    choose_layout,
+    compare_layouts,
+    costs_of,
+    noise_bound,
+    separate_work,
+)
+from hf_align.models.loading import load_policy, load_tokenizer
+from hf_align.models.policy import PolicyModel
 
 BATCH = [(5, [3, 2]), (2, [1, 4]), (1, [2, 2])]
 SMALL = LlamaConfig(
@@ -89,3 +101,28 @@ def test_packed_rows_count_with_their_width():
     assert branch_work(batch, row_tokens=240) == Work(tokens=480, pairs=2 * 240**2)
     narrow, wide = (choose_layout([batch], Costs(token=50, pair=1), row_tokens=rows).layout for rows in (None, 480))
     assert (narrow, wide) == ("branch", "separate")
+
+
+def test_sixteen_bit_rounding_passes_and_a_broken_mask_does_not(base_dir: str, monkeypatch: pytest.MonkeyPatch):
+    """Short responses of the real model in bfloat16, where two kernels differ most for their mean."""
+    policy = PolicyModel(load_policy(base_dir))
+    tokenizer = load_tokenizer(base_dir)
+    texts = [("The sky is", " blue.", " green."), ("The sea is", " deep.", " dry.")]
+    documents: list[Document] = [
+        (tokenizer(prompt).input_ids, [tokenizer(response).input_ids for response in responses])
+        for prompt, *responses in texts
+    ]
+
+    def difference() -> tuple[float, float]:
+        def numbers(batch: Branches) -> Tensor:
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                return policy(**batch.tensors(), separate=batch.separate)
+
+        found, noise, _ = compare_layouts(numbers, documents, torch.device("cpu"))
+        return float(found), float(noise_bound(noise, exact=False))
+
+    found, bound = difference()
+    assert found < 0.6 * bound
+    monkeypatch.setattr("hf_align.models.branch_model.attach_plan", lambda mask, branches: torch.zeros_like(mask))
+    broken, bound = difference()
+    assert broken > 1.5 * bound
