@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from hf_align.branches import Branches
 from hf_align.errors import UserError
+from hf_align.models.allocator import release_freed_memory
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
@@ -181,6 +182,13 @@ class BranchTrainer(LayoutTrainer):
         The first two metrics are what a `compute_metrics` function of the user's gets as predictions `[rows, 2]`.
         """
         raise NotImplementedError
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's; memory that was kept for the next step goes back to the system at the end."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            release_freed_memory()
 
     # ---- loss ----
 

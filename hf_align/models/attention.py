@@ -29,6 +29,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_align.branches import Branches
+from hf_align.models.decoding import decodes_one_token, one_token_attention
 
 PLAN = "branch_plan"
 """Name of the mask's attribute."""
@@ -42,10 +43,15 @@ UNSUPPORTED = ("softcap", "position_bias", "s_aux", "output_attentions", "cache"
 """Arguments of transformers' attention functions with which scores are more than scaled products."""
 
 
-def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
-    """Let attention layers that get `mask`, the dense one of `branches` on a CPU, compute by blocks; returns it."""
+def register_attention() -> None:
+    """Let transformers find our function under "sdpa", once a process."""
     if ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward:
         ALL_ATTENTION_FUNCTIONS.register("sdpa", branch_attention_forward)
+
+
+def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
+    """Let attention layers that get `mask`, the dense one of `branches` on a CPU, compute by blocks; returns it."""
+    register_attention()
     setattr(mask, PLAN, make_plan(branches))
     return mask
 
@@ -60,7 +66,8 @@ def branch_attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers' `sdpa_attention_forward` does, by blocks where the mask has a plan.
+    """What transformers' `sdpa_attention_forward` does: by blocks where the mask has a plan, by `one_token_attention`
+    for decoding, else by itself.
 
     Args:
         module: The attention layer.
@@ -76,13 +83,16 @@ def branch_attention_forward(
         `[R, T, H, dv]`, and None for the probabilities.
     """
     plan: BranchPlan | None = getattr(attention_mask, PLAN, None)
-    if plan is None or dropout or any(kwargs.get(name) is not None for name in UNSUPPORTED):
+    decodes = plan is None and decodes_one_token(query, attention_mask)
+    if not (plan or decodes) or dropout or any(kwargs.get(name) is not None for name in UNSUPPORTED):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if plan is None:
+        return one_token_attention(query, key, value, attention_mask, scale), None
     by_token = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     out = _BranchAttention.apply(*by_token, scale, plan)
     return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None

@@ -21,6 +21,7 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
 from hf_align.branches import Branches
+from hf_align.models.allocator import keep_freed_memory
 from hf_align.models.attention import attach_plan
 from hf_align.models.flex import block_mask
 
@@ -57,6 +58,7 @@ class BranchModel(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
+        keep_freed_memory()
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -46,9 +46,10 @@ def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
     second = module.lora_B[adapter].weight if adapter else None
     if not autocast and not all(each is None or each.dtype == dtype for each in (x, first)):
         return LoraLinear.forward(module, x)  # peft computes the adapter in its own dtype there
-    inputs = _SharedCast.of(x, dtype)
-    scaling = module.scaling[adapter] if adapter else 0.0
-    out = _LoraLinear.apply(x.flatten(0, -2), inputs.flatten(0, -2), base.weight, base.bias, first, second, scaling)
+    inputs = _SharedCast.of(x, dtype).flatten(0, -2)
+    weights = base.weight, base.bias, first, second, module.scaling[adapter] if adapter else 0.0
+    plain = not torch.is_grad_enabled()
+    out = _output(inputs, *weights)[0] if plain else _LoraLinear.apply(x.flatten(0, -2), inputs, *weights)
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
@@ -94,6 +95,20 @@ class _SharedCast:
         return result
 
 
+def _output(
+    inputs: Tensor, weight: Tensor, bias: Tensor | None, first: Tensor | None, second: Tensor | None, scaling: float
+) -> tuple[Tensor, Tensor | None]:
+    """The layer's output, and `lora_A(x)` if there is an adapter, in the inputs' dtype."""
+    dtype = inputs.dtype
+    with torch.autocast(inputs.device.type, enabled=False):
+        out = nn.functional.linear(inputs, weight.to(dtype), None if bias is None else bias.to(dtype))
+        inner = None
+        if first is not None and second is not None:
+            inner = inputs @ first.to(dtype).t()
+            out.addmm_(inner, second.to(dtype).t(), alpha=scaling)
+    return out, inner
+
+
 class _LoraLinear(torch.autograd.Function):
     """x W' + b + scaling * (x A') B', `[T, in] -> [T, out]`, with gradients for x, A `[r, in]` and B `[out, r]`.
 
@@ -111,13 +126,7 @@ class _LoraLinear(torch.autograd.Function):
         second: Tensor | None,
         scaling: float,
     ) -> Tensor:
-        dtype = inputs.dtype
-        with torch.autocast(x.device.type, enabled=False):
-            out = nn.functional.linear(inputs, weight.to(dtype), None if bias is None else bias.to(dtype))
-            inner = None
-            if first is not None and second is not None:
-                inner = inputs @ first.to(dtype).t()
-                out.addmm_(inner, second.to(dtype).t(), alpha=scaling)
+        out, inner = _output(inputs, weight, bias, first, second, scaling)
         ctx.scaling = scaling
         # The cast weight is made again in the backward pass: kept, it would double a float32 model's weights.
         ctx.save_for_backward(None if first is None else inputs, inner, weight, first, second)

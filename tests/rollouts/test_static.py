@@ -15,6 +15,7 @@ from transformers import (
     Gemma2Config,
     GenerationConfig,
     GPT2Config,
+    LlamaConfig,
     MambaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -151,21 +152,45 @@ def test_top_p_keeps_the_tokens_that_transformers_keeps(top_p: float):
     torch.testing.assert_close(shares, kept.softmax(-1)[0], atol=2e-4, rtol=0)
 
 
-def test_frozen_weights_are_cast_once_under_autocast_with_the_same_numbers(tmp_path: Any):
+def test_weights_are_cast_once_under_autocast_with_the_same_numbers(tmp_path: Any):
     model: Any = tiny_model()  # embeddings and head are one weight
     model.requires_grad_(False)
     head, layer, ids = model.lm_head.weight, model.model.layers[0].self_attn.q_proj, torch.tensor([[1, 2, 3]])
-    layer.weight.requires_grad_(True)
+    trained = layer.weight.requires_grad_(True)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = model(ids).logits
         with static.cast_once(model):
             assert model.lm_head.weight.dtype == torch.bfloat16
             assert model.model.embed_tokens.weight is head and head.dtype == torch.float32
-            assert layer.weight.dtype == torch.float32, "trained: autocast remembers its cast itself"
+            assert layer.weight.dtype == torch.bfloat16
             assert torch.equal(model(ids).logits, expected)
-        assert model.lm_head.weight is head
+        assert model.lm_head.weight is head and layer.weight is trained
     with static.cast_once(model):
         assert model.lm_head.weight is head, "no autocast, no cast"
+
+
+def test_the_head_gets_contiguous_states():
+    """Of a strided view torch copies the head's weight once a row."""
+    model, seen = build(LlamaConfig(**LLAMA_LIKE)), []
+    model.lm_head.register_forward_hook(lambda _, args, out: seen.append(args[0].is_contiguous()))
+    static.static_engine(model, asked())
+    assert seen and all(seen)
+    model(torch.tensor([[1, 2, 3], [4, 5, 6]]), logits_to_keep=1)
+    assert not seen[-1]  # the model as it was
+
+
+@pytest.mark.parametrize("vocabulary", [1, 255, 256, 257, 1000])
+def test_inversion_by_blocks_finds_what_the_running_sum_says(vocabulary: int):
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.rand(1, vocabulary, generator=generator)
+    probs = probs.masked_fill(torch.rand(1, vocabulary, generator=generator) < 0.4, 0.0)
+    probs[0, vocabulary // 2] = 0.3
+    draws = torch.rand(2000, generator=generator, dtype=torch.float64)
+    draws[0] = 1 - 2**-53
+    expected = torch.searchsorted(probs[0].double().cumsum(0), draws * probs.double().sum(), right=True)
+    tokens = static._invert(probs.expand(len(draws), -1), draws)
+    assert (tokens == expected)[1:].double().mean() > 0.999  # but for a draw within rounding of a boundary
+    assert (probs[0, tokens] > 0).all()
 
 
 def test_the_real_model_says_what_generate_says(base_dir: str):
