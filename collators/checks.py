@@ -114,11 +114,16 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
         The data set, unchanged (a list of dicts as a `Dataset`).
 
     Raises:
-        UserError: If any row is bad: one line with each problem, its count and its first row numbers (from 0).
+        UserError: If any row is bad: one line with each problem, its count and its first row numbers (from 0). Or if
+            all weights are 0.
     """
     dataset = as_dataset(dataset, name)
     findings = inspect_preferences(dataset)
     refuse(findings.bad, name, f"fix or drop them: inspect_preferences({name}).bad_rows lists their numbers")
+    if "weight" in dataset.column_names and not any(dataset["weight"]):
+        raise UserError(
+            f"{name}: every weight is 0, so nothing would be learned; leave the column out to weigh all alike."
+        )
     if findings.doubtful:
         logger.warning("%s: %s.", name, describe(findings.doubtful))
     return dataset

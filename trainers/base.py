@@ -24,6 +24,7 @@ from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.models.allocator import release_freed_memory
 from hf_align.models.branch_model import BranchModel
+from hf_align.models.gated_mlp import keep_less_of_mlps
 from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
 from hf_align.models.recompute import enable_selective_recompute
@@ -169,6 +170,7 @@ class BranchTrainer(LayoutTrainer):
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # they gather weights where modules are called
             fuse_lora(model)
+            keep_less_of_mlps(model)
         if args.activation_recompute == "selective":
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")

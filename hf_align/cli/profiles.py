@@ -81,7 +81,7 @@ PROFILES = {
             "value_learning_rate": 1e-3,
             "total_episodes": 1024,
             "kl_coef": 0.8,
-            "kl_horizon": 80.0,
+            "kl_horizon": 120.0,
             "save_steps": 24,
         },
         eval_pairs=64,

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import types
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -30,9 +32,28 @@ def fuse_lora(model: nn.Module) -> None:
     Args:
         model: A PEFT model, or a wrapper of one; others stay as they are.
     """
-    for module in model.modules():
-        if type(module) is LoraLinear and type(module.base_layer) is nn.Linear:
-            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+    for module in _unfused(model):
+        module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+@contextmanager
+def lora_fused(model: nn.Module) -> Iterator[None]:
+    """`fuse_lora` for a while."""
+    modules = _unfused(model)
+    fuse_lora(model)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _unfused(model: nn.Module) -> list[LoraLinear]:
+    return [
+        module
+        for module in model.modules()
+        if type(module) is LoraLinear and type(module.base_layer) is nn.Linear and "forward" not in vars(module)
+    ]
 
 
 def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -42,8 +63,8 @@ def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
         return LoraLinear.forward(module, x, *args, **kwargs)
     base = cast(nn.Linear, module.base_layer)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else base.weight.dtype
-    first = module.lora_A[adapter].weight if adapter else None
-    second = module.lora_B[adapter].weight if adapter else None
+    first = cast(Tensor, module.lora_A[adapter].weight) if adapter else None
+    second = cast(Tensor, module.lora_B[adapter].weight) if adapter else None
     if not autocast and not all(each is None or each.dtype == dtype for each in (x, first)):
         return LoraLinear.forward(module, x)  # peft computes the adapter in its own dtype there
     inputs = _SharedCast.of(x, dtype).flatten(0, -2)

@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from hf_align.models.allocator import keep_freed_memory
 from hf_align.models.attention import register_attention
+from hf_align.models.lora import lora_fused
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
 
 ROOM = 32
@@ -48,7 +49,7 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     draws = torch.rand(len(order), request.max_new_tokens, dtype=torch.float64)
     own_loop = decodes_stepwise(inner)
     responses: dict[int, Ids] = {}
-    with cast_once(inner), contiguous_states(inner):
+    with cast_once(inner), contiguous_states(inner), lora_fused(inner):
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             prompts = [prompt_of[row] for row in rows]

@@ -35,6 +35,13 @@ def test_all_problems_stand_in_one_line_with_counts_and_first_rows():
     )
 
 
+def test_weights_must_not_all_be_zero():
+    rows = [{"prompt": "p", "chosen": f"good {n}", "rejected": f"bad {n}", "weight": 0.0} for n in range(3)]
+    with pytest.raises(UserError, match="every weight is 0, so nothing would be learned"):
+        check_preferences(rows)
+    check_preferences([*rows, {**rows[0], "chosen": "better", "weight": 0.5}])
+
+
 @pytest.mark.parametrize("name", ["margin", "weight"])
 @pytest.mark.parametrize(
     ("value", "problem"),

@@ -13,7 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from hf_align.models import lora
 from hf_align.models.adapters import active_adapter
-from hf_align.models.lora import fuse_lora
+from hf_align.models.lora import fuse_lora, lora_fused
 
 
 class Net(nn.Module):
@@ -145,3 +145,27 @@ def test_inputs_changed_in_place_are_cast_again():
         x.mul_(2)
         again = model(x)
         assert torch.equal(again, model(x.clone()))
+
+
+def test_fused_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch):
+    calls = applied(monkeypatch)
+    model = adapted(fused=False)
+    with lora_fused(model):
+        run(model)
+    run(model)
+    assert len(calls) == 3
+    fuse_lora(model)
+    with lora_fused(model):
+        pass
+    run(model)
+    assert len(calls) == 6, "a trainer's model stays fused"
+
+
+def test_without_gradients_the_output_is_the_same_to_the_bit():
+    model = adapted(fused=True)
+    x = torch.randn(5, 7, 24)
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            with torch.no_grad():
+                plain = model(x)
+            assert torch.equal(plain, model(x))
