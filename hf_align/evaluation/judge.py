@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.evaluation.statistics import bootstrap_interval, groups
+from hf_align.rollouts import Response, sample_responses
 
 Messages = list[dict[str, str]]
 
@@ -33,7 +33,6 @@ class Continuation:
     ended: bool
 
 
-@torch.no_grad()
 def sample_continuations(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -47,11 +46,11 @@ def sample_continuations(
     """Samples one response per prompt at temperature 1 from the whole vocabulary (no top-k, no top-p).
 
     Batches hold prompts of similar length, and each batch has its own seed: two policies that get the same prompts
-    start every batch from the same random numbers, which makes their paired difference less noisy.
+    draw every token from the same random number, which makes their paired difference less noisy.
 
     Args:
-        model: Anything with `generate`, in evaluation mode afterwards.
-        tokenizer: Its tokenizer; needs a pad token.
+        model: A decoder language model or a PeftModel.
+        tokenizer: Its tokenizer.
         prompts: `[N]` texts or chat messages.
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
@@ -61,28 +60,19 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    model.eval()
     encoded = [_encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
-    stop = _stop_ids(model, tokenizer)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, padding_side="left", return_tensors="pt")
-        torch.manual_seed(seed + start)
-        output = model.generate(
-            **batch.to(model.device),
-            do_sample=True,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=0,
+        responses = sample_responses(
+            model,
+            tokenizer,
+            [encoded[row] for row in rows],
             max_new_tokens=max_new_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=stop,
+            generator_seed=seed + start,
         )
-        responses = output[:, batch["input_ids"].shape[1] :].tolist()
-        for row, ids in zip(rows, responses, strict=True):
-            results[row] = _continuation(tokenizer, ids, stop)
+        results.update(zip(rows, map(_continuation, responses), strict=True))
         if progress is not None:
             progress(len(results))
     return [results[row] for row in range(len(prompts))]
@@ -96,19 +86,10 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _stop_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
-
-
-def _continuation(tokenizer: PreTrainedTokenizerBase, ids: list[int], stop: Sequence[int]) -> Continuation:
-    # Cut at the first stop token instead of stripping padding: the pad token may be the EOS token.
-    end = next((place for place, token in enumerate(ids) if token in stop), None)
-    kept = ids if end is None else ids[:end]
+def _continuation(response: Response) -> Continuation:
     # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
-    text = str(tokenizer.decode(kept, skip_special_tokens=True)).rstrip("\N{REPLACEMENT CHARACTER}").strip()
-    return Continuation(text, len(kept), end is not None)
+    text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+    return Continuation(text, len(response.token_ids) - response.finished, response.finished)
 
 
 def vader_scores(texts: Sequence[str]) -> list[float]:

@@ -12,6 +12,7 @@ from hf_align.evaluation.judge import (
     sample_continuations,
     vader_scores,
 )
+from hf_align.rollouts import SamplingRequest, generate
 
 
 def test_distinct_2_by_hand() -> None:
@@ -81,15 +82,16 @@ def test_samples_keep_the_prompts_order_and_the_seed(tiny: tuple[Any, Any]) -> N
     assert first != sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2, seed=1)
 
 
-def test_responses_are_cut_at_the_first_end_token(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, tokenizer = tiny
     word = tokenizer(" good", add_special_tokens=False)["input_ids"][0]
-    prompt = tokenizer("b", return_tensors="pt")["input_ids"]
-    tail = prompt.new_tensor([[word, tokenizer.eos_token_id, word]])
 
-    def generate(**arguments: Any) -> Any:
-        assert (arguments["top_k"], arguments["top_p"], arguments["temperature"]) == (0, 1.0, 1.0)
-        return prompt.new_tensor([[*arguments["input_ids"][0].tolist(), *tail[0].tolist()]])
+    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
+        assert (request.top_p, request.temperature, request.num_samples) == (1.0, 1.0, 1)
+        return [[word, tokenizer.eos_token_id], [word, word]]
 
-    monkeypatch.setattr(model, "generate", generate)
-    assert sample_continuations(model, tokenizer, ["b"]) == [Continuation("good", 1, True)]
+    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2)
+    assert samples == [Continuation("good", 1, True), Continuation("good good", 2, False)]
