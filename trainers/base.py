@@ -28,6 +28,7 @@ from hf_align.models.gated_mlp import keep_less_of_mlps
 from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
 from hf_align.models.recompute import enable_selective_recompute
+from hf_align.trainers.arguments import check_numbers
 from hf_align.trainers.layouts import LayoutTrainer
 
 logger = logging.get_logger(__name__)
@@ -87,6 +88,7 @@ class AlignmentConfig(TrainingArguments):
             raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
         if self.row_tokens is not None and self.row_tokens < 1:
             raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
+        check_numbers(self)
         self._resolve_recompute()
         choose_precision(self)
         super().__post_init__()

@@ -14,6 +14,7 @@ from hf_align.models.reward_model import RewardModel
 from hf_align.models.value_head import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
 from hf_align.rewards.reward import check_functions
+from hf_align.trainers.arguments import check_config_class, check_evaluation
 from hf_align.trainers.ppo_config import PPOConfig
 from hf_align.trainers.preference import check_output_dir, parts_of
 
@@ -31,6 +32,8 @@ def check_arguments(
     reward: Any,
 ) -> None:
     """Refuse what is missing or contradicts itself, and an `output_dir` that can't be written to."""
+    check_config_class(args, PPOConfig)
+    check_evaluation(args, eval_dataset)
     if reward is None:
         raise UserError(
             "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."

@@ -21,6 +21,7 @@ from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.layout import Lengths
 from hf_align.models.loading import Quantization, add_lora, keep_unpacked, load_tokenizer
+from hf_align.trainers.arguments import check_config_class, check_evaluation
 from hf_align.trainers.base import AlignmentConfig, BranchTrainer
 from hf_align.trainers.layouts import batches_of, spread_rows
 
@@ -54,6 +55,7 @@ class PreferenceTrainer(BranchTrainer):
     """
 
     args: PreferenceConfig  # type: ignore[assignment]
+    config_class: type[Any] = PreferenceConfig
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class PreferenceTrainer(BranchTrainer):
     ):
         if train_dataset is None and eval_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt, chosen and rejected.")
+        check_config_class(args, self.config_class)
+        check_evaluation(args, eval_dataset)
         check_output_dir(args)
         with PartialState().main_process_first():
             train_dataset = _tokenized(train_dataset, processing_class, args, "train_dataset")
@@ -144,6 +148,8 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
                 f"The adapter to train must be called 'default'; the active one is {model.active_adapters}."
             )
     elif peft_config:
+        if not isinstance(peft_config, PeftConfig | bool):
+            raise UserError(f"peft_config is a {type(peft_config).__name__}; give a LoraConfig.")
         model = add_lora(model, peft_config, task_type)  # type: ignore[arg-type]
     elif getattr(model, "is_quantized", False):
         raise UserError("A quantised model trains only through an adapter; give peft_config (lora).")

@@ -89,6 +89,7 @@ class RewardTrainer(PreferenceTrainer):
     """
 
     args: RewardConfig  # type: ignore[assignment]
+    config_class = RewardConfig
     model: RewardModel  # type: ignore[assignment]
 
     def __init__(

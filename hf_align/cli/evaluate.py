@@ -257,6 +257,10 @@ def _judge(source: Any, quantization: Any) -> Reward:
     if not isinstance(source, str):
         return as_reward(source)
     model = load_reward_model(source, quantization=quantization)
+    if model.head_is_new:
+        raise UserError(
+            f"--judge: {source} has no reward head and would score at random; train it with `hf-align reward`"
+        )
     _to_gpu(model, quantization)
     return as_reward(model)
 

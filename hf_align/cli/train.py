@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from hf_align.cli.reward_source import read_reward
 from hf_align.cli.sources import RowKind, load_rows
 from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.errors import UserError
+from hf_align.trainers.arguments import check_evaluation, check_numbers
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ def run_training(options: argparse.Namespace) -> None:
         _check_reporters_and_sizes(args, recipe)
         if "reward" in checked.source:
             checked.source["reward"] = read_reward(checked.source["reward"], recipe.where("reward"))
+        if checked.source["train_dataset"] is not None:
+            check_evaluation(args, checked.source["eval_dataset"])
+        _check_output_dir(args, recipe)
         checkpoint = _checkpoint(args, recipe, resume_last)
         rows = _load_rows(training, checked, args)
         if options.dry_run:
@@ -96,7 +101,7 @@ def run_training(options: argparse.Namespace) -> None:
             return
         trainer = _make_trainer(trainer_class, checked, args, rows)
         try:
-            train(trainer, screen, options.command, checkpoint=checkpoint)
+            _train(trainer, screen, options.command, checkpoint)
         except KeyboardInterrupt:
             raise Interrupted(_how_to_resume(options.arguments, Path(args.output_dir))) from None
         _finish(trainer, screen, options.command)
@@ -109,7 +114,10 @@ def make_config(command: str, config_class: type, checked: CheckedRecipe) -> Any
     except UserError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        raise UserError(f"{command}: {error}") from None
+        # Trainer's enums name the value and not the option.
+        refused = str(error).partition(" is not a valid ")[0]
+        name = next((name for name, value in checked.config.items() if value == refused), command)
+        raise UserError(f"{name}: {error}") from None
 
 
 def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
@@ -117,6 +125,7 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if getattr(args, name) < 1:
             raise UserError(f"{recipe.where(name)} is {getattr(args, name)}; give a number from 1")
+    check_numbers(args)  # those of the other trainers' configs have checked theirs
     there = get_available_reporting_integrations()
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
@@ -124,6 +133,34 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
             raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {known}, and none")
         if name not in there:
             raise UserError(f"{recipe.where('report_to')}: {name} is not installed here; pip install it, or say none")
+
+
+def _check_output_dir(args: Any, recipe: Recipe) -> None:
+    """Refuses a place that can't be written to, without making a folder."""
+    directory = Path(args.output_dir).absolute()
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{recipe.where('output_dir')}: can't write to {args.output_dir}; name another folder")
+
+
+def _train(trainer: Any, screen: Screen, command: str, checkpoint: Path | None) -> None:
+    """Trains; what the optimizer or the schedule can't be made of is a user's mistake, in one line."""
+    started = trainer.state.global_step
+    try:
+        train(trainer, screen, command, checkpoint=checkpoint)
+    except UserError:
+        raise
+    except (ValueError, ImportError) as error:
+        if trainer.state.global_step > started:
+            raise
+        raise UserError(f"{command}: {error}") from error
+    except RuntimeError as error:
+        if checkpoint is None or "size mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"{RESUME}: the weights in {checkpoint} have other sizes than this run's; give the model and the lora "
+            "that they were trained with"
+        ) from error
 
 
 def _checkpoint(args: Any, recipe: Recipe, resume_last: bool) -> Path | None:

@@ -3,7 +3,8 @@
 glibc gives large blocks back as soon as they are freed, so each intermediate result of a training step begins as pages
 that the kernel has to fetch and clear when they are first written. That costs more than the elementwise operations
 themselves: silu's gradient of 1,152 x 1,536 numbers in bfloat16 took 3.3 ms, and takes 0.6 ms in memory that is there;
-a PPO update of SmolLM2-135M is 10 to 15% faster. The peak doesn't rise: the next tensors go where the last ones were.
+a PPO update of SmolLM2-135M in bfloat16 is 10 to 15% faster, a DPO step in float32 up to 5%. The peak doesn't rise:
+the next tensors go where the last ones were.
 """
 
 from __future__ import annotations

@@ -130,6 +130,8 @@ class RewardModel(BranchModel):
             raise UserError(
                 f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first."
             )
+        if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not loading.find_file(path, HEAD_FILE):
+            raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         base = loading._plain_folder(loading._base_of(adapter, path)) if adapter is not None else path
         model, info = loading.from_pretrained(
             AutoModelForSequenceClassification,

@@ -63,6 +63,9 @@ def test_a_shared_base_counts_once(tiny_model_dir: str, capsys: pytest.CaptureFi
         (["--ref_model", "no/such-model"], "no/such-model"),
         (["--lora.target_modules", "nothing"], "lora: Target modules"),
         (["--lora", "false", "--quantization", "4bit"], "only through an adapter"),
+        (["--weight_decay", "-1"], "weight_decay is -1.0; give a number from 0"),
+        (["--eval_dataset", "null", "--eval_strategy", "epoch"], "there is no eval_dataset"),
+        (["--output_dir", "bad.jsonl/x"], "output_dir: can't write to bad.jsonl/x"),
     ],
 )
 def test_what_would_fail_later_fails_now(

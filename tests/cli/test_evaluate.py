@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hf_align.cli.main import main
-from hf_align.models.loading import load_reward_model
+from hf_align.models.loading import load_policy, load_reward_model
 from hf_align.models.reward_model import RewardModel
 
 PAIRS = [
@@ -123,6 +123,8 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
+        ("policy", PAIRS, ["--judge", "MODEL", "--max-new-tokens", "1"], "--judge: MODEL has no reward head"),
+        ("policy", PAIRS, ["--judge", "policy", "--max-new-tokens", "1"], "policy has no reward head (score)"),
         ("policy", PAIRS, ["--json", "judge.py/x.json", "--max-new-tokens", "1"], "--json: judge.py/x.json can't be"),
     ],
 )
@@ -136,6 +138,9 @@ def test_mistakes_exit_with_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     model = "reward" if kind == "reward" else tiny_model_dir
+    load_policy(tiny_model_dir, lora=True).save_pretrained("policy")
+    capsys.readouterr()  # the loading bar
+    flags, message = [flag.replace("MODEL", tiny_model_dir) for flag in flags], message.replace("MODEL", tiny_model_dir)
     assert main(["evaluate", kind, "--model", model, "--data", write("data.jsonl", rows), *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("hf-align: error: ")

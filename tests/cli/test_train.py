@@ -59,6 +59,28 @@ def test_the_recipes_train_and_evaluate(
     assert "already holds a training run" in capsys.readouterr().err
 
 
+def test_resuming_with_another_lora_says_so(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "1", "--save_steps", "1") == 0
+    again = ["--max_steps", "2", "--resume_from_checkpoint", "true", "--lora.r", "4"]
+    assert run("dpo", tiny_model_dir, tmp_path / "out", *again) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "resume_from_checkpoint: the weights in" in error and "other sizes than this run's" in error
+
+
+def test_a_failure_after_the_first_step_is_no_mistake_of_the_user(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("hf_align.trainers.base.RowMetrics.pop", fail)
+    with pytest.raises(ValueError, match="a bug of ours"):
+        run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "2", "--logging_steps", "1")
+
+
 def test_a_file_and_full_fine_tuning(tiny_model_dir: str, tmp_path: Path) -> None:
     data = tmp_path / "pairs.jsonl"
     data.write_text(json.dumps({"prompt": "Say hi.", "chosen": " Hi!", "rejected": " No."}) + "\n")
@@ -111,6 +133,14 @@ def test_print_config_can_be_run_again(
         (["--model", "bad.jsonl"], "'bad.jsonl' is a file; name the folder of a model"),
         (["--output_dir", "bad.jsonl"], "output_dir: can't write to bad.jsonl"),
         (["--lora.r", "0"], "positive integer"),
+        (["--learning_rate", "-1e-4"], "learning_rate is -0.0001; give a number from 0"),
+        (["--num_train_epochs", "0", "--max_steps", "-1"], "num_train_epochs is 0.0 and max_steps -1"),
+        (["--lr_scheduler_type", "cosin"], "lr_scheduler_type: cosin is not a valid SchedulerType"),
+        (["--lr_scheduler_type", "cosine_with_min_lr"], "min_lr"),
+        (
+            ["--eval_dataset", "null", "--eval_strategy", "steps"],
+            "eval_strategy is 'steps' and there is no eval_dataset",
+        ),
         (["--quantization", "4bit", "--lora", "false"], "adapter"),
     ],
 )

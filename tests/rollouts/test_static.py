@@ -193,6 +193,14 @@ def test_inversion_by_blocks_finds_what_the_running_sum_says(vocabulary: int):
     assert (probs[0, tokens] > 0).all()
 
 
+def test_a_draw_that_rounding_puts_behind_a_block_finds_its_last_token():
+    """A block's sum and its running sum round differently: the largest draw may be more than the latter reaches."""
+    generator = torch.Generator().manual_seed(0)
+    probs = torch.rand(200, 1000, generator=generator).masked_fill(torch.arange(1000) > 900, 0.0)
+    tokens = static._invert(probs, torch.full((200,), 1 - 2**-53, dtype=torch.float64))
+    assert (tokens > 890).all() and (probs.gather(1, tokens[:, None]) > 0).all()
+
+
 def test_the_real_model_says_what_generate_says(base_dir: str):
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     policy: Any = load_policy(base_dir, lora=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
