@@ -165,13 +165,12 @@ def preference_gemms(shape: Shape, layout: Layout, *, task: str) -> list[Gemm]:
 def ppo_gemms(
     shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, epochs: int, samples: int = 1
 ) -> list[Gemm]:
-    """A rollout and its updates: sampling, scoring by policy, reference and reward model, `epochs` updates on all."""
+    """A rollout and its updates: sampling, scoring by reference and reward model, `epochs` updates on all.
+
+    The policy scores in the pass with which the first update begins.
+    """
     update = forward_gemms(shape, layout, lora=True, head=True) + backward_gemms(shape, layout, head=True)
-    scoring = [
-        *forward_gemms(shape, layout, lora=True, head=True),
-        *forward_gemms(shape, layout, lora=False, head=True),
-        *forward_gemms(shape, layout, lora=False, head=False),
-    ]
+    scoring = [gemm for head in (True, False) for gemm in forward_gemms(shape, layout, lora=False, head=head)]
     return generation_gemms(shape, prompts, new_tokens, samples) + scoring + times(epochs, update)
 
 

@@ -38,6 +38,7 @@ from hf_align.trainers.ppo_rollout import (
     Purpose,
     Rollout,
     add_advantages,
+    first_row,
     gather_rows,
     group_permutation,
     mini_batch_of,
@@ -46,7 +47,7 @@ from hf_align.trainers.ppo_rollout import (
     shape_scores,
 )
 from hf_align.trainers.ppo_samples import report_samples
-from hf_align.trainers.ppo_scoring import describe, named_scores, rollout_lengths, sample, score
+from hf_align.trainers.ppo_scoring import describe, kept_row, named_scores, rollout_lengths, sample, score
 from hf_align.trainers.ppo_state import load_state, save_state
 from hf_align.trainers.preference import Callbacks, only_with_path, tokenizer_of, with_adapter
 from hf_align.trainers.reference import Reference
@@ -190,10 +191,12 @@ class PPOTrainer(BranchTrainer):
             self.accelerator.gradient_state._set_sync_gradients(False)
             return torch.zeros((), device=self.args.device)
         mini_batch = mini_batch_of(step, self.state.global_step // self.args.steps_per_rollout, self.args)
-        start = (mini_batch * self.args.gradient_accumulation_steps + micro) * self.args.per_device_train_batch_size
+        start = first_row(mini_batch, micro, self.args)
         rows = slice(start, start + self.args.per_device_train_batch_size)
         batch: dict[str, Any] = {"branches": self.lay_out(rollout, rows).tensors()}
         batch |= {name: rollout.flat(name, rows) for name in rollout.tokens}
+        if rollout.first_output is not None:
+            batch["output"], rollout.first_output = rollout.first_output, None
         with self._timed("update"):
             loss = super().training_step(model, batch, self._mini_batch_tokens[mini_batch])
         if last and self.args.early_stop_kl is not None:
@@ -251,7 +254,8 @@ class PPOTrainer(BranchTrainer):
         with self._timed("score"):
             order = group_permutation(len(rows), args.num_samples, seed_of(args.seed, Purpose.ROWS, *own))
             responses = [responses[index] for index in order]
-            rollout = score(self, model, rows, responses, args.num_samples, args.per_device_train_batch_size)
+            kept = kept_row(self, number)
+            rollout = score(self, model, rows, responses, args.num_samples, args.per_device_train_batch_size, kept)
             self._finish(rollout)
         return rollout
 

@@ -21,7 +21,8 @@ def ppo_loss(trainer: PPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> t
     Args:
         trainer: Whose options hold.
         model: The policy with its value head.
-        inputs: `branches`, and for its N tokens old_logps, ref_logps, values, advantages and returns, `[N]` each.
+        inputs: `branches`, and for its N tokens old_logps, ref_logps, values, advantages and returns, `[N]` each; and
+            `output`, the model's on them, where it is known.
 
     Returns:
         The mean over the tokens, with gradient, and metrics `[N]`.
@@ -31,7 +32,9 @@ def ppo_loss(trainer: PPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> t
     options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
     if args.kl_kind == "full":
         options["reference"] = trainer.reference_head(model, branches)
-    output, _ = trainer.run_model(model, branches, temperature=args.temperature, **options)
+    output = inputs.get("output")
+    if output is None:
+        output, _ = trainer.run_model(model, branches, temperature=args.temperature, **options)
     logps, values, old_logps = output["logps"], output["values"], inputs["old_logps"]
     mask = torch.ones_like(logps)
     if args.policy_loss == "clip":

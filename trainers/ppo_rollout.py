@@ -68,6 +68,8 @@ class Rollout:
         stopped: Whether its updates were stopped early.
         tokens: `[S, T]` each, 0 behind a response's end: old_logps (of the policy that made the rollout), ref_logps,
             values, entropy, advantages, returns.
+        first_output: The policy's `logps` and `values` of the micro-batch that training begins with, as scoring left
+            them for the backward pass, until training takes them. Not saved: checkpoints are written after steps.
     """
 
     prompt_ids: list[list[int]]
@@ -78,6 +80,7 @@ class Rollout:
     kl_coef: float
     stopped: bool = False
     tokens: dict[str, Tensor] = field(default_factory=dict)
+    first_output: dict[str, Tensor] | None = field(default=None, repr=False)
 
     @property
     def lengths(self) -> Tensor:
@@ -210,3 +213,8 @@ def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
     epoch, place = divmod(step, args.num_mini_batches)
     generator = torch.Generator().manual_seed(seed_of(args.seed, Purpose.BATCHES, rollout, epoch))
     return int(torch.randperm(args.num_mini_batches, generator=generator)[place])
+
+
+def first_row(mini_batch: int, micro: int, args: PPOConfig) -> int:
+    """Where a mini-batch's micro-batch (from 0) begins in the rollout."""
+    return (mini_batch * args.gradient_accumulation_steps + micro) * args.per_device_train_batch_size

@@ -15,7 +15,7 @@ from hf_align.models.layout import Lengths
 from hf_align.rollouts import Response, sample_responses
 from hf_align.trainers.layouts import batches_of, spread_rows
 from hf_align.trainers.ppo_data import OWN_COLUMNS
-from hf_align.trainers.ppo_rollout import Rollout, gather_rows
+from hf_align.trainers.ppo_rollout import Rollout, first_row, gather_rows, mini_batch_of
 from hf_align.trainers.preference import parts_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def score(
     responses: list[Response],
     num_samples: int,
     batch: int,
+    kept: int | None = None,
 ) -> Rollout:
     """Responses with their scores, and what the policy and the reference say of their tokens.
 
@@ -59,6 +60,7 @@ def score(
         responses: To the rows' prompts, in the order in which micro-batches shall take them.
         num_samples: Responses to the same prompt that stand next to each other.
         batch: Responses scored at a time: those that are trained on together.
+        kept: The first row of the batch that is trained on first, if its pass shall be kept for that.
     """
     asked = [rows[response.prompt_index] for response in responses]
     columns = {name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS}
@@ -77,25 +79,46 @@ def score(
         num_samples=num_samples,
         kl_coef=trainer.kl_controller.coef,
     )
-    _score_tokens(trainer, model, rollout, batch)
+    _score_tokens(trainer, model, rollout, batch, kept)
     return rollout
 
 
+def kept_row(trainer: PPOTrainer, number: int) -> int | None:
+    """Where the micro-batch begins that rollout `number`'s training begins with, if its scoring pass is kept for that.
+
+    The weights are still the same, so its loss needs no pass of its own. None where the loss asks the model for more
+    than scoring does, and where processes' gradients are reduced by hooks that expect forward and backward in turn.
+    """
+    args = trainer.args
+    several = trainer.accelerator.num_processes > 1 or trainer.is_deepspeed_enabled
+    if several or args.entropy_coef or args.kl_kind == "full":
+        return None
+    return first_row(mini_batch_of(0, number, args), 0, args)
+
+
 @torch.no_grad()
-def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size: int) -> None:
-    """Add old_logps, values, entropy and ref_logps, from the batches that training will see."""
-    parts: dict[str, list[Tensor]] = {"old_logps": [], "ref_logps": [], "values": [], "entropy": []}
-    for start in range(0, len(rollout.response_ids), size):
+def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size: int, kept: int | None) -> None:
+    """Add old_logps, values, entropy and ref_logps, from the batches that training will see.
+
+    The kept batch comes last, its policy after its reference: what its pass holds for the backward pass isn't there
+    while others run.
+    """
+    found: dict[int, dict[str, Tensor]] = {}
+    for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept):
         laid_out = trainer.lay_out(rollout, slice(start, start + size))
         tensors: dict[str, Any] = {k: tensor.to(trainer.args.device) for k, tensor in laid_out.tensors().items()}
         branches = Branches(**tensors)
         with trainer.accelerator.autocast():
+            ref_logps = trainer.reference.logps(model, branches)
+        # A context of its own: older torch hands out casts of trained weights that were made without gradients.
+        with trainer.accelerator.autocast(), torch.set_grad_enabled(start == kept):
             output, _ = trainer.run_model(model, branches, temperature=trainer.args.temperature, return_entropy=True)
-            parts["ref_logps"].append(trainer.reference.logps(model, branches).float().cpu())
-        for name, key in (("old_logps", "logps"), ("values", "values"), ("entropy", "entropy")):
-            parts[name].append(output[key].float().cpu())
-    for name, values in parts.items():
-        rollout.tokens[name] = rollout.spread(torch.cat(values))
+        if start == kept:
+            rollout.first_output = {name: output[name] for name in ("logps", "values")}
+        names = {"old_logps": "logps", "values": "values", "entropy": "entropy"}
+        found[start] = {"ref_logps": ref_logps} | {name: output[key].detach() for name, key in names.items()}
+    for name in ("old_logps", "ref_logps", "values", "entropy"):
+        rollout.tokens[name] = rollout.spread(torch.cat([found[start][name].float().cpu() for start in sorted(found)]))
 
 
 def rollout_lengths(trainer: PPOTrainer) -> list[list[Lengths]]:

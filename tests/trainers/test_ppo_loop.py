@@ -9,13 +9,25 @@ from typing import Any, cast
 
 import pytest
 import torch
+from peft import LoraConfig
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_align.errors import UserError
+from hf_align.trainers import ppo as ppo_module
 from tests.trainers.test_base import same_weights
 from tests.trainers.test_dpo import weights_of
 from tests.trainers.test_ppo import LENGTH, logs_of, ppo
 from tests.trainers.toy import policy_of, toy_model, toy_reward
+
+
+def remember_gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Fills with the last gradient of each trained weight."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(lambda gradient, name=name: found.__setitem__(name, gradient.clone()))
+    return found
 
 
 class Copies(TrainerCallback):
@@ -36,6 +48,51 @@ def test_packing_changes_nothing(tmp_path: Path):
         runs.append(trainer)
     same_weights(runs[0].model, runs[1].model)
     assert logs_of(runs[1])[0]["val/ratio"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"num_mini_batches": 1}, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}],
+    ids=["mini-batches", "one", "micro-batches"],
+)
+def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, monkeypatch: Any, changes: dict[str, Any]):
+    """The same weights as with a pass of its own, one pass less a rollout."""
+    runs, passes = [], []
+    for kept_row in (ppo_module.kept_row, lambda trainer, number: None):
+        monkeypatch.setattr(ppo_module, "kept_row", kept_row)
+        trainer = ppo(tmp_path, layout="branch", max_steps=8, **changes)
+        count = []
+        trainer.model.model.register_forward_pre_hook(lambda *_, count=count: count.append(torch.is_grad_enabled()))
+        trainer.train()
+        runs.append(trainer)
+        passes.append(count)
+    same_weights(runs[0].model, runs[1].model, atol=1e-6, rtol=1e-6)
+    rollouts = 8 // runs[0].args.steps_per_rollout
+    assert sum(passes[0]) == sum(passes[1]), "passes with gradients"
+    assert len(passes[1]) - len(passes[0]) == rollouts
+    for mine, other in zip(logs_of(runs[0]), logs_of(runs[1]), strict=True):
+        assert mine["policy/approxkl_avg"] == pytest.approx(other["policy/approxkl_avg"], abs=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
+def test_the_kept_pass_holds_gradients_under_autocast(tmp_path: Path, monkeypatch: Any, adapter: bool):
+    """A pass without gradients comes right before it: autocast must not lend it that one's casts."""
+    gradients = []
+    for kept_row in (ppo_module.kept_row, lambda trainer, number: None):
+        monkeypatch.setattr(ppo_module, "kept_row", kept_row)
+        lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False) if adapter else None
+        trainer = ppo(tmp_path, {"peft_config": lora}, bf16=True, max_steps=1)
+        gradients.append(remember_gradients(trainer.model))
+        trainer.train()
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=0.05, atol=0.05 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("changes", [{"entropy_coef": 0.1}, {"kl_in": "loss", "kl_estimator": "full"}])
+def test_a_loss_that_asks_for_more_runs_its_own_pass(tmp_path: Path, changes: dict[str, Any]):
+    assert ppo_module.kept_row(ppo(tmp_path, **changes), 0) is None
 
 
 def test_a_run_that_failed_within_a_step_can_begin_again(tmp_path: Path):
