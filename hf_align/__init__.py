@@ -4,6 +4,7 @@
 `hf_align.trainers`, ...), are imported when they are first used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,15 @@ _SUBMODULES = (
     "rollouts",
     "trainers",
 )
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Whether this is no remark about the one optional kernel that `hf_align.models.loading.keep_unpacked` avoids."""
+    return "gemm_4bit_forward" not in record.getMessage()
+
+
+# On CPUs with fast bfloat16 it makes that remark to everyone who imports peft.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_wanted)
 
 
 def __getattr__(name: str) -> Any:

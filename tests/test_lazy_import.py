@@ -1,6 +1,7 @@
 """`import hf_align` is cheap, and everything public is reachable from it all the same."""
 
 import ast
+import logging
 import pkgutil
 import subprocess
 import sys
@@ -21,6 +22,13 @@ def in_fresh_python(code: str) -> str:
 def test_import_loads_nothing_heavy():
     code = f"import sys, hf_align; dir(hf_align); print([name for name in {HEAVY} if name in sys.modules])"
     assert in_fresh_python(code) == "[]"
+
+
+def test_a_kernel_that_is_never_used_is_not_missed(caplog: pytest.LogCaptureFixture):
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "No module named 'kernels'")
+    logger.warning("Something else.")
+    assert caplog.messages == ["Something else."]
 
 
 @pytest.mark.parametrize("name", hf_align.__all__)

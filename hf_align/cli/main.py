@@ -6,7 +6,6 @@ Nothing heavy is imported here, so that `--help` and a wrong flag answer at once
 import argparse
 import difflib
 import errno
-import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -83,8 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 for bad input (one line on stderr says what), 130 after Ctrl-C.
     """
-    # It misses an optional kernel on CPUs with fast bfloat16, and says so to everyone who imports peft.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         options, fields = build_parser().parse_known_args(arguments)
         if fields and not options.takes_fields:
