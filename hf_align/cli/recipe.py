@@ -29,6 +29,8 @@ SOURCE_KEYS: dict[str, Any] = {
 """Keys of every command that say what to train on what; commands add `REF_MODEL` and `REWARD`."""
 REF_MODEL: dict[str, Any] = {"ref_model": str | None}
 REWARD: dict[str, Any] = {"reward": str | list}
+COMMAND_FLAGS = ("config", "print_config", "dry_run")
+"""What a command takes besides its recipe's keys."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,10 +56,12 @@ class Recipe:
     Attributes:
         values: Key to value; `lora` may hold a mapping.
         places: Key (`lora.r` for a nested one) to where it was written, for messages.
+        bare: Keys of flags that no value follows; theirs is true.
     """
 
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     places: dict[str, str] = dataclasses.field(default_factory=dict)
+    bare: set[str] = dataclasses.field(default_factory=set)
 
     def where(self, key: str) -> str:
         """Returns where `key` was written, as a message's opening."""
@@ -100,6 +104,7 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
         else:
             recipe.values[key] = value
         recipe.places[key] = f"--{key}"
+        (recipe.bare.add if text is None else recipe.bare.discard)(key)
     return recipe
 
 
@@ -121,7 +126,11 @@ def _read_file(path: Path) -> Recipe:
     if values is None:
         return Recipe()
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}: a recipe is a list of `key: value` lines, not a {type(values).__name__}")
+        what = {"list": "a list", "str": "plain text"}.get(type(values).__name__, "a single value")
+        raise UserError(
+            f"{path}: a recipe is made of `key: value` lines (with a space behind the colon), not {what}; write "
+            "`model: ORG/MODEL` and so on"
+        )
     return Recipe(values, dict(_places(node, path)))
 
 
@@ -133,6 +142,8 @@ def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tu
         place = f"{path}, line {key_node.start_mark.line + 1}: {key}"
         if key in seen:
             raise UserError(f"{place} is written twice; keep one of them")
+        if not prefix and key_node.tag != "tag:yaml.org,2002:str":
+            raise UserError(f"{place} is not a known key; keys are words, such as `model`")
         seen.add(key)
         yield key, place
         if isinstance(value_node, yaml.MappingNode):
@@ -206,15 +217,30 @@ def _init_hints(config_class: type) -> dict[str, Any]:
 def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any:
     place = recipe.where(key)
     if key not in known:
-        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-        sources = [name for name in known if name in {**SOURCE_KEYS, **REF_MODEL, **REWARD}]
-        known_keys = f"known are {', '.join(sources)} and the fields of the command's config"
-        hint = f"; did you mean {nearest[0]}?" if nearest else f"; {known_keys}"
-        raise UserError(f"{place} is not a known key{hint}")
+        raise UserError(f"{place} is not a known key; {_what_was_meant(key, known, place)}")
     try:
         return coerce(value, known[key])
     except TypeError as error:
+        if value is None or key in recipe.bare:
+            raise UserError(f"{place} has no value; it expects {error}") from None
         raise UserError(f"{place} expects {error}, got {value!r}") from None
+
+
+def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
+    """The commands whose key it is, else the nearest key, else the keys that say what to train on what."""
+    from hf_align.cli.train import TRAININGS  # imports torch, and this module
+
+    owners = [
+        name for name, training in TRAININGS.items() if key in training.keys or key in _init_hints(training.load()[1])
+    ]
+    if owners:
+        return f"it belongs to {', '.join(owners)}"
+    flags = COMMAND_FLAGS if place.startswith("--") else ()
+    nearest = difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6)
+    if nearest:
+        return f"did you mean {nearest[0]}?"
+    sources = [name for name in known if name in {**SOURCE_KEYS, **REF_MODEL, **REWARD}]
+    return f"known are {', '.join(sources)} and the fields of the command's config"
 
 
 def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:

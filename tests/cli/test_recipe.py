@@ -106,6 +106,15 @@ def test_lora_field_over_lora_true(tmp_path: Path) -> None:
         ("lora:\n  r: 1\n  r: 2\n", [], "r.yaml, line 5: lora.r is written twice"),
         ("bad: [1, 2\nx: 3\n", [], "r.yaml, line 4: not valid YAML"),
         ("", ["oops"], "'oops' is not a flag"),
+        ("", ["--learning_rate"], "--learning_rate has no value; it expects a number"),
+        ("", ["--learning_rate", "--bf16"], "--learning_rate has no value; it expects a number"),
+        ("", ["--lora.r"], "--lora.r has no value; it expects a whole number"),
+        ("learning_rate:\n", [], "r.yaml, line 3: learning_rate has no value; it expects a number"),
+        ("", ["--confg", "r.yaml"], "--confg is not a known key; did you mean config?"),
+        ("kl_horizon: 100\n", [], "r.yaml, line 3: kl_horizon is not a known key; it belongs to ppo"),
+        ("label_smoothing: 0.1\n", [], "line 3: label_smoothing is not a known key; it belongs to dpo, ipo"),
+        ("ref_model: m\n", [], "line 3: ref_model is not a known key; it belongs to dpo, ipo, ppo"),
+        ("1: 2\n", [], "r.yaml, line 3: 1 is not a known key; keys are words"),
     ],
 )
 def test_mistakes_name_their_place(tmp_path: Path, text: str, flags: list[str], message: str) -> None:
@@ -124,5 +133,12 @@ def test_missing_required_keys_and_files(tmp_path: Path) -> None:
         read_recipe(str(tmp_path / "none.yaml"), [])
     with pytest.raises(UserError, match="can't be read"):
         read_recipe(str(tmp_path), [])
-    with pytest.raises(UserError, match="not a list"):
-        read_recipe(write(tmp_path, "- a\n- b\n"), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("- a\n- b\n", "a list"), ("model:m\ntrain_dataset:d\n", "plain text"), ("3\n", "a single value")],
+)
+def test_a_file_without_keys_is_no_recipe(tmp_path: Path, text: str, what: str) -> None:
+    with pytest.raises(UserError, match=rf"r\.yaml: a recipe is made of `key: value` lines .*, not {what}; write"):
+        read_recipe(write(tmp_path, text), [])
