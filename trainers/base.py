@@ -27,6 +27,7 @@ from hf_align.models.branch_model import BranchModel
 from hf_align.models.gated_mlp import keep_less_of_mlps
 from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
+from hf_align.models.norms import keep_less_of_norms
 from hf_align.models.recompute import enable_selective_recompute
 from hf_align.trainers.arguments import check_numbers
 from hf_align.trainers.layouts import LayoutTrainer
@@ -173,6 +174,7 @@ class BranchTrainer(LayoutTrainer):
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # they gather weights where modules are called
             fuse_lora(model)
             keep_less_of_mlps(model)
+            keep_less_of_norms(model)
         if args.activation_recompute == "selective":
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
