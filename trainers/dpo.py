@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -21,6 +21,7 @@ from hf_align.trainers.preference import (
     Callbacks,
     PreferenceConfig,
     PreferenceTrainer,
+    check_is_policy,
     only_with_path,
     tokenizer_of,
     with_adapter,
@@ -34,6 +35,15 @@ LOSSES = ("sigmoid", "ipo")
 class DPOConfig(PreferenceConfig):
     """Options of `DPOTrainer` beyond `TrainingArguments`."""
 
+    eval_metrics: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/accuracies",
+        "rewards/margins",
+        "logps/chosen",
+        "logps/rejected",
+    )
     learning_rate: float = field(
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; give LoRA about 5e-5."}
     )
@@ -153,6 +163,8 @@ class DPOTrainer(PreferenceTrainer):
     ):
         args = args or self.config_class("trainer_output")
         only_with_path(model, quantization_config)
+        check_is_policy(model, "model")
+        check_is_policy(ref_model, "ref_model")
         if ref_model is not None and ref_model is model:
             raise UserError(
                 "ref_model is the model itself, which training changes; leave it out to use the policy as given."

@@ -16,7 +16,7 @@ from hf_align.rewards import AdapterReward, Reward, as_reward
 from hf_align.rewards.reward import check_functions
 from hf_align.trainers.arguments import check_config_class, check_evaluation
 from hf_align.trainers.ppo_config import PPOConfig
-from hf_align.trainers.preference import check_output_dir, parts_of
+from hf_align.trainers.preference import check_is_policy, check_output_dir, parts_of
 
 OWN_COLUMNS = ("prompt", "prompt_ids")
 """Columns that reward functions get as texts and as token ids."""
@@ -34,6 +34,8 @@ def check_arguments(
     """Refuse what is missing or contradicts itself, and an `output_dir` that can't be written to."""
     check_config_class(args, PPOConfig)
     check_evaluation(args, eval_dataset)
+    check_is_policy(model, "model")
+    check_is_policy(ref_model, "ref_model")
     if reward is None:
         raise UserError(
             "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
@@ -64,6 +66,11 @@ def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
     """Refuse prompts that leave no room for a response among the model's positions."""
     room = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
     longest = max(len(ids) for part in parts_of(datasets) for ids in part["prompt_ids"])
+    if room is not None and args.max_new_tokens >= room:
+        raise UserError(
+            f"max_new_tokens is {args.max_new_tokens} and the model has {room} positions, for a prompt with its "
+            f"response; lower it to below {room}."
+        )
     if room is not None and longest + args.max_new_tokens > room:
         raise UserError(
             f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "

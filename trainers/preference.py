@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.layout import Lengths
 from hf_align.models.loading import Quantization, add_lora, keep_unpacked, load_tokenizer
+from hf_align.rewards.heads import is_classifier
 from hf_align.trainers.arguments import check_config_class, check_evaluation
 from hf_align.trainers.base import AlignmentConfig, BranchTrainer
 from hf_align.trainers.layouts import batches_of, spread_rows
@@ -136,9 +138,12 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
     """The model object a user gave, with a new adapter if `peft_config` asks for one.
 
     Raises:
-        UserError: If it has an adapter already, is quantised without any, or trains nothing.
+        UserError: If it has an adapter already, is quantised without any, trains nothing, or is a reward model in
+            place of a policy.
     """
     _check_is_model(model)
+    if task_type == TaskType.CAUSAL_LM:
+        check_is_policy(model, "model")
     keep_unpacked(model)
     if isinstance(model, PeftModel):
         if peft_config:
@@ -163,6 +168,27 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
 def _check_is_model(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
+
+
+def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
+    """Refuse a reward model where a language model is wanted: it would get an untrained LM head.
+
+    Args:
+        model: What the user gave: an object, a Hub id, a folder or None.
+        name: The argument's name.
+        ask_hub: Look at Hub ids, too, instead of leaving them until they are loaded.
+
+    Raises:
+        UserError: It is a sequence-classification model, or an adapter for one.
+    """
+    if isinstance(model, str) and not ask_hub and not os.path.isdir(model):
+        return
+    if model is not None and is_classifier(model):
+        what = model if isinstance(model, str) else f"a {type(model).__name__}"
+        raise UserError(
+            f"{name}: {what} is a reward model (sequence classification), which can't write text; give a language "
+            "model, such as the one it was trained from."
+        )
 
 
 def check_output_dir(args: Any) -> None:

@@ -25,6 +25,7 @@ from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_froz
 from hf_align.models.branch_model import BranchModel
 from hf_align.models.loading import keep_unpacked
 from hf_align.models.policy import PolicyModel
+from hf_align.trainers.preference import check_is_policy
 
 if TYPE_CHECKING:
     from hf_align.trainers.dpo import DPOTrainer
@@ -58,6 +59,7 @@ class Reference:
         self.adapter: str | None = None
         policy: BranchModel = trainer.model
         if model is not None:
+            check_is_policy(model, "ref_model")
             self.model = self._frozen(model)
         elif isinstance(policy.model, PeftModel):
             if not new_adapter:

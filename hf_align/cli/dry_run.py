@@ -18,8 +18,9 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.models.loading import load_tokenizer
 from hf_align.rewards.adapter import shares_base
+from hf_align.rewards.heads import check_head
 from hf_align.trainers.ppo_data import check_room, prompts_of
-from hf_align.trainers.preference import _tokenized
+from hf_align.trainers.preference import _tokenized, check_is_policy
 
 WIDTH = 48
 """Columns of the names in front of the figures."""
@@ -50,6 +51,7 @@ def dry_run(
     """
     source = checked.source
     tokenizer = load_tokenizer(source["model"])
+    _check_heads(command, source)
     documents = READERS.get(command, _pairs)(rows, tokenizer, args)
     model = memory.outline(source["model"], reward=command == "reward", quantization=source["quantization"], lora=lora)
     if source["quantization"] is not None and not model.is_adapter:
@@ -80,6 +82,21 @@ def dry_run(
             "choose another folder"
         )
     screen.line("Nothing was trained; the same command without --dry-run trains.")
+
+
+def _check_heads(command: str, source: dict[str, Any]) -> None:
+    """Refuses a reward model as policy or reference, and a language model as reward."""
+    for name in ("model", "ref_model"):
+        if command != "reward":
+            check_is_policy(source.get(name), name, ask_hub=True)
+    for reward in _reward_models(source.get("reward")):
+        check_head(reward)
+
+
+def _reward_models(reward: Any) -> list[str]:
+    """The folders and Hub ids among rewards; the others are functions."""
+    sources = [source for _, source in reward] if isinstance(reward, list) else [reward]
+    return [source for source in sources if isinstance(source, str)]
 
 
 def _pairs(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
@@ -147,13 +164,11 @@ def memory_parts(source: dict[str, Any], args: Any, model: memory.Outline, docum
 
 def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
     """Of reward models; functions have none, and an adapter on the policy's base needs no base."""
-    sources = [source for _, source in reward] if isinstance(reward, list) else [reward]
     total = 0.0
-    for name in sources:
-        if isinstance(name, str):
-            model = memory.outline(name, reward=True)
-            adapter = 4.0 * model.trained if model.is_adapter else 0.0
-            total += adapter + (0.0 if shares_base(policy.model, name) else model.base_bytes)
+    for name in _reward_models(reward):
+        model = memory.outline(name, reward=True)
+        adapter = 4.0 * model.trained if model.is_adapter else 0.0
+        total += adapter + (0.0 if shares_base(policy.model, name) else model.base_bytes)
     return total
 
 

@@ -20,10 +20,12 @@ from hf_align.errors import UserError
 from hf_align.models.loading import load_reward_model
 from hf_align.models.reward_model import RewardModel
 from hf_align.rewards.adapter import AdapterReward, shares_base
+from hf_align.rewards.heads import no_head
 
 SHOWN = 60
 """Characters of a prompt and a response in an error message."""
 TOKEN_IDS = ("prompt_ids", "response_ids")
+NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
 
 
 @dataclass
@@ -202,7 +204,7 @@ def _scorer(
         else:
             path, source = source, load_reward_model(source)
             if source.head_is_new:
-                raise UserError(f"{path} has no reward head and would score at random; train it with RewardTrainer.")
+                raise no_head(path)
             if policy is not None and getattr(source.model, "quantization_method", None) is None:
                 source.to(cast(Any, policy).device)
     if callable(getattr(source, "score", None)):
@@ -288,9 +290,13 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
     if isinstance(score, Tensor) and score.numel() == 1:
         score = score.item()
     if not isinstance(score, numbers.Real):
-        raise UserError(f"The reward '{part.name}' gave {_short(repr(score))} and no number to {samples.shown(index)}.")
+        raise UserError(
+            f"The reward '{part.name}' gave {_short(repr(score))} and no number to {samples.shown(index)}; "
+            "give every response a number."
+        )
     if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
-        raise UserError(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}.")
+        fix = "check its weights" if isinstance(part.source, (RewardModel, AdapterReward)) else NO_SCORE
+        raise UserError(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}; {fix}.")
     return float(score)
 
 

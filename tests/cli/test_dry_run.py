@@ -84,6 +84,16 @@ def test_what_would_fail_later_fails_now(
     assert message in error
 
 
+def test_models_of_the_wrong_kind(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("whole")
+    assert check("ppo", tiny_model_dir, "--reward", tiny_model_dir) == 2
+    assert f"{tiny_model_dir} has no reward head and would score at random" in capsys.readouterr().err
+    assert check("dpo", "whole") == 2
+    assert "model: whole is a reward model" in capsys.readouterr().err
+    assert check("ppo", tiny_model_dir, "--reward", "./whole", "--ref_model", "whole") == 2
+    assert "ref_model: whole is a reward model" in capsys.readouterr().err
+
+
 def test_too_little_memory_and_too_little_disk(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,10 +107,13 @@ def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
     ("scores", "message"),
     [
         ([1.0], r"'broken' returned 1 scores for 2 responses"),
-        ([1.0, float("nan")], r"'broken' gave nan to sample 1 \(prompt 'Review this.', response 'Dull.'\)"),
+        (
+            [1.0, float("nan")],
+            r"'broken' gave nan to sample 1 \(prompt 'Review this.', response 'Dull.'\); make it return a finite",
+        ),
         ([float("-inf"), 1.0], r"'broken' gave -inf to sample 0"),
         ([1.0, 1e39], r"gave 1e\+39 to sample 1"),
-        ([1.0, None], r"gave None and no number to sample 1"),
+        ([1.0, None], r"gave None and no number to sample 1 .*; give every response a number"),
         (["good", "bad"], r"gave 'good' and no number to sample 0"),
         (None, r"'broken' returned a NoneType"),
         ("ab", r"'broken' returned a str"),
