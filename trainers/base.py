@@ -11,7 +11,7 @@ import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from hf_align.models.loading import choose_precision
 from hf_align.models.lora import fuse_lora
 from hf_align.models.norms import keep_less_of_norms
 from hf_align.models.recompute import enable_selective_recompute
-from hf_align.trainers.arguments import check_numbers
+from hf_align.trainers.arguments import check_best_metric, check_options, check_place
+from hf_align.trainers.checkpoints import Kind, check_checkpoint
 from hf_align.trainers.layouts import LayoutTrainer
 
 logger = logging.get_logger(__name__)
@@ -38,6 +39,10 @@ logger = logging.get_logger(__name__)
 @dataclass
 class AlignmentConfig(TrainingArguments):
     """`TrainingArguments` plus what every trainer here has."""
+
+    # What the trainer's evaluations give, without `eval_`, and what its checkpoints are.
+    eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
+    checkpoint_kind: ClassVar[Kind] = "policy"
 
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
@@ -89,7 +94,7 @@ class AlignmentConfig(TrainingArguments):
             raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
         if self.row_tokens is not None and self.row_tokens < 1:
             raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
-        check_numbers(self)
+        check_options(self)
         self._resolve_recompute()
         choose_precision(self)
         super().__post_init__()
@@ -166,6 +171,8 @@ class BranchTrainer(LayoutTrainer):
             args._n_gpu = 1
         if args.remove_unused_columns:
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+        if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may give more metrics
+            check_best_metric(args, kwargs.get("eval_dataset"), args.eval_metrics)
         self.loss_is_scaled_for_ga = True
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
@@ -189,10 +196,16 @@ class BranchTrainer(LayoutTrainer):
         """
         raise NotImplementedError
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's; memory that was kept for the next step goes back to the system at the end."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's; memory that was kept for the next step goes back to the system at the end.
+
+        Raises:
+            UserError: There is no checkpoint of such a trainer to resume from.
+        """
+        if resume_from_checkpoint not in (None, False):
+            check_checkpoint(resume_from_checkpoint, self.args)
         try:
-            return super().train(*args, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             release_freed_memory()
 
@@ -275,6 +288,7 @@ class BranchTrainer(LayoutTrainer):
         if not self.args.should_save:
             return
         directory = Path(output_dir or cast(str, self.args.output_dir))
+        check_place(directory, "save_model")
         unfinished = directory / ".unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from transformers.utils import logging
 
@@ -12,6 +12,7 @@ from hf_align.errors import UserError
 from hf_align.kl import FixedKLController, ProportionalKLController, ThresholdKLController
 from hf_align.rollouts import ENGINES
 from hf_align.trainers.base import AlignmentConfig
+from hf_align.trainers.checkpoints import Kind
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +27,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "kl_in": ("reward", "loss"),
 }
 POSITIVE_COUNTS = ("num_samples", "max_new_tokens", "num_ppo_epochs", "num_mini_batches")
-POSITIVE = ("temperature", "clip_range")
+POSITIVE = ("temperature", "clip_range", "target_kl", "kl_horizon")
 OPTIONAL_POSITIVE = ("value_clip_range", "reward_clip", "early_stop_kl", "value_learning_rate")
 NOT_NEGATIVE = ("value_coef", "entropy_coef", "kl_coef")
 SHARES = ("gamma", "lam")
@@ -41,6 +42,8 @@ class PPOConfig(AlignmentConfig):
     `rollout_batch_size x num_samples = num_mini_batches x per_device_train_batch_size x gradient_accumulation_steps`.
     """
 
+    eval_metrics: ClassVar[tuple[str, ...]] = ("reward", "objective/kl", "response/length", "response/eos_share")
+    checkpoint_kind: ClassVar[Kind] = "ppo"
     learning_rate: float = field(
         default=1e-5,
         metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; LoRA takes 1e-4."},
@@ -191,7 +194,6 @@ class PPOConfig(AlignmentConfig):
     def __post_init__(self) -> None:
         self._check_values()
         self._check_kl()
-        self.make_kl_controller()  # checks kl_coef, target_kl and kl_horizon
         self._fit_rollout()
         if self.auto_find_batch_size:
             raise UserError(
@@ -199,12 +201,20 @@ class PPOConfig(AlignmentConfig):
             )
         super().__post_init__()
         if self.total_episodes is not None:
-            steps = (
-                math.ceil(self.total_episodes / (self.responses_per_rollout * self.world_size)) * self.steps_per_rollout
+            self._count_steps(self.total_episodes)
+
+    def _count_steps(self, episodes: int) -> None:
+        """Set `max_steps` to as many whole rollouts as these episodes take."""
+        at_once = self.responses_per_rollout * self.world_size
+        rollouts = math.ceil(episodes / at_once)
+        steps = rollouts * self.steps_per_rollout
+        if self.max_steps not in (-1, steps):
+            raise UserError("max_steps and total_episodes both say how long to train; give one of them.")
+        self.max_steps = steps
+        if rollouts * at_once != episodes:
+            logger.warning(
+                f"total_episodes is {episodes}, and a rollout has {at_once}: {rollouts * at_once} will be sampled."
             )
-            if self.max_steps not in (-1, steps):
-                raise UserError("max_steps and total_episodes both say how long to train; give one of them.")
-            self.max_steps = steps
 
     @property
     def responses_per_rollout(self) -> int:
@@ -284,6 +294,12 @@ class PPOConfig(AlignmentConfig):
             refuse("stop_strings", "a list of non-empty texts, or None")
 
     def _check_kl(self) -> None:
+        lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too
+        if self.kl_controller != "fixed" and not lowest <= self.kl_coef <= highest:
+            raise UserError(
+                f"kl_coef is {self.kl_coef}; kl_controller={self.kl_controller!r} holds it between {lowest:g} and "
+                f"{highest:g}, so start there or set kl_controller='fixed'."
+            )
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise UserError(
                 "kl_estimator='k1' does nothing in the loss: its expected gradient is 0; use 'k2' or 'full' there."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from datasets import Dataset
@@ -18,6 +18,7 @@ from hf_align.errors import UserError
 from hf_align.losses import bradley_terry_loss
 from hf_align.models.loading import Quantization, load_reward_model
 from hf_align.models.reward_model import RewardModel
+from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.preference import (
     Callbacks,
     PreferenceConfig,
@@ -40,6 +41,17 @@ MARGIN_MEANING = {
 class RewardConfig(PreferenceConfig):
     """Options of `RewardTrainer` beyond `TrainingArguments`."""
 
+    eval_metrics: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "chosen_reward",
+        "rejected_reward",
+        "accuracy",
+        "margin",
+        "mean_reward",
+        "min_reward",
+        "max_reward",
+    )
+    checkpoint_kind: ClassVar[Kind] = "reward"
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate; 1e-4 suits LoRA."})
     margin_mode: Literal["weight", "scale", "shift"] = field(
         default="weight",

@@ -11,7 +11,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from datasets import Dataset
@@ -24,7 +24,9 @@ from hf_align.collators.rows import RowProblem, read_side
 from hf_align.errors import UserError
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.loading import Quantization, choose_precision, load_policy, load_tokenizer
-from hf_align.trainers.preference import Callbacks, check_output_dir, with_adapter
+from hf_align.trainers.arguments import check_options
+from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.preference import Callbacks, check_is_policy, check_output_dir, with_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ FORMATS = (("prompt", "completion"), ("messages",), ("text",))
 @dataclass
 class SFTConfig(sft_config.SFTConfig):
     """Options of `hf-align sft` beyond those of TRL's `SFTConfig`."""
+
+    eval_metrics: ClassVar[tuple[str, ...]] = ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
+    checkpoint_kind: ClassVar[Kind] = "policy"
 
     bf16: bool | None = field(
         default=None,
@@ -52,6 +57,7 @@ class SFTConfig(sft_config.SFTConfig):
     )
 
     def __post_init__(self) -> None:
+        check_options(self)
         choose_precision(self)
         super().__post_init__()
 
@@ -85,6 +91,7 @@ class SFTTrainer(sft_trainer.SFTTrainer):
         callbacks: Callbacks = None,
     ):
         check_output_dir(args)
+        check_is_policy(model, "model")
         whole = args.assistant_only_loss
         train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
         if eval_dataset is not None:

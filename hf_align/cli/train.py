@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ from hf_align.cli.reward_source import read_reward
 from hf_align.cli.sources import RowKind, load_rows
 from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.errors import UserError
-from hf_align.trainers.arguments import check_evaluation, check_numbers
+from hf_align.trainers.arguments import check_best_metric, check_evaluation, check_place
+from hf_align.trainers.checkpoints import RESUME, check_checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ TRAININGS = {
     "ppo": Training("hf_align", "PPOTrainer", "PPOConfig", "prompts", {**REF_MODEL, **REWARD}),
 }
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-RESUME = "resume_from_checkpoint"
 TRAINED = ("adapter_config.json", "config.json")
 
 
@@ -93,7 +92,8 @@ def run_training(options: argparse.Namespace) -> None:
             checked.source["reward"] = read_reward(checked.source["reward"], recipe.where("reward"))
         if checked.source["train_dataset"] is not None:
             check_evaluation(args, checked.source["eval_dataset"])
-        _check_output_dir(args, recipe)
+            check_best_metric(args, checked.source["eval_dataset"], args.eval_metrics)
+        check_place(Path(args.output_dir), recipe.where("output_dir"))
         checkpoint = _checkpoint(args, recipe, resume_last)
         rows = _load_rows(training, checked, args)
         if options.dry_run:
@@ -125,7 +125,6 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if getattr(args, name) < 1:
             raise UserError(f"{recipe.where(name)} is {getattr(args, name)}; give a number from 1")
-    check_numbers(args)  # those of the other trainers' configs have checked theirs
     there = get_available_reporting_integrations()
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
@@ -133,14 +132,6 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
             raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {known}, and none")
         if name not in there:
             raise UserError(f"{recipe.where('report_to')}: {name} is not installed here; pip install it, or say none")
-
-
-def _check_output_dir(args: Any, recipe: Recipe) -> None:
-    """Refuses a place that can't be written to, without making a folder."""
-    directory = Path(args.output_dir).absolute()
-    there = next(path for path in (directory, *directory.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{recipe.where('output_dir')}: can't write to {args.output_dir}; name another folder")
 
 
 def _train(trainer: Any, screen: Screen, command: str, checkpoint: Path | None) -> None:
@@ -166,15 +157,10 @@ def _train(trainer: Any, screen: Screen, command: str, checkpoint: Path | None) 
 def _checkpoint(args: Any, recipe: Recipe, resume_last: bool) -> Path | None:
     directory = Path(args.output_dir)
     newest = last_checkpoint(directory)
-    if resume_last:
-        if newest is None:
-            raise UserError(f"{recipe.where(RESUME)}: {directory} has no checkpoint yet; leave it out to start")
-        return newest
-    if args.resume_from_checkpoint is not None:
-        chosen = Path(args.resume_from_checkpoint)
-        if not (chosen / "trainer_state.json").exists():
-            raise UserError(f"{recipe.where(RESUME)}: {chosen} is no checkpoint folder")
-        return chosen
+    if resume_last or args.resume_from_checkpoint is not None:
+        return check_checkpoint(
+            (newest or True) if resume_last else args.resume_from_checkpoint, args, recipe.where(RESUME)
+        )
     if newest is not None or any((directory / name).exists() for name in TRAINED):
         raise UserError(
             f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or go on "

@@ -142,6 +142,16 @@ def test_print_config_can_be_run_again(
             "eval_strategy is 'steps' and there is no eval_dataset",
         ),
         (["--quantization", "4bit", "--lora", "false"], "adapter"),
+        (["--save_strategy", "best"], "save_strategy is 'best' and metric_for_best_model is missing"),
+        (["--eval_strategy", "epoch", "--metric_for_best_model", "eval_accuracy"], "use loss, rewards/chosen"),
+        (["--train_dataset", "rows.py"], "train_dataset: rows.py is a file of another kind than .jsonl"),
+        (["--model", "reward"], "model: reward is a reward model (sequence classification)"),
+        (["--ref_model", "reward"], "ref_model: reward is a reward model"),
+        (["--deepspeed", "nowhere.json"], "deepspeed: nowhere.json doesn't exist"),
+        (["--ddp_backend", "nonsense"], "ddp_backend is 'nonsense'; use nccl"),
+        (["--resume_from_checkpoint", "ppo"], "ppo is a checkpoint of PPO; name one of DPO, IPO or SFT"),
+        (["--gradient_checkpointing_kwargs", "nope"], "gradient_checkpointing_kwargs: the text is no JSON"),
+        (["--save_steps", "0"], "save_steps is 0; give a whole number from 1"),
     ],
 )
 def test_mistakes_exit_with_2(
@@ -156,7 +166,11 @@ def test_mistakes_exit_with_2(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     Path("bad.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b"}) + "\n")
     Path("broken.jsonl").write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n{oops\n")
-    Path("empty.jsonl").touch()
+    for file in ("empty.jsonl", "rows.py", "ppo/trainer_state.json", "ppo/ppo_state.json"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).touch()
+    Path("reward").mkdir()
+    Path("reward/config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "1", *flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("hf-align: error: ")

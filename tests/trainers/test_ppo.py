@@ -250,7 +250,9 @@ def test_evaluation_samples_the_same_each_time_and_leaves_training_alone(tmp_pat
         ({"kl_in": "loss", "kl_estimator": "k1"}, "its expected gradient is 0"),
         ({"kl_estimator": "full"}, "works in the loss only"),
         ({"kl_coef": -1.0}, "kl_coef is -1.0"),
-        ({"target_kl": 0.0}, "target KL must be greater than 0"),
+        ({"target_kl": -1.0}, "target_kl is -1.0; it must be above 0"),
+        ({"kl_horizon": 0.0}, "kl_horizon is 0.0; it must be above 0"),
+        ({"kl_coef": 0.0}, "kl_coef is 0.0; kl_controller='proportional' holds it between 0.0001 and 10, so start"),
         ({"policy_loss": "grpo"}, "policy_loss is 'grpo'"),
         ({"rollout_engine": "vllm"}, "rollout_engine is 'vllm'; it must be 'static' or 'continuous'"),
         ({"top_p": 0.0}, "top_p is 0.0"),
@@ -294,6 +296,20 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tmp_path: Path):
     for message, arguments in cases:
         with pytest.raises(UserError, match=message):
             ppo(tmp_path, arguments)
+
+
+def test_a_response_longer_than_the_model_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"max_new_tokens is 8 and the model has 8 positions.*; lower it to below 8"):
+        ppo(tmp_path, {"model": toy_model(max_position_embeddings=8)}, max_new_tokens=8)
+
+
+def test_episodes_are_rounded_up_and_it_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    shape = {**options(tmp_path), "per_device_train_batch_size": 8, "num_samples": 2, "max_steps": -1}
+    with caplog.at_level("WARNING", logger="hf_align"):
+        assert PPOConfig(**shape, total_episodes=16).max_steps == 8
+        assert not caplog.records
+        assert PPOConfig(**shape, total_episodes=17).max_steps == 12
+    assert "total_episodes is 17, and a rollout has 8: 24 will be sampled." in caplog.text
 
 
 def test_a_long_prompt_keeps_its_end(tmp_path: Path, caplog):

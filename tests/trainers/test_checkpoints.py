@@ -1,0 +1,58 @@
+"""Resuming from what is no checkpoint, or another trainer's, is refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import LoraConfig
+
+from hf_align import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
+from hf_align.errors import UserError
+from tests.tiny import save_tiny
+from tests.trainers.pairs import options, text_pairs
+
+NAMES = {"dpo": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
+
+
+def build(kind: str, folder: Path, lora: bool = False) -> Any:
+    """A trainer of one step, which saves."""
+    trainer: Any = {"dpo": DPOTrainer, "reward": RewardTrainer, "ppo": PPOTrainer}[kind]
+    config: Any = {"dpo": DPOConfig, "reward": RewardConfig, "ppo": PPOConfig}[kind]
+    changes: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1}
+    more: dict[str, Any] = {"peft_config": LoraConfig(r=2, target_modules="all-linear") if lora else None}
+    if kind == "ppo":
+        more["reward"] = lambda prompts, responses: [0.0] * len(responses)
+        changes |= {"max_new_tokens": 2, "num_ppo_epochs": 1}
+    args = config(**options(folder / kind, **changes))
+    return trainer(save_tiny(folder / "model"), args=args, train_dataset=text_pairs(2), **more)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_another_trainers_checkpoint(tmp_path: Path, lora: bool):
+    for kind in NAMES:
+        build(kind, tmp_path, lora).train()
+    for kind, name in NAMES.items():
+        trainer = build(kind, tmp_path, lora)
+        for other, other_name in NAMES.items():
+            folder = tmp_path / other / "checkpoint-1"
+            if other == kind:
+                trainer.train(resume_from_checkpoint=str(folder))
+                continue
+            with pytest.raises(UserError, match=f"checkpoint-1 is a checkpoint of {other_name}; name one of {name}"):
+                trainer.train(resume_from_checkpoint=str(folder))
+
+
+def test_what_is_no_checkpoint(tmp_path: Path):
+    trainer = build("dpo", tmp_path)
+    with pytest.raises(UserError, match="resume_from_checkpoint: missing is no checkpoint folder, there is no such fo"):
+        trainer.train(resume_from_checkpoint="missing")
+    with pytest.raises(
+        UserError, match=r"model is no checkpoint folder, it has no trainer_state.json; name a checkpoi"
+    ):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "model"))
+    with pytest.raises(UserError, match="dpo has no checkpoint yet; leave it out to start"):
+        trainer.train(resume_from_checkpoint=True)
+    trainer.train(resume_from_checkpoint=False)
+    trainer.train(True)

@@ -1,0 +1,61 @@
+"""Which folders a trainer can resume from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_align.errors import UserError
+from hf_align.rewards.heads import is_classifier
+
+Kind = Literal["policy", "reward", "ppo"]
+TRAINERS: dict[Kind, str] = {"policy": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
+RESUME = "resume_from_checkpoint"
+
+
+def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: str = RESUME) -> Path:
+    """Refuse to resume from what this trainer never saved.
+
+    Args:
+        chosen: A folder, or True for the newest in `output_dir`.
+        args: The trainer's config, with `checkpoint_kind`.
+        place: Where the folder was named, for messages.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is none, it is no checkpoint, or one of another trainer.
+    """
+    folder = Path(_newest(str(args.output_dir), place) if isinstance(chosen, bool) else chosen)
+    if not (folder / TRAINER_STATE_NAME).is_file():
+        why = f"it has no {TRAINER_STATE_NAME}" if folder.is_dir() else "there is no such folder"
+        raise UserError(
+            f"{place}: {folder} is no checkpoint folder, {why}; name a checkpoint-N folder of a run, or leave it out "
+            "to start."
+        )
+    kind, asked = _kind_of(folder), args.checkpoint_kind
+    if kind is not None and kind != asked:
+        raise UserError(f"{place}: {folder} is a checkpoint of {TRAINERS[kind]}; name one of {TRAINERS[asked]}.")
+    return folder
+
+
+def _newest(output_dir: str, place: str) -> str:
+    newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+    if newest is None:
+        raise UserError(f"{place}: {output_dir} has no checkpoint yet; leave it out to start.")
+    return newest
+
+
+def _kind_of(folder: Path) -> Kind | None:
+    """Of which training a checkpoint is; None if its files don't say."""
+    if any((folder / name).exists() for name in ("ppo_state.json", "value_head.safetensors")):
+        return "ppo"
+    classifier = is_classifier(folder)
+    if classifier is None:
+        return None
+    return "reward" if classifier else "policy"
