@@ -66,6 +66,8 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")
+    if reader is None and path.is_file():
+        raise UserError(f"{field}: {name} is a file of another kind than {', '.join(READERS)}; convert it to one")
     try:
         if reader is not None:
             loaded: Any = _read_file(reader, path)
@@ -75,7 +77,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
             loaded = datasets.load_dataset(name)
     except DatasetNotFoundError:
         raise UserError(f"{field}: {name!r} is no file, no folder and no data set on the Hub you can read") from None
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a .py script
         if reader == "json" and (line := _bad_line(path)) is not None:
             raise UserError(f"{field}: {name}, line {line} is no JSON object; fix or drop it") from None
         reason = str(error.__cause__ or error).splitlines()

@@ -61,6 +61,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     broken.write_text('{"prompt": "a"\nnot json\n')
     with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl, line 1 is no JSON object"):
         load_rows(str(broken), "train", 0)
+    script = tmp_path / "rows.py"
+    script.touch()
+    with pytest.raises(
+        UserError, match=r"train_dataset: .*rows\.py is a file of another kind than .jsonl, .json, .parq"
+    ):
+        load_rows(str(script), "train", 0)
+    with pytest.raises(UserError, match=r"train_dataset: nowhere\.py can't be read: Dataset scripts"):
+        load_rows("nowhere.py", "train", 0)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="train_dataset: "):
         load_rows("nobody/no-such-data", "train", 0)
