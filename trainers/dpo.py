@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_align.branches import Branches
 from hf_align.errors import UserError
 from hf_align.losses import dpo_loss, ipo_loss
+from hf_align.models.branch_model import BranchModel
 from hf_align.models.loading import Quantization, load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.trainers.preference import (
@@ -187,6 +188,7 @@ class DPOTrainer(PreferenceTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
         self.reference = Reference(
@@ -195,6 +197,11 @@ class DPOTrainer(PreferenceTrainer):
         if args.precompute_ref_log_probs:
             self.train_dataset = add_reference_logps(self, self.train_dataset)
             self.eval_dataset = add_reference_logps(self, self.eval_dataset)
+
+    def branch_models(self) -> list[BranchModel]:
+        """See `LayoutTrainer`."""
+        reference = self.reference.model
+        return [*super().branch_models(), *([] if reference is None else [self.accelerator.unwrap_model(reference)])]
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
         """Summed log-probs of each response under `model`: `[B, 2]`."""

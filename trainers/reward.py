@@ -146,6 +146,7 @@ class RewardTrainer(PreferenceTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        self.owns_attention = isinstance(model, str)
         if not all(parameter.requires_grad for parameter in self._head_parameters()):
             raise UserError(
                 "The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one."

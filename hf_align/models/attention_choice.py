@@ -1,0 +1,173 @@
+"""Whether FlexAttention trains a model faster than SDPA, measured on the machine, with a batch of the run.
+
+On a GPU SDPA computes every pair of a row's tokens under the dense branch mask; FlexAttention skips blocks that hold
+none that sees the other. What that is worth depends on GPU, lengths, heads and versions, so nothing is estimated: both
+compute the batch forwards and backwards, and FlexAttention is taken where it gives the same numbers in less time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal, cast
+
+import torch
+from accelerate.utils.memory import clear_device_cache
+from peft import PeftModel
+from torch import Tensor
+
+from hf_align.branches import Branches, build_branches
+from hf_align.models.branch_model import FLEX, BranchModel, attention_of
+from hf_align.models.layout import noise_bound
+
+Numbers = Callable[[BranchModel, Branches], Tensor]
+"""Log-probs or rewards of a batch, flat, in the documents' order."""
+
+
+@dataclass(frozen=True)
+class AttentionChoice:
+    """The attention implementation of a run, and why.
+
+    Attributes:
+        implementation: What its models are set to.
+        reason: A clause.
+        measured: Both implementations worked and agreed, so that time decided.
+    """
+
+    implementation: Literal["sdpa", "flex_attention"]
+    reason: str
+    measured: bool
+
+
+def supports_flex(wrapper: BranchModel) -> bool:
+    """Whether a wrapped model attends by SDPA and says that it could by FlexAttention."""
+    return attention_of(wrapper.model) == "sdpa" and bool(getattr(_inner(wrapper), "_supports_flex_attn", False))
+
+
+def set_attention(wrapper: BranchModel, implementation: str) -> None:
+    """Let a wrapped model attend by `implementation`.
+
+    Raises:
+        RuntimeError: It stays at what it has; transformers only warns of that.
+        ValueError: Some part of it doesn't support that.
+    """
+    _inner(wrapper).set_attn_implementation(implementation)
+    if attention_of(wrapper.model) != implementation:
+        raise RuntimeError("the model can't change its attention")
+
+
+def choose_attention(
+    policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, *, exact: bool
+) -> AttentionChoice:
+    """Compare FlexAttention with SDPA; afterwards every model attends by SDPA, whatever happened.
+
+    Gradients, random state and modes are left as they are.
+
+    Args:
+        policy: The model that is trained, in train mode.
+        others: Models that only run forwards in the same batches, such as a reference.
+        branches: A training batch in the branch layout.
+        numbers: Calls a model.
+        exact: Computed in float32, not in 16 bits or quantised.
+    """
+    try:
+        choice = _measure(policy, others, branches, numbers, exact)
+    except Exception as error:  # a compiler's, a kernel's, a lack of memory: whatever it is, SDPA still works
+        line = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+        reason = f"the comparison with '{FLEX}' failed with {type(error).__name__}: {line}"
+        choice = AttentionChoice("sdpa", reason, measured=False)
+    for model in (policy, *others):
+        set_attention(model, "sdpa")
+    clear_device_cache(garbage_collection=True)  # what a failed attempt held, and blocks of sizes not needed again
+    return choice
+
+
+def _measure(
+    policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, exact: bool
+) -> AttentionChoice:
+    alone = _first_document(branches)
+    values = _forward(policy, branches, numbers)
+    of_alone = _forward(policy, alone, numbers)
+    noise = (of_alone - values[: len(of_alone)]).abs().mean()  # of another padding, as when layouts are compared
+    expected = [_forward(other, branches, numbers) for other in others]
+    # A second set of gradients has room where Adam's state, which a new run doesn't have yet, will have room.
+    gradients = _pass(policy, branches, numbers)[1]
+    sdpa = _seconds(policy, branches, numbers)
+    for model in (policy, *others):
+        set_attention(model, FLEX)
+    # Another width first: batches will differ, and what fails to compile for any width should fail here.
+    _pass(policy, alone, numbers)
+    found, own = _pass(policy, branches, numbers)
+    pairs = [
+        (found, values),
+        *((_forward(other, branches, numbers), e) for other, e in zip(others, expected, strict=True)),
+    ]
+    difference = torch.stack([(mine - theirs).abs().mean() for mine, theirs in pairs]).max()
+    bound, distance, most = noise_bound(noise, exact=exact), _distance(own, gradients), 1e-3 if exact else 0.1
+    if not (difference <= bound and distance <= most):  # NaN, too
+        reason = (
+            f"'{FLEX}' disagrees: log-probs or rewards differ by {difference:.2g} (bound {bound:.2g}), gradients by "
+            f"{distance:.2g} of their norm (bound {most})"
+        )
+        return AttentionChoice("sdpa", reason, measured=False)
+    del own, gradients
+    flex = _seconds(policy, branches, numbers)
+    reason = f"the first batch takes {flex:.3g} s with '{FLEX}' and {sdpa:.3g} s with 'sdpa'"
+    return AttentionChoice("flex_attention" if flex < sdpa else "sdpa", reason, measured=True)
+
+
+def _inner(wrapper: BranchModel) -> Any:
+    """The transformers model, below peft."""
+    model = wrapper.model
+    return model.get_base_model() if isinstance(model, PeftModel) else cast(Any, model)
+
+
+def _first_document(branches: Branches) -> Branches:
+    tensors = build_branches(branches.documents(1), pad_token_id=0).tensors()
+    moved: dict[str, Any] = {name: tensor.to(branches.input_ids.device) for name, tensor in tensors.items()}
+    return Branches(**moved)
+
+
+@torch.no_grad()
+def _forward(model: BranchModel, branches: Branches, numbers: Numbers) -> Tensor:
+    with _same_randomness(branches):
+        return numbers(model, branches)
+
+
+def _pass(model: BranchModel, branches: Branches, numbers: Numbers) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Forwards and backwards: the numbers, and the gradient of their sum for each trained weight."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    with _same_randomness(branches):
+        found = numbers(model, branches)
+        # Not `backward`: what `.grad` holds is training's, and the hooks of distributed training listen to it.
+        return found.detach(), torch.autograd.grad(found.sum(), weights, allow_unused=True)
+
+
+def _same_randomness(branches: Branches) -> Any:
+    """A context that begins with the current random state, and leaves it: dropout drops the same every time."""
+    device = branches.input_ids.device
+    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
+
+
+def _seconds(model: BranchModel, branches: Branches, numbers: Numbers) -> float:
+    """Of a pass that isn't the first of its kind."""
+    _synchronize()
+    start = perf_counter()
+    _pass(model, branches, numbers)
+    _synchronize()
+    return perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def _distance(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> Tensor:
+    """Norm of the difference of two gradients, as a share of the norm of the second."""
+    pairs = [
+        (mine, theirs) for mine, theirs in zip(found, expected, strict=True) if mine is not None and theirs is not None
+    ]
+    error = torch.stack([(mine.float() - theirs.float()).square().sum() for mine, theirs in pairs]).sum()
+    return (error / torch.stack([theirs.float().square().sum() for _, theirs in pairs]).sum()).sqrt()
