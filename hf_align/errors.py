@@ -1,4 +1,4 @@
-"""The one exception that means "the user can fix this"."""
+"""The exceptions that mean "the user can fix this"."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,16 @@ class UserError(ValueError):
 
     The command line prints it on one line and exits with status 2; in Python it is an ordinary `ValueError`.
     """
+
+
+class LoadError(UserError):
+    """Nothing can be loaded from a name.
+
+    Args:
+        message: Says why.
+        source: The name, by which the command line finds the option it was given to.
+    """
+
+    def __init__(self, message: str, source: str) -> None:
+        super().__init__(message)
+        self.source = source

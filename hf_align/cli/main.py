@@ -10,9 +10,10 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hf_align.cli.commands import COMMANDS, Command
+from hf_align.cli.hints import nearest_flag, with_place
 from hf_align.errors import UserError
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -33,6 +34,22 @@ class _Parser(argparse.ArgumentParser):
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(commands)}"
             message = f"there is no command {unknown[1]}; {hint}"
         raise UserError(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's, after a look at the flags: it would first miss a required one that is misspelt."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self.get_default("takes_fields") is False:
+            self._refuse_unknown(words[: words.index("--")] if "--" in words else words)
+        return super().parse_known_args(words, namespace)
+
+    def _refuse_unknown(self, words: list[str]) -> None:
+        known = self._option_string_actions
+        command = self.prog.removeprefix("hf-align ")
+        for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
+            if flag not in known:
+                nearest = nearest_flag(flag, known)
+                hint = f"did you mean {nearest}?" if nearest else f"see {self.prog} --help"
+                raise UserError(f"{command} does not know {flag}; {hint}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,17 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success, 2 for bad input (one line on stderr says what), 130 after Ctrl-C.
     """
+    options = None
     try:
         options, fields = build_parser().parse_known_args(arguments)
-        if fields and not options.takes_fields:
-            raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
         options.fields = fields
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
+        if fields and not options.takes_fields:
+            raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
         options.run(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
     except UserError as error:
-        print(f"hf-align: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"hf-align: error: {' '.join(with_place(error, options).split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except Exception as error:
         if not _is_full_disk(error):

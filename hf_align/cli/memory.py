@@ -16,7 +16,7 @@ import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from hf_align.errors import UserError
 from hf_align.logprobs import DEFAULT_CHUNK_SIZE
@@ -70,11 +70,8 @@ def outline(
     Raises:
         UserError: There is no config to load, or the model has no layers that `lora` names.
     """
-    path = loading._plain_folder(model_id)
-    adapter = loading._adapter_config(path)
-    if adapter is not None:
-        path = loading._plain_folder(loading._base_of(adapter, path))
-    config = loading.from_pretrained(AutoConfig, path)
+    adapter = loading._adapter_config(loading._plain_folder(model_id))
+    config = loading.load_config(model_id)
     loaded = loading.loading_arguments(None, "auto", None)["dtype"]
     dtype = (config.dtype or torch.float32) if loaded == "auto" else loaded
     auto: Any = AutoModelForCausalLM

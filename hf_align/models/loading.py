@@ -17,6 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -25,7 +26,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
-from hf_align.errors import UserError
+from hf_align.errors import LoadError, UserError
 
 if TYPE_CHECKING:
     from hf_align.models.reward_model import RewardModel
@@ -101,17 +102,52 @@ def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokeni
     return tokenizer
 
 
+def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
+    """The config of a model, or of an adapter's base model."""
+    path = _plain_folder(model_id_or_path)
+    adapter = _adapter_config(path)
+    return from_pretrained(AutoConfig, path if adapter is None else _plain_folder(_base_of(adapter, path)))
+
+
 def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
     """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load."""
     try:
         return auto_class.from_pretrained(path, **kwargs)
     except (OSError, ValueError, KeyError) as error:
-        if not os.path.isdir(path) and not _may_be_hub_id(path):
+        _check_folder(path)
+        raise _cannot_load(auto_class.__name__, path, error) from error
+
+
+def check_source(path: str) -> None:
+    """Refuse a name behind which there is no model or adapter, without loading one.
+
+    Raises:
+        LoadError: There is no such folder or Hub id, or it holds no model.
+    """
+    _check_folder(path)
+    if os.path.isdir(path):
+        return
+    try:
+        cached_file(path, "config.json")
+    except OSError as error:
+        if find_file(path, "adapter_config.json") is None:
+            raise _cannot_load("a model", path, error) from error
+
+
+def _check_folder(path: str) -> None:
+    """Refuse a folder without a model, and what is neither a folder nor could be a Hub id."""
+    if not os.path.isdir(path):
+        if not _may_be_hub_id(path):
             there = "is a file" if os.path.exists(path) else "doesn't exist"
-            raise UserError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.") from error
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        what = "the folder" if os.path.isdir(path) else "the Hub id or folder"
-        raise UserError(f"Can't load {auto_class.__name__} from {what} '{path}': {reason}") from error
+            raise LoadError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.", path)
+    elif not any(next(Path(path).glob(name), None) for name in ("config.json", "adapter_config.json", "*.gguf")):
+        raise LoadError(f"'{path}' holds no model: it has no config.json, adapter_config.json or .gguf file.", path)
+
+
+def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
+    return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
 
 
 def _may_be_hub_id(path: str) -> bool:

@@ -1,0 +1,68 @@
+"""What an error's own words leave open: the flag or the recipe's line it is about, and the flag that was meant.
+
+Nothing heavy is imported here; only a recipe's mistakes need the module that reads recipes.
+"""
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hf_align.errors import LoadError, UserError
+
+
+def nearest_flag(flag: str, known: Iterable[str]) -> str | None:
+    """The flag that was meant; dashes and underscores count as the same."""
+    by_spelling = {name.replace("_", "-"): name for name in known if name.startswith("--")}
+    nearest = difflib.get_close_matches(flag.replace("_", "-"), by_spelling, n=1, cutoff=0.7)
+    return by_spelling[nearest[0]] if nearest else None
+
+
+def with_place(error: UserError, options: argparse.Namespace | None) -> str:
+    """An error's message, headed by the flag or the recipe's line that it is about, where one is.
+
+    Args:
+        error: What the command raised. A `LoadError` is about the option that holds its `source`; any other message
+            about the option it begins with, as in "beta is -1".
+        options: What was parsed, or None if the command line itself is at fault.
+    """
+    message = str(error)
+    if options is None:
+        return message
+    values, places = _written(options)
+    if isinstance(error, LoadError):
+        flag = _flag_before(error.source, options.arguments)
+        key = next((key for key, value in values.items() if _holds(value, error.source)), None)
+        place = flag or (None if key is None else places[key])
+        return message if place is None else f"{place}: {message}"
+    first = re.match(r"[\w.]*", message)
+    assert first is not None
+    return f"{places[first[0]]}{message[first.end() :]}" if first[0] in places else message
+
+
+def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values and places of the command's recipe, if it has one that can be read."""
+    if not options.takes_fields:
+        return {}, {}
+    from hf_align.cli.recipe import read_recipe
+
+    try:
+        recipe = read_recipe(options.config, options.fields)
+    except UserError:  # it is the error
+        return {}, {}
+    return recipe.values, recipe.places
+
+
+def _flag_before(value: str, arguments: Sequence[str]) -> str | None:
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, own = word.partition("=")
+        if flag.startswith("--") and (own if equals else after) == value:
+            return flag
+    return None
+
+
+def _holds(value: Any, wanted: str) -> bool:
+    if isinstance(value, dict | list):
+        return any(_holds(part, wanted) for part in (value.values() if isinstance(value, dict) else value))
+    return value == wanted

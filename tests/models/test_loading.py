@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from hf_align.errors import LoadError
+from hf_align.models import loading
+from hf_align.models.loading import check_source, load_config, load_policy, load_tokenizer
+from tests.tiny import save_tiny
+
+
+def test_names_without_a_model_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("file").touch()
+    for name, message in (
+        ("empty", "'empty' holds no model: it has no config.json, adapter_config.json or .gguf file"),
+        ("file", "'file' is a file; name the folder of a model"),
+        ("./nowhere", "'./nowhere' doesn't exist; name the folder"),
+    ):
+        for load in (check_source, load_policy, load_tokenizer):
+            with pytest.raises(LoadError) as caught:
+                load(name)
+            assert message in str(caught.value)
+            assert caught.value.source == name
+
+
+def test_a_hub_id_holds_a_model_or_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"a/model": "config.json", "an/adapter": "adapter_config.json"}
+
+    def cached_file(path: str, name: str, **kwargs: bool) -> str | None:
+        if there.get(path) == name:
+            return name
+        if kwargs:
+            return None
+        raise OSError(f"{path} is nowhere\nsecond line")
+
+    monkeypatch.setattr(loading, "cached_file", cached_file)
+    check_source("a/model")
+    check_source("an/adapter")
+    with pytest.raises(LoadError, match=r"the Hub id or folder 'no/model': no/model is nowhere$"):
+        check_source("no/model")
+
+
+def test_the_config_of_an_adapter_is_its_bases(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "base", max_position_embeddings=77)
+    load_policy(base, lora=True).save_pretrained(str(tmp_path / "adapter"))
+    for name in ("base", "adapter"):
+        check_source(str(tmp_path / name))
+        assert load_config(tmp_path / name).max_position_embeddings == 77
