@@ -1,5 +1,6 @@
 """What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,8 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         UserError: As `load_rows`.
     """
     path = Path(name)
+    if ":" in name and not path.exists():
+        _refuse_embedded(name, field)
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")
@@ -83,6 +86,12 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         reason = str(error.__cause__ or error).splitlines()
         raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
     return _split_of(loaded, name, field, splits) if isinstance(loaded, DatasetDict) else loaded
+
+
+def _refuse_embedded(name: str, field: str) -> None:
+    """Refuses the name of data that the package doesn't hold; an exact one never comes here."""
+    if name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8):
+        raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
 
 
 def _read_file(reader: str, path: Path) -> Any:

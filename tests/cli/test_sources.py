@@ -54,6 +54,12 @@ def test_saved_folders_and_their_splits(tmp_path: Path) -> None:
         load_rows(str(tmp_path / "train-only"), "eval", 0)
 
 
+@pytest.mark.parametrize("name", ["embedded:rating", "embedded:reviews", "embeded:ratings"])
+def test_embedded_data_that_there_is_not(name: str) -> None:
+    with pytest.raises(UserError, match=f"train_dataset: there is no {name}; did you mean embedded:ratings"):
+        load_rows(name, "train", 0)
+
+
 def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"eval_dataset: there is no file nowhere\.csv"):
         load_rows("nowhere.csv", "eval", 0)
