@@ -28,11 +28,14 @@ from hf_align.evaluation import (
     sample_continuations,
     vader_scores,
 )
+from hf_align.evaluation.judge import encode_prompt
 from hf_align.evaluation.reward import HUMAN
 from hf_align.evaluation.statistics import bootstrap_interval, pearson
-from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
+from hf_align.models.loading import check_source, load_config, load_policy, load_reward_model, load_tokenizer
 from hf_align.models.reward_model import RewardModel
 from hf_align.rewards import Reward, as_reward
+from hf_align.rewards.heads import check_head
+from hf_align.trainers.preference import check_is_policy
 
 SPLITS = ("test", "validation", "eval", "train")
 CHUNK = 128
@@ -79,6 +82,8 @@ def run_policy(options: argparse.Namespace) -> None:
     with quiet_libraries(screen):
         source = None if options.judge == "vader" else read_reward(options.judge, "--judge")
         rows = _prompt_rows(options)
+        _check_models(options.model, source)
+        _check_prompts(rows, options)
         samples = {name: _sampled(name, rows, options, screen) for name in options.model}
         scores = _judged(source, rows, samples, options)
         domains = [str(domain) for domain in rows["domain"]] if "domain" in rows.column_names else ["all"] * len(rows)
@@ -222,11 +227,41 @@ def _prompt_rows(options: argparse.Namespace) -> Dataset:
     return rows
 
 
+def _check_models(policies: Sequence[str], judge: Any) -> None:
+    """Refuses what can't write or judge, before a weight is loaded."""
+    for name in policies:
+        check_source(name)
+        check_is_policy(name, "--model")
+    if isinstance(judge, str):
+        check_source(judge)
+        try:
+            check_head(judge)
+        except UserError as error:
+            raise UserError(f"--judge: {error}") from None
+
+
+def _check_prompts(rows: Dataset, options: argparse.Namespace) -> None:
+    """Refuses prompts that a policy has no chat template for, and responses that it has no positions for."""
+    prompts = rows.with_format(None)["prompt"][:]
+    for name in options.model:
+        tokenizer = load_tokenizer(name)
+        if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
+            raise UserError(
+                f"--data has messages as prompts, and the tokenizer of {name} has no chat template for them"
+            )
+        positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
+        longest = max(len(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+        if positions is None or longest + options.max_new_tokens <= positions:
+            continue
+        takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
+        if longest >= positions:
+            raise UserError(f"--data: {takes}, which leaves no room for a response; shorten or drop such prompts")
+        raise UserError(f"--max-new-tokens is {options.max_new_tokens}; {takes}, so give at most {positions - longest}")
+
+
 def _sampled(name: str, rows: Dataset, options: argparse.Namespace, screen: Screen) -> list[Continuation]:
     tokenizer = load_tokenizer(name)
     prompts = rows.with_format(None)["prompt"][:]
-    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
-        raise UserError(f"--data has messages as prompts, and the tokenizer of {name} has no chat template for them")
     model = load_policy(name, quantization=options.quantization)
     _to_gpu(model, options.quantization)
     with screen.task(f"sampling {Path(name).name}", len(rows)) as advance:

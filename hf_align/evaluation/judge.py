@@ -60,7 +60,7 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    encoded = [_encode(tokenizer, prompt) for prompt in prompts]
+    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
     for start in range(0, len(order), batch_size):
@@ -78,7 +78,8 @@ def sample_continuations(
     return [results[row] for row in range(len(prompts))]
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[int]:
+    """A prompt's token ids, up to where the response begins."""
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
     text = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from hf_align.cli import evaluate
 from hf_align.cli.main import main
 from hf_align.models.loading import load_policy, load_reward_model
 from hf_align.models.reward_model import RewardModel
@@ -123,9 +124,16 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
-        ("policy", PAIRS, ["--judge", "MODEL", "--max-new-tokens", "1"], "--judge: MODEL has no reward head"),
-        ("policy", PAIRS, ["--judge", "policy", "--max-new-tokens", "1"], "policy has no reward head (score)"),
-        ("policy", PAIRS, ["--json", "judge.py/x.json", "--max-new-tokens", "1"], "--json: judge.py/x.json can't be"),
+        ("policy", PAIRS, ["--judge", "MODEL"], "--judge: MODEL has no reward head"),
+        ("policy", PAIRS, ["--judge", "policy"], "--judge: policy has no reward head"),
+        ("policy", PAIRS, ["--judge", "./empty"], "--judge: './empty' holds no model"),
+        ("policy", PAIRS, ["--model", "reward"], "--model: reward is a reward model"),
+        ("policy", PAIRS, ["--model", "./empty"], "--model: './empty' holds no model"),
+        ("policy", PAIRS, ["--model", "./nowhere"], "--model: './nowhere' doesn't exist"),
+        ("policy", PAIRS, ["--max-new-tokens", "2048"], "--max-new-tokens is 2048; MODEL has 2048 positions and the"),
+        ("policy", [{"prompt": "a " * 2048}], [], "--data: MODEL has 2048 positions and the longest prompt takes"),
+        ("policy", [{"prompt": "a"}], ["--data", "embedded:rating"], "--data: there is no embedded:rating; did you"),
+        ("reward", PAIRS, ["--model", "./empty"], "--model: './empty' holds no model"),
     ],
 )
 def test_mistakes_exit_with_2(
@@ -136,13 +144,24 @@ def test_mistakes_exit_with_2(
     reward_model: RewardModel,
     tiny_model_dir: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = "reward" if kind == "reward" else tiny_model_dir
     load_policy(tiny_model_dir, lora=True).save_pretrained("policy")
+    Path("empty").mkdir()
     capsys.readouterr()  # the loading bar
+    monkeypatch.setattr(evaluate, "sample_continuations", None)  # refused before that
     flags, message = [flag.replace("MODEL", tiny_model_dir) for flag in flags], message.replace("MODEL", tiny_model_dir)
     assert main(["evaluate", kind, "--model", model, "--data", write("data.jsonl", rows), *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("hf-align: error: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_figures_that_cannot_be_written(
+    reward_model: RewardModel, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", write("data.jsonl", PAIRS), "--max-new-tokens", "1", "--json", "judge.py/x.json"]
+    assert main(["evaluate", "policy", "--model", tiny_model_dir, *flags]) == 2
+    assert "--json: judge.py/x.json can't be" in capsys.readouterr().err
