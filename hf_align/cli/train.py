@@ -24,6 +24,7 @@ from hf_align.cli.reward_source import read_reward
 from hf_align.cli.sources import RowKind, load_rows
 from hf_align.cli.training import evaluate, last_checkpoint, train
 from hf_align.errors import UserError
+from hf_align.models.loading import check_source
 from hf_align.trainers.arguments import check_best_metric, check_evaluation, check_place
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint
 
@@ -95,6 +96,9 @@ def run_training(options: argparse.Namespace) -> None:
             check_best_metric(args, checked.source["eval_dataset"], args.eval_metrics)
         check_place(Path(args.output_dir), recipe.where("output_dir"))
         checkpoint = _checkpoint(args, recipe, resume_last)
+        for source in (checked.source.get("model"), checked.source.get("ref_model")):
+            if source is not None:
+                check_source(source)
         rows = _load_rows(training, checked, args)
         if options.dry_run:
             dry_run(options.command, checked, args, rows, make_lora(checked), screen)
