@@ -96,10 +96,10 @@ def run_training(options: argparse.Namespace) -> None:
             check_best_metric(args, checked.source["eval_dataset"], args.eval_metrics)
         check_place(Path(args.output_dir), recipe.where("output_dir"))
         checkpoint = _checkpoint(args, recipe, resume_last)
+        rows = _load_rows(training, checked, args)
         for source in (checked.source.get("model"), checked.source.get("ref_model")):
             if source is not None:
                 check_source(source)
-        rows = _load_rows(training, checked, args)
         if options.dry_run:
             dry_run(options.command, checked, args, rows, make_lora(checked), screen)
             return

@@ -45,8 +45,8 @@ def measured(**environment: str) -> tuple[bool, int, int]:
 def test_the_next_tensors_take_the_memory_of_the_last_until_it_is_released() -> None:
     was_set, faults, released = measured()
     assert was_set
-    # Fetched anew each time, they would be ten times PAGES; a second place may be needed once.
-    assert faults < 3 * PAGES
+    # Fetched anew each time, they would be ten times PAGES; a second or third place may be needed once.
+    assert faults < 5 * PAGES
     assert released > 100_000_000
 
 
