@@ -38,9 +38,10 @@ from hf_align.trainers.ppo_rollout import (
     Purpose,
     Rollout,
     add_advantages,
-    first_row,
     gather_rows,
     group_permutation,
+    mean_everywhere,
+    micro_batch_rows,
     mini_batch_of,
     prompt_numbers,
     seed_of,
@@ -179,20 +180,19 @@ class PPOTrainer(BranchTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Train on the next micro-batch; the first of a rollout's steps makes the rollout."""
-        step = self.state.global_step % self.args.steps_per_rollout
+        number, step = divmod(self.state.global_step, self.args.steps_per_rollout)
         micro, last = self._micro, self.accelerator.sync_gradients
         self._micro = 0 if last else micro + 1
         if step == 0 and micro == 0:
-            self.rollout = self._make_rollout(model, self.state.global_step // self.args.steps_per_rollout)
+            self.rollout = self._make_rollout(model, number)
         rollout = self.rollout
         assert rollout is not None
         if rollout.stopped:
             # No gradients and no optimizer step: with zero gradients Adam would still move, and a scaler complain.
             self.accelerator.gradient_state._set_sync_gradients(False)
             return torch.zeros((), device=self.args.device)
-        mini_batch = mini_batch_of(step, self.state.global_step // self.args.steps_per_rollout, self.args)
-        start = first_row(mini_batch, micro, self.args)
-        rows = slice(start, start + self.args.per_device_train_batch_size)
+        mini_batch = mini_batch_of(step, number, self.args)
+        rows = micro_batch_rows(mini_batch, micro, self.args)
         batch: dict[str, Any] = {"branches": self.lay_out(rollout, rows).tensors()}
         batch |= {name: rollout.flat(name, rows) for name in rollout.tokens}
         if rollout.first_output is not None:
@@ -200,7 +200,8 @@ class PPOTrainer(BranchTrainer):
         with self._timed("update"):
             loss = super().training_step(model, batch, self._mini_batch_tokens[mini_batch])
         if last and self.args.early_stop_kl is not None:
-            rollout.stopped = self._pop_mean_kl() > self.args.early_stop_kl
+            rollout.stopped = mean_everywhere(torch.cat(self._log_ratios), self.accelerator) > self.args.early_stop_kl
+            self._log_ratios = []
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -229,14 +230,6 @@ class PPOTrainer(BranchTrainer):
         # Processes' gradients are averaged, so each counts its share of the global sum once per process.
         loss = loss * (count / num_items_in_batch * self.accelerator.num_processes)
         return (loss, metrics) if return_outputs else loss
-
-    def _pop_mean_kl(self) -> float:
-        """Approximate KL from the rollout's policy, over the mini-batch's tokens of all processes."""
-        values = torch.cat(self._log_ratios).double()
-        self._log_ratios = []
-        total = torch.stack([values.sum(), torch.tensor(float(len(values)), device=values.device).double()])
-        total = self.accelerator.reduce(total.float(), "sum")
-        return float(total[0] / total[1])
 
     # ---- rollouts ----
 

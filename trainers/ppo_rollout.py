@@ -188,6 +188,14 @@ def whiten_everywhere(x: Tensor, mask: Tensor, accelerator: Accelerator, *, shif
     return torch.zeros(mask.shape).masked_scatter(mask, whitened[accelerator.process_index])
 
 
+def mean_everywhere(values: Tensor, accelerator: Accelerator) -> float:
+    """The mean over this process's values `[N]` and those of the others, which may have another N."""
+    values = values.double()
+    total = torch.stack([values.sum(), torch.tensor(float(len(values)), device=values.device).double()])
+    total = cast(Tensor, accelerator.reduce(total.float(), "sum"))
+    return float(total[0] / total[1])
+
+
 def gather_rows(x: Tensor, accelerator: Accelerator) -> list[Tensor]:
     """The `[N, ...]` CPU tensors of all processes, which may differ in N."""
     if accelerator.num_processes == 1:
@@ -215,6 +223,7 @@ def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
     return int(torch.randperm(args.num_mini_batches, generator=generator)[place])
 
 
-def first_row(mini_batch: int, micro: int, args: PPOConfig) -> int:
-    """Where a mini-batch's micro-batch (from 0) begins in the rollout."""
-    return (mini_batch * args.gradient_accumulation_steps + micro) * args.per_device_train_batch_size
+def micro_batch_rows(mini_batch: int, micro: int, args: PPOConfig) -> slice:
+    """The rows of a mini-batch's micro-batch (from 0) in the rollout."""
+    start = (mini_batch * args.gradient_accumulation_steps + micro) * args.per_device_train_batch_size
+    return slice(start, start + args.per_device_train_batch_size)

@@ -15,7 +15,7 @@ from hf_align.models.layout import Lengths
 from hf_align.rollouts import Response, sample_responses
 from hf_align.trainers.layouts import batches_of, spread_rows
 from hf_align.trainers.ppo_data import OWN_COLUMNS
-from hf_align.trainers.ppo_rollout import Rollout, first_row, gather_rows, mini_batch_of
+from hf_align.trainers.ppo_rollout import Rollout, gather_rows, micro_batch_rows, mini_batch_of
 from hf_align.trainers.preference import parts_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def kept_row(trainer: PPOTrainer, number: int) -> int | None:
     several = trainer.accelerator.num_processes > 1 or trainer.is_deepspeed_enabled
     if several or args.entropy_coef or args.kl_kind == "full":
         return None
-    return first_row(mini_batch_of(0, number, args), 0, args)
+    return micro_batch_rows(mini_batch_of(0, number, args), 0, args).start
 
 
 @torch.no_grad()
