@@ -27,7 +27,7 @@ from benchmarks.session import RunFailed, compare, peer_path, ratios, run_pairs,
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, preference_rows, prompt_rows
 from hf_align.errors import UserError
-from hf_align.models.loading import convert_gguf
+from hf_align.models.gguf import convert_gguf
 
 WAYS = {"": {}, "recompute": {"recompute": True}, "checkpointing": {"checkpointing": True}}
 """Of keeping activations."""
@@ -195,7 +195,7 @@ def prepare_ppo(spec: Spec, work: Path) -> Spec:
 
 def check_recompute(spec: Spec) -> None:
     """Refuse `--recompute` where the library has no such option."""
-    from hf_align.trainers.base import AlignmentConfig
+    from hf_align.trainers.config import AlignmentConfig
 
     names = {field.name for field in dataclasses.fields(AlignmentConfig)}
     if spec.recompute and "activation_recompute" not in names:

@@ -14,7 +14,6 @@ from benchmarks.flops import Gemm, Layout, Shape, ppo_gemms, preference_gemms
 from benchmarks.machine import GemmClock
 from benchmarks.spec import Spec
 from benchmarks.training import lora, read_rows
-from hf_align.branches import Branches, build_branches
 from hf_align.collators import (
     PreferenceCollator,
     check_preferences,
@@ -22,7 +21,8 @@ from hf_align.collators import (
     tokenize_preferences,
     tokenize_prompts,
 )
-from hf_align.models.loading import load_tokenizer
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.models.sources import load_tokenizer
 
 
 def layout_of(branches: Branches) -> Layout:

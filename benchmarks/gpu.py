@@ -16,7 +16,7 @@ from benchmarks.commands import benchmark, embedded_model, say, write_rows
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, long_prompt_rows, preference_rows
 from hf_align.errors import UserError
-from hf_align.models.loading import load_reward_model
+from hf_align.models.reward import load_reward_model
 
 SIZES: dict[str, dict[str, Any]] = {
     "toy": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 49152},

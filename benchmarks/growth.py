@@ -16,8 +16,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.floor import layout_of
 from benchmarks.flops import Shape, backward_gemms, forward_gemms
 from benchmarks.measure import memory
-from hf_align.branches import Branches, build_branches
-from hf_align.models.loading import add_lora
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.models.adapters import add_lora
 from hf_align.models.policy import PolicyModel
 
 REPEATS, RANK = 5, 16

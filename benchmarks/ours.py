@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-import hf_align.trainers.ppo as ppo_module
+import hf_align.trainers.ppo.trainer as ppo_module
 from benchmarks.measure import STARTED_ALIKE, Clock, Losses, memory, start_alike
 from benchmarks.spec import Spec
 from benchmarks.training import (
@@ -22,11 +22,13 @@ from benchmarks.training import (
     reserved_end,
     weights_dtype,
 )
-from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import load_reward_model
+from hf_align.models.sources import load_tokenizer
 from hf_align.rollouts import Response
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
-from hf_align.trainers.ppo import PPOTrainer
-from hf_align.trainers.ppo_config import PPOConfig
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_align.data import load_ratings
-from hf_align.data.quickstart import make_prompts
+from hf_align.data.embedded.rows import make_prompts
 
 
 @dataclass(frozen=True)

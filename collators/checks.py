@@ -29,7 +29,7 @@ Kinds = dict[str, list[int]]
 
 @dataclass
 class Findings:
-    """What `inspect_preferences` found.
+    """What `find_bad_rows` found.
 
     Attributes:
         bad: Rows that can't be trained on, by problem.
@@ -82,7 +82,7 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
     return dataset
 
 
-def inspect_preferences(dataset: Dataset | list[dict[str, Any]]) -> Findings:
+def find_bad_rows(dataset: Dataset | list[dict[str, Any]]) -> Findings:
     """Find rows that can't be used and rows that deserve a look, in one pass.
 
     Bad: a missing, empty or malformed prompt, chosen or rejected; identical responses; no prompt in common; a margin or
@@ -107,7 +107,7 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
 
     Args:
         dataset: A `datasets.Dataset` or a list of dicts with `chosen`, `rejected` and optionally `prompt`, `margin` and
-            `weight`; `inspect_preferences` says what is looked at.
+            `weight`; `find_bad_rows` says what is looked at.
         name: The argument's name, for messages.
 
     Returns:
@@ -118,8 +118,8 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
             all weights are 0.
     """
     dataset = as_dataset(dataset, name)
-    findings = inspect_preferences(dataset)
-    refuse(findings.bad, name, f"fix or drop them: inspect_preferences({name}).bad_rows lists their numbers")
+    findings = find_bad_rows(dataset)
+    refuse(findings.bad, name, f"fix or drop them: find_bad_rows({name}).bad_rows lists their numbers")
     if "weight" in dataset.column_names and not any(dataset["weight"]):
         raise UserError(
             f"{name}: every weight is 0, so nothing would be learned; leave the column out to weigh all alike."

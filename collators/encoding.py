@@ -12,9 +12,9 @@ from typing import Any, cast
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from hf_align import __version__
 from hf_align.collators.rows import Message, Pair, RowProblem, Side, join_messages, shared_length
 from hf_align.errors import UserError
+from hf_align.version import __version__
 
 Ids = list[int]
 Texts = tuple[str, str, str]

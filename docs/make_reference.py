@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_align import DPOConfig, IPOConfig, PPOConfig, RewardConfig
-from hf_align.cli.sft import SFTConfig
+from hf_align.trainers.sft import SFTConfig
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
 CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig, PPOConfig, SFTConfig)

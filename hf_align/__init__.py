@@ -5,39 +5,20 @@
 """
 
 import logging
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hf_align.lazy import lazy_names
+from hf_align.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
-    from hf_align import advantages as advantages
-    from hf_align import branches as branches
-    from hf_align import cli as cli
-    from hf_align import collators as collators
-    from hf_align import data as data
-    from hf_align import environments as environments
-    from hf_align import errors as errors
-    from hf_align import evaluation as evaluation
-    from hf_align import hub as hub
-    from hf_align import kl as kl
-    from hf_align import logprobs as logprobs
-    from hf_align import losses as losses
-    from hf_align import model_cards as model_cards
-    from hf_align import models as models
-    from hf_align import preferences as preferences
-    from hf_align import report as report
-    from hf_align import rewards as rewards
-    from hf_align import rollouts as rollouts
-    from hf_align import trainers as trainers
-    from hf_align.models.loading import load_policy, load_reward_model
-    from hf_align.models.reward_model import RewardModel, RewardModelConfig
-    from hf_align.models.value_head import PolicyWithValueHead
+    from hf_align.models.loading import load_policy
+    from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+    from hf_align.models.value import PolicyWithValueHead
     from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
-    from hf_align.trainers.ppo import PPOTrainer
-    from hf_align.trainers.ppo_config import PPOConfig
+    from hf_align.trainers.ppo.config import PPOConfig
+    from hf_align.trainers.ppo.trainer import PPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CurvesCallback",
@@ -56,58 +37,30 @@ __all__ = [
     "load_reward_model",
 ]
 
-_MODULES_OF_NAMES = {
-    "trainers.reward": ("RewardTrainer", "RewardConfig"),
-    "trainers.dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
-    "trainers.ppo": ("PPOTrainer",),
-    "trainers.ppo_config": ("PPOConfig",),
-    "models.loading": ("load_policy", "load_reward_model"),
-    "models.reward_model": ("RewardModel", "RewardModelConfig"),
-    "models.value_head": ("PolicyWithValueHead",),
-    "report.live": ("CurvesCallback",),
-}
-_HOME = {name: module for module, names in _MODULES_OF_NAMES.items() for name in names}
-_SUBMODULES = (
-    "advantages",
-    "branches",
-    "cli",
-    "collators",
-    "data",
-    "environments",
-    "errors",
-    "evaluation",
-    "hub",
-    "kl",
-    "logprobs",
-    "losses",
-    "model_cards",
-    "models",
-    "preferences",
-    "report",
-    "rewards",
-    "rollouts",
-    "trainers",
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "trainers": (
+            *("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig"),
+            *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
+        ),
+        "models.loading": ("load_policy",),
+        "models.reward": ("RewardModel", "RewardModelConfig", "load_reward_model"),
+        "models.value": ("PolicyWithValueHead",),
+        "report.live": ("CurvesCallback",),
+    },
+    submodules=(
+        *("errors", "files", "statistics", "losses", "layout", "rl", "collators", "acceleration", "data", "report"),
+        *("model_cards", "hub", "models", "rewards", "rollouts", "evaluation", "trainers", "experiments", "planning"),
+        "cli",
+    ),
 )
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """Whether this is no remark about the one optional kernel that `hf_align.models.loading.keep_unpacked` avoids."""
+    """Whether this is no remark about the one optional kernel that `hf_align.models.quantized.keep_unpacked` avoids."""
     return "gemm_4bit_forward" not in record.getMessage()
 
 
 # On CPUs with fast bfloat16 it makes that remark to everyone who imports peft.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_wanted)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"hf_align.{_HOME[name]}"), name)
-        globals()[name] = value  # the next access is a plain one
-        return value
-    if name in _SUBMODULES:
-        return import_module(f"hf_align.{name}")  # the import system sets the attribute
-    raise AttributeError(f"module 'hf_align' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_SUBMODULES})

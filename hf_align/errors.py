@@ -19,3 +19,7 @@ class LoadError(UserError):
     def __init__(self, message: str, source: str) -> None:
         super().__init__(message)
         self.source = source
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a sentence that says how to go on."""

@@ -6,9 +6,7 @@ import dataclasses
 import math
 import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
@@ -20,8 +18,9 @@ from transformers import TrainingArguments
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import duration, metric_type
+from hf_align.statistics import wilson_interval
+from hf_align.version import versions
 
-LIBRARIES = ("hf-align", "transformers", "peft", "torch", "datasets", "accelerate", "bitsandbytes")
 SHOWN_OPTIONS = (
     "learning_rate",
     "lr_scheduler_type",
@@ -250,14 +249,6 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
     return result
 
 
-def wilson_interval(share: float, rows: int) -> tuple[float, float]:
-    """95% interval of a share of `rows` rows: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n) (Wilson, 1927)."""
-    z2 = NormalDist().inv_cdf(0.975) ** 2
-    middle = share + z2 / (2 * rows)
-    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
-    return (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)
-
-
 def own_samples(trainer: Any) -> list[dict[str, Any]]:
     """What PPO's last evaluation sampled."""
     rows = getattr(trainer, "eval_samples", None) or []
@@ -270,14 +261,3 @@ def own_samples(trainer: Any) -> list[dict[str, Any]]:
 def last_message(prompt: Any) -> str:
     """A prompt's text: of a conversation, the last message's."""
     return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide what a run computes, and Python's."""
-    found = {"Python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

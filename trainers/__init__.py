@@ -1,1 +1,36 @@
-"""Trainers: `transformers.Trainer` subclasses for reward models, PPO, DPO and IPO."""
+"""Trainers: `transformers.Trainer` subclasses for reward models, PPO, DPO, IPO and supervised fine-tuning."""
+
+from typing import TYPE_CHECKING
+
+from hf_align.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+    from hf_align.trainers.ppo.config import PPOConfig
+    from hf_align.trainers.ppo.trainer import PPOTrainer
+    from hf_align.trainers.reward import RewardConfig, RewardTrainer
+    from hf_align.trainers.sft import SFTConfig, SFTTrainer
+
+__all__ = [
+    "DPOConfig",
+    "DPOTrainer",
+    "IPOConfig",
+    "IPOTrainer",
+    "PPOConfig",
+    "PPOTrainer",
+    "RewardConfig",
+    "RewardTrainer",
+    "SFTConfig",
+    "SFTTrainer",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "reward": ("RewardTrainer", "RewardConfig"),
+        "dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
+        "ppo.trainer": ("PPOTrainer",),
+        "ppo.config": ("PPOConfig",),
+        "sft": ("SFTTrainer", "SFTConfig"),
+    },
+)

@@ -8,152 +8,31 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 from transformers.utils import logging
 
-from hf_align.branches import Branches
+from hf_align.acceleration.allocator import release_freed_memory
+from hf_align.acceleration.lora import fuse_lora
+from hf_align.acceleration.mlp import keep_less_of_mlps
+from hf_align.acceleration.norms import keep_less_of_norms
+from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
-from hf_align.models.allocator import release_freed_memory
-from hf_align.models.branch_model import BranchModel
-from hf_align.models.gated_mlp import keep_less_of_mlps
-from hf_align.models.loading import choose_precision
-from hf_align.models.lora import fuse_lora
-from hf_align.models.norms import keep_less_of_norms
-from hf_align.models.recompute import enable_selective_recompute
-from hf_align.trainers.arguments import check_best_metric, check_options, check_place
-from hf_align.trainers.checkpoints import Kind, check_checkpoint
-from hf_align.trainers.layouts import LayoutTrainer
+from hf_align.layout.branches import Branches
+from hf_align.models.runner import LayoutTrainer
+from hf_align.models.wrapper import BranchModel
+from hf_align.trainers.checkpoints import check_checkpoint
+from hf_align.trainers.checks import check_best_metric, check_place
+from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.metrics import RowMetrics
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass
-class AlignmentConfig(TrainingArguments):
-    """`TrainingArguments` plus what every trainer here has."""
-
-    # What the trainer's evaluations give, without `eval_`, and what its checkpoints are.
-    eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
-    checkpoint_kind: ClassVar[Kind] = "policy"
-
-    bf16: bool | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
-            "False: float32. Trained weights are float32 either way."
-        },
-    )
-    layout: Literal["auto", "branch", "separate"] = field(
-        default="auto",
-        metadata={
-            "help": "'branch' encodes a prompt once for all its responses, 'separate' puts each prompt + response in a "
-            "row of its own. 'auto' takes what is less work on the data, by an estimate that it logs; branches only if "
-            "the first batch shows that the model honours them."
-        },
-    )
-    row_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
-    )
-    activation_recompute: Literal["none", "selective", "full"] = field(
-        default="none",
-        metadata={
-            "help": "Activations to compute again in the backward pass instead of keeping them: 'selective' what is "
-            "cheap (norms, activations, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
-        },
-    )
-    disable_dropout: bool = field(
-        default=True,
-        metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
-    )
-    logging_steps: float = field(
-        default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."}
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
-    )
-
-    hub_base_model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy. None: what the "
-            "model was loaded from."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        if self.layout not in ("auto", "branch", "separate"):
-            raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
-        if self.row_tokens is not None and self.row_tokens < 1:
-            raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
-        check_options(self)
-        self._resolve_recompute()
-        choose_precision(self)
-        super().__post_init__()
-
-    def _resolve_recompute(self) -> None:
-        """Make `activation_recompute` and Trainer's own switch say the same."""
-        if self.activation_recompute not in ("none", "selective", "full"):
-            raise UserError(
-                f"activation_recompute is {self.activation_recompute!r}; use 'none', 'selective' or 'full'."
-            )
-        checkpointing = self.gradient_checkpointing or self.activation_checkpointing
-        if self.activation_recompute == "selective" and (checkpointing or self.torch_compile):
-            other = "gradient_checkpointing" if checkpointing else "torch_compile"
-            raise UserError(f"activation_recompute='selective' doesn't go with {other}; leave one of them out.")
-        if checkpointing:
-            self.activation_recompute = "full"
-        elif self.activation_recompute == "full":
-            self.activation_checkpointing = True
-
-
-class RowMetrics:
-    """Averages over rows, right under accumulation and across processes: sums and counts are kept, not means.
-
-    A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean.
-    """
-
-    def __init__(self) -> None:
-        self._state: dict[str, Tensor] = {}
-        self._count: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-
-    def add(self, rows: dict[str, Tensor]) -> None:
-        """Add a batch: values `[B]` by name."""
-        for name, values in rows.items():
-            values = values.detach().double().cpu()
-            known = self._state.get(name)
-            if name.startswith(("min_", "max_")):
-                best = values.min() if name.startswith("min_") else -values.max()
-                self._state[name] = best if known is None else torch.minimum(known, best)
-            else:
-                self._state[name] = values.sum() if known is None else known + values.sum()
-            self._count[name] = self._count[name] + len(values)
-
-    def pop(self, trainer: Trainer) -> dict[str, float]:
-        """The metrics over all processes; starts afresh. Every process must call it."""
-        names = sorted(self._state)
-        if not names:
-            return {}
-        local = torch.stack([torch.stack([self._state[n].double(), self._count[n].double()]) for n in names])
-        gathered = cast(Tensor, trainer.accelerator.gather(local[None].to(trainer.args.device, torch.float32)))
-        everyone = gathered.double().cpu()
-        result = {}
-        for number, name in enumerate(names):
-            values, counts = everyone[:, number, 0], everyone[:, number, 1]
-            if name.startswith(("min_", "max_")):
-                result[name] = float(values.min()) * (1 if name.startswith("min_") else -1)
-            else:
-                result[name] = float(values.sum() / counts.sum())
-        self.__init__()
-        return result
 
 
 class BranchTrainer(LayoutTrainer):

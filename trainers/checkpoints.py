@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_align.errors import UserError
-from hf_align.rewards.heads import is_classifier
+from hf_align.models.kinds import is_classifier
 
 Kind = Literal["policy", "reward", "ppo"]
 TRAINERS: dict[Kind, str] = {"policy": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
@@ -59,3 +60,13 @@ def _kind_of(folder: Path) -> Kind | None:
     if classifier is None:
         return None
     return "reward" if classifier else "policy"
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """Returns the newest finished `checkpoint-N` folder, or None."""
+    numbers = [
+        (int(match[1]), path)
+        for path in directory.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").exists()
+    ]
+    return max(numbers)[1] if numbers else None

@@ -12,22 +12,19 @@ from peft import PeftConfig, PeftModel, TaskType
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_align.branches import Branches
 from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
 from hf_align.losses import dpo_loss, ipo_loss
-from hf_align.models.branch_model import BranchModel
-from hf_align.models.loading import Quantization, load_policy
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
-from hf_align.trainers.preference import (
-    Callbacks,
-    PreferenceConfig,
-    PreferenceTrainer,
-    check_is_policy,
-    only_with_path,
-    tokenizer_of,
-    with_adapter,
-)
-from hf_align.trainers.reference import Reference, add_reference_logps
+from hf_align.models.quantized import Quantization
+from hf_align.models.reference import Reference
+from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
+from hf_align.models.wrapper import BranchModel
+from hf_align.trainers.config import Callbacks
+from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
+from hf_align.trainers.reference_logps import add_reference_logps
 
 LOSSES = ("sigmoid", "ipo")
 

@@ -13,20 +13,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_align.branches import Branches
 from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
 from hf_align.losses import bradley_terry_loss
-from hf_align.models.loading import Quantization, load_reward_model
-from hf_align.models.reward_model import RewardModel
+from hf_align.models.quantized import Quantization
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.preference import (
-    Callbacks,
-    PreferenceConfig,
-    PreferenceTrainer,
-    only_with_path,
-    tokenizer_of,
-    with_adapter,
-)
+from hf_align.trainers.config import Callbacks
+from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 
 logger = logging.get_logger(__name__)
 

@@ -45,7 +45,7 @@ def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str
     """The values and places of the command's recipe, if it has one that can be read."""
     if not options.takes_fields:
         return {}, {}
-    from hf_align.cli.recipe import read_recipe
+    from hf_align.experiments.recipe import read_recipe
 
     try:
         recipe = read_recipe(options.config, options.fields)

@@ -1,55 +1,23 @@
-"""The embedded data set: 18,504 sentences, each rated by 15 to 99 people (Hutto & Gilbert, 2014; MIT licence).
+"""Data sets: folders, files and Hub ids read, comparisons and ratings made into pairs, and the embedded ratings."""
 
-`load_ratings` gives the sentences and votes, `hf_align.data.quickstart` makes preference pairs and prompts of them.
-Where the data came from and how it was made: README.md beside this file.
-"""
+from hf_align.data.convert import (
+    ComparisonReport,
+    RatingReport,
+    comparisons_to_pairs,
+    rated_pair,
+    ratings_to_pairs,
+)
+from hf_align.data.embedded.ratings import DOMAINS, SPLITS, Domain, Split, load_ratings
 
-from functools import cache
-from pathlib import Path
-from typing import Literal, get_args
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from datasets import Dataset
-
-from hf_align.errors import UserError
-
-Split = Literal["train", "validation", "test"]
-Domain = Literal["movies", "products", "tweets"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-DOMAINS: tuple[Domain, ...] = get_args(Domain)
-RATINGS_FILE = Path(__file__).with_name("ratings.parquet")
-LICENSE_FILE = Path(__file__).with_name("LICENSE.vader.txt")
-
-
-def load_ratings(split: Split | None = None, domain: Domain | None = None) -> Dataset:
-    """Load the embedded sentences with every rater's vote.
-
-    Args:
-        split: "train", "validation" or "test" (90/5/5 of each domain); None (default) for all.
-        domain: "movies", "products" or "tweets"; None (default) for all.
-
-    Returns:
-        A data set in memory with the columns `text` (one sentence), `domain`, `ratings` (votes from -4, very negative,
-        to 4, very positive, one per rater), `mean` (their mean), `source_id` (the id in the original file), `split`
-        and `neutral_words` (how many words at the start, 0 to 5, say nothing about the polarity).
-
-    Raises:
-        UserError: if `split` or `domain` is not one of the names above.
-    """
-    table = _table()
-    for column, value, known in (("split", split, SPLITS), ("domain", domain, DOMAINS)):
-        if value is None:
-            continue
-        if value not in known:
-            raise UserError(f"unknown {column} {value!r}: use one of {', '.join(known)}")
-        table = table.filter(pc.field(column) == value)
-    return Dataset(table.combine_chunks())
-
-
-@cache
-def _table() -> pa.Table:
-    table = pq.read_table(RATINGS_FILE)
-    means = [sum(votes) / len(votes) for votes in table["ratings"].to_pylist()]
-    return table.append_column("mean", pa.array(means, pa.float64()))
+__all__ = [
+    "DOMAINS",
+    "SPLITS",
+    "ComparisonReport",
+    "Domain",
+    "RatingReport",
+    "Split",
+    "comparisons_to_pairs",
+    "load_ratings",
+    "rated_pair",
+    "ratings_to_pairs",
+]

@@ -16,12 +16,12 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from hf_align.errors import UserError
 from hf_align.hub.errors import hub_errors
-from hf_align.hub.merging import merge_adapter
 from hf_align.hub.staging import WEIGHTS, base_models, link_or_copy, name_bases, new_stage, stage_model
 from hf_align.model_cards import CARD_FILES, CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.model_cards.names import hub_id
-from hf_align.models.value_head import HEAD_FILE
+from hf_align.models.merging import merge_adapter
+from hf_align.models.value import HEAD_FILE
 
 
 @dataclass(frozen=True)

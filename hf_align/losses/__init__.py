@@ -4,17 +4,22 @@ Preference and reward losses return one value a row (`[B]`): weighting and reduc
 Policy, value and REINFORCE losses return the mean over the mask, a scalar.
 """
 
+from hf_align.losses.kl import estimate_kl, full_kl
+from hf_align.losses.logprobs import response_logps
+from hf_align.losses.pairwise import bradley_terry_loss, ranking_loss
 from hf_align.losses.policy import entropy_from_logits, ppo_clip_loss, reinforce_loss, value_loss
 from hf_align.losses.preference import dpo_loss, ipo_loss
-from hf_align.losses.reward import bradley_terry_loss, ranking_loss
 
 __all__ = [
     "bradley_terry_loss",
     "dpo_loss",
     "entropy_from_logits",
+    "estimate_kl",
+    "full_kl",
     "ipo_loss",
     "ppo_clip_loss",
     "ranking_loss",
     "reinforce_loss",
+    "response_logps",
     "value_loss",
 ]

@@ -8,8 +8,8 @@ Advantages, returns and everything "old" are constants: no gradient flows into t
 import torch
 from torch import Tensor
 
-from hf_align.logprobs import entropy_from_logps
 from hf_align.losses.inputs import prepare
+from hf_align.losses.logprobs import entropy_from_logps
 
 # exp(20) = 5e8 is far beyond any clip range, while exp(89) overflows fp32 and turns gradients into NaN.
 MAX_LOG_RATIO = 20.0
@@ -79,7 +79,7 @@ def value_loss(
 def reinforce_loss(logps: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """REINFORCE (Williams 1992): `-mean(logp * R)`.
 
-    Subtract a baseline and whiten before calling (`hf_align.advantages`).
+    Subtract a baseline and whiten before calling (`hf_align.rl.advantages`).
 
     Args:
         logps: `[B, T]` log-probs of the response tokens under the policy.
@@ -99,8 +99,7 @@ def reinforce_loss(logps: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 def entropy_from_logits(logits: Tensor) -> Tensor:
     """Entropy of each softmax distribution in nats, from the log-softmax: `[..., V] -> [...]`, fp32.
 
-    Tokens ruled out by a logit of -inf count as 0. `hf_align.logprobs.response_logps` gives the same without holding
-    the logits.
+    Tokens ruled out by a logit of -inf count as 0. `response_logps` gives the same without holding the logits.
     """
     (logits,) = prepare(logits=logits)
     return entropy_from_logps(torch.log_softmax(logits, dim=-1))

@@ -13,10 +13,17 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
+from transformers import (
+    PreTrainedModel,
+)
+
+from hf_align.errors import UserError
+
+Lora = LoraConfig | bool | None
 
 REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", "value", "reward"
 
@@ -142,3 +149,30 @@ def float32_trainable(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()
+
+
+def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskType) -> PeftModel:
+    """Put an adapter named `default` on `model`: float32, with the right task type, tied embeddings kept tied."""
+    config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else copy.deepcopy(lora)
+    assert isinstance(config, PeftConfig)  # a copy: what is filled in below must not meet the user's next trainer
+    if config.task_type is None:
+        config.task_type = task_type  # without it peft neither trains nor saves a reward model's head
+    if config.task_type != task_type:
+        raise UserError(f"peft_config.task_type is {config.task_type}; this model needs {task_type.value} (or None).")
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and getattr(config, "ensure_weight_tying", None) is False and _touches_embeddings(config):
+        config.ensure_weight_tying = True  # type: ignore[attr-defined]
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
+    except ValueError as error:  # no such modules, a rank of 0
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"peft_config, or lora: {reason}") from error
+
+
+def _touches_embeddings(config: PeftConfig) -> bool:
+    names = [*(getattr(config, "modules_to_save", None) or []), *_as_list(getattr(config, "target_modules", None))]
+    return any(name.endswith(("lm_head", "embed_tokens", "wte")) for name in names)
+
+
+def _as_list(names: Any) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])

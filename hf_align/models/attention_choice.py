@@ -17,9 +17,9 @@ from accelerate.utils.memory import clear_device_cache
 from peft import PeftModel
 from torch import Tensor
 
-from hf_align.branches import Branches, build_branches
-from hf_align.models.branch_model import FLEX, BranchModel, attention_of
-from hf_align.models.layout import noise_bound
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.layout.compare import noise_bound
+from hf_align.models.wrapper import FLEX, BranchModel, attention_of
 
 Numbers = Callable[[BranchModel, Branches], Tensor]
 """Log-probs or rewards of a batch, flat, in the documents' order."""

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from hf_align.branches import Branches
-from hf_align.kl import full_kl_in_chunks
-from hf_align.logprobs import chunk_rows, response_logps, response_logps_from_head
+from hf_align.layout.branches import Branches
+from hf_align.losses.kl import full_kl_in_chunks
+from hf_align.losses.logprobs import chunk_rows, response_logps, response_logps_from_head
 from hf_align.models.adapters import active_adapter
-from hf_align.models.branch_model import BranchModel, forward_replaced
+from hf_align.models.wrapper import BranchModel, forward_replaced
 
 
 class PolicyModel(BranchModel):

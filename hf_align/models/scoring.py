@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.branches import Branches, Document, build_branches
 from hf_align.errors import UserError
-from hf_align.models.branch_model import BranchModel
-from hf_align.models.layout import compare_layouts, noise_bound
+from hf_align.layout.branches import Branches, Document, build_branches
+from hf_align.layout.compare import compare_layouts, noise_bound
+from hf_align.models.wrapper import BranchModel
 
 BATCH_TOKENS = 4096
 """Padded tokens in one batch."""

@@ -17,26 +17,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.branches import Branches
 from hf_align.errors import UserError
-from hf_align.models import loading
-from hf_align.models.adapters import (
-    REWARD_ADAPTER,
-    active_adapter,
-    adapter_name,
-    add_adapter,
-    evaluation_mode,
-)
-from hf_align.models.branch_model import BranchModel, forward_replaced
-from hf_align.models.reward_model import (
-    CONFIG_FILE,
-    HEAD_FILE,
-    RewardModel,
-    RewardModelConfig,
-    new_head_module,
-    pool,
-)
+from hf_align.layout.branches import Branches
+from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
+from hf_align.models.heads import new_head_module, pool
+from hf_align.models.reward import CONFIG_FILE, HEAD_FILE, RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_texts
+from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
+from hf_align.models.wrapper import BranchModel, forward_replaced
 
 HEAD_PREFIX = "base_model.model.score."
 
@@ -110,7 +98,7 @@ class AdapterReward(BranchModel):
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
     """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on."""
     model = _peft_model(policy)
-    theirs = loading._adapter_config(str(path_or_hub_id))
+    theirs = adapter_config(str(path_or_hub_id))
     if model is None or theirs is None or not theirs.base_model_name_or_path:
         return False
     mine = model.peft_config[adapter_name(model)]
@@ -121,7 +109,7 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
 def _same_place(first: str | None, second: str) -> bool:
     if first is None:
         return False
-    first, second = loading._plain_folder(first), loading._plain_folder(second)
+    first, second = plain_folder(first), plain_folder(second)
     return first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
 
 
@@ -155,7 +143,7 @@ class _Source:
     @classmethod
     def of_folder(cls, path_or_hub_id: str | os.PathLike[str]) -> _Source:
         path = str(path_or_hub_id)
-        config = loading._adapter_config(path)
+        config = adapter_config(path)
         if config is None:
             raise UserError(f"{path} is no LoRA adapter to put on the policy's base; use load_reward_model.")
         folder = Path(path)
@@ -165,7 +153,7 @@ class _Source:
             head = load_file(folder / HEAD_FILE)
         if not head:
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
-        return cls(config, weights, head, RewardModelConfig(**settings), loading.load_tokenizer(path))
+        return cls(config, weights, head, RewardModelConfig(**settings), load_tokenizer(path))
 
 
 def _split(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,45 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
-from hf_align.models.loading import load_reward_model
-from hf_align.models.reward_model import RewardModel
+from hf_align.models.kinds import no_head
+from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.rewards.adapter import AdapterReward, shares_base
-from hf_align.rewards.heads import no_head
+from hf_align.rewards.functions import RewardFunction, Samples, shortened
 
-SHOWN = 60
-"""Characters of a prompt and a response in an error message."""
-TOKEN_IDS = ("prompt_ids", "response_ids")
 NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
-
-
-@dataclass
-class Samples:
-    """R prompts with a response each, as rewards see them. Columns hold R values each."""
-
-    prompts: list[Any]  # text or messages
-    texts: list[str]  # of the prompts
-    responses: list[str]
-    columns: dict[str, list[Any]] = field(default_factory=dict)
-    token_ids: dict[str, list[list[int]]] = field(default_factory=dict)
-
-    def one(self, index: int) -> Samples:
-        """Sample `index` alone."""
-
-        def pick(named: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return {name: [values[index]] for name, values in named.items()}
-
-        return Samples(
-            [self.prompts[index]],
-            [self.texts[index]],
-            [self.responses[index]],
-            pick(self.columns),
-            pick(self.token_ids),
-        )
-
-    def shown(self, index: int) -> str:
-        """Sample `index` for an error message."""
-        prompt, response = (_short(texts[index]) for texts in (self.texts, self.responses))
-        return f"sample {index} (prompt {prompt!r}, response {response!r})"
 
 
 Scorer = Callable[[Samples], Any]
@@ -176,7 +142,7 @@ def check_functions(reward: Any, columns: Sequence[str]) -> None:
     entries = reward.members if isinstance(reward, Reward) else reward if isinstance(reward, list) else [reward]
     for source in [part.source if isinstance(part, Part) else _weighted(part)[1] for part in entries]:
         if _is_function(source):
-            _Function(getattr(source, "__name__", type(source).__name__), source).check(columns)
+            RewardFunction(getattr(source, "__name__", type(source).__name__), source).check(columns)
 
 
 def _is_function(source: Any) -> bool:
@@ -188,7 +154,7 @@ def _weighted(entry: Any) -> tuple[float, Any]:
         return 1.0, entry
     weights = [part for part in entry if isinstance(part, numbers.Real)]
     if len(entry) != 2 or len(weights) != 1 or not math.isfinite(weights[0]):
-        raise UserError(f"A weighted reward is a pair of a finite number and a reward; got {_short(repr(entry))}.")
+        raise UserError(f"A weighted reward is a pair of a finite number and a reward; got {shortened(repr(entry))}.")
     return float(weights[0]), entry[1] if entry[0] is weights[0] else entry[0]
 
 
@@ -216,50 +182,11 @@ def _scorer(
 
         return name, score, source
     if _is_function(source):
-        return name, _Function(name, source), source
+        return name, RewardFunction(name, source), source
     raise UserError(
         f"A reward can't be a {type(source).__name__}; give a reward model or its path, a function of prompts and "
         "responses, an object with score(prompts, responses), or a list of these."
     )
-
-
-class _Function:
-    """Calls a reward function with the arguments that it asks for."""
-
-    def __init__(self, name: str, function: Callable[..., Any]):
-        self.name, self.function = name, function
-        try:
-            parameters = list(inspect.signature(function).parameters.values())
-            any_number = any(p.kind == p.VAR_POSITIONAL for p in parameters)
-        except ValueError:  # built in
-            parameters, any_number = [], True
-        names = [p.name for p in parameters if p.kind != p.VAR_KEYWORD]
-        self.takes_all = any(p.kind == p.VAR_KEYWORD for p in parameters)
-        positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        self.keywords = {p.name: p.default is p.empty for p in keywords if p.name not in positional[:2]}
-        if positional[:2] == ["responses", "prompts"] or not (any_number or len(positional) >= 2):
-            raise UserError(
-                f"The reward function '{name}' takes ({', '.join(names)}); its first two arguments must be the prompts "
-                "and the responses: f(prompts, responses, **columns)."
-            )
-
-    def check(self, columns: Iterable[str]) -> None:
-        """Refuse a data set without a column that the function asks for."""
-        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *TOKEN_IDS}]
-        if missing:
-            raise UserError(
-                f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
-                f"(columns: {', '.join(columns) or 'none'})."
-            )
-
-    def __call__(self, samples: Samples) -> Any:
-        self.check(samples.columns)
-        known = {**samples.columns, **samples.token_ids}
-        chosen = {name: known[name] for name in self.keywords if name in known}
-        if self.takes_all:
-            chosen = {**samples.columns, **chosen}
-        return self.function(samples.texts, samples.responses, **chosen)
 
 
 def _scores(part: Part, samples: Samples) -> Tensor:
@@ -291,7 +218,7 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
         score = score.item()
     if not isinstance(score, numbers.Real):
         raise UserError(
-            f"The reward '{part.name}' gave {_short(repr(score))} and no number to {samples.shown(index)}; "
+            f"The reward '{part.name}' gave {shortened(repr(score))} and no number to {samples.shown(index)}; "
             "give every response a number."
         )
     if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
@@ -308,8 +235,3 @@ def _culprit(part: Part, samples: Samples) -> str:
         except Exception:
             return samples.shown(index)
     return f"a batch of {len(samples.responses)} samples"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"

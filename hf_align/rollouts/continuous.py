@@ -17,10 +17,11 @@ from torch import nn
 from transformers import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
+from hf_align.acceleration.casts import cast_once
 from hf_align.errors import UserError
-from hf_align.models.branch_model import forward_replaced
+from hf_align.models.wrapper import forward_replaced
 from hf_align.rollouts.engine import Ids, SamplingRequest
-from hf_align.rollouts.static import cast_once, generation_config, plain_generation
+from hf_align.rollouts.static import generation_config, plain_generation
 
 PAGE = 16
 """Tokens to a page of the cache on a CPU."""

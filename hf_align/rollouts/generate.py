@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import evaluation_mode
-from hf_align.models.branch_model import BranchModel
+from hf_align.models.wrapper import BranchModel
 from hf_align.rollouts.continuous import continuous_engine
 from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
 from hf_align.rollouts.static import static_engine

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from hf_align.models.allocator import keep_freed_memory
-from hf_align.models.attention import register_attention
-from hf_align.models.lora import lora_fused
+from hf_align.acceleration.allocator import keep_freed_memory
+from hf_align.acceleration.attention import register_attention
+from hf_align.acceleration.casts import cast_once, contiguous_states
+from hf_align.acceleration.lora import lora_fused
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
 
 ROOM = 32
@@ -209,55 +210,6 @@ def _select(cache: DynamicCache, rows: Tensor) -> None:
         else:
             assert layer.keys is not None and layer.values is not None
             cache.layers[number] = _RoomyLayer(layer.keys[rows], layer.values[rows])
-
-
-@contextmanager
-def cast_once(model: nn.Module) -> Iterator[None]:
-    """Under autocast, hold float32 weights of linear layers in autocast's dtype for a while.
-
-    Autocast remembers casts of trained weights only, and only of those that it casts itself: a frozen base and the
-    adapters (see `hf_align.models.lora`) would be cast anew for each token. The numbers are the same.
-    """
-    swapped: list[tuple[nn.Linear, nn.Parameter]] = []
-    try:
-        for module in _cast_linears(model):
-            weight = cast(nn.Parameter, module.weight)
-            swapped.append((module, weight))
-            module.weight = nn.Parameter(weight.to(torch.get_autocast_dtype(weight.device.type)), requires_grad=False)
-        yield
-    finally:
-        for module, weight in swapped:
-            module.weight = weight
-
-
-@contextmanager
-def contiguous_states(model: Any) -> Iterator[None]:
-    """Give the LM head contiguous hidden states for a while.
-
-    The last column of a prompt's states is a strided view, for which torch multiplies in batches on a copy of the
-    head's weight for each row: 900 MB for 16 prompts and a vocabulary of 49,152, 100 times the time in bfloat16.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        yield
-        return
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]) if args else None)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _cast_linears(model: nn.Module) -> list[nn.Linear]:
-    """The layers whose weights autocast casts anew each time; quantised ones are another class."""
-    linears = [module for module in model.modules() if type(module) is nn.Linear]
-    return [
-        linear
-        for linear in linears
-        if linear.weight.dtype == torch.float32
-        and not linear.weight.is_meta
-        and torch.is_autocast_enabled(linear.weight.device.type)
-    ]
 
 
 def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> list[Ids]:

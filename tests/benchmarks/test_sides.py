@@ -17,7 +17,7 @@ from benchmarks.floor import ppo_layouts, preference_layouts, step_gemms
 from benchmarks.session import compare
 from benchmarks.spec import TRL_VERSIONS, Spec
 from benchmarks.workloads import Workload, preference_rows
-from hf_align.models.loading import load_tokenizer
+from hf_align.models.sources import load_tokenizer
 from tests.tiny import save_tiny
 
 SHORT = Workload(6, 4)

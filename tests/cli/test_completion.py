@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.cli.commands import COMMANDS
-from hf_align.cli.completion import SCRIPTS, Words, collect_words
+from hf_align.cli.commands.completion import SCRIPTS, Words, collect_words
 from hf_align.cli.main import main
+from hf_align.cli.table import COMMANDS
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from hf_align.cli import doctor
 from hf_align.cli.main import main
+from hf_align.planning import machine as doctor
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from hf_align.cli import evaluate
 from hf_align.cli.main import main
-from hf_align.models.loading import load_policy, load_reward_model
-from hf_align.models.reward_model import RewardModel
+from hf_align.cli.commands import evaluate
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import RewardModel, load_reward_model
 
 PAIRS = [
     {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."},

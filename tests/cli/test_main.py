@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hf_align.cli import main as cli
-from hf_align.cli.commands import COMMANDS
-from hf_align.cli.main import Interrupted, main
-from hf_align.errors import UserError
+from hf_align.cli.main import main
+from hf_align.cli.table import COMMANDS
+from hf_align.errors import Interrupted, UserError
 
 ROOT = Path(__file__).parents[2]
 NAMES = [command.name for command in COMMANDS]

@@ -7,9 +7,9 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from hf_align.cli import sources
 from hf_align.cli.main import main
-from hf_align.models.reward_model import RewardModel
+from hf_align.data import sources
+from hf_align.models.reward import RewardModel
 from tests.cli.test_train import RECIPES, interrupted_at
 
 REWARD = """
@@ -69,7 +69,7 @@ def test_full_fine_tuning_loads_plainly(tiny_model_dir: str) -> None:
 def test_after_ctrl_c_the_advice_finishes_the_run(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_align.trainers.ppo import PPOTrainer
+    from hf_align.trainers.ppo.trainer import PPOTrainer
 
     flags = ["--total_episodes", "8", "--learning_rate", "1e-2"]
     assert run(tiny_model_dir, "unbroken", *flags) == 0

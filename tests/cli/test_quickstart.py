@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
-from hf_align.cli import quickstart
 from hf_align.cli.console import Screen
 from hf_align.cli.main import main
-from hf_align.cli.profiles import PROFILES
-from hf_align.cli.quickstart import Job, Stage, run_stages
-from hf_align.cli.workspace import Workspace
+from hf_align.experiments.quickstart import run as quickstart
+from hf_align.experiments.quickstart.profiles import PROFILES
+from hf_align.experiments.quickstart.run import Job, Stage, run_stages
+from hf_align.experiments.quickstart.workspace import Workspace
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def test_an_out_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_every_profile_makes_valid_configs() -> None:
-    from hf_align.cli.quickstart_stages import _arguments
+    from hf_align.experiments.quickstart.stages import _arguments
     from hf_align.trainers.dpo import DPOConfig, IPOConfig
-    from hf_align.trainers.ppo import PPOConfig
+    from hf_align.trainers.ppo.trainer import PPOConfig
     from hf_align.trainers.reward import RewardConfig
 
     for profile in PROFILES.values():

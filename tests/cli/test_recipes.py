@@ -9,11 +9,11 @@ import torch
 from peft import LoraConfig
 from transformers import Qwen2Config
 
-from hf_align.cli.dry_run import memory_parts
-from hf_align.cli.memory import outline
-from hf_align.cli.recipe import CheckedRecipe, check_recipe, dump_recipe, read_recipe
-from hf_align.cli.reward_source import read_reward
-from hf_align.cli.train import TRAININGS, make_config, make_lora
+from hf_align.experiments.recipe import CheckedRecipe, check_recipe, dump_recipe, read_recipe
+from hf_align.experiments.run import TRAININGS, make_config, make_lora
+from hf_align.planning.memory import outline
+from hf_align.planning.run import memory_parts
+from hf_align.rewards.named import read_reward
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -76,8 +76,8 @@ def save_config(model: str, folder: Path) -> str:
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = torch.float16 if gpu == "t4" else torch.bfloat16
-    monkeypatch.setattr("hf_align.cli.memory.compute_dtype", lambda: half)
-    monkeypatch.setattr("hf_align.models.loading.compute_dtype", lambda: half)
+    monkeypatch.setattr("hf_align.planning.memory.compute_dtype", lambda: half)
+    monkeypatch.setattr("hf_align.models.precision.compute_dtype", lambda: half)
     recipe = checked(f"{command}-{gpu}")
     args = make_config(command, TRAININGS[command].load()[1], recipe)
     if command == "ppo":  # prompts and responses as long as they may be

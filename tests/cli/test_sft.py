@@ -9,11 +9,13 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from hf_align.cli import sources
 from hf_align.cli.main import main
-from hf_align.cli.sft import SFTConfig, SFTTrainer, read_demonstrations
+from hf_align.collators.demonstrations import read_demonstrations
+from hf_align.data import sources
 from hf_align.errors import UserError
-from hf_align.models.loading import load_policy, load_reward_model
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import load_reward_model
+from hf_align.trainers.sft import SFTConfig, SFTTrainer
 from tests.cli.test_train import RECIPES, interrupted_at
 
 SMALL = (

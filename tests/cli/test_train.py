@@ -9,9 +9,9 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 
-from hf_align.cli import sources
 from hf_align.cli.main import main
-from tests.cli.test_training import PressCtrlC
+from hf_align.data import sources
+from tests.trainers.test_callbacks import PressCtrlC
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "4", "--use_cpu", "--bf16", "false"]
@@ -76,7 +76,7 @@ def test_a_failure_after_the_first_step_is_no_mistake_of_the_user(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise ValueError("a bug of ours")
 
-    monkeypatch.setattr("hf_align.trainers.base.RowMetrics.pop", fail)
+    monkeypatch.setattr("hf_align.trainers.metrics.RowMetrics.pop", fail)
     with pytest.raises(ValueError, match="a bug of ours"):
         run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "2", "--logging_steps", "1")
 
@@ -181,6 +181,6 @@ def test_mistakes_exit_with_2(
 def test_a_missing_reference_is_named_before_the_policy_is_loaded(
     tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_align.cli.train._make_trainer", lambda *_: pytest.fail("the trainer was made first"))
+    monkeypatch.setattr("hf_align.experiments.run._make_trainer", lambda *_: pytest.fail("the trainer was made first"))
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--ref_model", "no/such/model") == 2
     assert "--ref_model: 'no/such/model' doesn't exist" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import math
 import pytest
 from datasets import Dataset, IterableDataset
 
-from hf_align.collators import check_preferences, inspect_preferences
+from hf_align.collators import check_preferences, find_bad_rows
 from hf_align.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_all_problems_stand_in_one_line_with_counts_and_first_rows():
     bad = [{"chosen": ""}, {}, {"rejected": None}, *[{"chosen": " "}] * 6]
     assert error(Dataset.from_list(rows(*bad, n=20)), name="eval_dataset") == (
         "eval_dataset: 7 rows have an empty chosen (rows 0, 3, 4, 5, 6, ...); 1 row has no rejected (row 2); "
-        "fix or drop them: inspect_preferences(eval_dataset).bad_rows lists their numbers."
+        "fix or drop them: find_bad_rows(eval_dataset).bad_rows lists their numbers."
     )
 
 
@@ -64,14 +64,14 @@ def test_a_margin_must_be_a_number(value):
 
 
 def test_one_row_can_have_several_problems():
-    findings = inspect_preferences(Dataset.from_list([row | {"margin": -1.0} for row in rows({"chosen": ""}, n=2)]))
+    findings = find_bad_rows(Dataset.from_list([row | {"margin": -1.0} for row in rows({"chosen": ""}, n=2)]))
     assert findings.bad == {"a negative margin": [0, 1], "an empty chosen": [0]}
     assert findings.bad_rows == [0, 1]
 
 
 def test_bad_rows_can_be_dropped():
     data = Dataset.from_list(rows({"chosen": ""}, {}, {"rejected": " good 2"}))
-    bad = inspect_preferences(data).bad_rows
+    bad = find_bad_rows(data).bad_rows
     assert bad == [0, 2]
     assert len(check_preferences(data.select([i for i in range(len(data)) if i not in bad]))) == 6
 
@@ -118,7 +118,7 @@ def test_a_torch_formatted_data_set_is_read_as_it_is():
 
 
 def doubts(data):
-    return inspect_preferences(Dataset.from_list(data)).doubtful
+    return find_bad_rows(Dataset.from_list(data)).doubtful
 
 
 def test_near_identical_responses_are_doubtful():

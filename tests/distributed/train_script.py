@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from hf_align.models.loading import load_policy
-from hf_align.models.reward_model import RewardModel
+from hf_align.models.reward import RewardModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from peft import LoraConfig
 
-from hf_align.cli.commands import COMMANDS
-from hf_align.cli.main import build_parser
-from hf_align.cli.recipe import check_recipe, read_recipe
-from hf_align.cli.train import TRAININGS
+from hf_align.cli.parser import build_parser
+from hf_align.cli.table import COMMANDS
+from hf_align.experiments.recipe import check_recipe, read_recipe
+from hf_align.experiments.run import TRAININGS
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]

@@ -10,8 +10,8 @@ from datasets import Dataset
 from peft import LoraConfig
 
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
-from hf_align.trainers.ppo import PPOTrainer
-from hf_align.trainers.ppo_config import PPOConfig
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
 

@@ -12,9 +12,10 @@ from peft import PeftModel
 
 from hf_align.errors import UserError
 from hf_align.hub import push_model
-from hf_align.models.loading import load_policy, load_reward_model, load_tokenizer
-from hf_align.models.reward_model import RewardModel, RewardModelConfig
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+from hf_align.models.sources import load_tokenizer
+from hf_align.models.value import PolicyWithValueHead
 from tests.cards import card_data
 from tests.hub.conftest import read_files
 from tests.hub.models import next_logps, scores, trained

@@ -9,12 +9,12 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from hf_align.branches import Branches, build_branches
+from hf_align.acceleration.recompute import enable_selective_recompute
+from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
-from hf_align.models.recompute import enable_selective_recompute
-from hf_align.models.reward_model import RewardModel
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.reward import RewardModel
+from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny
 
 DOCUMENTS = [

@@ -11,8 +11,8 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassificatio
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.cli.main import main
-from hf_align.cli.quickstart_stages import STAGES
-from hf_align.models.loading import load_reward_model
+from hf_align.experiments.quickstart.stages import STAGES
+from hf_align.models.reward import load_reward_model
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from datasets import Dataset, DatasetInfo
 from peft import LoraConfig
 from scipy.stats import binomtest
 
-from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, wilson_interval
+from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids
 from hf_align.model_cards.names import hub_id
+from hf_align.statistics import wilson_interval
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.cards import card_data

@@ -12,8 +12,8 @@ from peft import LoraConfig
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.curves import draw_curves
 from hf_align.models.loading import load_policy
-from hf_align.models.reward_model import RewardModel, RewardModelConfig
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny
 
 HISTORY = [{"step": step, "loss": 1 / step, "rewards/margins": float("nan")} for step in (1, 2, 3)]

@@ -15,7 +15,8 @@ from hf_align.models.adapters import (
     disable_dropout,
     float32_trainable,
 )
-from hf_align.models.loading import load_policy, load_reward_model
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import load_reward_model
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 

@@ -4,7 +4,8 @@ import pytest
 
 from hf_align.errors import LoadError
 from hf_align.models import loading
-from hf_align.models.loading import check_source, load_config, load_policy, load_tokenizer
+from hf_align.models.loading import load_policy
+from hf_align.models.sources import check_source, load_config, load_tokenizer
 from tests.tiny import save_tiny
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GraniteConfig, PreTrainedConfig
 
-from hf_align.branches import Branches, build_branches
-from hf_align.models.loading import load_policy, load_tokenizer
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
+from hf_align.models.sources import load_tokenizer
 
 TEXTS = [
     ("The movie was", [" great and I loved it, all of it.", " terrible."]),

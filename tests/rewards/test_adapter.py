@@ -11,8 +11,8 @@ from torch import nn
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
-from hf_align.models.reward_model import RewardModel, RewardModelConfig
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, as_reward
 from tests.tiny import save_tiny
 

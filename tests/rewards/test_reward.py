@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_align.errors import UserError
-from hf_align.models.reward_model import RewardModel
+from hf_align.models.reward import RewardModel
 from hf_align.rewards import Reward, as_reward
 from tests.tiny import save_tiny, tiny_tokenizer
 

@@ -11,10 +11,10 @@ from peft import LoraConfig
 from transformers import GenerationConfig, MambaConfig, MambaForCausalLM
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
-from hf_align.branches import build_branches
 from hf_align.errors import UserError
+from hf_align.layout.branches import build_branches
 from hf_align.models.loading import load_policy
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.value import PolicyWithValueHead
 from hf_align.rollouts import continuous, sample_responses
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 

@@ -11,11 +11,11 @@ from peft import LoraConfig
 from torch import nn
 from transformers import GenerationConfig, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
-from hf_align.branches import build_branches
 from hf_align.errors import UserError
+from hf_align.layout.branches import build_branches
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
-from hf_align.models.value_head import PolicyWithValueHead
+from hf_align.models.value import PolicyWithValueHead
 from hf_align.rollouts import SamplingRequest, sample_responses, static, stop_token_ids
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 

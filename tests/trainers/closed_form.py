@@ -16,10 +16,10 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback
 
-from hf_align.environments import LanguageMDP, Policy, Response
+from hf_align.rl.toy_mdp import LanguageMDP, Policy, Response
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
-from hf_align.trainers.ppo import PPOTrainer
-from hf_align.trainers.ppo_config import PPOConfig
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.pairs import options
 from tests.trainers.toy import EOS, PROMPT, WORDS, policy_of, prompts, toy_mdp, toy_reward, toy_tokenizer
 

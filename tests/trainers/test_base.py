@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, EvalPrediction, MambaConfig, Trai
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
-from hf_align.trainers.base import RowMetrics
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
 from tests.trainers.test_dpo import lora, weights_of
@@ -112,7 +112,7 @@ def test_a_model_without_attention_masks_falls_back_to_plain_rows(tiny_model_dir
     config = MambaConfig(
         vocab_size=tokenizer_model.config.vocab_size, hidden_size=32, num_hidden_layers=2, state_size=4
     )
-    from hf_align.models.loading import load_tokenizer
+    from hf_align.models.sources import load_tokenizer
 
     runs = []
     for layout in ("auto", "separate"):
@@ -242,7 +242,7 @@ def test_activation_recompute_and_gradient_checkpointing_say_the_same(tmp_path: 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="about machines without a GPU")
 def test_bf16_on_a_cpu_needs_no_further_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hf_align.models.loading.compute_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr("hf_align.models.precision.compute_dtype", lambda: torch.bfloat16)
     assert DPOConfig(str(tmp_path)).bf16 is True, "what the machine is fast at"
     assert DPOConfig(str(tmp_path), bf16=True).use_cpu, "transformers refuses bf16 without it"
     assert DPOConfig(str(tmp_path), bf16=False).bf16 is False

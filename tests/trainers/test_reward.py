@@ -14,8 +14,7 @@ from trl.trainer.reward_config import RewardConfig as TheirRewardConfig
 from trl.trainer.reward_trainer import RewardTrainer as TheirRewardTrainer
 
 from hf_align.errors import UserError
-from hf_align.models.loading import load_reward_model
-from hf_align.models.reward_model import RewardModel
+from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs, text_pairs
 from tests.trainers.test_dpo import compare_updates, weights_of

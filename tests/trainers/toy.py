@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from hf_align.environments import LanguageMDP, Response, State
+from hf_align.rl.toy_mdp import LanguageMDP, Response, State
 
 WORDS = ("<eos>", "a", "b", "c", "d")
 EOS, PROMPT = 0, (1,)

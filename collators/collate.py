@@ -1,0 +1,62 @@
+"""Tokenised preference pairs become one batch in the branch layout."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.errors import UserError
+from hf_align.layout.branches import build_branches
+
+
+@dataclass
+class PreferenceCollator:
+    """Collate rows of `tokenize_preferences`: each prompt once, chosen as its first branch and rejected as its second.
+
+    Args:
+        pad_token_id: Fills the rows' ends; may equal EOS, since padding is known by position.
+        row_tokens: Pack several pairs into rows of this many tokens; default one pair a row.
+    """
+
+    pad_token_id: int
+    row_tokens: int | None = None
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Build a batch of B pairs.
+
+        Args:
+            rows: Each with `prompt_ids`, `chosen_ids`, `rejected_ids`; all or none of them with `margin`, `weight`,
+                `index`, and `ref_chosen_logps` with `ref_rejected_logps`.
+
+        Returns:
+            `weight` `[B]` (1 unless rows have one), then where rows have them `margin` `[B]`, `ref_logps` `[B, 2]`
+            (chosen, rejected) and `index` `[B]`, then `branches`, the tensors of `hf_align.layout.branches.Branches`.
+        """
+        first = rows[0]
+        # `weight` leads: accelerate reads the batch size off the first tensor it meets, and the branch layout's own
+        # first dimension is rows, not pairs.
+        batch: dict[str, Any] = {"weight": torch.tensor([float(row.get("weight", 1.0)) for row in rows])}
+        if "margin" in first:
+            batch["margin"] = torch.tensor([float(row["margin"]) for row in rows])
+        if "ref_chosen_logps" in first and "ref_rejected_logps" in first:
+            logps = [[float(row["ref_chosen_logps"]), float(row["ref_rejected_logps"])] for row in rows]
+            batch["ref_logps"] = torch.tensor(logps)
+        if "index" in first:
+            batch["index"] = torch.tensor([int(row["index"]) for row in rows])
+        documents = [(row["prompt_ids"], [row["chosen_ids"], row["rejected_ids"]]) for row in rows]
+        branches = build_branches(documents, pad_token_id=self.pad_token_id, row_tokens=self.row_tokens)
+        batch["branches"] = branches.tensors()
+        return batch
+
+
+def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The tokenizer's pad token, or EOS where it has none.
+
+    Raises:
+        UserError: If the tokenizer has neither.
+    """
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return cast(int, token)
+    raise UserError("The tokenizer has neither a pad nor an EOS token: set tokenizer.pad_token.")

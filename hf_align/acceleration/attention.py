@@ -1,0 +1,363 @@
+"""Attention of branch batches on a CPU: each document by itself, each of its responses against prompt and itself.
+
+Under a dense `[T, T]` mask torch's kernels compute every pair of tokens of a row and throw most of them away: in a
+packed row all pairs of different documents, within a document all pairs of different responses. Here only the blocks
+that hold something are computed, as batched matrix products: the prompts against themselves, and each response against
+its prompt and itself. Query heads that share a key head share a product instead of copies of the keys.
+
+For the backward pass only queries, keys and values are kept; the probabilities are computed again from them.
+Scores and softmax are float32 whatever the inputs are, as in torch's own kernels.
+
+The layout travels with the mask: `attach_plan` makes it an attribute of the `[R, 1, T, T]` tensor that every layer
+gets, and the function that transformers finds under "sdpa" looks for it there. Any other mask goes to transformers'
+own function, and models whose attention doesn't ask transformers for its function read the dense mask as before.
+
+Notation: a block has D documents, padded to P prompt tokens and K responses of L tokens; KV key heads, G query heads
+to each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from hf_align.acceleration.decoding import decodes_one_token, one_token_attention
+from hf_align.layout.branches import Branches
+
+PLAN = "branch_plan"
+"""Name of the mask's attribute."""
+MOST_PAIRS = 200_000
+"""Pairs of tokens in a block: its scores, over all heads, should stay in the processor's cache."""
+PART = 96
+"""Most query tokens of a part."""
+BLOCK_COST = 10_000
+"""What a block more costs, in pairs of tokens (about 0.7 ms each, measured on two cores)."""
+UNSUPPORTED = ("softcap", "position_bias", "s_aux", "output_attentions", "cache")
+"""Arguments of transformers' attention functions with which scores are more than scaled products."""
+
+
+def register_attention() -> None:
+    """Let transformers find our function under "sdpa", once a process."""
+    if ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward:
+        ALL_ATTENTION_FUNCTIONS.register("sdpa", branch_attention_forward)
+
+
+def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
+    """Let attention layers that get `mask`, the dense one of `branches` on a CPU, compute by blocks; returns it."""
+    register_attention()
+    setattr(mask, PLAN, make_plan(branches))
+    return mask
+
+
+def branch_attention_forward(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """What transformers' `sdpa_attention_forward` does: by blocks where the mask has a plan, by `one_token_attention`
+    for decoding, else by itself.
+
+    Args:
+        module: The attention layer.
+        query: `[R, H, T, d]`.
+        key: `[R, KV, T, d]`.
+        value: `[R, KV, T, dv]`.
+        attention_mask: As the model got it.
+        dropout: Of the probabilities; blocks are for none.
+        scaling: Of the scores. Default: 1 / sqrt(d).
+        kwargs: What else the model passes on.
+
+    Returns:
+        `[R, T, H, dv]`, and None for the probabilities.
+    """
+    plan: BranchPlan | None = getattr(attention_mask, PLAN, None)
+    decodes = plan is None and decodes_one_token(query, attention_mask)
+    if not (plan or decodes) or dropout or any(kwargs.get(name) is not None for name in UNSUPPORTED):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if torch.is_autocast_enabled("cpu"):
+        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if plan is None:
+        return one_token_attention(query, key, value, attention_mask, scale), None
+    by_token = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+    out = _BranchAttention.apply(*by_token, scale, plan)
+    return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
+
+
+# ---- which tokens attend to which ----
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the queries of a block's prompts or responses: as attention is causal, later tokens are no keys to them.
+
+    Attributes:
+        start: The first query token, counted from the prompt's or response's start.
+        stop: The one behind the last.
+        mask: `[1 or D, stop - start, N]` what is added to their scores over N keys: the first `stop` tokens of the
+            prompt, or all P of the prompt and the first `stop` of the response.
+    """
+
+    start: int
+    stop: int
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Documents that are computed together: index 0 is for their prompts, 1 for their responses.
+
+    Attributes:
+        positions: `[D, P]` and `[D, K, L]` the tokens' flat positions; behind a sequence's end its first again.
+        real: The same shapes, False behind a sequence's end.
+        parts: In which parts the queries are computed.
+    """
+
+    positions: tuple[Tensor, Tensor]
+    real: tuple[Tensor, Tensor]
+    parts: tuple[list[_Part], list[_Part]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the rows of a `[tokens * heads, d]` tensor stand in the blocks.
+
+    Attributes:
+        parts: For each block the rows of each part, of the prompts, then of the responses: `[D, KV, G * part]` and
+            `[D, K, KV, G * part]`.
+        fake: Which of these are padding, `[..., 1]`; None if none are.
+        inverse: `[tokens * heads]` where each row stands in all parts of all blocks; behind the last, where zeros
+            stand, for padding.
+    """
+
+    parts: list[list[Tensor]]
+    fake: list[list[Tensor | None]]
+    inverse: Tensor
+
+    def restore(self, results: list[Tensor]) -> Tensor:
+        """What was computed of each part of each block, as a `[tokens * heads, d]` tensor."""
+        flat = [result.flatten(0, -2) for result in results]
+        return torch.cat([*flat, flat[0].new_zeros(1, flat[0].shape[-1])]).index_select(0, self.inverse)
+
+
+@dataclass
+class BranchPlan:
+    """Which tokens of a batch attend to which, as blocks; made once a batch, used by every layer."""
+
+    tokens: int
+    blocks: list[_Block]
+    _queries: dict[tuple[int, int], _Rows] = field(default_factory=dict)
+    _keys: dict[int, _Rows] = field(default_factory=dict)
+
+    def queries(self, key_heads: int, group: int) -> _Rows:
+        """The rows of queries, `group` to each of `key_heads`, in the blocks' parts."""
+        if (key_heads, group) not in self._queries:
+            parts = [[[slice(part.start, part.stop) for part in side] for side in block.parts] for block in self.blocks]
+            self._queries[key_heads, group] = _rows(self, key_heads, group, parts)
+        return self._queries[key_heads, group]
+
+    def keys(self, key_heads: int) -> _Rows:
+        """The rows of keys or values: one part for the prompts, one for the responses."""
+        if key_heads not in self._keys:
+            self._keys[key_heads] = _rows(self, key_heads, 1, [[[slice(None)]] * 2 for _ in self.blocks])
+        return self._keys[key_heads]
+
+
+def make_plan(branches: Branches) -> BranchPlan:
+    """The blocks of a batch in the branch layout: documents of like length together."""
+    documents, parts = branches.num_documents, branches.num_branches + 1
+    doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()
+    part = torch.where(doc >= 0, doc * parts + branch, documents * parts)
+    order = torch.argsort(part, stable=True)
+    lengths = torch.bincount(part, minlength=documents * parts + 1)
+    starts = (lengths.cumsum(0) - lengths)[:-1].view(documents, parts)
+    lengths = lengths[:-1].view(documents, parts)
+
+    def positions(members: Tensor, of: slice) -> tuple[Tensor, Tensor]:
+        column = torch.arange(int(lengths[members, of].max()))
+        real = column < lengths[members, of, None]
+        return order[starts[members, of, None] + column * real], real
+
+    blocks = []
+    for members in map(torch.as_tensor, _groups(lengths.tolist())):
+        prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
+        branch, branch_real = positions(members, slice(1, None))
+        no_prompt = prompt_real[:1, :0]
+        seen = prompt_real[:1] if prompt_real.all() else prompt_real
+        parts = _parts(no_prompt, prompt.shape[1]), _parts(seen, branch.shape[2])
+        blocks.append(_Block((prompt, branch), (prompt_real, branch_real), parts))
+    return BranchPlan(doc.numel(), blocks)
+
+
+def _groups(lengths: list[list[int]]) -> list[list[int]]:
+    """Numbers of the documents, those of like length together.
+
+    Args:
+        lengths: Of each document's prompt and responses, in tokens.
+    """
+
+    def pairs(prompt: int, responses: list[int]) -> int:
+        return prompt * prompt + sum(length * (prompt + length) for length in responses)
+
+    groups: list[list[int]] = []
+    widest, padded = [0, 0], 0
+    for number in sorted(range(len(lengths)), key=lambda n: sum(lengths[n])):
+        prompt, *responses = lengths[number]
+        alone = pairs(prompt, responses)
+        wider = [max(widest[0], prompt), max(widest[1], *responses)]
+        together = (len(groups[-1]) + 1 if groups else 1) * pairs(wider[0], [wider[1]] * len(responses))
+        if not groups or together > min(padded + alone + BLOCK_COST, MOST_PAIRS):
+            groups.append([])
+            wider = [prompt, max(responses)]
+            together = pairs(prompt, [wider[1]] * len(responses))
+        groups[-1].append(number)
+        widest, padded = wider, together
+    return groups
+
+
+def _parts(seen: Tensor, length: int) -> list[_Part]:
+    """The parts of sequences of `length` tokens that also see `seen` `[1 or D, P]` tokens before them."""
+    parts = []
+    size = -(-length // -(-length // PART))  # of about equal size
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        own = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)
+        sees = torch.cat([seen[:, None].expand(-1, stop - start, -1), own], dim=2)
+        parts.append(_Part(start, stop, torch.zeros(sees.shape).masked_fill_(~sees, -torch.inf)))
+    return parts
+
+
+def _rows(plan: BranchPlan, key_heads: int, group: int, parts: list[list[list[slice]]]) -> _Rows:
+    """The rows of `key_heads` x `group` heads in the given parts of each block's prompts and responses."""
+    heads = key_heads * group
+    head = torch.arange(heads).view(key_heads, group, 1)
+
+    def by_head(x: Tensor) -> Tensor:  # [..., L] -> [..., KV, G, L]
+        return x[..., None, None, :].expand(*x.shape[:-1], key_heads, group, x.shape[-1])
+
+    rows, reals = [], []
+    for block, of_block in zip(plan.blocks, parts, strict=True):
+        sides = list(zip(block.positions, block.real, of_block, strict=True))
+        rows.append([(by_head(x[..., part]) * heads + head).flatten(-2) for x, _, side in sides for part in side])
+        reals.append([by_head(real[..., part]).flatten(-2) for _, real, side in sides for part in side])
+    in_order, real = (torch.cat([x.flatten() for block in blocks for x in block]) for blocks in (rows, reals))
+    inverse = torch.full((plan.tokens * heads,), len(in_order))
+    inverse[in_order[real]] = torch.arange(len(in_order))[real]
+    return _Rows(rows, [[None if x.all() else ~x[..., None] for x in block] for block in reals], inverse)
+
+
+# ---- the products ----
+
+
+class _BranchAttention(torch.autograd.Function):
+    """(query `[tokens, H, d]`, key `[tokens, KV, d]`, value `[tokens, KV, dv]`) -> `[tokens, H, dv]`."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, plan: BranchPlan) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.scale, ctx.plan = scale, plan
+        work = _Work(query, key, value, scale, plan)
+        results = []
+        for number in range(len(plan.blocks)):
+            for _, _, q, k, v, mask in work.parts(number):
+                results.append(_probabilities(q, k, mask).to(v.dtype) @ v)
+        return work.of_queries.restore(results).view(*query.shape[:2], value.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        query, key, value = ctx.saved_tensors
+        work = _Work(query, key, value, ctx.scale, ctx.plan)
+        grad_out = grad_outputs[0].to(value.dtype).reshape(-1, value.shape[-1])
+        of_query, of_key, of_value = [], [], []
+        for number in range(len(ctx.plan.blocks)):
+            keys, values = work.empty_sums(number)
+            for index, side, q, k, v, mask in work.parts(number):
+                grad = _take(grad_out, work.of_queries.parts[number][index])
+                fake = work.of_queries.fake[number][index]
+                grad = grad if fake is None else grad.masked_fill_(fake, 0)
+                grad_query, grad_key, grad_value = _gradients(q, k, v, mask, grad)
+                of_query.append(grad_query)
+                keys[side][..., : grad_key.shape[-2], :] += grad_key
+                values[side][..., : grad_value.shape[-2], :] += grad_value
+            of_key += _to_owners(*keys)
+            of_value += _to_owners(*values)
+        grad_query = work.of_queries.restore(of_query).mul_(ctx.scale)
+        grad_key, grad_value = work.of_keys.restore(of_key), work.of_keys.restore(of_value)
+        return grad_query.view_as(query), grad_key.view_as(key), grad_value.view_as(value), None, None
+
+
+class _Work:
+    """A batch's queries, keys and values, block by block."""
+
+    def __init__(self, query: Tensor, key: Tensor, value: Tensor, scale: float, plan: BranchPlan):
+        key_heads = key.shape[1]
+        self.of_queries = plan.queries(key_heads, query.shape[1] // key_heads)
+        self.of_keys = plan.keys(key_heads)
+        self.query, self.key, self.value = (x.reshape(-1, x.shape[-1]) for x in (query, key, value))
+        self.scale, self.blocks = scale, plan.blocks
+
+    def keys(self, number: int) -> tuple[Tensor, Tensor]:
+        """Rows of the keys that a block's prompts see, `[D, KV, P]`, and its responses, `[D, K, KV, P + L]`."""
+        prompt, branch = self.of_keys.parts[number]
+        return prompt, torch.cat([prompt[:, None].expand(-1, branch.shape[1], -1, -1), branch], dim=-1)
+
+    def parts(self, number: int) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]:
+        """A block's parts: their number, 0 for prompts or 1 for responses, queries (scaled), keys, values and mask."""
+        index = 0
+        for side, rows in enumerate(self.keys(number)):
+            key, value = _take(self.key, rows), _take(self.value, rows)
+            for part in self.blocks[number].parts[side]:
+                query = _take(self.query, self.of_queries.parts[number][index])
+                query = (query if query.dtype == torch.float32 else query.float()).mul_(self.scale)
+                count = part.mask.shape[-1]
+                mask = part.mask.view(len(part.mask), *[1] * (side + 2), *part.mask.shape[1:])
+                yield index, side, query, key[..., :count, :], value[..., :count, :], mask
+                index += 1
+
+    def empty_sums(self, number: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Zeros for the gradients of a block's keys and values, of prompts and of responses, as `keys` has them."""
+        shapes = [rows.shape for rows in self.keys(number)]
+        return tuple([x.new_zeros(*shape, x.shape[-1]) for shape in shapes] for x in (self.key, self.value))  # type: ignore[return-value]
+
+
+def _to_owners(prompt: Tensor, branch: Tensor) -> list[Tensor]:
+    """Gradients of the prompts' keys with what each response `[D, K, KV, P + L, d]` adds to them, and of its own."""
+    width = prompt.shape[-2]
+    return [prompt + branch[..., :width, :].sum(1), branch[..., width:, :]]
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    return x.index_select(0, rows.flatten()).view(*rows.shape, x.shape[-1])
+
+
+def _probabilities(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
+    """`[..., G * L, N]` float32: scaled queries `[..., G * L, d]` over keys `[..., N, d]` under `[..., 1, L, N]`."""
+    scores = query @ key.float().transpose(-1, -2)
+    by_head = scores.unflatten(-2, (-1, mask.shape[-2]))
+    by_head += mask
+    return scores.softmax(-1)
+
+
+def _gradients(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients for the scaled queries, keys and values; the first still wants the scale."""
+    probabilities = _probabilities(query, key, mask)
+    grad_value = probabilities.to(value.dtype).transpose(-1, -2) @ grad
+    grad_probs = (grad @ value.transpose(-1, -2)).float()
+    softmax_backward = torch.ops.aten._softmax_backward_data.default
+    grad_scores = softmax_backward(grad_probs, probabilities, -1, torch.float32).to(key.dtype)
+    return grad_scores @ key, grad_scores.transpose(-1, -2) @ query.to(key.dtype), grad_value

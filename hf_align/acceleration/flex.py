@@ -1,0 +1,66 @@
+"""The branch mask for FlexAttention: a table of the blocks that hold a pair of tokens of which one sees the other.
+
+It is made from what stands in each block, so no `[T, T]` tensor exists, neither here nor in attention. Transformers
+hands a `BlockMask` on to the layers of a model with `attn_implementation="flex_attention"` as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from hf_align.layout.branches import Branches
+
+BLOCK = 128
+"""Tokens to a side of a block, torch's default."""
+
+
+def block_mask(branches: Branches) -> BlockMask:
+    """What `branches.attention_mask()` says of a batch in the branch layout, `[R, 1, T, T]`."""
+    doc, branch = branches.doc_ids, branches.branch_ids
+    width = doc.shape[1]
+
+    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own_or_prompt = (branch[row, key] == 0) | (branch[row, key] == branch[row, query])
+        return (key <= query) & (doc[row, key] == doc[row, query]) & own_or_prompt
+
+    some, every = _visible_blocks(doc, branch)
+    not_later = torch.ones(some.shape[1:], dtype=torch.bool, device=doc.device).tril()
+    full = some & every & not_later.tril(-1)  # these need no look at `sees`
+    full[:, width // BLOCK :] = False  # a block of queries that isn't full of them
+    partial = some & not_later & ~full
+    return BlockMask.from_kv_blocks(
+        *_table(partial), *_table(full), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(width, width)
+    )
+
+
+def _visible_blocks(doc: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pair of blocks, whether some pair of their tokens, or every pair, sees each other but for the order.
+
+    Args:
+        doc: `[R, T]` document of each token.
+        branch: `[R, T]` branch of each token.
+
+    Returns:
+        Two bool tensors `[R, blocks of queries, blocks of keys]`.
+    """
+    rows, width = doc.shape
+    # The tokens of a part, which is a prompt, a response or padding, are alike to the mask. Which parts a block holds
+    # and which parts see which says, by two products, which blocks see which.
+    changes = (doc[:, 1:] != doc[:, :-1]) | (branch[:, 1:] != branch[:, :-1])
+    part = torch.nn.functional.pad(changes.long().cumsum(1), (1, 0))
+    count = int(part.max()) + 1
+    held = torch.zeros(rows, -(-width // BLOCK), count, device=doc.device)
+    row = torch.arange(rows, device=doc.device)[:, None]
+    held[row, torch.arange(width, device=doc.device) // BLOCK, part] = 1
+    doc, branch = (torch.full((rows, count), -1, device=ids.device).scatter_(1, part, ids) for ids in (doc, branch))
+    own_or_prompt = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+    sees = (doc[:, :, None] == doc[:, None, :]) & own_or_prompt
+    return held @ sees.float() @ held.mT > 0, held @ (~sees).float() @ held.mT == 0
+
+
+def _table(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of each row's blocks are set, `[R, 1, blocks]`, and their numbers, first, `[R, 1, blocks, blocks]`."""
+    blocks = blocks[:, None].int()
+    return blocks.sum(-1, dtype=torch.int32), blocks.argsort(dim=-1, descending=True, stable=True).int()

@@ -1,0 +1,1 @@
+"""One module for each command: the arguments, one library function, what is printed."""

@@ -1,0 +1,187 @@
+"""`hf-align completion bash | zsh | fish`: a script that completes commands, flags and the values of choices.
+
+The script holds all the words it needs, so that the shell never starts Python to complete one.
+"""
+
+import argparse
+import dataclasses
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from hf_align.cli.parser import build_parser
+from hf_align.experiments.recipe import SOURCE_KEYS
+
+
+@dataclass
+class Words:
+    """What may follow a command.
+
+    Attributes:
+        commands: Commands of a group, with their summaries, or the choices of an argument.
+        flags: Flags with what their value may be; an empty list means anything, such as a file.
+    """
+
+    commands: dict[str, str] = field(default_factory=dict)
+    flags: dict[str, list[str]] = field(default_factory=dict)
+
+
+def run_completion(options: argparse.Namespace) -> None:
+    """Prints the script for `options.shell`."""
+    print(SCRIPTS[options.shell](collect_words()), end="")
+
+
+def collect_words() -> dict[str, Words]:
+    """Words by command path: "" for `hf-align` itself, "evaluate reward" for a command of a group."""
+    found: dict[str, Words] = {}
+    _collect(build_parser(), "", found)
+    from hf_align.experiments.run import TRAININGS
+
+    for name, training in TRAININGS.items():
+        config = training.load()[1]
+        for key, hint in {**SOURCE_KEYS, **training.keys, **_field_hints(config)}.items():
+            found[name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
+    return found
+
+
+def _collect(parser: argparse.ArgumentParser, path: str, found: dict[str, Words]) -> None:
+    words = found.setdefault(path, Words())
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            words.commands.update(summaries)
+            for name, part in action.choices.items():
+                _collect(part, f"{path} {name}".strip(), found)
+        elif action.option_strings:
+            choices = [str(choice) for choice in action.choices or ()]
+            words.flags.update({flag: choices for flag in action.option_strings if flag.startswith("--")})
+        else:
+            words.commands.update({str(choice): "" for choice in action.choices or ()})
+
+
+def _field_hints(config: type) -> Mapping[str, Any]:
+    hints = get_type_hints(config)
+    return {each.name: hints[each.name] for each in dataclasses.fields(config) if each.init}
+
+
+def _choices(hint: Any) -> list[str]:
+    """Values of a literal or a truth value; nothing for other types."""
+    if hint is bool:
+        return ["true", "false"]
+    if get_origin(hint) is Literal:
+        return [str(choice) for choice in get_args(hint)]
+    found = [choice for option in get_args(hint) if option is not hint for choice in _choices(option)]
+    return list(dict.fromkeys(found))
+
+
+# Every script walks the words before the cursor: words that name a command of the path so far extend it.
+
+BASH = """# bash completion for hf-align; written by `hf-align completion bash`
+_hf_align() {{
+    local current="${{COMP_WORDS[COMP_CWORD]}}" previous="${{COMP_WORDS[COMP_CWORD-1]}}" path="" word words=""
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        case "$path/$word" in
+            {paths}) path="${{path:+$path }}$word" ;;
+        esac
+    done
+    case "$path/$previous" in
+{values}
+    esac
+    if [[ -z $words ]]; then
+        case "$path" in
+{words}
+        esac
+        if [[ $previous == --* && $current != --* ]]; then
+            words=""
+        fi
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    if [[ ${{#COMPREPLY[@]}} -eq 0 && $current != --* ]]; then
+        COMPREPLY=($(compgen -f -- "$current"))
+    fi
+}}
+complete -o filenames -F _hf_align hf-align
+"""
+
+ZSH = """#compdef hf-align
+# zsh completion for hf-align; written by `hf-align completion zsh`
+_hf_align() {{
+    local current_word="${{words[CURRENT]}}" previous="${{words[CURRENT-1]}}" command_path="" word
+    local -a offered
+    for word in "${{(@)words[2,CURRENT-1]}}"; do
+        case "$command_path/$word" in
+            {paths}) command_path="${{command_path:+$command_path }}$word" ;;
+        esac
+    done
+    case "$command_path/$previous" in
+{values}
+    esac
+    if (( ! $#offered )) && [[ $previous != --* || $current_word == --* ]]; then
+        case "$command_path" in
+{words}
+        esac
+    fi
+    if (( $#offered )); then
+        compadd -a offered
+    fi
+    if (( ! $#offered )) || [[ $previous == --* && $current_word != --* ]]; then
+        _files
+    fi
+}}
+if [[ $funcstack[1] == _hf-align ]]; then
+    _hf_align "$@"
+else
+    compdef _hf_align hf-align
+fi
+"""
+
+
+def bash_script(found: Mapping[str, Words]) -> str:
+    """Returns the script for bash."""
+    return _script(BASH, found, lambda words: f'words="{" ".join(words)}"')
+
+
+def zsh_script(found: Mapping[str, Words]) -> str:
+    """Returns the script for zsh."""
+    return _script(ZSH, found, lambda words: f"offered=({' '.join(words)})")
+
+
+def _script(template: str, found: Mapping[str, Words], assign: Any) -> str:
+    """Fills in a template of `case` branches; patterns are quoted, as paths hold spaces."""
+    steps = [f'"{path}/{command}"' for path, words in found.items() for command in words.commands]
+    values = [
+        f'        "{path}/{flag}") {assign(map(shlex.quote, choices))} ;;'
+        for path, words in found.items()
+        for flag, choices in words.flags.items()
+        if choices
+    ]
+    offered = [f'        "{path}") {assign([*words.commands, *words.flags])} ;;' for path, words in found.items()]
+    return template.format(paths="|".join(steps), values="\n".join(values), words="\n".join(offered))
+
+
+def fish_script(found: Mapping[str, Words]) -> str:
+    """Returns the script for fish."""
+    lines = ["# fish completion for hf-align; written by `hf-align completion fish`"]
+    for path, words in found.items():
+        condition = _fish_condition(path, words)
+        for command, summary in words.commands.items():
+            lines.append(f"complete -c hf-align -f -n {condition} -a {command} -d {_fish_quote(summary)}")
+        for flag, choices in words.flags.items():
+            values = f" -xa {_fish_quote(' '.join(choices))}" if choices else "" if flag == "--help" else " -r"
+            lines.append(f"complete -c hf-align -n {condition} -l {flag.removeprefix('--')}{values}")
+    return "\n".join(lines) + "\n"
+
+
+def _fish_condition(path: str, words: Words) -> str:
+    seen = [f"__fish_seen_subcommand_from {command}" for command in path.split()]
+    if words.commands:
+        seen.append(f"not __fish_seen_subcommand_from {' '.join(words.commands)}")
+    return _fish_quote("; and ".join(seen)) if seen else "true"
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+SCRIPTS = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}

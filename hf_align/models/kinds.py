@@ -1,0 +1,93 @@
+"""Whether something has a reward head, told from its config and without loading a weight."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from peft import PeftModel, TaskType
+from torch import nn
+
+from hf_align.errors import UserError
+from hf_align.models.reward import HEAD_FILE
+from hf_align.models.sources import find_file
+from hf_align.models.wrapper import BranchModel
+
+CLASSIFIER = "ForSequenceClassification"
+ADAPTER_CONFIG, CONFIG = "adapter_config.json", "config.json"
+
+
+def is_classifier(model: Any) -> bool | None:
+    """Whether this is a sequence-classification model, or an adapter for one, as reward models are.
+
+    Args:
+        model: A model, a Hub id or a folder. A language model loaded from a classifier's folder is one, too: its head
+            was never trained.
+
+    Returns:
+        None where nothing says so: no config, or one without architecture or task.
+    """
+    if isinstance(model, nn.Module):
+        return _is_classifier_object(model)
+    path = str(model)
+    if (adapter := _read(path, ADAPTER_CONFIG)) is not None:
+        task = adapter.get("task_type")
+        return None if task is None else task == TaskType.SEQ_CLS.value
+    architectures = (_read(path, CONFIG) or {}).get("architectures")
+    return any(name.endswith(CLASSIFIER) for name in architectures) if architectures else None
+
+
+def _is_classifier_object(model: Any) -> bool:
+    while isinstance(model, BranchModel | PeftModel):
+        if isinstance(model, PeftModel) and model.peft_config[model.active_adapters[0]].task_type == TaskType.SEQ_CLS:
+            return True
+        model = model.model if isinstance(model, BranchModel) else model.get_base_model()
+    architectures = getattr(getattr(model, "config", None), "architectures", None) or ()
+    return any(name.endswith(CLASSIFIER) for name in (type(model).__name__, *architectures))
+
+
+def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:
+    """Refuse a language model, or an adapter for one, as reward model.
+
+    Raises:
+        UserError: It would score with a head that was never trained.
+    """
+    path = str(path_or_hub_id)
+    if is_classifier(path) is False and not find_file(path, HEAD_FILE):
+        raise no_head(path)
+
+
+def no_head(path: str | os.PathLike[str]) -> UserError:
+    """What to raise of a reward model without a trained head."""
+    return UserError(f"{path} has no reward head and would score at random; train it with RewardTrainer.")
+
+
+def _read(path: str, name: str) -> dict[str, Any] | None:
+    file = find_file(path, name)
+    try:
+        found = None if file is None else json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # broken: loading the model says so
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
+    """Refuse a reward model where a language model is wanted: it would get an untrained LM head.
+
+    Args:
+        model: What the user gave: an object, a Hub id, a folder or None.
+        name: The argument's name.
+        ask_hub: Look at Hub ids, too, instead of leaving them until they are loaded.
+
+    Raises:
+        UserError: It is a sequence-classification model, or an adapter for one.
+    """
+    if isinstance(model, str) and not ask_hub and not os.path.isdir(model):
+        return
+    if model is not None and is_classifier(model):
+        what = model if isinstance(model, str) else f"a {type(model).__name__}"
+        raise UserError(
+            f"{name}: {what} is a reward model (sequence classification), which can't write text; give a language "
+            "model, such as the one it was trained from."
+        )

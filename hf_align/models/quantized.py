@@ -1,0 +1,35 @@
+"""8-bit and 4-bit weights through bitsandbytes, kept in the state whose gradients are right on CPU."""
+
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+from transformers import (
+    BitsAndBytesConfig,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
+
+
+def keep_unpacked(model: nn.Module) -> None:
+    """Keep bitsandbytes layers in the one state whose gradients are right on CPU.
+
+    In eval mode an avx512_bf16 CPU repacks 4-bit weights for a kernel without autograd, which silently breaks later
+    gradients; 8-bit layers compute differently in eval and train mode, which makes a reference differ from its policy.
+    """
+    for module in model.modules():
+        if type(module).__module__.startswith("bitsandbytes"):
+            linear: Any = module
+            linear.support_avx512bf16_for_cpu = False
+            linear.train()
+            linear.train = types.MethodType(_stay_in_train_mode, linear)
+
+
+def _stay_in_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module

@@ -1,0 +1,269 @@
+"""Reward models: one score for a prompt and its response, from a head on a language model's hidden states."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from peft import PeftModel, TaskType
+from peft.utils import AuxiliaryTrainingWrapper
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
+from hf_align.models.adapters import Lora, add_lora, evaluation_mode
+from hf_align.models.heads import head_dtype, new_head_module, pool
+from hf_align.models.loading import loading_arguments
+from hf_align.models.padding import set_distinct_pad_token
+from hf_align.models.quantized import Quantization, keep_unpacked
+from hf_align.models.scoring import score_texts
+from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
+from hf_align.models.wrapper import BranchModel, forward_replaced
+
+logger = logging.get_logger(__name__)
+
+CONFIG_FILE, HEAD_FILE = "reward_config.json", "reward_head.safetensors"
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """What sits on the language model.
+
+    Attributes:
+        pooling: The hidden state that is scored: "last" real token (default), "mean" or "max" over prompt and
+            response, or "first" token (for models that read both ways).
+        head: "linear" (default) or "mlp" (one hidden layer, tanh). Weights start at N(0, 1/sqrt(d + 1)).
+
+    A linear head on the last token is what `AutoModelForSequenceClassification` computes; the others need hf_align.
+    """
+
+    pooling: Literal["last", "mean", "max", "first"] = "last"
+    head: Literal["linear", "mlp"] = "linear"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("pooling", self.pooling, ("last", "mean", "max", "first")),
+            ("head", self.head, ("linear", "mlp")),
+        ):
+            if value not in known:
+                raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(known)}.")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain transformers computes the same scores."""
+        return self == RewardModelConfig()
+
+
+class RewardModel(BranchModel):
+    """A sequence-classification model (or its PeftModel) with one output, its tokenizer, and how it pools.
+
+    Args:
+        model: With `num_labels=1` and a head called `score`.
+        tokenizer: Gets a pad token that is not EOS if it has none: transformers pools the last token that isn't
+            padding, so with pad = EOS the end of the response would never be scored.
+        config: Default: linear head, last token.
+
+    Attributes:
+        head_is_new: What it was loaded from had no reward head, so scores mean nothing until it is trained.
+    """
+
+    head_is_new = False
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: RewardModelConfig | None = None,
+    ):
+        super().__init__(model)
+        if getattr(model.config, "num_labels", None) != 1:
+            raise UserError(
+                f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}."
+            )
+        self.tokenizer = tokenizer
+        self.reward_config = config or RewardModelConfig()
+        set_distinct_pad_token(tokenizer, model.config)
+        model.config.problem_type = "regression"  # so that pipeline("text-classification") returns the raw score
+
+    @classmethod
+    def from_backbone(
+        cls, model_id: str | os.PathLike[str], config: RewardModelConfig | None = None, **kwargs: Any
+    ) -> RewardModel:
+        """A new reward head on a language model.
+
+        Args:
+            model_id: Hub id or folder of the language model.
+            config: Pooling and head.
+            kwargs: `quantization`, `lora`, `dtype`, `device_map` as in `load_reward_model`.
+        """
+        return cls._load(str(model_id), config or RewardModelConfig(), new_head=True, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
+        """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
+        path = plain_folder(path_or_hub_id)
+        config_file = find_file(path, CONFIG_FILE)
+        config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file else RewardModelConfig()
+        return cls._load(path, config, new_head=False, **kwargs)
+
+    @classmethod
+    def _load(
+        cls,
+        path: str,
+        config: RewardModelConfig,
+        *,
+        new_head: bool,
+        quantization: Quantization = None,
+        lora: Lora = None,
+        dtype: str | torch.dtype = "auto",
+        device_map: Any = None,
+    ) -> RewardModel:
+        path = plain_folder(path)
+        adapter = adapter_config(path)
+        if adapter is not None and lora:
+            raise UserError(
+                f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first."
+            )
+        if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, HEAD_FILE):
+            raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
+        base = plain_folder(base_of(adapter, path)) if adapter is not None else path
+        model, info = from_pretrained(
+            AutoModelForSequenceClassification,
+            base,
+            num_labels=1,
+            output_loading_info=True,
+            **loading_arguments(quantization, dtype, device_map),
+        )
+        if not isinstance(getattr(model, "score", None), nn.Module):
+            raise UserError(f"{base} is not a decoder language model: its classification head is not called 'score'.")
+        keep_unpacked(model)
+        fresh = new_head or "score.weight" in info["missing_keys"]
+        if fresh or config.head != "linear":
+            model.score = new_head_module(model.config.get_text_config().hidden_size, config.head, model.device)
+        head_file = None if config.is_plain else find_file(path, HEAD_FILE)
+        if head_file is not None:
+            model.score.load_state_dict(load_file(head_file))
+        head_is_new = fresh and head_file is None and adapter is None
+        if head_is_new and not new_head:
+            logger.warning(
+                f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
+            )
+        tokenizer = load_tokenizer(path)
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, path, is_trainable=True)
+        elif lora:
+            model = add_lora(model, lora, TaskType.SEQ_CLS)
+        loaded = cls(cast(PreTrainedModel, model), tokenizer, config)
+        loaded.head_is_new = head_is_new
+        return loaded
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
+        model = cast(Any, self.model)
+        return model.base_model.model.score if isinstance(self.model, PeftModel) else model.score
+
+    def forward(self, **branches: Any) -> Tensor:
+        """Rewards of all responses.
+
+        Args:
+            branches: The fields of a `Branches`.
+
+        Returns:
+            `[D, K]` float32.
+        """
+        batch = Branches(**branches)
+        head, original = self.head, self.head.forward
+        result: list[Tensor] = []
+
+        def score(hidden: Tensor) -> Tensor:
+            pooled = pool(hidden, batch, self.reward_config.pooling)
+            with torch.autocast(
+                pooled.device.type, enabled=False
+            ):  # the head is float32: differences of scores are small
+                result.append(original(pooled.to(head_dtype(head)))[:, 0].float())
+            return hidden.new_zeros(*hidden.shape[:2], 1)
+
+        with forward_replaced(head, score):
+            self.inner_forward(batch)
+        return result[0].view(batch.last.shape)
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+        """Score responses to prompts.
+
+        Args:
+            prompts: Strings, or lists of chat messages.
+            responses: As many strings, or lists of assistant messages.
+
+        Returns:
+            One raw score each; higher is better.
+        """
+        with evaluation_mode(self):
+            return score_texts(self, self.tokenizer, prompts, responses)
+
+    def save_pretrained(
+        self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:
+        """Save model or adapter, tokenizer and, if not the plain kind, head and pooling."""
+        super().save_pretrained(directory, state_dict, **kwargs)
+        self.tokenizer.save_pretrained(str(directory))
+        if not self.reward_config.is_plain:
+            (Path(directory) / CONFIG_FILE).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
+            head = self.head
+            if not isinstance(head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
+                save_file({k: v.contiguous() for k, v in head.state_dict().items()}, Path(directory) / HEAD_FILE)
+
+    def merge_and_save(self, directory: str | Path) -> None:
+        """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.
+
+        Merging into bfloat16 would move scores by some hundredths, so the base is loaded again in float32.
+        The folder appears whole or not at all.
+        """
+        target = Path(directory)
+        if target.exists() and any(target.iterdir()) and not (target / "config.json").exists():
+            raise UserError(f"{target} exists and is no model folder; name a new folder to save the merged model in.")
+        unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+        try:
+            merged = self
+            if isinstance(self.model, PeftModel):
+                adapter = unfinished / "adapter"
+                self.save_pretrained(adapter)
+                plain = RewardModel.from_pretrained(adapter, dtype=torch.float32)
+                merged = RewardModel(cast(Any, plain.model).merge_and_unload(), self.tokenizer, self.reward_config)
+                shutil.rmtree(adapter)
+            merged.save_pretrained(unfinished)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def load_reward_model(
+    path_or_hub_id: str | os.PathLike[str],
+    *,
+    quantization: Quantization = None,
+    lora: Lora = None,
+    dtype: str | torch.dtype = "auto",
+    device_map: Any = None,
+) -> RewardModel:
+    """Load a reward model, whether saved as a full model or as an adapter; arguments as in `load_policy`.
+
+    A language model without a reward head gets a new one (see `RewardModelConfig`), which a warning says.
+    """
+    return RewardModel.from_pretrained(
+        path_or_hub_id, quantization=quantization, lora=lora, dtype=dtype, device_map=device_map
+    )

@@ -1,0 +1,144 @@
+"""What a model's name stands for: a folder, a Hub id, a GGUF folder or an adapter; read without loading weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.constants import HF_HOME
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from peft import PeftConfig
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.hub import cached_file
+
+from hf_align.errors import LoadError, UserError
+from hf_align.models.gguf import convert_gguf
+
+if TYPE_CHECKING:
+    pass
+
+
+def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model or adapter; one without a pad token pads with EOS."""
+    path = plain_folder(model_id_or_path)
+    adapter = adapter_config(path)
+    if adapter is not None and find_file(path, "tokenizer_config.json") is None:
+        path = plain_folder(base_of(adapter, path))
+    tokenizer = from_pretrained(AutoTokenizer, path)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
+    """The config of a model, or of an adapter's base model."""
+    path = plain_folder(model_id_or_path)
+    adapter = adapter_config(path)
+    return from_pretrained(AutoConfig, path if adapter is None else plain_folder(base_of(adapter, path)))
+
+
+def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
+    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load."""
+    try:
+        return auto_class.from_pretrained(path, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        _check_folder(path)
+        raise _cannot_load(auto_class.__name__, path, error) from error
+
+
+def check_source(path: str) -> None:
+    """Refuse a name behind which there is no model or adapter, without loading one.
+
+    Raises:
+        LoadError: There is no such folder or Hub id, or it holds no model.
+    """
+    _check_folder(path)
+    if os.path.isdir(path):
+        return
+    try:
+        cached_file(path, "config.json")
+    except OSError as error:
+        if find_file(path, "adapter_config.json") is None:
+            raise _cannot_load("a model", path, error) from error
+
+
+def _check_folder(path: str) -> None:
+    """Refuse a folder without a model, and what is neither a folder nor could be a Hub id."""
+    if not os.path.isdir(path):
+        if not _may_be_hub_id(path):
+            there = "is a file" if os.path.exists(path) else "doesn't exist"
+            raise LoadError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.", path)
+    elif not any(next(Path(path).glob(name), None) for name in ("config.json", "adapter_config.json", "*.gguf")):
+        raise LoadError(f"'{path}' holds no model: it has no config.json, adapter_config.json or .gguf file.", path)
+
+
+def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
+    return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
+
+
+def _may_be_hub_id(path: str) -> bool:
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return False
+    return not os.path.exists(path)
+
+
+def find_file(path: str, name: str) -> Path | None:
+    """A file of a model folder or of a Hub repository, downloaded if need be; None if there is none.
+
+    None, too, if nothing can be loaded from there at all: loading the model says why.
+    """
+    optional = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
+    try:
+        found = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
+    except OSError:
+        return None
+    return None if found is None else Path(found)
+
+
+def plain_folder(path: str | os.PathLike[str]) -> str:
+    """`path` itself, or for a GGUF folder its dequantised copy in the cache."""
+    folder = Path(path)
+    ggufs = sorted(folder.glob("*.gguf")) if folder.is_dir() and not (folder / "config.json").exists() else []
+    if not ggufs:
+        return str(path)
+    stat = ggufs[0].stat()
+    key = hashlib.sha256(f"{ggufs[0].name}-{stat.st_size}-{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    target = Path(HF_HOME) / "hf_align" / "gguf" / key
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert_gguf(folder, target)
+    return str(target)
+
+
+def adapter_config(path: str) -> PeftConfig | None:
+    """The adapter's config at a folder or Hub id; None if there is no adapter."""
+    if os.path.isdir(path):
+        return PeftConfig.from_pretrained(path) if (Path(path) / "adapter_config.json").exists() else None
+    try:
+        return PeftConfig.from_pretrained(path)
+    except (OSError, ValueError):
+        return None
+
+
+def base_of(adapter: PeftConfig, path: str) -> str:
+    """The base model that the adapter at `path` names.
+
+    Raises:
+        UserError: It names none.
+    """
+    if not adapter.base_model_name_or_path:
+        raise UserError(
+            f"The adapter in {path} doesn't name its base model; set base_model_name_or_path in adapter_config.json."
+        )
+    return adapter.base_model_name_or_path

@@ -1,0 +1,74 @@
+"""A model object made ready to be trained: checked, with its adapter and its tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PeftConfig, PeftModel, TaskType
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_align.errors import UserError
+from hf_align.models.adapters import add_lora
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.quantized import Quantization, keep_unpacked
+from hf_align.models.sources import load_tokenizer
+
+
+def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer saved with a model given by name, or with the one an object was loaded from."""
+    if isinstance(model, str):
+        return load_tokenizer(model)
+    check_is_model(model)
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    name = getattr(inner, "name_or_path", None)
+    if not name:
+        raise UserError(
+            "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."
+        )
+    return load_tokenizer(name)
+
+
+def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: TaskType) -> PreTrainedModel | PeftModel:
+    """The model object a user gave, with a new adapter if `peft_config` asks for one.
+
+    Raises:
+        UserError: If it has an adapter already, is quantised without any, trains nothing, or is a reward model in
+            place of a policy.
+    """
+    check_is_model(model)
+    if task_type == TaskType.CAUSAL_LM:
+        check_is_policy(model, "model")
+    keep_unpacked(model)
+    if isinstance(model, PeftModel):
+        if peft_config:
+            raise UserError("model already has an adapter and peft_config asks for another; leave one of them out.")
+        if model.active_adapters != ["default"]:
+            raise UserError(
+                f"The adapter to train must be called 'default'; the active one is {model.active_adapters}."
+            )
+    elif peft_config:
+        if not isinstance(peft_config, PeftConfig | bool):
+            raise UserError(f"peft_config is a {type(peft_config).__name__}; give a LoraConfig.")
+        model = add_lora(model, peft_config, task_type)  # type: ignore[arg-type]
+    elif getattr(model, "is_quantized", False):
+        raise UserError("A quantised model trains only through an adapter; give peft_config (lora).")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UserError(
+            "No weight of the model is trainable; load the adapter with is_trainable=True or give peft_config."
+        )
+    return model  # type: ignore[return-value]
+
+
+def check_is_model(model: Any) -> None:
+    """Refuse what is no module where a model object is wanted."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
+
+
+def only_with_path(model: Any, quantization_config: Quantization) -> None:
+    """Refuse to quantise a model that is loaded already."""
+    if quantization_config is not None and not isinstance(model, str):
+        raise UserError(
+            "quantization_config applies to a model given by name; load yours with load_policy(..., quantization=)."
+        )

@@ -1,0 +1,390 @@
+"""A policy with a value head: log-probs and state values of response tokens in one call.
+
+The value of response token n is that of the state before it: the prompt and the tokens before n. It comes from the
+hidden state that also predicts the token, so with a shared trunk both take one pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import AuxiliaryTrainingWrapper, load_peft_weights
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
+from hf_align.models.adapters import (
+    VALUE_ADAPTER,
+    active_adapter,
+    adapter_name,
+    adapter_parameters,
+    add_adapter,
+    float32_trainable,
+)
+from hf_align.models.loading import load_policy
+from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
+from hf_align.models.quantized import keep_unpacked
+from hf_align.models.reward import RewardModel
+from hf_align.models.wrapper import BranchModel, forward_replaced
+
+if TYPE_CHECKING:
+    from hf_align.rewards.adapter import AdapterReward
+
+HEAD_FILE, ADAPTER_FOLDER, MODEL_FOLDER = "value_head.safetensors", VALUE_ADAPTER, "value_model"
+ValueModel = Literal["shared", "adapter", "separate"]
+HeadKind = Literal["linear", "mlp"]
+
+
+class PolicyWithValueHead(BranchModel):
+    """Wraps a causal language model (or its PeftModel) and a value head.
+
+    Args:
+        model: The policy.
+        value_model: Which hidden states are valued. "shared" (default): the policy's own. "adapter": those of the same
+            base under an own LoRA adapter, shaped like the policy's; a second pass. "separate": those of another model.
+        head: "linear" (default), or "mlp" with one hidden layer (tanh). Float32. It starts at zero: all values are 0.
+        detach_value_trunk: Values train the head alone, not the policy's trunk; only for "shared".
+        value_backbone: For "separate": a causal language model or its PeftModel, trained in place. Default: a copy of
+            the policy.
+
+    Raises:
+        UserError: An unknown name, an adapter without a PeftModel, or an argument that the value model has no use for.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        *,
+        value_model: ValueModel = "shared",
+        head: HeadKind = "linear",
+        detach_value_trunk: bool = False,
+        value_backbone: PreTrainedModel | PeftModel | None = None,
+    ):
+        super().__init__(model)
+        if value_model not in ("shared", "adapter", "separate"):
+            raise UserError(f"value_model is {value_model!r}; use 'shared', 'adapter' or 'separate'.")
+        if head not in ("linear", "mlp"):
+            raise UserError(f"The value head is {head!r}; use 'linear' or 'mlp'.")
+        if value_model != "shared" and detach_value_trunk:
+            raise UserError(f"detach_value_trunk is for value_model='shared'; {value_model!r} has a trunk of its own.")
+        if value_model != "separate" and value_backbone is not None:
+            raise UserError(f"value_backbone is for value_model='separate', not for {value_model!r}.")
+        self.value_model, self.head_kind, self.detach_value_trunk = value_model, head, detach_value_trunk
+        keep_unpacked(model)
+        self.value_backbone: BranchModel | None = None
+        if value_model == "adapter":
+            self._add_value_adapter()
+        elif value_model == "separate":
+            self.value_backbone = _own_backbone(copy.deepcopy(model) if value_backbone is None else value_backbone)
+        size = (self.value_backbone or self).config.get_text_config().hidden_size
+        self.value_head = _new_head(size, head, cast(torch.device, model.device))
+
+    def _add_value_adapter(self) -> None:
+        if not isinstance(self.model, PeftModel):
+            raise UserError(
+                "value_model='adapter' needs a policy with LoRA: give lora (peft_config), or use 'shared' or "
+                "'separate'."
+            )
+        if VALUE_ADAPTER not in self.model.peft_config:
+            config: Any = copy.deepcopy(self.model.peft_config[adapter_name(self.model)])
+            config.init_lora_weights, config.modules_to_save = True, None  # others would change the base's weights
+            add_adapter(self.model, VALUE_ADAPTER, config, trainable=True)
+        _train_adapter(self.model)
+
+    # ---- forward ----
+
+    def forward(
+        self,
+        *,
+        temperature: float = 1.0,
+        return_entropy: bool = False,
+        entropy_grad: bool = False,
+        return_values: bool = True,
+        return_states: bool = False,
+        reference: ReferenceHead | None = None,
+        full_logits: bool = False,
+        **branches: Any,
+    ) -> dict[str, Tensor]:
+        """Log-probs, values and entropies of all response tokens.
+
+        Args:
+            temperature: Sampling temperature that log-probs and entropy refer to.
+            return_entropy: Also give the entropy of each token's distribution.
+            entropy_grad: Whether it carries a gradient (an entropy bonus) or is a number to log.
+            return_values: Leave the values out with False: a reference has none.
+            return_states: Also give the hidden states `[N, d]` before the LM head, for a `ReferenceHead`.
+            reference: Also give the exact KL from it.
+            full_logits: Log-probs alone, from the model's own `[R, T, vocab]` logits: slow, for checking.
+            branches: The fields of a `Branches`.
+
+        Returns:
+            `logps`, `values` and, if asked for, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
+            order of `Branches.targets`.
+        """
+        batch = Branches(**branches)
+        if full_logits:
+            return {"logps": logps_of_full_logits(self, batch)}
+        scores = score_tokens(
+            self,
+            batch,
+            temperature=temperature,
+            return_entropy=return_entropy,
+            entropy_grad=entropy_grad,
+            reference=reference,
+        )
+        result = {"logps": scores.logps}
+        if return_values:
+            states = self._value_states(batch, scores.states)
+            with torch.autocast(states.device.type, enabled=False):
+                result["values"] = self.value_head(states.float())[:, 0]
+        if scores.entropy is not None:
+            result["entropy"] = scores.entropy
+        if scores.kl is not None:
+            result["kl"] = scores.kl
+        if return_states:
+            result["states"] = scores.states
+        return result
+
+    def _value_states(self, batch: Branches, policy_states: Tensor) -> Tensor:
+        """The hidden states that are valued: `[N, d]`."""
+        if self.value_model == "shared":
+            return policy_states.detach() if self.detach_value_trunk else policy_states
+        if self.value_model == "adapter":
+            with active_adapter(self.model, VALUE_ADAPTER):
+                return _predicting_states(self, batch)
+        return _predicting_states(cast(BranchModel, self.value_backbone), batch)
+
+    # ---- parameters ----
+
+    def value_parameters(self) -> list[nn.Parameter]:
+        """What is trained for the values alone: the head, with the value adapter or the separate model."""
+        parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER)]
+        if self.value_backbone is not None:
+            parts.extend(self.value_backbone.parameters())
+        return [parameter for parameter in parts if parameter.requires_grad]
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """Everything else that is trained; with a shared trunk that isn't detached, values train it, too."""
+        of_value = {id(parameter) for parameter in self.value_parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in of_value]
+
+    def init_from_reward(self, reward_model: RewardModel | AdapterReward, adapter: str | None = None) -> None:
+        """Start with the scores that a reward model's head gives to these states, instead of with zero.
+
+        A value adapter takes over the reward model's adapter, too, if that has the same shape; values then start as the
+        reward model's scores of the unfinished responses.
+
+        Args:
+            reward_model: With a head of this kind and size that scores the last token.
+            adapter: The name of its adapter. Default: the active one.
+
+        Raises:
+            UserError: If its head, its size or its pooling differ.
+        """
+        config = reward_model.reward_config
+        if config.pooling != "last" or config.head != self.head_kind:
+            raise UserError(
+                f"A {self.head_kind} value head can't start from a reward model with a {config.head} head and "
+                f"{config.pooling!r} pooling."
+            )
+        for mine, theirs in zip(_linears(self.value_head), _linears(reward_model.head), strict=True):
+            if mine.weight.shape != theirs.weight.shape:
+                raise UserError(
+                    f"The reward model's hidden size is {theirs.in_features}, the value model's {mine.in_features}."
+                )
+            with torch.no_grad():
+                mine.weight.copy_(theirs.weight)
+                mine.bias.zero_()
+                if theirs.bias is not None:
+                    mine.bias.copy_(theirs.bias)
+        if self.value_model == "adapter" and isinstance(reward_model.model, PeftModel):
+            _copy_adapter(reward_model.model, adapter or adapter_name(reward_model.model), cast(PeftModel, self.model))
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass: of the policy, and of a separate value model."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
+
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: Any = None, **kwargs: Any) -> None:
+        """Recompute activations in the backward pass: of the policy, and of a separate value model."""
+        for wrapper in self._wrappers():
+            cast(Any, wrapper.model).activation_checkpointing_enable(activation_checkpointing_kwargs, **kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        self.activation_checkpointing_disable()
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        for wrapper in self._wrappers():
+            cast(Any, wrapper.model).activation_checkpointing_disable()
+
+    def _wrappers(self) -> Iterator[BranchModel]:
+        yield self
+        if self.value_backbone is not None:
+            yield self.value_backbone
+
+    # ---- saving ----
+
+    def save_pretrained(
+        self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:
+        """Save the policy as plain transformers or peft would, and the value head beside it.
+
+        The folder loads with `AutoModelForCausalLM` or peft. `value_head.safetensors` holds the head; a value adapter
+        is in the subfolder `value`, a separate value model in `value_model`.
+        """
+        directory = Path(directory)
+        own = None if state_dict is None else {n: t for n, t in state_dict.items() if n.startswith("model.")}
+        super().save_pretrained(directory, own, **kwargs)
+        head = _below(state_dict, "value_head.") or self.value_head.state_dict()
+        settings = {"value_model": self.value_model, "head": self.head_kind, "detach": str(self.detach_value_trunk)}
+        save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / HEAD_FILE, settings)
+        if self.value_model == "adapter":
+            model = cast(PeftModel, self.model)
+            own = _below(state_dict, "model.")
+            model.save_pretrained(str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own)
+        elif self.value_backbone is not None:
+            own = _below(state_dict, "value_backbone.")
+            self.value_backbone.save_pretrained(directory / MODEL_FOLDER, own)
+
+    @classmethod
+    def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PolicyWithValueHead:
+        """Load what `save_pretrained` saved.
+
+        Args:
+            path_or_hub_id: The folder, or a Hub id.
+            kwargs: `quantization`, `dtype`, `device_map` as in `load_policy`.
+
+        Raises:
+            UserError: If there is no value head.
+        """
+        folder = Path(path_or_hub_id)
+        if not folder.is_dir():
+            wanted = [HEAD_FILE, f"{ADAPTER_FOLDER}/*", f"{MODEL_FOLDER}/*"]
+            folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=wanted))
+        settings = _settings(folder)
+        separate = settings["value_model"] == "separate"
+        model = cls(
+            load_policy(path_or_hub_id, **kwargs),
+            value_model=cast(ValueModel, settings["value_model"]),
+            head=cast(HeadKind, settings["head"]),
+            detach_value_trunk=settings["detach"] == "True",
+            value_backbone=load_policy(folder / MODEL_FOLDER, **kwargs) if separate else None,
+        )
+        model.value_head.load_state_dict(load_file(folder / HEAD_FILE))
+        if settings["value_model"] == "adapter":
+            _load_adapter(cast(PeftModel, model.model), folder / ADAPTER_FOLDER)
+        return model
+
+    def load_value(self, directory: str | os.PathLike[str]) -> None:
+        """Take over the weights of a saved value head, with its adapter or separate model; the policy stays.
+
+        Raises:
+            UserError: If the folder has no value head, or one of another kind.
+        """
+        folder = Path(directory)
+        settings = _settings(folder)
+        if (settings["value_model"], settings["head"]) != (self.value_model, self.head_kind):
+            raise UserError(
+                f"The value head in {folder} is {settings['head']}, {settings['value_model']}; this one is "
+                f"{self.head_kind}, {self.value_model}."
+            )
+        self.value_head.load_state_dict(load_file(folder / HEAD_FILE))
+        if self.value_model == "adapter":
+            _load_adapter(cast(PeftModel, self.model), folder / ADAPTER_FOLDER)
+        elif self.value_backbone is not None and isinstance(self.value_backbone.model, PeftModel):
+            model = self.value_backbone.model
+            set_peft_model_state_dict(model, load_peft_weights(str(folder / MODEL_FOLDER)), adapter_name(model))
+        elif self.value_backbone is not None:
+            saved = load_policy(folder / MODEL_FOLDER, dtype=torch.float32)
+            self.value_backbone.model.load_state_dict(saved.state_dict())
+
+
+def _predicting_states(wrapper: BranchModel, batch: Branches) -> Tensor:
+    """The hidden states `[N, d]` before a wrapped model's LM head that predict the response tokens."""
+    head = cast(Any, wrapper.model).get_output_embeddings()
+    result: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        result.append(hidden.flatten(0, 1)[batch.predictors])
+        return hidden.new_zeros(hidden.shape[0], 1, 1)
+
+    with forward_replaced(head, keep):
+        wrapper.inner_forward(batch)
+    return result[0]
+
+
+def _own_backbone(model: Any) -> BranchModel:
+    keep_unpacked(model)
+    float32_trainable(model)
+    head = model.get_output_embeddings()
+    if getattr(head, "weight", None) is not model.get_input_embeddings().weight:
+        head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
+    return BranchModel(model)
+
+
+def _new_head(size: int, kind: HeadKind, device: torch.device) -> nn.Module:
+    last = nn.Linear(size, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    if kind == "linear":
+        return last.to(device)
+    first = nn.Linear(size, size)
+    nn.init.normal_(first.weight, std=1 / math.sqrt(size + 1))
+    nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.Tanh(), last).to(device)
+
+
+def _linears(head: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a head, of peft's trained copy if it wraps the head."""
+    if isinstance(head, AuxiliaryTrainingWrapper):
+        head = cast(Any, head).modules_to_save[head.active_adapters[0]]
+    return [module for module in head.modules() if isinstance(module, nn.Linear)]
+
+
+def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:
+    """Copy the adapter `name` of `source` to the value adapter of `target`, if they have the same shape."""
+    weights = get_peft_model_state_dict(source, adapter_name=name)
+    weights = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
+    own = get_peft_model_state_dict(target, adapter_name=VALUE_ADAPTER)
+    if {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}:
+        set_peft_model_state_dict(target, weights, VALUE_ADAPTER)
+
+
+def _load_adapter(model: PeftModel, folder: Path) -> None:
+    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"), VALUE_ADAPTER)
+    _train_adapter(model)
+
+
+def _train_adapter(model: PeftModel) -> None:
+    for parameter in adapter_parameters(model, VALUE_ADAPTER):
+        parameter.requires_grad_(True)
+    for parameter in adapter_parameters(cast(Any, model).get_output_embeddings(), VALUE_ADAPTER):
+        parameter.requires_grad_(False)  # values don't go through the LM head
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    if not (folder / HEAD_FILE).exists():
+        raise UserError(
+            f"{folder} has no {HEAD_FILE}; PolicyWithValueHead(load_policy(...)) puts a new head on a policy."
+        )
+    with safe_open(folder / HEAD_FILE, "pt") as file:
+        return file.metadata()
+
+
+def _below(state_dict: dict[str, Tensor] | None, prefix: str) -> Any:
+    """The entries whose names begin with `prefix`, without it."""
+    if state_dict is None:
+        return None
+    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}

@@ -1,0 +1,141 @@
+"""The module a trainer trains: one `forward(branches)` around a HuggingFace or PEFT model.
+
+DDP, FSDP and gradient checkpointing hook a module's `forward`, so everything a loss needs (log-probabilities, rewards)
+leaves the model through this one call and nobody reaches for a backbone or a head weight from outside.
+
+The trick is `forward_replaced`: inside the model's own forward, where it calls its head on `[R, T, d]` hidden states,
+we compute what is needed at the few positions that matter. Sharding hooks, LoRA on the head and tied weights keep
+working, and no `[R, T, vocab]` matrix ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
+from torch import Tensor, nn
+
+from hf_align.acceleration.allocator import keep_freed_memory
+from hf_align.acceleration.attention import attach_plan
+from hf_align.acceleration.flex import block_mask
+from hf_align.layout.branches import Branches
+
+FLEX = "flex_attention"
+BRANCH_ATTENTION = ("sdpa", "eager", FLEX)
+"""Attention implementations that take an arbitrary 4-D mask."""
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let `module(x)` compute `forward(x)` for a while; its hooks still run."""
+    saved = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if saved is not None:  # a wrapper, such as an offloading hook's, that stood there before
+            module.forward = saved
+
+
+class BranchModel(nn.Module):
+    """Wraps `model` so that `forward` takes the tensors of a `Branches` batch.
+
+    Everything that is not found here (`config`, `generate`, `hf_device_map`, ...) is looked up in the wrapped model,
+    which is at `.model`.
+    """
+
+    # Trainer refuses bare quantised models; the wrapped one has been checked for adapters when it was loaded.
+    is_quantized = False
+    # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured.
+    shares_prompts: bool | None = None
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        keep_freed_memory()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(super().__getattr__("model"), name)
+
+    def inner_forward(self, branches: Branches) -> Any:
+        """One pass of the wrapped model over a batch: its own output."""
+        # Under autocast every product casts its own inputs; peft would cast LoRA's to float32 first, to no effect.
+        autocast = torch.is_autocast_enabled(branches.input_ids.device.type)
+        with disable_input_dtype_casting(self.model, active=autocast):
+            return self.model(
+                input_ids=branches.input_ids,
+                attention_mask=self._mask(branches),
+                position_ids=branches.position_ids,
+                use_cache=False,
+            )
+
+    def _mask(self, branches: Branches) -> Any:
+        """The batch's attention mask, as numbers to add to the scores where that can be.
+
+        Eager attention would misread a bool mask, and with SDPA every layer would convert it again.
+        """
+        if not branches.separate and attention_of(self.model) == FLEX:
+            return block_mask(branches)
+        mask = branches.attention_mask()
+        if branches.separate:
+            return mask
+        device, dtype = mask.device.type, cast(Any, self.model).get_input_embeddings().weight.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        elif dtype != torch.float32 and attention_of(self.model) != "eager":
+            return mask  # SDPA wants its queries' dtype, which some models raise
+        mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+        by_blocks = device == "cpu" and attention_of(self.model) == "sdpa"
+        return attach_plan(mask, branches) if by_blocks else mask
+
+    def honours_branch_mask(self, branches: Branches) -> bool:
+        """Whether config and lengths let this model's attention take the branch mask for this batch.
+
+        A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows.
+        """
+        if attention_of(self.model) not in BRANCH_ATTENTION:
+            return False
+        window = attention_window(cast(Any, self.model).config.get_text_config())
+        return window is None or branches.longest() <= window
+
+    def save_pretrained(
+        self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
+    ) -> None:
+        """Save the wrapped model as plain transformers or peft would: of adapters, the trained one."""
+        if state_dict is not None:
+            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
+        if isinstance(self.model, PeftModel):
+            kwargs["selected_adapters"] = list(self.model.active_adapters)
+        cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+
+
+def attends_by_block(wrapper: BranchModel) -> bool:
+    """Whether a wrapped model's attention leaves out what a branch mask hides, instead of computing it in vain."""
+    on_cpu = cast(torch.device, wrapper.device).type == "cpu"
+    return attention_of(wrapper.model) == FLEX or (on_cpu and attention_of(wrapper.model) == "sdpa")
+
+
+def attention_of(model: Any) -> str:
+    """The attention implementation that a model was loaded with or set to."""
+    return model.config.get_text_config()._attn_implementation
+
+
+def attention_window(config: Any) -> int | None:
+    """The shortest attention window of a model's layers in tokens, None if every layer sees everything."""
+    windows = []
+    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        windows.append(config.sliding_window)
+    if getattr(config, "attention_chunk_size", None):
+        windows.append(config.attention_chunk_size)
+    return min(windows, default=None)

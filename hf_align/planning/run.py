@@ -1,0 +1,223 @@
+"""`--dry-run`: what can go wrong before the first step, checked without loading a weight."""
+
+import shutil
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from datasets import Dataset
+from peft import PeftConfig
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.cli.console import Screen
+from hf_align.collators.demonstrations import read_demonstrations
+from hf_align.collators.encoding import PairEncoder
+from hf_align.errors import UserError
+from hf_align.experiments.recipe import CheckedRecipe
+from hf_align.layout.branches import build_branches
+from hf_align.models.kinds import check_head, check_is_policy
+from hf_align.models.sources import load_tokenizer
+from hf_align.planning import memory
+from hf_align.rewards.adapter import shares_base
+from hf_align.trainers.pairs import tokenized_pairs
+from hf_align.trainers.ppo.data import check_room, prompts_of
+
+WIDTH = 48
+"""Columns of the names in front of the figures."""
+Documents = list[tuple[list[int], list[list[int]]]]
+"""Rows as prompts with their responses, token ids."""
+
+
+def dry_run(
+    command: str,
+    checked: CheckedRecipe,
+    args: Any,
+    rows: dict[str, Dataset],
+    lora: PeftConfig | None,
+    screen: Screen,
+) -> None:
+    """Checks data, model, memory and disk, and shows what a run would take.
+
+    Args:
+        command: "sft", "reward", "dpo", "ipo" or "ppo".
+        checked: The recipe, its reward resolved.
+        args: The command's config.
+        rows: `train_dataset` and perhaps `eval_dataset`.
+        lora: The adapter that would be trained.
+        screen: Where the table goes.
+
+    Raises:
+        UserError: A row can't be used, the model or reward can't be loaded, or memory or disk would not do.
+    """
+    source = checked.source
+    tokenizer = load_tokenizer(source["model"])
+    _check_heads(command, source)
+    documents = READERS.get(command, _pairs)(rows, tokenizer, args)
+    model = memory.outline(source["model"], reward=command == "reward", quantization=source["quantization"], lora=lora)
+    if source["quantization"] is not None and not model.is_adapter:
+        raise UserError("A quantised model trains only through an adapter; give lora.")
+    if command == "ppo":
+        check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
+    parts = memory_parts(source, args, model, documents)
+    steps, (where, free) = _steps(args, len(documents)), memory.available_memory()
+    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(_existing(Path(args.output_dir))).free
+    lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
+    for name, text in (
+        ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
+        ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
+        ("steps", f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"),
+        *((f"memory: {part}", _size(size)) for part, size in parts.items()),
+        ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
+        ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
+    ):
+        screen.line(f"{name:<{WIDTH}}{text}")
+    if sum(parts.values()) > free:
+        raise UserError(
+            f"this needs about {_size(sum(parts.values()))} of memory and {_size(free)} are free on {where}; try "
+            "quantization: 4bit, lora: true, gradient_checkpointing: true, or a smaller per_device_train_batch_size"
+        )
+    if disk > free_disk:
+        raise UserError(
+            f"output_dir: this writes about {_size(disk)} and {_size(free_disk)} are free; set save_total_limit or "
+            "choose another folder"
+        )
+    screen.line("Nothing was trained; the same command without --dry-run trains.")
+
+
+def _check_heads(command: str, source: dict[str, Any]) -> None:
+    """Refuses a reward model as policy or reference, and a language model as reward."""
+    for name in ("model", "ref_model"):
+        if command != "reward":
+            check_is_policy(source.get(name), name, ask_hub=True)
+    for reward in _reward_models(source.get("reward")):
+        check_head(reward)
+
+
+def _reward_models(reward: Any) -> list[str]:
+    """The folders and Hub ids among rewards; the others are functions."""
+    sources = [source for _, source in reward] if isinstance(reward, list) else [reward]
+    return [source for source in sources if isinstance(source, str)]
+
+
+def _pairs(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+    read = {name: tokenized_pairs(data, tokenizer, args, name) for name, data in rows.items()}["train_dataset"]
+    columns = zip(read["prompt_ids"], read["chosen_ids"], read["rejected_ids"], strict=True)
+    return [(prompt, [chosen, rejected]) for prompt, chosen, rejected in columns]
+
+
+def _tokenized_prompts(
+    rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any, reward: Any = None
+) -> dict[str, Any]:
+    return {name: prompts_of(data, reward, tokenizer, args, name) for name, data in rows.items()}
+
+
+def _prompts(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+    """Prompts with responses of full length: all that is known of them before sampling."""
+    read = _tokenized_prompts(rows, tokenizer, args)["train_dataset"]
+    return [(prompt, [[0] * args.max_new_tokens] * args.num_samples) for prompt in read["prompt_ids"]]
+
+
+def _demonstrations(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+    read = {name: read_demonstrations(data, name) for name, data in rows.items()}["train_dataset"]
+    encoder, limit = PairEncoder(tokenizer), args.max_length
+    documents = []
+    for row in map(dict, read):
+        if "text" in row:
+            prompt, response = [], tokenizer(row["text"])["input_ids"]
+        else:
+            prompt, response = encoder.prompt_and_response(row["prompt"], row["completion"])
+        whole = [*prompt, *response][:limit]
+        documents.append((whole[:1], [whole[1:] or [0]]))
+    return documents
+
+
+READERS = {"sft": _demonstrations, "ppo": _prompts}
+"""Those of the preference trainers are all `_pairs`."""
+
+
+def memory_parts(source: dict[str, Any], args: Any, model: memory.Outline, documents: Documents) -> dict[str, float]:
+    """Bytes by what they are for."""
+    parts: dict[str, float] = {}
+    if model.is_adapter:
+        parts["weights"] = model.base_bytes
+    parts["trained weights, gradients, optimizer"] = memory.training_bytes(model.trained, str(args.optim.value))
+    if source.get("ref_model") is not None:
+        parts["reference"] = memory.outline(source["ref_model"], quantization=source["quantization"]).base_bytes
+    elif "ref_model" in source and not model.is_adapter and not getattr(args, "precompute_ref_log_probs", False):
+        parts["reference"] = 4.0 * model.total
+    if getattr(args, "value_model", None) == "separate":
+        parts["value model"] = parts.get("weights", 0.0) + memory.training_bytes(model.trained, str(args.optim.value))
+    if rewards := _reward_bytes(source.get("reward"), model):
+        parts["reward model"] = rewards
+    rows, tokens = _largest_batch(args, documents)
+    # Trainer has an old and a new name for it.
+    checkpointing = args.gradient_checkpointing or args.activation_checkpointing
+    activations = memory.activation_bytes(model.model, rows, tokens, checkpointing=bool(checkpointing))
+    parts[f"largest batch, {rows} x {tokens} tokens"] = activations
+    if hasattr(args, "responses_per_rollout"):
+        longest = max(len(prompt) for prompt, _ in documents) + args.max_new_tokens
+        cache = memory.cache_bytes(model.text_config, args.responses_per_rollout, longest)
+        # Sampling and training alternate: what the cache takes beyond a batch's activations counts.
+        parts["keys and values while sampling, beyond that"] = max(0.0, cache - activations)
+    return parts
+
+
+def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
+    """Of reward models; functions have none, and an adapter on the policy's base needs no base."""
+    total = 0.0
+    for name in _reward_models(reward):
+        model = memory.outline(name, reward=True)
+        adapter = 4.0 * model.trained if model.is_adapter else 0.0
+        total += adapter + (0.0 if shares_base(policy.model, name) else model.base_bytes)
+    return total
+
+
+def _largest_batch(args: Any, documents: Documents) -> tuple[int, int]:
+    """Rows and tokens of the micro-batch with the longest rows of the data, laid out as the trainer does."""
+    if getattr(args, "packing", False):
+        return args.per_device_train_batch_size, args.max_length
+    count = max(1, args.per_device_train_batch_size // getattr(args, "num_samples", 1))
+    longest = sorted(documents, key=lambda each: len(each[0]) + sum(map(len, each[1])))[-count:]
+    branches = build_branches(longest, pad_token_id=0, row_tokens=getattr(args, "row_tokens", None))
+    if getattr(args, "layout", None) == "separate":
+        branches = branches.as_separate()
+    rows, tokens = branches.input_ids.shape
+    return rows, tokens
+
+
+def _steps(args: Any, rows: int) -> int:
+    if args.max_steps > 0:
+        return args.max_steps
+    if hasattr(args, "steps_per_rollout"):
+        rollouts = -(-rows // (args.prompts_per_rollout * args.world_size))
+        return int(rollouts * args.steps_per_rollout * args.num_train_epochs)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return int(-(-rows // batch) * args.num_train_epochs)
+
+
+def _disk(model: memory.Outline, args: Any, steps: int) -> float:
+    """Bytes of the checkpoints that are kept at once, and of the result."""
+    result = 4.0 * model.trained
+    if args.save_strategy == "no":
+        return result
+    every = args.save_steps if args.save_steps >= 1 else max(1, round(args.save_steps * steps))
+    kept = min(args.save_total_limit or steps, max(1, int(steps // every)))
+    if args.save_strategy == "epoch":
+        kept = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
+    # Another one is being written while the oldest is still there.
+    return result + (kept + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"
+
+
+def _count(number: int) -> str:
+    for unit, size in (("billion", 1e9), ("million", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)

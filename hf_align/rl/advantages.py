@@ -1,0 +1,129 @@
+"""Returns and advantages of token-level episodes, whitening, and running statistics of rewards.
+
+Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens, which stand together in each row:
+at its left, its right or in the middle. Results are 0 outside the mask, and what stands there in the inputs, NaN
+included, has no influence. Everything is fp32 (fp64 if the input is) and a constant: no gradient flows through.
+"""
+
+import torch
+from torch import Tensor
+
+from hf_align.losses.inputs import prepare
+
+
+@torch.no_grad()
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    bootstrap: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16).
+
+    `delta_t = r_t + gamma * V_{t+1} - V_t`, `A_t = delta_t + gamma * lam * A_{t+1}`. After the last token the value is
+    0: the episode is over there, also when the length limit cut it, as its reward scored it as it is.
+
+    Args:
+        rewards: `[B, T]` reward of each token.
+        values: `[B, T]` value of the state in which each token was chosen.
+        mask: `[B, T]`.
+        gamma: Discount a token.
+        lam: 0 gives one-step advantages (little variance, biased by V), 1 gives returns minus values.
+        bootstrap: `[B]` value after the last token, for episodes that really go on; default 0.
+
+    Returns:
+        Advantages and returns (advantages + values), both `[B, T]`.
+
+    Raises:
+        ValueError: Shapes differ, or a row's mask has a hole.
+    """
+    rewards, values, mask = _prepare(mask, rewards=rewards, values=values)
+    last = _last_tokens(mask)
+    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    if bootstrap is not None:
+        if bootstrap.shape != rewards.shape[:1]:
+            raise ValueError(f"bootstrap must be [{rewards.shape[0]}], one value a row, got {list(bootstrap.shape)}.")
+        next_values = torch.where(last, bootstrap.to(values.dtype)[:, None], next_values)
+    deltas = (rewards + gamma * next_values - values).masked_fill(~mask, 0.0)
+    advantages = _discounted_sums(deltas, gamma * lam).masked_fill(~mask, 0.0)
+    return advantages, advantages + values
+
+
+@torch.no_grad()
+def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float = 1.0) -> Tensor:
+    """Return from each token on, `R_t = r_t + gamma * R_{t+1}`: `[B, T]`.
+
+    Args:
+        rewards: `[B, T]` reward of each token.
+        mask: `[B, T]`.
+        gamma: Discount a token.
+
+    Raises:
+        ValueError: Shapes differ, or a row's mask has a hole.
+    """
+    rewards, mask = _prepare(mask, rewards=rewards)
+    _last_tokens(mask)
+    return _discounted_sums(rewards, gamma).masked_fill(~mask, 0.0)
+
+
+@torch.no_grad()
+def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+    """Scale to variance 1 over the mask, and shift to mean 0 unless told not to.
+
+    The variance is the unbiased one (n - 1), and 1e-8 is added to it. A single element has variance 0 and
+    becomes 0 (with shift_mean=False it stays its mean, itself). Call it on a whole rollout, before it is split.
+
+    Args:
+        x: `[B, T]`, or any shape.
+        mask: Same shape; holes are fine.
+        shift_mean: False keeps the mean where it was (for rewards, whose sign has a meaning).
+
+    Returns:
+        Same shape as x.
+
+    Raises:
+        ValueError: Shapes differ.
+    """
+    x, mask = _prepare(mask, x=x)
+    count = mask.sum()
+    mean = x.sum() / count.clamp(min=1)
+    deviations = (x - mean).masked_fill(~mask, 0.0)
+    variance = deviations.square().sum() / (count - 1).clamp(min=1)
+    whitened = deviations * torch.rsqrt(variance + 1e-8)
+    return whitened if shift_mean else (whitened + mean).masked_fill(~mask, 0.0)
+
+
+def _prepare(mask: Tensor, **tensors: Tensor) -> list[Tensor]:
+    """Prepared tensors with 0 outside the mask, and the mask as bool at the end."""
+    *values, mask = prepare(**tensors, mask=mask)
+    mask = mask != 0
+    return [*(value.masked_fill(~mask, 0.0) for value in values), mask]
+
+
+def _last_tokens(mask: Tensor) -> Tensor:
+    """`[B, T]` bool, true at each row's last token.
+
+    Raises:
+        ValueError: A row's mask has a hole; tokens on either side of it are no neighbours in time.
+    """
+    following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
+    last = mask & ~following
+    holes = (last.sum(1) > 1).nonzero()
+    if holes.numel() > 0:
+        raise ValueError(
+            f"The response tokens of a row must stand together; the mask of row {int(holes[0, 0])} has a hole."
+        )
+    return last
+
+
+def _discounted_sums(x: Tensor, decay: float) -> Tensor:
+    """`s_t = x_t + decay * s_{t+1}` along the last dimension; 0 after its end."""
+    sums = torch.empty_like(x)
+    following = x.new_zeros(x.shape[0])
+    for t in reversed(range(x.shape[1])):
+        following = x[:, t] + decay * following
+        sums[:, t] = following
+    return sums

@@ -1,0 +1,61 @@
+"""Small statistics that the reports share."""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap
+
+Interval = list[float]
+"""Lower and upper end of a 95% interval."""
+
+
+def bootstrap_interval(
+    statistic: Callable[..., Any], *samples: ArrayLike, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval at 95%, rows resampled together.
+
+    Args:
+        statistic: Takes the samples and `axis`, works along that axis.
+        *samples: One or several `[N]` arrays whose rows belong together.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        `[low, high]`; both NaN for fewer than two rows.
+    """
+    rows = [np.asarray(sample, dtype=float) for sample in samples]
+    if len(rows[0]) < 2:
+        return [float("nan"), float("nan")]
+    # Percentile, not BCa: BCa is undefined where every resample gives the same value (a judge that scores all alike).
+    result = bootstrap(
+        rows, statistic, paired=True, n_resamples=resamples, method="percentile", batch=200, rng=seed, vectorized=True
+    )
+    return [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+
+
+def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
+    """Pearson correlation along an axis; 0 where one side is constant, since it then orders nothing."""
+    a = np.asarray(x, dtype=float)
+    b = np.asarray(y, dtype=float)
+    a = a - a.mean(axis=axis, keepdims=True)
+    b = b - b.mean(axis=axis, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+    return np.where(scale > 0, (a * b).sum(axis=axis) / np.where(scale > 0, scale, 1.0), 0.0)[()]
+
+
+def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:
+    """Row numbers of every label, labels in alphabetical order."""
+    array = np.asarray(labels)
+    return {label: np.flatnonzero(array == label) for label in sorted(set(labels))}
+
+
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
+    """95% interval of a share of `rows` rows: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n) (Wilson, 1927)."""
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    middle = share + z2 / (2 * rows)
+    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
+    return (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)

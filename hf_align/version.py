@@ -1,0 +1,24 @@
+"""The version of this package, and those of the libraries that decide what a run computes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+__version__ = "0.1.0"
+LIBRARIES = ("hf-align", "transformers", "peft", "torch", "trl", "datasets", "accelerate", "bitsandbytes")
+
+
+def installed_version(name: str) -> str | None:
+    """The version of an installed package, None where it isn't installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Python's version and those of the packages that are installed, by name."""
+    found = {name: installed_version(name) for name in names}
+    return {"Python": platform.python_version()} | {name: number for name, number in found.items() if number}

@@ -1,0 +1,148 @@
+"""Attention by blocks against torch's own under the dense mask."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from hf_align.acceleration import attention
+from hf_align.acceleration.attention import attach_plan, branch_attention_forward, make_plan
+from hf_align.layout.branches import Branches, Document, build_branches
+from hf_align.models.policy import PolicyModel
+from tests.tiny import save_tiny
+
+HEADS, KEY_HEADS, SIZE = 6, 2, 8
+
+
+class Layer(nn.Module):
+    """What transformers' function reads of an attention layer."""
+
+    num_key_value_groups = HEADS // KEY_HEADS
+    is_causal = True
+
+
+def documents(count: int, branches: int, longest: int, seed: int = 0) -> list[Document]:
+    draw = random.Random(seed)
+    return [
+        (
+            list(range(1, draw.randint(2, longest))),
+            [list(range(1, draw.randint(2, longest))) for _ in range(branches)],
+        )
+        for _ in range(count)
+    ]
+
+
+def dense(branches: Branches, dtype: torch.dtype = torch.float32) -> Tensor:
+    mask = branches.attention_mask()
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def states(branches: Branches, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    rows, tokens = branches.input_ids.shape
+    torch.manual_seed(0)
+    return [
+        torch.randn(rows, tokens, heads, SIZE).to(dtype).transpose(1, 2).requires_grad_()
+        for heads in (HEADS, KEY_HEADS, KEY_HEADS)
+    ]
+
+
+def attend(
+    mask: Tensor, branches: Branches, qkv: list[Tensor], function: Any = branch_attention_forward
+) -> list[Tensor]:
+    """Output at real tokens, and the gradients of its weighted sum."""
+    for x in qkv:
+        x.grad = None
+    out, _ = function(Layer(), *qkv, mask, scaling=0.3)
+    torch.manual_seed(1)
+    (out * torch.randn(out.shape) * (branches.doc_ids >= 0)[:, :, None, None]).sum().backward()
+    return [out[branches.doc_ids >= 0], *(x.grad.clone() for x in qkv)]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("row_tokens", [None, 70])
+@pytest.mark.parametrize("branches_each", [1, 2, 4])
+@pytest.mark.parametrize("small", [False, True])
+def test_outputs_and_gradients_are_those_of_the_dense_mask(
+    monkeypatch: pytest.MonkeyPatch, row_tokens: int | None, branches_each: int, small: bool
+):
+    if small:  # so that these short documents fall into several blocks and parts
+        monkeypatch.setattr(attention, "PART", 5)
+        monkeypatch.setattr(attention, "MOST_PAIRS", 2000)
+    branches = build_branches(documents(7, branches_each, 24), pad_token_id=0, row_tokens=row_tokens)
+    qkv = states(branches)
+    expected = attend(dense(branches), branches, qkv, sdpa_attention_forward)
+    plan = make_plan(branches)
+    assert (len(plan.blocks) > 1) == small
+    assert any(len(part) > 1 for block in plan.blocks for part in block.parts) == small
+    for ours, theirs in zip(attend(attach_plan(dense(branches), branches), branches, qkv), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
+def test_padding_gets_no_gradient():
+    branches = build_branches(documents(4, 2, 20), pad_token_id=0, row_tokens=60)
+    padding = branches.doc_ids < 0
+    assert padding.any()
+    _, *gradients = attend(attach_plan(dense(branches), branches), branches, states(branches))
+    for gradient in gradients:
+        assert not gradient.transpose(1, 2)[padding].any()
+
+
+def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
+    branches = build_branches(documents(6, 2, 40), pad_token_id=0)
+    exact = attend(
+        dense(branches), branches, [x.detach().float().requires_grad_() for x in states(branches, torch.bfloat16)]
+    )
+    errors = []
+    for mask in (attach_plan(dense(branches, torch.bfloat16), branches), dense(branches, torch.bfloat16)):
+        found = attend(mask, branches, states(branches, torch.bfloat16))
+        errors.append([(a.float() - b).square().mean().sqrt() for a, b in zip(found, exact, strict=True)])
+    for ours, torchs in zip(*errors, strict=True):
+        assert ours <= 1.25 * torchs
+
+
+@pytest.mark.parametrize("option", [{"dropout": 0.5}, {"position_bias": torch.zeros(1, HEADS, 1, 1)}])
+def test_what_blocks_cant_do_goes_to_transformers(monkeypatch: pytest.MonkeyPatch, option: dict[str, Any]):
+    branches = build_branches(documents(3, 2, 12), pad_token_id=0)
+    monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: pytest.fail("computed by blocks"))
+    query, key, value = states(branches)
+    out, _ = branch_attention_forward(Layer(), query, key, value, attach_plan(dense(branches), branches), **option)
+    assert out.isfinite().all()
+
+
+def test_documents_of_unlike_length_dont_pad_each_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "BLOCK_COST", 0)
+    long, short = ([1] * 200, [[1] * 100] * 2), ([1] * 10, [[1] * 5] * 2)
+    branches = build_branches([long, short, long, short], pad_token_id=0)
+    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches).blocks]
+    assert sorted(shapes) == [(2, 2, 5), (2, 2, 100)]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, checkpointing: bool):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(save_tiny(tmp_path), attn_implementation="sdpa").train()
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    policy = PolicyModel(model)
+    branches = build_branches(documents(3, 2, 12), pad_token_id=0)
+    calls = []
+    real = attention._BranchAttention.apply
+    monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: (calls.append(1), real(*args))[1])
+    logps = policy(**branches.tensors())
+    logps.sum().backward()
+    layers = model.config.num_hidden_layers
+    assert len(calls) == layers * (2 if checkpointing else 1), "checkpoints must recompute what was computed"
+    gradients = {name: x.grad.clone() for name, x in policy.named_parameters() if x.grad is not None}
+    policy.zero_grad()
+    plain = branches.as_separate()
+    expected = policy(**plain.tensors(), separate=True)
+    expected.sum().backward()
+    torch.testing.assert_close(logps, expected, atol=1e-5, rtol=1e-5)
+    for name, x in policy.named_parameters():
+        if x.grad is not None:
+            torch.testing.assert_close(gradients[name], x.grad, atol=1e-4, rtol=1e-3)

@@ -1,0 +1,54 @@
+"""Attention of one new token against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from hf_align.acceleration import attention
+from hf_align.acceleration.attention import branch_attention_forward
+from tests.acceleration.test_attention import Layer
+
+BOUND = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
+"""In bfloat16 both round their output, to 2^-9 of numbers up to 3."""
+
+
+def states(dtype: torch.dtype, tokens: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((3, 6, tokens, 8), (3, 2, 11, 8), (3, 2, 11, 8))
+    return tuple(torch.randn(shape, generator=generator).to(dtype) for shape in shapes)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["none", "bool", "added"])
+def test_equals_torchs_kernel(dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch):
+    query, key, value = states(dtype)
+    seen = torch.ones(3, 1, 1, 11, dtype=torch.bool)
+    seen[0, ..., :4] = False
+    added = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+    mask = {"none": None, "bool": seen, "added": added}[kind]
+    layer = Layer()
+    layer.num_key_value_groups = 3
+    expected, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", None)  # not asked
+    with torch.no_grad():
+        out, _ = branch_attention_forward(layer, query, key, value, mask, scaling=0.3)
+    assert out.shape == expected.shape == (3, 1, 6, 8) and out.dtype == dtype
+    torch.testing.assert_close(out, expected, atol=BOUND[dtype], rtol=0)
+
+
+@pytest.mark.parametrize("case", ["gradients", "several tokens", "a mask by head"])
+def test_what_else_is_torchs(case: str, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def theirs(*args: object, **kwargs: object) -> tuple[None, None]:
+        asked.append(case)
+        return None, None
+
+    monkeypatch.setattr(attention, "sdpa_attention_forward", theirs)
+    query, key, value = states(torch.float32, 2 if case == "several tokens" else 1)
+    mask = torch.zeros(3, 6, 1, 11) if case == "a mask by head" else None
+    with torch.set_grad_enabled(case == "gradients"):
+        branch_attention_forward(Layer(), query, key, value, mask)
+    assert asked == [case]

@@ -1,0 +1,171 @@
+"""LoRA in one operation against peft's own forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from hf_align.acceleration import lora
+from hf_align.acceleration.lora import fuse_lora, lora_fused
+from hf_align.models.adapters import active_adapter
+
+
+class Net(nn.Module):
+    """Two projections of the same hidden states, and one of what they give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(24, 32), nn.Linear(24, 32, bias=False)
+        self.out = nn.Linear(32, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(self.first(x)) * self.second(x))
+
+
+def adapted(*, fused: bool, **config: Any) -> PeftModel:
+    torch.manual_seed(0)
+    options = {"r": 4, "lora_alpha": 12, "target_modules": ["first", "second", "out"], "init_lora_weights": False}
+    model = get_peft_model(Net(), LoraConfig(**{**options, **config}))  # type: ignore[arg-type]
+    if fused:
+        fuse_lora(model)
+    return model
+
+
+def run(model: nn.Module, autocast: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The output, and the gradients of its square by parameter and input."""
+    model.zero_grad()
+    torch.manual_seed(1)
+    x = torch.randn(3, 5, 24).to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = model(x)
+    out.to(dtype).square().sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {"out": out.detach(), "x": x.grad, **gradients}  # type: ignore[dict-item]
+
+
+def applied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each fused layer that runs."""
+    calls: list[int] = []
+    real: Callable[..., Tensor] = lora._LoraLinear.apply
+    monkeypatch.setattr(lora._LoraLinear, "apply", lambda *args: (calls.append(1), real(*args))[1])
+    return calls
+
+
+@pytest.mark.parametrize("config", [{}, {"use_rslora": True}])
+def test_outputs_and_gradients_are_pefts(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]):
+    calls = applied(monkeypatch)
+    ours, theirs = (run(adapted(fused=fused, **config).double(), dtype=torch.float64) for fused in (True, False))
+    assert len(calls) == 3 and ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-10, rtol=1e-10)
+
+
+def test_in_bfloat16_it_is_no_further_from_float32_than_peft(monkeypatch: pytest.MonkeyPatch):
+    calls = applied(monkeypatch)
+    exact = run(adapted(fused=False))
+    errors = []
+    for fused in (True, False):
+        found = run(adapted(fused=fused), autocast=True)
+        assert all(found[name].dtype == exact[name].dtype for name in exact if name != "out")
+        errors.append(sum(float((found[name].float() - exact[name]).square().sum()) for name in exact))
+    assert len(calls) == 3
+    assert errors[0] <= 1.1 * errors[1]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_new_adapter_changes_nothing_to_the_bit(autocast: bool):
+    model = adapted(fused=True, init_lora_weights=True)
+    with_adapter = run(model, autocast)["out"]
+    with active_adapter(model, None):
+        without = run(model, autocast)["out"]
+    assert torch.equal(with_adapter, without)
+    base = adapted(fused=False, init_lora_weights=True).get_base_model()
+    assert torch.equal(without, run(base, autocast)["out"]), "and nothing to what the base alone computes"
+
+
+def test_layers_keep_one_cast_of_a_shared_input_and_the_inner_products():
+    inner: Any = adapted(fused=True).get_base_model()
+    kept: dict[int, Tensor] = {}  # held, or another one would get its place
+
+    def pack(x: Tensor) -> Tensor:
+        if not isinstance(x, nn.Parameter):
+            kept[x.untyped_storage().data_ptr()] = x
+        return x
+
+    x = torch.randn(500, 24, requires_grad=True)
+    with saved_tensors_hooks(pack, lambda x: x), torch.autocast("cpu", torch.bfloat16):
+        outputs = inner.first(x), inner.second(x)
+    assert all(out.requires_grad for out in outputs)
+    assert sum(x.untyped_storage().nbytes() for x in kept.values()) == 2 * 500 * (24 + 4 + 4)
+
+
+def hooked(model: PeftModel) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda *args: None)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        pytest.param(lambda model: model.merge_adapter(), id="merged"),
+        pytest.param(hooked, id="hooks on the base layers"),
+        pytest.param(lambda model: model.get_base_model().requires_grad_(True), id="trained base"),
+    ],
+)
+def test_what_it_cant_do_goes_pefts_way(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[PeftModel], Any]):
+    calls = applied(monkeypatch)
+    ours, theirs = adapted(fused=True), adapted(fused=False)
+    prepare(ours)
+    prepare(theirs)
+    found, expected = run(ours), run(theirs)
+    assert not calls
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize("config", [{"use_dora": True}, {"lora_dropout": 0.5}, {"lora_bias": True}])
+def test_variants_go_pefts_way(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]):
+    calls = applied(monkeypatch)
+    run(adapted(fused=True, **config).train())
+    assert not calls
+
+
+def test_inputs_changed_in_place_are_cast_again():
+    model = adapted(fused=True)
+    x = torch.randn(2, 24)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(x)
+        x.mul_(2)
+        again = model(x)
+        assert torch.equal(again, model(x.clone()))
+
+
+def test_fused_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch):
+    calls = applied(monkeypatch)
+    model = adapted(fused=False)
+    with lora_fused(model):
+        run(model)
+    run(model)
+    assert len(calls) == 3
+    fuse_lora(model)
+    with lora_fused(model):
+        pass
+    run(model)
+    assert len(calls) == 6, "a trainer's model stays fused"
+
+
+def test_without_gradients_the_output_is_the_same_to_the_bit():
+    model = adapted(fused=True)
+    x = torch.randn(5, 7, 24)
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            with torch.no_grad():
+                plain = model(x)
+            assert torch.equal(plain, model(x))

@@ -1,0 +1,71 @@
+"""Trained RMS norms keep their input only and give the same gradients to the bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3Config
+
+from hf_align.acceleration.norms import keep_less_of_norms
+from hf_align.models.policy import PolicyModel
+from tests.acceleration.test_recompute import TINY, batch, bytes_kept, gradients
+
+CONFIGS: dict[str, Any] = {
+    "llama": LlamaConfig(**TINY),
+    "qwen3, norms of queries and keys": Qwen3Config(**TINY, head_dim=16),
+    "gemma2, 1 + weight": Gemma2Config(**TINY, head_dim=16),
+}
+
+
+def built(config: Any) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def norms(model: nn.Module) -> list[Any]:
+    return [module for name, module in model.named_modules() if "norm" in name and "layers." in name]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_full_fine_tuning_gets_the_same_gradients(name: str, bf16: bool):
+    model = PolicyModel(built(CONFIGS[name]))
+    plain = gradients(model, bf16)
+    keep_less_of_norms(model)
+    assert norms(model) and all("forward" in vars(norm) for norm in norms(model))
+    found = gradients(model, bf16)
+    assert found.keys() == plain.keys()
+    for name, gradient in found.items():
+        assert torch.equal(gradient, plain[name]), name
+
+
+def test_the_normalised_states_are_not_kept():
+    model = built(LlamaConfig(**TINY))
+    norm, x = norms(model)[0], torch.randn(500, TINY["hidden_size"], requires_grad=True)
+    before = bytes_kept(lambda: norm(x))
+    keep_less_of_norms(model)
+    assert before - bytes_kept(lambda: norm(x)) >= x.nbytes
+    norm.weight.requires_grad_(False)
+    frozen = bytes_kept(lambda: norm(x))
+    del norm.forward
+    assert bytes_kept(lambda: norm(x)) == frozen, "a frozen norm goes its own way"
+
+
+def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monkeypatch: pytest.MonkeyPatch):
+    model = built(LlamaConfig(**TINY)).train()
+    keep_less_of_norms(model)
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        "hf_align.acceleration.norms.checkpoint", lambda own, *args, **_: calls.append(own) or own(*args)
+    )
+    wrapper = PolicyModel(model)
+    wrapper(**batch().tensors(), separate=False)
+    assert len(calls) == len(norms(model))
+    with torch.no_grad():
+        wrapper(**batch().tensors(), separate=False)
+    model.gradient_checkpointing_enable()
+    wrapper(**batch().tensors(), separate=False)
+    assert len(calls) == len(norms(model))

@@ -1,0 +1,80 @@
+import json
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, load_rows
+from hf_align.errors import UserError
+
+ROW = {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."}
+
+
+def test_the_embedded_ratings() -> None:
+    train, held_out = load_rows(EMBEDDED, "train", 0), load_rows(EMBEDDED, "eval", 0)
+    assert (len(train), len(held_out)) == (EMBEDDED_PAIRS["train"], EMBEDDED_PAIRS["eval"])
+    assert {"prompt", "chosen", "rejected", "margin"} <= set(train.column_names)
+    texts = [{chosen[0]["content"] for chosen in part["chosen"]} for part in (train, held_out)]
+    assert texts[0].isdisjoint(texts[1])
+
+
+def test_the_embedded_ratings_as_prompts_and_as_demonstrations() -> None:
+    prompts, held_out = load_rows(EMBEDDED, "train", 0, "prompts"), load_rows(EMBEDDED, "eval", 0, "prompts")
+    assert (len(prompts), len(held_out)) == (EMBEDDED_PAIRS["train"], EMBEDDED_PAIRS["eval"])
+    assert set(prompts.column_names) == {"prompt", "domain", "opening"}
+    assert {opening.lower() for opening in prompts["opening"]}.isdisjoint(
+        opening.lower() for opening in held_out["opening"]
+    )
+    shown, pairs = load_rows(EMBEDDED, "eval", 0, "demonstrations"), load_rows(EMBEDDED, "eval", 0)
+    assert shown.column_names == ["prompt", "completion"]
+    assert shown["completion"][:] == pairs["chosen"][:]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+def test_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".jsonl":
+        path.write_text(json.dumps(ROW) + "\n")
+    elif suffix == ".parquet":
+        Dataset.from_list([ROW]).to_parquet(path)
+    else:
+        Dataset.from_list([ROW]).to_csv(path)
+    assert load_rows(str(path), "train", 0).to_list() == [ROW]
+
+
+def test_saved_folders_and_their_splits(tmp_path: Path) -> None:
+    one, two = Dataset.from_list([ROW]), Dataset.from_list([ROW, ROW])
+    one.save_to_disk(tmp_path / "one")
+    DatasetDict({"train": two, "test": one}).save_to_disk(tmp_path / "both")
+    assert len(load_rows(str(tmp_path / "one"), "eval", 0)) == 1
+    assert len(load_rows(str(tmp_path / "both"), "train", 0)) == 2
+    assert len(load_rows(str(tmp_path / "both"), "eval", 0)) == 1
+    DatasetDict({"train": two}).save_to_disk(tmp_path / "train-only")
+    with pytest.raises(UserError, match="no split validation or test or eval; it has train"):
+        load_rows(str(tmp_path / "train-only"), "eval", 0)
+
+
+@pytest.mark.parametrize("name", ["embedded:rating", "embedded:reviews", "embeded:ratings"])
+def test_embedded_data_that_there_is_not(name: str) -> None:
+    with pytest.raises(UserError, match=f"train_dataset: there is no {name}; did you mean embedded:ratings"):
+        load_rows(name, "train", 0)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"eval_dataset: there is no file nowhere\.csv"):
+        load_rows("nowhere.csv", "eval", 0)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "a"\nnot json\n')
+    with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl, line 1 is no JSON object"):
+        load_rows(str(broken), "train", 0)
+    script = tmp_path / "rows.py"
+    script.touch()
+    with pytest.raises(
+        UserError, match=r"train_dataset: .*rows\.py is a file of another kind than .jsonl, .json, .parq"
+    ):
+        load_rows(str(script), "train", 0)
+    with pytest.raises(UserError, match=r"train_dataset: nowhere\.py can't be read: Dataset scripts"):
+        load_rows("nowhere.py", "train", 0)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="train_dataset: "):
+        load_rows("nobody/no-such-data", "train", 0)

@@ -1,0 +1,91 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hf_align.errors import UserError
+from hf_align.evaluation.policies import Continuation, compare_policies, distinct_n, sample_continuations, vader_scores
+from hf_align.rollouts import SamplingRequest, generate
+
+
+def test_distinct_2_by_hand() -> None:
+    # a b, b c | A b, b d: three different ones of four.
+    assert distinct_n(["a b c", "A b d"]) == pytest.approx(3 / 4)
+    assert distinct_n(["one", ""]) != distinct_n(["one", ""])  # NaN: there is no bigram
+
+
+def test_vader_knows_good_from_bad() -> None:
+    good, bad, neutral = vader_scores(["I love this wonderful film!", "A horrible, boring mess.", "A film."])
+    assert good > 0.5
+    assert bad < -0.5
+    assert neutral == 0.0
+
+
+def test_compare_policies_by_hand() -> None:
+    def written(texts: list[str]) -> list[Continuation]:
+        return [Continuation(text, len(text.split()), text.endswith(".")) for text in texts]
+
+    report = compare_policies(
+        {"base": written(["x y", "x z.", "w"]), "dpo": written(["x y.", "p q.", "w v u."])},
+        {"base": [0.0, 0.5, -1.0], "dpo": [0.5, 1.0, 0.0]},
+        ["a", "a", "b"],
+    )
+    base, dpo = report["all"]["policies"]["base"], report["all"]["policies"]["dpo"]
+    assert base["score"] == pytest.approx(-1 / 6)
+    assert dpo["gain"] == pytest.approx((0.5 + 0.5 + 1.0) / 3)
+    assert dpo["gain_interval"] == pytest.approx([0.5, 1.0])
+    assert (base["ended"], dpo["ended"]) == (pytest.approx(1 / 3), 1.0)
+    assert dpo["mean_tokens"] == pytest.approx(7 / 3)
+    assert base["distinct_2"] == 1.0
+    assert "gain" not in base
+    assert report["a"]["prompts"] == 2
+    assert report["a"]["policies"]["dpo"]["gain_interval"] == pytest.approx([0.5, 0.5])
+
+
+def test_rewards_are_compared_in_standard_deviations_of_the_first_policy() -> None:
+    samples = {name: [Continuation("x", 1, True)] * 4 for name in ("base", "ppo")}
+    flat = {name: [0.0] * 4 for name in samples}
+    rewards = {"base": [-1.0, 1.0, -1.0, 1.0], "ppo": [2.0, 2.0, 0.0, 0.0]}
+    report = compare_policies(samples, flat, ["a"] * 4, rewards=rewards, resamples=50)["all"]["policies"]
+    assert (report["base"]["reward"], report["base"]["reward_sd"]) == (0.0, 1.0)
+    assert report["ppo"]["reward_gain"] == report["ppo"]["reward_gain_sds"] == 1.0
+    low, high = report["ppo"]["reward_gain_interval"]
+    assert -1 <= low <= 1 <= high <= 3
+
+
+def test_compare_policies_refuses_missing_rows() -> None:
+    sample = Continuation("x", 1, True)
+    with pytest.raises(UserError, match="'dpo'"):
+        compare_policies({"base": [sample], "dpo": []}, {"base": [0.0], "dpo": []}, ["a"])
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_dir: Path) -> tuple[Any, Any]:
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir), AutoTokenizer.from_pretrained(tiny_model_dir)
+
+
+def test_samples_keep_the_prompts_order_and_the_seed(tiny: tuple[Any, Any]) -> None:
+    model, tokenizer = tiny
+    prompts = ["a much longer prompt than the other ones", [{"role": "user", "content": "Hi"}], "b"]
+    finished: list[int] = []
+    first = sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2, progress=finished.append)
+    assert finished == [2, 3]
+    assert all(sample.tokens <= 4 for sample in first)
+    assert first == sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2)
+    assert first != sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2, seed=1)
+
+
+def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = tiny
+    word = tokenizer(" good", add_special_tokens=False)["input_ids"][0]
+
+    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
+        assert (request.top_p, request.temperature, request.num_samples) == (1.0, 1.0, 1)
+        return [[word, tokenizer.eos_token_id], [word, word]]
+
+    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2)
+    assert samples == [Continuation("good", 1, True), Continuation("good good", 2, False)]

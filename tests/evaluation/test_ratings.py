@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from hf_align.errors import UserError
+from hf_align.evaluation.ratings import HUMAN, pair_accuracy, rating_report
+
+
+def test_pair_accuracy_by_hand() -> None:
+    human = [0.0, 1.0, 1.2, 3.0]
+    # Gaps above .5: (1,0) (2,0) (3,0) (3,1) (3,2); 2 against 1 is too close to count.
+    # The scores order 1>0, 3>0, 3>1, 3>2 like people, and tie 2 with 0: 4.5 of 5.
+    accuracy, pairs = pair_accuracy([1.0, 2.0, 1.0, 9.0], human)
+    assert pairs == 5
+    assert accuracy == pytest.approx(4.5 / 5)
+
+
+def test_pair_accuracy_reversed_and_without_pairs() -> None:
+    assert pair_accuracy([3.0, 2.0, 1.0], [1.0, 2.0, 3.0]) == (0.0, 3)
+    accuracy, pairs = pair_accuracy([3.0, 2.0], [1.0, 1.1])
+    assert pairs == 0
+    assert np.isnan(accuracy)
+
+
+def test_gap_has_to_be_wider_than_the_limit() -> None:
+    assert pair_accuracy([0.0, 1.0], [0.0, 0.5])[1] == 0
+    assert pair_accuracy([0.0, 1.0], [0.0, 0.5], min_gap=0.4)[1] == 1
+
+
+RATINGS = [[-2.0, -3.0, -1.0], [0.0, 1.0, 2.0], [3.0, 3.0, 0.0], [1.0, -1.0, 0.0]]
+DOMAINS = ["a", "a", "b", "b"]
+
+
+def test_report_per_domain_and_overall() -> None:
+    report = rating_report({"good": [-2.0, 1.0, 2.0, 0.0], "bad": [2.0, -1.0, -2.0, 0.0]}, RATINGS, DOMAINS)
+    assert list(report) == ["all", "a", "b"]
+    assert report["all"]["texts"] == 4
+    # Two pairs although four texts could make six: a pair never crosses domains.
+    assert report["all"]["pairs"] == 2
+    good, bad = report["all"]["scorers"]["good"], report["all"]["scorers"]["bad"]
+    assert good["r"] == pytest.approx(1.0)
+    assert good["pair_accuracy"] == 1.0
+    assert bad["r"] == pytest.approx(-1.0)
+    assert bad["pair_accuracy"] == 0.0
+    assert bad["r_gain"] == pytest.approx(2.0)
+    assert "r_gain" not in good
+    assert good["r_interval"][0] <= good["r"] <= good["r_interval"][1] + 1e-12
+
+
+def test_single_rater_against_the_mean_of_the_others() -> None:
+    report = rating_report({"any": [0.0] * 4}, RATINGS, DOMAINS)
+    expected = []
+    for rater in range(3):
+        own = [row[rater] for row in RATINGS]
+        others = [np.mean([value for place, value in enumerate(row) if place != rater]) for row in RATINGS]
+        expected.append(np.corrcoef(own, others)[0, 1])
+    assert report["all"]["scorers"][HUMAN]["r"] == pytest.approx(np.mean(expected))
+    # Domain a: every rater orders its pair; domain b: raters 0 and 1 do (3 > 1, 3 > -1), rater 2 ties
+    # (0 = 0) against others 3 and 0: one half.
+    assert report["b"]["scorers"][HUMAN]["pair_accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_a_rater_less_in_one_text_uses_the_raters_all_texts_have() -> None:
+    report = rating_report({"any": [1.0, 2.0]}, [[1.0, 2.0], [1.0, 2.0, 5.0]], ["a", "b"])
+    assert report["b"]["texts"] == 1
+
+
+def test_bad_rows_are_named() -> None:
+    with pytest.raises(UserError, match="row 1 has fewer than two"):
+        rating_report({"s": [1.0, 2.0]}, [[1.0, 2.0], [1.0]], ["a", "a"])
+    with pytest.raises(UserError, match="s has 1 rows"):
+        rating_report({"s": [1.0]}, [[1.0, 2.0], [1.0, 3.0]], ["a", "a"])

@@ -1,0 +1,144 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from peft import LoraConfig
+
+from hf_align.errors import UserError
+from hf_align.experiments.recipe import REF_MODEL, REWARD, check_recipe, dump_recipe, read_recipe
+from hf_align.trainers.ppo.config import PPOConfig
+
+
+@dataclass
+class Config:
+    output_dir: str | None = None
+    learning_rate: float = 1e-5
+    max_steps: int = -1
+    bf16: bool | None = None
+    eval_strategy: str = "no"
+    mode: Literal["weight", "scale"] = "weight"
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+BASE = "model: m\ntrain_dataset: d.jsonl\n"
+
+
+def test_file_and_flags_together(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE + "learning_rate: 1e-4\nlora:\n  r: 8\n  target_modules: all-linear\nmax_steps: 3\n")
+    flags = ["--learning-rate", "2e-5", "--lora.r=32", "--bf16", "--max_steps", "-1", "--quantization", "4bit"]
+    checked = check_recipe(read_recipe(path, flags), Config, LoraConfig)
+    assert checked.config == {"learning_rate": 2e-5, "max_steps": -1, "bf16": True}
+    assert checked.lora == {"r": 32, "target_modules": "all-linear"}
+    assert checked.source == {
+        "model": "m",
+        "train_dataset": "d.jsonl",
+        "eval_dataset": None,
+        "quantization": "4bit",
+    }
+
+
+def test_yaml_scalars_are_what_they_look_like(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, "a: 1e-5\nb: no\nc: .5\nd: 2024-01-01\ne: null\nf: true\ng: 007\nh: -3\n"), [])
+    assert recipe.values == {
+        "a": 1e-5, "b": "no", "c": 0.5, "d": "2024-01-01", "e": None, "f": True, "g": "007", "h": -3
+    }  # fmt: skip
+
+
+def test_keys_of_some_commands(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE + "reward:\n  - {reward: a/b, weight: 2}\n  - c.py:d\n")
+    keys = {**REF_MODEL, **REWARD}
+    source = check_recipe(read_recipe(path, ["--ref_model", "r"]), Config, LoraConfig, keys).source
+    assert source["reward"] == [{"reward": "a/b", "weight": 2}, "c.py:d"]
+    assert source["ref_model"] == "r"
+    with pytest.raises(UserError, match="reward is missing: write `reward: "):
+        check_recipe(read_recipe(None, ["--model", "m", "--train_dataset", "d"]), Config, LoraConfig, keys)
+    with pytest.raises(UserError, match="line 3: reward is not a known key"):
+        check_recipe(read_recipe(path, []), Config, LoraConfig)
+    with pytest.raises(UserError, match="--reward expects text or a list"):
+        check_recipe(read_recipe(path, ["--reward", "{a: 1}"]), Config, LoraConfig, keys)
+
+
+def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
+    flags = ["--learning_rate", "2e-5", "--lora.r", "4", "--output_dir", "true story", "--hub_token", "secret"]
+    checked = check_recipe(read_recipe(write(tmp_path, BASE), flags), PPOConfig, LoraConfig, REF_MODEL)
+    text = dump_recipe(checked, PPOConfig)
+    assert "secret" not in text
+    again = check_recipe(read_recipe(write(tmp_path, text), []), PPOConfig, LoraConfig, REF_MODEL)
+    assert (again.source, again.lora) == (checked.source, checked.lora)
+    written = {key: value for key, value in checked.config.items() if key != "hub_token"}
+    assert again.config.items() >= written.items()
+    assert PPOConfig(**again.config).to_dict() == PPOConfig(**written).to_dict()
+    places = [text.index(part) for part in ("model: m", "# defaults of PPOConfig", "lam: 0.95", "# defaults of Trai")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("lora", "expected"), [("true", {}), ("false", None), ("null", None), ("{r: 4}", {"r": 4}), ("{}", {})]
+)
+def test_lora_forms(tmp_path: Path, lora: str, expected: dict | None) -> None:
+    recipe = read_recipe(write(tmp_path, BASE + f"lora: {lora}\n"), [])
+    assert check_recipe(recipe, Config, LoraConfig).lora == expected
+
+
+def test_lora_field_over_lora_true(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, BASE + "lora: true\n"), ["--lora.r", "2"])
+    assert check_recipe(recipe, Config, LoraConfig).lora == {"r": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "message"),
+    [
+        ("learning_rat: 1\n", [], "r.yaml, line 3: learning_rat is not a known key; did you mean learning_rate?"),
+        ("lora: {r: 1, lora_dropot: 0.1}\n", [], "r.yaml, line 3: lora.lora_dropot is not a known key; did you mean"),
+        ("learning_rate: fast\n", [], "r.yaml, line 3: learning_rate expects a number, got 'fast'"),
+        ("", ["--mode", "shfit"], "--mode expects 'weight' or 'scale', got 'shfit'"),
+        ("", ["--max_step", "3"], "--max_step is not a known key; did you mean max_steps?"),
+        ("", ["--zzz", "3"], "--zzz is not a known key; known are"),
+        ("", ["--lora.r", "x"], "--lora.r expects a whole number, got 'x'"),
+        ("quantization: 2bit\n", [], "line 3: quantization is 8bit, 4bit or null, not '2bit'"),
+        ("max_steps: 1\nmax_steps: 2\n", [], "r.yaml, line 4: max_steps is written twice"),
+        ("lora:\n  r: 1\n  r: 2\n", [], "r.yaml, line 5: lora.r is written twice"),
+        ("bad: [1, 2\nx: 3\n", [], "r.yaml, line 4: not valid YAML"),
+        ("", ["oops"], "'oops' is not a flag"),
+        ("", ["--learning_rate"], "--learning_rate has no value; it expects a number"),
+        ("", ["--learning_rate", "--bf16"], "--learning_rate has no value; it expects a number"),
+        ("", ["--lora.r"], "--lora.r has no value; it expects a whole number"),
+        ("learning_rate:\n", [], "r.yaml, line 3: learning_rate has no value; it expects a number"),
+        ("", ["--confg", "r.yaml"], "--confg is not a known key; did you mean config?"),
+        ("kl_horizon: 100\n", [], "r.yaml, line 3: kl_horizon is not a known key; it belongs to ppo"),
+        ("label_smoothing: 0.1\n", [], "line 3: label_smoothing is not a known key; it belongs to dpo, ipo"),
+        ("ref_model: m\n", [], "line 3: ref_model is not a known key; it belongs to dpo, ipo, ppo"),
+        ("1: 2\n", [], "r.yaml, line 3: 1 is not a known key; keys are words"),
+    ],
+)
+def test_mistakes_name_their_place(tmp_path: Path, text: str, flags: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_recipe(read_recipe(write(tmp_path, BASE + text), flags), Config, LoraConfig)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_required_keys_and_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_dataset is missing"):
+        check_recipe(read_recipe(None, ["--model", "m"]), Config, LoraConfig)
+    with pytest.raises(UserError, match="model is missing"):
+        check_recipe(read_recipe(write(tmp_path, ""), []), Config, LoraConfig)
+    with pytest.raises(UserError, match="there is no file"):
+        read_recipe(str(tmp_path / "none.yaml"), [])
+    with pytest.raises(UserError, match="can't be read"):
+        read_recipe(str(tmp_path), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("- a\n- b\n", "a list"), ("model:m\ntrain_dataset:d\n", "plain text"), ("3\n", "a single value")],
+)
+def test_a_file_without_keys_is_no_recipe(tmp_path: Path, text: str, what: str) -> None:
+    with pytest.raises(UserError, match=rf"r\.yaml: a recipe is made of `key: value` lines .*, not {what}; write"):
+        read_recipe(write(tmp_path, text), [])

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_align.cli.main import main
+from hf_align.data import sources
+from hf_align.models.reward import RewardModel
+from hf_align.planning import run as dry_run
+from tests.cli.test_train import RECIPES
+
+
+@pytest.fixture(autouse=True)
+def few_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 16, "eval": 4})
+    monkeypatch.chdir(tmp_path)
+
+
+def check(command: str, model: str, *flags: str) -> int:
+    recipe = str(RECIPES / f"{command}.yaml")
+    return main([command, "--config", recipe, "--model", model, "--output_dir", "out", "--dry-run", *flags])
+
+
+@pytest.mark.parametrize("command", ["sft", "reward", "dpo", "ipo", "ppo"])
+def test_nothing_is_loaded_or_written(
+    command: str, tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a dry run loads no weights")
+
+    reward = []
+    if command == "ppo":
+        RewardModel.from_backbone(tiny_model_dir, lora=True).save_pretrained("reward")
+        reward = ["--reward", "./reward"]
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
+    monkeypatch.setattr("transformers.AutoModelForSequenceClassification.from_pretrained", loaded)
+    assert check(command, tiny_model_dir, *reward) == 0
+    shown = capsys.readouterr().out
+    kind = "LlamaForSequenceClassification" if command == "reward" else "LlamaForCausalLM"
+    assert f"{kind}, " in shown
+    assert "16 rows, " in shown
+    assert "memory, about" in shown
+    assert "Nothing was trained" in shown
+    assert not Path("out").exists()
+
+
+def test_a_shared_base_counts_once(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
+    RewardModel.from_backbone(tiny_model_dir, lora=True).save_pretrained("adapter")
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("whole")
+    found = []
+    for reward in ("./adapter", "./whole"):
+        assert check("ppo", tiny_model_dir, "--reward", reward) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
+        found.append(float(line.split()[-2]))
+    assert 3 * found[0] < found[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--train_dataset", "bad.jsonl"], "1 row has identical chosen and rejected (row 1)"),
+        (["--model", "no/such-model"], "no/such-model"),
+        (["--ref_model", "no/such-model"], "no/such-model"),
+        (["--lora.target_modules", "nothing"], "lora: Target modules"),
+        (["--lora", "false", "--quantization", "4bit"], "only through an adapter"),
+        (["--weight_decay", "-1"], "weight_decay is -1.0; give a number from 0"),
+        (["--eval_dataset", "null", "--eval_strategy", "epoch"], "there is no eval_dataset"),
+        (["--output_dir", "bad.jsonl/x"], "output_dir: can't write to bad.jsonl/x"),
+    ],
+)
+def test_what_would_fail_later_fails_now(
+    flags: list[str],
+    message: str,
+    tiny_model_dir: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "b", "rejected": "b"}]
+    Path("bad.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert check("dpo", tiny_model_dir, *flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_models_of_the_wrong_kind(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("whole")
+    assert check("ppo", tiny_model_dir, "--reward", tiny_model_dir) == 2
+    assert f"{tiny_model_dir} has no reward head and would score at random" in capsys.readouterr().err
+    assert check("dpo", "whole") == 2
+    assert "model: whole is a reward model" in capsys.readouterr().err
+    assert check("ppo", tiny_model_dir, "--reward", "./whole", "--ref_model", "whole") == 2
+    assert "ref_model: whole is a reward model" in capsys.readouterr().err
+
+
+def test_too_little_memory_and_too_little_disk(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dry_run.memory, "available_memory", lambda: ("a toaster", 1000))
+        assert check("dpo", tiny_model_dir) == 2
+        assert "of memory and 0 MiB are free on a toaster" in capsys.readouterr().err
+    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    assert check("dpo", tiny_model_dir) == 2
+    assert "output_dir: this writes about" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "steps"),
+    [
+        ("dpo", ["--max_steps", "7"], 7),
+        ("dpo", ["--max_steps", "-1", "--num_train_epochs", "3"], 3),
+        ("ppo", ["--total_episodes", "64"], 8),
+        ("ppo", ["--total_episodes", "null", "--num_train_epochs", "3"], 24),
+    ],
+)
+def test_steps_are_counted(
+    command: str, flags: list[str], steps: int, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("r.py").write_text("def f(prompts, responses):\n    return [0.0] * len(responses)\n")
+    reward = ["--reward", "r.py:f"] if command == "ppo" else []
+    assert check(command, tiny_model_dir, *reward, *flags) == 0
+    assert f"{steps}, of " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("steps"))

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from scipy.stats import pearsonr
+
+from hf_align.statistics import bootstrap_interval, groups, pearson
+
+
+def test_pearson_equals_scipy() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=20), rng.normal(size=20)
+    assert pearson(x, y) == pytest.approx(pearsonr(x, y)[0], abs=1e-12)
+
+
+def test_pearson_works_along_an_axis() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(3, 9)), rng.normal(size=(3, 9))
+    assert pearson(x, y, axis=1) == pytest.approx([pearsonr(a, b)[0] for a, b in zip(x, y, strict=True)])
+
+
+def test_a_constant_side_correlates_with_nothing() -> None:
+    assert pearson([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) == 0.0
+
+
+def test_interval_of_a_mean_matches_the_normal_one() -> None:
+    values = np.random.default_rng(2).normal(loc=3.0, scale=2.0, size=400)
+    low, high = bootstrap_interval(np.mean, values, resamples=4000, seed=5)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(400)
+    assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.02)
+
+
+def test_interval_keeps_rows_together() -> None:
+    x = np.random.default_rng(3).normal(size=50)
+    # r of x with itself is 1 in every resample only if both are resampled by the same rows.
+    assert bootstrap_interval(pearson, x, x, resamples=200) == pytest.approx([1.0, 1.0])
+
+
+def test_interval_is_repeatable_and_survives_tiny_samples() -> None:
+    values = [1.0, 2.0, 4.0]
+    assert bootstrap_interval(np.mean, values, seed=1) == bootstrap_interval(np.mean, values, seed=1)
+    assert np.isnan(bootstrap_interval(np.mean, [1.0])).all()
+
+
+def test_groups_are_sorted_by_name() -> None:
+    found = groups(["b", "a", "b"])
+    assert list(found) == ["a", "b"]
+    assert found["b"].tolist() == [0, 2]

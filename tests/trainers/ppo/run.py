@@ -1,0 +1,68 @@
+"""A short PPO run on the toy language, to be killed and resumed: `ppo_run.py OUT SEED KILL_AT` kills itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+from transformers import TrainerCallback
+
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
+from tests.trainers.pairs import options
+from tests.trainers.toy import toy_model, toy_reward, toy_tokenizer, varied_prompts
+
+STEPS, SAVE_EVERY = 12, 3
+
+
+class KillAt(TrainerCallback):
+    """SIGKILL when a step begins: no handler, no clean-up."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) -> PPOTrainer:
+    """Rollouts of 4 steps, checkpoints every 3: they fall anywhere in a rollout. Odd seeds train adapters."""
+    adapter = bool(seed % 2)
+    changes: dict[str, Any] = {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "num_samples": 2,
+        "num_mini_batches": 2,
+        "num_ppo_epochs": 2,
+        "max_new_tokens": 3,
+        "max_steps": STEPS,
+        "save_strategy": "steps",
+        "save_steps": SAVE_EVERY,
+        "optim": "adamw_torch",
+        "learning_rate": 0.01,
+        "lr_scheduler_type": "linear",
+        "scale_rewards": True,
+        "target_kl": 0.05,
+        "kl_horizon": 50,
+        "early_stop_kl": 0.02,
+        "value_model": "adapter" if adapter else "shared",
+        "seed": seed,
+    }
+    return PPOTrainer(
+        toy_model(seed),
+        args=PPOConfig(**options(out, **changes)),
+        train_dataset=varied_prompts(11),
+        processing_class=toy_tokenizer(),
+        reward=toy_reward(3),
+        callbacks=callbacks,
+        peft_config=LoraConfig(r=2, target_modules="all-linear") if adapter else None,
+    )
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), int(sys.argv[2]), [KillAt(int(sys.argv[3]))]).train()

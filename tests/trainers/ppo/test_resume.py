@@ -1,0 +1,101 @@
+"""A run that was killed anywhere and resumed ends, bit by bit, where an uninterrupted one does."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_align.errors import UserError
+from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController
+from hf_align.trainers.ppo.rollout import PER_TOKEN, Rollout
+from tests.trainers.ppo.run import SAVE_EVERY, STEPS, build
+from tests.trainers.test_base import same_weights
+
+SCRIPT = Path(__file__).with_name("run.py")
+
+
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+def test_a_killed_run_resumes_exactly(tmp_path: Path, seed: int):
+    step = random.Random(seed).randrange(SAVE_EVERY + 1, STEPS)
+    command = [sys.executable, "-m", "tests.trainers.ppo.run", str(tmp_path / "cut"), str(seed), str(step)]
+    killed = subprocess.run(command, cwd=SCRIPT.parents[3], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    whole = build(tmp_path / "whole", seed)
+    whole.train()
+    resumed = build(tmp_path / "cut", seed)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == STEPS
+    same_weights(whole.model, resumed.model, atol=0, rtol=0)
+    assert resumed.kl_controller.state_dict() == whole.kl_controller.state_dict()
+    assert resumed.score_statistics.state_dict() == whole.score_statistics.state_dict()
+    trained = [name for name, parameter in whole.model.named_parameters() if parameter.requires_grad]
+    assert trained == [name for name, parameter in resumed.model.named_parameters() if parameter.requires_grad]
+
+
+def test_a_rollout_is_saved_whole(tmp_path: Path):
+    rollout = Rollout(
+        prompt_ids=[[1, 2], [1, 2], [3]],
+        response_ids=[[4], [5, 6], [7, 8, 9]],
+        finished=torch.tensor([True, False, True]),
+        scores=torch.tensor([0.5, -1.0, 2.0]),
+        num_samples=1,
+        kl_coef=0.1,
+        stopped=True,
+    )
+    rollout.tokens = {name: rollout.spread(torch.arange(6.0) + place) for place, name in enumerate(PER_TOKEN)}
+    rollout.save(tmp_path / "rollout.safetensors")
+    again = Rollout.load(tmp_path / "rollout.safetensors")
+    assert (again.prompt_ids, again.response_ids) == (rollout.prompt_ids, rollout.response_ids)
+    assert (again.num_samples, again.kl_coef, again.stopped) == (1, 0.1, True)
+    assert torch.equal(again.scores, rollout.scores) and torch.equal(again.finished, rollout.finished)
+    for name in PER_TOKEN:
+        assert torch.equal(again.tokens[name], rollout.tokens[name])
+    assert again.flat("values", slice(1, 3)).tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
+
+
+def test_another_batch_arithmetic_is_refused_when_resuming(tmp_path: Path):
+    trainer = build(tmp_path, 0)
+    trainer.args.max_steps = SAVE_EVERY
+    trainer.train()
+    other = build(tmp_path, 0)
+    other.args.num_ppo_epochs = 3
+    with pytest.raises(UserError, match="saved with num_ppo_epochs=2, not 3"):
+        other.train(resume_from_checkpoint=True)
+    (tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json").unlink()
+    with pytest.raises(UserError, match="no checkpoint of PPO"):
+        build(tmp_path, 0).train(resume_from_checkpoint=True)
+
+
+def test_the_kl_controller_goes_on_as_it_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    trainer = build(tmp_path, 0)
+    trainer.args.max_steps = SAVE_EVERY
+    trainer.train()
+    saved = trainer.kl_controller.state_dict()
+    other = build(tmp_path, 0)
+    other.args.max_steps = SAVE_EVERY
+    other.kl_controller = ProportionalKLController(0.3, saved["target"] + 1.0, saved["horizon"])
+    with caplog.at_level("WARNING", logger="hf_align"):
+        other.train(resume_from_checkpoint=True)
+    assert other.kl_controller.state_dict() == saved
+    assert f"target {saved['target']:g}, not {saved['target'] + 1:g}" in caplog.text
+    other = build(tmp_path, 0)
+    other.kl_controller = FixedKLController(0.3)
+    with pytest.raises(UserError, match="saved with another kl_controller"):
+        other.train(resume_from_checkpoint=True)
+
+
+def test_checkpoints_hold_no_rollout_where_none_is_needed(tmp_path: Path):
+    trainer = build(tmp_path, 0)
+    trainer.train()
+    names = {path.name: {file.name for file in path.iterdir()} for path in tmp_path.glob("checkpoint-*")}
+    assert "rollout_0.safetensors" in names["checkpoint-9"]
+    assert "rollout_0.safetensors" not in names["checkpoint-12"], "a new rollout comes next"
+    state = json.loads((tmp_path / "checkpoint-12" / "ppo_state.json").read_text())
+    assert state["kl_controller"]["coef"] == trainer.kl_controller.coef

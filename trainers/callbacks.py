@@ -1,0 +1,119 @@
+"""What every training command does around a Trainer: a progress bar, a Ctrl-C that saves, the last checkpoint."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from hf_align.cli.console import Advance, Screen
+
+SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
+
+
+class _Progress(TrainerCallback):
+    """A bar that is drawn once Trainer knows how many steps there are."""
+
+    def __init__(self, screen: Screen, label: str, stack: ExitStack) -> None:
+        self.screen, self.label, self.stack = screen, label, stack
+        self.advance: Advance = lambda done, note: None
+        self.note = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.advance = self.stack.enter_context(self.screen.task(self.label, state.max_steps))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.advance(state.global_step, self.note)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        found = [f"{name.split('/')[-1]} {logs[name]:.3g}" for name in SHOWN if logs and name in logs]
+        self.note = ", ".join(found) or self.note
+
+
+class _StopAfterStep(TrainerCallback):
+    """After Ctrl-C ends training with the running step and a checkpoint; a second one ends it at once."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        previous = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self.screen.line("   Ctrl-C: saving a checkpoint after this step (again: stop at once)", "yellow")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+
+def train(trainer: Trainer, screen: Screen, label: str, *, checkpoint: Path | None = None) -> None:
+    """Runs `trainer.train()` with a progress bar.
+
+    The first Ctrl-C lets the running step finish and saves a checkpoint, the second one stops at once.
+
+    Args:
+        trainer: The trainer.
+        screen: Where the bar goes.
+        label: What the bar says.
+        checkpoint: Continue from here.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C.
+    """
+    stop = _StopAfterStep(screen)
+    _remove_printers(trainer)
+    with ExitStack() as stack, stop.listening():
+        trainer.add_callback(_Progress(screen, label, stack))
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if stop.asked:
+        raise KeyboardInterrupt
+
+
+class _Prediction(TrainerCallback):
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+        self.done = 0
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.done += 1
+        self.advance(self.done, "")
+
+
+def evaluate(trainer: Trainer, screen: Screen, label: str) -> dict[str, float]:
+    """Runs `trainer.evaluate()` with a progress bar over its batches; returns its metrics."""
+    _remove_printers(trainer)
+    with screen.task(label, len(trainer.get_eval_dataloader())) as advance:
+        trainer.add_callback(_Prediction(advance))
+        return trainer.evaluate()
+
+
+def _remove_printers(trainer: Trainer) -> None:
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)

@@ -1,0 +1,232 @@
+"""Options of Trainer's own that it would only stumble over once the model is loaded, or never."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from accelerate.utils import get_int_from_env
+from torch.distributed import is_initialized
+from transformers import TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_available
+
+from hf_align.errors import UserError
+
+FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "seed", "dataloader_num_workers")
+BELOW_ONE = ("adam_beta1", "adam_beta2")
+MAPPINGS = ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "lr_scheduler_kwargs")
+FILES = ("deepspeed", "fsdp_config", "accelerator_config")
+"""Options that are a mapping or a JSON file with one."""
+WORLD_SIZES = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
+"""Variables in which launchers say how many processes there are, as accelerate reads them."""
+SPEED_METRICS = ("runtime", "samples_per_second", "steps_per_second")
+"""What Trainer adds to every evaluation."""
+
+
+def check_options(args: Any) -> None:
+    """Refuse what no optimizer, seed, loop or process group can be made of.
+
+    Args:
+        args: Any `TrainingArguments`, not yet through its `__post_init__`.
+
+    Raises:
+        UserError: It names the option and what it may be.
+    """
+    check_numbers(args)
+    _check_intervals(args)
+    _check_mappings(args)
+    _check_backend(args.ddp_backend)
+
+
+def check_numbers(args: Any) -> None:
+    """Refuse numbers with which no optimizer, seed or loop can be made.
+
+    Args:
+        args: Any `TrainingArguments`.
+
+    Raises:
+        UserError: It names the option and what it may be.
+    """
+    for name in (*FROM_ZERO, *BELOW_ONE, "num_train_epochs", "max_steps"):
+        if not _is_number(getattr(args, name)):
+            raise UserError(f"{name} is {getattr(args, name)!r}; give a number.")
+    for name in FROM_ZERO:
+        if not 0 <= getattr(args, name) < math.inf:
+            raise UserError(f"{name} is {getattr(args, name)}; give a number from 0.")
+    for name in BELOW_ONE:
+        if not 0 <= getattr(args, name) < 1:
+            raise UserError(f"{name} is {getattr(args, name)}; give a number from 0 and below 1.")
+    if args.num_train_epochs <= 0 and args.max_steps <= 0:
+        raise UserError(
+            f"num_train_epochs is {args.num_train_epochs} and max_steps {args.max_steps}, so nothing would be trained; "
+            "give one of them above 0."
+        )
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _check_intervals(args: Any) -> None:
+    """Refuse steps between logs, evaluations or checkpoints that no step is a multiple of."""
+    for what in ("logging", "eval", "save"):
+        name = f"{what}_steps"
+        value = getattr(args, name)
+        if _strategy(args, what) != "steps" or (value is None and what == "eval"):
+            continue
+        if not _is_number(value) or not (0 < value < 1 or (value >= 1 and float(value).is_integer())):
+            shown = f"{value:g}" if _is_number(value) else repr(value)  # recipes make 0 a 0.0
+            raise UserError(
+                f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {what}_strategy "
+                "'no' switches it off."
+            )
+
+
+def _strategy(args: Any, what: str) -> str:
+    """`logging_strategy` and so on, whether a text or Trainer's enum."""
+    strategy = getattr(args, f"{what}_strategy")
+    return getattr(strategy, "value", strategy)
+
+
+def _check_mappings(args: Any) -> None:
+    for name in (*MAPPINGS, *FILES):
+        value = getattr(args, name)
+        if isinstance(value, str) and name in FILES and not value.startswith("{"):
+            _check_file(name, value)
+        elif isinstance(value, str):
+            _check_json(name, value, "the text")
+        elif name in MAPPINGS and not isinstance(value, dict | None):
+            raise UserError(f"{name} is {value!r}; give a mapping.")
+    if args.deepspeed and not is_deepspeed_available():
+        raise UserError("deepspeed is not installed here; pip install deepspeed, or leave the option out.")
+
+
+def _check_file(name: str, value: str) -> None:
+    """Refuse what is neither a JSON file nor, for DeepSpeed, JSON in base64."""
+    path = Path(value)
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else base64.urlsafe_b64decode(value).decode()
+    except (OSError, ValueError):  # unreadable, no UTF-8 or no base64
+        text = None
+    if text is None or not (path.is_file() or text.startswith("{")):
+        problem = "can't be read as text" if path.exists() else "doesn't exist"
+        raise UserError(f"{name}: {value} {problem}; name a JSON file, or give a mapping.")
+    _check_json(name, text, value)
+
+
+def _check_json(name: str, text: str, where: str) -> None:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{name}: {where} is no JSON: {error}; mend it, or give a mapping.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{name}: {where} holds a {type(found).__name__}; give a mapping.")
+
+
+def _check_backend(name: Any) -> None:
+    known = TrainingArguments.__dataclass_fields__["ddp_backend"].metadata["choices"]
+    if name not in (None, *known):
+        raise UserError(f"ddp_backend is {name!r}; use {_either(known)}.")
+    launched = get_int_from_env(["LOCAL_RANK"], -1) != -1 or get_int_from_env(WORLD_SIZES, 1) > 1
+    if name is not None and not launched and not is_initialized():
+        raise UserError(
+            f"ddp_backend is {name!r} and this is a single process; start several with `accelerate launch`, or leave "
+            "it out."
+        )
+
+
+def check_evaluation(args: Any, eval_dataset: Any) -> None:
+    """Refuse to evaluate during training without anything to evaluate on, and a best model that is never found.
+
+    Raises:
+        UserError: `eval_strategy` asks for evaluations and there is no `eval_dataset`, or `save_strategy` is "best"
+            and there are no evaluations, or no `metric_for_best_model`.
+    """
+    strategy = _strategy(args, "eval")
+    if strategy != "no" and eval_dataset is None:
+        raise UserError(f"eval_strategy is {strategy!r} and there is no eval_dataset; give one, or set it to 'no'.")
+    if _strategy(args, "save") != "best":
+        return
+    if args.metric_for_best_model is None:
+        raise UserError(
+            "save_strategy is 'best' and metric_for_best_model is missing; name a metric of the evaluation, or save by "
+            "'steps' or 'epoch'."
+        )
+    if strategy == "no":
+        raise UserError(
+            "save_strategy is 'best' and eval_strategy 'no', so nothing would ever be saved; set eval_strategy to "
+            "'steps' or 'epoch'."
+        )
+
+
+def check_best_metric(args: Any, eval_dataset: Any, metrics: Sequence[str]) -> None:
+    """Refuse a `metric_for_best_model` that the first evaluation would look for in vain.
+
+    Args:
+        args: Any `TrainingArguments`.
+        eval_dataset: A data set, or a dict of them, whose names stand before the metrics' names.
+        metrics: What an evaluation gives, without `eval_`, beside `SPEED_METRICS`.
+
+    Raises:
+        UserError: It names the metrics that there are.
+    """
+    name = args.metric_for_best_model
+    if name is None or _strategy(args, "eval") == "no":
+        return
+    sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
+    known = [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
+    if name.removeprefix("eval_") not in known:
+        raise UserError(f"metric_for_best_model is {name!r}, which no evaluation here gives; use {_either(known)}.")
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def check_config_class(args: Any, config_class: type) -> None:
+    """Refuse another trainer's config, plain `TrainingArguments` or a dict.
+
+    Raises:
+        UserError: It names the class to use.
+    """
+    if not isinstance(args, config_class):
+        raise UserError(f"args is a {type(args).__name__}; give a {config_class.__name__}.")
+
+
+def check_place(directory: Path, place: str) -> None:
+    """Refuse a folder that can't be written to, without making it.
+
+    Args:
+        directory: Need not exist yet.
+        place: The option or function that named it, for the message.
+
+    Raises:
+        UserError: It or a folder above it is a file, or there is no right to write.
+    """
+    whole = directory.absolute()
+    there = next(path for path in (whole, *whole.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{place}: can't write to {directory}: {there.name} is a file; name another folder.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{place}: can't write to {directory}; name another folder.")
+
+
+def check_output_dir(args: Any) -> None:
+    """Refuse an `output_dir` that can't be written to, before anything is loaded.
+
+    Raises:
+        UserError: It is a file, or a folder without the right to write.
+    """
+    directory = Path(args.output_dir)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UserError(f"output_dir: can't write to {directory}: {error.strerror}; name another folder.") from error

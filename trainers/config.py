@@ -1,0 +1,97 @@
+""""""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from transformers import (
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from hf_align.errors import UserError
+from hf_align.models.precision import choose_precision
+from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.checks import check_options
+
+Callbacks = list[TrainerCallback] | None
+
+
+@dataclass
+class AlignmentConfig(TrainingArguments):
+    """`TrainingArguments` plus what every trainer here has."""
+
+    # What the trainer's evaluations give, without `eval_`, and what its checkpoints are.
+    eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
+    checkpoint_kind: ClassVar[Kind] = "policy"
+
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
+            "False: float32. Trained weights are float32 either way."
+        },
+    )
+    layout: Literal["auto", "branch", "separate"] = field(
+        default="auto",
+        metadata={
+            "help": "'branch' encodes a prompt once for all its responses, 'separate' puts each prompt + response in a "
+            "row of its own. 'auto' takes what is less work on the data, by an estimate that it logs; branches only if "
+            "the first batch shows that the model honours them."
+        },
+    )
+    row_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
+    )
+    activation_recompute: Literal["none", "selective", "full"] = field(
+        default="none",
+        metadata={
+            "help": "Activations to compute again in the backward pass instead of keeping them: 'selective' what is "
+            "cheap (norms, activations, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
+        },
+    )
+    disable_dropout: bool = field(
+        default=True,
+        metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
+    )
+    logging_steps: float = field(
+        default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
+    )
+
+    hub_base_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy. None: what the "
+            "model was loaded from."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("auto", "branch", "separate"):
+            raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
+        if self.row_tokens is not None and self.row_tokens < 1:
+            raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
+        check_options(self)
+        self._resolve_recompute()
+        choose_precision(self)
+        super().__post_init__()
+
+    def _resolve_recompute(self) -> None:
+        """Make `activation_recompute` and Trainer's own switch say the same."""
+        if self.activation_recompute not in ("none", "selective", "full"):
+            raise UserError(
+                f"activation_recompute is {self.activation_recompute!r}; use 'none', 'selective' or 'full'."
+            )
+        checkpointing = self.gradient_checkpointing or self.activation_checkpointing
+        if self.activation_recompute == "selective" and (checkpointing or self.torch_compile):
+            other = "gradient_checkpointing" if checkpointing else "torch_compile"
+            raise UserError(f"activation_recompute='selective' doesn't go with {other}; leave one of them out.")
+        if checkpointing:
+            self.activation_recompute = "full"
+        elif self.activation_recompute == "full":
+            self.activation_checkpointing = True

@@ -1,0 +1,1 @@
+"""PPO: rollouts, their experience, the loss and the trainer, one file each."""

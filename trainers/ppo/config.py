@@ -1,0 +1,345 @@
+"""Options of `PPOTrainer`, and the arithmetic that ties its batches together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from transformers.utils import logging
+
+from hf_align.errors import UserError
+from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
+from hf_align.rollouts import ENGINES
+from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.config import AlignmentConfig
+
+logger = logging.get_logger(__name__)
+
+CHOICES: dict[str, tuple[str | None, ...]] = {
+    "rollout_engine": tuple(ENGINES),
+    "policy_loss": ("clip", "reinforce"),
+    "value_model": ("shared", "adapter", "separate"),
+    "value_head": ("linear", "mlp"),
+    "value_init": ("zero", "reward"),
+    "kl_controller": ("proportional", "threshold", "fixed"),
+    "kl_estimator": (None, "k1", "k2", "k3", "full"),
+    "kl_in": ("reward", "loss"),
+}
+POSITIVE_COUNTS = ("num_samples", "max_new_tokens", "num_ppo_epochs", "num_mini_batches")
+POSITIVE = ("temperature", "clip_range", "target_kl", "kl_horizon")
+OPTIONAL_POSITIVE = ("value_clip_range", "reward_clip", "early_stop_kl", "value_learning_rate")
+NOT_NEGATIVE = ("value_coef", "entropy_coef", "kl_coef")
+SHARES = ("gamma", "lam")
+
+
+@dataclass
+class PPOConfig(AlignmentConfig):
+    """Options of `PPOTrainer` beyond `TrainingArguments`.
+
+    A step is the optimizer step on one mini-batch. Every `num_ppo_epochs` x `num_mini_batches` steps new responses are
+    generated: a rollout. `per_device_train_batch_size` counts responses, and
+    `rollout_batch_size x num_samples = num_mini_batches x per_device_train_batch_size x gradient_accumulation_steps`.
+    """
+
+    eval_metrics: ClassVar[tuple[str, ...]] = ("reward", "objective/kl", "response/length", "response/eos_share")
+    checkpoint_kind: ClassVar[Kind] = "ppo"
+    learning_rate: float = field(
+        default=1e-5,
+        metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; LoRA takes 1e-4."},
+    )
+    rollout_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Prompts per process and rollout; times num_samples it must be num_mini_batches x "
+            "per_device_train_batch_size x gradient_accumulation_steps. None: what makes that so."
+        },
+    )
+    num_samples: int = field(default=1, metadata={"help": "Responses sampled for each prompt of a rollout."})
+    total_episodes: int | None = field(
+        default=None,
+        metadata={
+            "help": "Responses to sample in all, over all processes, rounded up to whole rollouts; instead of "
+            "max_steps. None: max_steps, or else num_train_epochs passes over the prompts."
+        },
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Most tokens of a prompt; a longer one keeps its end. None: no limit."}
+    )
+    max_new_tokens: int = field(default=64, metadata={"help": "Most tokens of a response."})
+    temperature: float = field(
+        default=1.0, metadata={"help": "Sampling temperature of rollouts; all log-probs refer to it, too."}
+    )
+    top_p: float = field(
+        default=1.0,
+        metadata={"help": "Sample rollouts from the likeliest tokens with this mass. Log-probs ignore it: 1 is exact."},
+    )
+    stop_strings: list[str] | None = field(
+        default=None, metadata={"help": "Texts that end a response, as EOS does. None: only EOS and the length limit."}
+    )
+    rollout_engine: Literal["static", "continuous"] = field(
+        default="static",
+        metadata={
+            "help": "What generates the responses: 'static' decodes the rollout as one batch, 'continuous' is "
+            "transformers' continuous batching over a paged cache. One of your own: set trainer.rollout_engine."
+        },
+    )
+    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout."})
+    num_mini_batches: int = field(default=1, metadata={"help": "Mini-batches, so optimizer steps, in each pass."})
+    policy_loss: Literal["clip", "reinforce"] = field(
+        default="clip",
+        metadata={
+            "help": "'clip' is PPO's clipped surrogate, 'reinforce' is -mean(logp * advantage), meant for "
+            "num_ppo_epochs=1."
+        },
+    )
+    clip_range: float = field(
+        default=0.2, metadata={"help": "How far a token's probability ratio gains anything: 1 +- this."}
+    )
+    value_clip_range: float | None = field(
+        default=0.2,
+        metadata={"help": "How far from its rollout value a value gains anything, in units of the return. None: off."},
+    )
+    value_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    value_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Peak learning rate of the value head (and its adapter or model). None: learning_rate."},
+    )
+    value_model: Literal["shared", "adapter", "separate"] = field(
+        default="shared",
+        metadata={
+            "help": "What the value head stands on: the policy's own trunk ('shared'), an adapter of its own on the "
+            "policy's base ('adapter'), or a copy of the model ('separate')."
+        },
+    )
+    value_head: Literal["linear", "mlp"] = field(
+        default="linear", metadata={"help": "The head that makes a value of a hidden state: 'mlp' has a hidden layer."}
+    )
+    detach_value_trunk: bool = field(
+        default=False,
+        metadata={"help": "With value_model='shared': the value loss trains the head alone, not the policy's trunk."},
+    )
+    value_init: Literal["zero", "reward"] = field(
+        default="zero",
+        metadata={
+            "help": "What values start as: 0, or ('reward') what the head of the reward model, which must then be the "
+            "only reward, makes of the value model's hidden states. With value_model='adapter' and a reward adapter of "
+            "the same shape these are its scores of the unfinished responses."
+        },
+    )
+    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
+    gamma: float = field(default=1.0, metadata={"help": "Discount per token."})
+    lam: float = field(default=0.95, metadata={"help": "GAE's lambda: 0 one-step advantages, 1 returns minus values."})
+    whiten_advantages: bool = field(
+        default=True,
+        metadata={"help": "Shift and scale the advantages of a rollout, over all processes, to mean 0, variance 1."},
+    )
+    whiten_rewards: bool = field(
+        default=False, metadata={"help": "Scale the tokens' rewards of a rollout, over all processes, to variance 1."}
+    )
+    scale_rewards: bool = field(
+        default=False, metadata={"help": "Divide scores by the running standard deviation of all scores so far."}
+    )
+    reward_clip: float | None = field(
+        default=None, metadata={"help": "Hold scores within +- this, after scaling. None: off."}
+    )
+    missing_eos_penalty: float | None = field(
+        default=None,
+        metadata={
+            "help": "Subtracted from the score, after scaling and clipping, where the length limit cut a response."
+        },
+    )
+    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL from the reference at the start."})
+    kl_controller: Literal["proportional", "threshold", "fixed"] = field(
+        default="proportional",
+        metadata={
+            "help": "How kl_coef changes after each rollout: 'proportional' to the KL's relative error (Ziegler et al. "
+            "2019), by a factor once the KL is far off ('threshold'), or never ('fixed')."
+        },
+    )
+    target_kl: float = field(
+        default=6.0,
+        metadata={"help": "KL to keep to: nats a response, by the 'proportional' and 'threshold' controllers."},
+    )
+    kl_horizon: float = field(
+        default=1000.0,
+        metadata={
+            "help": "Episodes in which 'proportional' moves kl_coef by about 20% at most. Ziegler et al. used 10,000, "
+            "at which it hardly moves in a run of 1,000 episodes."
+        },
+    )
+    kl_estimator: Literal["k1", "k2", "k3", "full"] | None = field(
+        default=None,
+        metadata={
+            "help": "Estimator of the tokens' KL. None: k1 in the reward, whose gradient is that of the response's KL, "
+            "and k2 in the loss. 'full' is the exact KL over the vocabulary, in the loss only. There the gradients of "
+            "k2 and 'full' are those of each token's own KL: right for responses of one token only."
+        },
+    )
+    kl_in: Literal["reward", "loss"] = field(
+        default="reward",
+        metadata={
+            "help": "Whether the KL is subtracted from each token's reward or added to the loss. In the loss a token's "
+            "KL doesn't count for the tokens before it, which moves the optimum (docs/closed-form.md)."
+        },
+    )
+    early_stop_kl: float | None = field(
+        default=None,
+        metadata={
+            "help": "Skip a rollout's remaining updates once a mini-batch's mean squared log-ratio to the rollout "
+            "policy, halved, exceeds this. Their steps still count. None: off."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self._check_values()
+        self._check_kl()
+        self._fit_rollout()
+        if self.auto_find_batch_size:
+            raise UserError(
+                "auto_find_batch_size would break the batch arithmetic of PPO; set per_device_train_batch_size."
+            )
+        super().__post_init__()
+        if self.total_episodes is not None:
+            self._count_steps(self.total_episodes)
+
+    def _count_steps(self, episodes: int) -> None:
+        """Set `max_steps` to as many whole rollouts as these episodes take."""
+        at_once = self.responses_per_rollout * self.world_size
+        rollouts = math.ceil(episodes / at_once)
+        steps = rollouts * self.steps_per_rollout
+        if self.max_steps not in (-1, steps):
+            raise UserError("max_steps and total_episodes both say how long to train; give one of them.")
+        self.max_steps = steps
+        if rollouts * at_once != episodes:
+            logger.warning(
+                f"total_episodes is {episodes}, and a rollout has {at_once}: {rollouts * at_once} will be sampled."
+            )
+
+    @property
+    def responses_per_rollout(self) -> int:
+        """Responses in a rollout of one process."""
+        return self.num_mini_batches * self.per_device_train_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts in a rollout of one process."""
+        return self.responses_per_rollout // self.num_samples
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps from one rollout to the next."""
+        return self.num_ppo_epochs * self.num_mini_batches
+
+    def shape(self) -> dict[str, int]:
+        """What a resumed run must have in common with the one that was saved."""
+        names = (
+            "num_ppo_epochs",
+            "num_mini_batches",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "num_samples",
+        )
+        return {**{name: getattr(self, name) for name in names}, "processes": self.world_size}
+
+    @property
+    def kl_kind(self) -> Literal["k1", "k2", "k3", "full"]:
+        """`kl_estimator`, or its default for `kl_in`."""
+        return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
+
+    def value_options(self) -> dict[str, Any]:
+        """Arguments of `PolicyWithValueHead`."""
+        return {
+            "value_model": self.value_model,
+            "head": self.value_head,
+            "detach_value_trunk": self.detach_value_trunk,
+        }
+
+    def make_kl_controller(self) -> FixedKLController:
+        """The controller that `kl_controller` names, at its start."""
+        if self.kl_controller == "fixed":
+            return FixedKLController(self.kl_coef)
+        if self.kl_controller == "threshold":
+            return ThresholdKLController(self.kl_coef, self.target_kl)
+        return ProportionalKLController(self.kl_coef, self.target_kl, self.kl_horizon)
+
+    def _check_values(self) -> None:
+        def refuse(name: str, needed: str) -> None:
+            raise UserError(f"{name} is {getattr(self, name)!r}; it must be {needed}.")
+
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                refuse(name, " or ".join(repr(choice) for choice in choices))
+        for name in (*POSITIVE_COUNTS, "rollout_batch_size", "total_episodes", "max_prompt_length"):
+            value = getattr(self, name)
+            if not (value is None and name not in POSITIVE_COUNTS) and not (isinstance(value, int) and value >= 1):
+                refuse(name, "a whole number of at least 1")
+        for name in (*POSITIVE, *OPTIONAL_POSITIVE):
+            value = getattr(self, name)
+            if not (value is None and name in OPTIONAL_POSITIVE) and not (value is not None and 0 < value < math.inf):
+                refuse(name, "above 0" + (" or None" if name in OPTIONAL_POSITIVE else ""))
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                refuse(name, "0 or more")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                refuse(name, "between 0 and 1")
+        if not 0 < self.top_p <= 1:
+            refuse("top_p", "above 0 and at most 1")
+        if self.missing_eos_penalty is not None and not 0 <= self.missing_eos_penalty < math.inf:
+            refuse("missing_eos_penalty", "0 or more, or None: it is subtracted")
+        if self.detach_value_trunk and self.value_model != "shared":
+            refuse("detach_value_trunk", f"False with value_model={self.value_model!r}, which has a trunk of its own")
+        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
+            refuse("stop_strings", "a list of non-empty texts, or None")
+
+    def _check_kl(self) -> None:
+        lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too
+        if self.kl_controller != "fixed" and not lowest <= self.kl_coef <= highest:
+            raise UserError(
+                f"kl_coef is {self.kl_coef}; kl_controller={self.kl_controller!r} holds it between {lowest:g} and "
+                f"{highest:g}, so start there or set kl_controller='fixed'."
+            )
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise UserError(
+                "kl_estimator='k1' does nothing in the loss: its expected gradient is 0; use 'k2' or 'full' there."
+            )
+        if self.kl_in == "reward" and self.kl_estimator == "full":
+            raise UserError("kl_estimator='full' works in the loss only; set kl_in='loss', or 'k1' for the reward.")
+        biased = {"reward": ("k2", "k3"), "loss": ("k3",)}
+        if self.kl_estimator in biased[self.kl_in]:
+            better = "k1" if self.kl_in == "reward" else "k2"
+            logger.warning(
+                f"kl_estimator='{self.kl_estimator}' in the {self.kl_in} has a biased gradient, so training ends at "
+                f"another policy than the KL-regularised optimum; '{better}' is the one to use there."
+            )
+
+    def _fit_rollout(self) -> None:
+        """Fill in `rollout_batch_size`, or refuse numbers that don't fit together, and say which would."""
+        needed = self.responses_per_rollout
+        terms = (
+            f"num_mini_batches={self.num_mini_batches} x "
+            f"per_device_train_batch_size={self.per_device_train_batch_size} x "
+            f"gradient_accumulation_steps={self.gradient_accumulation_steps} = {needed} responses"
+        )
+        if self.rollout_batch_size is None:
+            if needed % self.num_samples:
+                raise UserError(
+                    f"{terms} a rollout, which is no multiple of num_samples={self.num_samples}; make it one."
+                )
+            self.rollout_batch_size = needed // self.num_samples
+            return
+        given = self.rollout_batch_size * self.num_samples
+        if given == needed:
+            return
+        fits = []
+        for name in ("gradient_accumulation_steps", "num_mini_batches", "per_device_train_batch_size"):
+            others = needed // getattr(self, name)
+            if given % others == 0:
+                fits.append(f"{name}={given // others}")
+        if needed % self.num_samples == 0:
+            fits.append(f"rollout_batch_size={needed // self.num_samples}")
+        raise UserError(
+            f"rollout_batch_size={self.rollout_batch_size} x num_samples={self.num_samples} = {given} responses, but "
+            f"{terms}; {' or '.join(fits) or 'make both products equal'} would fit."
+        )

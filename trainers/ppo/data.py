@@ -1,0 +1,131 @@
+"""What `PPOTrainer` does with its arguments: checks before anything is loaded, prompts and reward made ready."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.collators import tokenize_prompts
+from hf_align.errors import UserError
+from hf_align.layout.cost import Lengths
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.reward import RewardModel
+from hf_align.models.value import PolicyWithValueHead
+from hf_align.rewards import AdapterReward, Reward, as_reward
+from hf_align.rewards.reward import check_functions
+from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
+from hf_align.trainers.data import batches_of, parts_of, spread_rows
+from hf_align.trainers.ppo.config import PPOConfig
+
+if TYPE_CHECKING:
+    from hf_align.trainers.ppo.trainer import PPOTrainer
+
+OWN_COLUMNS = ("prompt", "prompt_ids")
+"""Columns that reward functions get as texts and as token ids."""
+
+
+def check_arguments(
+    args: PPOConfig,
+    model: Any,
+    ref_model: Any,
+    data_collator: Any,
+    train_dataset: Any,
+    eval_dataset: Any,
+    reward: Any,
+) -> None:
+    """Refuse what is missing or contradicts itself, and an `output_dir` that can't be written to."""
+    check_config_class(args, PPOConfig)
+    check_evaluation(args, eval_dataset)
+    check_is_policy(model, "model")
+    check_is_policy(ref_model, "ref_model")
+    if reward is None:
+        raise UserError(
+            "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
+        )
+    if data_collator is not None:
+        raise UserError("data_collator must be None: PPO lays its batches out once the responses are there.")
+    if train_dataset is None and eval_dataset is None:
+        raise UserError("train_dataset is missing; give a Dataset with prompt.")
+    if ref_model is not None and ref_model is model:
+        raise UserError(
+            "ref_model is the model itself, which training changes; leave it out to use the policy as given."
+        )
+    check_output_dir(args)
+
+
+def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
+    """A data set, or a dict of them, checked, with the columns that the reward asks for and with `prompt_ids`."""
+    if data is None:
+        return None
+    if isinstance(data, dict) and name != "train_dataset":
+        return {key: prompts_of(part, reward, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+    tokenized = tokenize_prompts(cast(Any, data), tokenizer, max_prompt_length=args.max_prompt_length, name=name)
+    check_functions(reward, [column for column in tokenized.column_names if column not in OWN_COLUMNS])
+    return tokenized
+
+
+def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
+    """Refuse prompts that leave no room for a response among the model's positions."""
+    room = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(ids) for part in parts_of(datasets) for ids in part["prompt_ids"])
+    if room is not None and args.max_new_tokens >= room:
+        raise UserError(
+            f"max_new_tokens is {args.max_new_tokens} and the model has {room} positions, for a prompt with its "
+            f"response; lower it to below {room}."
+        )
+    if room is not None and longest + args.max_new_tokens > room:
+        raise UserError(
+            f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "
+            f"{room} positions of the model. Set max_prompt_length to at most {room - args.max_new_tokens}."
+        )
+
+
+def ready_reward(
+    reward: Any,
+    policy: PolicyWithValueHead,
+    tokenizer: PreTrainedTokenizerBase,
+    args: PPOConfig,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Reward:
+    """The reward, with its models on the device of the training; the values start from it if `value_init` says so.
+
+    Raises:
+        UserError: If values can't start from it.
+    """
+    ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
+    for part in ready.members:
+        model = part.source
+        if isinstance(model, RewardModel) and getattr(model.model, "quantization_method", None) is None:
+            model.to(args.device)
+    if args.value_init == "reward":
+        _start_values(policy, ready)
+    return ready
+
+
+def _start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
+    source = reward.members[0].source if [part.weight for part in reward.members] == [1.0] else None
+    if isinstance(source, AdapterReward):
+        policy.init_from_reward(source, source.adapter)
+    elif isinstance(source, RewardModel):
+        policy.init_from_reward(source)
+    else:
+        names = ", ".join(f"{part.weight:g} x {part.name}" for part in reward.members)
+        raise UserError(
+            f"value_init='reward' needs one reward model as the whole reward, whose head the values start from, not "
+            f"{names}; set value_init='zero'."
+        )
+
+
+def rollout_lengths(trainer: PPOTrainer) -> list[list[Lengths]]:
+    """For `LayoutTrainer.sample_lengths`: every response as long as it may be, laid out as `Rollout.branches` does."""
+    args, training = trainer.args, trainer.train_dataset is not None
+    data = parts_of([trainer.train_dataset if training else trainer.eval_dataset])[0]
+    size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
+    together = math.gcd(size, args.num_samples) if training else 1
+    prompts = data.select(spread_rows(len(data)))["prompt_ids"]
+    documents: list[Lengths] = [(len(ids), [args.max_new_tokens] * together) for ids in prompts]
+    return batches_of(documents, size // together)

@@ -1,0 +1,105 @@
+"""A rollout: responses of one process with everything their updates need, kept between steps and in checkpoints.
+
+Notation: S responses, T tokens of the longest response, B responses a micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hf_align.layout.branches import Branches, build_branches
+
+PER_TOKEN = ("old_logps", "ref_logps", "values", "entropy", "advantages", "returns")
+
+
+@dataclass
+class Rollout:
+    """Responses in the order in which micro-batches take them, prompt by prompt, and what was computed for each token.
+
+    Attributes:
+        prompt_ids: S prompts, repeated for each of their responses.
+        response_ids: S responses.
+        finished: `[S]` whether the policy ended the response; else the length limit did.
+        scores: `[S]` raw scores of the reward.
+        num_samples: Responses that stand next to each other for the same prompt.
+        kl_coef: The KL coefficient that holds for this rollout.
+        stopped: Whether its updates were stopped early.
+        tokens: `[S, T]` each, 0 behind a response's end: old_logps (of the policy that made the rollout), ref_logps,
+            values, entropy, advantages, returns.
+        first_output: The policy's `logps` and `values` of the micro-batch that training begins with, as scoring left
+            them for the backward pass, until training takes them. Not saved: checkpoints are written after steps.
+    """
+
+    prompt_ids: list[list[int]]
+    response_ids: list[list[int]]
+    finished: Tensor
+    scores: Tensor
+    num_samples: int
+    kl_coef: float
+    stopped: bool = False
+    tokens: dict[str, Tensor] = field(default_factory=dict)
+    first_output: dict[str, Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def lengths(self) -> Tensor:
+        """`[S]` tokens of each response."""
+        return torch.tensor([len(ids) for ids in self.response_ids])
+
+    @property
+    def mask(self) -> Tensor:
+        """`[S, T]` bool, true at response tokens."""
+        lengths = self.lengths
+        return torch.arange(int(lengths.max())) < lengths[:, None]
+
+    def branches(self, rows: slice, *, pad_token_id: int, row_tokens: int | None) -> Branches:
+        """The rows' responses laid out for the model; those of one prompt that stand in `rows` share it."""
+        prompts, responses = self.prompt_ids[rows], self.response_ids[rows]
+        together = math.gcd(len(responses), self.num_samples)
+        documents = [
+            (prompts[start], responses[start : start + together]) for start in range(0, len(responses), together)
+        ]
+        return build_branches(documents, pad_token_id=pad_token_id, row_tokens=row_tokens)
+
+    def flat(self, name: str, rows: slice) -> Tensor:
+        """What was computed for the rows' N tokens: `[N]`, in the order of `Branches.targets`."""
+        return self.tokens[name][rows][self.mask[rows]]
+
+    def spread(self, flat: Tensor) -> Tensor:
+        """`[S, T]` from the values of all tokens in order."""
+        mask = self.mask
+        return torch.zeros(mask.shape).masked_scatter(mask, flat.float().cpu())
+
+    def save(self, path: Path) -> None:
+        """Write everything to one safetensors file."""
+        tensors = {"finished": self.finished, "scores": self.scores, **self.tokens}
+        for name, ids in (("prompt", self.prompt_ids), ("response", self.response_ids)):
+            tensors[f"{name}_lengths"] = torch.tensor([len(row) for row in ids])
+            tensors[f"{name}_ids"] = torch.tensor([token for row in ids for token in row])
+        tensors["kl_coef"] = torch.tensor(self.kl_coef, dtype=torch.float64)
+        tensors["num_samples"], tensors["stopped"] = torch.tensor(self.num_samples), torch.tensor(self.stopped)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Rollout:
+        """Read what `save` wrote."""
+        tensors = load_file(path)
+        ids = {}
+        for name in ("prompt", "response"):
+            parts = tensors[f"{name}_ids"].split(tensors[f"{name}_lengths"].tolist())
+            ids[name] = [part.tolist() for part in parts]
+        return cls(
+            prompt_ids=ids["prompt"],
+            response_ids=ids["response"],
+            finished=tensors["finished"],
+            scores=tensors["scores"],
+            num_samples=int(tensors["num_samples"]),
+            kl_coef=float(tensors["kl_coef"]),
+            stopped=bool(tensors["stopped"]),
+            tokens={name: tensors[name] for name in PER_TOKEN},
+        )

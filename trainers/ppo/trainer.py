@@ -1,0 +1,407 @@
+"""PPO (Schulman et al. 2017; Ziegler et al. 2019) with a value head and adaptive KL, inside `Trainer.train`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_align.collators import find_pad_token_id
+from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
+from hf_align.layout.cost import Lengths
+from hf_align.models.adapters import disable_dropout, float32_trainable
+from hf_align.models.loading import load_policy
+from hf_align.models.policy import ReferenceHead
+from hf_align.models.quantized import Quantization
+from hf_align.models.reference import Reference
+from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
+from hf_align.models.value import PolicyWithValueHead
+from hf_align.rl.running_statistics import RunningMeanStd
+from hf_align.rollouts import Engine
+from hf_align.trainers.base import BranchTrainer
+from hf_align.trainers.config import Callbacks
+from hf_align.trainers.ppo.checkpoint import load_state, save_state
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward, rollout_lengths
+from hf_align.trainers.ppo.evaluate import evaluate_policy
+from hf_align.trainers.ppo.experience import (
+    add_advantages,
+    describe,
+    kept_row,
+    named_scores,
+    sample,
+    score,
+    shape_scores,
+)
+from hf_align.trainers.ppo.loss import ppo_loss
+from hf_align.trainers.ppo.processes import gather_rows, mean_everywhere
+from hf_align.trainers.ppo.rollout import Rollout
+from hf_align.trainers.ppo.samples import report_samples
+from hf_align.trainers.ppo.schedule import (
+    Purpose,
+    group_permutation,
+    micro_batch_rows,
+    mini_batch_of,
+    prompt_numbers,
+    seed_of,
+)
+
+
+class PPOTrainer(BranchTrainer):
+    """Trains a policy to earn reward without leaving its reference.
+
+    Every `num_ppo_epochs` x `num_mini_batches` steps the policy answers `rollout_batch_size` prompts per process, the
+    reward scores the responses, and the steps until the next rollout train on them in shuffled mini-batches. All of
+    it happens in `Trainer.train`: a checkpoint holds the rollout, so a run that was killed at any step and resumed ends
+    with the weights it would have had.
+
+    Args:
+        model: Hub id or folder of a language model or adapter, or a model object (trained in place).
+        ref_model: The reference: an object, Hub id or folder. Default: the policy exactly as given.
+        args: Default: `PPOConfig("trainer_output")`.
+        data_collator: Must be None, since batches are laid out once the responses are there.
+        train_dataset: Rows with `prompt`, text or messages; other columns are passed to the reward.
+        eval_dataset: The same, or a dict of such data sets. `evaluate()` samples a response to each prompt.
+        processing_class: The tokenizer. Default: the model's.
+        compute_metrics: Gets predictions `[rows, 2]`: the score and the KL of each evaluated response.
+        callbacks, optimizers: As in `Trainer`.
+        peft_config: A `LoraConfig` to train an adapter.
+        quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
+        reward: What scores a response: a reward model, a function `f(prompts, responses, **columns) -> list[float]`,
+            or a weighted list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the device of the
+            training, unless it is quantised.
+
+    Attributes:
+        rollout: The responses that are trained on now, None before the first.
+        rollout_engine: What samples, in training and evaluation: `args.rollout_engine`, or the `Engine` you put here.
+        kl_controller: Gives the KL coefficient of the next rollout.
+        eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
+            of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
+
+    Raises:
+        UserError: On unusable rows or arguments, before anything is loaded or trained.
+
+    Logs, besides Trainer's, means over the rollouts and steps since the last log: `objective/kl` (nats a response),
+    `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats a
+    response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
+    `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
+    and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several.
+    """
+
+    args: PPOConfig  # type: ignore[assignment]
+    model: PolicyWithValueHead  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel,
+        ref_model: str | PreTrainedModel | PeftModel | None = None,
+        args: PPOConfig | None = None,
+        data_collator: None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Any = None,
+        callbacks: Callbacks = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+        reward: Any = None,
+    ):
+        args = args or PPOConfig("trainer_output")
+        only_with_path(model, quantization_config)
+        check_arguments(args, model, ref_model, data_collator, train_dataset, eval_dataset, reward)
+        tokenizer = processing_class or tokenizer_of(model)
+        with PartialState().main_process_first():
+            train_dataset = prompts_of(train_dataset, reward, tokenizer, args, "train_dataset")
+            eval_dataset = prompts_of(eval_dataset, reward, tokenizer, args, "eval_dataset")
+        torch.manual_seed(args.seed)  # the adapter's and the head's first weights
+        policy = load_policy(model, quantization=quantization_config) if isinstance(model, str) else model
+        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
+        check_room(policy, args, train_dataset, eval_dataset)
+        if args.disable_dropout:
+            disable_dropout(policy)
+        wrapped = PolicyWithValueHead(policy, **args.value_options())
+        float32_trainable(wrapped)
+        self.rollout: Rollout | None = None
+        self.rollout_engine: str | Engine = args.rollout_engine
+        self.kl_controller = args.make_kl_controller()
+        self.score_statistics = RunningMeanStd()
+        self.eval_samples: list[dict[str, Any]] = []
+        self._micro = 0
+        self._log_ratios: list[Tensor] = []
+        self._seconds = {"generate": 0.0, "score": 0.0, "update": 0.0}
+        super().__init__(
+            wrapped,
+            args,
+            compute_metrics=compute_metrics,
+            data_collator=list,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
+            raise UserError(
+                "PPO generates from whole weights: FSDP and ZeRO-3 shard them; use DDP, with LoRA and quantisation."
+            )
+        if isinstance(ref_model, str):
+            ref_model = load_policy(ref_model, quantization=quantization_config)
+        self.reference = Reference(self, ref_model, new_adapter=bool(peft_config), snapshot=True)
+        self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
+        self.pad_token_id = find_pad_token_id(tokenizer)
+
+    # ---- the loop: which step trains on what ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Ticks, as many as there are micro-batches in a pass over the prompts.
+
+        Accelerate fetches batches ahead of the step that uses them, so rollouts are made in the training step.
+        """
+        args = self.args
+        if self.train_dataset is None:
+            raise UserError("train_dataset is missing; give a Dataset with prompt.")
+        self._micro, self._log_ratios = 0, []  # a run begins; an earlier one may have ended within a step
+        rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
+        micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
+        ticks = range(micro_batches * args.per_device_train_batch_size * args.world_size)
+        loader = DataLoader(ticks, batch_size=args.per_device_train_batch_size, collate_fn=lambda ticks: {})  # type: ignore[arg-type]
+        return self.accelerator.prepare(loader)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
+        return None  # known only once the step's rollout is there
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Train on the next micro-batch; the first of a rollout's steps makes the rollout."""
+        number, step = divmod(self.state.global_step, self.args.steps_per_rollout)
+        micro, last = self._micro, self.accelerator.sync_gradients
+        self._micro = 0 if last else micro + 1
+        if step == 0 and micro == 0:
+            self.rollout = self._make_rollout(model, number)
+        rollout = self.rollout
+        assert rollout is not None
+        if rollout.stopped:
+            # No gradients and no optimizer step: with zero gradients Adam would still move, and a scaler complain.
+            self.accelerator.gradient_state._set_sync_gradients(False)
+            return torch.zeros((), device=self.args.device)
+        mini_batch = mini_batch_of(step, number, self.args)
+        rows = micro_batch_rows(mini_batch, micro, self.args)
+        batch: dict[str, Any] = {"branches": self.lay_out(rollout, rows).tensors()}
+        batch |= {name: rollout.flat(name, rows) for name in rollout.tokens}
+        if rollout.first_output is not None:
+            batch["output"], rollout.first_output = rollout.first_output, None
+        with self._timed("update"):
+            loss = super().training_step(model, batch, self._mini_batch_tokens[mini_batch])
+        if last and self.args.early_stop_kl is not None:
+            rollout.stopped = mean_everywhere(torch.cat(self._log_ratios), self.accelerator) > self.args.early_stop_kl
+            self._log_ratios = []
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return 0.0 if self._skipping else super()._get_grad_norm(model, grad_norm=grad_norm)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        return torch.zeros(()) if self._skipping else super()._clip_grad_norm(model)
+
+    @property
+    def _skipping(self) -> bool:
+        return not self.accelerator.sync_gradients
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The micro-batch's share of the mean over the mini-batch's tokens, all processes'."""
+        loss, metrics = ppo_loss(self, model, inputs)
+        count = len(inputs["old_logps"])
+        self._train_metrics.add(metrics)
+        if self.args.early_stop_kl is not None:
+            self._log_ratios.append(metrics["policy/approxkl_avg"])
+        # Processes' gradients are averaged, so each counts its share of the global sum once per process.
+        loss = loss * (count / num_items_in_batch * self.accelerator.num_processes)
+        return (loss, metrics) if return_outputs else loss
+
+    # ---- rollouts ----
+
+    def _make_rollout(self, model: nn.Module, number: int) -> Rollout:
+        args = self.args
+        model.train()  # scored in the mode in which it is trained
+        data = cast(Dataset, self.train_dataset)
+        count = args.prompts_per_rollout
+        first = (number * args.world_size + args.process_index) * count
+        numbers = prompt_numbers(first, count, len(data), seed_of(args.seed, Purpose.PROMPTS))
+        rows = [data[row] for row in numbers]
+        own = (number, args.process_index)
+        with self._timed("generate"):
+            responses = sample(self, model, rows, args.num_samples, seed_of(args.seed, Purpose.SAMPLING, *own))
+        with self._timed("score"):
+            order = group_permutation(len(rows), args.num_samples, seed_of(args.seed, Purpose.ROWS, *own))
+            responses = [responses[index] for index in order]
+            kept = kept_row(self, number)
+            rollout = score(self, model, rows, responses, args.num_samples, args.per_device_train_batch_size, kept)
+            self._finish(rollout)
+        return rollout
+
+    def _finish(self, rollout: Rollout) -> None:
+        """Advantages, metrics, and what is learnt from the rollout for the next: score statistics, KL coefficient."""
+        args = self.args
+        if args.scale_rewards:
+            self.score_statistics.update(torch.cat(gather_rows(rollout.scores, self.accelerator)))
+        scores = shape_scores(rollout.scores, rollout.finished, args, self.score_statistics)
+        rewards = add_advantages(rollout, scores, args, self.accelerator)
+        metrics = describe(rollout, rewards, self.accelerator) | named_scores(self.reward.parts)
+        self._train_metrics.add(metrics)
+        kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
+        self.kl_controller.update(float(kl.mean()), len(kl))
+        self.count_tokens(rollout)
+
+    def count_tokens(self, rollout: Rollout) -> None:
+        """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
+        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
+        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
+
+    def lay_out(self, rollout: Rollout, rows: slice) -> Branches:
+        """The rows' responses as one batch for the model."""
+        return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
+
+    def sample_lengths(self) -> list[list[Lengths]]:
+        """See `LayoutTrainer`."""
+        return rollout_lengths(self)
+
+    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Log-probs of all response tokens under a reference: `[N]`."""
+        output = self._reference_output(model, branches)
+        return output["logps"] if isinstance(output, dict) else output
+
+    @torch.no_grad()
+    def reference_head(self, model: nn.Module, branches: Branches) -> ReferenceHead:
+        """The reference's hidden states and LM head for the batch, for the exact KL from it."""
+        reference = self.reference
+        with reference.scored_as(model) as scorer:
+            output = self._reference_output(scorer, branches, return_states=True)
+        states = output["states"] if isinstance(output, dict) else output
+        own = None if reference.model is None else self.accelerator.unwrap_model(reference.model)
+        return ReferenceHead(states, own, reference.adapter)
+
+    def _reference_output(self, model: nn.Module, branches: Branches, **options: Any) -> Any:
+        if isinstance(self.accelerator.unwrap_model(model), PolicyWithValueHead):
+            options["return_values"] = False
+        return self.run_model(model, branches, temperature=self.args.temperature, **options)[0]
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            self._seconds[what] += time.perf_counter() - start
+
+    # ---- optimizer and logs ----
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As Trainer's; what is trained for the values alone gets `value_learning_rate`."""
+        created = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        rate = self.args.value_learning_rate
+        if not created or rate is None:
+            return optimizer
+        of_value = {id(parameter) for parameter in self.accelerator.unwrap_model(self.model).value_parameters()}
+        for group in list(optimizer.param_groups):
+            mine = [parameter for parameter in group["params"] if id(parameter) in of_value]
+            if mine:
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_value]
+                optimizer.add_param_group({**group, "params": mine, "lr": rate})
+        return optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the metrics since the last log."""
+        if "loss" in logs:
+            total = sum(self._seconds.values())
+            logs.update({f"time/{name}": seconds / total for name, seconds in self._seconds.items() if total})
+            self._seconds = dict.fromkeys(self._seconds, 0.0)
+            rollouts = -(-self.state.global_step // self.args.steps_per_rollout)
+            logs["episode"] = rollouts * self.args.responses_per_rollout * self.args.world_size
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """6 operations a parameter and token; generating and scoring are not counted."""
+        rollout = self.rollout
+        if rollout is None or rollout.stopped:
+            return 0
+        tokens = sum(len(ids) for ids in (*rollout.prompt_ids, *rollout.response_ids))
+        micro_batches = self.args.num_mini_batches * self.args.gradient_accumulation_steps
+        return 6 * tokens // micro_batches * sum(p.numel() for p in self.model.parameters())
+
+    # ---- evaluation ----
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Sample a response to each prompt: reward, KL, length and EOS share, and `eval_samples` shown and reported.
+
+        Args:
+            eval_dataset: Rows as in `eval_dataset` of the trainer, or a dict of such data sets. Default: the trainer's.
+            ignore_keys: Not used.
+            metric_key_prefix: Of the metrics' names.
+        """
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(data, dict):  # of a dict, each data set came here
+            report_samples(self, metric_key_prefix)
+        return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Sample a response to each prompt and score it; the samples are the same at every evaluation."""
+        data: Any = dataloader.dataset
+        if "prompt_ids" not in getattr(data, "column_names", ()):
+            data = prompts_of(data, self.reward, cast(Any, self.processing_class), self.args, "eval_dataset")
+            check_room(self.model, self.args, data)
+        return evaluate_policy(self, data, metric_key_prefix)
+
+    # ---- checkpoints ----
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """What each process needs to go on besides weights and optimizer."""
+        super()._save_rng_state(output_dir)
+        save_state(self, Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            load_state(self, Path(checkpoint))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.accelerator.unwrap_model(self.model).load_value(resume_from_checkpoint)
+        for name, parameter in self.model.named_parameters():  # peft freezes all adapters but the one it loads last
+            parameter.requires_grad_(trained[name])

@@ -1,0 +1,169 @@
+"""Supervised fine-tuning: TRL's `SFTTrainer` behind this library's loading, checks and saving.
+
+The loss is over what the model shall say: completions, or a conversation's last message, not the prompt. (Text without
+a prompt is learnt whole.)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from datasets import Dataset
+from peft import PeftConfig, PeftModel, TaskType
+from torch import nn
+from trl.trainer import sft_config, sft_trainer
+
+from hf_align.collators.demonstrations import read_demonstrations
+from hf_align.errors import UserError
+from hf_align.models.adapters import float32_trainable
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.loading import load_policy
+from hf_align.models.precision import choose_precision
+from hf_align.models.quantized import Quantization
+from hf_align.models.sources import load_tokenizer
+from hf_align.models.trainable import with_adapter
+from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.checks import check_options, check_output_dir
+from hf_align.trainers.config import Callbacks
+
+logger = logging.getLogger(__name__)
+
+MERGED = "merged"
+
+
+@dataclass
+class SFTConfig(sft_config.SFTConfig):
+    """Options of `hf-align sft` beyond those of TRL's `SFTConfig`."""
+
+    eval_metrics: ClassVar[tuple[str, ...]] = ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
+    checkpoint_kind: ClassVar[Kind] = "policy"
+
+    bf16: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
+            "False: float32. Trained weights are float32 either way."
+        },
+    )
+    merge: bool = field(
+        default=False,
+        metadata={
+            "help": f"With LoRA, also save the whole model with the adapter merged in, in the folder '{MERGED}' of "
+            "output_dir: a base to train reward models and policies on."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        choose_precision(self)
+        super().__post_init__()
+
+
+class SFTTrainer(sft_trainer.SFTTrainer):
+    """Trains a language model on demonstrations.
+
+    Args:
+        model: Hub id or folder of a language model or adapter.
+        args: The options.
+        train_dataset: Rows with `prompt` and `completion` (text or messages), `messages` that end with the
+            assistant's, or `text`.
+        eval_dataset: The same.
+        peft_config: A `LoraConfig` to train an adapter.
+        quantization_config: "8bit" or "4bit".
+        callbacks: As in `Trainer`.
+
+    Raises:
+        UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room to its
+            completion.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        args: SFTConfig,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None = None,
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+        callbacks: Callbacks = None,
+    ):
+        check_output_dir(args)
+        check_is_policy(model, "model")
+        whole = args.assistant_only_loss
+        train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
+        if eval_dataset is not None:
+            eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
+        tokenizer = load_tokenizer(model)
+        torch.manual_seed(args.seed)  # the adapter's first weights
+        policy = load_policy(model, quantization=quantization_config)
+        if peft_config is None and getattr(policy, "is_quantized", False) and not isinstance(policy, PeftModel):
+            raise UserError("A quantised model trains only through an adapter; give lora.")
+        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
+        args._n_gpu = min(args.n_gpu, 1)  # more of them take `accelerate launch`
+        super().__init__(
+            cast(Any, policy),
+            args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        float32_trainable(cast(nn.Module, self.model))  # TRL makes adapters on quantised weights bfloat16
+        _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
+        _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        directory = Path(output_dir or cast(str, self.args.output_dir))
+        unfinished = directory / ".unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        super()._save(str(unfinished), state_dict)
+        for path in unfinished.iterdir():  # each file is whole when it appears
+            if path.suffix == ".bin":  # a pickle of the options
+                path.unlink()
+            else:
+                os.replace(path, directory / path.name)
+        unfinished.rmdir()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter or model with its tokenizer; at the end of a run merged too, if `merge` says so."""
+        super().save_model(output_dir, _internal_call)
+        model = self.accelerator.unwrap_model(self.model)
+        if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
+            if self.args.should_save:
+                merge_adapter(Path(output_dir or cast(str, self.args.output_dir)))
+            self.accelerator.wait_for_everyone()
+
+
+def merge_adapter(directory: Path) -> Path:
+    """Saves the adapter in `directory` merged into its base, in float32, in a folder below; returns that folder.
+
+    The base is loaded again, so that a quantised run is merged into the weights as they were before.
+    """
+    target, unfinished = directory / MERGED, directory / f".{MERGED}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        merged = cast(Any, load_policy(directory, dtype=torch.float32)).merge_and_unload()
+        merged.save_pretrained(unfinished)
+        load_tokenizer(directory).save_pretrained(str(unfinished))
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return target
+
+
+def _say_dropped(given: Dataset | None, kept: Any, name: str, args: SFTConfig) -> None:
+    """TRL drops rows whose prompt fills `max_length`, without a word."""
+    if given is None or args.packing or len(given) == len(kept):
+        return
+    count = f"{len(given) - len(kept)} of {len(given)} rows have"
+    problem = f"{name}: {count} a prompt that fills max_length={args.max_length} and leaves nothing of the completion"
+    if not len(kept):
+        raise UserError(f"{problem}; raise max_length.")
+    logger.warning("%s: they are left out.", problem)
