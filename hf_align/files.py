@@ -1,22 +1,82 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all.
+
+Whatever is written goes under a temporary name beside its place, is flushed to the disk and then renamed: a reader, a
+crash or a full disk meets the old content or the new one, never a part. A write that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".unfinished"
+"""Part of the names under which files and folders are written; whoever looks for results leaves such names alone."""
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON under a temporary name and renames it: readers see the old file or the new one, never a part.
 
-    NaN and infinities, which JSON does not know, become null.
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name to write a file under; afterwards it replaces `path`, unless the block failed.
+
+    Args:
+        path: The file; folders above it are made.
+
+    Yields:
+        A path in the same folder with the same suffix.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    unfinished = path.with_name(f".{path.stem}{UNFINISHED}-{os.getpid()}{path.suffix}")
+    try:
+        yield unfinished
+        _flush(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty temporary folder to write into; afterwards it replaces `path`, unless the block failed.
+
+    Args:
+        path: The folder; one that is there already, and its content, is replaced.
+
+    Yields:
+        A folder beside it.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}-{os.getpid()}")
+    replaced = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for file in unfinished.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        if path.exists():  # moved aside, not deleted: a crash in between loses nothing
+            os.replace(path, replaced)
+        os.replace(unfinished, path)
+    finally:
+        for leftover in (unfinished, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a whole text file in UTF-8."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write a whole JSON file; NaN and infinities, which JSON doesn't know, become null."""
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(content: Any) -> Any:
@@ -27,8 +87,10 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def _flush(path: Path) -> None:
+    """Have a file's content on the disk before its name says that it is whole."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

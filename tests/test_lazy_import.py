@@ -62,4 +62,4 @@ def test_type_checkers_see_the_same_names():
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in ast.walk(block) if isinstance(node, ast.ImportFrom)]
     seen = {alias.asname or alias.name for node in imports for alias in node.names}
-    assert seen == {*hf_align.__all__, *hf_align._SUBMODULES} == {*hf_align._HOME, *hf_align._SUBMODULES}
+    assert seen == {*hf_align.__all__, *hf_align._SUBMODULES}

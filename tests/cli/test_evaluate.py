@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from hf_align.cli.main import main
 from hf_align.cli.commands import evaluate
+from hf_align.cli.main import main
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, load_reward_model
 

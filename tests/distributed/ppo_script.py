@@ -13,9 +13,9 @@ from typing import Any
 from datasets import Dataset
 
 from hf_align.rollouts import Response
+from hf_align.trainers.ppo import experience as ppo_scoring
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
-from hf_align.trainers.ppo import experience as ppo_scoring
 from tests.trainers.pairs import options
 from tests.trainers.toy import EOS, WORDS, toy_model, toy_reward, toy_tokenizer
 

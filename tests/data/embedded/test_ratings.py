@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from hf_align.data.embedded.ratings import DOMAINS, LICENSE_FILE, RATINGS_FILE, SPLITS, load_ratings
 from hf_align.data.duplicates import NEAR_DUPLICATE, shingles
+from hf_align.data.embedded.ratings import DOMAINS, LICENSE_FILE, RATINGS_FILE, SPLITS, load_ratings
 from hf_align.data.embedded.splits import assign_splits, group_rows
 from hf_align.data.embedded.text import clean_text, has_words
 from hf_align.errors import UserError

@@ -12,8 +12,8 @@ from torch import nn
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
 from hf_align.rollouts import ENGINES, Response, SamplingRequest, continuous, static
-from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.ppo import experience as ppo_scoring
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.ppo.test_trainer import logs_of, ppo
 

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_align.files import whole_file, whole_folder, write_json
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "weights.safetensors"
+    with whole_file(path) as unfinished:
+        assert unfinished.suffix == ".safetensors"
+        unfinished.write_text("old")
+    with pytest.raises(OSError, match="full"), whole_file(path) as unfinished:
+        unfinished.write_text("ne")
+        raise OSError("disk full")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with whole_folder(folder) as unfinished:
+        (unfinished / "old.bin").write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as unfinished:
+        (unfinished / "new.bin").write_text("half")
+        raise KeyboardInterrupt
+    assert [path.name for path in folder.iterdir()] == ["old.bin"]
+    with whole_folder(folder) as unfinished:
+        (unfinished / "new.bin").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["new.bin"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_json_has_null_where_numbers_are_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / "figures.json", {"a": float("nan"), "b": [1.5, float("inf")], "c": "ü"})
+    assert json.loads((tmp_path / "figures.json").read_text(encoding="utf-8")) == {
+        "a": None,
+        "b": [1.5, None],
+        "c": "ü",
+    }
