@@ -16,6 +16,7 @@ from benchmarks.commands import benchmark, embedded_model, say, write_rows
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, long_prompt_rows, preference_rows
 from hf_align.errors import UserError
+from hf_align.files import whole_folder
 from hf_align.models.reward import load_reward_model
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -103,10 +104,9 @@ def _model(size: str, options: argparse.Namespace, work: Path) -> Path:
     )
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # never whole in float32
-    unfinished = folder.with_name(f".{folder.name}")
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    unfinished.rename(folder)
+    with whole_folder(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
     del model
     _release()
     return folder

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from hf_align.errors import UserError
+from hf_align.files import whole_folder
 
 
 def install_peer(package: str, version: str, folder: Path) -> Path:
@@ -19,14 +19,12 @@ def install_peer(package: str, version: str, folder: Path) -> Path:
     target = folder / f"{package}-{version}"
     if target.exists():
         return target
-    unfinished = folder / f".{target.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--target", str(unfinished), f"{package}=={version}"], capture_output=True, text=True
-    )
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise UserError(f"--peer: {package} {version} can't be installed: {reason}")
-    unfinished.rename(target)
+    with whole_folder(target) as unfinished:
+        done = subprocess.run(
+            [*command, "--target", str(unfinished), f"{package}=={version}"], capture_output=True, text=True
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+            raise UserError(f"--peer: {package} {version} can't be installed: {reason}")
     return target

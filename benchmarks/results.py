@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from hf_align.files import write_text
 
 INTRODUCTION = """\
 # Benchmark results
@@ -35,8 +36,8 @@ COLUMNS = (
 def write_result(folder: Path, name: str, result: dict[str, Any]) -> Path:
     """Save a result as `name.json`, whole or not at all, and the table of all results as `README.md`."""
     path = folder / f"{name}.json"
-    _write(path, json.dumps(result, indent=1) + "\n")
-    _write(folder / "README.md", table_page(read_results(folder)))
+    write_text(path, json.dumps(result, indent=1) + "\n")
+    write_text(folder / "README.md", table_page(read_results(folder)))
     return path
 
 
@@ -88,10 +89,3 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     """The lines of a table."""
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 2) + ["---"], *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

@@ -18,6 +18,11 @@ from typing import Any
 UNFINISHED = ".unfinished"
 """Part of the names under which files and folders are written; whoever looks for results leaves such names alone."""
 
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+REWARD_CONFIG, REWARD_HEAD = "reward_config.json", "reward_head.safetensors"
+VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors", "value", "value_model"
+"""Names in a saved model's folder, which loading, cards and pushes go by."""
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 from transformers.utils import logging
 
+from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_CONFIG, VALUE_HEAD, write_text
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
@@ -53,8 +54,8 @@ def save_card(
         return False
     text = render_card(facts, repo_id)
     record = {"readme_sha256": _digest(text), "facts": facts.to_dict()}
-    _write(folder / FACTS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / CARD, text)
+    write_text(folder / FACTS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / CARD, text)
     return True
 
 
@@ -88,12 +89,12 @@ def _is_generated(text: str) -> bool:
 def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
     """The little that a model folder itself says, for one that was saved without a card."""
     folder = Path(folder)
-    adapter = _json(folder / "adapter_config.json")
-    config = _json(folder / "config.json")
-    own = _json(folder / "reward_config.json")
+    adapter = _json(folder / ADAPTER_CONFIG)
+    config = _json(folder / CONFIG)
+    own = _json(folder / REWARD_CONFIG)
     architecture = (config.get("architectures") or [""])[0]
     is_reward = bool(own) or adapter.get("task_type") == "SEQ_CLS" or architecture.endswith("SequenceClassification")
-    value_head = folder / "value_head.safetensors"
+    value_head = folder / VALUE_HEAD
     settings = {name: adapter.get(name) for name in ("r", "lora_alpha", "target_modules") if adapter.get(name)}
     return CardFacts(
         kind="reward" if is_reward else "ppo" if value_head.exists() else "model",
@@ -125,9 +126,3 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

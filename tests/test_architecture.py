@@ -22,8 +22,8 @@ MAY_IMPORT_INSIDE = {"hf_align.cli.main"}
 EDGES = """
 import grimp, json
 graph = grimp.build_graph("hf_align", cache_dir=None)
-edges = [(one, other) for one in sorted(graph.modules) for other in sorted(graph.find_modules_directly_imported_by(one))]
-print(json.dumps(edges))
+imported = graph.find_modules_directly_imported_by
+print(json.dumps([(one, other) for one in sorted(graph.modules) for other in sorted(imported(one))]))
 """
 
 

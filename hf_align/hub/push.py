@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from hf_align.errors import UserError
+from hf_align.files import ADAPTER_CONFIG, VALUE_HEAD
 from hf_align.hub.errors import hub_errors
-from hf_align.hub.staging import WEIGHTS, base_models, link_or_copy, name_bases, new_stage, stage_model
-from hf_align.model_cards import CARD_FILES, CardFacts, describe_folder, load_facts, save_card
+from hf_align.hub.staging import WEIGHTS, base_models, new_stage, stage_model
+from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.model_cards.names import hub_id
-from hf_align.models.merging import merge_adapter
-from hf_align.models.value import HEAD_FILE
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,6 @@ def push_model(
     folder: str | os.PathLike[str],
     repo_id: str,
     *,
-    merge: bool = False,
-    dtype: torch.dtype | None = None,
     base_model: str | None = None,
     private: bool | None = None,
     license: str | None = None,
@@ -59,8 +55,6 @@ def push_model(
     Args:
         folder: What `trainer.save_model()` or `RewardModel.merge_and_save` wrote. It is only read.
         repo_id: "NAME" (in the token's own namespace) or "ORG/NAME"; made if it doesn't exist.
-        merge: Push whole weights instead of the adapter; see `merge_adapter`.
-        dtype: Of merged weights. Default: the base model's own, float32 for reward models.
         base_model: Hub id of an adapter's base model, if it was loaded from a local folder.
         private: Whether a new repository is private. Default: what the Hub does, which is public.
         license: For the card, such as "apache-2.0".
@@ -72,34 +66,45 @@ def push_model(
         UserError: If the folder holds no model, an adapter's base model is not on the Hub, or the Hub or the connection
             refuse: then the repository is as it was, and the same call made again goes on.
     """
-    folder = Path(folder)
-    check_repo_id(repo_id)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the one that a model was saved in.")
-    if merge and not (folder / "adapter_config.json").exists():
-        raise UserError(f"{folder} holds no adapter, so there is nothing to merge; leave out merge (--merge).")
+    folder = check_push(folder, repo_id)
     api = HfApi(token=token)
     stage = new_stage(folder)
     try:
-        left_out: list[str] = []
-        if merge:
-            repo_id = create_repo(api, repo_id, private)  # refuses before the work of merging is done
-            left_out = merge_adapter(folder, stage, dtype)
-            for name in CARD_FILES:
-                if (folder / name).exists():
-                    link_or_copy(folder / name, stage / name)
-            name_bases(stage, folder, base_model)
-            check_bases(api, stage)
-        else:
-            stage_model(folder, stage, base_model)
-            check_bases(api, stage)
-            repo_id = create_repo(api, repo_id, private)
-        facts = facts_for(folder, stage, base_model, merged=merge, license=license)
-        stage_card(folder, stage, facts, repo_id)
-        info = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder)
+        stage_model(folder, stage, base_model)
+        check_bases(api, stage)
+        repo_id = create_repo(api, repo_id, private)
+        facts = facts_for(folder, stage, base_model, license=license)
+        return push_stage(api, folder, stage, repo_id, facts, commit_message, revision)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", info.oid, left_out)
+
+
+def check_push(folder: str | os.PathLike[str], repo_id: str) -> Path:
+    """Refuse a name that no repository can have, and what is no folder; the folder's path.
+
+    Raises:
+        UserError: Says which.
+    """
+    check_repo_id(repo_id)
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is no folder; name the one that a model was saved in.")
+    return Path(folder)
+
+
+def push_stage(
+    api: HfApi,
+    folder: Path,
+    stage: Path,
+    repo_id: str,
+    facts: CardFacts,
+    commit_message: str,
+    revision: str | None = None,
+    left_out: Sequence[str] = (),
+) -> PushedFolder:
+    """Add the card to the stage of a folder's model and upload both."""
+    stage_card(folder, stage, facts, repo_id)
+    info = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder)
+    return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", info.oid, list(left_out))
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -146,12 +151,12 @@ def facts_for(
 ) -> CardFacts:
     """What the card of a staged model says: what the folder's own card does, with what is different on the Hub."""
     facts = load_facts(folder) or describe_folder(folder)
-    staged = base_models(stage).get(stage / "adapter_config.json")
+    staged = base_models(stage).get(stage / ADAPTER_CONFIG)
     facts.base_model = base_model or hub_id(staged) or facts.base_model
     facts.license = license or facts.license
     if merged:
         facts.merged, facts.library = True, "transformers"
-    if not (stage / HEAD_FILE).exists():
+    if not (stage / VALUE_HEAD).exists():
         facts.value_head = None
     return facts
 

@@ -15,12 +15,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hf_align.errors import UserError
+from hf_align.files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    REWARD_CONFIG,
+    REWARD_HEAD,
+    VALUE_ADAPTER_FOLDER,
+    VALUE_HEAD,
+    VALUE_MODEL_FOLDER,
+)
 from hf_align.model_cards.names import hub_id
 
 WEIGHTS = (
-    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
-    *("adapter_config.json", "adapter_model.safetensors"),
-    *("reward_config.json", "reward_head.safetensors", "value_head.safetensors", "value/*", "value_model/*"),
+    *(CONFIG, "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *(ADAPTER_CONFIG, "adapter_model.safetensors"),
+    *(REWARD_CONFIG, REWARD_HEAD, VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"),
 )
 """What a model of any kind is made of. Those of these that a repository has and a new push hasn't are removed there."""
 TOKENIZER = (
@@ -68,7 +77,7 @@ def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | N
         UserError: If the folder holds no model, or its adapter's base model is local and `base_model` isn't given.
     """
     folder = Path(folder)
-    if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
+    if not any((folder / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
         raise UserError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
     for name in model_files(folder):
         link_or_copy(folder / name, stage / name)
@@ -109,7 +118,7 @@ def rewrite(path: Path, values: object) -> None:
 def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
     """What each adapter in a folder calls its base model: `{adapter_config.json: name}`."""
     found = {}
-    for path in sorted(Path(folder).rglob("adapter_config.json")):
+    for path in sorted(Path(folder).rglob(ADAPTER_CONFIG)):
         found[path] = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
     return found
 
@@ -126,7 +135,7 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
         UserError: If one is local and `base_model` isn't given.
     """
     bases = base_models(stage)
-    main = bases.get(stage / "adapter_config.json")
+    main = bases.get(stage / ADAPTER_CONFIG)
     for path, name in bases.items():
         known = hub_id(name)
         if base_model and (name == main or (main is None and known is None)):
@@ -138,7 +147,7 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
             )
         _set_name(path, "base_model_name_or_path", known)
     for path in stage.rglob("*config.json"):
-        if path.name in ("config.json", "tokenizer_config.json"):
+        if path.name in (CONFIG, "tokenizer_config.json"):
             for field in LOCAL_NAMES:
                 _drop_local_name(path, field)
 

@@ -22,10 +22,12 @@ from transformers import (
 )
 
 from hf_align.errors import UserError
+from hf_align.files import VALUE_ADAPTER_FOLDER
 
 Lora = LoraConfig | bool | None
 
-REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", "value", "reward"
+REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", VALUE_ADAPTER_FOLDER, "reward"
+"""Names of the adapters beside the policy's own; peft saves one in a folder of its name."""
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import (
@@ -14,10 +13,8 @@ from transformers import (
 )
 
 from hf_align.errors import UserError
+from hf_align.files import whole_folder
 from hf_align.models.padding import set_distinct_pad_token
-
-if TYPE_CHECKING:
-    pass
 
 
 def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Path:
@@ -29,9 +26,6 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     files = sorted(Path(source).glob("*.gguf"))
     if len(files) != 1:
         raise UserError(f"{source} holds {len(files)} .gguf files; name a folder with exactly one.")
-    target = Path(target)
-    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     model.config.__dict__.pop("quantization_config", None)
@@ -40,10 +34,7 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     set_distinct_pad_token(tokenizer, model.config)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    try:
+    with whole_folder(target) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        os.replace(unfinished, target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return target
+    return Path(target)

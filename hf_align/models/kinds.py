@@ -10,12 +10,11 @@ from peft import PeftModel, TaskType
 from torch import nn
 
 from hf_align.errors import UserError
-from hf_align.models.reward import HEAD_FILE
+from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_HEAD
 from hf_align.models.sources import find_file
 from hf_align.models.wrapper import BranchModel
 
 CLASSIFIER = "ForSequenceClassification"
-ADAPTER_CONFIG, CONFIG = "adapter_config.json", "config.json"
 
 
 def is_classifier(model: Any) -> bool | None:
@@ -54,7 +53,7 @@ def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:
         UserError: It would score with a head that was never trained.
     """
     path = str(path_or_hub_id)
-    if is_classifier(path) is False and not find_file(path, HEAD_FILE):
+    if is_classifier(path) is False and not find_file(path, REWARD_HEAD):
         raise no_head(path)
 
 

@@ -6,18 +6,22 @@ import json
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
+from huggingface_hub import HfApi
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_align.errors import UserError
-from hf_align.hub.staging import link_or_copy, rewrite
+from hf_align.files import ADAPTER_CONFIG, VALUE_ADAPTER_FOLDER, VALUE_HEAD, VALUE_MODEL_FOLDER, whole_folder
+from hf_align.hub.push import PushedFolder, check_bases, check_push, create_repo, facts_for, push_stage
+from hf_align.hub.staging import link_or_copy, name_bases, new_stage, rewrite
+from hf_align.model_cards import CARD_FILES
 from hf_align.models.loading import load_policy
-from hf_align.models.reward import RewardModel
+from hf_align.models.reward import check_target, merge_saved
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, load_tokenizer, plain_folder
-from hf_align.models.value import ADAPTER_FOLDER, HEAD_FILE, MODEL_FOLDER
 
 
 def merge_adapter(
@@ -30,7 +34,8 @@ def merge_adapter(
 
     Args:
         folder: An adapter's folder: of a policy, with or without a value head, or of a reward model.
-        target: Gets the model, its tokenizer and, if it still fits, its value head.
+        target: Gets the model, its tokenizer and, if it still fits, its value head; a model that is there is replaced.
+            The folder appears whole or not at all.
         dtype: Of the saved weights. Default: the base model's own; float32 for a reward model, whose scores rounding to
             bfloat16 moves by some hundredths.
 
@@ -38,37 +43,71 @@ def merge_adapter(
         What was left out, in words: a value adapter belongs on the base model and fits no merged one.
 
     Raises:
-        UserError: If the folder holds no adapter, or its base model can't be loaded.
+        UserError: If the folder holds no adapter, its base model can't be loaded, or `target` holds something else than
+            a model.
     """
     folder, target = Path(folder), Path(target)
     config = adapter_config(str(folder))
     if config is None:
         raise UserError(f"{folder} holds no adapter, so there is nothing to merge.")
+    check_target(target)
     base = plain_folder(base_of(config, str(folder)))
-    target.mkdir(parents=True, exist_ok=True)
-    scratch = target / ".merging"
-    try:
-        source = _on_unquantized_base(folder, base, scratch)
+    with whole_folder(target) as unfinished, TemporaryDirectory(prefix=".merging-", dir=target.parent) as scratch:
+        source = _on_unquantized_base(folder, base, Path(scratch))
         if config.task_type == "SEQ_CLS":
-            _merge_reward_model(source, target, dtype or torch.float32)
+            merge_saved(source, dtype or torch.float32).save_pretrained(unfinished)
             return []
-        _merge_policy(source, base, target, dtype)
+        policy = cast(Any, load_policy(source, dtype=torch.float32))
+        policy.merge_and_unload().to(dtype or _own_dtype(base)).save_pretrained(unfinished)
+        load_tokenizer(source).save_pretrained(str(unfinished))
+        return _add_value_head(folder, unfinished)
+
+
+def push_merged(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    dtype: torch.dtype | None = None,
+    base_model: str | None = None,
+    private: bool | None = None,
+    license: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload a model with hf-align",
+    token: str | None = None,
+) -> PushedFolder:
+    """Push a saved adapter as whole weights, with its tokenizer, heads and card.
+
+    Args:
+        folder: As for `hf_align.hub.push_model`, which explains the other arguments, too.
+        repo_id: Likewise.
+        dtype: Of the merged weights; see `merge_adapter`.
+        base_model: Hub id of the base model, for the card, if it was loaded from a local folder.
+        private: Whether a new repository is private.
+        license: For the card.
+        revision: Branch to push to.
+        commit_message: The commit's.
+        token: Default: the one of `hf auth login` or HF_TOKEN.
+
+    Raises:
+        UserError: If the folder holds no adapter, its base model can't be loaded, or the Hub or the connection refuse.
+    """
+    folder = check_push(folder, repo_id)
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise UserError(f"{folder} holds no adapter, so there is nothing to merge; leave out merge (--merge).")
+    api = HfApi(token=token)
+    stage = new_stage(folder)
+    try:
+        repo_id = create_repo(api, repo_id, private)  # refuses before the work of merging is done
+        left_out = merge_adapter(folder, stage, dtype)
+        for name in CARD_FILES:
+            if (folder / name).exists():
+                link_or_copy(folder / name, stage / name)
+        name_bases(stage, folder, base_model)
+        check_bases(api, stage)
+        facts = facts_for(folder, stage, base_model, merged=True, license=license)
+        return push_stage(api, folder, stage, repo_id, facts, commit_message, revision, left_out)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return _add_value_head(folder, target)
-
-
-def _merge_policy(source: Path, base: str, target: Path, dtype: torch.dtype | None) -> None:
-    policy = cast(Any, load_policy(source, dtype=torch.float32))
-    model = policy.merge_and_unload().to(dtype or _own_dtype(base))
-    model.save_pretrained(target)
-    load_tokenizer(source).save_pretrained(target)
-
-
-def _merge_reward_model(source: Path, target: Path, dtype: torch.dtype) -> None:
-    adapted = RewardModel.from_pretrained(source, dtype=torch.float32)
-    model = cast(Any, adapted.model).merge_and_unload().to(dtype)
-    RewardModel(model, adapted.tokenizer, adapted.reward_config).save_pretrained(target)
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _own_dtype(base: str) -> torch.dtype:
@@ -88,20 +127,21 @@ def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
     for path in folder.iterdir():
         if path.is_file():
             link_or_copy(path, scratch / "adapter" / path.name)
-    config = scratch / "adapter" / "adapter_config.json"
+    config = scratch / "adapter" / ADAPTER_CONFIG
     rewrite(config, json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": str(scratch / "base")})
     return scratch / "adapter"
 
 
 def _add_value_head(folder: Path, target: Path) -> list[str]:
-    if not (folder / HEAD_FILE).exists():
+    """Link a policy's value head into `target` where it fits a merged base; what doesn't, in words."""
+    if not (folder / VALUE_HEAD).exists():
         return []
-    with safe_open(folder / HEAD_FILE, "pt") as file:
+    with safe_open(folder / VALUE_HEAD, "pt") as file:
         kind = (file.metadata() or {}).get("value_model")
     if kind == "adapter":
-        return [f"the value head: its adapter ({ADAPTER_FOLDER}/) belongs on the base model"]
-    link_or_copy(folder / HEAD_FILE, target / HEAD_FILE)
-    for path in (folder / MODEL_FOLDER).rglob("*"):
+        return [f"the value head: its adapter ({VALUE_ADAPTER_FOLDER}/) belongs on the base model"]
+    link_or_copy(folder / VALUE_HEAD, target / VALUE_HEAD)
+    for path in (folder / VALUE_MODEL_FOLDER).rglob("*"):
         if path.is_file() and path.name != "README.md":
             link_or_copy(path, target / path.relative_to(folder))
     return []

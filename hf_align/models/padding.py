@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import (
     PreTrainedTokenizerBase,
 )
 
 from hf_align.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import nn
 from transformers import (
     BitsAndBytesConfig,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
 

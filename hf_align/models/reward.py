@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast
 
 import torch
@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
 from hf_align.models.heads import head_dtype, new_head_module, pool
@@ -34,8 +35,6 @@ from hf_align.models.sources import adapter_config, base_of, find_file, from_pre
 from hf_align.models.wrapper import BranchModel, forward_replaced
 
 logger = logging.get_logger(__name__)
-
-CONFIG_FILE, HEAD_FILE = "reward_config.json", "reward_head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class RewardModel(BranchModel):
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
         """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
         path = plain_folder(path_or_hub_id)
-        config_file = find_file(path, CONFIG_FILE)
+        config_file = find_file(path, REWARD_CONFIG)
         config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file else RewardModelConfig()
         return cls._load(path, config, new_head=False, **kwargs)
 
@@ -137,7 +136,7 @@ class RewardModel(BranchModel):
             raise UserError(
                 f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first."
             )
-        if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, HEAD_FILE):
+        if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, REWARD_HEAD):
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         base = plain_folder(base_of(adapter, path)) if adapter is not None else path
         model, info = from_pretrained(
@@ -153,7 +152,7 @@ class RewardModel(BranchModel):
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
             model.score = new_head_module(model.config.get_text_config().hidden_size, config.head, model.device)
-        head_file = None if config.is_plain else find_file(path, HEAD_FILE)
+        head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
         if head_file is not None:
             model.score.load_state_dict(load_file(head_file))
         head_is_new = fresh and head_file is None and adapter is None
@@ -222,34 +221,30 @@ class RewardModel(BranchModel):
         super().save_pretrained(directory, state_dict, **kwargs)
         self.tokenizer.save_pretrained(str(directory))
         if not self.reward_config.is_plain:
-            (Path(directory) / CONFIG_FILE).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
+            (Path(directory) / REWARD_CONFIG).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
             head = self.head
             if not isinstance(head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
-                save_file({k: v.contiguous() for k, v in head.state_dict().items()}, Path(directory) / HEAD_FILE)
+                save_file({k: v.contiguous() for k, v in head.state_dict().items()}, Path(directory) / REWARD_HEAD)
 
     def merge_and_save(self, directory: str | Path) -> None:
         """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.
 
-        Merging into bfloat16 would move scores by some hundredths, so the base is loaded again in float32.
         The folder appears whole or not at all.
         """
-        target = Path(directory)
-        if target.exists() and any(target.iterdir()) and not (target / "config.json").exists():
-            raise UserError(f"{target} exists and is no model folder; name a new folder to save the merged model in.")
-        unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
-        try:
-            merged = self
-            if isinstance(self.model, PeftModel):
-                adapter = unfinished / "adapter"
-                self.save_pretrained(adapter)
-                plain = RewardModel.from_pretrained(adapter, dtype=torch.float32)
-                merged = RewardModel(cast(Any, plain.model).merge_and_unload(), self.tokenizer, self.reward_config)
-                shutil.rmtree(adapter)
-            merged.save_pretrained(unfinished)
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(unfinished, target)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        check_target(Path(directory))
+        with whole_folder(directory) as unfinished:
+            self.merged().save_pretrained(unfinished)
+
+    def merged(self, dtype: torch.dtype = torch.float32) -> RewardModel:
+        """Add the adapter to the base, loaded again in float32, and round the sum to `dtype`; without adapter, itself.
+
+        Merging into bfloat16 would move scores by some hundredths.
+        """
+        if not isinstance(self.model, PeftModel):
+            return self
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return merge_saved(folder, dtype)
 
 
 def load_reward_model(
@@ -267,3 +262,16 @@ def load_reward_model(
     return RewardModel.from_pretrained(
         path_or_hub_id, quantization=quantization, lora=lora, dtype=dtype, device_map=device_map
     )
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to replace a folder with a merged model if something else than a model is in there."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
+        raise UserError(f"{folder} exists and is no model folder; name a new folder to save the merged model in.")
+
+
+def merge_saved(folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> RewardModel:
+    """Load a saved reward adapter with its base in float32, merge the two and round the sum to `dtype`."""
+    adapted = RewardModel.from_pretrained(folder, dtype=torch.float32)
+    model = cast(Any, adapted.model).merge_and_unload().to(dtype)
+    return RewardModel(model, adapted.tokenizer, adapted.reward_config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub.constants import HF_HOME
 from huggingface_hub.errors import HFValidationError
@@ -20,9 +20,6 @@ from transformers.utils.hub import cached_file
 
 from hf_align.errors import LoadError, UserError
 from hf_align.models.gguf import convert_gguf
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:

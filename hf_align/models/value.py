@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_align.errors import UserError
+from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_HEAD, VALUE_MODEL_FOLDER
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import (
     VALUE_ADAPTER,
@@ -41,7 +42,6 @@ from hf_align.models.wrapper import BranchModel, forward_replaced
 if TYPE_CHECKING:
     from hf_align.rewards.adapter import AdapterReward
 
-HEAD_FILE, ADAPTER_FOLDER, MODEL_FOLDER = "value_head.safetensors", VALUE_ADAPTER, "value_model"
 ValueModel = Literal["shared", "adapter", "separate"]
 HeadKind = Literal["linear", "mlp"]
 
@@ -249,14 +249,14 @@ class PolicyWithValueHead(BranchModel):
         super().save_pretrained(directory, own, **kwargs)
         head = _below(state_dict, "value_head.") or self.value_head.state_dict()
         settings = {"value_model": self.value_model, "head": self.head_kind, "detach": str(self.detach_value_trunk)}
-        save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / HEAD_FILE, settings)
+        save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / VALUE_HEAD, settings)
         if self.value_model == "adapter":
             model = cast(PeftModel, self.model)
             own = _below(state_dict, "model.")
             model.save_pretrained(str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own)
         elif self.value_backbone is not None:
             own = _below(state_dict, "value_backbone.")
-            self.value_backbone.save_pretrained(directory / MODEL_FOLDER, own)
+            self.value_backbone.save_pretrained(directory / VALUE_MODEL_FOLDER, own)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PolicyWithValueHead:
@@ -271,7 +271,7 @@ class PolicyWithValueHead(BranchModel):
         """
         folder = Path(path_or_hub_id)
         if not folder.is_dir():
-            wanted = [HEAD_FILE, f"{ADAPTER_FOLDER}/*", f"{MODEL_FOLDER}/*"]
+            wanted = [VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"]
             folder = Path(snapshot_download(str(path_or_hub_id), allow_patterns=wanted))
         settings = _settings(folder)
         separate = settings["value_model"] == "separate"
@@ -280,11 +280,11 @@ class PolicyWithValueHead(BranchModel):
             value_model=cast(ValueModel, settings["value_model"]),
             head=cast(HeadKind, settings["head"]),
             detach_value_trunk=settings["detach"] == "True",
-            value_backbone=load_policy(folder / MODEL_FOLDER, **kwargs) if separate else None,
+            value_backbone=load_policy(folder / VALUE_MODEL_FOLDER, **kwargs) if separate else None,
         )
-        model.value_head.load_state_dict(load_file(folder / HEAD_FILE))
+        model.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
         if settings["value_model"] == "adapter":
-            _load_adapter(cast(PeftModel, model.model), folder / ADAPTER_FOLDER)
+            _load_adapter(cast(PeftModel, model.model), folder / VALUE_ADAPTER_FOLDER)
         return model
 
     def load_value(self, directory: str | os.PathLike[str]) -> None:
@@ -300,14 +300,14 @@ class PolicyWithValueHead(BranchModel):
                 f"The value head in {folder} is {settings['head']}, {settings['value_model']}; this one is "
                 f"{self.head_kind}, {self.value_model}."
             )
-        self.value_head.load_state_dict(load_file(folder / HEAD_FILE))
+        self.value_head.load_state_dict(load_file(folder / VALUE_HEAD))
         if self.value_model == "adapter":
-            _load_adapter(cast(PeftModel, self.model), folder / ADAPTER_FOLDER)
+            _load_adapter(cast(PeftModel, self.model), folder / VALUE_ADAPTER_FOLDER)
         elif self.value_backbone is not None and isinstance(self.value_backbone.model, PeftModel):
             model = self.value_backbone.model
-            set_peft_model_state_dict(model, load_peft_weights(str(folder / MODEL_FOLDER)), adapter_name(model))
+            set_peft_model_state_dict(model, load_peft_weights(str(folder / VALUE_MODEL_FOLDER)), adapter_name(model))
         elif self.value_backbone is not None:
-            saved = load_policy(folder / MODEL_FOLDER, dtype=torch.float32)
+            saved = load_policy(folder / VALUE_MODEL_FOLDER, dtype=torch.float32)
             self.value_backbone.model.load_state_dict(saved.state_dict())
 
 
@@ -375,11 +375,11 @@ def _train_adapter(model: PeftModel) -> None:
 
 
 def _settings(folder: Path) -> dict[str, str]:
-    if not (folder / HEAD_FILE).exists():
+    if not (folder / VALUE_HEAD).exists():
         raise UserError(
-            f"{folder} has no {HEAD_FILE}; PolicyWithValueHead(load_policy(...)) puts a new head on a policy."
+            f"{folder} has no {VALUE_HEAD}; PolicyWithValueHead(load_policy(...)) puts a new head on a policy."
         )
-    with safe_open(folder / HEAD_FILE, "pt") as file:
+    with safe_open(folder / VALUE_HEAD, "pt") as file:
         return file.metadata()
 
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
+from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
 from hf_align.models.heads import new_head_module, pool
-from hf_align.models.reward import CONFIG_FILE, HEAD_FILE, RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, forward_replaced
@@ -147,10 +148,10 @@ class _Source:
         if config is None:
             raise UserError(f"{path} is no LoRA adapter to put on the policy's base; use load_reward_model.")
         folder = Path(path)
-        settings = json.loads((folder / CONFIG_FILE).read_text()) if (folder / CONFIG_FILE).exists() else {}
+        settings = json.loads((folder / REWARD_CONFIG).read_text()) if (folder / REWARD_CONFIG).exists() else {}
         weights, head = _split(load_peft_weights(path, device="cpu"))
-        if (folder / HEAD_FILE).exists():
-            head = load_file(folder / HEAD_FILE)
+        if (folder / REWARD_HEAD).exists():
+            head = load_file(folder / REWARD_HEAD)
         if not head:
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         return cls(config, weights, head, RewardModelConfig(**settings), load_tokenizer(path))

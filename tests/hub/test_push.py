@@ -13,6 +13,7 @@ from peft import PeftModel
 from hf_align.errors import UserError
 from hf_align.hub import push_model
 from hf_align.models.loading import load_policy
+from hf_align.models.merging import push_merged
 from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
 from hf_align.models.sources import load_tokenizer
 from hf_align.models.value import PolicyWithValueHead
@@ -171,4 +172,4 @@ def test_a_folder_without_a_model_is_refused(hub: StandIn, base: Path, tmp_path:
     with pytest.raises(UserError, match=r"neither config\.json nor adapter_config\.json"):
         push_model(tmp_path / "empty", "mine")
     with pytest.raises(UserError, match="nothing to merge"):
-        push_model(base, "mine", merge=True)
+        push_merged(base, "mine")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hf_align.hub import push_model
+from hf_align.models.merging import push_merged
 from tests.hub.conftest import environment
 from tests.hub.models import trained
 from tests.hub.stand_in import StandIn
@@ -50,7 +51,7 @@ def test_the_cards_code_runs_without_hf_align(hub: StandIn, base: Path, base_on_
     for kind in ("reward", "dpo", "ipo", "ppo"):
         trainer = trained(kind, base, tmp_path / kind)
         push_model(tmp_path / kind, kind, base_model=base_on_hub)
-        push_model(tmp_path / kind, f"{kind}-merged", merge=True, base_model=base_on_hub)
+        push_merged(tmp_path / kind, f"{kind}-merged", base_model=base_on_hub)
         if kind == "reward":
             prompt = [{"role": "user", "content": "Review the film."}]
             expected[kind] = trainer.model.score([prompt], ["A warm, funny film."])[0]

@@ -10,8 +10,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
-from hf_align.hub import merge_adapter, push_model
+from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
+from hf_align.models.merging import merge_adapter, push_merged
 from hf_align.models.reward import load_reward_model
 from hf_align.models.value import PolicyWithValueHead
 from tests.hub.models import next_logps, scores, trained
@@ -52,7 +53,7 @@ def test_a_base_that_was_saved_in_4_bits_is_dequantised_first(tmp_path: Path):
     unpacked = AutoModelForCausalLM.from_pretrained(tmp_path / "packed", device_map="cpu").dequantize().float()
     expected = PeftModel.from_pretrained(unpacked, tmp_path / "adapter")
     torch.testing.assert_close(next_logps(merged), next_logps(expected), atol=1e-4, rtol=0)
-    assert not (tmp_path / "merged" / ".merging").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"full", "packed", "adapter", "merged"}
 
 
 def test_merged_weights_keep_the_base_s_dtype_unless_another_is_named(tmp_path: Path):
@@ -71,7 +72,7 @@ def test_merged_weights_keep_the_base_s_dtype_unless_another_is_named(tmp_path: 
 
 def test_a_merged_reward_model_scores_through_plain_transformers(hub: StandIn, base: Path, tmp_path: Path):
     trainer = trained("reward", base, tmp_path / "reward")
-    push_model(tmp_path / "reward", "mine", merge=True)
+    push_merged(tmp_path / "reward", "mine")
     model = AutoModelForSequenceClassification.from_pretrained("anna/mine").eval()
     tokenizer = AutoTokenizer.from_pretrained("anna/mine")
     rows = [
@@ -92,8 +93,8 @@ def test_a_value_head_goes_along_where_it_fits(
     value_model: str, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
 ):
     trainer = trained("ppo", base, tmp_path / "ppo", value_model=value_model)
-    pushed = push_model(tmp_path / "ppo", "mine", merge=True, base_model=base_on_hub)
-    torch.testing.assert_close(next_logps(load_policy("anna/mine")), next_logps(trainer.model.model), atol=1e-4, rtol=0)
+    pushed = push_merged(tmp_path / "ppo", "mine", base_model=base_on_hub)
+    torch.testing.assert_close(next_logps(load_policy("anna/mine")), next_logps(trainer.model.model), atol=2e-4, rtol=0)
     names = set(hub.repositories["anna/mine"].files)
     if value_model == "adapter":  # it was trained on the base model's states, not on the merged one's
         assert "value head" in pushed.left_out[0] and not [name for name in names if "value" in name]
@@ -112,3 +113,22 @@ def test_a_lora_that_came_from_elsewhere_merges_too(base: Path, tmp_path: Path):
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(next_logps(merged), next_logps(model), atol=1e-4, rtol=0)
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template
+
+
+@pytest.mark.parametrize("reward", [True, False])
+def test_a_folder_that_holds_something_else_is_not_replaced(reward: bool, base: Path, tmp_path: Path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    model = load_reward_model(base, lora=True) if reward else load_policy(base, lora=True)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match="is no model folder"):
+        merge_adapter(tmp_path / "adapter", tmp_path / "notes")
+    assert (tmp_path / "notes" / "thesis.txt").exists()
+
+
+def test_a_merged_model_that_is_there_is_replaced_as_a_whole(base: Path, tmp_path: Path):
+    load_policy(base, lora=True).save_pretrained(str(tmp_path / "adapter"))
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    (tmp_path / "merged" / "value_head.safetensors").write_text("of the old model")
+    merge_adapter(tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged" / "value_head.safetensors").exists()

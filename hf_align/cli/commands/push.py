@@ -1,6 +1,7 @@
 """`hf-align push`: a saved model to the Hub."""
 
 import argparse
+from functools import partial
 
 from hf_align.cli.console import Screen, quiet_libraries
 
@@ -20,16 +21,17 @@ def run_push(options: argparse.Namespace) -> None:
         import torch
 
         from hf_align.errors import UserError
-        from hf_align.hub.push import push_model
+        from hf_align.hub import push_model
+        from hf_align.models.merging import push_merged
 
         if options.dtype is not None and not options.merge:
             raise UserError("--dtype is for merged weights; add --merge or leave it out")
         screen.line(f"pushing {options.folder}{', merged' if options.merge else ''}")
-        pushed = push_model(
+        dtype = None if options.dtype is None else getattr(torch, options.dtype)
+        push = partial(push_merged, dtype=dtype) if options.merge else push_model
+        pushed = push(
             options.folder,
             options.repo,
-            merge=options.merge,
-            dtype=None if options.dtype is None else getattr(torch, options.dtype),
             base_model=options.base_model,
             private=options.private,
             license=options.license,
