@@ -9,7 +9,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.rows import read_prompt
+from hf_align.collators.encoding import PairEncoder
+from hf_align.collators.rows import Side, read_prompt
 from hf_align.errors import UserError
 from hf_align.evaluation.rows import domains_of, read_rows
 from hf_align.evaluation.scorers import judge_scores, to_gpu
@@ -20,8 +21,6 @@ from hf_align.models.sources import check_source, load_config, load_tokenizer
 from hf_align.progress import Progress, Silent
 from hf_align.rollouts import Response, sample_responses
 from hf_align.statistics import bootstrap_interval, groups
-
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def measure_policies(
         As "report" what `compare_policies` returns, and as "samples" each prompt with every policy's text and score.
 
     Raises:
-        UserError: A model, a row or the judge can't be used; almost always before a weight is loaded.
+        UserError: A model, a row or the judge can't be used; what can be told without loading a weight is told first.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
@@ -80,7 +79,7 @@ def measure_policies(
     prompts = plain["prompt"][:]
     _check_models(policies, judge)
     for name in policies:
-        _check_room(name, prompts, max_new_tokens)
+        _check_room(name, rows, max_new_tokens)
     samples: dict[str, list[Continuation]] = {}
     for name in policies:
         model = to_gpu(load_policy(name, quantization=quantization), quantization)
@@ -119,13 +118,14 @@ def _check_models(policies: Sequence[str], judge: Any) -> None:
             raise UserError(f"judge: {error}") from None
 
 
-def _check_room(name: str, prompts: Sequence[str | Messages], max_new_tokens: int) -> None:
+def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
     """Refuse prompts that a policy has no chat template for, and responses that it has no positions for."""
     tokenizer = load_tokenizer(name)
-    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
+    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in rows.with_format(None)["prompt"]):
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
     positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
-    longest = max(len(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+    encoder = PairEncoder(tokenizer)
+    longest = max(map(len, read_rows(rows, lambda row: encoder.prompt(read_prompt(row), {}))))
     if positions is None or longest + max_new_tokens <= positions:
         return
     takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
@@ -137,7 +137,7 @@ def _check_room(name: str, prompts: Sequence[str | Messages], max_new_tokens: in
 def sample_continuations(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str | Messages],
+    prompts: Sequence[Side],
     *,
     max_new_tokens: int = 32,
     batch_size: int = 32,
@@ -161,7 +161,8 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    encoder = PairEncoder(tokenizer)
+    encoded = [encoder.prompt(prompt, {}) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
     for start in range(0, len(order), batch_size):
@@ -177,15 +178,6 @@ def sample_continuations(
         if progress is not None:
             progress(len(results))
     return [results[row] for row in range(len(prompts))]
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[int]:
-    """A prompt's token ids, up to where the response begins."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    text = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-    # The template writes its own BOS, so the tokenizer must not add another one.
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _continuation(response: Response) -> Continuation:

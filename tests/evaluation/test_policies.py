@@ -99,3 +99,17 @@ def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
     monkeypatch.setitem(generate.ENGINES, "static", engine)
     samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2)
     assert samples == [Continuation("good", 1, True), Continuation("good good", 2, False)]
+
+
+def test_a_turn_that_the_prompt_begins_is_continued(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny
+    asked: list[list[int]] = []
+
+    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
+        asked.extend(list(ids) for ids in request.prompt_ids)
+        return [[tokenizer.eos_token_id]]
+
+    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    prompt = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It was"}]
+    sample_continuations(model, tokenizer, [prompt], max_new_tokens=1)
+    assert tokenizer.decode(asked[0]).endswith("It was")

@@ -2,8 +2,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from hf_align.report import render_report
-from hf_align.report.quickstart import curve
+from hf_align.report.quickstart import curve, render_report
 from tests.report import synthetic
 
 

@@ -120,9 +120,11 @@ def _policy_table(figures: Mapping[str, Any], screen: Screen) -> None:
             ]
             for name, found in part["policies"].items()
         ]
-        title = f"{label}: {part['prompts']} prompts, judged by {figures['judge']}"
-        columns = ["", "score [95% interval]", "gain over the first", "distinct-2", "tokens", "ended"]
-        screen.table(title, columns, rows)
+        screen.table(
+            f"{label}: {part['prompts']} prompts, judged by {figures['judge']}",
+            ["", "score [95% interval]", "gain over the first", "distinct-2", "tokens", "ended"],
+            rows,
+        )
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:

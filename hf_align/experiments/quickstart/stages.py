@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -49,7 +50,7 @@ def train_reward(job: Job) -> dict[str, Any]:
     model = RewardModel.from_backbone(
         job.folder("base"), quantization=job.quantization, lora=LoraConfig(**job.profile.lora)
     )
-    args = training_arguments(job, "reward", RewardConfig, job.profile.reward)
+    args = training_arguments(job, "reward", RewardConfig)
     train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
     trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
     record = _train(job, "reward", trainer)
@@ -57,19 +58,24 @@ def train_reward(job: Job) -> dict[str, Any]:
     return record
 
 
-def train_dpo(job: Job) -> dict[str, Any]:
-    """Train the policy with DPO; the reference is the base with the adapter off."""
-    return _train_policy(job, "dpo", DPOTrainer, DPOConfig, job.profile.dpo)
-
-
-def train_ipo(job: Job) -> dict[str, Any]:
-    """Train the policy with IPO, on the same pairs as DPO and from the same base."""
-    return _train_policy(job, "ipo", IPOTrainer, IPOConfig, job.profile.ipo)
+def train_policy(job: Job, stage: str, trainer_class: type, config_class: type) -> dict[str, Any]:
+    """Train a policy on pairs; the reference is the base with the adapter off."""
+    args = training_arguments(job, stage, config_class)
+    train_rows, eval_rows = _pairs(job, args)
+    trainer = trainer_class(
+        model=str(job.folder("base")),
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        peft_config=LoraConfig(**job.profile.lora),
+        quantization_config=job.quantization,
+    )
+    return _train(job, stage, trainer)
 
 
 def train_ppo(job: Job) -> dict[str, Any]:
     """Train the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
-    args = training_arguments(job, "ppo", PPOConfig, job.profile.ppo)
+    args = training_arguments(job, "ppo", PPOConfig)
     rollouts = args.max_steps // args.steps_per_rollout
     trainer = PPOTrainer(
         model=str(job.folder("base")),
@@ -159,16 +165,21 @@ def judge_policies(job: Job) -> dict[str, Any]:
 STAGES = [
     Stage("base", "model: SmolLM2-135M-Instruct into a plain folder", make_base),
     Stage("reward", "reward model from human ratings", train_reward),
-    Stage("dpo", "policy with DPO", train_dpo),
-    Stage("ipo", "policy with IPO", train_ipo),
+    Stage(
+        "dpo", "policy with DPO", partial(train_policy, stage="dpo", trainer_class=DPOTrainer, config_class=DPOConfig)
+    ),
+    Stage(
+        "ipo", "policy with IPO", partial(train_policy, stage="ipo", trainer_class=IPOTrainer, config_class=IPOConfig)
+    ),
     Stage("ppo", "policy with PPO, on the reward model's scores", train_ppo),
     Stage("evaluation/reward", "reward model against people, on held-out sentences", judge_reward),
     Stage("evaluation/policies", "policies judged by VADER, on held-out prompts", judge_policies),
 ]
 
 
-def training_arguments(job: Job, stage: str, config_class: type, fields: Any) -> Any:
+def training_arguments(job: Job, stage: str, config_class: type) -> Any:
     """Make the config of a stage's trainer, which writes into the stage's folder and prints nothing."""
+    fields = getattr(job.profile, stage)
     return config_class(
         output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
     )
@@ -178,20 +189,6 @@ def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tupl
     """Pairs for training, each seen once, and held-out ones."""
     count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
     return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
-
-
-def _train_policy(job: Job, stage: str, trainer_class: type, config_class: type, fields: Any) -> dict[str, Any]:
-    args = training_arguments(job, stage, config_class, fields)
-    train_rows, eval_rows = _pairs(job, args)
-    trainer = trainer_class(
-        model=str(job.folder("base")),
-        args=args,
-        train_dataset=train_rows,
-        eval_dataset=eval_rows,
-        peft_config=LoraConfig(**job.profile.lora),
-        quantization_config=job.quantization,
-    )
-    return _train(job, stage, trainer)
 
 
 def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 
 from hf_align.experiments.quickstart.job import HISTORY, SAMPLES, TRAINED, Job
 from hf_align.files import write_json, write_text
-from hf_align.report import render_report
+from hf_align.report.quickstart import render_report
 from hf_align.version import versions
 
 METRICS, REPORT = "metrics.json", "report.html"
