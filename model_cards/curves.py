@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hf_align.files import whole_file
 from hf_align.model_cards.facts import Kind
 
 Curves = Sequence[tuple[str, str]]
@@ -52,9 +52,15 @@ def draw_curves(history: History, kind: Kind, path: Path) -> bool:
     """
     picture = curves_png(history, CURVES.get(kind, ()))
     if picture is not None:
-        with whole_file(path) as unfinished:
-            unfinished.write_bytes(picture)
+        write_png(picture, path)
     return picture is not None
+
+
+def write_png(picture: bytes, path: Path) -> None:
+    """Write a file that appears whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_bytes(picture)
+    os.replace(unfinished, path)
 
 
 def curves_png(history: History, curves: Curves) -> bytes | None:

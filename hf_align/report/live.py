@@ -13,8 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_align.errors import UserError
-from hf_align.files import whole_file
-from hf_align.model_cards.curves import curves_of, curves_png
+from hf_align.model_cards.curves import curves_of, curves_png, write_png
 
 PICTURE = "training_curves.png"
 
@@ -81,8 +80,8 @@ class CurvesCallback(TrainerCallback):
             self._show(picture)
         path = self.path or (None if notebook else Path(str(args.output_dir)) / PICTURE)
         if path is not None:
-            with whole_file(path) as unfinished:
-                unfinished.write_bytes(picture)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(picture, path)
 
     def _show(self, picture: bytes) -> None:
         ipython = import_module("IPython.display")  # no dependency: this process runs in it
