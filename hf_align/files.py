@@ -73,6 +73,30 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty temporary folder to write into; afterwards its content moves into `folder`, one by one.
+
+    Args:
+        folder: Gets the content. What it holds under other names stays, an older file until the new one is whole.
+
+    Yields:
+        A folder in it.
+    """
+    folder = Path(folder)
+    unfinished = folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in unfinished.iterdir():
+            if path.is_dir():
+                shutil.rmtree(folder / path.name, ignore_errors=True)
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a whole text file in UTF-8."""
     with whole_file(path) as unfinished:

@@ -19,7 +19,6 @@ from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.config import Callbacks
@@ -188,22 +187,56 @@ class DPOTrainer(PreferenceTrainer):
         self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = Reference(
-            self, ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
+        self.reference = self.make_reference(
+            ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
         )
         if args.precompute_ref_log_probs:
-            self.train_dataset = add_reference_logps(self, self.train_dataset)
-            self.eval_dataset = add_reference_logps(self, self.eval_dataset)
+            self._precompute_reference()
+
+    def _precompute_reference(self) -> None:
+        args = self.args
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UserError(
+                "precompute_ref_log_probs doesn't work with sharded weights (FSDP, DeepSpeed); switch it off."
+            )
+        layout = f"{args.layout} {args.row_tokens} {args.per_device_eval_batch_size}"
+        options: dict[str, Any] = {
+            "key": f"{args.bf16} {args.fp16} {self.reference.weights_key()} {layout}",
+            "size": args.per_device_eval_batch_size,
+            "accelerator": self.accelerator,
+            "quiet": args.disable_tqdm,
+        }
+        training = self.model.training
+        self.model.train()  # the mode in which the policy will be scored
+        self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
+        self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
+        self.model.train(training)
+
+    def _score_reference(self, rows: list[dict[str, Any]]) -> Tensor:
+        inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
+        with self.accelerator.autocast():
+            return self.reference_logps(self.model, Branches(**inputs["branches"]))
 
     def branch_models(self) -> list[BranchModel]:
-        """See `LayoutTrainer`."""
-        reference = self.reference.model
-        return [*super().branch_models(), *([] if reference is None else [self.accelerator.unwrap_model(reference)])]
+        """The policy, and the reference if it is a model of its own."""
+        module = self.reference.module
+        return [*super().branch_models(), *([] if module is None else [module])]
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
         """Summed log-probs of each response under `model`: `[B, 2]`."""
-        logps, laid_out = self.run_model(model, branches)
+        logps, laid_out = self.runner.run(model, branches)
         return laid_out.sum_by_branch(logps)
+
+    @torch.no_grad()
+    def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """What `response_logps` gives for the reference: `[B, 2]`.
+
+        Args:
+            model: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
+            branches: The batch that the policy is scored on, too.
+        """
+        with self.reference.scored_as(model) as scorer:
+            return self.response_logps(scorer, branches)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
@@ -217,7 +250,7 @@ class DPOTrainer(PreferenceTrainer):
                     "precompute_ref_log_probs keeps no copy of the reference when all weights are trained, so it can't "
                     "score new rows; give them as eval_dataset to the trainer, or switch it off."
                 )
-            ref_logps = self.reference.logps(model, branches)
+            ref_logps = self.reference_logps(model, branches)
         logps = self.response_logps(model, branches)
         lengths = branches.lengths()
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils.operations import gather_object
 from torch import Tensor, nn
 from transformers.utils import logging
@@ -16,7 +19,6 @@ from hf_align.layout.cost import LayoutChoice, Lengths, choose_layout, costs_of
 from hf_align.models.attention_choice import AttentionChoice, choose_attention, set_attention, supports_flex
 from hf_align.models.reward import RewardModel
 from hf_align.models.wrapper import BRANCH_ATTENTION, FLEX, BranchModel, attends_by_block, attention_of
-from hf_align.trainers.hub import HubTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -24,40 +26,48 @@ CHECK_DOCUMENTS = 2
 """Documents of the first batch on which the layout is compared with plain rows."""
 
 
-class LayoutTrainer(HubTrainer):
-    """A Trainer whose batches are `Branches`, with `run_model` to call the model on them.
+class LayoutRunner:
+    """Calls a model on `Branches` in a layout that it honours, the one in which it has less to compute.
 
     With `args.layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch
     mask, or if they are less work on such data; else branches, if the model gives the same numbers in them.
 
-    On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches,
-    if `owns_attention`. FlexAttention is for the time of `train`: afterwards the models attend as they were loaded.
+    On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches.
+    FlexAttention is for the time of a training: afterwards the models attend as they were loaded.
+
+    Args:
+        args: Config the run goes by: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
+        accelerator: Of the run; unwraps models and gathers what processes decide together.
+        sample_lengths: Gives the lengths of prompts and responses of some batches, as the run will meet them.
+        models: Gives the models that compute the same batches, which must attend alike; the trained one first.
+        sharded: Weights are sharded over processes (FSDP, DeepSpeed).
 
     Attributes:
         layout_choice: What "auto" chose, and why; None before the first batch, or if the choice was the user's.
         attention_choice: The attention of the last training, and why; None before its first batch, or if there was
             nothing to choose: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
             weights, a model without FlexAttention or loaded with something else than SDPA.
-        owns_attention: Whether the trainer loaded its models itself, by name, and may change how they attend. Objects
-            keep what their owner loaded.
+        separate: Whether every batch is laid out in plain rows.
     """
 
-    args: Any
-    owns_attention = False
-
-    def __init__(self, model: BranchModel, args: Any, **kwargs: Any):
+    def __init__(
+        self,
+        args: Any,
+        accelerator: Accelerator,
+        sample_lengths: Callable[[], list[list[Lengths]]],
+        models: Callable[[], list[BranchModel]],
+        *,
+        sharded: bool,
+    ):
+        self.args, self.accelerator, self.sharded = args, accelerator, sharded
+        self.sample_lengths, self.models = sample_lengths, models
         self.layout_choice: LayoutChoice | None = None
         self.attention_choice: AttentionChoice | None = None
-        self._attention_open = False
+        self.separate = args.layout == "separate"
         self._layout_checked = args.layout != "auto"
-        self._use_separate = args.layout == "separate"
-        super().__init__(model=model, args=args, **kwargs)
+        self._attention_open = False
 
-    def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of prompts and responses of some batches, as training (or else evaluation) will meet them."""
-        raise NotImplementedError
-
-    def run_model(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
+    def run(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
         """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out.
 
         `options` are what else its `forward` takes.
@@ -75,7 +85,7 @@ class LayoutTrainer(HubTrainer):
         unwrapped: BranchModel = self.accelerator.unwrap_model(model)
         if not self._layout_checked and self.layout_choice is None:
             self._choose_layout(unwrapped)
-        if not self._use_separate and not unwrapped.honours_branch_mask(branches):
+        if not self.separate and not unwrapped.honours_branch_mask(branches):
             logger.warning_once(
                 "This model's attention (its implementation, or a window shorter than a prompt + response) takes no "
                 "branch mask: such batches use one row per prompt + response."
@@ -83,13 +93,13 @@ class LayoutTrainer(HubTrainer):
             branches = branches.as_separate()
         elif not self._layout_checked:
             self._check_layout(model, unwrapped, branches)
-        return branches.as_separate() if self._use_separate and not branches.separate else branches
+        return branches.as_separate() if self.separate and not branches.separate else branches
 
     @staticmethod
     def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
         return model(**branches.tensors(), separate=branches.separate, **options)
 
-    def _numbers(self, model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+    def numbers(self, model: nn.Module, branches: Branches, **options: Any) -> Tensor:
         """What layouts are compared by: the log-probs or rewards of the batch, flat."""
         output = self._call(model, branches, **options)
         return (output["logps"] if isinstance(output, dict) else output).flatten()
@@ -106,11 +116,11 @@ class LayoutTrainer(HubTrainer):
             costs = costs_of(cast(Any, unwrapped.model).config.get_text_config())
             options = {"row_tokens": self.args.row_tokens, "by_block": attends_by_block(unwrapped)}
             self.layout_choice = choose_layout(self.sample_lengths(), costs, **options)
-        self._use_separate = self._layout_checked = self.layout_choice.layout == "separate"
-        if not self.is_world_process_zero():
+        self.separate = self._layout_checked = self.layout_choice.layout == "separate"
+        if not self.accelerator.is_main_process:
             return
         reason = self.layout_choice.reason
-        if self._use_separate:
+        if self.separate:
             logger.warning(f"layout='auto' uses 'separate', one row per prompt + response: {reason}.")
         else:
             logger.info(f"layout='auto' uses 'branch', a prompt with its responses in a row: {reason}.")
@@ -120,18 +130,18 @@ class LayoutTrainer(HubTrainer):
         """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
         self._layout_checked = True
         difference, noise, plain = compare_layouts(
-            lambda batch: self._numbers(model, batch),
+            lambda batch: self.numbers(model, batch),
             branches.documents(CHECK_DOCUMENTS),
             branches.input_ids.device,
         )
         if not isinstance(unwrapped, RewardModel):
-            own = self._numbers(model, plain, full_logits=True)
-            difference = torch.maximum(difference, (own - self._numbers(model, plain)).abs().mean())
+            own = self.numbers(model, plain, full_logits=True)
+            difference = torch.maximum(difference, (own - self.numbers(model, plain)).abs().mean())
         bound = noise_bound(noise, exact=self._is_exact(unwrapped))
         worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
         worst = worst[worst[:, 0].argmax()]
         if not worst[0] <= 0:  # NaN too
-            self._use_separate = True
+            self.separate = True
             logger.warning(
                 f"This model doesn't honour the branch layout (difference {worst[1]:.2g}, noise bound {worst[2]:.2g}): "
                 "using one row per prompt + response, which is slower."
@@ -144,46 +154,39 @@ class LayoutTrainer(HubTrainer):
 
     # ---- attention ----
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's; see the class for what attention it uses."""
-        self.attention_choice, self._attention_open = None, self._is_attention_open()
+    @contextmanager
+    def training(self, *, may_choose: bool) -> Iterator[None]:
+        """A training, whose first batch chooses the attention if `may_choose`; then models attend as before."""
+        args = self.args
+        self.attention_choice = None
+        self._attention_open = (
+            may_choose
+            and _may_choose_attention(args.device)
+            and not (args.torch_compile or self.sharded)
+            and args.activation_recompute != "selective"
+            and all(supports_flex(model) for model in self.models())
+        )
         try:
-            return super().train(*args, **kwargs)
+            yield
         finally:
             self._attention_open = False
             if self.attention_choice is not None:
-                for model in self.branch_models():  # a user may go on with sampling, which is SDPA's domain
+                for model in self.models():  # a user may go on with sampling, which is SDPA's domain
                     set_attention(model, "sdpa")
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Trainer's; before the first one attention is chosen."""
+    def choose_attention(self, model: nn.Module, batch: Callable[[], Branches]) -> None:
+        """Before a training's first step, choose the attention on its batch; at later steps do nothing."""
         if self._attention_open:
             self._attention_open = False
             model.train()
-            prepared: dict[str, Any] = self._prepare_inputs(inputs)
-            self._choose_attention(model, Branches(**prepared["branches"]))
-        return super().training_step(model, inputs, *args, **kwargs)
-
-    def branch_models(self) -> list[BranchModel]:
-        """The models that compute the same batches, which must attend alike; the trained one first."""
-        return [self.accelerator.unwrap_model(self.model)]
-
-    def _is_attention_open(self) -> bool:
-        args = self.args
-        return (
-            self.owns_attention
-            and _may_choose_attention(args.device)
-            and not (args.torch_compile or self.is_fsdp_enabled or self.is_deepspeed_enabled)
-            and args.activation_recompute != "selective"
-            and all(supports_flex(model) for model in self.branch_models())
-        )
+            self._choose_attention(model, batch())
 
     def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
-        policy, *others = self.branch_models()
+        policy, *others = self.models()
         own = None
         if not branches.separate:
-            own = choose_attention(policy, others, branches, self._numbers, exact=self._is_exact(policy))
+            own = choose_attention(policy, others, branches, self.numbers, exact=self._is_exact(policy))
         # A process may run out of memory alone: FlexAttention is for all or none.
         choices: list[AttentionChoice | None] = gather_object([own])
         choice = next((choice for choice in choices if choice is None or choice.implementation != FLEX), choices[0])
@@ -192,7 +195,7 @@ class LayoutTrainer(HubTrainer):
         self.attention_choice = choice
         for each in (policy, *others):
             set_attention(each, choice.implementation)
-        if self.is_world_process_zero():
+        if self.accelerator.is_main_process:
             say = logger.info if choice.measured else logger.warning_once
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 

@@ -72,13 +72,13 @@ def trained_by_sdpa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: 
     with monkeypatch.context() as patch:
         patch.setattr(layouts, "_may_choose_attention", lambda device: False)
         trainer.train()
-    assert trainer.attention_choice is None
+    assert trainer.runner.attention_choice is None
     return trainer
 
 
 def chosen(trainer: Any) -> AttentionChoice:
-    assert trainer.attention_choice is not None
-    return trainer.attention_choice
+    assert trainer.runner.attention_choice is not None
+    return trainer.runner.attention_choice
 
 
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear")}
@@ -226,7 +226,7 @@ def test_there_is_nothing_to_choose(changes: dict[str, Any], tmp_path: Path, ins
     calls = install(FASTER)
     trainer = dpo(tmp_path, **changes)
     trainer.train()
-    assert trainer.attention_choice is None and not calls
+    assert trainer.runner.attention_choice is None and not calls
 
 
 def test_objects_keep_what_their_owner_loaded(tmp_path: Path, install: Install):
@@ -235,14 +235,14 @@ def test_objects_keep_what_their_owner_loaded(tmp_path: Path, install: Install):
     tokenizer = dpo(tmp_path).processing_class
     trainer = IPOTrainer(tiny_model(), args=config, train_dataset=pairs(4), processing_class=tokenizer)  # type: ignore[arg-type]
     trainer.train()
-    assert trainer.attention_choice is None and not calls
+    assert trainer.runner.attention_choice is None and not calls
 
 
 def test_evaluation_alone_chooses_nothing(tmp_path: Path, install: Install):
     calls = install(FASTER)
     trainer = dpo(tmp_path)
     trainer.evaluate(trainer.train_dataset)  # type: ignore[arg-type]
-    assert trainer.attention_choice is None and not calls
+    assert trainer.runner.attention_choice is None and not calls
 
 
 def test_a_reference_by_name_attends_as_the_policy_does(tmp_path: Path, install: Install):

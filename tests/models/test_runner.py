@@ -30,11 +30,11 @@ def dpo(out: Path, data: Dataset, implementation: str = "sdpa", **changes: Any) 
 
 def test_prompts_worth_sharing_are_shared(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     trainer = dpo(tmp_path, pairs(4))
-    assert trainer.layout_choice is None
+    assert trainer.runner.layout_choice is None
     with caplog.at_level("INFO", logger="hf_align"):
         trainer.train()
-    assert trainer.layout_choice is not None and trainer.layout_choice.layout == "branch"
-    assert not trainer._use_separate
+    assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "branch"
+    assert not trainer.runner.separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and lines[0].startswith("layout='auto' uses 'branch'")
     assert "branches would take" in lines[0] and "tokens instead of" in lines[0]
@@ -47,14 +47,14 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
     trainer = dpo(tmp_path, rows(4, 400), "eager", max_length=None)
     with caplog.at_level("WARNING", logger="hf_align"):
         trainer.train()
-    assert trainer.layout_choice is not None and trainer.layout_choice.layout == "separate"
-    assert trainer._use_separate
+    assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "separate"
+    assert trainer.runner.separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and "uses 'separate', one row per prompt + response: branches would take 1" in lines[0]
     by_hand = dpo(tmp_path, rows(4, 400), "eager", max_length=None, layout="separate")
     by_hand.train()
     same_weights(trainer.model, by_hand.model, atol=0, rtol=0)
-    assert by_hand.layout_choice is None, "the user chose"
+    assert by_hand.runner.layout_choice is None, "the user chose"
 
 
 def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -62,8 +62,8 @@ def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pyte
     # As after loading with flash attention, which this machine can't run: its layers get SDPA under another name.
     trainer.model.config._attn_implementation_internal = "flash_attention_2"
     with caplog.at_level("WARNING", logger="hf_align"):
-        trainer._choose_layout(trainer.model)
-    assert trainer._use_separate and trainer._layout_checked
+        trainer.runner._choose_layout(trainer.model)
+    assert trainer.runner.separate and trainer.runner._layout_checked
     assert "uses 'separate'" in caplog.text and "'flash_attention_2' takes no branch mask" in caplog.text
 
 
@@ -73,7 +73,7 @@ def test_the_choice_depends_on_the_data_not_on_the_first_batch(tmp_path: Path):
     for seed in (0, 1):
         trainer = dpo(tmp_path, data, "eager", max_length=None, seed=seed, per_device_train_batch_size=1)
         trainer.train()
-        choices.append(trainer.layout_choice)
+        choices.append(trainer.runner.layout_choice)
     assert choices[0] == choices[1]
 
 
@@ -84,7 +84,7 @@ def test_ppo_counts_responses_as_long_as_they_may_be(tmp_path: Path):
     assert sample[0] == [(length, [3, 3]) for length in (1, 2, 3, 4)]
     assert sum(map(len, sample)) == 12
     trainer.train()
-    assert trainer.layout_choice is not None
+    assert trainer.runner.layout_choice is not None
 
 
 def test_the_sample_is_spread_over_the_data():

@@ -27,7 +27,6 @@ from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rl.running_statistics import RunningMeanStd
@@ -146,7 +145,7 @@ class PPOTrainer(BranchTrainer):
             )
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = Reference(self, ref_model, new_adapter=bool(peft_config), snapshot=True)
+        self.reference = self.make_reference(ref_model, new_adapter=bool(peft_config))
         self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
         self.pad_token_id = find_pad_token_id(tokenizer)
 
@@ -221,7 +220,7 @@ class PPOTrainer(BranchTrainer):
             options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
             if args.kl_kind == "full":
                 options["reference"] = self.reference_head(model, branches)
-            output, _ = self.run_model(model, branches, temperature=args.temperature, **options)
+            output, _ = self.runner.run(model, branches, temperature=args.temperature, **options)
         loss, metrics = ppo_loss(output, inputs, args, rollout.kl_coef)
         count = len(inputs["old_logps"])
         self._train_metrics.add(metrics)
@@ -281,7 +280,7 @@ class PPOTrainer(BranchTrainer):
         # Contexts of their own: older torch hands out casts of trained weights that were made without gradients.
         def policy(branches: Branches) -> dict[str, Tensor]:
             with self.accelerator.autocast():
-                return self.run_model(model, branches, temperature=args.temperature, return_entropy=True)[0]
+                return self.runner.run(model, branches, temperature=args.temperature, return_entropy=True)[0]
 
         def reference(branches: Branches) -> Tensor:
             with self.accelerator.autocast():
@@ -305,10 +304,8 @@ class PPOTrainer(BranchTrainer):
 
     def reference_head(self, model: nn.Module, branches: Branches) -> ReferenceHead:
         """The reference's hidden states and LM head for the batch, for the exact KL from it."""
-        reference = self.reference
         states = self._run_reference(model, branches, return_states=True)
-        own = None if reference.model is None else self.accelerator.unwrap_model(reference.model)
-        return ReferenceHead(states, own, reference.adapter)
+        return ReferenceHead(states, self.reference.module, self.reference.adapter)
 
     @torch.no_grad()
     def _run_reference(self, model: nn.Module, branches: Branches, *, return_states: bool = False) -> Tensor:
@@ -317,7 +314,7 @@ class PPOTrainer(BranchTrainer):
         with self.reference.scored_as(model) as scorer:
             if isinstance(self.accelerator.unwrap_model(scorer), PolicyWithValueHead):
                 options["return_values"] = False
-            output, _ = self.run_model(scorer, branches, temperature=self.args.temperature, **options)
+            output, _ = self.runner.run(scorer, branches, temperature=self.args.temperature, **options)
         return output["states" if return_states else "logps"] if isinstance(output, dict) else output
 
     @contextmanager
