@@ -87,7 +87,7 @@ def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_
     before = gradients(trainer)
     assert before.keys() == trained - {n for n in trained if "lm_head" in n and ".value." in n}
     # Generates, switches to the reward's adapter, to none for the reference, and to the value's.
-    trainer._make_rollout(model, 0)
+    trainer.make_rollout(model, 0)
     assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
     same_gradients(before, gradients(trainer))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
