@@ -10,7 +10,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from hf_align.cli.console import Advance, Screen
+from hf_align.progress import Advance, Progress
 
 SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
 
@@ -18,7 +18,7 @@ SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objectiv
 class _Progress(TrainerCallback):
     """A bar that is drawn once Trainer knows how many steps there are."""
 
-    def __init__(self, screen: Screen, label: str, stack: ExitStack) -> None:
+    def __init__(self, screen: Progress, label: str, stack: ExitStack) -> None:
         self.screen, self.label, self.stack = screen, label, stack
         self.advance: Advance = lambda done, note: None
         self.note = ""
@@ -46,7 +46,7 @@ class _Progress(TrainerCallback):
 class _StopAfterStep(TrainerCallback):
     """After Ctrl-C ends training with the running step and a checkpoint; a second one ends it at once."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Progress) -> None:
         self.screen = screen
         self.asked = False
 
@@ -70,7 +70,7 @@ class _StopAfterStep(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-def train(trainer: Trainer, screen: Screen, label: str, *, checkpoint: Path | None = None) -> None:
+def train(trainer: Trainer, screen: Progress, label: str, *, checkpoint: Path | None = None) -> None:
     """Runs `trainer.train()` with a progress bar.
 
     The first Ctrl-C lets the running step finish and saves a checkpoint, the second one stops at once.
@@ -106,7 +106,7 @@ class _Prediction(TrainerCallback):
         self.advance(self.done, "")
 
 
-def evaluate(trainer: Trainer, screen: Screen, label: str) -> dict[str, float]:
+def evaluate(trainer: Trainer, screen: Progress, label: str) -> dict[str, float]:
     """Runs `trainer.evaluate()` with a progress bar over its batches; returns its metrics."""
     _remove_printers(trainer)
     with screen.task(label, len(trainer.get_eval_dataloader())) as advance:
