@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators import encode_prompts
 from hf_align.errors import UserError
 from hf_align.rollouts import Response, sample_responses
 from hf_align.statistics import bootstrap_interval, groups
@@ -60,7 +61,7 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+    encoded = encode_prompts(tokenizer, prompts)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
     for start in range(0, len(order), batch_size):
@@ -76,15 +77,6 @@ def sample_continuations(
         if progress is not None:
             progress(len(results))
     return [results[row] for row in range(len(prompts))]
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | Messages) -> list[int]:
-    """A prompt's token ids, up to where the response begins."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    text = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-    # The template writes its own BOS, so the tokenizer must not add another one.
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _continuation(response: Response) -> Continuation:

@@ -120,6 +120,13 @@ class BranchModel(nn.Module):
         cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
 
 
+def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:
+    """Take our wrappers off a model, and peft's unless it is to be kept: what transformers made."""
+    while isinstance(model, BranchModel) or (isinstance(model, PeftModel) and not keep_peft):
+        model = model.model if isinstance(model, BranchModel) else model.get_base_model()
+    return model
+
+
 def attends_by_block(wrapper: BranchModel) -> bool:
     """Whether a wrapped model's attention leaves out what a branch mask hides, instead of computing it in vain."""
     on_cpu = cast(torch.device, wrapper.device).type == "cpu"

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from hf_align.cli.console import Screen, quiet_libraries
-from hf_align.collators import check_preferences
+from hf_align.collators import check_preferences, encode_prompts
 from hf_align.collators.checks import as_dataset, group_rows, refuse
 from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.rows import RowProblem, Side, read_pair, read_prompt, read_side
@@ -26,7 +26,6 @@ from hf_align.evaluation import (
     sample_continuations,
     vader_scores,
 )
-from hf_align.evaluation.policies import encode_prompt
 from hf_align.evaluation.ratings import HUMAN
 from hf_align.files import write_json
 from hf_align.models.kinds import check_head, check_is_policy
@@ -250,7 +249,7 @@ def _check_prompts(rows: Dataset, options: argparse.Namespace) -> None:
                 f"--data has messages as prompts, and the tokenizer of {name} has no chat template for them"
             )
         positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
-        longest = max(len(encode_prompt(tokenizer, prompt)) for prompt in prompts)
+        longest = max(map(len, encode_prompts(tokenizer, prompts)))
         if positions is None or longest + options.max_new_tokens <= positions:
             continue
         takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
