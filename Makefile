@@ -31,9 +31,14 @@ test: $(INSTALLED)  ## Run the tests, without those that take minutes
 test-all: $(INSTALLED)  ## Run every test
 	$(PYTEST) $(ARGS)
 
-lint: $(INSTALLED_LINT)  ## Check style and types
+# Imports are read from a copy in which the packages of the top stand below hf_align, as they install; pyright follows
+# links to them.
+lint: $(INSTALLED_LINT)  ## Check style, floors and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf build/floors && mkdir -p build/floors && cp -R hf_align build/floors && \
+		cp -R trainers collators model_cards build/floors/hf_align
+	cd build/floors && ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache
 	@mkdir -p build/lint/hf_align && cd build/lint/hf_align && \
 		ln -sf $(addprefix ../../../,hf_align/__init__.py trainers collators model_cards) .
 	$(BIN)/pyright

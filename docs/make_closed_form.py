@@ -1,18 +1,17 @@
-"""Trains on a language whose optimum is known and draws how close each method comes: `python -m docs.make_closed_form`.
+"""Train on a language whose optimum is known and draw how close each method comes: `python -m docs.make_closed_form`.
 
 Writes docs/results/closed-form.json, the figure and the table in docs/closed-form.md. Some minutes on a CPU.
 """
 
 import json
-import platform
 import re
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hf_align.version import versions
 from tests.trainers.closed_form import Course, run_direct, run_ppo
 
 DOCS = Path(__file__).parent
@@ -35,7 +34,7 @@ Results = dict[str, Any]
 
 
 def measure() -> Results:
-    """Returns every run's distances and probabilities, and what they were made with."""
+    """Every run's distances and probabilities, and the versions they were made with."""
     runs = []
     for method, (run, changes, _) in METHODS.items():
         for seed in SEEDS:
@@ -52,28 +51,27 @@ def measure() -> Results:
                     "end": [float(f"{p:.5g}") for p in course.end.tolist()],
                 }
             )
-    names = ("torch", "transformers", "datasets", "accelerate")
-    return {"versions": {"python": platform.python_version()} | {name: version(name) for name in names}, "runs": runs}
+    return {"versions": versions(("torch", "transformers", "datasets", "accelerate")), "runs": runs}
 
 
 def table(results: Results) -> str:
-    """Returns the distances before and after as Markdown, a line a method."""
+    """The distances before and after as Markdown, a line a method."""
     lines = ["| | seed | before | after | steps |", "| --- | --- | --- | --- | --- |"]
     for run in results["runs"]:
         first, last = run["distances"][0], run["distances"][-1]
         lines.append(f"| {run['method']} | {run['seed']} | {first:.2f} | **{last:.3f}** | {run['steps'][-1]} |")
-    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-    return "\n".join(lines) + f"\n\nMade with {versions}.\n"
+    libraries = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return "\n".join(lines) + f"\n\nMade with {libraries}.\n"
 
 
 def page(results: Results) -> str:
-    """Returns the page with a current table."""
+    """The page with a current table."""
     before = PAGE.read_text(encoding="utf-8")
     return re.sub(r"(<!-- table[^>]*-->\n).*(<!-- end -->)", lambda m: m[1] + table(results) + m[2], before, flags=re.S)
 
 
 def draw(results: Results) -> None:
-    """Writes the figure."""
+    """Draw the figure."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -101,7 +99,7 @@ def draw(results: Results) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # tiny matrices
-    found = measure()
-    RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    draw(found)
-    PAGE.write_text(page(found), encoding="utf-8")
+    results = measure()
+    RESULTS.write_text(json.dumps(results) + "\n", encoding="utf-8")
+    draw(results)
+    PAGE.write_text(page(results), encoding="utf-8")

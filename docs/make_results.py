@@ -1,4 +1,4 @@
-"""Writes the tables of a quickstart's figures into README.md and docs/results/README.md.
+"""Write the tables of a quickstart's figures into README.md and docs/results/README.md.
 
     python docs/make_results.py [METRICS]
 
@@ -41,7 +41,7 @@ def agreement(metrics: Mapping[str, Any]) -> str:
 
 
 def policies(metrics: Mapping[str, Any]) -> str:
-    """What each policy writes."""
+    """Figures of what each policy writes."""
     lines = [
         "| policy | VADER score | gain over base, 95% interval | reward | in sd of base "
         "| distinct-2 | tokens | ended |",
@@ -65,7 +65,7 @@ def policies(metrics: Mapping[str, Any]) -> str:
 
 
 def stages(metrics: Mapping[str, Any]) -> str:
-    """How long each stage took."""
+    """Duration of each stage."""
     seconds = metrics["seconds"]
     lines = ["| " + " | ".join([*seconds, "all"]) + " |", "|" + "---|" * (len(seconds) + 1)]
     return "\n".join([*lines, row(*(f"{value:.0f} s" for value in seconds.values()), f"{sum(seconds.values()):.0f} s")])
@@ -75,7 +75,7 @@ TABLES = {"agreement": agreement, "policies": policies, "stages": stages}
 
 
 def filled(text: str, metrics: Mapping[str, Any]) -> str:
-    """`text` with what stands between a table's two marks made anew."""
+    """Make anew what stands between each table's two marks."""
     for name, make in TABLES.items():
         before, mark, rest = text.partition(START.format(name))
         if mark:
@@ -104,7 +104,7 @@ def row(*cells: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the script."""
+    """Run the script."""
     if arguments:
         shutil.copyfile(arguments[0], METRICS)
     metrics = json.loads(METRICS.read_text(encoding="utf-8"))

@@ -17,7 +17,8 @@ from transformers import TrainingArguments
 
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
-from hf_align.model_cards.render import duration, metric_type
+from hf_align.model_cards.render import metric_type
+from hf_align.report.render import duration
 from hf_align.statistics import wilson_interval
 from hf_align.version import versions
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,20 @@ import pytest
 from hf_align.files import whole_file, whole_folder, write_json
 
 
+def fail_in(writing: AbstractContextManager[Path], error: BaseException) -> None:
+    """Write a part, then fail."""
+    with writing as unfinished:
+        (unfinished / "new.bin" if unfinished.is_dir() else unfinished).write_text("half")
+        raise error
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "weights.safetensors"
     with whole_file(path) as unfinished:
         assert unfinished.suffix == ".safetensors"
         unfinished.write_text("old")
-    with pytest.raises(OSError, match="full"), whole_file(path) as unfinished:
-        unfinished.write_text("ne")
-        raise OSError("disk full")
+    with pytest.raises(OSError, match="full"):
+        fail_in(whole_file(path), OSError("disk full"))
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -24,9 +31,8 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     with whole_folder(folder) as unfinished:
         (unfinished / "old.bin").write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as unfinished:
-        (unfinished / "new.bin").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        fail_in(whole_folder(folder), KeyboardInterrupt())
     assert [path.name for path in folder.iterdir()] == ["old.bin"]
     with whole_folder(folder) as unfinished:
         (unfinished / "new.bin").write_text("new")

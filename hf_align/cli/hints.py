@@ -42,9 +42,9 @@ def with_place(error: UserError, options: argparse.Namespace | None) -> str:
 
 
 def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values and places of the command's recipe, if it has one that can be read."""
+    """The values and places of the command's recipe, if it has one that can be read; else the places of its flags."""
     if not options.takes_fields:
-        return {}, {}
+        return {}, {name: f"--{name.replace('_', '-')}" for name in vars(options)}
     from hf_align.experiments.recipe import read_recipe
 
     try:

@@ -126,7 +126,7 @@ QUICKSTART = Command(
   hf-align quickstart --quantization 4bit --out q  on a 4-bit base model
   hf-align quickstart --resume                     go on after Ctrl-C or a crash
 """,
-    "hf_align.experiments.quickstart.run:run_quickstart",
+    "hf_align.cli.commands.quickstart:run_quickstart",
     _quickstart_arguments,
 )
 

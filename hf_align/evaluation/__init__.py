@@ -1,11 +1,16 @@
 """How good a reward model and a policy are, measured against people and against an independent judge."""
 
-from hf_align.evaluation.policies import Continuation, compare_policies, sample_continuations, vader_scores
-from hf_align.evaluation.ratings import pair_accuracy, rating_report
+from hf_align.evaluation.pairs import measure_on_pairs
+from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
+from hf_align.evaluation.ratings import measure_on_ratings, pair_accuracy, rating_report
+from hf_align.evaluation.scorers import vader_scores
 
 __all__ = [
     "Continuation",
     "compare_policies",
+    "measure_on_pairs",
+    "measure_on_ratings",
+    "measure_policies",
     "pair_accuracy",
     "rating_report",
     "sample_continuations",

@@ -1,22 +1,27 @@
-"""Policies judged by what they write: the same prompts, sampled from each, scored by VADER.
-
-VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy cannot have
-learned to please it in particular.
-"""
+"""Policies judged by what they write: the same prompts, sampled from each, scored by a judge."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import encode_prompts
+from hf_align.collators.checks import read_rows
+from hf_align.collators.rows import Side, read_prompt
 from hf_align.errors import UserError
+from hf_align.evaluation.rows import domains_of
+from hf_align.evaluation.scorers import judge_scores, to_gpu
+from hf_align.models.kinds import check_head, check_is_policy
+from hf_align.models.loading import load_policy
+from hf_align.models.quantized import Quantization
+from hf_align.models.sources import check_source, load_config, load_tokenizer
+from hf_align.progress import Progress, Silent
 from hf_align.rollouts import Response, sample_responses
 from hf_align.statistics import bootstrap_interval, groups
-
-Messages = list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,112 @@ class Continuation:
     ended: bool
 
 
+def measure_policies(
+    policies: Sequence[str],
+    rows: Dataset,
+    judge: Any = None,
+    *,
+    max_new_tokens: int = 64,
+    batch_size: int = 32,
+    quantization: Quantization = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Sample policies on the same prompts and compare what a judge says of their responses.
+
+    Args:
+        policies: Folders or Hub ids, each once; the others are compared with the first.
+        rows: Column `prompt`; optionally `domain`, and columns that the judge reads.
+        judge: See `judge_scores`.
+        max_new_tokens: Limit of a response's length.
+        batch_size: Prompts generated together.
+        quantization: Of all models.
+        resamples: Bootstrap resamples of the intervals.
+        seed: Seed of sampling and bootstrap.
+        progress: Where progress goes. Default: nowhere.
+
+    Returns:
+        As "report" what `compare_policies` returns, and as "samples" each prompt with every policy's text and score.
+
+    Raises:
+        UserError: A model, a row or the judge can't be used; what can be told without loading a weight is told first.
+    """
+    for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"{name} is {value}; give a number from 1")
+    if len(set(policies)) < len(policies):
+        raise UserError("model names the same policy twice; name each once")
+    read_rows(rows.with_format(None), read_prompt, "data")
+    plain = rows.with_format(None)
+    prompts = plain["prompt"][:]
+    _check_models(policies, judge)
+    for name in policies:
+        _check_room(name, rows, max_new_tokens)
+    samples: dict[str, list[Continuation]] = {}
+    for name in policies:
+        model = to_gpu(load_policy(name, quantization=quantization), quantization)
+        with (progress or Silent()).task(f"sampling {Path(name).name}", len(rows)) as advance:
+            samples[name] = sample_continuations(
+                model,
+                load_tokenizer(name),
+                prompts,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                seed=seed,
+                progress=lambda done, advance=advance: advance(done, ""),
+            )
+    texts = {name: [sample.text for sample in written] for name, written in samples.items()}
+    columns = {name: plain[name][:] for name in rows.column_names if name != "prompt"}
+    scores = judge_scores(judge, prompts, texts, columns, quantization)
+    return {
+        "report": compare_policies(samples, scores, domains_of(rows), resamples=resamples, seed=seed),
+        "samples": [
+            {"prompt": prompt, **{name: {"text": texts[name][row], "score": scores[name][row]} for name in policies}}
+            for row, prompt in enumerate(prompts)
+        ],
+    }
+
+
+def _check_models(policies: Sequence[str], judge: Any) -> None:
+    """Refuse what can't write or judge, before a weight is loaded."""
+    for name in policies:
+        check_source(name)
+        check_is_policy(name, "model")
+    if isinstance(judge, str):
+        check_source(judge)
+        try:
+            check_head(judge)
+        except UserError as error:
+            raise UserError(f"judge: {error}") from None
+
+
+def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
+    """Refuse prompts that a policy has no chat template for, and responses that it has no positions for."""
+    tokenizer = load_tokenizer(name)
+    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in rows.with_format(None)["prompt"]):
+        raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
+    positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, encode_prompts(tokenizer, rows.with_format(None)["prompt"], "data")))
+    if positions is None or longest + max_new_tokens <= positions:
+        return
+    takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
+    if longest >= positions:
+        raise UserError(f"data: {takes}, which leaves no room for a response; shorten or drop such prompts")
+    raise UserError(f"max_new_tokens is {max_new_tokens}; {takes}, so give at most {positions - longest}")
+
+
 def sample_continuations(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str | Messages],
+    prompts: Sequence[Side],
     *,
     max_new_tokens: int = 32,
     batch_size: int = 32,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> list[Continuation]:
-    """Samples one response per prompt at temperature 1 from the whole vocabulary (no top-k, no top-p).
+    """Sample one response per prompt at temperature 1 from the whole vocabulary (no top-k, no top-p).
 
     Batches hold prompts of similar length, and each batch has its own seed: two policies that get the same prompts
     draw every token from the same random number, which makes their paired difference less noisy.
@@ -85,20 +185,6 @@ def _continuation(response: Response) -> Continuation:
     return Continuation(text, len(response.token_ids) - response.finished, response.finished)
 
 
-def vader_scores(texts: Sequence[str]) -> list[float]:
-    """VADER's compound score of every text, -1 (most negative) to 1.
-
-    Raises:
-        UserError: vaderSentiment is not installed.
-    """
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise UserError('the judge needs vaderSentiment: pip install "hf-align[quickstart]"') from None
-    analyzer = SentimentIntensityAnalyzer()
-    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
-
-
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
     """Share of different n-grams among all n-grams of all texts (Li et al., 2016); lower case, split at spaces.
 
@@ -122,7 +208,7 @@ def compare_policies(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Sums up what the policies wrote on the same prompts, per domain and overall.
+    """Sum up what the policies wrote on the same prompts, per domain and overall.
 
     Args:
         samples: Policy's name to its `[N]` responses. The first policy is the one the others are compared with.

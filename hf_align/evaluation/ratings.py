@@ -4,13 +4,78 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
+from hf_align.collators.checks import read_rows
+from hf_align.collators.rows import RowProblem, Side, read_prompt, read_side
 from hf_align.errors import UserError
+from hf_align.evaluation.rows import domains_of
+from hf_align.evaluation.scorers import score_responses
+from hf_align.models.reward import RewardModel
+from hf_align.progress import Progress, Silent
 from hf_align.statistics import bootstrap_interval, groups, pearson
 
 HUMAN = "single human"
 """The row that a report gives to one rater against the mean of the others."""
+REWARD_MODEL = "reward model"
+
+
+def measure_on_ratings(
+    model: RewardModel, rows: Dataset, *, resamples: int = 2000, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """How well a reward model agrees with people's ratings.
+
+    Args:
+        model: The reward model.
+        rows: Columns `prompt`, `response` and either `ratings` (one a person, two at least) or `rating`; optionally
+            `domain`.
+        resamples: Bootstrap resamples of the intervals.
+        seed: Seed of the bootstrap.
+        progress: Where progress goes. Default: nowhere.
+
+    Returns:
+        "texts", and as "report" what `rating_report` returns; with one rating a text, only of all domains together
+        and without a single person.
+
+    Raises:
+        UserError: A row can't be used.
+    """
+    several = "ratings" in rows.column_names
+    prompts, responses, ratings = zip(
+        *read_rows(rows.with_format(None), _read_votes if several else _read_rating, "data"), strict=True
+    )
+    scores = score_responses(model, prompts, responses, progress or Silent())
+    if several:
+        found = rating_report({REWARD_MODEL: scores}, ratings, domains_of(rows), resamples=resamples, seed=seed)
+        return {"texts": len(rows), "report": found}
+    accuracy, pairs = pair_accuracy(scores, ratings, min_gap=0.0)
+    entry = {
+        "r": float(pearson(scores, ratings)),
+        "r_interval": bootstrap_interval(pearson, scores, ratings, resamples=resamples, seed=seed),
+        "pair_accuracy": accuracy,
+    }
+    overall = {"texts": len(rows), "pairs": pairs, "scorers": {REWARD_MODEL: entry}}
+    return {"texts": len(rows), "report": {"all": overall}}
+
+
+def _read_rating(row: dict[str, Any]) -> tuple[Side, Side, float]:
+    if not _is_number(row["rating"]):
+        raise RowProblem("no rating that is a number")
+    return read_prompt(row), read_side(row, "response"), row["rating"]
+
+
+def _read_votes(row: dict[str, Any]) -> tuple[Side, Side, list[float]]:
+    votes = row["ratings"] if isinstance(row["ratings"], list) else [row["ratings"]]
+    if not votes or not all(map(_is_number, votes)):
+        raise RowProblem("no ratings that is a number")
+    if len(votes) < 2:
+        raise RowProblem("fewer than two ratings (with one a row, call the column rating)")
+    return read_prompt(row), read_side(row, "response"), votes
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) -> tuple[float, int]:
@@ -48,7 +113,7 @@ def rating_report(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compares scorers with human ratings, per domain and overall, beside a single person.
+    """Compare scorers with human ratings, per domain and overall, beside a single person.
 
     The single person is measured as one rater against the mean of that text's other raters. Texts have different
     raters, so "rater j" is the j-th rating of every text; the figures are the average over all j.
@@ -69,7 +134,12 @@ def rating_report(
     Raises:
         UserError: Lengths differ, or a text has fewer than two ratings.
     """
-    _check(scores, ratings, domains)
+    for name, values in {**scores, "domains": domains}.items():
+        if len(values) != len(ratings):
+            raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they go row by row")
+    short = next((row for row, values in enumerate(ratings) if len(values) < 2), None)
+    if short is not None:
+        raise UserError(f"ratings row {short} has fewer than two ratings; a rater needs others to be compared with")
     arrays = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
     human = np.array([np.mean(row) for row in ratings])
     by_domain = groups(domains)
@@ -87,15 +157,6 @@ def rating_report(
     return report
 
 
-def _check(scores: Mapping[str, Sequence[float]], ratings: Sequence[Sequence[float]], domains: Sequence[str]) -> None:
-    for name, values in {**scores, "domains": domains}.items():
-        if len(values) != len(ratings):
-            raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they go row by row")
-    short = next((row for row, values in enumerate(ratings) if len(values) < 2), None)
-    if short is not None:
-        raise UserError(f"ratings row {short} has fewer than two ratings; a rater needs others to be compared with")
-
-
 def _scorers(
     scores: Mapping[str, NDArray],
     human: NDArray,
@@ -109,15 +170,15 @@ def _scorers(
     target = human[rows]
     result: dict[str, dict[str, Any]] = {}
     for position, (name, values) in enumerate(scores.items()):
-        own = values[rows]
+        picked = values[rows]
         entry: dict[str, Any] = {
-            "r": float(pearson(own, target)),
-            "r_interval": bootstrap_interval(pearson, own, target, resamples=resamples, seed=seed),
+            "r": float(pearson(picked, target)),
+            "r_interval": bootstrap_interval(pearson, picked, target, resamples=resamples, seed=seed),
             "pair_accuracy": _pooled(values, human, blocks, min_gap),
         }
         if position:
-            entry["r_gain"] = float(pearson(first, target) - pearson(own, target))
-            entry["r_gain_interval"] = bootstrap_interval(_gain, first, own, target, resamples=resamples, seed=seed)
+            entry["r_gain"] = float(pearson(first, target) - pearson(picked, target))
+            entry["r_gain_interval"] = bootstrap_interval(_gain, first, picked, target, resamples=resamples, seed=seed)
         result[name] = entry
     return result
 
@@ -135,12 +196,12 @@ def _pooled(scores: NDArray, human: NDArray, blocks: Sequence[NDArray], min_gap:
 def _single_rater(
     ratings: Sequence[Sequence[float]], rows: NDArray, blocks: Sequence[NDArray], min_gap: float
 ) -> dict[str, float]:
-    own, others = np.zeros(len(ratings)), np.zeros(len(ratings))
+    votes, others = np.zeros(len(ratings)), np.zeros(len(ratings))
     correlations, accuracies = [], []
     for rater in range(min(len(ratings[row]) for row in rows)):
         for row in rows:
-            own[row] = ratings[row][rater]
-            others[row] = (sum(ratings[row]) - own[row]) / (len(ratings[row]) - 1)
-        correlations.append(float(pearson(own[rows], others[rows])))
-        accuracies.append(_pooled(own, others, blocks, min_gap))
+            votes[row] = ratings[row][rater]
+            others[row] = (sum(ratings[row]) - votes[row]) / (len(ratings[row]) - 1)
+        correlations.append(float(pearson(votes[rows], others[rows])))
+        accuracies.append(_pooled(votes, others, blocks, min_gap))
     return {"r": float(np.mean(correlations)), "pair_accuracy": float(np.mean(accuracies))}

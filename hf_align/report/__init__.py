@@ -1,6 +1,1 @@
-"""One self-contained HTML page about a run: no scripts, no outside files, light and dark."""
-
-from hf_align.files import write_text
-from hf_align.report.quickstart import render_report
-
-__all__ = ["render_report", "write_text"]
+"""Pages and pictures about a run: self-contained HTML without scripts, in light and dark, and curves as PNG."""

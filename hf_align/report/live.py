@@ -13,13 +13,14 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_align.errors import UserError
-from hf_align.model_cards.curves import curves_of, curves_png, write_png
+from hf_align.files import whole_file
+from hf_align.report.curves import curves_of, curves_png
 
 PICTURE = "training_curves.png"
 
 
 class CurvesCallback(TrainerCallback):
-    """Draws what a run logs, again and again: one picture in a notebook that is replaced, elsewhere a file.
+    """Draw what a run logs, again and again: one picture in a notebook that is replaced, elsewhere a file.
 
     Any `Trainer` takes it: `XTrainer(..., callbacks=[CurvesCallback()])`. It needs matplotlib (`hf-align[report]`).
     Evaluations show as dots, also those after training.
@@ -77,18 +78,16 @@ class CurvesCallback(TrainerCallback):
         self._drawn = time.monotonic()
         notebook = _in_notebook()
         if notebook:
-            self._show(picture)
+            ipython = import_module("IPython.display")  # no dependency: this process runs in it
+            image = ipython.Image(data=picture)
+            if self._display is None:
+                self._display = ipython.display(image, display_id=True)
+            else:
+                self._display.update(image)
         path = self.path or (None if notebook else Path(str(args.output_dir)) / PICTURE)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_png(picture, path)
-
-    def _show(self, picture: bytes) -> None:
-        ipython = import_module("IPython.display")  # no dependency: this process runs in it
-        if self._display is None:
-            self._display = ipython.display(ipython.Image(data=picture), display_id=True)
-        else:
-            self._display.update(ipython.Image(data=picture))
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(picture)
 
 
 def _in_notebook() -> bool:

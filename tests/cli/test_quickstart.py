@@ -5,17 +5,20 @@ import pytest
 
 from hf_align.cli.console import Screen
 from hf_align.cli.main import main
-from hf_align.experiments.quickstart import run as quickstart
+from hf_align.experiments.quickstart import job as quickstart_job
+from hf_align.experiments.quickstart import run as quickstart_run
+from hf_align.experiments.quickstart.job import Job, Stage
 from hf_align.experiments.quickstart.profiles import PROFILES
-from hf_align.experiments.quickstart.run import Job, Stage, run_stages
+from hf_align.experiments.quickstart.run import run_stages
 from hf_align.experiments.quickstart.workspace import Workspace
+from hf_align.progress import Silent
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     workspace = Workspace(tmp_path / "out")
     workspace.open({}, resume=False, overwrite=False)
-    return Job(workspace, PROFILES["smoke"], None, 0, Screen())
+    return Job(workspace, "smoke", None, 0, Screen())
 
 
 def counting(calls: list[str], name: str, error: BaseException | None = None) -> Stage:
@@ -44,9 +47,9 @@ def test_stages_run_once_and_a_failed_one_again(job: Job, capsys: pytest.Capture
 
 
 def test_nothing_but_lines_off_a_terminal(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
-    with job.screen.task("working", 3) as advance:
+    with job.progress.task("working", 3) as advance:
         advance(3, "done")
-    job.screen.line("[1/2] a long line is not wrapped " + 20 * "and goes on ")
+    job.progress.line("[1/2] a long line is not wrapped " + 20 * "and goes on ")
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert shown.count("\n") == 1
@@ -55,7 +58,7 @@ def test_nothing_but_lines_off_a_terminal(job: Job, capsys: pytest.CaptureFixtur
 def test_missing_extras_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(quickstart, "find_spec", lambda name: None if name == "gguf" else object())
+    monkeypatch.setattr(quickstart_job, "find_spec", lambda name: None if name == "gguf" else object())
     assert main(["quickstart", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == ('hf-align: error: quickstart needs gguf: pip install "hf-align[quickstart]"\n')
     assert not (tmp_path / "out").exists()
@@ -67,7 +70,7 @@ def test_ctrl_c_repeats_the_settings_in_its_advice(
     def interrupted(job: Job, stages: list[Stage]) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quickstart, "run_stages", interrupted)
+    monkeypatch.setattr(quickstart_run, "run_stages", interrupted)
     out = tmp_path / "an out"
     assert main(["quickstart", "--out", str(out), "--profile", "smoke", "--quantization", "4bit", "--seed", "3"]) == 130
     assert (
@@ -83,16 +86,16 @@ def test_an_out_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_every_profile_makes_valid_configs() -> None:
-    from hf_align.experiments.quickstart.stages import _arguments
+    from hf_align.experiments.quickstart.stages import training_arguments
     from hf_align.trainers.dpo import DPOConfig, IPOConfig
     from hf_align.trainers.ppo.trainer import PPOConfig
     from hf_align.trainers.reward import RewardConfig
 
-    for profile in PROFILES.values():
-        job = Job(Workspace(Path("nowhere")), profile, None, 0, Screen())
+    for name in PROFILES:
+        job = Job(Workspace(Path("nowhere")), name, None, 0, Silent())
         stages = {"reward": RewardConfig, "dpo": DPOConfig, "ipo": IPOConfig, "ppo": PPOConfig}
         for stage, config in stages.items():
-            args = _arguments(job, stage, config, getattr(profile, stage))
+            args = training_arguments(job, stage, config)
             # A crash between two checkpoints must not cost the whole stage.
             assert 0 < args.save_steps < args.max_steps
             assert args.seed == 0

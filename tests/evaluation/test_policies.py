@@ -2,10 +2,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_align.errors import UserError
-from hf_align.evaluation.policies import Continuation, compare_policies, distinct_n, sample_continuations, vader_scores
+from hf_align.evaluation.policies import (
+    Continuation,
+    compare_policies,
+    distinct_n,
+    measure_policies,
+    sample_continuations,
+)
 from hf_align.rollouts import SamplingRequest, generate
 
 
@@ -13,13 +20,6 @@ def test_distinct_2_by_hand() -> None:
     # a b, b c | A b, b d: three different ones of four.
     assert distinct_n(["a b c", "A b d"]) == pytest.approx(3 / 4)
     assert distinct_n(["one", ""]) != distinct_n(["one", ""])  # NaN: there is no bigram
-
-
-def test_vader_knows_good_from_bad() -> None:
-    good, bad, neutral = vader_scores(["I love this wonderful film!", "A horrible, boring mess.", "A film."])
-    assert good > 0.5
-    assert bad < -0.5
-    assert neutral == 0.0
 
 
 def test_compare_policies_by_hand() -> None:
@@ -52,6 +52,16 @@ def test_rewards_are_compared_in_standard_deviations_of_the_first_policy() -> No
     assert report["ppo"]["reward_gain"] == report["ppo"]["reward_gain_sds"] == 1.0
     low, high = report["ppo"]["reward_gain_interval"]
     assert -1 <= low <= 1 <= high <= 3
+
+
+def test_what_cannot_be_sampled_is_refused_before_a_weight_is_loaded(tiny_model_dir: str) -> None:
+    rows = Dataset.from_list([{"prompt": "Say hi."}])
+    with pytest.raises(UserError, match=r"^model names the same policy twice"):
+        measure_policies([tiny_model_dir] * 2, rows)
+    with pytest.raises(UserError, match=r"^max_new_tokens is 2048"):
+        measure_policies([tiny_model_dir], rows, max_new_tokens=2048)
+    with pytest.raises(UserError, match=r"^batch_size is 0"):
+        measure_policies([tiny_model_dir], rows, batch_size=0)
 
 
 def test_compare_policies_refuses_missing_rows() -> None:
@@ -105,3 +115,17 @@ def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
     monkeypatch.setitem(generate.ENGINES, "static", engine)
     samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2)
     assert samples == [Continuation("good", 1, True), Continuation("good good", 2, False)]
+
+
+def test_a_turn_that_the_prompt_begins_is_continued(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny
+    asked: list[list[int]] = []
+
+    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
+        asked.extend(list(ids) for ids in request.prompt_ids)
+        return [[tokenizer.eos_token_id]]
+
+    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    prompt = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It was"}]
+    sample_continuations(model, tokenizer, [prompt], max_new_tokens=1)
+    assert tokenizer.decode(asked[0]).endswith("It was")

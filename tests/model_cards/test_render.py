@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from hf_align.errors import UserError
 from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_card
-from hf_align.model_cards.render import duration, figure, markdown_text
+from hf_align.model_cards.render import figure, markdown_text
 from tests.cards import card_data
 
 KINDS = ("reward", "dpo", "ipo", "ppo", "model")
@@ -169,5 +169,4 @@ def test_numbers_and_times_read_well():
         "a, 2",
         "x",
     ]
-    assert [duration(value) for value in (4.2, 61, 3725)] == ["4 s", "1 min 1 s", "1 h 2 min"]
     assert markdown_text("snake_case 3.5 -1") == "snake_case 3.5 -1"

@@ -11,7 +11,7 @@ import pytest
 
 from hf_align import CurvesCallback
 from hf_align.errors import UserError
-from hf_align.model_cards.curves import CURVES, curves_of
+from hf_align.report.curves import CURVES, curves_of
 from tests.hub.models import make_trainer
 from tests.tiny import save_tiny
 

@@ -1,11 +1,11 @@
-"""What `PPOTrainer` does with its arguments: checks before anything is loaded, prompts and reward made ready."""
+"""The trainer's arguments: checked before anything is loaded, prompts and reward made ready."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -20,9 +20,6 @@ from hf_align.rewards.reward import check_functions
 from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.data import batches_of, parts_of, spread_rows
 from hf_align.trainers.ppo.config import PPOConfig
-
-if TYPE_CHECKING:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
 
 OWN_COLUMNS = ("prompt", "prompt_ids")
 """Columns that reward functions get as texts and as token ids."""
@@ -120,12 +117,17 @@ def _start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
         )
 
 
-def rollout_lengths(trainer: PPOTrainer) -> list[list[Lengths]]:
-    """For `LayoutTrainer.sample_lengths`: every response as long as it may be, laid out as `Rollout.branches` does."""
-    args, training = trainer.args, trainer.train_dataset is not None
-    data = parts_of([trainer.train_dataset if training else trainer.eval_dataset])[0]
+def rollout_lengths(data: Any, args: PPOConfig, *, training: bool) -> list[list[Lengths]]:
+    """Lengths of some batches with every response as long as it may be, laid out as `Rollout.branches` does.
+
+    Args:
+        data: Prompts made ready, or a dict of such data sets, of which the first counts.
+        args: Options of the run.
+        training: Whether batches are those of training, or else of evaluation.
+    """
+    rows = parts_of([data])[0]
     size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
     together = math.gcd(size, args.num_samples) if training else 1
-    prompts = data.select(spread_rows(len(data)))["prompt_ids"]
+    prompts = rows.select(spread_rows(len(rows)))["prompt_ids"]
     documents: list[Lengths] = [(len(ids), [args.max_new_tokens] * together) for ids in prompts]
     return batches_of(documents, size // together)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
-from torch import nn
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_align.trainers.ppo.experience import describe_responses, sample, score
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.experience import Roles, describe_responses, reward_responses, score_tokens
 from hf_align.trainers.ppo.processes import gather_rows
 from hf_align.trainers.ppo.schedule import Purpose, seed_of
-
-if TYPE_CHECKING:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
 
 SHOWN = 8
 """Samples that are kept and shown."""
@@ -31,24 +30,44 @@ NAMES = {
 
 
 @torch.no_grad()
-def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoopOutput:
+def evaluate_policy(
+    data: Dataset,
+    config: PPOConfig,
+    roles: Roles,
+    *,
+    accelerator: Accelerator,
+    pad_token_id: int,
+    prefix: str,
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None,
+    after_batch: Callable[[], None],
+) -> tuple[EvalLoopOutput, list[dict[str, Any]]]:
     """Sample a response to each prompt, the rows shared out among the processes, and average over all rows.
 
     The random numbers are the run's seed's, the same at every evaluation, and training's are left alone.
+
+    Args:
+        data: Rows with `prompt_ids`.
+        config: Options of the run.
+        roles: Who samples, rewards and scores.
+        accelerator: Whose processes share the rows.
+        pad_token_id: Fills the rows of batches.
+        prefix: Of the metrics' names.
+        compute_metrics: Gets predictions `[rows, 2]`, score and KL, for further metrics.
+        after_batch: Called after each batch.
+
+    Returns:
+        The metrics, and prompt, response, reward and KL of the first rows.
     """
-    args = trainer.args
-    model = cast(nn.Module, trainer.model_wrapped)
-    training = model.training
-    model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
-    rank, world, size = args.process_index, args.world_size, args.per_device_eval_batch_size
+    rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     samples: list[tuple[int, dict[str, Any]]] = []  # with their rows' numbers
     for number, first in enumerate(range(0, len(data), size * world)):
         own = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
         # Every process runs the model equally often; one without rows of its own repeats the first.
         rows = [data[row] for row in own] or [data[0]]
-        responses = sample(trainer, model, rows, 1, seed_of(args.seed, Purpose.EVALUATION, number, rank))
-        rollout = score(trainer, model, rows, responses, 1, len(rows))
+        responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
+        rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)
+        score_tokens(rollout, config, roles, len(rows), pad_token_id)
         found = describe_responses(rollout)
         results.append(torch.stack([found[name] for name in NAMES], 1)[: len(own)])
         if first < SHOWN:
@@ -57,14 +76,12 @@ def evaluate_policy(trainer: PPOTrainer, data: Dataset, prefix: str) -> EvalLoop
                 (place, {"prompt": row["prompt"], "response": one.text, "reward": float(value), "kl": float(kl)})
                 for place, row, one, value, kl in found_rows
             ]
-        trainer.control = trainer.callback_handler.on_prediction_step(args, trainer.state, trainer.control)
-    model.train(training)
-    values = torch.cat(gather_rows(torch.cat(results), trainer.accelerator)).double().numpy()
+        after_batch()
+    values = torch.cat(gather_rows(torch.cat(results), accelerator)).double().numpy()
     samples = sorted(gather_object(samples) if world > 1 else samples, key=itemgetter(0))
-    trainer.eval_samples = [sample for _, sample in samples[:SHOWN]]
     metrics = {f"{prefix}_{name}": float(mean) for name, mean in zip(NAMES.values(), values.mean(0), strict=True)}
     predictions = values[:, :2].astype(np.float32)
-    if trainer._user_metrics is not None:
-        own_metrics = trainer._user_metrics(EvalPrediction(predictions, np.zeros(len(values))))
-        metrics.update({f"{prefix}_{name}": value for name, value in own_metrics.items()})
-    return EvalLoopOutput(predictions, None, metrics, len(values))
+    if compute_metrics is not None:
+        further = compute_metrics(EvalPrediction(predictions, np.zeros(len(values))))
+        metrics.update({f"{prefix}_{name}": value for name, value in further.items()})
+    return EvalLoopOutput(predictions, None, metrics, len(values)), [sample for _, sample in samples[:SHOWN]]

@@ -1,125 +1,221 @@
-"""Making a rollout: sampling responses, their scores, and the log-probs and values of their tokens."""
+"""How PPO gets its experience: responses of the policy, scored, and what each of their tokens was worth.
+
+    collect                  a rollout from the prompts of one process
+      Roles.sample             1  responses
+      reward_responses         2  their scores: Roles.reward
+      score_tokens             3  log-probs, values and entropy, batch by batch: Roles.policy, Roles.reference
+      shape_scores             4  scores scaled, clipped, penalised
+      add_advantages           5  KL penalty, whitening, GAE
+      describe                 6  metrics
+
+Notation: S responses, T tokens of the longest, N tokens in all, B responses a batch.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from hf_align.layout.branches import Branches
 from hf_align.losses.kl import estimate_kl
+from hf_align.rewards import Reward
 from hf_align.rl.advantages import gae
 from hf_align.rl.running_statistics import RunningMeanStd
-from hf_align.rollouts import Response, sample_responses
+from hf_align.rollouts import Response
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import OWN_COLUMNS
 from hf_align.trainers.ppo.processes import gather_rows, whiten_everywhere
 from hf_align.trainers.ppo.rollout import Rollout
-from hf_align.trainers.ppo.schedule import micro_batch_rows, mini_batch_of
+from hf_align.trainers.ppo.schedule import Purpose, group_permutation, micro_batch_rows, mini_batch_of, seed_of
 
-if TYPE_CHECKING:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
-
-
-def sample(
-    trainer: PPOTrainer, model: nn.Module, rows: list[dict[str, Any]], num_samples: int, seed: int
-) -> list[Response]:
-    """`num_samples` responses to each row's prompt, prompt by prompt."""
-    args = trainer.args
-    with trainer.accelerator.autocast():  # as the scoring pass computes
-        return sample_responses(
-            trainer.accelerator.unwrap_model(model),
-            trainer.processing_class,  # type: ignore[arg-type]
-            [row["prompt_ids"] for row in rows],
-            num_samples=num_samples,
-            max_new_tokens=args.max_new_tokens,
-            temperature=args.temperature,
-            top_p=args.top_p,
-            stop_strings=args.stop_strings,
-            generator_seed=seed,
-            engine=trainer.rollout_engine,
-        )
+Row = dict[str, Any]
+"""A row of the data set: `prompt`, `prompt_ids` and the columns that the reward asks for."""
 
 
-def score(
-    trainer: PPOTrainer,
-    model: nn.Module,
-    rows: list[dict[str, Any]],
-    responses: list[Response],
-    num_samples: int,
-    batch: int,
+@dataclass(frozen=True)
+class Roles:
+    """Who takes part in making experience; any callables will do.
+
+    Attributes:
+        sample: Gives responses to rows, prompt by prompt: `sample(rows, num_samples, seed)`.
+        reward: Gives the scores `[S]` of responses.
+        policy: Gives `logps`, `values` and `entropy` of a batch's tokens, `[N]` each.
+        reference: Gives the reference's log-probs of a batch's tokens, `[N]`.
+    """
+
+    sample: Callable[[list[Row], int, int], list[Response]]
+    reward: Reward
+    policy: Callable[[Branches], dict[str, Tensor]]
+    reference: Callable[[Branches], Tensor]
+
+
+def collect(
+    rows: list[Row],
+    number: int,
+    config: PPOConfig,
+    roles: Roles,
+    *,
+    kl_coef: float,
+    statistics: RunningMeanStd,
+    accelerator: Accelerator,
+    pad_token_id: int,
     kept: int | None = None,
-) -> Rollout:
-    """Responses with their scores, and what the policy and the reference say of their tokens.
+    timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[Rollout, dict[str, Tensor]]:
+    """Make rollout `number` of this process.
 
     Args:
-        trainer: Whose reward, reference and options are used.
-        model: The policy as the training step holds it.
-        rows: Of the data set.
-        responses: To the rows' prompts, in the order in which micro-batches shall take them.
+        rows: The prompts, `config.num_samples` responses each.
+        number: Of the rollout, from 0: it seeds what is drawn.
+        config: Options of the run.
+        roles: Who samples, rewards and scores.
+        kl_coef: Weight of the KL, of this rollout's updates too.
+        statistics: Of all scores so far; takes in the new ones with `scale_rewards`.
+        accelerator: Statistics and whitening are over all its processes.
+        pad_token_id: Fills the rows of batches.
+        kept: The first row of the batch whose policy pass is kept for the first update; see `kept_row`.
+        timed: Contexts in which "generate" and "score" happen.
+
+    Returns:
+        The rollout, ready to be trained on, and its metrics: one number a response, or one in all.
+    """
+    seed = (number, config.process_index)
+
+    # 1 Sample responses, and shuffle the prompts, since micro-batches take responses as they stand.
+    with timed("generate"):
+        responses = roles.sample(rows, config.num_samples, seed_of(config.seed, Purpose.SAMPLING, *seed))
+    with timed("score"):
+        order = group_permutation(len(rows), config.num_samples, seed_of(config.seed, Purpose.ROWS, *seed))
+        responses = [responses[index] for index in order]
+
+        # 2 Reward whole responses.
+        rollout = reward_responses(rows, responses, roles.reward, num_samples=config.num_samples, kl_coef=kl_coef)
+
+        # 3 Score their tokens by the policy and the reference, in the batches that training will see.
+        score_tokens(rollout, config, roles, config.per_device_train_batch_size, pad_token_id, kept)
+
+        # 4 Shape the scores.
+        if config.scale_rewards:
+            statistics.update(torch.cat(gather_rows(rollout.scores, accelerator)))
+        scores = shape_scores(rollout.scores, rollout.finished, config, statistics)  # [S]
+
+        # 5 Give tokens their KL penalty and responses their score, and make advantages of both.
+        rewards = add_advantages(rollout, scores, config, accelerator)  # [S, T]
+
+        # 6 Say how it went.
+        metrics = describe(rollout, rewards, accelerator)
+        if len(roles.reward.parts) > 1:
+            metrics |= {f"rewards/{name}": values for name, values in roles.reward.parts.items()}
+    return rollout, metrics
+
+
+def reward_responses(
+    rows: list[Row], responses: list[Response], reward: Reward, *, num_samples: int, kl_coef: float
+) -> Rollout:
+    """A rollout of responses and their scores, without anything for single tokens yet.
+
+    Args:
+        rows: The prompts.
+        responses: To these prompts, in the order in which micro-batches shall take them.
+        reward: What scores them.
         num_samples: Responses to the same prompt that stand next to each other.
-        batch: Responses scored at a time: those that are trained on together.
-        kept: The first row of the batch that is trained on first, if its pass shall be kept for that.
+        kl_coef: The KL coefficient that holds for this rollout.
     """
     asked = [rows[response.prompt_index] for response in responses]
-    columns = {name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS}
-    scores = trainer.reward(
+    scores = reward(
         [row["prompt"] for row in asked],
         [response.text for response in responses],
         prompt_ids=[row["prompt_ids"] for row in asked],
         response_ids=[response.token_ids for response in responses],
-        columns=columns,
+        columns={name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS},
     )
-    rollout = Rollout(
+    return Rollout(
         prompt_ids=[list(row["prompt_ids"]) for row in asked],
         response_ids=[response.token_ids for response in responses],
-        finished=torch.tensor([response.finished for response in responses]),
-        scores=scores,
+        finished=torch.tensor([response.finished for response in responses]),  # [S]
+        scores=scores,  # [S]
         num_samples=num_samples,
-        kl_coef=trainer.kl_controller.coef,
+        kl_coef=kl_coef,
     )
-    _score_tokens(trainer, model, rollout, batch, kept)
-    return rollout
 
 
-def kept_row(trainer: PPOTrainer, number: int) -> int | None:
+def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | None:
     """Where the micro-batch begins that rollout `number`'s training begins with, if its scoring pass is kept for that.
 
     The weights are still the same, so its loss needs no pass of its own. None where the loss asks the model for more
     than scoring does, and where processes' gradients are reduced by hooks that expect forward and backward in turn.
     """
-    args = trainer.args
-    several = trainer.accelerator.num_processes > 1 or trainer.is_deepspeed_enabled
-    if several or args.entropy_coef or args.kl_kind == "full":
+    several = accelerator.num_processes > 1 or accelerator.state.deepspeed_plugin is not None
+    if several or config.entropy_coef or config.kl_kind == "full":
         return None
-    return micro_batch_rows(mini_batch_of(0, number, args), 0, args).start
+    return micro_batch_rows(mini_batch_of(0, number, config), 0, config).start
 
 
 @torch.no_grad()
-def _score_tokens(trainer: PPOTrainer, model: nn.Module, rollout: Rollout, size: int, kept: int | None) -> None:
-    """Add old_logps, values, entropy and ref_logps, from the batches that training will see.
+def score_tokens(
+    rollout: Rollout, config: PPOConfig, roles: Roles, size: int, pad_token_id: int, kept: int | None = None
+) -> None:
+    """Add old_logps, ref_logps, values and entropy, `size` responses at a time.
 
     The kept batch comes last, its policy after its reference: what its pass holds for the backward pass isn't there
     while others run.
     """
-    found: dict[int, dict[str, Tensor]] = {}
+    flat: dict[int, dict[str, Tensor]] = {}  # by the batch's first row, [N] each
     for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept):
-        laid_out = trainer.lay_out(rollout, slice(start, start + size))
-        tensors: dict[str, Any] = {k: tensor.to(trainer.args.device) for k, tensor in laid_out.tensors().items()}
+        rows = slice(start, start + size)
+        laid_out = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens)
+        tensors: dict[str, Any] = {name: tensor.to(config.device) for name, tensor in laid_out.tensors().items()}
         branches = Branches(**tensors)
-        with trainer.accelerator.autocast():
-            ref_logps = trainer.reference.logps(model, branches)
-        # A context of its own: older torch hands out casts of trained weights that were made without gradients.
-        with trainer.accelerator.autocast(), torch.set_grad_enabled(start == kept):
-            output, _ = trainer.run_model(model, branches, temperature=trainer.args.temperature, return_entropy=True)
+        ref_logps = roles.reference(branches)
+        with torch.set_grad_enabled(start == kept):
+            output = roles.policy(branches)
         if start == kept:
             rollout.first_output = {name: output[name] for name in ("logps", "values")}
-        names = {"old_logps": "logps", "values": "values", "entropy": "entropy"}
-        found[start] = {"ref_logps": ref_logps} | {name: output[key].detach() for name, key in names.items()}
+        old_logps, values, entropy = (output[name].detach() for name in ("logps", "values", "entropy"))
+        flat[start] = {"old_logps": old_logps, "ref_logps": ref_logps, "values": values, "entropy": entropy}
     for name in ("old_logps", "ref_logps", "values", "entropy"):
-        rollout.tokens[name] = rollout.spread(torch.cat([found[start][name].float().cpu() for start in sorted(found)]))
+        rollout.tokens[name] = rollout.spread(torch.cat([flat[start][name].float().cpu() for start in sorted(flat)]))
+
+
+def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics: RunningMeanStd) -> Tensor:
+    """Scores `[S]` as they enter the rewards: scaled by the running deviation, clipped, cut responses penalised."""
+    if config.scale_rewards:
+        scores = scores / statistics.std
+    if config.reward_clip is not None:
+        scores = scores.clamp(-config.reward_clip, config.reward_clip)
+    if config.missing_eos_penalty is not None:
+        scores = scores - config.missing_eos_penalty * (~finished)
+    return scores
+
+
+def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelerator: Accelerator) -> Tensor:
+    """Add `advantages` and `returns` to a rollout whose tokens have been scored.
+
+    Args:
+        rollout: With old_logps, ref_logps and values.
+        scores: `[S]`, shaped; each goes to its response's last token, whether EOS or where the limit cut it.
+        config: Options of the run.
+        accelerator: Whitening is over all its processes.
+
+    Returns:
+        The tokens' rewards, KL penalty included, before whitening: `[S, T]`.
+    """
+    tokens, mask = rollout.tokens, rollout.mask  # [S, T] each
+    rewards = torch.zeros(mask.shape).scatter(1, rollout.lengths[:, None] - 1, scores[:, None])  # [S, T]
+    if config.kl_in == "reward":
+        kind = config.kl_kind
+        assert kind != "full"
+        rewards = rewards - rollout.kl_coef * estimate_kl(tokens["old_logps"], tokens["ref_logps"], kind=kind)
+    whitened = whiten_everywhere(rewards, mask, accelerator, shift_mean=False) if config.whiten_rewards else rewards
+    advantages, tokens["returns"] = gae(whitened, tokens["values"], mask, gamma=config.gamma, lam=config.lam)
+    tokens["advantages"] = whiten_everywhere(advantages, mask, accelerator) if config.whiten_advantages else advantages
+    return rewards
 
 
 def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dict[str, Tensor]:
@@ -131,7 +227,7 @@ def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dic
         accelerator: The explained variance is over all its processes.
     """
     tokens, mask = rollout.tokens, rollout.mask
-    pairs = torch.stack([tokens["returns"][mask], tokens["values"][mask]], 1)
+    pairs = torch.stack([tokens["returns"][mask], tokens["values"][mask]], 1)  # [N, 2]
     returns, values = torch.cat(gather_rows(pairs, accelerator)).double().unbind(1)
     unexplained = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-12)
     return {
@@ -151,47 +247,3 @@ def describe_responses(rollout: Rollout) -> dict[str, Tensor]:
         "response/length": rollout.lengths.float(),
         "response/eos_share": rollout.finished.float(),
     }
-
-
-def named_scores(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The scores of each of several rewards, for the log."""
-    return {f"rewards/{name}": values for name, values in parts.items()} if len(parts) > 1 else {}
-
-
-def shape_scores(scores: Tensor, finished: Tensor, args: PPOConfig, running: RunningMeanStd) -> Tensor:
-    """Scores `[S]` as they enter the rewards: scaled by the running deviation, clipped, cut responses penalised."""
-    if args.scale_rewards:
-        scores = scores / running.std
-    if args.reward_clip is not None:
-        scores = scores.clamp(-args.reward_clip, args.reward_clip)
-    if args.missing_eos_penalty is not None:
-        scores = scores - args.missing_eos_penalty * (~finished)
-    return scores
-
-
-def add_advantages(rollout: Rollout, scores: Tensor, args: PPOConfig, accelerator: Accelerator) -> Tensor:
-    """Add `advantages` and `returns` to a rollout that has been scored.
-
-    Args:
-        rollout: With old_logps, ref_logps and values.
-        scores: `[S]`, shaped; each goes to its response's last token, whether EOS or where the limit cut it.
-        args: The trainer's options.
-        accelerator: Whitening is over all its processes.
-
-    Returns:
-        The tokens' rewards, KL penalty included, before whitening: `[S, T]`.
-    """
-    mask = rollout.mask
-    rewards = torch.zeros(mask.shape).scatter(1, rollout.lengths[:, None] - 1, scores[:, None])
-    if args.kl_in == "reward":
-        kind = args.kl_kind
-        assert kind != "full"
-        rewards = rewards - rollout.kl_coef * estimate_kl(
-            rollout.tokens["old_logps"], rollout.tokens["ref_logps"], kind=kind
-        )
-    whitened = whiten_everywhere(rewards, mask, accelerator, shift_mean=False) if args.whiten_rewards else rewards
-    advantages, returns = gae(whitened, rollout.tokens["values"], mask, gamma=args.gamma, lam=args.lam)
-    if args.whiten_advantages:
-        advantages = whiten_everywhere(advantages, mask, accelerator)
-    rollout.tokens["advantages"], rollout.tokens["returns"] = advantages, returns
-    return rewards

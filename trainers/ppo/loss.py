@@ -1,60 +1,51 @@
-"""The loss of one micro-batch of a rollout."""
+"""The loss of one micro-batch of a rollout: tensors in, tensors out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hf_align.layout.branches import Branches
 from hf_align.losses import ppo_clip_loss, reinforce_loss, value_loss
 from hf_align.losses.kl import estimate_kl
-
-if TYPE_CHECKING:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
+from hf_align.trainers.ppo.config import PPOConfig
 
 
-def ppo_loss(trainer: PPOTrainer, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+def ppo_loss(
+    output: Mapping[str, Tensor], old: Mapping[str, Tensor], config: PPOConfig, kl_coef: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Policy and value loss, and the entropy and KL terms that the options ask for.
 
     Args:
-        trainer: Whose options hold.
-        model: The policy with its value head.
-        inputs: `branches`, and for its N tokens old_logps, ref_logps, values, advantages and returns, `[N]` each; and
-            `output`, the model's on them, where it is known.
+        output: What the policy says of the N tokens now, `[N]` each, with gradient: `logps` and `values`; `entropy` if
+            `entropy_coef` weighs it; `kl`, the exact one, if `kl_estimator` is "full".
+        old: What the rollout holds of them, `[N]` each: old_logps, ref_logps, values, advantages and returns.
+        config: Options of the run.
+        kl_coef: Weight of the KL with `kl_in="loss"`.
 
     Returns:
         The mean over the tokens, with gradient, and metrics `[N]`.
     """
-    args = trainer.args
-    branches = Branches(**inputs["branches"])
-    options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
-    if args.kl_kind == "full":
-        options["reference"] = trainer.reference_head(model, branches)
-    output = inputs.get("output")
-    if output is None:
-        output, _ = trainer.run_model(model, branches, temperature=args.temperature, **options)
-    logps, values, old_logps = output["logps"], output["values"], inputs["old_logps"]
+    logps, old_logps, advantages = output["logps"], old["old_logps"], old["advantages"]
     mask = torch.ones_like(logps)
-    if args.policy_loss == "clip":
-        policy = ppo_clip_loss(logps, old_logps, inputs["advantages"], mask, clip_range=args.clip_range)
+    if config.policy_loss == "clip":
+        policy = ppo_clip_loss(logps, old_logps, advantages, mask, clip_range=config.clip_range)
     else:
-        policy = reinforce_loss(logps, inputs["advantages"], mask)
-    value = value_loss(values, inputs["values"], inputs["returns"], mask, clip_range=args.value_clip_range)
-    loss = policy + args.value_coef * value
-    if args.entropy_coef:
-        loss = loss - args.entropy_coef * output["entropy"].mean()
-    if args.kl_in == "loss":
-        assert trainer.rollout is not None
-        kind = args.kl_kind
-        kl = output["kl"] if kind == "full" else estimate_kl(logps, inputs["ref_logps"], kind=kind)
-        loss = loss + trainer.rollout.kl_coef * kl.mean()
+        policy = reinforce_loss(logps, advantages, mask)
+    value = value_loss(output["values"], old["values"], old["returns"], mask, clip_range=config.value_clip_range)
+    loss = policy + config.value_coef * value
+    if config.entropy_coef:
+        loss = loss - config.entropy_coef * output["entropy"].mean()
+    if config.kl_in == "loss":
+        kind = config.kl_kind
+        kl = output["kl"] if kind == "full" else estimate_kl(logps, old["ref_logps"], kind=kind)
+        loss = loss + kl_coef * kl.mean()
     log_ratio = (logps - old_logps).detach()
     ratio = log_ratio.exp()
     return loss, {
         "policy/approxkl_avg": 0.5 * log_ratio.square(),
-        "policy/clipfrac_avg": ((ratio - 1).abs() > args.clip_range).float(),
+        "policy/clipfrac_avg": ((ratio - 1).abs() > config.clip_range).float(),
         "val/ratio": ratio,
         "loss/policy_avg": policy.detach().expand(len(logps)),
         "loss/value_avg": value.detach().expand(len(logps)),

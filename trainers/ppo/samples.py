@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+from transformers import TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
 
-if TYPE_CHECKING:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
+from hf_align.files import write_json
 
 COLUMNS = ["prompt", "response", "reward", "KL"]
 FOLDER = "eval_samples"
 
 
-def report_samples(trainer: PPOTrainer, prefix: str) -> None:
-    """Show the trainer's `eval_samples` and hand them to the reporters of `report_to` that take tables.
+def report_samples(
+    samples: list[dict[str, Any]], output_dir: Path, prefix: str, step: int, callbacks: Sequence[TrainerCallback]
+) -> None:
+    """Show an evaluation's samples and hand them to the reporters of `report_to` that take tables.
 
     These are TensorBoard (as text), Weights & Biases and trackio, under "eval/samples"; others get none. The file
     `eval_samples/PREFIX-STEP.json` in the output folder needs no reporter.
 
     Args:
-        trainer: After it has logged the evaluation's metrics, by which reporters start their run.
+        samples: Each with prompt, response, reward and kl.
+        output_dir: Of the run.
         prefix: Of the metrics: "eval", or "eval_NAME" for one of several data sets.
+        step: At which the evaluation was made.
+        callbacks: Of a trainer that has logged the evaluation's metrics, by which reporters start their run.
     """
-    if not trainer.is_world_process_zero() or not trainer.eval_samples:
-        return
-    step = trainer.state.global_step
-    _write(Path(cast(str, trainer.args.output_dir)) / FOLDER / f"{prefix}-{step}.json", trainer.eval_samples)
-    rows = [_row(sample) for sample in trainer.eval_samples]
+    write_json(output_dir / FOLDER / f"{prefix}-{step}.json", samples)
+    rows = [row_of(sample) for sample in samples]
     name = f"{prefix.replace('_', '/', 1)}/samples"  # as the reporters rename "eval_reward"
-    for callback in trainer.callback_handler.callbacks:
+    for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
-            callback.tb_writer.add_text(name, _markdown(rows), step)
+            callback.tb_writer.add_text(name, as_markdown(rows), step)
             callback.tb_writer.flush()
         elif isinstance(callback, TrackioCallback) or (isinstance(callback, WandbCallback) and callback._wandb.run):
             tracker: Any = callback._wandb if isinstance(callback, WandbCallback) else callback._trackio
@@ -45,26 +46,18 @@ def report_samples(trainer: PPOTrainer, prefix: str) -> None:
         _show(rows)
 
 
-def _row(sample: dict[str, Any]) -> list[Any]:
+def row_of(sample: dict[str, Any]) -> list[Any]:
+    """A sample as a row of the table: messages as text, a turn a line."""
     prompt = sample["prompt"]
     prompt = prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
     return [prompt, sample["response"], sample["reward"], sample["kl"]]
 
 
-def _write(path: Path, samples: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(samples, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
-
-
-def _markdown(rows: list[list[Any]]) -> str:
+def as_markdown(rows: list[list[Any]]) -> str:
+    """The table in Markdown, every row on one line."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *([*row[:2], *_numbers(row)] for row in rows)]
-    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    cells = [[" ".join(text.replace("|", "\\|").split()) for text in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _numbers(row: list[Any]) -> list[str]:

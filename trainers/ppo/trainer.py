@@ -31,34 +31,19 @@ from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rl.running_statistics import RunningMeanStd
-from hf_align.rollouts import Engine
+from hf_align.rollouts import Engine, Response, sample_responses
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.ppo.checkpoint import load_state, save_state
+from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward, rollout_lengths
 from hf_align.trainers.ppo.evaluate import evaluate_policy
-from hf_align.trainers.ppo.experience import (
-    add_advantages,
-    describe,
-    kept_row,
-    named_scores,
-    sample,
-    score,
-    shape_scores,
-)
+from hf_align.trainers.ppo.experience import Roles, Row, collect, kept_row
 from hf_align.trainers.ppo.loss import ppo_loss
 from hf_align.trainers.ppo.processes import gather_rows, mean_everywhere
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.samples import report_samples
-from hf_align.trainers.ppo.schedule import (
-    Purpose,
-    group_permutation,
-    micro_batch_rows,
-    mini_batch_of,
-    prompt_numbers,
-    seed_of,
-)
+from hf_align.trainers.ppo.schedule import Purpose, micro_batch_rows, mini_batch_of, prompt_numbers, seed_of
 
 
 class PPOTrainer(BranchTrainer):
@@ -191,7 +176,7 @@ class PPOTrainer(BranchTrainer):
         micro, last = self._micro, self.accelerator.sync_gradients
         self._micro = 0 if last else micro + 1
         if step == 0 and micro == 0:
-            self.rollout = self._make_rollout(model, number)
+            self.rollout = self.make_rollout(model, number)
         rollout = self.rollout
         assert rollout is not None
         if rollout.stopped:
@@ -229,10 +214,18 @@ class PPOTrainer(BranchTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The micro-batch's share of the mean over the mini-batch's tokens, all processes'."""
-        loss, metrics = ppo_loss(self, model, inputs)
+        args, rollout, output = self.args, self.rollout, inputs.get("output")
+        assert rollout is not None
+        if output is None:
+            branches = Branches(**inputs["branches"])
+            options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
+            if args.kl_kind == "full":
+                options["reference"] = self.reference_head(model, branches)
+            output, _ = self.run_model(model, branches, temperature=args.temperature, **options)
+        loss, metrics = ppo_loss(output, inputs, args, rollout.kl_coef)
         count = len(inputs["old_logps"])
         self._train_metrics.add(metrics)
-        if self.args.early_stop_kl is not None:
+        if args.early_stop_kl is not None:
             self._log_ratios.append(metrics["policy/approxkl_avg"])
         # Processes' gradients are averaged, so each counts its share of the global sum once per process.
         loss = loss * (count / num_items_in_batch * self.accelerator.num_processes)
@@ -240,39 +233,63 @@ class PPOTrainer(BranchTrainer):
 
     # ---- rollouts ----
 
-    def _make_rollout(self, model: nn.Module, number: int) -> Rollout:
+    def make_rollout(self, model: nn.Module, number: int) -> Rollout:
+        """Rollout `number`, ready to be trained on; the KL coefficient moves for the next."""
         args = self.args
         model.train()  # scored in the mode in which it is trained
         data = cast(Dataset, self.train_dataset)
         count = args.prompts_per_rollout
         first = (number * args.world_size + args.process_index) * count
         numbers = prompt_numbers(first, count, len(data), seed_of(args.seed, Purpose.PROMPTS))
-        rows = [data[row] for row in numbers]
-        own = (number, args.process_index)
-        with self._timed("generate"):
-            responses = sample(self, model, rows, args.num_samples, seed_of(args.seed, Purpose.SAMPLING, *own))
-        with self._timed("score"):
-            order = group_permutation(len(rows), args.num_samples, seed_of(args.seed, Purpose.ROWS, *own))
-            responses = [responses[index] for index in order]
-            kept = kept_row(self, number)
-            rollout = score(self, model, rows, responses, args.num_samples, args.per_device_train_batch_size, kept)
-            self._finish(rollout)
-        return rollout
-
-    def _finish(self, rollout: Rollout) -> None:
-        """Advantages, metrics, and what is learnt from the rollout for the next: score statistics, KL coefficient."""
-        args = self.args
-        if args.scale_rewards:
-            self.score_statistics.update(torch.cat(gather_rows(rollout.scores, self.accelerator)))
-        scores = shape_scores(rollout.scores, rollout.finished, args, self.score_statistics)
-        rewards = add_advantages(rollout, scores, args, self.accelerator)
-        metrics = describe(rollout, rewards, self.accelerator) | named_scores(self.reward.parts)
+        rollout, metrics = collect(
+            [data[row] for row in numbers],
+            number,
+            args,
+            self._roles(model),
+            kl_coef=self.kl_controller.coef,
+            statistics=self.score_statistics,
+            accelerator=self.accelerator,
+            pad_token_id=self.pad_token_id,
+            kept=kept_row(number, args, self.accelerator),
+            timed=self._timed,
+        )
         self._train_metrics.add(metrics)
         kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
         self.kl_controller.update(float(kl.mean()), len(kl))
-        self.count_tokens(rollout)
+        self._count_tokens(rollout)
+        return rollout
 
-    def count_tokens(self, rollout: Rollout) -> None:
+    def _roles(self, model: nn.Module) -> Roles:
+        """Who makes experience, with `model` the policy as the training step holds it."""
+        args = self.args
+
+        def sample(rows: list[Row], num_samples: int, seed: int) -> list[Response]:
+            with self.accelerator.autocast():  # as the scoring pass computes
+                return sample_responses(
+                    self.accelerator.unwrap_model(model),
+                    self.processing_class,  # type: ignore[arg-type]
+                    [row["prompt_ids"] for row in rows],
+                    num_samples=num_samples,
+                    max_new_tokens=args.max_new_tokens,
+                    temperature=args.temperature,
+                    top_p=args.top_p,
+                    stop_strings=args.stop_strings,
+                    generator_seed=seed,
+                    engine=self.rollout_engine,
+                )
+
+        # Contexts of their own: older torch hands out casts of trained weights that were made without gradients.
+        def policy(branches: Branches) -> dict[str, Tensor]:
+            with self.accelerator.autocast():
+                return self.run_model(model, branches, temperature=args.temperature, return_entropy=True)[0]
+
+        def reference(branches: Branches) -> Tensor:
+            with self.accelerator.autocast():
+                return self._run_reference(model, branches)
+
+        return Roles(sample, self.reward, policy, reference)
+
+    def _count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
         sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
         self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
@@ -282,28 +299,26 @@ class PPOTrainer(BranchTrainer):
         return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
 
     def sample_lengths(self) -> list[list[Lengths]]:
-        """See `LayoutTrainer`."""
-        return rollout_lengths(self)
+        """Lengths of some batches of training, or else of evaluation."""
+        training = self.train_dataset is not None
+        return rollout_lengths(self.train_dataset if training else self.eval_dataset, self.args, training=training)
 
-    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Log-probs of all response tokens under a reference: `[N]`."""
-        output = self._reference_output(model, branches)
-        return output["logps"] if isinstance(output, dict) else output
-
-    @torch.no_grad()
     def reference_head(self, model: nn.Module, branches: Branches) -> ReferenceHead:
         """The reference's hidden states and LM head for the batch, for the exact KL from it."""
         reference = self.reference
-        with reference.scored_as(model) as scorer:
-            output = self._reference_output(scorer, branches, return_states=True)
-        states = output["states"] if isinstance(output, dict) else output
+        states = self._run_reference(model, branches, return_states=True)
         own = None if reference.model is None else self.accelerator.unwrap_model(reference.model)
         return ReferenceHead(states, own, reference.adapter)
 
-    def _reference_output(self, model: nn.Module, branches: Branches, **options: Any) -> Any:
-        if isinstance(self.accelerator.unwrap_model(model), PolicyWithValueHead):
-            options["return_values"] = False
-        return self.run_model(model, branches, temperature=self.args.temperature, **options)[0]
+    @torch.no_grad()
+    def _run_reference(self, model: nn.Module, branches: Branches, *, return_states: bool = False) -> Tensor:
+        """The reference's log-probs of the batch's tokens, `[N]`, or its hidden states, `[N, H]`."""
+        options: dict[str, Any] = {"return_states": True} if return_states else {}
+        with self.reference.scored_as(model) as scorer:
+            if isinstance(self.accelerator.unwrap_model(scorer), PolicyWithValueHead):
+                options["return_values"] = False
+            output, _ = self.run_model(scorer, branches, temperature=self.args.temperature, **options)
+        return output["states" if return_states else "logps"] if isinstance(output, dict) else output
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -368,8 +383,10 @@ class PPOTrainer(BranchTrainer):
         """
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        if not isinstance(data, dict):  # of a dict, each data set came here
-            report_samples(self, metric_key_prefix)
+        of_one = not isinstance(data, dict)  # of a dict, each data set came here
+        if of_one and self.eval_samples and self.is_world_process_zero():
+            folder, callbacks = Path(cast(str, self.args.output_dir)), self.callback_handler.callbacks
+            report_samples(self.eval_samples, folder, metric_key_prefix, self.state.global_step, callbacks)
         return metrics
 
     def evaluation_loop(
@@ -385,19 +402,55 @@ class PPOTrainer(BranchTrainer):
         if "prompt_ids" not in getattr(data, "column_names", ()):
             data = prompts_of(data, self.reward, cast(Any, self.processing_class), self.args, "eval_dataset")
             check_room(self.model, self.args, data)
-        return evaluate_policy(self, data, metric_key_prefix)
+        model = cast(nn.Module, self.model_wrapped)
+
+        def after_batch() -> None:
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+        training = model.training
+        model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
+        output, self.eval_samples = evaluate_policy(
+            data,
+            self.args,
+            self._roles(model),
+            accelerator=self.accelerator,
+            pad_token_id=self.pad_token_id,
+            prefix=metric_key_prefix,
+            compute_metrics=self._user_metrics,
+            after_batch=after_batch,
+        )
+        model.train(training)
+        return output
 
     # ---- checkpoints ----
 
     def _save_rng_state(self, output_dir: str) -> None:
         """What each process needs to go on besides weights and optimizer."""
         super()._save_rng_state(output_dir)
-        save_state(self, Path(output_dir))
+        args = self.args
+        state = {
+            "shape": args.shape(),
+            "kl_controller": self.kl_controller.state_dict(),
+            "score_statistics": self.score_statistics.state_dict(),
+        }
+        rollout = self.rollout if self._in_rollout else None
+        save_state(Path(output_dir), state if args.should_save else None, rollout, args.process_index)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            load_state(self, Path(checkpoint))
+        if checkpoint is None:
+            return
+        state = load_state(Path(checkpoint), self.args.shape())
+        load_controller(self.kl_controller, state["kl_controller"], self.args.kl_controller)
+        self.score_statistics.load_state_dict(state["score_statistics"])
+        self.rollout = load_rollout(Path(checkpoint), self.args.process_index) if self._in_rollout else None
+        if self.rollout is not None:
+            self._count_tokens(self.rollout)
+
+    @property
+    def _in_rollout(self) -> bool:
+        """Whether steps of the last rollout are still to come."""
+        return self.state.global_step % self.args.steps_per_rollout > 0
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}

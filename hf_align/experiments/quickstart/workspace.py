@@ -28,7 +28,7 @@ class Workspace:
         self.root = root
 
     def open(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Takes the folder for a run with these settings.
+        """Take the folder for a run with these settings.
 
         Args:
             settings: Everything that changes what the run computes; must be JSON.
@@ -62,12 +62,12 @@ class Workspace:
             raise UserError(f"--out: can't write to {self.root}: {error.strerror}") from None
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """Returns what a finished stage recorded, or None when it has not finished."""
+        """A finished stage's record, None when it has not finished."""
         path = self.root / stage / STAGE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def finish(self, stage: str, result: Mapping[str, Any]) -> None:
-        """Records a stage's result, which marks the stage as done."""
+        """Record a stage's result, which marks the stage as done."""
         write_json(self.root / stage / STAGE_RESULT, result)
 
     def _stored_settings(self) -> dict[str, Any] | None:

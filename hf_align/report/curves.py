@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hf_align.model_cards.facts import Kind
+from hf_align.files import whole_file
 
 Curves = Sequence[tuple[str, str]]
 """Names in the log, with their titles."""
@@ -31,7 +30,7 @@ History = Sequence[Mapping[str, Any]]
 
 
 def curves_of(history: History) -> Curves:
-    """The curves of whatever trainer logged this: those of the first kind that has logged all of its own."""
+    """Find the curves of the trainer that logged this: those of the first kind that has logged all of its own."""
     logged = {name for entry in history for name in entry}
     for kind in ("ppo", "dpo", "reward", "sft"):
         if logged.issuperset(name for name, _ in CURVES[kind]):
@@ -39,32 +38,26 @@ def curves_of(history: History) -> Curves:
     return (("loss", "loss"),)
 
 
-def draw_curves(history: History, kind: Kind, path: Path) -> bool:
+def draw_curves(history: History, curves: Curves, path: Path) -> bool:
     """Draw what a run logged, with held-out values as dots.
 
     Args:
         history: `trainer.state.log_history`.
-        kind: Which curves.
+        curves: Which.
         path: The PNG; it appears whole or not at all.
 
     Returns:
         Whether there is one now: not without matplotlib, nor without two logged steps.
     """
-    picture = curves_png(history, CURVES.get(kind, ()))
+    picture = curves_png(history, curves)
     if picture is not None:
-        write_png(picture, path)
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(picture)
     return picture is not None
 
 
-def write_png(picture: bytes, path: Path) -> None:
-    """Write a file that appears whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(picture)
-    os.replace(unfinished, path)
-
-
 def curves_png(history: History, curves: Curves) -> bytes | None:
-    """The picture that `draw_curves` writes; None if there is nothing to draw, or nothing to draw with."""
+    """Make the picture that `draw_curves` writes; None if there is nothing to draw, or nothing to draw with."""
     series = []
     for name, title in curves:
         logged = _points(history, name)
@@ -93,5 +86,5 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
 
 
 def _points(history: History, name: str) -> list[tuple[float, float]]:
-    found = [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
-    return [(float(step), float(value)) for step, value in found if math.isfinite(value)]
+    values = [(entry["step"], entry[name]) for entry in history if name in entry and "step" in entry]
+    return [(float(step), float(value)) for step, value in values if math.isfinite(value)]

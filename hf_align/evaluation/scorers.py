@@ -1,0 +1,87 @@
+"""Judges of texts: VADER, a reward model, or whatever else scores a response."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from hf_align.collators.rows import Side
+from hf_align.errors import UserError
+from hf_align.models.quantized import Quantization
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.progress import Progress
+from hf_align.rewards import as_reward
+
+CHUNK = 128
+"""Responses scored between two moves of the progress bar."""
+
+
+def vader_scores(texts: Sequence[str]) -> list[float]:
+    """VADER's compound score of every text, -1 (most negative) to 1.
+
+    VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy cannot
+    have learned to please it in particular.
+
+    Raises:
+        UserError: vaderSentiment is not installed.
+    """
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError:
+        raise UserError('the judge needs vaderSentiment: pip install "hf-align[quickstart]"') from None
+    analyzer = SentimentIntensityAnalyzer()
+    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
+
+
+def score_responses(
+    model: RewardModel,
+    prompts: Sequence[Side],
+    responses: Sequence[Side],
+    progress: Progress,
+    label: str = "scoring",
+) -> list[float]:
+    """A reward model's score of every response, with a progress bar."""
+    scores: list[float] = []
+    with progress.task(label, len(prompts)) as advance:
+        for start in range(0, len(prompts), CHUNK):
+            scores += model.score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
+            advance(len(scores), "")
+    return scores
+
+
+def judge_scores(
+    judge: Any,
+    prompts: Sequence[Side],
+    texts: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[Any]],
+    quantization: Quantization = None,
+) -> dict[str, list[float]]:
+    """Score what several policies wrote to the same prompts.
+
+    Args:
+        judge: None for VADER, else what `hf_align.rewards.named.read_reward` gives: a reward model's folder or Hub id,
+            a function, or a weighted list of these.
+        prompts: `[N]` prompts.
+        texts: Policy's name to its `[N]` responses.
+        columns: Further columns of the prompts' rows, for functions.
+        quantization: Of a reward model.
+
+    Raises:
+        UserError: The judge has no trained head, or can't be loaded.
+    """
+    if judge is None:
+        return {name: vader_scores(written) for name, written in texts.items()}
+    if isinstance(judge, str):
+        model = load_reward_model(judge, quantization=quantization)
+        if model.head_is_new:
+            raise UserError(
+                f"judge: {judge} has no reward head and would score at random; train it with `hf-align reward`"
+            )
+        judge = to_gpu(model, quantization)
+    reward = as_reward(judge)
+    return {name: reward(list(prompts), list(written), dict(columns)).tolist() for name, written in texts.items()}
+
+
+def to_gpu(model: Any, quantization: Quantization) -> Any:
+    """The model on the GPU if there is one; quantised weights were loaded there already."""
+    return model.to("cuda") if torch.cuda.is_available() and quantization is None else model

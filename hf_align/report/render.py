@@ -1,0 +1,65 @@
+"""Templates filled in: the Jinja environment of the report pages, and how they write numbers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from hf_align.report.charts import MINUS
+
+DASH = "\N{EN DASH}"
+
+
+def render_page(template: str, **context: Any) -> str:
+    """Fill in a page.
+
+    Args:
+        template: File in `pages`.
+        **context: The template's variables.
+
+    Returns:
+        HTML. All text that a model or a data set wrote is escaped.
+    """
+    environment = Environment(
+        loader=PackageLoader("hf_align.report", "pages"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(signed=signed, fixed=fixed, duration=duration, interval=interval, verdict=verdict)
+    return environment.get_template(template).render(context)
+
+
+def signed(value: float | None) -> str:
+    """Write `+0.12`, with a real minus sign."""
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return DASH if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS)
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """Write `0.12`, with a real minus sign; a dash where there is no value."""
+    return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def interval(ends: Sequence[float] | None, sign: bool = True) -> str:
+    """Write `[+0.10, +0.14]`, or without plus signs; nothing where there is no interval."""
+    show = signed if sign else fixed
+    return "" if ends is None else f"[{show(ends[0])}, {show(ends[1])}]"
+
+
+def verdict(ends: Sequence[float]) -> str:
+    """Say in words whether an interval of gains shows a change."""
+    if ends[0] > 0:
+        return "writes more positively"
+    return "writes less positively" if ends[1] < 0 else "shows no clear change"
+
+
+def duration(seconds: float) -> str:
+    """Write `8 s`, `3 min 5 s` or `1 h 2 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,37 @@
+"""Judges of texts."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hf_align.evaluation.scorers import CHUNK, judge_scores, score_responses, vader_scores
+from hf_align.progress import Silent
+
+
+def test_vader_knows_good_from_bad() -> None:
+    good, bad, neutral = vader_scores(["I love this wonderful film!", "A horrible, boring mess.", "A film."])
+    assert good > 0.5
+    assert bad < -0.5
+    assert neutral == 0.0
+
+
+def test_responses_are_scored_in_order_and_in_parts() -> None:
+    sizes: list[int] = []
+
+    def score(prompts: list[str], responses: list[str]) -> list[float]:
+        sizes.append(len(prompts))
+        return [float(response) for response in responses]
+
+    model: Any = SimpleNamespace(score=score)
+    numbers = [float(number) for number in range(CHUNK + 3)]
+    assert score_responses(model, ["p"] * len(numbers), [str(n) for n in numbers], Silent()) == numbers
+    assert sizes == [CHUNK, 3]
+
+
+def test_a_function_judges_with_the_rows_columns() -> None:
+    def judge(prompts: list[str], responses: list[str], bonus: list[float]) -> list[float]:
+        return [len(text) + extra for text, extra in zip(responses, bonus, strict=True)]
+
+    scores = judge_scores(judge, ["p", "q"], {"a": ["x", "yy"], "b": ["", "z"]}, {"bonus": [0.5, 1.0]})
+    assert scores == {"a": pytest.approx([1.5, 3.0]), "b": pytest.approx([0.5, 2.0])}

@@ -1,0 +1,95 @@
+"""One check of config fields, from their type hints and the `range` in their metadata; the options page prints both."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hf_align.errors import UserError
+
+RANGE = re.compile(r"([\[(])(-?[\d.]+|-inf), (-?[\d.]+|inf)([\])])")
+"""An interval as mathematicians write it: `[0, 1)` holds 0 and not 1."""
+
+
+def check_fields(config: Any) -> None:
+    """Refuse values that a field of ours can't have.
+
+    Args:
+        config: A dataclass. Looked at are the fields that classes of hf_align define: those with a `Literal` hint, and
+            those with `metadata["range"]`, an interval such as `"(0, inf)"`. None passes where the hint allows it.
+
+    Raises:
+        UserError: It names the field, its value and what it must be.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Config:
+        ...     beta: float = dataclasses.field(default=0.1, metadata={"range": "(0, inf)"})
+        >>> Config.__module__ = "hf_align.example"
+        >>> check_fields(Config(beta=-1.0))
+        Traceback (most recent call last):
+        hf_align.errors.UserError: beta is -1.0; it must be above 0.
+    """
+    classes = [cls for cls in type(config).__mro__ if cls.__module__.startswith("hf_align")]
+    ours = {name for cls in classes for name in vars(cls).get("__annotations__", {})}
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        if field.name in ours and not _fits(getattr(config, field.name), hints[field.name], field):
+            needed = allowed_values(field, hints[field.name])
+            raise UserError(f"{field.name} is {getattr(config, field.name)!r}; it must be {needed}.")
+
+
+def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
+    """What a field may be, in words: `'a' or 'b'`, `above 0 or None`; empty where everything of its type will do."""
+    options = _options(hint)
+    choices = [repr(choice) for option in options for choice in get_args(option) if get_origin(option) is Literal]
+    words = [", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else "".join(choices)]
+    if interval := field.metadata.get("range"):
+        words = [_words(interval, whole=int in options)]
+    if types.NoneType in options and words[0]:
+        words.append("None")
+    return " or ".join(words)
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
+    options = _options(hint)
+    if value is None:
+        return types.NoneType in options
+    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
+    if choices:
+        return value in choices
+    interval = field.metadata.get("range")
+    if interval is None:
+        return True
+    if not isinstance(value, int | float) or isinstance(value, bool) or (int in options and not isinstance(value, int)):
+        return False
+    opening, low, high, closing = _parts(interval)
+    above = value > low if opening == "(" else value >= low
+    below = value < high if closing == ")" else value <= high
+    return above and below
+
+
+def _parts(interval: str) -> tuple[str, float, float, str]:
+    match = RANGE.fullmatch(interval)
+    assert match is not None, f"{interval!r} is no interval such as '[0, inf)'"
+    return match[1], float(match[2]), float(match[3]), match[4]
+
+
+def _words(interval: str, *, whole: bool) -> str:
+    opening, low, high, closing = _parts(interval)
+    low_words = f"above {low:g}" if opening == "(" else f"{low:g} or more"
+    if whole:
+        return f"a whole number of at least {low:g}"
+    if math.isinf(high):
+        return low_words
+    if (opening, closing) == ("[", "]"):
+        return f"between {low:g} and {high:g}"
+    low_words = low_words if opening == "(" else f"at least {low:g}"
+    return f"{low_words} and {'below' if closing == ')' else 'at most'} {high:g}"
