@@ -30,7 +30,7 @@ Kinds = dict[str, list[int]]
 
 @dataclass
 class Findings:
-    """What `find_bad_rows` found.
+    """Findings of `find_bad_rows`.
 
     Attributes:
         bad: Rows that can't be trained on, by problem.

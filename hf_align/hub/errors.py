@@ -1,4 +1,4 @@
-"""What the Hub or the way to it does wrong, as one sentence that says what to do."""
+"""Failures of the Hub or of the way to it, as one sentence that says what to do."""
 
 from __future__ import annotations
 

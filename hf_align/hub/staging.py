@@ -116,7 +116,7 @@ def rewrite(path: Path, values: object) -> None:
 
 
 def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
-    """What each adapter in a folder calls its base model: `{adapter_config.json: name}`."""
+    """The base model's name in each adapter of a folder: `{adapter_config.json: name}`."""
     found = {}
     for path in sorted(Path(folder).rglob(ADAPTER_CONFIG)):
         found[path] = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""

@@ -24,7 +24,7 @@ HEADS: dict[str, Callable[[int, bool], nn.Module]] = {"linear": _linear, "mlp": 
 """Heads by name: from the hidden size and whether the last layer has a bias to a module `[., d] -> [., 1]`."""
 
 
-def new_head(kind: str, size: int, device: torch.device, *, zero: bool = False) -> nn.Module:
+def new_head_module(kind: str, size: int, device: torch.device, *, zero: bool = False) -> nn.Module:
     """Make a float32 head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size.
 
     Args:

@@ -59,7 +59,7 @@ def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:
 
 
 def no_head(path: str | os.PathLike[str]) -> UserError:
-    """What to raise of a reward model without a trained head."""
+    """Error to raise for a reward model without a trained head."""
     return UserError(f"{path} has no reward head and would score at random; train it with RewardTrainer.")
 
 

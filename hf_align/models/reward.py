@@ -39,7 +39,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RewardModelConfig:
-    """What sits on the language model.
+    """Head and pooling on the language model.
 
     Attributes:
         pooling: The hidden state that is scored: "last" real token (default), "mean" or "max" over prompt and
@@ -151,7 +151,7 @@ class RewardModel(BranchModel):
         keep_unpacked(model)
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
-            model.score = new_head(config.head, model.config.get_text_config().hidden_size, model.device)
+            model.score = new_head_module(config.head, model.config.get_text_config().hidden_size, model.device)
         head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
         if head_file is not None:
             model.score.load_state_dict(load_file(head_file))

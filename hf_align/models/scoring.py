@@ -25,7 +25,7 @@ MOST_BRANCHES = 8
 def score_texts(
     model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
 ) -> list[float]:
-    """What `RewardModel.score` does, for any module whose `forward(**branches)` gives rewards `[D, K]`."""
+    """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     encoder = PairEncoder(tokenizer)

@@ -32,7 +32,7 @@ from hf_align.models.adapters import (
     add_adapter,
     float32_trainable,
 )
-from hf_align.models.heads import HEADS, linear_layers, new_head
+from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
@@ -56,7 +56,7 @@ class HeadOnAModel(Protocol):
 
 
 class PolicyWithValueHead(BranchModel):
-    """Wraps a causal language model (or its PeftModel) and a value head.
+    """Wrapper of a causal language model (or its PeftModel) with a value head.
 
     Args:
         model: The policy.
@@ -97,7 +97,7 @@ class PolicyWithValueHead(BranchModel):
         elif value_model == "separate":
             self.value_backbone = _own_backbone(copy.deepcopy(model) if value_backbone is None else value_backbone)
         size = (self.value_backbone or self).config.get_text_config().hidden_size
-        self.value_head = new_head(head, size, cast(torch.device, model.device), zero=True)
+        self.value_head = new_head_module(head, size, cast(torch.device, model.device), zero=True)
 
     def _add_value_adapter(self) -> None:
         if not isinstance(self.model, PeftModel):
@@ -177,7 +177,7 @@ class PolicyWithValueHead(BranchModel):
     # ---- parameters ----
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """What is trained for the values alone: the head, with the value adapter or the separate model."""
+        """Parameters trained for the values alone: the head, with the value adapter or the separate model."""
         parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER)]
         if self.value_backbone is not None:
             parts.extend(self.value_backbone.parameters())

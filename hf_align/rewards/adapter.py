@@ -21,7 +21,7 @@ from hf_align.errors import UserError
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
-from hf_align.models.heads import new_head, pool
+from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
@@ -31,7 +31,7 @@ HEAD_PREFIX = "base_model.model.score."
 
 
 class AdapterReward(BranchModel):
-    """Scores as a reward model does, with its LoRA adapter on a policy's base and its head beside it.
+    """A reward model's LoRA adapter on a policy's base, with its head beside it; scores as the reward model does.
 
     The policy computes, trains and saves as before: its own adapter stays the active one.
 
@@ -56,7 +56,7 @@ class AdapterReward(BranchModel):
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
         self._add_adapter(model, source)
         size = model.config.get_text_config().hidden_size
-        self.head = new_head(self.reward_config.head, size, cast(torch.device, model.device))
+        self.head = new_head_module(self.reward_config.head, size, cast(torch.device, model.device))
         self.head.load_state_dict(source.head)
         self.head.requires_grad_(False)
 
@@ -91,7 +91,7 @@ class AdapterReward(BranchModel):
 
     @torch.no_grad()
     def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
-        """As `RewardModel.score`."""
+        """Score responses to prompts, as `RewardModel.score`."""
         with evaluation_mode(self):
             return score_texts(self, self.tokenizer, prompts, responses)
 
@@ -116,7 +116,7 @@ def _same_place(first: str | None, second: str) -> bool:
 
 @dataclass
 class _Source:
-    """What is taken of a reward model: adapter, head, pooling and tokenizer."""
+    """Adapter, head, pooling and tokenizer of a reward model."""
 
     config: PeftConfig
     weights: dict[str, Tensor]

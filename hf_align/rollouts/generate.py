@@ -127,7 +127,7 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> list[Response]:
-    """What an engine returned, counted and cut.
+    """Count and cut the responses of an engine.
 
     Raises:
         UserError: It is not what was asked for.

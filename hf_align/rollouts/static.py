@@ -227,7 +227,7 @@ def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> l
 
 
 class _StopStrings(StoppingCriteria):
-    """Ends a row with the token that completes a stop string."""
+    """Criterion that ends a row with the token that completes a stop string."""
 
     def __init__(self, request: SamplingRequest, prompt_width: int):
         self.request, self.prompt_width = request, prompt_width
