@@ -26,7 +26,7 @@ from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
-from hf_align.models.heads import HEADS, head_dtype, pool
+from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.loading import loading_arguments
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
