@@ -121,7 +121,7 @@ class _Made:
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes the cheap operations of one pass through one layer, and answers for what autograd keeps of them.
+    """Record of the cheap operations in one pass through one layer; stands in for what autograd keeps of them.
 
     Args:
         smallest: Bytes below which a tensor is kept.
@@ -240,7 +240,7 @@ def _is_small_product(op: Any, args: Any) -> bool:
 
 
 def _number(tensor: Tensor) -> int:
-    """What identifies a tensor's storage while it lives."""
+    """Number of a tensor's storage while it lives."""
     return tensor.untyped_storage()._cdata
 
 

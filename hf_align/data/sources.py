@@ -1,4 +1,4 @@
-"""What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
+"""Data sets that a recipe's `train_dataset` and `eval_dataset` name, and how they are loaded."""
 
 import difflib
 import json
@@ -23,7 +23,7 @@ SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
 def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Dataset:
-    """Loads a data set for training or evaluation.
+    """Load a data set for training or evaluation.
 
     Args:
         name: `embedded:ratings` (the human ratings in the package), a .jsonl, .json, .parquet or .csv
@@ -53,7 +53,7 @@ def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
 
 
 def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
-    """Loads a file, a folder or a data set of the Hub.
+    """Load a file, a folder or a data set of the Hub.
 
     Args:
         name: Which.
@@ -89,7 +89,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
 
 
 def _refuse_embedded(name: str, field: str) -> None:
-    """Refuses the name of data that the package doesn't hold; an exact one never comes here."""
+    """Refuse the name of data that the package doesn't hold; an exact one never comes here."""
     if name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8):
         raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
 
