@@ -3,18 +3,17 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts
 from hf_align.errors import UserError
 
-RowKind = Literal["pairs", "prompts", "demonstrations"]
-"""What a command trains on: what it makes of the embedded ratings."""
 EMBEDDED = "embedded:ratings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
@@ -22,7 +21,7 @@ READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
-def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Dataset:
+def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
     """Load a data set for training or evaluation.
 
     Args:
@@ -43,7 +42,7 @@ def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Datas
     return load_named(name, field, SPLITS[role])
 
 
-def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
+def _embedded(kind: Rows, split: Split, count: int, seed: int) -> Dataset:
     if kind == "prompts":
         return make_prompts(split, count, seed)
     pairs = make_pairs(split, count, seed)
