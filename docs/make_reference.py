@@ -3,11 +3,12 @@
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.trainers.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
 CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.own.values())
@@ -41,7 +42,7 @@ def section(cls: type) -> str:
     added, changed = [], []
     for field in dataclasses.fields(cls):
         if field.name not in inherited:
-            added.append((f"`{field.name}`", code(type_name(field)), code(default(field)), help_text(field)))
+            added.append((f"`{field.name}`", values_of(cls, field), code(default(field)), help_text(field)))
         elif default(field) != default(inherited[field.name]):
             before = code(default(inherited[field.name]))
             changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
@@ -62,6 +63,14 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def code(text: str) -> str:
     """Returns `text` as code that may stand in a table cell."""
     return f"`{text}`".replace("|", "\\|")
+
+
+def values_of(cls: type, field: dataclasses.Field[Any]) -> str:
+    """A field's type, and the range of its values where it has one."""
+    text = code(type_name(field))
+    if "range" not in field.metadata:
+        return text
+    return f"{text}, {allowed_values(field, get_type_hints(cls)[field.name]).removesuffix(' or None')}"
 
 
 def type_name(field: dataclasses.Field[Any]) -> str:
