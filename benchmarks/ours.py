@@ -48,7 +48,7 @@ def train(spec: Spec) -> dict[str, Any]:
         "memory": memory() | {"start": clock.held},
         "losses": losses.values,
         "first": {"loss": losses.values[0], **_logged(trainer), **first},
-        "separate_layout": trainer._use_separate,
+        "separate_layout": trainer.runner.uses_separate,
     }
 
 

@@ -62,15 +62,39 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        for file in unfinished.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        _flush_all(unfinished)
         if path.exists():  # moved aside, not deleted: a crash in between loses nothing
             os.replace(path, replaced)
         os.replace(unfinished, path)
     finally:
         for leftover in (unfinished, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty temporary folder to write into; afterwards what it holds joins `folder`, unless the block failed.
+
+    Args:
+        folder: It is made; each file and folder replaces the one of its name, and others stay.
+
+    Yields:
+        A folder within it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        _flush_all(unfinished)
+        for path in unfinished.iterdir():
+            if path.is_dir():
+                shutil.rmtree(folder / path.name, ignore_errors=True)
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -90,6 +114,12 @@ def _finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _flush_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _flush(path)
 
 
 def _flush(path: Path) -> None:

@@ -1,21 +1,18 @@
 """What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
 
-Kept here: losses weighted right under accumulation and across processes, metrics as sums and counts, and saves that are
-whole or absent; in layouts.py how a model is called.
+Losses are weighted right under accumulation and across processes, metrics are sums and counts. How a model is called
+stands in `hf_align.models.runner`, how it is saved in saving.py.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction
-from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from hf_align.acceleration.allocator import release_freed_memory
@@ -25,24 +22,38 @@ from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
-from hf_align.models.runner import LayoutTrainer
+from hf_align.layout.cost import Lengths
+from hf_align.models.attention_choice import set_attention
+from hf_align.models.policy import PolicyModel
+from hf_align.models.runner import LayoutRunner
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_checkpoint
-from hf_align.trainers.checks import check_best_metric, check_place
+from hf_align.trainers.checks import check_best_metric
 from hf_align.trainers.config import AlignmentConfig
 from hf_align.trainers.metrics import RowMetrics
+from hf_align.trainers.saving import SavingTrainer
 
 logger = logging.get_logger(__name__)
 
 
-class BranchTrainer(LayoutTrainer):
+class BranchTrainer(SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
     batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
+
+    On a GPU the first training batch decides, by measuring, whether SDPA or FlexAttention computes the branches, if
+    `owns_attention`. FlexAttention is for the time of `train`: afterwards the models attend as they were loaded.
+
+    Attributes:
+        runner: Calls models on batches; says which layout and attention were chosen.
+        owns_attention: The trainer loaded its models itself, by name, and may change how they attend. Objects keep what
+            their owner loaded.
     """
 
     args: AlignmentConfig
+    owns_attention = False
+    _attention_open = False
 
     def __init__(self, model: BranchModel, args: AlignmentConfig, compute_metrics: Any = None, **kwargs: Any):
         if args.n_gpu > 1:
@@ -55,8 +66,11 @@ class BranchTrainer(LayoutTrainer):
         self.loss_is_scaled_for_ga = True
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
-        self._unfinished: Path | None = None
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
+        in_16_bits = bool(args.bf16 or args.fp16)
+        self.runner = LayoutRunner(
+            args.layout, args.row_tokens, self.sample_lengths, self.accelerator, in_16_bits=in_16_bits
+        )
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # they gather weights where modules are called
             fuse_lora(model)
             keep_less_of_mlps(model)
@@ -75,6 +89,26 @@ class BranchTrainer(LayoutTrainer):
         """
         raise NotImplementedError
 
+    def sample_lengths(self) -> list[list[Lengths]]:
+        """Lengths of prompts and responses of some batches, as training (or else evaluation) will meet them."""
+        raise NotImplementedError
+
+    def branch_models(self) -> list[BranchModel]:
+        """The models that compute the same batches, which must attend alike; the trained one first."""
+        return [self.accelerator.unwrap_model(self.model)]
+
+    def run_model(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
+        """Call `model` on the batch in a layout it honours; see `LayoutRunner.run`."""
+        return self.runner.run(model, branches, **options)
+
+    def prepare_frozen(self, model: PolicyModel) -> nn.Module:
+        """Bring a model that isn't trained to the device and make it ready to run."""
+        if getattr(model.model, "quantization_method", None) is None:
+            model = model.to(self.args.device)
+        return self.accelerator.prepare_model(model, evaluation_mode=True)
+
+    # ---- training ----
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's; memory that was kept for the next step goes back to the system at the end.
 
@@ -83,10 +117,33 @@ class BranchTrainer(LayoutTrainer):
         """
         if resume_from_checkpoint not in (None, False):
             check_checkpoint(resume_from_checkpoint, self.args)
+        self.runner.attention_choice, self._attention_open = None, self._may_choose_attention()
         try:
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
+            self._attention_open = False
+            if self.runner.attention_choice is not None:
+                for model in self.branch_models():  # a user may go on with sampling, which is SDPA's domain
+                    set_attention(model, "sdpa")
             release_freed_memory()
+
+    def _may_choose_attention(self) -> bool:
+        args = self.args
+        return (
+            self.owns_attention
+            and not (args.torch_compile or self.is_fsdp_enabled or self.is_deepspeed_enabled)
+            and args.activation_recompute != "selective"
+            and self.runner.may_choose_attention(self.branch_models())
+        )
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Trainer's; before the first one attention is chosen."""
+        if self._attention_open:
+            self._attention_open = False
+            model.train()
+            prepared: dict[str, Any] = self._prepare_inputs(inputs)
+            self.runner.choose_attention(model, Branches(**prepared["branches"]), self.branch_models())
+        return super().training_step(model, inputs, *args, **kwargs)
 
     # ---- loss ----
 
@@ -157,75 +214,5 @@ class BranchTrainer(LayoutTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the training metrics of all processes since the last log."""
         if "loss" in logs:
-            logs.update(self._train_metrics.pop(self))
+            logs.update(self._train_metrics.pop(self.accelerator))
         super().log(logs, start_time)
-
-    # ---- saving ----
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save what plain transformers or peft loads, and no pickles."""
-        if not self.args.should_save:
-            return
-        directory = Path(output_dir or cast(str, self.args.output_dir))
-        check_place(directory, "save_model")
-        unfinished = directory / ".unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        self.accelerator.unwrap_model(self.model).save_pretrained(unfinished, state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(str(unfinished))
-        for card in unfinished.rglob("README.md"):
-            card.unlink()  # peft's, which names a local base model by its path
-        for path in unfinished.iterdir():  # each file is whole when it appears, and an older one stays until then
-            if path.is_dir():
-                shutil.rmtree(directory / path.name, ignore_errors=True)
-            os.replace(path, directory / path.name)
-        unfinished.rmdir()
-        if self._unfinished is None:  # no checkpoint
-            self._save_card(directory)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        model = self.model if model is None else model
-        # Trainer tells adapters from full models by type: show it the model inside our wrapper.
-        super()._load_from_checkpoint(resume_from_checkpoint, model.model if isinstance(model, BranchModel) else model)
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
-            super()._load_best_model()
-        else:
-            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint under another name and rename it, so that resuming never meets a half-written one."""
-        run_dir = Path(super()._get_output_dir(trial))
-        name = f"checkpoint-{self.state.global_step}"
-        self._unfinished = run_dir / "unfinished-checkpoint"
-        if self.args.should_save:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        best = self.state.best_global_step
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotate below, where the others are
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if best:
-                self.state.best_model_checkpoint = str(run_dir / f"checkpoint-{best}")
-            if self.args.should_save:
-                self.state.save_to_json(str(self._unfinished / name / "trainer_state.json"))
-                shutil.rmtree(run_dir / name, ignore_errors=True)
-                os.replace(self._unfinished / name, run_dir / name)
-                shutil.rmtree(self._unfinished)
-        finally:
-            self._unfinished, self.args.save_total_limit = None, limit
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(run_dir / name))
-        if self.args.should_save:
-            rotate_checkpoints(str(run_dir), limit, self.state.best_model_checkpoint)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._unfinished is None else str(self._unfinished)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if self._unfinished is None:  # else: pushed once it has its name
-            super()._push_from_checkpoint(checkpoint_folder)

@@ -189,14 +189,17 @@ class DPOTrainer(PreferenceTrainer):
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
         self.reference = Reference(
-            self, ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
+            self.model,
+            ref_model,
+            new_adapter=bool(peft_config),
+            snapshot=not args.precompute_ref_log_probs,
+            prepare=self.prepare_frozen,
         )
         if args.precompute_ref_log_probs:
-            self.train_dataset = add_reference_logps(self, self.train_dataset)
-            self.eval_dataset = add_reference_logps(self, self.eval_dataset)
+            self._precompute_reference()
 
     def branch_models(self) -> list[BranchModel]:
-        """See `LayoutTrainer`."""
+        """The policy and, where it has a module of its own, the reference."""
         reference = self.reference.model
         return [*super().branch_models(), *([] if reference is None else [self.accelerator.unwrap_model(reference)])]
 
@@ -204,6 +207,39 @@ class DPOTrainer(PreferenceTrainer):
         """Summed log-probs of each response under `model`: `[B, 2]`."""
         logps, laid_out = self.run_model(model, branches)
         return laid_out.sum_by_branch(logps)
+
+    @torch.no_grad()
+    def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Summed log-probs of each response under the reference of the policy `model`: `[B, 2]`."""
+        with self.reference.scored_as(model) as scorer:
+            return self.response_logps(scorer, branches)
+
+    def _precompute_reference(self) -> None:
+        """Add the reference's log-probs to all rows."""
+        args, policy = self.args, self.model
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise UserError(
+                "precompute_ref_log_probs doesn't work with sharded weights (FSDP, DeepSpeed); switch it off."
+            )
+
+        def score(rows: list[dict[str, Any]]) -> Tensor:
+            inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
+            with self.accelerator.autocast():
+                return self.reference_logps(policy, Branches(**inputs["branches"]))
+
+        weights = self.reference.weights_key(f"{args.bf16} {args.fp16}")
+        options: dict[str, Any] = {
+            # Weights, tokens and layout, and nothing else: an unrelated argument must not cost a new pass.
+            "key": f"{weights} {args.layout} {args.row_tokens} {args.per_device_eval_batch_size}",
+            "batch_size": args.per_device_eval_batch_size,
+            "accelerator": self.accelerator,
+            "quiet": args.disable_tqdm,
+        }
+        training = policy.training
+        policy.train()  # the mode in which the policy will be scored
+        self.train_dataset = add_reference_logps(self.train_dataset, score, **options)
+        self.eval_dataset = add_reference_logps(self.eval_dataset, score, **options)
+        policy.train(training)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
@@ -217,7 +253,7 @@ class DPOTrainer(PreferenceTrainer):
                     "precompute_ref_log_probs keeps no copy of the reference when all weights are trained, so it can't "
                     "score new rows; give them as eval_dataset to the trainer, or switch it off."
                 )
-            ref_logps = self.reference.logps(model, branches)
+            ref_logps = self.reference_logps(model, branches)
         logps = self.response_logps(model, branches)
         lengths = branches.lengths()
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)

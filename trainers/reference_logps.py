@@ -1,78 +1,75 @@
-"""The reference policy: what it is, how it is scored, and its log-probs computed once and kept."""
+"""Log-probs of the reference policy, computed once for a data set and kept in the cache."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from huggingface_hub.constants import HF_HOME
 from safetensors.numpy import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
+from hf_align.files import whole_file
 
-if TYPE_CHECKING:
-    from hf_align.trainers.dpo import DPOTrainer
+Score = Callable[[list[dict[str, Any]]], Tensor]
+"""Gives the reference's log-probs `[B, 2]` of rows."""
 
 
-def add_reference_logps(trainer: DPOTrainer, dataset: Any) -> Any:
-    """Add `ref_chosen_logps` and `ref_rejected_logps`, from the cache or computed in length-sorted batches."""
-    if dataset is None:
+def add_reference_logps(
+    data: Any, score: Score, *, key: str, batch_size: int, accelerator: Accelerator, quiet: bool = False
+) -> Any:
+    """Add `ref_chosen_logps` and `ref_rejected_logps`, from the cache or computed in length-sorted batches.
+
+    Args:
+        data: A tokenised data set, or a dict of them; None stays None.
+        score: Scores a batch of rows.
+        key: All that the numbers depend on besides the rows' tokens.
+        batch_size: Rows scored at a time.
+        accelerator: The rows are shared out among its processes.
+        quiet: Show no progress bar.
+    """
+    if data is None:
         return None
-    if isinstance(dataset, dict):
-        return {name: add_reference_logps(trainer, part) for name, part in dataset.items()}
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise UserError("precompute_ref_log_probs doesn't work with sharded weights (FSDP, DeepSpeed); switch it off.")
-    path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{_cache_key(trainer, dataset)}.safetensors"
-    known = path.exists()
-    trainer.accelerator.wait_for_everyone()
-    logps = load_file(path)["logps"] if known else _score(trainer, dataset)
-    if not known and trainer.is_world_process_zero():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"logps": logps}, unfinished)
-        os.replace(unfinished, path)
-    dataset = dataset.add_column("ref_chosen_logps", logps[:, 0].tolist())
-    return dataset.add_column("ref_rejected_logps", logps[:, 1].tolist())
+    options: dict[str, Any] = {"batch_size": batch_size, "accelerator": accelerator, "quiet": quiet}
+    if isinstance(data, dict):
+        return {name: add_reference_logps(part, score, key=key, **options) for name, part in data.items()}
+    path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{_cache_key(key, data)}.safetensors"
+    is_cached = path.exists()
+    accelerator.wait_for_everyone()
+    logps = load_file(path)["logps"] if is_cached else _score_all(data, score, **options)
+    if not is_cached and accelerator.is_main_process:
+        with whole_file(path) as unfinished:
+            save_file({"logps": logps}, unfinished)
+    data = data.add_column("ref_chosen_logps", logps[:, 0].tolist())
+    return data.add_column("ref_rejected_logps", logps[:, 1].tolist())
 
 
-def _cache_key(trainer: DPOTrainer, dataset: Dataset) -> str:
-    """Weights, tokens and layout, and nothing else: an unrelated argument must not cost a new pass."""
-    layout = f"{trainer.args.layout} {trainer.args.row_tokens} {trainer.args.per_device_eval_batch_size}"
-    digest = hashlib.sha256(f"{trainer.reference.weights_key()} {layout}".encode())
+def _cache_key(key: str, dataset: Dataset) -> str:
+    digest = hashlib.sha256(key.encode())
     for row in _rows(dataset):
         for ids in (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
     return digest.hexdigest()
 
 
-def _score(trainer: DPOTrainer, dataset: Dataset) -> np.ndarray:
-    """Reference log-probs `[rows, 2]`, the rows shared out among the processes, long ones together."""
-    policy = cast(nn.Module, trainer.model)
+def _score_all(dataset: Dataset, score: Score, batch_size: int, accelerator: Accelerator, quiet: bool) -> np.ndarray:
+    """Score all rows, shared out among the processes, long ones together: `[rows, 2]`."""
     sizes = [len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in _rows(dataset)]
     order = np.argsort(sizes, kind="stable")[::-1]
-    size, rank = trainer.args.per_device_eval_batch_size, trainer.args.process_index
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    logps = torch.zeros(len(dataset), 2, device=trainer.args.device)
-    training = policy.training
-    policy.train()  # the mode in which the policy will be scored
-    own = batches[rank :: trainer.args.world_size]
-    progress = tqdm(own, desc="Reference log-probs", disable=trainer.args.disable_tqdm or rank > 0)
-    for rows in progress:
-        inputs: dict[str, Any] = trainer._prepare_inputs(trainer.data_collator([dataset[int(row)] for row in rows]))
-        with trainer.accelerator.autocast():
-            scored = trainer.reference.logps(policy, Branches(**inputs["branches"]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    logps = torch.zeros(len(dataset), 2, device=accelerator.device)
+    share = batches[accelerator.process_index :: accelerator.num_processes]
+    for rows in tqdm(share, desc="Reference log-probs", disable=quiet or not accelerator.is_main_process):
+        scored = score([dataset[int(row)] for row in rows])
         logps[torch.as_tensor(rows.copy(), device=logps.device)] = scored
-    policy.train(training)
-    return cast(Tensor, trainer.accelerator.reduce(logps, "sum")).cpu().numpy()
+    return cast(Tensor, accelerator.reduce(logps, "sum")).cpu().numpy()
 
 
 def _rows(dataset: Dataset) -> Iterable[dict[str, list[int]]]:

@@ -7,7 +7,6 @@ a prompt is learnt whole.)
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from trl.trainer import sft_config, sft_trainer
 
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.errors import UserError
+from hf_align.files import whole_files
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
@@ -119,16 +119,10 @@ class SFTTrainer(sft_trainer.SFTTrainer):
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        directory = Path(output_dir or cast(str, self.args.output_dir))
-        unfinished = directory / ".unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        super()._save(str(unfinished), state_dict)
-        for path in unfinished.iterdir():  # each file is whole when it appears
-            if path.suffix == ".bin":  # a pickle of the options
-                path.unlink()
-            else:
-                os.replace(path, directory / path.name)
-        unfinished.rmdir()
+        with whole_files(output_dir or cast(str, self.args.output_dir)) as unfinished:
+            super()._save(str(unfinished), state_dict)
+            for pickle in unfinished.glob("*.bin"):  # of the options
+                pickle.unlink()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the adapter or model with its tokenizer; at the end of a run merged too, if `merge` says so."""

@@ -1,96 +1,85 @@
-"""The reference policy: what it is, and which module computes as it."""
+"""Which module computes as the reference policy."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import torch
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import nn
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy, disable_dropout
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.wrapper import BranchModel
 
-if TYPE_CHECKING:
-    pass
-
-
-class ScoringTrainer(Protocol):
-    """What a reference needs of its trainer."""
-
-    model: Any
-    args: Any
-    accelerator: Any
-
-    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Log-probs of the responses under `model`, as the trainer uses them: a sum each, or token by token."""
-        ...
-
 
 class Reference:
-    """The policy as it was given to the trainer, or an explicit model.
+    """The policy as it is now, before it is trained, or an explicit model.
 
     Args:
-        trainer: Whose policy it is.
+        policy: The model that will be trained.
         model: An explicit reference, or None.
-        new_adapter: The trainer made the policy's adapter, so the reference is the base: adapters off.
+        new_adapter: The policy's adapter was just made, so the reference is the base: adapters off.
         snapshot: Copy a fully trained policy's weights now. Not needed where all log-probs are computed beforehand.
+        prepare: Brings a frozen model to its device and makes it ready to run.
+
+    Attributes:
+        model: The reference's own module, None where the policy's computes as it.
+        adapter: The policy's adapter that is the reference; None for none.
+        by_adapter: The policy's module computes as the reference, with `adapter`.
+
+    Raises:
+        UserError: The explicit reference is no model, or a reward model.
     """
 
-    def __init__(self, trainer: ScoringTrainer, model: Any, *, new_adapter: bool, snapshot: bool):
-        self.trainer = trainer
+    def __init__(
+        self,
+        policy: BranchModel,
+        model: Any,
+        *,
+        new_adapter: bool,
+        snapshot: bool,
+        prepare: Callable[[PolicyModel], nn.Module],
+    ):
+        has_adapter = isinstance(policy.model, PeftModel)
         self.model: nn.Module | None = None
         self.adapter: str | None = None
-        policy: BranchModel = trainer.model
+        self._weights: nn.Module = policy
         if model is not None:
             check_is_policy(model, "ref_model")
-            self.model = self._frozen(model)
-        elif isinstance(policy.model, PeftModel):
-            if not new_adapter:
-                add_frozen_copy(policy.model, "default")
-                self.adapter = REFERENCE_ADAPTER
-        elif snapshot:
-            self.model = self._frozen(copy.deepcopy(policy.model))
-        self.by_adapter = self.model is None and isinstance(policy.model, PeftModel)
+            if not isinstance(model, nn.Module):
+                raise UserError(f"ref_model is a {type(model).__name__}; give a Hub id, a folder or a model.")
+        elif has_adapter and not new_adapter:
+            add_frozen_copy(policy.model, "default")
+            self.adapter = REFERENCE_ADAPTER
+        elif not has_adapter and snapshot:
+            model = copy.deepcopy(policy.model)
+        if model is not None:
+            keep_unpacked(model)
+            disable_dropout(model)
+            self._weights = PolicyModel(model).requires_grad_(False)
+            self.model = prepare(self._weights)
+        self.by_adapter = self.model is None and has_adapter
 
     @property
     def is_kept(self) -> bool:
         """Whether it can still be scored once the policy has been trained."""
         return self.model is not None or self.by_adapter
 
-    def _frozen(self, model: Any) -> nn.Module:
-        if not isinstance(model, nn.Module):
-            raise UserError(f"ref_model is a {type(model).__name__}; give a Hub id, a folder or a model.")
-        keep_unpacked(model)
-        disable_dropout(model)
-        frozen = PolicyModel(model).requires_grad_(False)
-        if getattr(model, "quantization_method", None) is None:
-            frozen = frozen.to(self.trainer.args.device)
-        return self.trainer.accelerator.prepare_model(frozen, evaluation_mode=True)
-
-    @torch.no_grad()
-    def logps(self, policy: nn.Module, branches: Branches) -> Tensor:
-        """What the trainer's `response_logps` gives for the reference.
+    @contextmanager
+    def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
+        """Give the module that computes as the reference while this context lasts: its own, or the policy's.
 
         Args:
             policy: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
-            branches: The batch that the policy is scored on, too.
         """
-        with self.scored_as(policy) as model:
-            return self.trainer.response_logps(model, branches)
-
-    @contextmanager
-    def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
-        """The module that computes as the reference while this context lasts: its own, or the policy's."""
         if self.model is not None:
             # The same mode as the policy: without dropout it changes nothing but quantised kernels.
             self.model.train(policy.training)
@@ -99,12 +88,14 @@ class Reference:
             with active_adapter(policy, self.adapter) if self.by_adapter else nullcontext():
                 yield policy
 
-    def weights_key(self) -> str:
-        """A hash of the reference's weights and of how they compute."""
-        trainer = self.trainer
-        digest = hashlib.sha256(f"{trainer.args.bf16} {trainer.args.fp16}".encode())
-        source = trainer.model if self.model is None else trainer.accelerator.unwrap_model(self.model)
-        for name, tensor in sorted(source.state_dict().items()):
+    def weights_key(self, setting: str) -> str:
+        """Hash the reference's weights.
+
+        Args:
+            setting: How they compute; it goes into the hash.
+        """
+        digest = hashlib.sha256(setting.encode())
+        for name, tensor in sorted(self._weights.state_dict().items()):
             parts = name.split(".")
             of_adapter = self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts)
             if of_adapter and self.adapter not in parts:

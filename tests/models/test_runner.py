@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
+from accelerate import Accelerator
 from datasets import Dataset, concatenate_datasets
 
+from hf_align.layout.branches import build_branches
+from hf_align.models.policy import PolicyModel
+from hf_align.models.runner import LayoutRunner
 from hf_align.trainers.data import SAMPLE_ROWS, batches_of, spread_rows
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -30,11 +35,11 @@ def dpo(out: Path, data: Dataset, implementation: str = "sdpa", **changes: Any) 
 
 def test_prompts_worth_sharing_are_shared(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     trainer = dpo(tmp_path, pairs(4))
-    assert trainer.layout_choice is None
+    assert trainer.runner.layout_choice is None
     with caplog.at_level("INFO", logger="hf_align"):
         trainer.train()
-    assert trainer.layout_choice is not None and trainer.layout_choice.layout == "branch"
-    assert not trainer._use_separate
+    assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "branch"
+    assert not trainer.runner.uses_separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and lines[0].startswith("layout='auto' uses 'branch'")
     assert "branches would take" in lines[0] and "tokens instead of" in lines[0]
@@ -47,23 +52,32 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
     trainer = dpo(tmp_path, rows(4, 400), "eager", max_length=None)
     with caplog.at_level("WARNING", logger="hf_align"):
         trainer.train()
-    assert trainer.layout_choice is not None and trainer.layout_choice.layout == "separate"
-    assert trainer._use_separate
+    assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "separate"
+    assert trainer.runner.uses_separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and "uses 'separate', one row per prompt + response: branches would take 1" in lines[0]
     by_hand = dpo(tmp_path, rows(4, 400), "eager", max_length=None, layout="separate")
     by_hand.train()
     same_weights(trainer.model, by_hand.model, atol=0, rtol=0)
-    assert by_hand.layout_choice is None, "the user chose"
+    assert by_hand.runner.layout_choice is None, "the user chose"
 
 
-def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = dpo(tmp_path, pairs(4))
-    # As after loading with flash attention, which this machine can't run: its layers get SDPA under another name.
-    trainer.model.config._attn_implementation_internal = "flash_attention_2"
+class Stub(PolicyModel):
+    """A policy that only says how batches were laid out."""
+
+    def forward(self, *, separate: bool, **branches: Any) -> Any:  # type: ignore[override]
+        return torch.full((len(branches["targets"]),), float(separate))
+
+
+def test_attention_without_branch_masks_is_honoured(caplog: pytest.LogCaptureFixture):
+    model = Stub(tiny_model())
+    # As after loading with flash attention, which this machine can't run.
+    cast(Any, model).config._attn_implementation_internal = "flash_attention_2"
+    runner = LayoutRunner("auto", None, lambda: [], Accelerator(), in_16_bits=False)
+    batch = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
     with caplog.at_level("WARNING", logger="hf_align"):
-        trainer._choose_layout(trainer.model)
-    assert trainer._use_separate and trainer._layout_checked
+        output, laid_out = runner.run(model, batch)
+    assert runner.uses_separate and laid_out.separate and output.tolist() == [1, 1, 1]
     assert "uses 'separate'" in caplog.text and "'flash_attention_2' takes no branch mask" in caplog.text
 
 
@@ -73,7 +87,7 @@ def test_the_choice_depends_on_the_data_not_on_the_first_batch(tmp_path: Path):
     for seed in (0, 1):
         trainer = dpo(tmp_path, data, "eager", max_length=None, seed=seed, per_device_train_batch_size=1)
         trainer.train()
-        choices.append(trainer.layout_choice)
+        choices.append(trainer.runner.layout_choice)
     assert choices[0] == choices[1]
 
 
@@ -84,7 +98,7 @@ def test_ppo_counts_responses_as_long_as_they_may_be(tmp_path: Path):
     assert sample[0] == [(length, [3, 3]) for length in (1, 2, 3, 4)]
     assert sum(map(len, sample)) == 12
     trainer.train()
-    assert trainer.layout_choice is not None
+    assert trainer.runner.layout_choice is not None
 
 
 def test_the_sample_is_spread_over_the_data():

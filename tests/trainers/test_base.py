@@ -77,8 +77,8 @@ def test_means_are_means_over_rows(tiny_model_dir: str, tmp_path: Path):
         {"a": torch.tensor([1.0, 2.0, 3.0]), "min_a": torch.tensor([1.0, 2.0, 3.0]), "max_a": torch.tensor([3.0])}
     )
     metrics.add({"a": torch.tensor([10.0]), "min_a": torch.tensor([-4.0]), "max_a": torch.tensor([-5.0])})
-    assert metrics.pop(trainer) == {"a": 4.0, "min_a": -4.0, "max_a": 3.0}
-    assert metrics.pop(trainer) == {}
+    assert metrics.pop(trainer.accelerator) == {"a": 4.0, "min_a": -4.0, "max_a": 3.0}
+    assert metrics.pop(trainer.accelerator) == {}
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])

@@ -146,7 +146,9 @@ class PPOTrainer(BranchTrainer):
             )
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = Reference(self, ref_model, new_adapter=bool(peft_config), snapshot=True)
+        self.reference = Reference(
+            wrapped, ref_model, new_adapter=bool(peft_config), snapshot=True, prepare=self.prepare_frozen
+        )
         self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
         self.pad_token_id = find_pad_token_id(tokenizer)
 
