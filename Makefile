@@ -1,4 +1,4 @@
-# make quickstart | test | test-all | lint | docs | badges | clean: each installs what it needs into .venv first.
+# make quickstart | test | test-all | soak | lint | docs | badges | clean: each installs what it needs into .venv first.
 # PYTHON=python3.12 picks another interpreter, ARGS="..." adds arguments to the command.
 PYTHON ?= python3
 ARGS ?=
@@ -14,10 +14,10 @@ INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # One thread per pytest worker: the workers use the cores.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint docs badges clean
+.PHONY: help quickstart test test-all soak lint docs badges clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -26,10 +26,13 @@ quickstart: $(INSTALLED)  ## Train a reward model, DPO, IPO and PPO on the embed
 	$(BIN)/hf-align quickstart $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, without those that take minutes
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not soak" $(ARGS)
 
-test-all: $(INSTALLED)  ## Run every test
-	$(PYTEST) $(ARGS)
+test-all: $(INSTALLED)  ## Run every test that doesn't take hours
+	$(PYTEST) -m "not soak" $(ARGS)
+
+soak: $(INSTALLED)  ## Run what takes hours: PPO killed at each of its steps and resumed
+	$(PYTEST) -m soak $(ARGS)
 
 # Imports are read from a copy in which the packages of the top stand below hf_align, as they install; pyright follows
 # links to them.

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, TrainerCallback
 
-import hf_align.trainers.ppo.trainer as ppo_module
 from benchmarks.measure import STARTED_ALIKE, Clock, Losses, memory, start_alike
 from benchmarks.spec import Spec
 from benchmarks.training import (
@@ -25,7 +24,8 @@ from benchmarks.training import (
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import load_reward_model
 from hf_align.models.sources import load_tokenizer
-from hf_align.rollouts import Response
+from hf_align.rewards import Reward, as_reward
+from hf_align.rollouts import Engine, SamplingRequest
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
@@ -36,19 +36,22 @@ def train(spec: Spec) -> dict[str, Any]:
     """Run a spec; what was measured, and the first step's numbers for the comparison."""
     trainer = (_ppo if spec.task == "ppo" else _preference)(spec)
     start_alike(trainer.model, spec.seed, STARTED_ALIKE[spec.task])
+    replay = None
+    if spec.responses and Path(spec.responses).exists():
+        replay = FirstRollout(trainer, json.loads(Path(spec.responses).read_text(encoding="utf-8")))
+        trainer.add_callback(replay)
     every = trainer.args.steps_per_rollout if spec.task == "ppo" else 1
     clock = Clock(every, spec.total_steps - 1 if spec.profile else None)
     trainer.add_callback(clock)
     losses = Losses(trainer.accelerator)
-    first = _first_rollout(trainer, spec) if spec.responses and Path(spec.responses).exists() else {}
     trainer.train()
     return {
         "seconds": clock.seconds,
         "profile": clock.profile,
         "memory": memory() | {"start": clock.held},
         "losses": losses.values,
-        "first": {"loss": losses.values[0], **_logged(trainer), **first},
-        "separate_layout": trainer.runner.uses_separate,
+        "first": {"loss": losses.values[0], **_logged(trainer), **({} if replay is None else replay.logps)},
+        "separate_layout": trainer.runner.separate,
     }
 
 
@@ -114,33 +117,37 @@ def _logged(trainer: Any) -> dict[str, float]:
     return {name: logged[name] for name in names if name in logged}
 
 
-def _first_rollout(trainer: PPOTrainer, spec: Spec) -> dict[str, Any]:
-    """Let the first rollout be the peer's, responses and scores; the result fills with the log-probs we give them.
+class FirstRollout(TrainerCallback):
+    """Let the first rollout be the peer's, responses and scores.
 
     Scores are taken over because the sides show the reward model different tokens: we decode a response and encode it
     with the reward model's own chat template, which ends the turn; TRL appends the sampled ids to the prompt's.
+
+    Attributes:
+        logps: After the first step: the log-probs that we give the responses, in the recording's order.
     """
-    recorded = json.loads(Path(str(spec.responses)).read_text(encoding="utf-8"))
-    responses = {tuple(entry["prompt"]): entry["response"] for entry in recorded}
-    original, result = ppo_module.sample, {}
-    tokenizer: PreTrainedTokenizerBase = trainer.processing_class  # type: ignore[assignment]
 
-    def replay(trainer: Any, model: Any, rows: list[dict[str, Any]], *args: Any) -> list[Response]:
-        ppo_module.sample = original
-        ids = [responses[tuple(row["prompt_ids"])] for row in rows]
-        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Response(n, ids[n], False, texts[n]) for n in range(len(rows))]
+    def __init__(self, trainer: PPOTrainer, recorded: list[dict[str, Any]]):
+        self.trainer, self.recorded = trainer, {tuple(entry["prompt"]): entry for entry in recorded}
+        self.logps: dict[str, Any] = {}
+        self.engine: str | Engine = trainer.rollout_engine
+        self.reward: Reward = trainer.reward
+        trainer.rollout_engine = self._responses
+        trainer.reward = as_reward(self._scores, tokenizer=trainer.reward.tokenizer)
 
-    def note(rollout: Any) -> None:
+    def _responses(self, model: Any, request: SamplingRequest) -> list[list[int]]:
+        return [self.recorded[tuple(ids)]["response"] for ids in request.prompt_ids]
+
+    def _scores(self, prompts: list[str], responses: list[str], prompt_ids: list[list[int]]) -> list[float]:
+        return [self.recorded[tuple(ids)]["score"] for ids in prompt_ids]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note the log-probs of the first step's rollout; the next ones are our own."""
+        if state.global_step != 1:
+            return
+        self.trainer.rollout_engine, self.trainer.reward = self.engine, self.reward
+        rollout = self.trainer.rollout
+        assert rollout is not None
         order = {tuple(prompt): row for row, prompt in enumerate(rollout.prompt_ids)}
-        rows = torch.tensor([order[tuple(entry["prompt"])] for entry in recorded])
-        for name in ("old_logps", "ref_logps"):
-            result[name] = rollout.tokens[name][rows].tolist()
-        rollout.scores[rows] = torch.tensor([entry["score"] for entry in recorded])
-        trainer._finish = finish  # type: ignore[method-assign]
-        finish(rollout)
-
-    finish = trainer._finish
-    ppo_module.sample = replay
-    trainer._finish = note  # type: ignore[method-assign]
-    return result
+        rows = torch.tensor([order[prompt] for prompt in self.recorded])
+        self.logps = {name: rollout.tokens[name][rows].tolist() for name in ("old_logps", "ref_logps")}

@@ -3,9 +3,9 @@
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset
 
@@ -23,13 +23,14 @@ LONG_CHARACTERS = 4000
 PAIR = ("chosen", "rejected")
 """The columns that preference training needs."""
 
+T = TypeVar("T")
 Kinds = dict[str, list[int]]
 """Row numbers (from 0) by what is wrong with them; the key is worded to follow "3 rows have"."""
 
 
 @dataclass
 class Findings:
-    """What `find_bad_rows` found.
+    """Findings of `find_bad_rows`.
 
     Attributes:
         bad: Rows that can't be trained on, by problem.
@@ -146,6 +147,28 @@ def group_rows(problems: Iterable[str]) -> Kinds:
     for number, problem in enumerate(problems):
         _add(kinds, [problem] if problem else [], number)
     return kinds
+
+
+def read_rows(rows: Iterable[Any], read: Callable[[Any], T], name: str) -> list[T]:
+    """Read every row, or refuse all that can't be read at once.
+
+    Args:
+        rows: The rows.
+        read: Reads one; raises `RowProblem` where it can't be used.
+        name: The argument's name, for messages.
+
+    Raises:
+        UserError: If there are such rows: one line with each problem, its count and its first row numbers.
+    """
+    result, problems = [], []
+    for row in rows:
+        try:
+            result.append(read(row))
+            problems.append("")
+        except RowProblem as problem:
+            problems.append(str(problem))
+    refuse(group_rows(problems), name, "fix or drop them")
+    return result
 
 
 def _inspect(rows: Iterable[dict[str, Any]]) -> Findings:

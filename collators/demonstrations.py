@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any
 
 from datasets import Dataset
 
-from hf_align.collators.checks import as_dataset, group_rows, refuse
+from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import RowProblem, read_side
 from hf_align.errors import UserError
 
@@ -38,15 +38,8 @@ def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Data
             f"{name} has the columns {', '.join(data.column_names)}; training on demonstrations needs prompt and "
             "completion, messages, or text."
         )
-    rows, problems = [], []
-    for row in data.select_columns(list(columns)).with_format(None):
-        try:
-            rows.append(_read_row(cast(dict[str, Any], row), columns, whole))
-            problems.append("")
-        except RowProblem as problem:
-            problems.append(str(problem))
-    refuse(group_rows(problems), name, "fix or drop them")
-    return Dataset.from_list(rows)
+    rows = data.select_columns(list(columns)).with_format(None)
+    return Dataset.from_list(read_rows(rows, lambda row: _read_row(row, columns, whole), name))
 
 
 def _read_row(row: dict[str, Any], columns: tuple[str, ...], whole: bool) -> dict[str, Any]:

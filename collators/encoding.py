@@ -141,7 +141,7 @@ class PairEncoder:
         return self._started(self.encode([text])[0], conversational)
 
     def _added_start(self) -> Ids:
-        """What the tokenizer puts before a text (BOS, or nothing); what it appends is left to `_end_text`."""
+        """Tokens that the tokenizer puts before a text (BOS, or nothing); what it appends is left to `_end_text`."""
         bare, full = self.encode(["a"])[0], self.tokenizer("a")["input_ids"]
         for start in range(len(full) - len(bare) + 1):
             if full[start : start + len(bare)] == bare:

@@ -1,18 +1,34 @@
 """A data set of prompts becomes token ids, after a check of every row."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.checks import as_dataset, group_rows, refuse
-from hf_align.collators.encoding import PairEncoder
+from hf_align.collators.checks import as_dataset, group_rows, read_rows, refuse
+from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.collators.rows import RowProblem, read_prompt
 from hf_align.collators.truncation import cut_prompt
 from hf_align.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[Any], name: str = "prompts") -> list[Ids]:
+    """Encode prompts up to where a response begins; a last assistant message is continued.
+
+    Args:
+        tokenizer: The model's; messages need its chat template.
+        prompts: Texts or lists of messages, not empty.
+        name: What they are called in messages.
+
+    Raises:
+        UserError: If there is no chat template for messages, or it refuses some; the message numbers them.
+    """
+    encoder = PairEncoder(tokenizer)
+    return read_rows(prompts, lambda prompt: encoder.prompt(prompt, {}), name)
 
 
 def tokenize_prompts(

@@ -94,7 +94,7 @@ def key_of(side: Side | None) -> int:
 
 
 def shared_length(first: Sequence, second: Sequence) -> int:
-    """How many leading items are equal."""
+    """Number of leading items that are equal."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((number for number, (a, b) in pairs if a != b), min(len(first), len(second)))
 
@@ -180,7 +180,7 @@ def _without_prompt(prompt: list[Message], response: list[Message]) -> list[Mess
 
 
 def _shared_messages(chosen: list[Message], rejected: list[Message]) -> int:
-    """How many leading messages are common, backed off to one that an assistant's answer can follow."""
+    """Number of leading messages that are common, backed off to one that an assistant's answer can follow."""
     shared = shared_length(chosen, rejected)
     while shared and chosen[shared - 1]["role"] == "assistant":
         shared -= 1

@@ -11,7 +11,7 @@ TruncationMode = Literal["keep_end", "keep_start"]
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a pair may be, and what goes first.
+    """Limits of a pair's length, and which part goes first.
 
     Attributes:
         max_length: Tokens of prompt + response, for either response; None for no limit.

@@ -7,11 +7,10 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_align import DPOConfig, IPOConfig, PPOConfig, RewardConfig
-from hf_align.trainers.sft import SFTConfig
+from hf_align.algorithms import ALGORITHMS
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
-CONFIGS: tuple[type, ...] = (RewardConfig, DPOConfig, IPOConfig, PPOConfig, SFTConfig)
+CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.own.values())
 INTRODUCTION = """\
 # Options
 

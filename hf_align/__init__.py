@@ -12,6 +12,7 @@ from hf_align.version import __version__ as __version__
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
     from hf_align import acceleration as acceleration
+    from hf_align import algorithms as algorithms
     from hf_align import cli as cli
     from hf_align import collators as collators
     from hf_align import data as data

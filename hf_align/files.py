@@ -73,19 +73,18 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty temporary folder to write into; afterwards what it holds joins `folder`, unless the block failed.
+    """Give an empty temporary folder to write into; afterwards its content moves into `folder`, one by one.
 
     Args:
-        folder: It is made; each file and folder replaces the one of its name, and others stay.
+        folder: Gets the content. What it holds under other names stays, an older file until the new one is whole.
 
     Yields:
-        A folder within it.
+        A folder in it.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    unfinished.mkdir(parents=True)
     try:
         yield unfinished
         _flush_all(unfinished)

@@ -1,13 +1,11 @@
 """Small statistics that the reports share."""
 
-import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
 Interval = list[float]
 """Lower and upper end of a 95% interval."""
@@ -54,8 +52,6 @@ def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:
 
 
 def wilson_interval(share: float, rows: int) -> tuple[float, float]:
-    """95% interval of a share of `rows` rows: (p + z²/2n ± z sqrt(p(1 - p)/n + z²/4n²)) / (1 + z²/n) (Wilson, 1927)."""
-    z2 = NormalDist().inv_cdf(0.975) ** 2
-    middle = share + z2 / (2 * rows)
-    half = math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
-    return (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)
+    """95% interval of a share of `rows` rows (Wilson, 1927)."""
+    interval = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,4 +1,4 @@
-"""What a trainer knows about its run, as the facts of a card."""
+"""Facts of a card, collected from a trainer."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def collect_facts(
     """
     args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
     inner = model.model
-    adapter = inner.peft_config[inner.active_adapters[0]] if isinstance(inner, PeftModel) else None
+    base, adapter = inner, None
+    if isinstance(inner, PeftModel):
+        base, adapter = inner.get_base_model(), inner.peft_config[inner.active_adapters[0]]
     reward = getattr(model, "reward_config", None)
     kind = kind_of(model, args)
     ids = listed(dataset_tags) or dataset_ids(trainer.train_dataset)
@@ -84,11 +86,11 @@ def collect_facts(
     return CardFacts(
         kind=kind,
         name=name,
-        base_model=finetuned_from or args.hub_base_model or base_of(model),
-        base_description=describe_model(inner),
+        base_model=finetuned_from or args.hub_base_model or hub_id(getattr(base, "name_or_path", None)),
+        base_description=describe_model(base),
         library="peft" if adapter is not None else "transformers",
         adapter=None if adapter is None else adapter_settings(adapter),
-        quantization=quantization_of(inner),
+        quantization=quantization_of(base),
         conversational=bool(getattr(trainer.processing_class, "chat_template", None)),
         head=reward.head if reward else "linear",
         pooling=reward.pooling if reward else "last",
@@ -118,16 +120,8 @@ def kind_of(model: Any, args: Any) -> Kind:
     return "ipo" if getattr(args, "loss_types", None) == ["ipo"] else "dpo"
 
 
-def base_of(model: Any) -> str | None:
-    """Hub id of what a (wrapped) model was loaded from, None if that was a local folder."""
-    inner = model.model
-    base = inner.get_base_model() if isinstance(inner, PeftModel) else inner
-    return hub_id(getattr(base, "name_or_path", None))
-
-
-def describe_model(model: Any) -> str:
-    """Architecture and size in words; where it was loaded from is nobody's business."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+def describe_model(base: Any) -> str:
+    """Architecture and size in words, LoRA left out; where it was loaded from is nobody's business."""
     count = sum(_weights(parameter) for name, parameter in base.named_parameters() if ".lora_" not in name)
     size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
     kind = type(base).__name__.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
@@ -140,7 +134,7 @@ def _weights(parameter: torch.nn.Parameter) -> int:
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:
-    """What a reader wants to know of a LoRA configuration."""
+    """The part of a LoRA configuration that a reader wants to know."""
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
     found = {name: getattr(config, name, None) for name in names}
     kept = {name: value for name, value in found.items() if value not in (None, False)}
@@ -152,9 +146,8 @@ def _last_parts(names: Iterable[str]) -> list[str]:
     return sorted({name.split(".")[-1] for name in names})
 
 
-def quantization_of(model: Any) -> str | None:
+def quantization_of(base: Any) -> str | None:
     """ "8bit" or "4bit" if the base is quantised."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
     config = getattr(base.config, "quantization_config", None)
     if not getattr(base, "is_quantized", False) or config is None:
         return None
@@ -251,7 +244,7 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
 
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:
-    """What PPO's last evaluation sampled."""
+    """Samples of PPO's last evaluation."""
     rows = getattr(trainer, "eval_samples", None) or []
     return [
         {"prompt": last_message(row["prompt"]), "after": row["response"], "score": round(row["reward"], 4)}

@@ -1,4 +1,4 @@
-"""What a model card is made of: plain data that can stand in a JSON file, without a path, a token or a user name."""
+"""Facts of a model card: plain data that can stand in a JSON file, without a path, a token or a user name."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class CardFacts:
         return {"reward": "reward modelling", "model": "fine-tuning"}.get(self.kind, self.kind.upper())
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """Convert to what JSON takes."""
         return asdict(self)
 
     @classmethod

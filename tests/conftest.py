@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+
+# Read when huggingface_hub is imported, and by the processes that tests start. Where there is no network, its client
+# would ask again for half a minute before it says that a model isn't there. The stand-in Hub switches it off.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hf_align.statistics import bootstrap_interval, groups, pearson
+from hf_align.statistics import bootstrap_interval, groups, pearson, wilson_interval
 
 
 def test_pearson_equals_scipy() -> None:
@@ -44,3 +46,11 @@ def test_groups_are_sorted_by_name() -> None:
     found = groups(["b", "a", "b"])
     assert list(found) == ["a", "b"]
     assert found["b"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(("hits", "rows"), [(7, 10), (0, 5), (400, 400)])
+def test_wilson_s_interval_by_its_formula(hits: int, rows: int) -> None:
+    share, z2 = hits / rows, 1.959963984540054**2
+    middle, half = share + z2 / (2 * rows), math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
+    expected = (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)
+    assert wilson_interval(share, rows) == pytest.approx(expected, abs=1e-9)

@@ -1,7 +1,6 @@
 """What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
 
-Losses are weighted right under accumulation and across processes, metrics are sums and counts. How a model is called
-stands in `hf_align.models.runner`, how it is saved in saving.py.
+Losses are weighted right under accumulation and across processes, metrics are sums and counts.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
-from hf_align.models.attention_choice import set_attention
 from hf_align.models.policy import PolicyModel
+from hf_align.models.reference import Reference
 from hf_align.models.runner import LayoutRunner
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_checkpoint
@@ -42,18 +41,14 @@ class BranchTrainer(SavingTrainer):
     A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
     batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
 
-    On a GPU the first training batch decides, by measuring, whether SDPA or FlexAttention computes the branches, if
-    `owns_attention`. FlexAttention is for the time of `train`: afterwards the models attend as they were loaded.
-
     Attributes:
-        runner: Calls models on batches; says which layout and attention were chosen.
-        owns_attention: The trainer loaded its models itself, by name, and may change how they attend. Objects keep what
-            their owner loaded.
+        runner: Calls models on batches; says which layout and attention it uses, and why.
+        owns_attention: Whether the trainer loaded its models itself, by name, and may change how they attend. Objects
+            keep what their owner loaded.
     """
 
     args: AlignmentConfig
     owns_attention = False
-    _attention_open = False
 
     def __init__(self, model: BranchModel, args: AlignmentConfig, compute_metrics: Any = None, **kwargs: Any):
         if args.n_gpu > 1:
@@ -67,16 +62,14 @@ class BranchTrainer(SavingTrainer):
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
         super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
-        in_16_bits = bool(args.bf16 or args.fp16)
-        self.runner = LayoutRunner(
-            args.layout, args.row_tokens, self.sample_lengths, self.accelerator, in_16_bits=in_16_bits
-        )
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # they gather weights where modules are called
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        self.runner = LayoutRunner(args, self.accelerator, self.sample_lengths, self.branch_models, sharded=sharded)
+        if not sharded:  # sharded weights are gathered where modules are called
             fuse_lora(model)
             keep_less_of_mlps(model)
             keep_less_of_norms(model)
         if args.activation_recompute == "selective":
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            if sharded:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
             enable_selective_recompute(model)
 
@@ -97,17 +90,16 @@ class BranchTrainer(SavingTrainer):
         """The models that compute the same batches, which must attend alike; the trained one first."""
         return [self.accelerator.unwrap_model(self.model)]
 
-    def run_model(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
-        """Call `model` on the batch in a layout it honours; see `LayoutRunner.run`."""
-        return self.runner.run(model, branches, **options)
+    def make_reference(self, model: Any, *, new_adapter: bool, snapshot: bool = True) -> Reference:
+        """The reference for this trainer's policy; see `Reference`."""
 
-    def prepare_frozen(self, model: PolicyModel) -> nn.Module:
-        """Bring a model that isn't trained to the device and make it ready to run."""
-        if getattr(model.model, "quantization_method", None) is None:
-            model = model.to(self.args.device)
-        return self.accelerator.prepare_model(model, evaluation_mode=True)
+        def place(frozen: PolicyModel) -> nn.Module:
+            if getattr(frozen.model, "quantization_method", None) is None:
+                frozen = frozen.to(self.args.device)
+            return self.accelerator.prepare_model(frozen, evaluation_mode=True)
 
-    # ---- training ----
+        policy = cast(BranchModel, self.model)
+        return Reference(policy, model, new_adapter=new_adapter, snapshot=snapshot, place=place)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's; memory that was kept for the next step goes back to the system at the end.
@@ -117,32 +109,15 @@ class BranchTrainer(SavingTrainer):
         """
         if resume_from_checkpoint not in (None, False):
             check_checkpoint(resume_from_checkpoint, self.args)
-        self.runner.attention_choice, self._attention_open = None, self._may_choose_attention()
         try:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            with self.runner.training(may_choose=self.owns_attention):
+                return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
-            self._attention_open = False
-            if self.runner.attention_choice is not None:
-                for model in self.branch_models():  # a user may go on with sampling, which is SDPA's domain
-                    set_attention(model, "sdpa")
             release_freed_memory()
-
-    def _may_choose_attention(self) -> bool:
-        args = self.args
-        return (
-            self.owns_attention
-            and not (args.torch_compile or self.is_fsdp_enabled or self.is_deepspeed_enabled)
-            and args.activation_recompute != "selective"
-            and self.runner.may_choose_attention(self.branch_models())
-        )
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
-        if self._attention_open:
-            self._attention_open = False
-            model.train()
-            prepared: dict[str, Any] = self._prepare_inputs(inputs)
-            self.runner.choose_attention(model, Branches(**prepared["branches"]), self.branch_models())
+        self.runner.choose_attention(model, lambda: Branches(**self._prepare_inputs(inputs)["branches"]))
         return super().training_step(model, inputs, *args, **kwargs)
 
     # ---- loss ----

@@ -1,4 +1,4 @@
-"""What every training command does around a Trainer: a progress bar, a Ctrl-C that saves, the last checkpoint."""
+"""A run of a Trainer that someone watches: a progress bar, a Ctrl-C that saves, the last checkpoint."""
 
 import signal
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from hf_align.cli.console import Advance, Screen
+from hf_align.progress import Advance, Progress
 
 SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
 
 
-class _Progress(TrainerCallback):
+class _Bar(TrainerCallback):
     """A bar that is drawn once Trainer knows how many steps there are."""
 
-    def __init__(self, screen: Screen, label: str, stack: ExitStack) -> None:
-        self.screen, self.label, self.stack = screen, label, stack
+    def __init__(self, progress: Progress, label: str, stack: ExitStack) -> None:
+        self.progress, self.label, self.stack = progress, label, stack
         self.advance: Advance = lambda done, note: None
         self.note = ""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.advance = self.stack.enter_context(self.screen.task(self.label, state.max_steps))
+        self.advance = self.stack.enter_context(self.progress.task(self.label, state.max_steps))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.advance(state.global_step, self.note)
@@ -46,8 +46,8 @@ class _Progress(TrainerCallback):
 class _StopAfterStep(TrainerCallback):
     """After Ctrl-C ends training with the running step and a checkpoint; a second one ends it at once."""
 
-    def __init__(self, screen: Screen) -> None:
-        self.screen = screen
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
         self.asked = False
 
     @contextmanager
@@ -63,31 +63,31 @@ class _StopAfterStep(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        self.screen.line("   Ctrl-C: saving a checkpoint after this step (again: stop at once)", "yellow")
+        self.progress.line("   Ctrl-C: saving a checkpoint after this step (again: stop at once)", "yellow")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.asked:
             control.should_save = control.should_training_stop = True
 
 
-def train(trainer: Trainer, screen: Screen, label: str, *, checkpoint: Path | None = None) -> None:
-    """Runs `trainer.train()` with a progress bar.
+def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path | None = None) -> None:
+    """Run `trainer.train()` with a progress bar.
 
     The first Ctrl-C lets the running step finish and saves a checkpoint, the second one stops at once.
 
     Args:
         trainer: The trainer.
-        screen: Where the bar goes.
+        progress: Where the bar goes.
         label: What the bar says.
         checkpoint: Continue from here.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C.
     """
-    stop = _StopAfterStep(screen)
+    stop = _StopAfterStep(progress)
     _remove_printers(trainer)
     with ExitStack() as stack, stop.listening():
-        trainer.add_callback(_Progress(screen, label, stack))
+        trainer.add_callback(_Bar(progress, label, stack))
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.asked:
@@ -106,10 +106,10 @@ class _Prediction(TrainerCallback):
         self.advance(self.done, "")
 
 
-def evaluate(trainer: Trainer, screen: Screen, label: str) -> dict[str, float]:
-    """Runs `trainer.evaluate()` with a progress bar over its batches; returns its metrics."""
+def evaluate(trainer: Trainer, progress: Progress, label: str) -> dict[str, float]:
+    """Run `trainer.evaluate()` with a progress bar over its batches and return its metrics."""
     _remove_printers(trainer)
-    with screen.task(label, len(trainer.get_eval_dataloader())) as advance:
+    with progress.task(label, len(trainer.get_eval_dataloader())) as advance:
         trainer.add_callback(_Prediction(advance))
         return trainer.evaluate()
 

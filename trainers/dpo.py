@@ -19,7 +19,6 @@ from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.config import Callbacks
@@ -188,58 +187,56 @@ class DPOTrainer(PreferenceTrainer):
         self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = Reference(
-            self.model,
-            ref_model,
-            new_adapter=bool(peft_config),
-            snapshot=not args.precompute_ref_log_probs,
-            prepare=self.prepare_frozen,
+        self.reference = self.make_reference(
+            ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
         )
         if args.precompute_ref_log_probs:
             self._precompute_reference()
 
-    def branch_models(self) -> list[BranchModel]:
-        """The policy and, where it has a module of its own, the reference."""
-        reference = self.reference.model
-        return [*super().branch_models(), *([] if reference is None else [self.accelerator.unwrap_model(reference)])]
-
-    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Summed log-probs of each response under `model`: `[B, 2]`."""
-        logps, laid_out = self.run_model(model, branches)
-        return laid_out.sum_by_branch(logps)
-
-    @torch.no_grad()
-    def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Summed log-probs of each response under the reference of the policy `model`: `[B, 2]`."""
-        with self.reference.scored_as(model) as scorer:
-            return self.response_logps(scorer, branches)
-
     def _precompute_reference(self) -> None:
-        """Add the reference's log-probs to all rows."""
-        args, policy = self.args, self.model
+        args = self.args
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise UserError(
                 "precompute_ref_log_probs doesn't work with sharded weights (FSDP, DeepSpeed); switch it off."
             )
-
-        def score(rows: list[dict[str, Any]]) -> Tensor:
-            inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
-            with self.accelerator.autocast():
-                return self.reference_logps(policy, Branches(**inputs["branches"]))
-
-        weights = self.reference.weights_key(f"{args.bf16} {args.fp16}")
+        layout = f"{args.layout} {args.row_tokens} {args.per_device_eval_batch_size}"
         options: dict[str, Any] = {
-            # Weights, tokens and layout, and nothing else: an unrelated argument must not cost a new pass.
-            "key": f"{weights} {args.layout} {args.row_tokens} {args.per_device_eval_batch_size}",
-            "batch_size": args.per_device_eval_batch_size,
+            "key": f"{args.bf16} {args.fp16} {self.reference.weights_key()} {layout}",
+            "size": args.per_device_eval_batch_size,
             "accelerator": self.accelerator,
             "quiet": args.disable_tqdm,
         }
-        training = policy.training
-        policy.train()  # the mode in which the policy will be scored
-        self.train_dataset = add_reference_logps(self.train_dataset, score, **options)
-        self.eval_dataset = add_reference_logps(self.eval_dataset, score, **options)
-        policy.train(training)
+        training = self.model.training
+        self.model.train()  # the mode in which the policy will be scored
+        self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
+        self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
+        self.model.train(training)
+
+    def _score_reference(self, rows: list[dict[str, Any]]) -> Tensor:
+        inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
+        with self.accelerator.autocast():
+            return self.reference_logps(self.model, Branches(**inputs["branches"]))
+
+    def branch_models(self) -> list[BranchModel]:
+        """The policy, and the reference if it is a model of its own."""
+        module = self.reference.module
+        return [*super().branch_models(), *([] if module is None else [module])]
+
+    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Summed log-probs of each response under `model`: `[B, 2]`."""
+        logps, laid_out = self.runner.run(model, branches)
+        return laid_out.sum_by_branch(logps)
+
+    @torch.no_grad()
+    def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """What `response_logps` gives for the reference: `[B, 2]`.
+
+        Args:
+            model: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
+            branches: The batch that the policy is scored on, too.
+        """
+        with self.reference.scored_as(model) as scorer:
+            return self.response_logps(scorer, branches)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches

@@ -91,7 +91,7 @@ class PreferenceTrainer(BranchTrainer):
         )
 
     def sample_lengths(self) -> list[list[Lengths]]:
-        """See `LayoutTrainer`."""
+        """Lengths of some batches of training, or else of evaluation."""
         training = self.train_dataset is not None
         data = parts_of([self.train_dataset if training else self.eval_dataset])[0]
         rows = data.select(spread_rows(len(data)))

@@ -161,7 +161,7 @@ class RewardTrainer(PreferenceTrainer):
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Bradley-Terry loss with the margins' use, plus the centering term."""
-        rewards, _ = self.run_model(model, branches)
+        rewards, _ = self.runner.run(model, branches)
         chosen, rejected = rewards[:, 0], rewards[:, 1]
         losses = bradley_terry_loss(chosen, rejected, margin=inputs.get("margin"), margin_mode=self.args.margin_mode)
         if self.args.center_rewards_coefficient is not None:

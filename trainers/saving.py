@@ -1,4 +1,4 @@
-"""Saves and checkpoints that are whole or absent."""
+"""Saves and checkpoints that are whole or absent, hold no pickles, and load with plain transformers or peft."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from hf_align.trainers.hub import HubTrainer
 
 
 class SavingTrainer(HubTrainer):
-    """A Trainer that saves a `BranchModel` as plain transformers or peft would, without pickles."""
+    """A Trainer that writes models and checkpoints under another name first and renames them."""
 
-    _unfinished: Path | None = None  # where a checkpoint is being written
+    _unfinished: Path | None = None
+    """Where a checkpoint is being written."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save what plain transformers or peft loads, and no pickles."""
         if not self.args.should_save:
             return
         directory = Path(output_dir or cast(str, self.args.output_dir))

@@ -7,7 +7,6 @@ a prompt is learnt whole.)
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -24,6 +23,7 @@ from hf_align.files import whole_files
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
+from hf_align.models.merging import merge_adapter
 from hf_align.models.precision import choose_precision
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
@@ -119,7 +119,8 @@ class SFTTrainer(sft_trainer.SFTTrainer):
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        with whole_files(output_dir or cast(str, self.args.output_dir)) as unfinished:
+        directory = Path(output_dir or cast(str, self.args.output_dir))
+        with whole_files(directory) as unfinished:
             super()._save(str(unfinished), state_dict)
             for pickle in unfinished.glob("*.bin"):  # of the options
                 pickle.unlink()
@@ -130,26 +131,9 @@ class SFTTrainer(sft_trainer.SFTTrainer):
         model = self.accelerator.unwrap_model(self.model)
         if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
             if self.args.should_save:
-                merge_adapter(Path(output_dir or cast(str, self.args.output_dir)))
+                directory = Path(output_dir or cast(str, self.args.output_dir))
+                merge_adapter(directory, directory / MERGED, torch.float32)
             self.accelerator.wait_for_everyone()
-
-
-def merge_adapter(directory: Path) -> Path:
-    """Saves the adapter in `directory` merged into its base, in float32, in a folder below; returns that folder.
-
-    The base is loaded again, so that a quantised run is merged into the weights as they were before.
-    """
-    target, unfinished = directory / MERGED, directory / f".{MERGED}.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        merged = cast(Any, load_policy(directory, dtype=torch.float32)).merge_and_unload()
-        merged.save_pretrained(unfinished)
-        load_tokenizer(directory).save_pretrained(str(unfinished))
-        shutil.rmtree(target, ignore_errors=True)
-        unfinished.rename(target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return target
 
 
 def _say_dropped(given: Dataset | None, kept: Any, name: str, args: SFTConfig) -> None:

@@ -91,7 +91,7 @@ class _Keeper:
         return tensor.shape if whole and tensor.untyped_storage()._cdata == self.storage else tensor
 
     def unpack(self, packed: Tensor | torch.Size) -> Tensor:
-        """What was packed."""
+        """Give back the tensor that was packed."""
         if isinstance(packed, Tensor):
             return packed
         with torch.autocast(self.gate.device.type, enabled=False):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -120,7 +121,7 @@ class _Made:
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes the cheap operations of one pass through one layer, and answers for what autograd keeps of them.
+    """Record of the cheap operations in one pass through one layer; stands in for what autograd keeps of them.
 
     Args:
         smallest: Bytes below which a tensor is kept.
@@ -131,7 +132,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, smallest: int, device: str):
         super().__init__()
-        self.smallest, self.device = smallest, device
+        self.smallest, self.device, self.autocast = smallest, device, torch.is_autocast_enabled(device)
         self.made: dict[int, _Made] = {}
         self.results: dict[_Call, tuple[Any, ...]] = {}
 
@@ -144,7 +145,11 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and note it if it is cheap."""
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        # bitsandbytes' 4-bit operation may end in a plain product, in bfloat16 under autocast, which is off in here:
+        # without this the policy would differ from a reference, whose passes have no recipes.
+        inside = func.namespace != "aten" and self.autocast
+        with torch.autocast(self.device, torch.get_autocast_dtype(self.device)) if inside else nullcontext():
+            result = func(*args, **kwargs)
         if _is_cheap(func) or _is_small_product(func, args):
             self._note(func, args, kwargs, result)
         elif func._schema.is_mutable:
@@ -235,7 +240,7 @@ def _is_small_product(op: Any, args: Any) -> bool:
 
 
 def _number(tensor: Tensor) -> int:
-    """What identifies a tensor's storage while it lives."""
+    """Number of a tensor's storage while it lives."""
     return tensor.untyped_storage()._cdata
 
 

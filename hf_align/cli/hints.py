@@ -1,6 +1,6 @@
 """What an error's own words leave open: the flag or the recipe's line it is about, and the flag that was meant.
 
-Nothing heavy is imported here; only a recipe's mistakes need the module that reads recipes.
+Nothing heavy is imported here.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hf_align.errors import LoadError, UserError
+from hf_align.experiments.recipe import read_recipe
 
 
 def nearest_flag(flag: str, known: Iterable[str]) -> str | None:
@@ -45,8 +46,6 @@ def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str
     """The values and places of the command's recipe, if it has one that can be read; else the places of its flags."""
     if not options.takes_fields:
         return {}, {name: f"--{name.replace('_', '-')}" for name in vars(options)}
-    from hf_align.experiments.recipe import read_recipe
-
     try:
         recipe = read_recipe(options.config, options.fields)
     except UserError:  # it is the error

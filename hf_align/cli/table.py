@@ -1,11 +1,14 @@
 """The table of commands: what each is called, takes, shows as help, and which function runs it.
 
-Imports nothing but argparse, so that `--help` and a wrong flag answer at once. A new command is an entry of `COMMANDS`.
+Imports nothing heavy, so that `--help` and a wrong flag answer at once. A new command is an entry of `COMMANDS`.
+Training commands are made from `hf_align.algorithms`.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from hf_align.algorithms import ALGORITHMS, Algorithm
 
 QUANTIZATIONS = ("8bit", "4bit")
 
@@ -116,6 +119,10 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
 
+def _algorithms_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
+
+
 QUICKSTART = Command(
     "quickstart",
     "reward model, DPO, IPO and PPO on the model and data that come with the package",
@@ -130,66 +137,66 @@ QUICKSTART = Command(
     _quickstart_arguments,
 )
 
-_DATA = {
-    "sft": "prompt + completion, messages, or text",
-    "reward": "prompt, chosen, rejected, and optionally margin",
-    "dpo": "prompt, chosen, rejected",
-    "ipo": "prompt, chosen, rejected",
-    "ppo": "prompt; other columns are passed to the reward",
+_COLUMNS = {
+    "pairs": "prompt, chosen, rejected, and for a reward model optionally margin",
+    "prompts": "prompt; other columns are passed to the reward",
+    "demonstrations": "prompt + completion, messages, or text",
 }
-_REF_MODEL = "  ref_model       Hub id or folder of the reference policy (default: the policy before training)\n"
-_REWARD = """  reward          what scores responses (required): a reward model's Hub id or folder, FILE.py:FUNCTION,
+_KEYS = {  # which of them are required is checked in `hf_align.experiments.recipe`
+    "reference": "  ref_model       Hub id or folder of the reference policy (default: the policy before training)\n",
+    "reward": """\
+  reward          what scores responses (required): a reward model's Hub id or folder, FILE.py:FUNCTION,
                   MODULE:FUNCTION, or a list of these with weights: [{reward: ..., weight: ...}]
-"""
+""",
+}
 
 
-def _training(name: str, summary: str, config: str, *extra_examples: str, keys: str = "") -> Command:
-    reward = " --reward out/reward" if name == "ppo" else ""
-    # What the list of keys says of required ones is checked in `hf_align.experiments.recipe`.
-    description = f"""{summary[0].upper()}{summary[1:]}.
+def _training(algorithm: Algorithm) -> Command:
+    name, scored = algorithm.name, "reward" in algorithm.needs
+    description = f"""{algorithm.summary[0].upper()}{algorithm.summary[1:]}.
 
 A recipe is a YAML file of `key: value` lines; a flag of the same name wins over it. Keys:
   model           Hub id or folder (required)
-{keys}  train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
-                  with columns {_DATA[name]}
+{"".join(_KEYS.get(need, "") for need in algorithm.needs)}\
+  train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
+                  with columns {_COLUMNS[algorithm.rows]}
   eval_dataset    the same
   quantization    8bit or 4bit
   lora            true, or a mapping of LoraConfig fields (flags: --lora.r 32)
-  anything else   a field of {config}: learning_rate, max_steps, output_dir, seed, ...
+  anything else   a field of {algorithm.config.partition(":")[2]}: learning_rate, max_steps, output_dir, seed, ...
 """
-    examples = (
-        f"hf-align {name} --config recipes/{name}.yaml",
-        f"hf-align {name} --config recipes/{name}.yaml --learning_rate 1e-5 --lora.r 32",
-        f"hf-align {name} --model ORG/MODEL{reward} --train_dataset data.jsonl --lora true --output_dir out",
-        *extra_examples,
-        f"hf-align {name} --config recipes/{name}.yaml --dry-run",
-        f"hf-align {name} --config recipes/{name}.yaml --resume_from_checkpoint true",
-    )
+    reward = " --reward out/reward" if scored else ""
+    examples = [
+        f"--config recipes/{name}.yaml",
+        f"--config recipes/{name}.yaml --learning_rate 1e-5 --lora.r 32",
+        f"--model ORG/MODEL{reward} --train_dataset data.jsonl --lora true --output_dir out",
+        f"--config recipes/{name}.yaml --dry-run",
+        f"--config recipes/{name}.yaml --resume_from_checkpoint true",
+    ]
+    if scored:
+        examples.insert(3, f"--config recipes/{name}.yaml --reward rewards.py:politeness --total_episodes 512")
+    return _training_command(name, algorithm.summary, description, examples)
+
+
+def _training_command(name: str, summary: str, description: str, examples: Iterable[str]) -> Command:
     return Command(
         name,
         summary,
         description,
-        "".join(f"  {example}\n" for example in examples),
-        "hf_align.experiments.run:run_training",
+        "".join(f"  hf-align {name} {example}\n" for example in examples),
+        "hf_align.cli.commands.train:run_training",
         _training_arguments,
         takes_fields=True,
         usage=f"hf-align {name} [--config RECIPE.yaml] [--FIELD VALUE ...] [--print-config | --dry-run]",
     )
 
 
-TRAINING = (
-    _training("sft", "train a model on demonstrations, with TRL's SFTTrainer", "SFTConfig"),
-    _training("reward", "train a reward model on preference pairs", "RewardConfig"),
-    _training("dpo", "train a policy on preference pairs with DPO", "DPOConfig", keys=_REF_MODEL),
-    _training("ipo", "train a policy on preference pairs with IPO", "IPOConfig", keys=_REF_MODEL),
-    _training(
-        "ppo",
-        "train a policy to earn reward with PPO",
-        "PPOConfig",
-        "hf-align ppo --config recipes/ppo.yaml --reward rewards.py:politeness --total_episodes 512",
-        keys=_REF_MODEL + _REWARD,
-    ),
-)
+def _of_another_package(name: str, place: str) -> Command:
+    """The command of an algorithm that is imported only when it runs, so nothing is known of it but its place."""
+    description = f"Trains with {place}. `hf-align algorithms` shows what it reads and needs."
+    examples = ("--config RECIPE.yaml", "--config RECIPE.yaml --dry-run")
+    return _training_command(name, f"train with {place}", description, examples)
+
 
 EVALUATE = Command(
     "evaluate",
@@ -251,7 +258,7 @@ DOCTOR = Command(
     "bitsandbytes, how fast the CPU is in bfloat16, free disk space, and whether you are logged in to the Hub.\n"
     "Exit status 2 if something that training needs is missing or broken.",
     "  hf-align doctor\n",
-    "hf_align.planning.machine:run_doctor",
+    "hf_align.cli.commands.doctor:run_doctor",
 )
 
 COMPLETION = Command(
@@ -266,4 +273,22 @@ COMPLETION = Command(
     _completion_arguments,
 )
 
-COMMANDS: tuple[Command, ...] = (QUICKSTART, *TRAINING, EVALUATE, PUSH, DOCTOR, COMPLETION)
+ALGORITHMS_LIST = Command(
+    "algorithms",
+    "list what can be trained, with what each algorithm reads and needs",
+    "Lists the algorithms that have a training command: this package's, and those that other installed packages add\n"
+    "under the entry-point group hf_align.algorithms. One that can't be imported is listed with the reason.",
+    """  hf-align algorithms
+  hf-align algorithms --json
+""",
+    "hf_align.cli.commands.algorithms:run_algorithms",
+    _algorithms_arguments,
+)
+
+OTHERS = (EVALUATE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+_TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
+TRAINING = (
+    *map(_training, ALGORITHMS.own.values()),
+    *(_of_another_package(each.name, each.value) for each in ALGORITHMS.others.values() if each.name not in _TAKEN),
+)
+COMMANDS: tuple[Command, ...] = (QUICKSTART, *TRAINING, *OTHERS)

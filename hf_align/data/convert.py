@@ -25,7 +25,7 @@ _GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """What `comparisons_to_pairs` did: rows in, pairs out, and why the numbers differ."""
+    """Counts of `comparisons_to_pairs`: rows in, pairs out, and why the numbers differ."""
 
     rows: int
     pairs: int
@@ -36,7 +36,7 @@ class ComparisonReport:
 
 @dataclass(frozen=True)
 class RatingReport:
-    """What `ratings_to_pairs` did: rows and prompts in, pairs out, and the candidate pairs that were left out."""
+    """Counts of `ratings_to_pairs`: rows and prompts in, pairs out, and the candidate pairs that were left out."""
 
     rows: int
     prompts: int

@@ -9,6 +9,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
 NEAR_DUPLICATE = 0.6
 """Jaccard similarity of 5-grams from which two texts count as near duplicates (one word changed in ten is about .8)."""
 
@@ -73,7 +77,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE) 
 
 
 def connected(n: int, links: Sequence[tuple[int, int]]) -> list[int]:
-    """Connected components of `n` items (union-find).
+    """Connected components of `n` items.
 
     Args:
         n: number of items.
@@ -82,15 +86,8 @@ def connected(n: int, links: Sequence[tuple[int, int]]) -> list[int]:
     Returns:
         For each item the smallest item of its component.
     """
-    parent = list(range(n))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in links:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    return [root(i) for i in range(n)]
+    first, second = np.array(links, dtype=int).reshape(-1, 2).T
+    graph = csr_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    _, labels = connected_components(graph, directed=False)
+    _, smallest = np.unique(labels, return_index=True)
+    return smallest[labels].tolist()

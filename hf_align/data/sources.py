@@ -1,20 +1,19 @@
-"""What a recipe's `train_dataset` and `eval_dataset` may name, and how it is loaded."""
+"""Data sets that a recipe's `train_dataset` and `eval_dataset` name, and how they are loaded."""
 
 import difflib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
+from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts
 from hf_align.errors import UserError
 
-RowKind = Literal["pairs", "prompts", "demonstrations"]
-"""What a command trains on: what it makes of the embedded ratings."""
 EMBEDDED = "embedded:ratings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
@@ -22,8 +21,8 @@ READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
-def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Dataset:
-    """Loads a data set for training or evaluation.
+def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
+    """Load a data set for training or evaluation.
 
     Args:
         name: `embedded:ratings` (the human ratings in the package), a .jsonl, .json, .parquet or .csv
@@ -43,7 +42,7 @@ def load_rows(name: str, role: str, seed: int, kind: RowKind = "pairs") -> Datas
     return load_named(name, field, SPLITS[role])
 
 
-def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
+def _embedded(kind: Rows, split: Split, count: int, seed: int) -> Dataset:
     if kind == "prompts":
         return make_prompts(split, count, seed)
     pairs = make_pairs(split, count, seed)
@@ -53,7 +52,7 @@ def _embedded(kind: RowKind, split: Split, count: int, seed: int) -> Dataset:
 
 
 def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
-    """Loads a file, a folder or a data set of the Hub.
+    """Load a file, a folder or a data set of the Hub.
 
     Args:
         name: Which.
@@ -89,7 +88,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
 
 
 def _refuse_embedded(name: str, field: str) -> None:
-    """Refuses the name of data that the package doesn't hold; an exact one never comes here."""
+    """Refuse the name of data that the package doesn't hold; an exact one never comes here."""
     if name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8):
         raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
 

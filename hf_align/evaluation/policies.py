@@ -9,10 +9,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.encoding import PairEncoder
+from hf_align.collators import encode_prompts
+from hf_align.collators.checks import read_rows
 from hf_align.collators.rows import Side, read_prompt
 from hf_align.errors import UserError
-from hf_align.evaluation.rows import domains_of, read_rows
+from hf_align.evaluation.rows import domains_of
 from hf_align.evaluation.scorers import judge_scores, to_gpu
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.loading import load_policy
@@ -74,7 +75,7 @@ def measure_policies(
             raise UserError(f"{name} is {value}; give a number from 1")
     if len(set(policies)) < len(policies):
         raise UserError("model names the same policy twice; name each once")
-    read_rows(rows, read_prompt)
+    read_rows(rows.with_format(None), read_prompt, "data")
     plain = rows.with_format(None)
     prompts = plain["prompt"][:]
     _check_models(policies, judge)
@@ -124,8 +125,7 @@ def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
     if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in rows.with_format(None)["prompt"]):
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
     positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
-    encoder = PairEncoder(tokenizer)
-    longest = max(map(len, read_rows(rows, lambda row: encoder.prompt(read_prompt(row), {}))))
+    longest = max(map(len, encode_prompts(tokenizer, rows.with_format(None)["prompt"], "data")))
     if positions is None or longest + max_new_tokens <= positions:
         return
     takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
@@ -161,8 +161,7 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    encoder = PairEncoder(tokenizer)
-    encoded = [encoder.prompt(prompt, {}) for prompt in prompts]
+    encoded = encode_prompts(tokenizer, prompts)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
     for start in range(0, len(order), batch_size):

@@ -7,9 +7,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
+from hf_align.collators.checks import read_rows
 from hf_align.collators.rows import RowProblem, Side, read_prompt, read_side
 from hf_align.errors import UserError
-from hf_align.evaluation.rows import domains_of, read_rows
+from hf_align.evaluation.rows import domains_of
 from hf_align.evaluation.scorers import score_responses
 from hf_align.models.reward import RewardModel
 from hf_align.progress import Progress, Silent
@@ -41,7 +42,9 @@ def measure_on_ratings(
         UserError: A row can't be used.
     """
     several = "ratings" in rows.column_names
-    prompts, responses, ratings = zip(*read_rows(rows, _read_votes if several else _read_rating), strict=True)
+    prompts, responses, ratings = zip(
+        *read_rows(rows.with_format(None), _read_votes if several else _read_rating, "data"), strict=True
+    )
     scores = score_responses(model, prompts, responses, progress or Silent())
     if several:
         found = rating_report({REWARD_MODEL: scores}, ratings, domains_of(rows), resamples=resamples, seed=seed)

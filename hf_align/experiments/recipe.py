@@ -10,12 +10,14 @@ import difflib
 import enum
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from hf_align.algorithms import ALGORITHMS, Need
 from hf_align.errors import UserError
 from hf_align.experiments.coerce import coerce
 
@@ -26,9 +28,9 @@ SOURCE_KEYS: dict[str, Any] = {
     "quantization": str | None,
     "lora": bool | dict | None,
 }
-"""Keys of every command that say what to train on what; commands add `REF_MODEL` and `REWARD`."""
-REF_MODEL: dict[str, Any] = {"ref_model": str | None}
-REWARD: dict[str, Any] = {"reward": str | list}
+"""Keys of every algorithm that say what to train on what."""
+KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {"reference": {"ref_model": str | None}, "reward": {"reward": str | list}}
+"""Such keys of the algorithms that need it."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
 """What a command takes besides its recipe's keys."""
 
@@ -166,16 +168,19 @@ def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
             yield name, None
 
 
-def check_recipe(
-    recipe: Recipe, config_class: type, lora_class: type, extra_keys: Mapping[str, Any] | None = None
-) -> CheckedRecipe:
+def source_keys(needs: Iterable[Need]) -> dict[str, Any]:
+    """List the keys that say what to train on what, with their types, for an algorithm with these needs."""
+    return {**SOURCE_KEYS, **{key: hint for need in needs for key, hint in KEYS_OF_NEEDS.get(need, {}).items()}}
+
+
+def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = ()) -> CheckedRecipe:
     """Refuses unknown keys and wrong types, and sorts the values by where they go.
 
     Args:
         recipe: What `read_recipe` returned.
         config_class: The command's config dataclass (`DPOConfig`).
         lora_class: `peft.LoraConfig`.
-        extra_keys: The command's keys besides `SOURCE_KEYS`, with their types; one that can't be null is required.
+        needs: What the algorithm needs (`Algorithm.needs`), which makes further keys known or required.
 
     Returns:
         The values with numbers, lists and so on as their fields want them. `lora` is None for no LoRA.
@@ -185,7 +190,7 @@ def check_recipe(
             key such as `model` is missing.
     """
     fields = _init_hints(config_class)
-    sources = {**SOURCE_KEYS, **(extra_keys or {})}
+    sources = source_keys(needs)
     known = {**fields, **sources}
     checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
     for key, hint in sources.items():
@@ -228,18 +233,19 @@ def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any
 
 def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
     """The commands whose key it is, else the nearest key, else the keys that say what to train on what."""
-    from hf_align.experiments.run import TRAININGS
-
-    owners = [
-        name for name, training in TRAININGS.items() if key in training.keys or key in _init_hints(training.load()[1])
-    ]
+    owners = []
+    for name in ALGORITHMS:
+        with suppress(UserError):  # another package's that is broken says so when it is used
+            algorithm = ALGORITHMS[name]
+            if key in {**source_keys(algorithm.needs), **_init_hints(algorithm.load()[1])}:
+                owners.append(name)
     if owners:
         return f"it belongs to {', '.join(owners)}"
     flags = COMMAND_FLAGS if place.startswith("--") else ()
     nearest = difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6)
     if nearest:
         return f"did you mean {nearest[0]}?"
-    sources = [name for name in known if name in {**SOURCE_KEYS, **REF_MODEL, **REWARD}]
+    sources = [name for name in known if name in source_keys(("reference", "reward"))]
     return f"known are {', '.join(sources)} and the fields of the command's config"
 
 

@@ -1,4 +1,4 @@
-"""What the Hub or the way to it does wrong, as one sentence that says what to do."""
+"""Failures of the Hub or of the way to it, as one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _reason(error: BaseException) -> str:
             return _status_reason(int(answered[1]), answered[2] or "")
     root = chain[-1]
     network = any(parent.__module__.startswith(("httpx", "httpcore")) for parent in type(root).__mro__)
-    text = _first_line(root) or type(root).__name__
+    text = _line(str(root)) or type(root).__name__
     return f"the connection broke ({text})" if network or isinstance(root, ConnectionError) else text
 
 
@@ -60,10 +60,6 @@ def _status_reason(status: int, detail: str) -> str:
     if status == 404:
         return "the Hub has no such repository or revision, or the token may not see it (404)"
     return f"the Hub answered {status} ({_line(detail)})" if detail else f"the Hub answered {status}"
-
-
-def _first_line(error: BaseException) -> str:
-    return _line(str(error))
 
 
 def _line(text: str) -> str:

@@ -149,7 +149,7 @@ def check_bases(api: HfApi, stage: Path) -> None:
 def facts_for(
     folder: Path, stage: Path, base_model: str | None, *, merged: bool = False, license: str | None = None
 ) -> CardFacts:
-    """What the card of a staged model says: what the folder's own card does, with what is different on the Hub."""
+    """Facts for the card of a staged model: those of the folder's own card, but for what is different on the Hub."""
     facts = load_facts(folder) or describe_folder(folder)
     staged = base_models(stage).get(stage / ADAPTER_CONFIG)
     facts.base_model = base_model or hub_id(staged) or facts.base_model

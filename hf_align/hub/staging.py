@@ -116,7 +116,7 @@ def rewrite(path: Path, values: object) -> None:
 
 
 def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
-    """What each adapter in a folder calls its base model: `{adapter_config.json: name}`."""
+    """The base model's name in each adapter of a folder: `{adapter_config.json: name}`."""
     found = {}
     for path in sorted(Path(folder).rglob(ADAPTER_CONFIG)):
         found[path] = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
@@ -145,21 +145,10 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
                 f"The adapter in {folder} was trained on a local model ('{name}'), which nobody else has: name the "
                 "same model on the Hub with base_model (--base-model ORG/NAME), or push merged weights (--merge)."
             )
-        _set_name(path, "base_model_name_or_path", known)
+        if known != name:
+            rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": known})
     for path in stage.rglob("*config.json"):
         if path.name in (CONFIG, "tokenizer_config.json"):
-            for field in LOCAL_NAMES:
-                _drop_local_name(path, field)
-
-
-def _set_name(path: Path, field: str, name: str) -> None:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if values.get(field) != name:
-        rewrite(path, values | {field: name})
-
-
-def _drop_local_name(path: Path, field: str) -> None:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    if field in values and hub_id(values[field]) is None:
-        del values[field]
-        rewrite(path, values)
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if local := [field for field in LOCAL_NAMES if field in values and hub_id(values[field]) is None]:
+                rewrite(path, {field: value for field, value in values.items() if field not in local})

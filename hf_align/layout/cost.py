@@ -19,7 +19,7 @@ Lengths = tuple[int, Sequence[int]]
 
 @dataclass(frozen=True)
 class Work:
-    """What a layout makes a model compute.
+    """Positions and products that a layout makes a model compute.
 
     Attributes:
         tokens: Encoded, padding included.

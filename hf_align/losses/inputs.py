@@ -1,4 +1,4 @@
-"""What every loss does to its inputs first."""
+"""Checks and conversions of a loss's inputs."""
 
 import torch
 from torch import Tensor

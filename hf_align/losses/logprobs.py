@@ -35,7 +35,7 @@ def chunk_rows(vocab_size: int, *, copies: int = 1) -> int:
 
 
 class _Head(NamedTuple):
-    """How logits come out of `hidden @ weight.T + bias`, and what is asked for."""
+    """Transform of `hidden @ weight.T + bias` into logits, and the results that are asked for."""
 
     scale: float
     softcap: float | None
@@ -65,7 +65,7 @@ class _Head(NamedTuple):
 
 
 class _Chunks:
-    """Yields each chunk's transformed logits in one reused fp32 buffer `[C, V]`."""
+    """Iterator over each chunk's transformed logits in one reused fp32 buffer `[C, V]`."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: _Head):
         self.hidden, self.weight, self.bias, self.head = hidden.to(head.dtype), weight.to(head.dtype), bias, head
@@ -94,7 +94,7 @@ class _ChunkResult(NamedTuple):
 
 
 def _forward_chunk_(head: _Head, logits: Tensor, targets: Tensor, want_grad: bool) -> _ChunkResult:
-    """What the forward pass needs of a chunk's logits `[C, V]`, which are overwritten; targets `[C, 1]`."""
+    """Results of the forward pass from a chunk's logits `[C, V]`, which are overwritten; targets `[C, 1]`."""
     target_logits = logits.gather(-1, targets)
     slope = head.slope(logits) if want_grad else 1.0
     top = logits.amax(-1, keepdim=True)

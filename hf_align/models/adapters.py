@@ -17,9 +17,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from hf_align.errors import UserError
 from hf_align.files import VALUE_ADAPTER_FOLDER
@@ -172,9 +170,6 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
 
 
 def _touches_embeddings(config: PeftConfig) -> bool:
-    names = [*(getattr(config, "modules_to_save", None) or []), *_as_list(getattr(config, "target_modules", None))]
+    targets = getattr(config, "target_modules", None) or []
+    names = [*(getattr(config, "modules_to_save", None) or []), *([targets] if isinstance(targets, str) else targets)]
     return any(name.endswith(("lm_head", "embed_tokens", "wte")) for name in names)
-
-
-def _as_list(names: Any) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or [])

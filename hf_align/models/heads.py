@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
-from transformers.utils import logging
 
 from hf_align.layout.branches import Branches
 
-logger = logging.get_logger(__name__)
+
+def _linear(size: int, bias: bool) -> nn.Module:
+    return nn.Linear(size, 1, bias=bias)
 
 
-def new_head_module(hidden_size: int, kind: str, device: torch.device) -> nn.Module:
-    """A float32 reward head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size."""
-    if kind == "linear":
-        head: nn.Module = nn.Linear(hidden_size, 1, bias=False)
-    else:
-        head = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 1, bias=False))
-    for module in head.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features + 1))
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def _mlp(size: int, bias: bool) -> nn.Module:
+    return nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=bias))
+
+
+HEADS: dict[str, Callable[[int, bool], nn.Module]] = {"linear": _linear, "mlp": _mlp}
+"""Heads by name: from the hidden size and whether the last layer has a bias to a module `[., d] -> [., 1]`."""
+
+
+def new_head_module(kind: str, size: int, device: torch.device, *, zero: bool = False) -> nn.Module:
+    """Make a float32 head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size.
+
+    Args:
+        kind: One of `HEADS`.
+        size: Hidden size d of the model.
+        device: Where to put it.
+        zero: Start with 0 for everything: the last layer has a bias and is zero, as value heads are.
+    """
+    head = HEADS[kind](size, zero)
+    layers = linear_layers(head)
+    for layer in layers:
+        if zero and layer is layers[-1]:
+            nn.init.zeros_(layer.weight)
+        else:
+            nn.init.normal_(layer.weight, std=1 / math.sqrt(layer.in_features + 1))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
     return head.to(device)
 
 
@@ -42,8 +59,18 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
     return states.masked_fill(~real[..., None], -torch.inf).amax(1)
 
 
+def linear_layers(head: nn.Module) -> list[nn.Linear]:
+    """The linear layers of a head, the first one first."""
+    return [module for module in _trained(head).modules() if isinstance(module, nn.Linear)]
+
+
 def head_dtype(head: nn.Module) -> torch.dtype:
-    """The dtype in which a head computes: peft keeps the untrained head, maybe in 16 bits, beside the one it trains."""
+    """The dtype in which a head computes."""
+    return next(_trained(head).parameters()).dtype
+
+
+def _trained(head: nn.Module) -> nn.Module:
+    """The head that peft trains: it keeps the untrained one, maybe in 16 bits, beside that."""
     if isinstance(head, ModulesToSaveWrapper) and head.active_adapters:
-        head = head.modules_to_save[head.active_adapters[0]]
-    return next(head.parameters()).dtype
+        return head.modules_to_save[head.active_adapters[0]]
+    return head

@@ -11,8 +11,9 @@ from torch import nn
 
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_HEAD
+from hf_align.models.adapters import adapter_name
 from hf_align.models.sources import find_file
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.wrapper import unwrapped
 
 CLASSIFIER = "ForSequenceClassification"
 
@@ -38,10 +39,10 @@ def is_classifier(model: Any) -> bool | None:
 
 
 def _is_classifier_object(model: Any) -> bool:
-    while isinstance(model, BranchModel | PeftModel):
-        if isinstance(model, PeftModel) and model.peft_config[model.active_adapters[0]].task_type == TaskType.SEQ_CLS:
-            return True
-        model = model.model if isinstance(model, BranchModel) else model.get_base_model()
+    model = unwrapped(model, keep_peft=True)
+    if isinstance(model, PeftModel) and model.peft_config[adapter_name(model)].task_type == TaskType.SEQ_CLS:
+        return True
+    model = unwrapped(model)
     architectures = getattr(getattr(model, "config", None), "architectures", None) or ()
     return any(name.endswith(CLASSIFIER) for name in (type(model).__name__, *architectures))
 
@@ -58,7 +59,7 @@ def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:
 
 
 def no_head(path: str | os.PathLike[str]) -> UserError:
-    """What to raise of a reward model without a trained head."""
+    """Error to raise for a reward model without a trained head."""
     return UserError(f"{path} has no reward head and would score at random; train it with RewardTrainer.")
 
 

@@ -15,7 +15,7 @@ from hf_align.models.wrapper import BranchModel, forward_replaced
 
 
 class PolicyModel(BranchModel):
-    """Wraps a causal language model (or its PeftModel); `forward(**branches.tensors())` gives log-probs `[N]`."""
+    """Wrapper of a causal language model (or its PeftModel); `forward(**branches.tensors())` gives log-probs `[N]`."""
 
     def forward(
         self, *, temperature: float = 1.0, return_states: bool = False, full_logits: bool = False, **branches: Any
@@ -39,7 +39,7 @@ class PolicyModel(BranchModel):
 
 
 class ReferenceHead(NamedTuple):
-    """What the exact KL from a reference needs: its hidden states, and what turns them into logits."""
+    """A reference's hidden states, and the head that turns them into logits, for the exact KL."""
 
     states: Tensor  # [N, d] before the reference's LM head, in the order of `Branches.targets`
     model: nn.Module | None  # the reference, or None: the policy's model under another adapter
@@ -47,7 +47,7 @@ class ReferenceHead(NamedTuple):
 
 
 class TokenScores(NamedTuple):
-    """What one pass tells about the N response tokens of a batch, in the order of `Branches.targets`."""
+    """Scores of the N response tokens of a batch from one pass, in the order of `Branches.targets`."""
 
     logps: Tensor  # [N] float32
     entropy: Tensor | None  # [N] float32, of the distribution that the token was drawn from
@@ -154,7 +154,7 @@ def logps_of_full_logits(wrapper: BranchModel, batch: Branches) -> Tensor:
 
 
 def logit_transform(config: Any) -> dict[str, float]:
-    """How a model scales or caps its head's output, as options of `response_logps` (Cohere, Granite, Gemma 2)."""
+    """A model's scaling and capping of its head's output, as options of `response_logps` (Cohere, Granite, Gemma 2)."""
     config = config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0

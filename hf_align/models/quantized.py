@@ -6,9 +6,7 @@ import types
 from typing import Any, Literal
 
 from torch import nn
-from transformers import (
-    BitsAndBytesConfig,
-)
+from transformers import BitsAndBytesConfig
 
 Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
 

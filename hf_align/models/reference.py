@@ -21,22 +21,19 @@ from hf_align.models.wrapper import BranchModel
 
 
 class Reference:
-    """The policy as it is now, before it is trained, or an explicit model.
+    """The policy as it was given to the trainer, or an explicit model.
 
     Args:
-        policy: The model that will be trained.
+        policy: The policy before training.
         model: An explicit reference, or None.
-        new_adapter: The policy's adapter was just made, so the reference is the base: adapters off.
+        new_adapter: The policy's adapter was made for this training, so the reference is the base: adapters off.
         snapshot: Copy a fully trained policy's weights now. Not needed where all log-probs are computed beforehand.
-        prepare: Brings a frozen model to its device and makes it ready to run.
+        place: Puts a frozen model where the training is, and wraps it as its models are.
 
     Attributes:
-        model: The reference's own module, None where the policy's computes as it.
-        adapter: The policy's adapter that is the reference; None for none.
-        by_adapter: The policy's module computes as the reference, with `adapter`.
-
-    Raises:
-        UserError: The explicit reference is no model, or a reward model.
+        module: The reference's own model, None where the policy's computes as it.
+        model: The same as `place` gave it back.
+        adapter: The adapter under which the policy's model is the reference, None for none.
     """
 
     def __init__(
@@ -46,32 +43,35 @@ class Reference:
         *,
         new_adapter: bool,
         snapshot: bool,
-        prepare: Callable[[PolicyModel], nn.Module],
+        place: Callable[[PolicyModel], nn.Module],
     ):
-        has_adapter = isinstance(policy.model, PeftModel)
+        self.policy, self._place = policy, place
+        self.module: PolicyModel | None = None
         self.model: nn.Module | None = None
         self.adapter: str | None = None
-        self._weights: nn.Module = policy
         if model is not None:
             check_is_policy(model, "ref_model")
-            if not isinstance(model, nn.Module):
-                raise UserError(f"ref_model is a {type(model).__name__}; give a Hub id, a folder or a model.")
-        elif has_adapter and not new_adapter:
-            add_frozen_copy(policy.model, "default")
-            self.adapter = REFERENCE_ADAPTER
-        elif not has_adapter and snapshot:
-            model = copy.deepcopy(policy.model)
-        if model is not None:
-            keep_unpacked(model)
-            disable_dropout(model)
-            self._weights = PolicyModel(model).requires_grad_(False)
-            self.model = prepare(self._weights)
-        self.by_adapter = self.model is None and has_adapter
+            self._take(model)
+        elif isinstance(policy.model, PeftModel):
+            if not new_adapter:
+                add_frozen_copy(policy.model, "default")
+                self.adapter = REFERENCE_ADAPTER
+        elif snapshot:
+            self._take(copy.deepcopy(policy.model))
+        self.by_adapter = self.model is None and isinstance(policy.model, PeftModel)
 
     @property
     def is_kept(self) -> bool:
         """Whether it can still be scored once the policy has been trained."""
         return self.model is not None or self.by_adapter
+
+    def _take(self, model: Any) -> None:
+        if not isinstance(model, nn.Module):
+            raise UserError(f"ref_model is a {type(model).__name__}; give a Hub id, a folder or a model.")
+        keep_unpacked(model)
+        disable_dropout(model)
+        self.module = PolicyModel(model).requires_grad_(False)
+        self.model = self._place(self.module)
 
     @contextmanager
     def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
@@ -88,14 +88,10 @@ class Reference:
             with active_adapter(policy, self.adapter) if self.by_adapter else nullcontext():
                 yield policy
 
-    def weights_key(self, setting: str) -> str:
-        """Hash the reference's weights.
-
-        Args:
-            setting: How they compute; it goes into the hash.
-        """
-        digest = hashlib.sha256(setting.encode())
-        for name, tensor in sorted(self._weights.state_dict().items()):
+    def weights_key(self) -> str:
+        """Hash the reference's weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted((self.module or self.policy).state_dict().items()):
             parts = name.split(".")
             of_adapter = self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts)
             if of_adapter and self.adapter not in parts:

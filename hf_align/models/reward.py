@@ -26,20 +26,20 @@ from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
-from hf_align.models.heads import head_dtype, new_head_module, pool
+from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.loading import loading_arguments
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
-from hf_align.models.wrapper import BranchModel, forward_replaced
+from hf_align.models.wrapper import BranchModel, forward_replaced, unwrapped
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class RewardModelConfig:
-    """What sits on the language model.
+    """Head and pooling on the language model.
 
     Attributes:
         pooling: The hidden state that is scored: "last" real token (default), "mean" or "max" over prompt and
@@ -55,7 +55,7 @@ class RewardModelConfig:
     def __post_init__(self) -> None:
         for name, value, known in (
             ("pooling", self.pooling, ("last", "mean", "max", "first")),
-            ("head", self.head, ("linear", "mlp")),
+            ("head", self.head, tuple(HEADS)),
         ):
             if value not in known:
                 raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(known)}.")
@@ -151,7 +151,7 @@ class RewardModel(BranchModel):
         keep_unpacked(model)
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
-            model.score = new_head_module(model.config.get_text_config().hidden_size, config.head, model.device)
+            model.score = new_head_module(config.head, model.config.get_text_config().hidden_size, model.device)
         head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
         if head_file is not None:
             model.score.load_state_dict(load_file(head_file))
@@ -172,8 +172,7 @@ class RewardModel(BranchModel):
     @property
     def head(self) -> nn.Module:
         """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
-        model = cast(Any, self.model)
-        return model.base_model.model.score if isinstance(self.model, PeftModel) else model.score
+        return unwrapped(self).score
 
     def forward(self, **branches: Any) -> Tensor:
         """Rewards of all responses.

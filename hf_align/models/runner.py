@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -30,43 +31,45 @@ LACKS_FLEX_BACKWARD = ("cpu",)
 
 
 class LayoutRunner:
-    """Calls models on `Branches`, in the layout and with the attention that it chose for the run.
+    """Calls a model on `Branches` in a layout that it honours, the one in which it has less to compute.
 
-    With `layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch mask,
-    or if they are less work on such data; else branches, if the model gives the same numbers in them.
+    With `args.layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch
+    mask, or if they are less work on such data; else branches, if the model gives the same numbers in them.
+
+    On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches.
+    FlexAttention is for the time of a training: afterwards the models attend as they were loaded.
 
     Args:
-        layout: "auto", "branch" or "separate".
-        row_tokens: Tokens of the rows into which documents are packed, None where they aren't.
+        args: Config the run goes by: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
+        accelerator: Of the run; unwraps models and gathers what processes decide together.
         sample_lengths: Gives the lengths of prompts and responses of some batches, as the run will meet them.
-        accelerator: Of the run.
-        in_16_bits: Models compute under autocast in bfloat16 or float16.
+        models: Gives the models that compute the same batches, which must attend alike; the trained one first.
+        sharded: Weights are sharded over processes (FSDP, DeepSpeed).
 
     Attributes:
-        layout_choice: The layout that "auto" chose, and why; None before the first batch, or if the user chose.
+        layout_choice: What "auto" chose, and why; None before the first batch, or if the choice was the user's.
         attention_choice: The attention of the last training, and why; None before its first batch, or if there was
             nothing to choose: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
             weights, a model without FlexAttention or loaded with something else than SDPA.
-        uses_separate: Every prompt + response has a row of its own.
+        separate: Every batch is laid out in plain rows.
     """
 
     def __init__(
         self,
-        layout: Literal["auto", "branch", "separate"],
-        row_tokens: int | None,
-        sample_lengths: Callable[[], list[list[Lengths]]],
+        args: Any,
         accelerator: Accelerator,
+        sample_lengths: Callable[[], list[list[Lengths]]],
+        models: Callable[[], list[BranchModel]],
         *,
-        in_16_bits: bool,
+        sharded: bool,
     ):
+        self.args, self.accelerator, self.sharded = args, accelerator, sharded
+        self.sample_lengths, self.models = sample_lengths, models
         self.layout_choice: LayoutChoice | None = None
         self.attention_choice: AttentionChoice | None = None
-        self.uses_separate = layout == "separate"
-        self._is_checked = layout != "auto"
-        self._row_tokens = row_tokens
-        self._sample_lengths = sample_lengths
-        self._accelerator = accelerator
-        self._in_16_bits = in_16_bits
+        self.separate = args.layout == "separate"
+        self._layout_checked = args.layout != "auto"
+        self._attention_open = False
 
     def run(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
         """Call a model on a batch in a layout that it honours.
@@ -80,33 +83,30 @@ class LayoutRunner:
             The model's output, and the batch as it was laid out.
 
         Raises:
-            UserError: On a CPU, FlexAttention is asked for gradients.
+            UserError: FlexAttention should compute gradients on a CPU.
         """
-        attention = attention_of(self._accelerator.unwrap_model(model).model)
-        device = self._accelerator.device.type
-        if attention == FLEX and torch.is_grad_enabled() and device in LACKS_FLEX_BACKWARD:
+        attention = attention_of(self.accelerator.unwrap_model(model).model)
+        if attention == FLEX and torch.is_grad_enabled() and self.args.device.type in LACKS_FLEX_BACKWARD:
             raise UserError(
                 "attn_implementation='flex_attention' has no backward pass on a CPU; load the model with 'sdpa'."
             )
         branches = self._lay_out(model, branches)
         return _call(model, branches, **options), branches
 
-    # ---- layout ----
-
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
         """Lay a batch out as `model` honours it; the first one decides for the run."""
-        unwrapped: BranchModel = self._accelerator.unwrap_model(model)
-        if not self._is_checked and self.layout_choice is None:
+        unwrapped: BranchModel = self.accelerator.unwrap_model(model)
+        if not self._layout_checked and self.layout_choice is None:
             self._choose_layout(unwrapped)
-        if not self.uses_separate and not unwrapped.honours_branch_mask(branches):
+        if not self.separate and not unwrapped.honours_branch_mask(branches):
             logger.warning_once(
                 "This model's attention (its implementation, or a window shorter than a prompt + response) takes no "
                 "branch mask: such batches use one row per prompt + response."
             )
             branches = branches.as_separate()
-        elif not self._is_checked:
+        elif not self._layout_checked:
             self._check_layout(model, unwrapped, branches)
-        return branches.as_separate() if self.uses_separate and not branches.separate else branches
+        return branches.as_separate() if self.separate and not branches.separate else branches
 
     def _choose_layout(self, unwrapped: BranchModel) -> None:
         """Say what takes less work on the data; plain rows then need no comparison.
@@ -118,13 +118,13 @@ class LayoutRunner:
             self.layout_choice = LayoutChoice("separate", f"attn_implementation={attention!r} takes no branch mask")
         else:
             costs = costs_of(cast(Any, unwrapped.model).config.get_text_config())
-            options = {"row_tokens": self._row_tokens, "by_block": attends_by_block(unwrapped)}
-            self.layout_choice = choose_layout(self._sample_lengths(), costs, **options)
-        self.uses_separate = self._is_checked = self.layout_choice.layout == "separate"
-        if not self._accelerator.is_main_process:
+            options = {"row_tokens": self.args.row_tokens, "by_block": attends_by_block(unwrapped)}
+            self.layout_choice = choose_layout(self.sample_lengths(), costs, **options)
+        self.separate = self._layout_checked = self.layout_choice.layout == "separate"
+        if not self.accelerator.is_main_process:
             return
         reason = self.layout_choice.reason
-        if self.uses_separate:
+        if self.separate:
             logger.warning(f"layout='auto' uses 'separate', one row per prompt + response: {reason}.")
         else:
             logger.info(f"layout='auto' uses 'branch', a prompt with its responses in a row: {reason}.")
@@ -132,7 +132,7 @@ class LayoutRunner:
     @torch.no_grad()
     def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
         """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
-        self._is_checked = True
+        self._layout_checked = True
         difference, noise, plain = compare_layouts(
             lambda batch: _flat_numbers(model, batch),
             branches.documents(CHECK_DOCUMENTS),
@@ -142,10 +142,10 @@ class LayoutRunner:
             logps = _flat_numbers(model, plain, full_logits=True)
             difference = torch.maximum(difference, (logps - _flat_numbers(model, plain)).abs().mean())
         bound = noise_bound(noise, exact=self._is_exact(unwrapped))
-        gathered = cast(Tensor, self._accelerator.gather(torch.stack([difference - bound, difference, bound])[None]))
-        worst = gathered[gathered[:, 0].argmax()]
+        worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
+        worst = worst[worst[:, 0].argmax()]
         if not worst[0] <= 0:  # NaN too
-            self.uses_separate = True
+            self.separate = True
             logger.warning(
                 f"This model doesn't honour the branch layout (difference {worst[1]:.2g}, noise bound {worst[2]:.2g}): "
                 "using one row per prompt + response, which is slower."
@@ -153,24 +153,41 @@ class LayoutRunner:
 
     def _is_exact(self, unwrapped: BranchModel) -> bool:
         """Say whether a model computes in float32, not in 16 bits or quantised."""
-        return not self._in_16_bits and getattr(unwrapped.model, "quantization_method", None) is None
+        in_16_bits = self.args.bf16 or self.args.fp16
+        return not in_16_bits and getattr(unwrapped.model, "quantization_method", None) is None
 
     # ---- attention ----
 
-    def may_choose_attention(self, models: Sequence[BranchModel]) -> bool:
-        """Say whether FlexAttention may be tried for models that attend alike."""
-        return self._accelerator.device.type in TRIES_FLEX and all(supports_flex(model) for model in models)
+    @contextmanager
+    def training(self, *, may_choose: bool) -> Iterator[None]:
+        """Surround a training whose first batch chooses the attention if it may; then models attend as before."""
+        args = self.args
+        self.attention_choice = None
+        self._attention_open = (
+            may_choose
+            and args.device.type in TRIES_FLEX
+            and not (args.torch_compile or self.sharded)
+            and args.activation_recompute != "selective"
+            and all(supports_flex(model) for model in self.models())
+        )
+        try:
+            yield
+        finally:
+            self._attention_open = False
+            if self.attention_choice is not None:
+                for model in self.models():  # a user may go on with sampling, which is SDPA's domain
+                    set_attention(model, "sdpa")
 
-    def choose_attention(self, model: nn.Module, branches: Branches, models: Sequence[BranchModel]) -> None:
-        """Decide by measuring a training batch whether SDPA or FlexAttention computes branches, and set it.
+    def choose_attention(self, model: nn.Module, batch: Callable[[], Branches]) -> None:
+        """Before a training's first step, choose the attention on its batch; at later steps do nothing."""
+        if self._attention_open:
+            self._attention_open = False
+            model.train()
+            self._choose_attention(model, batch())
 
-        Args:
-            model: The trained model as the training step holds it, in train mode.
-            branches: The batch.
-            models: All that compute the same batches, unwrapped, the trained one first.
-        """
+    def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
-        policy, *others = models
+        policy, *others = self.models()
         measured = None
         if not branches.separate:
             measured = choose_attention(policy, others, branches, _flat_numbers, exact=self._is_exact(policy))
@@ -180,9 +197,9 @@ class LayoutRunner:
         if choice is None:
             return
         self.attention_choice = choice
-        for each in models:
+        for each in (policy, *others):
             set_attention(each, choice.implementation)
-        if self._accelerator.is_main_process:
+        if self.accelerator.is_main_process:
             say = logger.info if choice.measured else logger.warning_once
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 

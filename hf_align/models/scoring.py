@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.compare import compare_layouts, noise_bound
@@ -24,9 +25,7 @@ MOST_BRANCHES = 8
 def score_texts(
     model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
 ) -> list[float]:
-    """What `RewardModel.score` does, for any module whose `forward(**branches)` gives rewards `[D, K]`."""
-    from hf_align.collators.encoding import PairEncoder
-
+    """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     encoder = PairEncoder(tokenizer)

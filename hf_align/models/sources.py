@@ -1,4 +1,4 @@
-"""What a model's name stands for: a folder, a Hub id, a GGUF folder or an adapter; read without loading weights."""
+"""The source behind a model's name: a folder, a Hub id, a GGUF folder or an adapter; read without loading weights."""
 
 from __future__ import annotations
 

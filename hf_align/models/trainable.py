@@ -13,6 +13,7 @@ from hf_align.models.adapters import add_lora
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.sources import load_tokenizer
+from hf_align.models.wrapper import unwrapped
 
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
@@ -20,8 +21,7 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
     if isinstance(model, str):
         return load_tokenizer(model)
     check_is_model(model)
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    name = getattr(inner, "name_or_path", None)
+    name = getattr(unwrapped(model), "name_or_path", None)
     if not name:
         raise UserError(
             "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."

@@ -7,16 +7,15 @@ hidden state that also predicts the token, so with a shared trunk both take one 
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from huggingface_hub import snapshot_download
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.utils import AuxiliaryTrainingWrapper, load_peft_weights
+from peft.utils import load_peft_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -33,21 +32,31 @@ from hf_align.models.adapters import (
     add_adapter,
     float32_trainable,
 )
+from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
-from hf_align.models.reward import RewardModel
+from hf_align.models.reward import RewardModelConfig
 from hf_align.models.wrapper import BranchModel, forward_replaced
-
-if TYPE_CHECKING:
-    from hf_align.rewards.adapter import AdapterReward
 
 ValueModel = Literal["shared", "adapter", "separate"]
 HeadKind = Literal["linear", "mlp"]
 
 
+class HeadOnAModel(Protocol):
+    """A reward model, of its own or an adapter on the policy's base, as far as a value head starts from it."""
+
+    model: nn.Module
+    reward_config: RewardModelConfig
+
+    @property
+    def head(self) -> nn.Module:
+        """The module that turns a hidden state into a score."""
+        ...
+
+
 class PolicyWithValueHead(BranchModel):
-    """Wraps a causal language model (or its PeftModel) and a value head.
+    """Wrapper of a causal language model (or its PeftModel) with a value head.
 
     Args:
         model: The policy.
@@ -74,7 +83,7 @@ class PolicyWithValueHead(BranchModel):
         super().__init__(model)
         if value_model not in ("shared", "adapter", "separate"):
             raise UserError(f"value_model is {value_model!r}; use 'shared', 'adapter' or 'separate'.")
-        if head not in ("linear", "mlp"):
+        if head not in HEADS:
             raise UserError(f"The value head is {head!r}; use 'linear' or 'mlp'.")
         if value_model != "shared" and detach_value_trunk:
             raise UserError(f"detach_value_trunk is for value_model='shared'; {value_model!r} has a trunk of its own.")
@@ -88,7 +97,7 @@ class PolicyWithValueHead(BranchModel):
         elif value_model == "separate":
             self.value_backbone = _own_backbone(copy.deepcopy(model) if value_backbone is None else value_backbone)
         size = (self.value_backbone or self).config.get_text_config().hidden_size
-        self.value_head = _new_head(size, head, cast(torch.device, model.device))
+        self.value_head = new_head_module(head, size, cast(torch.device, model.device), zero=True)
 
     def _add_value_adapter(self) -> None:
         if not isinstance(self.model, PeftModel):
@@ -168,7 +177,7 @@ class PolicyWithValueHead(BranchModel):
     # ---- parameters ----
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """What is trained for the values alone: the head, with the value adapter or the separate model."""
+        """Parameters trained for the values alone: the head, with the value adapter or the separate model."""
         parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER)]
         if self.value_backbone is not None:
             parts.extend(self.value_backbone.parameters())
@@ -179,7 +188,7 @@ class PolicyWithValueHead(BranchModel):
         of_value = {id(parameter) for parameter in self.value_parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in of_value]
 
-    def init_from_reward(self, reward_model: RewardModel | AdapterReward, adapter: str | None = None) -> None:
+    def init_from_reward(self, reward_model: HeadOnAModel, adapter: str | None = None) -> None:
         """Start with the scores that a reward model's head gives to these states, instead of with zero.
 
         A value adapter takes over the reward model's adapter, too, if that has the same shape; values then start as the
@@ -198,7 +207,7 @@ class PolicyWithValueHead(BranchModel):
                 f"A {self.head_kind} value head can't start from a reward model with a {config.head} head and "
                 f"{config.pooling!r} pooling."
             )
-        for mine, theirs in zip(_linears(self.value_head), _linears(reward_model.head), strict=True):
+        for mine, theirs in zip(linear_layers(self.value_head), linear_layers(reward_model.head), strict=True):
             if mine.weight.shape != theirs.weight.shape:
                 raise UserError(
                     f"The reward model's hidden size is {theirs.in_features}, the value model's {mine.in_features}."
@@ -332,25 +341,6 @@ def _own_backbone(model: Any) -> BranchModel:
     if getattr(head, "weight", None) is not model.get_input_embeddings().weight:
         head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
     return BranchModel(model)
-
-
-def _new_head(size: int, kind: HeadKind, device: torch.device) -> nn.Module:
-    last = nn.Linear(size, 1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    if kind == "linear":
-        return last.to(device)
-    first = nn.Linear(size, size)
-    nn.init.normal_(first.weight, std=1 / math.sqrt(size + 1))
-    nn.init.zeros_(first.bias)
-    return nn.Sequential(first, nn.Tanh(), last).to(device)
-
-
-def _linears(head: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a head, of peft's trained copy if it wraps the head."""
-    if isinstance(head, AuxiliaryTrainingWrapper):
-        head = cast(Any, head).modules_to_save[head.active_adapters[0]]
-    return [module for module in head.modules() if isinstance(module, nn.Linear)]
 
 
 def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:

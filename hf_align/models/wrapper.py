@@ -44,7 +44,7 @@ def forward_replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> 
 
 
 class BranchModel(nn.Module):
-    """Wraps `model` so that `forward` takes the tensors of a `Branches` batch.
+    """Wrapper of `model` whose `forward` takes the tensors of a `Branches` batch.
 
     Everything that is not found here (`config`, `generate`, `hf_device_map`, ...) is looked up in the wrapped model,
     which is at `.model`.
@@ -118,6 +118,13 @@ class BranchModel(nn.Module):
         if isinstance(self.model, PeftModel):
             kwargs["selected_adapters"] = list(self.model.active_adapters)
         cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+
+
+def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:
+    """Take our wrappers off a model, and peft's unless it is to be kept: what transformers made."""
+    while isinstance(model, BranchModel) or (isinstance(model, PeftModel) and not keep_peft):
+        model = model.model if isinstance(model, BranchModel) else model.get_base_model()
+    return model
 
 
 def attends_by_block(wrapper: BranchModel) -> bool:

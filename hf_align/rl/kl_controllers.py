@@ -75,7 +75,7 @@ class _AdaptiveKLController(FixedKLController):
 
 @dataclass
 class ThresholdKLController(_AdaptiveKLController):
-    """Raises the coefficient when the KL is far above its target, lowers it when far below, else leaves it.
+    """Controller that raises the coefficient when the KL is far above its target and lowers it when far below.
 
     Above 1.5 * target it is multiplied by `factor`, below 0.5 * target by `shrink`, within [min_coef, max_coef].
 
@@ -112,7 +112,7 @@ class ThresholdKLController(_AdaptiveKLController):
 
 @dataclass
 class ProportionalKLController(_AdaptiveKLController):
-    """Moves the coefficient in proportion to the KL's relative error (Ziegler et al. 2019, section 2.2).
+    """Controller that moves the coefficient with the KL's relative error (Ziegler et al. 2019, section 2.2).
 
     `coef *= 1 + e * n / horizon`, with `e = clip(kl / target - 1, -0.2, 0.2)` and n episodes in the rollout, within
     [min_coef, max_coef].

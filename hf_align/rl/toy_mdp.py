@@ -23,7 +23,7 @@ Policy = Callable[[State], Tensor]  # the next token's logits, [vocab_size]
 
 
 class Step(NamedTuple):
-    """What one action leads to."""
+    """Result of one action."""
 
     state: State
     reward: float

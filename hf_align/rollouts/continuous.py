@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
 from hf_align.acceleration.casts import cast_once
 from hf_align.errors import UserError
-from hf_align.models.wrapper import forward_replaced
+from hf_align.models.wrapper import forward_replaced, unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest
 from hf_align.rollouts.static import generation_config, plain_generation
 
@@ -37,7 +36,7 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     Raises:
         UserError: If the model's attention can't be paged, or generation fails.
     """
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner = unwrapped(model)
     _check(inner)
     seed = int(torch.randint(2**31, ()))
     devices = [inner.device] if inner.device.type == "cuda" else []

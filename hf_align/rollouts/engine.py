@@ -1,4 +1,4 @@
-"""What an engine is asked for, and how a response ends: the interface between `sample_responses` and what generates."""
+"""Requests to an engine, and how a response ends: the interface between `sample_responses` and what generates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """What `sample_responses` asks an engine for.
+    """A request of `sample_responses` to an engine.
 
     Attributes:
         prompt_ids: Token ids of each prompt.

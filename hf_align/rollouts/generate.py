@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import evaluation_mode
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.continuous import continuous_engine
 from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
 from hf_align.rollouts.static import static_engine
@@ -89,9 +88,7 @@ def sample_responses(
     """
     _check(prompt_ids, num_samples, max_new_tokens, temperature, top_p, stop_strings, batch_size)
     generate = _engine(engine)
-    while isinstance(model, BranchModel):
-        model = model.model
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    model, inner = unwrapped(model, keep_peft=True), unwrapped(model)
     if inner.config.is_encoder_decoder:
         raise UserError(
             f"{type(inner).__name__} is an encoder-decoder model; responses are sampled from decoders only."
@@ -130,7 +127,7 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> list[Response]:
-    """What an engine returned, counted and cut.
+    """Count and cut the responses of an engine.
 
     Raises:
         UserError: It is not what was asked for.

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -22,6 +21,7 @@ from hf_align.acceleration.allocator import keep_freed_memory
 from hf_align.acceleration.attention import register_attention
 from hf_align.acceleration.casts import cast_once, contiguous_states
 from hf_align.acceleration.lora import lora_fused
+from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
 
 ROOM = 32
@@ -41,7 +41,7 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     """
     keep_freed_memory()
     register_attention()
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner = unwrapped(model)
     prompt_of = request.prompt_of
     order = list(range(len(prompt_of)))
     if request.batch_size is not None:
@@ -227,7 +227,7 @@ def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> l
 
 
 class _StopStrings(StoppingCriteria):
-    """Ends a row with the token that completes a stop string."""
+    """Criterion that ends a row with the token that completes a stop string."""
 
     def __init__(self, request: SamplingRequest, prompt_width: int):
         self.request, self.prompt_width = request, prompt_width

@@ -111,7 +111,7 @@ def test_a_trainer_evaluates_with_it_and_says_that_a_cpu_cannot_train_with_it(tm
     found, expected = flex.evaluate(), sdpa.evaluate()
     for name in ("eval_logps/chosen", "eval_logps/rejected"):
         assert found[name] == pytest.approx(expected[name], abs=1e-4)
-    assert not flex.runner.uses_separate
+    assert not flex.runner.separate
     with pytest.raises(UserError, match=r"flex_attention.*no backward pass on a CPU.*sdpa"):
         flex.train()
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,18 @@ def test_an_out_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "file").write_text("")
     assert main(["quickstart", "--profile", "smoke", "--out", str(tmp_path / "file" / "below")]) == 2
     assert capsys.readouterr().err.startswith("hf-align: error: --out: can't write to")
+
+
+def test_mistakes_and_help_come_before_torch(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code = (
+        "import sys; from hf_align.cli.main import main; "
+        f"main(['quickstart', '--out', {str(tmp_path / 'file')!r}]); main(['quickstart', '--help']); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "is not a quickstart folder" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_every_profile_makes_valid_configs() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig
 from transformers import Qwen2Config
 
-from hf_align.experiments.recipe import CheckedRecipe, check_recipe, dump_recipe, read_recipe
-from hf_align.experiments.run import TRAININGS, make_config, make_lora
+from hf_align.algorithms import ALGORITHMS
+from hf_align.experiments.recipe import dump_recipe, read_recipe
+from hf_align.experiments.run import Run, prepare
 from hf_align.planning.memory import outline
 from hf_align.planning.run import memory_parts
 from hf_align.rewards.named import read_reward
@@ -26,9 +26,8 @@ QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
 }
 
 
-def checked(name: str) -> CheckedRecipe:
-    training = TRAININGS[name.split("-")[0]]
-    return check_recipe(read_recipe(str(FOLDER / f"{name}.yaml"), []), training.load()[1], LoraConfig, training.keys)
+def prepared(name: str, folder: Path = FOLDER) -> Run:
+    return prepare(ALGORITHMS[name.split("-")[0]], read_recipe(str(folder / f"{name}.yaml"), []))
 
 
 def test_every_combination_is_there() -> None:
@@ -38,23 +37,19 @@ def test_every_combination_is_there() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_becomes_a_config(name: str, tmp_path: Path) -> None:
-    recipe, command = checked(name), name.split("-")[0]
-    config_class = TRAININGS[command].load()[1]
-    args = make_config(command, config_class, recipe)
-    assert make_lora(recipe) is not None
-    assert args.save_total_limit, "checkpoints of a long run fill a disk"
+    run, command = prepared(name), name.split("-")[0]
+    assert run.lora() is not None
+    assert run.args.save_total_limit, "checkpoints of a long run fill a disk"
     text = (FOLDER / f"{name}.yaml").read_text()
     assert f"hf-align {command} --config recipes/{name}.yaml" in text
-    assert recipe.source["output_dir" if "output_dir" in recipe.source else "model"]
-    assert Path(args.output_dir).name == name
+    assert Path(run.args.output_dir).name == name
+    source = run.checked.source
     if command == "ppo":
-        assert read_reward("org/any") and recipe.source["reward"].endswith(name.replace("ppo", "reward"))
-        reward = checked(name.replace("ppo", "reward"))
-        assert reward.source["model"] == recipe.source["model"], "the reward adapter is to sit on the policy's base"
-    again = tmp_path / "r.yaml"
-    again.write_text(dump_recipe(recipe, config_class))
-    training = TRAININGS[command]
-    assert check_recipe(read_recipe(str(again), []), config_class, LoraConfig, training.keys).source == recipe.source
+        assert read_reward("org/any") and source["reward"].endswith(name.replace("ppo", "reward"))
+        reward = prepared(name.replace("ppo", "reward"))
+        assert reward.checked.source["model"] == source["model"], "the reward adapter is to sit on the policy's base"
+    (tmp_path / f"{name}.yaml").write_text(dump_recipe(run.checked, type(run.args)))
+    assert prepared(name, tmp_path).checked.source == source
 
 
 def save_config(model: str, folder: Path) -> str:
@@ -78,18 +73,16 @@ def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypat
     half = torch.float16 if gpu == "t4" else torch.bfloat16
     monkeypatch.setattr("hf_align.planning.memory.compute_dtype", lambda: half)
     monkeypatch.setattr("hf_align.models.precision.compute_dtype", lambda: half)
-    recipe = checked(f"{command}-{gpu}")
-    args = make_config(command, TRAININGS[command].load()[1], recipe)
+    run = prepared(f"{command}-{gpu}")
+    args, source = run.args, run.checked.source
     if command == "ppo":  # prompts and responses as long as they may be
         documents = [([1] * args.max_prompt_length, [[1] * args.max_new_tokens] * args.num_samples)] * 64
     else:
         half_length = args.max_length // 2
         documents = [([1] * half_length, [[1] * half_length] * 2)] * 64
-    folder = save_config(recipe.source["model"], tmp_path)
-    model = outline(
-        folder, reward=command == "reward", quantization=recipe.source["quantization"], lora=make_lora(recipe)
-    )
-    parts = memory_parts({**recipe.source, "reward": None}, args, model, documents)
+    folder = save_config(source["model"], tmp_path)
+    model = outline(folder, reward=command == "reward", quantization=source["quantization"], lora=run.lora())
+    parts = memory_parts({**source, "reward": None}, args, model, documents)
     total = sum(parts.values()) / 2**30
     assert total < 0.85 * GPUS[gpu], {name: size / 2**30 for name, size in parts.items()}
     (said,) = re.findall(

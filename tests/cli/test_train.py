@@ -181,6 +181,6 @@ def test_mistakes_exit_with_2(
 def test_a_missing_reference_is_named_before_the_policy_is_loaded(
     tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_align.experiments.run._make_trainer", lambda *_: pytest.fail("the trainer was made first"))
+    monkeypatch.setattr("hf_align.experiments.run.make_trainer", lambda *_: pytest.fail("the trainer was made first"))
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--ref_model", "no/such/model") == 2
     assert "--ref_model: 'no/such/model' doesn't exist" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from hf_align.collators import tokenize_prompts
+from hf_align.collators import encode_prompts, tokenize_prompts
 from hf_align.errors import UserError
 from tests.tiny import tiny_tokenizer
 
@@ -27,6 +27,17 @@ def test_an_assistant_message_at_the_end_is_continued():
     tokenizer = tiny_tokenizer()
     data = tokenize_prompts([{"prompt": [*CHAT, {"role": "assistant", "content": "Well,"}]}], tokenizer)
     assert str(tokenizer.decode(data[0]["prompt_ids"])).endswith("<|im_start|>assistant\nWell,")
+
+
+def test_prompts_are_encoded_alike_with_and_without_a_data_set():
+    tokenizer = tiny_tokenizer()
+    prompts = [CHAT, [*CHAT, {"role": "assistant", "content": "Well,"}]]
+    data = tokenize_prompts([{"prompt": prompt} for prompt in prompts], tokenizer)
+    assert encode_prompts(tokenizer, prompts) == data["prompt_ids"][:]
+    assert encode_prompts(tokenizer, ["ab"]) == [[64, 65]]
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(UserError, match=r"prompts: 2 rows have messages that .* refuses .*\(rows 1, 2\)"):
+        encode_prompts(tokenizer, ["a", CHAT, CHAT])
 
 
 def test_text_gets_no_special_tokens_that_the_tokenizer_does_not_add():

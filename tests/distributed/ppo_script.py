@@ -12,8 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.rollouts import Response
-from hf_align.trainers.ppo import experience as ppo_scoring
+from hf_align.rollouts import SamplingRequest
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.pairs import options
@@ -22,19 +21,15 @@ from tests.trainers.toy import EOS, WORDS, toy_model, toy_reward, toy_tokenizer
 kind, out, batch = sys.argv[1], Path(sys.argv[3]), int(sys.argv[4])
 
 
-def fixed_responses(model: Any, tokenizer: Any, prompt_ids: list[list[int]], **settings: Any) -> list[Response]:
-    """One to three tokens, by the prompt's."""
+def fixed_responses(model: Any, request: SamplingRequest) -> list[list[int]]:
+    """One to three tokens, by the prompt's; an engine."""
     responses = []
-    for index, ids in enumerate(prompt_ids):
+    for ids in request.prompt_ids:
         body = [1 + sum(ids) % 4, 1 + ids[0] % 4][: len(ids) % 3]
-        finished = len(ids) % 2 == 0
-        tokens = [*body, EOS] if finished or not body else body
-        text = " ".join(WORDS[token] for token in body)
-        responses.append(Response(index, tokens, finished or not body, text))
+        responses.append([*body, EOS] if len(ids) % 2 == 0 or not body else body)
     return responses
 
 
-ppo_scoring.sample_responses = fixed_responses
 words = [" ".join(WORDS[1 + (number + place) % 4] for place in range(1 + number % 5)) for number in range(16)]
 settings = {
     "kl": {"kl_in": "loss"},
@@ -66,6 +61,7 @@ trainer = PPOTrainer(
     processing_class=toy_tokenizer(),
     reward=toy_reward(3),
 )
+trainer.rollout_engine = fixed_responses
 trainer.train()
 timings = ("runtime", "per_second", "flos", "epoch")
 result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}

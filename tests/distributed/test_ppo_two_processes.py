@@ -12,6 +12,7 @@ from tests.distributed import test_two_processes
 SCRIPT = Path(__file__).with_name("ppo_script.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reward", "kl"])
 def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(test_two_processes, "SCRIPT", SCRIPT)

@@ -29,7 +29,7 @@ def launch(processes: int, batch: int, kind: str, model: str, out: Path) -> tupl
     return load_file(out / "model.safetensors"), logs
 
 
-@pytest.mark.parametrize("kind", ["dpo", "reward"])
+@pytest.mark.parametrize("kind", ["dpo", pytest.param("reward", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_with_twice_the_batch(kind: str, tiny_model_dir: str, tmp_path: Path):
     one, one_logs = launch(1, 4, kind, tiny_model_dir, tmp_path / "one")
     two, two_logs = launch(2, 2, kind, tiny_model_dir, tmp_path / "two")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from peft import LoraConfig
 
+from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
 from hf_align.experiments.recipe import check_recipe, read_recipe
-from hf_align.experiments.run import TRAININGS
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -57,9 +57,9 @@ def test_command_lines_are_understood(page: Path) -> None:
         options, fields = build_parser().parse_known_args(words)
         assert options.takes_fields or not fields, words
         if getattr(options, "config", None):
-            training = TRAININGS[options.command]
+            algorithm = ALGORITHMS[options.command]
             recipe = read_recipe(str(ROOT / options.config), fields)
-            check_recipe(recipe, training.load()[1], LoraConfig, training.keys)
+            check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs)
 
 
 @each_page
@@ -68,8 +68,8 @@ def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
         if language == "yaml":
             recipe = tmp_path / "recipe.yaml"
             recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
-            training = TRAININGS["ppo"]
-            checked = check_recipe(read_recipe(str(recipe), []), training.load()[1], LoraConfig, training.keys)
+            algorithm = ALGORITHMS["ppo"]
+            checked = check_recipe(read_recipe(str(recipe), []), algorithm.load()[1], LoraConfig, algorithm.needs)
             assert [each["reward"] for each in checked.source["reward"]] == ["./out/reward", "rewards.py:politeness"]
 
 

@@ -86,6 +86,22 @@ def test_samples_keep_the_prompts_order_and_the_seed(tiny: tuple[Any, Any]) -> N
     assert first != sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2, seed=1)
 
 
+def test_a_prefilled_answer_is_continued_not_followed_by_another_turn(
+    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = tiny
+    seen: list[str] = []
+
+    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
+        seen.extend(tokenizer.decode(ids) for ids in request.prompt_ids)
+        return [[tokenizer.eos_token_id]]
+
+    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well,"}]
+    sample_continuations(model, tokenizer, [turns], max_new_tokens=2)
+    assert seen[0].endswith("assistant\nWell,")
+
+
 def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
     tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

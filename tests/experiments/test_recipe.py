@@ -5,8 +5,9 @@ from typing import Literal
 import pytest
 from peft import LoraConfig
 
+from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
-from hf_align.experiments.recipe import REF_MODEL, REWARD, check_recipe, dump_recipe, read_recipe
+from hf_align.experiments.recipe import check_recipe, dump_recipe, read_recipe
 from hf_align.trainers.ppo.config import PPOConfig
 
 
@@ -52,24 +53,23 @@ def test_yaml_scalars_are_what_they_look_like(tmp_path: Path) -> None:
 
 def test_keys_of_some_commands(tmp_path: Path) -> None:
     path = write(tmp_path, BASE + "reward:\n  - {reward: a/b, weight: 2}\n  - c.py:d\n")
-    keys = {**REF_MODEL, **REWARD}
-    source = check_recipe(read_recipe(path, ["--ref_model", "r"]), Config, LoraConfig, keys).source
+    source = check_recipe(read_recipe(path, ["--ref_model", "r"]), Config, LoraConfig, ALGORITHMS["ppo"].needs).source
     assert source["reward"] == [{"reward": "a/b", "weight": 2}, "c.py:d"]
     assert source["ref_model"] == "r"
     with pytest.raises(UserError, match="reward is missing: write `reward: "):
-        check_recipe(read_recipe(None, ["--model", "m", "--train_dataset", "d"]), Config, LoraConfig, keys)
+        check_recipe(read_recipe(None, ["--model", "m", "--train_dataset", "d"]), Config, LoraConfig, ["reward"])
     with pytest.raises(UserError, match="line 3: reward is not a known key"):
         check_recipe(read_recipe(path, []), Config, LoraConfig)
     with pytest.raises(UserError, match="--reward expects text or a list"):
-        check_recipe(read_recipe(path, ["--reward", "{a: 1}"]), Config, LoraConfig, keys)
+        check_recipe(read_recipe(path, ["--reward", "{a: 1}"]), Config, LoraConfig, ["reward"])
 
 
 def test_a_dumped_recipe_reads_back_the_same(tmp_path: Path) -> None:
     flags = ["--learning_rate", "2e-5", "--lora.r", "4", "--output_dir", "true story", "--hub_token", "secret"]
-    checked = check_recipe(read_recipe(write(tmp_path, BASE), flags), PPOConfig, LoraConfig, REF_MODEL)
+    checked = check_recipe(read_recipe(write(tmp_path, BASE), flags), PPOConfig, LoraConfig, ["reference"])
     text = dump_recipe(checked, PPOConfig)
     assert "secret" not in text
-    again = check_recipe(read_recipe(write(tmp_path, text), []), PPOConfig, LoraConfig, REF_MODEL)
+    again = check_recipe(read_recipe(write(tmp_path, text), []), PPOConfig, LoraConfig, ["reference"])
     assert (again.source, again.lora) == (checked.source, checked.lora)
     written = {key: value for key, value in checked.config.items() if key != "hub_token"}
     assert again.config.items() >= written.items()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import huggingface_hub
 import pytest
 import transformers.utils.hub
@@ -21,6 +22,9 @@ BASE = "team/base"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     with StandIn().running() as stand_in:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
         monkeypatch.setattr(constants, "ENDPOINT", stand_in.url)
         template = stand_in.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -58,6 +62,7 @@ def environment(hub: StandIn, home: Path, token: str = TOKEN) -> dict[str, str]:
     """What points a new process at the stand-in."""
     return {
         **os.environ,
+        "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(home),
         "HF_TOKEN": token,

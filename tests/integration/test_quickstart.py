@@ -1,6 +1,7 @@
-"""`hf-align quickstart --profile smoke`, once, on the real model; everything else reads what it wrote."""
+"""`hf-align quickstart` on the real model: in small, and the smoke profile, whose results the slow tests read."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassificatio
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.cli.main import main
+from hf_align.experiments.quickstart.profiles import PROFILES
 from hf_align.experiments.quickstart.stages import STAGES
 from hf_align.models.reward import load_reward_model
+
+pytestmark = pytest.mark.xdist_group("quickstart")  # one worker, one run
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,33 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def test_every_stage_runs_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smoke = PROFILES["smoke"]
+    two_rows = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "max_steps": 2, "save_steps": 2}
+    small = replace(
+        smoke,
+        reward={**smoke.reward, **two_rows},
+        dpo={**smoke.dpo, **two_rows},
+        ipo={**smoke.ipo, **two_rows},
+        ppo={**smoke.ppo, "num_samples": 2, "total_episodes": 8, "max_new_tokens": 4, "per_device_eval_batch_size": 2},
+        lora={"r": 2, "target_modules": ["q_proj", "v_proj"]},
+        eval_pairs=2,
+        rated_texts=2,
+        prompts=3,
+        max_new_tokens=4,
+        resamples=20,
+    )
+    monkeypatch.setitem(PROFILES, "smoke", small)
+    assert main(["quickstart", "--profile", "smoke", "--out", str(tmp_path / "out")]) == 0
+    metrics = read(tmp_path / "out" / "metrics.json")
+    assert list(metrics["seconds"]) == [stage.name for stage in STAGES]
+    assert metrics["policies"]["all"]["prompts"] == 3 and metrics["episodes"] == 8
+    first, second = (entry["loss"] for entry in read(tmp_path / "out" / "dpo" / "history.json") if "loss" in entry)
+    assert first == pytest.approx(0.693147, abs=1e-5) != second
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<svg") == 14
+
+
+@pytest.mark.slow
 def test_metrics_hold_what_is_needed_to_judge_and_repeat_the_run(out: Path) -> None:
     metrics = read(out / "metrics.json")
     assert metrics["command"].startswith("hf-align quickstart --profile smoke")
@@ -49,6 +80,7 @@ def test_metrics_hold_what_is_needed_to_judge_and_repeat_the_run(out: Path) -> N
     assert metrics["policies"]["all"]["policies"]["base"]["reward_sd"] > 0
 
 
+@pytest.mark.slow
 def test_training_left_curves_and_no_checkpoints(out: Path) -> None:
     for stage, steps in (("reward", 4), ("dpo", 3), ("ipo", 3)):
         history = read(out / stage / "history.json")
@@ -58,6 +90,7 @@ def test_training_left_curves_and_no_checkpoints(out: Path) -> None:
     assert read(out / "dpo" / "history.json")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_reports_samples_differ_between_policies(out: Path) -> None:
     samples = read(out / "evaluation" / "policies" / "samples.json")
     assert len(samples) == 18
@@ -65,6 +98,7 @@ def test_the_reports_samples_differ_between_policies(out: Path) -> None:
         assert any(row["policies"]["base"]["text"] != row["policies"][name]["text"] for row in samples)
 
 
+@pytest.mark.slow
 def test_report_is_one_page_that_can_be_parsed(out: Path) -> None:
     page = (out / "report.html").read_text(encoding="utf-8")
     HTMLParser().feed(page)
@@ -76,6 +110,7 @@ PROMPT = [{"role": "user", "content": "Write a tweet."}]
 RESPONSES = ["I love this so much!", "This is the worst day ever."]
 
 
+@pytest.mark.slow
 def test_plain_transformers_loads_the_merged_reward_model(out: Path) -> None:
     ours = load_reward_model(out / "reward").score([PROMPT] * 2, RESPONSES)
     tokenizer = AutoTokenizer.from_pretrained(out / "reward-merged")
@@ -97,6 +132,7 @@ def test_plain_transformers_loads_the_merged_reward_model(out: Path) -> None:
         assert adapter.eval()(**batch).logits[:, 0].tolist() == pytest.approx(ours, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_plain_peft_and_transformers_load_the_policies(out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(out / "dpo")
     batch = tokenizer("Write a tweet.", return_tensors="pt")
@@ -112,6 +148,7 @@ def test_plain_peft_and_transformers_load_the_policies(out: Path) -> None:
     assert (out / "ppo" / "value_head.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quickstart", "--profile", "smoke", "--out", str(out), "--seed", "1"]) == 2
     assert capsys.readouterr().err.startswith("hf-align: error: --out: ")
@@ -119,6 +156,7 @@ def test_a_second_run_is_refused(out: Path, capsys: pytest.CaptureFixture[str]) 
     assert "seed = 1, not 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_run_keeps_every_stage(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = read(out / "metrics.json")
     (out / "report.html").unlink()

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from datasets import Dataset, DatasetInfo
 from peft import LoraConfig
-from scipy.stats import binomtest
 
 from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids
 from hf_align.model_cards.names import hub_id
@@ -100,12 +99,6 @@ def test_a_data_set_from_the_hub_is_known_by_its_id():
     rows = Dataset.from_dict({"a": [1]}, info=DatasetInfo(download_checksums=sums))
     assert dataset_ids(rows) == ["org/pairs"]
     assert dataset_ids(Dataset.from_dict({"a": [1]})) == []
-
-
-def test_wilson_s_interval():
-    for hits, rows in ((7, 10), (0, 5), (400, 400)):
-        expected = binomtest(hits, rows).proportion_ci(method="wilson")
-        assert wilson_interval(hits / rows, rows) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_which_names_are_the_hub_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

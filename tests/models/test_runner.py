@@ -39,7 +39,7 @@ def test_prompts_worth_sharing_are_shared(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level("INFO", logger="hf_align"):
         trainer.train()
     assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "branch"
-    assert not trainer.runner.uses_separate
+    assert not trainer.runner.separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and lines[0].startswith("layout='auto' uses 'branch'")
     assert "branches would take" in lines[0] and "tokens instead of" in lines[0]
@@ -53,7 +53,7 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
     with caplog.at_level("WARNING", logger="hf_align"):
         trainer.train()
     assert trainer.runner.layout_choice is not None and trainer.runner.layout_choice.layout == "separate"
-    assert trainer.runner.uses_separate
+    assert trainer.runner.separate
     lines = [record.message for record in caplog.records if "layout='auto'" in record.message]
     assert len(lines) == 1 and "uses 'separate', one row per prompt + response: branches would take 1" in lines[0]
     by_hand = dpo(tmp_path, rows(4, 400), "eager", max_length=None, layout="separate")
@@ -69,15 +69,16 @@ class Stub(PolicyModel):
         return torch.full((len(branches["targets"]),), float(separate))
 
 
-def test_attention_without_branch_masks_is_honoured(caplog: pytest.LogCaptureFixture):
+def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     model = Stub(tiny_model())
     # As after loading with flash attention, which this machine can't run.
     cast(Any, model).config._attn_implementation_internal = "flash_attention_2"
-    runner = LayoutRunner("auto", None, lambda: [], Accelerator(), in_16_bits=False)
+    args = DPOConfig(**options(tmp_path))
+    runner = LayoutRunner(args, Accelerator(), lambda: [], lambda: [model], sharded=False)
     batch = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
     with caplog.at_level("WARNING", logger="hf_align"):
         output, laid_out = runner.run(model, batch)
-    assert runner.uses_separate and laid_out.separate and output.tolist() == [1, 1, 1]
+    assert runner.separate and laid_out.separate and output.tolist() == [1, 1, 1]
     assert "uses 'separate'" in caplog.text and "'flash_attention_2' takes no branch mask" in caplog.text
 
 

@@ -139,6 +139,7 @@ def quiet() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
+@pytest.mark.slow
 def test_the_reward_model_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
     notebook = execute("1_reward_model", tmp_path, base_dir, quiet)
     assert "correlation with people" in printed(notebook)
@@ -146,6 +147,7 @@ def test_the_reward_model_notebook_runs(tmp_path: Path, base_dir: str, quiet: di
     assert json.loads((tmp_path / "reward-merged" / "config.json").read_text())["problem_type"] == "regression"
 
 
+@pytest.mark.slow
 def test_the_dpo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
     notebook = execute("2_dpo_and_ipo", tmp_path, base_dir, quiet)
     assert "DPO first loss 0.693" in printed(notebook)
@@ -153,6 +155,7 @@ def test_the_dpo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, s
     assert pictures(notebook) == 3
 
 
+@pytest.mark.slow
 def test_the_ppo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
     notebook = execute("3_ppo", tmp_path, base_dir, quiet)
     assert re.search(r"reward -?\d+\.\d\d -> -?\d+\.\d\d, KL", printed(notebook))

@@ -45,8 +45,12 @@ def train(model: Any, out: Path, rows=None, trainer=DPOTrainer, config=DPOConfig
 
 @pytest.mark.parametrize(
     "setting",
-    [{}, {"bf16": True}, {"quantization_config": "8bit"}, {"quantization_config": "4bit"}],
-    ids=["fp32", "bf16", "8bit", "4bit"],
+    [
+        pytest.param({}, id="fp32"),
+        pytest.param({"bf16": True}, id="bf16", marks=pytest.mark.slow),
+        pytest.param({"quantization_config": "8bit"}, id="8bit", marks=pytest.mark.slow),
+        pytest.param({"quantization_config": "4bit"}, id="4bit"),
+    ],
 )
 def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path, setting: dict[str, Any]):
     trainer_options = {"peft_config": lora(), **{k: v for k, v in setting.items() if k != "bf16"}}
@@ -60,12 +64,11 @@ def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("setting", "bound"),
     [
-        ({}, 1e-3),
-        ({"bf16": True}, 0.5),
-        ({"bf16": True, "quantization_config": "8bit"}, 0.5),
-        ({"bf16": True, "quantization_config": "4bit"}, 0.5),
+        pytest.param({}, 1e-3, id="fp32"),
+        pytest.param({"bf16": True}, 0.5, id="bf16", marks=pytest.mark.slow),
+        pytest.param({"bf16": True, "quantization_config": "8bit"}, 0.5, id="8bit", marks=pytest.mark.slow),
+        pytest.param({"bf16": True, "quantization_config": "4bit"}, 0.5, id="4bit", marks=pytest.mark.slow),
     ],
-    ids=["fp32", "bf16", "8bit", "4bit"],
 )
 def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
     base_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], bound: float
@@ -84,7 +87,7 @@ def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
     for numbers in ((7, 0), (3, 5), (1, 6), (4, 2)):  # not as they were scored: all eight, sorted by length
         batch: dict[str, Any] = trainer.data_collator([rows[number] for number in numbers])
         with trainer.accelerator.autocast():
-            in_batch = trainer.reference.logps(model, Branches(**batch["branches"]))
+            in_batch = trainer.reference_logps(model, Branches(**batch["branches"]))
         differences.append(in_batch - batch["ref_logps"])
         cached.append(batch["ref_logps"])
     assert torch.cat(cached).std() > 5, "responses differ by far more than the bound"

@@ -27,7 +27,7 @@ def test_rows_are_scored_once_and_long_ones_together(tmp_path: Path, monkeypatch
         return torch.tensor([[-float(len(row["chosen_ids"])), -1.0] for row in rows])
 
     def scored(key: str, data: Any) -> Any:
-        return add_reference_logps(data, score, key=key, batch_size=2, accelerator=Accelerator(), quiet=True)
+        return add_reference_logps(data, score, key=key, size=2, accelerator=Accelerator(), quiet=True)
 
     rows = Dataset.from_list(ROWS)
     first = scored("one", rows)

@@ -73,7 +73,9 @@ def test_what_the_margin_does_is_said_once(tiny_model_dir: str, tmp_path: Path, 
     assert caplog.text.count("The rows have a margin m: with margin_mode='weight' it multiplies the loss") == 1
 
 
-@pytest.mark.parametrize("quantization", [None, "8bit", "4bit"])
+@pytest.mark.parametrize(
+    "quantization", [None, *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("8bit", "4bit"))]
+)
 def test_lora_trains_the_head_on_the_real_model_and_reloads(base_dir: str, tmp_path: Path, quantization: str | None):
     config = LoraConfig(r=4, target_modules="all-linear")  # no task type: TRL would leave the head frozen and unsaved
     trainer, _ = train(

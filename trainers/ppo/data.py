@@ -21,6 +21,8 @@ from hf_align.trainers.checks import check_config_class, check_evaluation, check
 from hf_align.trainers.data import batches_of, parts_of, spread_rows
 from hf_align.trainers.ppo.config import PPOConfig
 
+Row = dict[str, Any]
+"""A row of the data set: `prompt`, `prompt_ids` and the columns that the reward asks for."""
 OWN_COLUMNS = ("prompt", "prompt_ids")
 """Columns that reward functions get as texts and as token ids."""
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -29,30 +28,31 @@ from hf_align.rl.advantages import gae
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Response
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import OWN_COLUMNS
+from hf_align.trainers.ppo.data import OWN_COLUMNS, Row
 from hf_align.trainers.ppo.processes import gather_rows, whiten_everywhere
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.schedule import Purpose, group_permutation, micro_batch_rows, mini_batch_of, seed_of
 
-Row = dict[str, Any]
-"""A row of the data set: `prompt`, `prompt_ids` and the columns that the reward asks for."""
 
+class Roles(Protocol):
+    """Who takes part in making experience: the models of a run (`ModelRoles`), or whatever stands in for them."""
 
-@dataclass(frozen=True)
-class Roles:
-    """Who takes part in making experience; any callables will do.
+    @property
+    def reward(self) -> Reward:
+        """Gives the scores `[S]` of responses."""
+        ...
 
-    Attributes:
-        sample: Gives responses to rows, prompt by prompt: `sample(rows, num_samples, seed)`.
-        reward: Gives the scores `[S]` of responses.
-        policy: Gives `logps`, `values` and `entropy` of a batch's tokens, `[N]` each.
-        reference: Gives the reference's log-probs of a batch's tokens, `[N]`.
-    """
+    def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
+        """Sample responses to the rows' prompts, prompt by prompt."""
+        ...
 
-    sample: Callable[[list[Row], int, int], list[Response]]
-    reward: Reward
-    policy: Callable[[Branches], dict[str, Tensor]]
-    reference: Callable[[Branches], Tensor]
+    def policy(self, branches: Branches) -> dict[str, Tensor]:
+        """Give logps, values and entropy of the batch's tokens, `[N]` each."""
+        ...
+
+    def reference(self, branches: Branches) -> Tensor:
+        """Give the reference's log-probs of the batch's tokens, `[N]`."""
+        ...
 
 
 def collect(

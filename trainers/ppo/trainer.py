@@ -25,22 +25,21 @@ from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.loading import load_policy
-from hf_align.models.policy import ReferenceHead
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rl.running_statistics import RunningMeanStd
-from hf_align.rollouts import Engine, Response, sample_responses
+from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward, rollout_lengths
 from hf_align.trainers.ppo.evaluate import evaluate_policy
-from hf_align.trainers.ppo.experience import Roles, Row, collect, kept_row
+from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.loss import ppo_loss
 from hf_align.trainers.ppo.processes import gather_rows, mean_everywhere
+from hf_align.trainers.ppo.roles import ModelRoles
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.samples import report_samples
 from hf_align.trainers.ppo.schedule import Purpose, micro_batch_rows, mini_batch_of, prompt_numbers, seed_of
@@ -146,9 +145,7 @@ class PPOTrainer(BranchTrainer):
             )
         if isinstance(ref_model, str):
             ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = Reference(
-            wrapped, ref_model, new_adapter=bool(peft_config), snapshot=True, prepare=self.prepare_frozen
-        )
+        self.reference = self.make_reference(ref_model, new_adapter=bool(peft_config))
         self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
         self.pad_token_id = find_pad_token_id(tokenizer)
 
@@ -222,8 +219,8 @@ class PPOTrainer(BranchTrainer):
             branches = Branches(**inputs["branches"])
             options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
             if args.kl_kind == "full":
-                options["reference"] = self.reference_head(model, branches)
-            output, _ = self.run_model(model, branches, temperature=args.temperature, **options)
+                options["reference"] = self.roles(model).reference_head(branches)
+            output, _ = self.runner.run(model, branches, temperature=args.temperature, **options)
         loss, metrics = ppo_loss(output, inputs, args, rollout.kl_coef)
         count = len(inputs["old_logps"])
         self._train_metrics.add(metrics)
@@ -247,7 +244,7 @@ class PPOTrainer(BranchTrainer):
             [data[row] for row in numbers],
             number,
             args,
-            self._roles(model),
+            self.roles(model),
             kl_coef=self.kl_controller.coef,
             statistics=self.score_statistics,
             accelerator=self.accelerator,
@@ -261,35 +258,19 @@ class PPOTrainer(BranchTrainer):
         self._count_tokens(rollout)
         return rollout
 
-    def _roles(self, model: nn.Module) -> Roles:
-        """Who makes experience, with `model` the policy as the training step holds it."""
-        args = self.args
-
-        def sample(rows: list[Row], num_samples: int, seed: int) -> list[Response]:
-            with self.accelerator.autocast():  # as the scoring pass computes
-                return sample_responses(
-                    self.accelerator.unwrap_model(model),
-                    self.processing_class,  # type: ignore[arg-type]
-                    [row["prompt_ids"] for row in rows],
-                    num_samples=num_samples,
-                    max_new_tokens=args.max_new_tokens,
-                    temperature=args.temperature,
-                    top_p=args.top_p,
-                    stop_strings=args.stop_strings,
-                    generator_seed=seed,
-                    engine=self.rollout_engine,
-                )
-
-        # Contexts of their own: older torch hands out casts of trained weights that were made without gradients.
-        def policy(branches: Branches) -> dict[str, Tensor]:
-            with self.accelerator.autocast():
-                return self.run_model(model, branches, temperature=args.temperature, return_entropy=True)[0]
-
-        def reference(branches: Branches) -> Tensor:
-            with self.accelerator.autocast():
-                return self._run_reference(model, branches)
-
-        return Roles(sample, self.reward, policy, reference)
+    def roles(self, model: nn.Module) -> ModelRoles:
+        """What makes experience, with `model` the policy as the training step holds it."""
+        tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
+        return ModelRoles(
+            model,
+            self.reference,
+            self.reward,
+            self.rollout_engine,
+            tokenizer,
+            self.runner.run,
+            self.args,
+            self.accelerator,
+        )
 
     def _count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
@@ -304,23 +285,6 @@ class PPOTrainer(BranchTrainer):
         """Lengths of some batches of training, or else of evaluation."""
         training = self.train_dataset is not None
         return rollout_lengths(self.train_dataset if training else self.eval_dataset, self.args, training=training)
-
-    def reference_head(self, model: nn.Module, branches: Branches) -> ReferenceHead:
-        """The reference's hidden states and LM head for the batch, for the exact KL from it."""
-        reference = self.reference
-        states = self._run_reference(model, branches, return_states=True)
-        own = None if reference.model is None else self.accelerator.unwrap_model(reference.model)
-        return ReferenceHead(states, own, reference.adapter)
-
-    @torch.no_grad()
-    def _run_reference(self, model: nn.Module, branches: Branches, *, return_states: bool = False) -> Tensor:
-        """The reference's log-probs of the batch's tokens, `[N]`, or its hidden states, `[N, H]`."""
-        options: dict[str, Any] = {"return_states": True} if return_states else {}
-        with self.reference.scored_as(model) as scorer:
-            if isinstance(self.accelerator.unwrap_model(scorer), PolicyWithValueHead):
-                options["return_values"] = False
-            output, _ = self.run_model(scorer, branches, temperature=self.args.temperature, **options)
-        return output["states" if return_states else "logps"] if isinstance(output, dict) else output
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -343,10 +307,10 @@ class PPOTrainer(BranchTrainer):
             return optimizer
         of_value = {id(parameter) for parameter in self.accelerator.unwrap_model(self.model).value_parameters()}
         for group in list(optimizer.param_groups):
-            mine = [parameter for parameter in group["params"] if id(parameter) in of_value]
-            if mine:
+            moved = [parameter for parameter in group["params"] if id(parameter) in of_value]
+            if moved:
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_value]
-                optimizer.add_param_group({**group, "params": mine, "lr": rate})
+                optimizer.add_param_group({**group, "params": moved, "lr": rate})
         return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -414,7 +378,7 @@ class PPOTrainer(BranchTrainer):
         output, self.eval_samples = evaluate_policy(
             data,
             self.args,
-            self._roles(model),
+            self.roles(model),
             accelerator=self.accelerator,
             pad_token_id=self.pad_token_id,
             prefix=metric_key_prefix,

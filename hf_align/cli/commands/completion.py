@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
-from hf_align.experiments.recipe import SOURCE_KEYS
+from hf_align.cli.table import TRAINING
+from hf_align.experiments.recipe import source_keys
 
 
 @dataclass
@@ -36,12 +38,10 @@ def collect_words() -> dict[str, Words]:
     """Words by command path: "" for `hf-align` itself, "evaluate reward" for a command of a group."""
     found: dict[str, Words] = {}
     _collect(build_parser(), "", found)
-    from hf_align.experiments.run import TRAININGS
-
-    for name, training in TRAININGS.items():
-        config = training.load()[1]
-        for key, hint in {**SOURCE_KEYS, **training.keys, **_field_hints(config)}.items():
-            found[name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
+    for command in TRAINING:
+        algorithm = ALGORITHMS[command.name]
+        for key, hint in {**source_keys(algorithm.needs), **_field_hints(algorithm.load()[1])}.items():
+            found[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
     return found
 
 

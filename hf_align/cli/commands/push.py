@@ -3,11 +3,16 @@
 import argparse
 from functools import partial
 
+import torch
+
 from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.errors import UserError
+from hf_align.hub import push_model
+from hf_align.models.merging import push_merged
 
 
 def run_push(options: argparse.Namespace) -> None:
-    """Pushes a model folder.
+    """Push a model folder.
 
     Args:
         options: Parsed arguments: `folder`, `repo`, `merge`, `dtype`, `base_model`, `private`, `license`, `revision`
@@ -18,12 +23,6 @@ def run_push(options: argparse.Namespace) -> None:
     """
     screen = Screen()
     with quiet_libraries(screen):
-        import torch
-
-        from hf_align.errors import UserError
-        from hf_align.hub import push_model
-        from hf_align.models.merging import push_merged
-
         if options.dtype is not None and not options.merge:
             raise UserError("--dtype is for merged weights; add --merge or leave it out")
         screen.line(f"pushing {options.folder}{', merged' if options.merge else ''}")

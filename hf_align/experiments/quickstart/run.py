@@ -6,7 +6,7 @@ from typing import Any
 
 from hf_align.experiments.quickstart.job import Job, Stage
 from hf_align.experiments.quickstart.stages import STAGES
-from hf_align.experiments.quickstart.summary import collect, write
+from hf_align.experiments.quickstart.summary import write_summary
 
 
 def run_quickstart(job: Job, command: str = "") -> dict[str, Any]:
@@ -19,10 +19,7 @@ def run_quickstart(job: Job, command: str = "") -> dict[str, Any]:
     Returns:
         Content of metrics.json.
     """
-    results = run_stages(job, STAGES)
-    metrics = collect(job, results, command)
-    write(job, metrics)
-    return metrics
+    return write_summary(job, run_stages(job, STAGES), command)
 
 
 def run_stages(job: Job, stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:

@@ -16,16 +16,19 @@ from hf_align.version import versions
 METRICS, REPORT = "metrics.json", "report.html"
 
 
-def collect(job: Job, results: Mapping[str, Mapping[str, Any]], command: str) -> dict[str, Any]:
-    """Gather every number of the run, with what is needed to repeat it.
+def write_summary(job: Job, results: Mapping[str, Mapping[str, Any]], command: str) -> dict[str, Any]:
+    """Write metrics.json and report.html into the output folder.
 
     Args:
         job: The run.
         results: Every stage's record.
         command: The command line.
+
+    Returns:
+        Every number of the run, with what is needed to repeat it.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-    return {
+    metrics = {
         "command": command,
         "settings": job.settings,
         "model": results["base"]["model"],
@@ -40,11 +43,8 @@ def collect(job: Job, results: Mapping[str, Mapping[str, Any]], command: str) ->
         "reward_model": results["evaluation/reward"]["report"],
         "policies": results["evaluation/policies"]["report"],
     }
-
-
-def write(job: Job, metrics: Mapping[str, Any]) -> None:
-    """Write metrics.json and report.html into the output folder."""
     write_json(job.folder(METRICS), metrics)
     histories = {stage: json.loads((job.folder(stage) / HISTORY).read_text(encoding="utf-8")) for stage in TRAINED}
     samples = json.loads((job.folder("evaluation/policies") / SAMPLES).read_text(encoding="utf-8"))
     write_text(job.folder(REPORT), render_report(metrics, histories, samples))
+    return metrics

@@ -11,8 +11,7 @@ from peft import LoraConfig
 from torch import nn
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
-from hf_align.rollouts import ENGINES, Response, SamplingRequest, continuous, static
-from hf_align.trainers.ppo import experience as ppo_scoring
+from hf_align.rollouts import ENGINES, Engine, SamplingRequest, continuous, static
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.ppo.test_trainer import logs_of, ppo
@@ -47,28 +46,29 @@ def test_a_policy_trains_on_the_responses_of_every_engine(tmp_path: Path, engine
     assert trainer.evaluate()["eval_response/length"] >= 1
 
 
-def note_static(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> None:
-    """Fill `noted`: by the tokens of a response, the log-probs in the distributions that they were drawn from."""
+def noted_static(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> Engine:
+    """An engine that fills `noted`: by a response's tokens, the log-probs in the distributions they were drawn from."""
     steps: list[torch.Tensor] = []
-    draw, sample = static.next_tokens, ppo_scoring.sample_responses
+    draw = static.next_tokens
 
     def drawn(logits: torch.Tensor, request: SamplingRequest, draws: torch.Tensor) -> torch.Tensor:
         tokens = draw(logits, request, draws)
         steps.append(torch.log_softmax(logits / request.temperature, -1)[range(len(tokens)), tokens])
         return tokens
 
-    def sampled(*args: Any, **options: Any) -> list[Response]:
-        responses = sample(*args, **options)
-        for row, response in enumerate(responses):
-            noted[tuple(response.token_ids)] = [float(steps[at][row]) for at in range(len(response.token_ids))]
+    def sampled(model: nn.Module, request: SamplingRequest) -> list[list[int]]:
+        responses = static.static_engine(model, request)
+        for row, ids in enumerate(responses):
+            kept = next((n for n in range(1, len(ids)) if request.ends_with_last(ids[:n])), len(ids))
+            noted[tuple(ids[:kept])] = [float(steps[at][row]) for at in range(kept)]
         return responses
 
     monkeypatch.setattr(static, "SHRINK", 0.0)  # all rows stay until the end, so that they can be told by place
     monkeypatch.setattr(static, "next_tokens", drawn)
-    monkeypatch.setattr(ppo_scoring, "sample_responses", sampled)
+    return sampled
 
 
-def note_continuous(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> None:
+def noted_continuous(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> Engine:
     """The same of transformers' manager."""
     get_result, settings = ContinuousBatchingManager.get_result, continuous._settings
 
@@ -85,15 +85,16 @@ def note_continuous(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...]
 
     monkeypatch.setattr(ContinuousBatchingManager, "get_result", result_of)
     monkeypatch.setattr(continuous, "_settings", with_logps)
+    return continuous.continuous_engine
 
 
-@pytest.mark.parametrize(("engine", "note"), [("static", note_static), ("continuous", note_continuous)])
+@pytest.mark.parametrize("engine_of", [noted_static, noted_continuous])
 def test_log_probs_of_a_rollout_are_those_of_its_sampling(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, note: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine_of: Any
 ):
     noted: dict[tuple[int, ...], list[float]] = {}
-    note(monkeypatch, noted)
-    trainer = trainer_of(tmp_path, rollout_engine=engine, num_ppo_epochs=1, max_steps=1)
+    trainer = trainer_of(tmp_path, num_ppo_epochs=1, max_steps=1)
+    trainer.rollout_engine = engine_of(monkeypatch, noted)
     trainer.train()
     rollout = trainer.rollout
     assert rollout is not None and len(rollout.response_ids) == 8

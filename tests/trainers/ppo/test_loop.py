@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from hf_align.errors import UserError
-from hf_align.trainers.ppo import trainer as ppo_module
+from hf_align.trainers.ppo.experience import kept_row
+from hf_align.trainers.ppo.rollout import Rollout
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.ppo.test_trainer import LENGTH, logs_of, ppo
 from tests.trainers.test_base import same_weights
 from tests.trainers.test_dpo import weights_of
@@ -28,6 +31,22 @@ def remember_gradients(model: nn.Module) -> dict[str, Tensor]:
         if parameter.requires_grad:
             parameter.register_hook(lambda gradient, name=name: found.__setitem__(name, gradient.clone()))
     return found
+
+
+def change_rollouts(trainer: PPOTrainer, change: Callable[[Rollout], object]) -> None:
+    """Change every rollout before it is trained on."""
+    make = trainer.make_rollout
+
+    def changed(model: nn.Module, number: int) -> Rollout:
+        rollout = make(model, number)
+        change(rollout)
+        return rollout
+
+    trainer.make_rollout = changed
+
+
+def forget_the_kept_pass(rollout: Rollout) -> None:
+    rollout.first_output = None
 
 
 class Copies(TrainerCallback):
@@ -55,12 +74,13 @@ def test_packing_changes_nothing(tmp_path: Path):
     [{}, {"num_mini_batches": 1}, {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}],
     ids=["mini-batches", "one", "micro-batches"],
 )
-def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, monkeypatch: Any, changes: dict[str, Any]):
+def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, changes: dict[str, Any]):
     """The same weights as with a pass of its own, one pass less a rollout."""
     runs, passes = [], []
-    for kept_row in (ppo_module.kept_row, lambda trainer, number: None):
-        monkeypatch.setattr(ppo_module, "kept_row", kept_row)
+    for kept in (True, False):
         trainer = ppo(tmp_path, layout="branch", max_steps=8, **changes)
+        if not kept:
+            change_rollouts(trainer, forget_the_kept_pass)
         count = []
         trainer.model.model.register_forward_pre_hook(lambda *_, count=count: count.append(torch.is_grad_enabled()))
         trainer.train()
@@ -68,20 +88,22 @@ def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, monkeypatc
         passes.append(count)
     same_weights(runs[0].model, runs[1].model, atol=1e-6, rtol=1e-6)
     rollouts = 8 // runs[0].args.steps_per_rollout
-    assert sum(passes[0]) == sum(passes[1]), "passes with gradients"
+    steps = 8 * runs[0].args.gradient_accumulation_steps
+    assert (sum(passes[0]), sum(passes[1])) == (steps, steps + rollouts), "passes with gradients"
     assert len(passes[1]) - len(passes[0]) == rollouts
     for mine, other in zip(logs_of(runs[0]), logs_of(runs[1]), strict=True):
         assert mine["policy/approxkl_avg"] == pytest.approx(other["policy/approxkl_avg"], abs=1e-6)
 
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
-def test_the_kept_pass_holds_gradients_under_autocast(tmp_path: Path, monkeypatch: Any, adapter: bool):
+def test_the_kept_pass_holds_gradients_under_autocast(tmp_path: Path, adapter: bool):
     """A pass without gradients comes right before it: autocast must not lend it that one's casts."""
     gradients = []
-    for kept_row in (ppo_module.kept_row, lambda trainer, number: None):
-        monkeypatch.setattr(ppo_module, "kept_row", kept_row)
+    for kept in (True, False):
         lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False) if adapter else None
         trainer = ppo(tmp_path, {"peft_config": lora}, bf16=True, max_steps=1)
+        if not kept:
+            change_rollouts(trainer, forget_the_kept_pass)
         gradients.append(remember_gradients(trainer.model))
         trainer.train()
     assert gradients[0].keys() == gradients[1].keys()
@@ -92,7 +114,8 @@ def test_the_kept_pass_holds_gradients_under_autocast(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("changes", [{"entropy_coef": 0.1}, {"kl_in": "loss", "kl_estimator": "full"}])
 def test_a_loss_that_asks_for_more_runs_its_own_pass(tmp_path: Path, changes: dict[str, Any]):
-    assert ppo_module.kept_row(ppo(tmp_path, **changes), 0) is None
+    trainer = ppo(tmp_path, **changes)
+    assert kept_row(0, trainer.args, trainer.accelerator) is None
 
 
 def test_a_run_that_failed_within_a_step_can_begin_again(tmp_path: Path):
@@ -183,13 +206,7 @@ def test_a_detached_trunk_is_not_trained_by_the_values(tmp_path: Path, head: str
     for detached in (True, False):
         changes = {"value_head": head, "detach_value_trunk": detached, "policy_loss": "reinforce", "kl_coef": 0.0}
         trainer = ppo(tmp_path, kl_controller="fixed", max_steps=2, **changes)
-        make = trainer._finish
-
-        def without_advantages(rollout: Any, make: Any = make) -> None:
-            make(rollout)
-            rollout.tokens["advantages"].zero_()
-
-        trainer._finish = without_advantages
+        change_rollouts(trainer, lambda rollout: rollout.tokens["advantages"].zero_())
         trainer.train()
         moved = [
             not torch.equal(a, b) for a, b in zip(start.parameters(), trainer.model.model.parameters(), strict=True)

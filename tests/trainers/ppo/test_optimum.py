@@ -10,7 +10,7 @@ import pytest
 from tests.trainers.closed_form import run_ppo
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_ppo_reaches_the_optimum(tmp_path: Path, seed: int):
     course = run_ppo(tmp_path, seed)
     assert course.distances[0] > 0.3

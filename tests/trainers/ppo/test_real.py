@@ -20,6 +20,8 @@ from tests.trainers.ppo.test_trainer import logs_of
 PROMPTS: Any = [{"prompt": [{"role": "user", "content": text}]} for text in ("Review a film.", "Tweet about lunch.")]
 DOCUMENTS = [([504, 2003, 314], [[260, 1092, 28], [253, 2]]), ([504, 1029], [[314, 4461], [260, 2003, 314, 2]])]
 
+pytestmark = pytest.mark.xdist_group("ppo real")  # one worker, one reward model
+
 
 def lora() -> LoraConfig:
     return LoraConfig(r=4, target_modules="all-linear")
@@ -56,7 +58,7 @@ def same_gradients(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert (gradient - right[name]).norm() <= 1e-3 * gradient.norm() + 1e-9, name
 
 
-@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+@pytest.mark.parametrize("quantization", ["8bit", pytest.param("4bit", marks=pytest.mark.slow)])
 def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_path: Path, quantization: Any):
     trainer = PPOTrainer(
         base_dir,
@@ -87,7 +89,7 @@ def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_
     before = gradients(trainer)
     assert before.keys() == trained - {n for n in trained if "lm_head" in n and ".value." in n}
     # Generates, switches to the reward's adapter, to none for the reference, and to the value's.
-    trainer._make_rollout(model, 0)
+    trainer.make_rollout(model, 0)
     assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
     same_gradients(before, gradients(trainer))
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -100,6 +102,7 @@ def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_
     assert start.keys() - trained <= still, "base and reward adapter did not"
 
 
+@pytest.mark.slow
 def test_recomputed_activations_give_the_same_gradients_under_two_adapters(base_dir: str, tmp_path: Path):
     found = []
     for checkpointing in (False, True):

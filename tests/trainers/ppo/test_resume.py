@@ -21,9 +21,18 @@ from tests.trainers.test_base import same_weights
 SCRIPT = Path(__file__).with_name("run.py")
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
-def test_a_killed_run_resumes_exactly(tmp_path: Path, seed: int):
-    step = random.Random(seed).randrange(SAVE_EVERY + 1, STEPS)
+SLOW, SOAK = pytest.mark.slow, pytest.mark.soak
+# Odd seeds train adapters. One of each kind, killed within a rollout; then other places; then every place.
+CUTS = [
+    pytest.param(0, 7),
+    pytest.param(1, 5, marks=SLOW),
+    *(pytest.param(seed, random.Random(seed).randrange(SAVE_EVERY + 1, STEPS), marks=SLOW) for seed in range(2, 6)),
+    *(pytest.param(seed, step, marks=SOAK) for seed in range(6, 14) for step in range(SAVE_EVERY + 1, STEPS)),
+]
+
+
+@pytest.mark.parametrize(("seed", "step"), CUTS)
+def test_a_killed_run_resumes_exactly(tmp_path: Path, seed: int, step: int):
     command = [sys.executable, "-m", "tests.trainers.ppo.run", str(tmp_path / "cut"), str(seed), str(step)]
     killed = subprocess.run(command, cwd=SCRIPT.parents[3], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]

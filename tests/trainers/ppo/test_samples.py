@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from hf_align.errors import UserError
-from hf_align.trainers.ppo.samples import COLUMNS, _markdown, _row
+from hf_align.trainers.ppo.samples import COLUMNS, as_markdown, row_of
 from tests.trainers.ppo.test_trainer import ppo
 from tests.trainers.toy import varied_prompts
 
@@ -40,8 +40,8 @@ def test_data_given_to_evaluate_is_prepared_as_the_trainers_own(tmp_path: Path):
 
 def test_a_prompt_of_messages_is_shown_by_its_turns(tmp_path: Path):
     prompt = [{"role": "user", "content": "one\n| two"}]
-    row = _row({"prompt": prompt, "response": "three", "reward": 0.123456, "kl": 2.0})
-    assert _markdown([row]).splitlines()[2] == "| user: one \\| two | three | 0.123 | 2 |"
+    row = row_of({"prompt": prompt, "response": "three", "reward": 0.123456, "kl": 2.0})
+    assert as_markdown([row]).splitlines()[2] == "| user: one \\| two | three | 0.123 | 2 |"
 
 
 def evaluated(out: Path, reporter: str) -> Any:

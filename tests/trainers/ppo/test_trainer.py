@@ -340,8 +340,8 @@ def test_the_exact_kl_is_that_of_the_logits(tmp_path: Path, adapter: bool):
     if not adapter:  # move the policy away from its snapshot
         with torch.no_grad():
             cast(Any, model).get_output_embeddings().weight.mul_(1.5)
-    head = trainer.reference_head(model, batch)
-    output, laid_out = trainer.run_model(model, batch, temperature=0.8, reference=head)
+    head = trainer.roles(model).reference_head(batch)
+    output, laid_out = trainer.runner.run(model, batch, temperature=0.8, reference=head)
     rows, language_model = laid_out.as_separate(), cast(Any, model)
     logits = language_model.inner_forward(rows).logits.flatten(0, 1)[rows.predictors] / 0.8
     with torch.no_grad(), trainer.reference.scored_as(model) as reference:

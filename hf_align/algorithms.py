@@ -1,0 +1,127 @@
+"""The training algorithms by name: which trainer and config, what they read and what they need.
+
+Only names and dotted strings, so that everything may ask here and nothing heavy is imported. Another package adds an
+`Algorithm` under the entry-point group `hf_align.algorithms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from hf_align.errors import UserError
+
+ENTRY_POINTS = "hf_align.algorithms"
+Rows = Literal["pairs", "prompts", "demonstrations"]
+Need = Literal["reference", "reward", "value"]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What a training command is made of.
+
+    Attributes:
+        name: What is typed.
+        trainer: "module:class".
+        config: "module:class" of the trainer's options.
+        rows: What it trains on.
+        needs: What it has besides the model that it trains.
+        summary: One line for lists.
+    """
+
+    name: str
+    trainer: str
+    config: str
+    rows: Rows = "pairs"
+    needs: tuple[Need, ...] = ()
+    summary: str = ""
+
+    def load(self) -> tuple[type[Any], type[Any]]:
+        """Import the trainer's class and the config's."""
+        trainer, config = (self._class(place) for place in (self.trainer, self.config))
+        return trainer, config
+
+    def _class(self, place: str) -> type[Any]:
+        module, _, name = place.partition(":")
+        try:
+            return getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"algorithm {self.name}: {place} can't be imported: {error}") from error
+
+
+class Algorithms(Mapping[str, Algorithm]):
+    """Algorithms of this package, and those of other packages, which are imported when they are looked up.
+
+    Args:
+        own: This package's; another package's of the same name is ignored.
+    """
+
+    def __init__(self, *own: Algorithm) -> None:
+        self.own = {each.name: each for each in own}
+
+    @cached_property
+    def others(self) -> dict[str, EntryPoint]:
+        """Other packages' entry points by name."""
+        return {each.name: each for each in entry_points(group=ENTRY_POINTS) if each.name not in self.own}
+
+    def __getitem__(self, name: str) -> Algorithm:
+        if name in self.own:
+            return self.own[name]
+        entry = self.others[name]
+        try:
+            found = entry.load()
+        except Exception as error:  # whatever another package's import raises
+            raise UserError(f"algorithm {name}: {entry.value} can't be imported: {error}") from error
+        if not isinstance(found, Algorithm) or found.name != name:
+            raise UserError(f"algorithm {name}: {entry.value} is no hf_align.algorithms.Algorithm of that name")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.own, *self.others))
+
+    def __len__(self) -> int:
+        return len(self.own) + len(self.others)
+
+
+ALGORITHMS = Algorithms(
+    Algorithm(
+        "sft",
+        "hf_align.trainers.sft:SFTTrainer",
+        "hf_align.trainers.sft:SFTConfig",
+        "demonstrations",
+        summary="train a model on demonstrations, with TRL's SFTTrainer",
+    ),
+    Algorithm(
+        "reward",
+        "hf_align.trainers.reward:RewardTrainer",
+        "hf_align.trainers.reward:RewardConfig",
+        summary="train a reward model on preference pairs",
+    ),
+    Algorithm(
+        "dpo",
+        "hf_align.trainers.dpo:DPOTrainer",
+        "hf_align.trainers.dpo:DPOConfig",
+        needs=("reference",),
+        summary="train a policy on preference pairs with DPO",
+    ),
+    Algorithm(
+        "ipo",
+        "hf_align.trainers.dpo:IPOTrainer",
+        "hf_align.trainers.dpo:IPOConfig",
+        needs=("reference",),
+        summary="train a policy on preference pairs with IPO",
+    ),
+    Algorithm(
+        "ppo",
+        "hf_align.trainers.ppo.trainer:PPOTrainer",
+        "hf_align.trainers.ppo.config:PPOConfig",
+        "prompts",
+        ("reference", "reward", "value"),
+        "train a policy to earn reward with PPO",
+    ),
+)
+"""Every algorithm by its name, which is also its command's."""

@@ -1,0 +1,31 @@
+"""`hf-align algorithms`: what can be trained, as a table or as JSON."""
+
+import argparse
+import json
+
+from hf_align.algorithms import ALGORITHMS
+from hf_align.cli.console import Screen
+from hf_align.errors import UserError
+
+
+def run_algorithms(options: argparse.Namespace) -> None:
+    """List the algorithms; one of another package that can't be imported is listed with the reason.
+
+    Args:
+        options: Parsed arguments: `json`.
+    """
+    listed = []
+    for name in ALGORITHMS:
+        try:
+            found = ALGORITHMS[name]
+            listed.append({"name": name, "rows": found.rows, "needs": list(found.needs), "summary": found.summary})
+        except UserError as error:
+            listed.append({"name": name, "error": str(error)})
+    if options.json:
+        print(json.dumps(listed, indent=2))
+        return
+    screen = Screen()
+    for each in listed:
+        screen.line(f"{each['name']:<12}{each.get('error') or each['summary']}", "yellow" if "error" in each else "")
+        if "error" not in each:
+            screen.line(f"{'':<12}reads {each['rows']}; needs {', '.join(each['needs']) or 'nothing else'}", "dim")

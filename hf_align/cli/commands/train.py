@@ -1,0 +1,55 @@
+"""`hf-align sft | reward | dpo | ipo | ppo | ...`: one training run from a recipe, or what it would be."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from hf_align.algorithms import ALGORITHMS
+from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.errors import Interrupted
+from hf_align.experiments.recipe import dump_recipe, read_recipe
+from hf_align.experiments.run import load_inputs, prepare, run_experiment
+from hf_align.planning.run import plan_run
+from hf_align.trainers.checkpoints import RESUME, last_checkpoint
+
+WIDTH = 48
+"""Columns of the names in front of a dry run's figures."""
+
+
+def run_training(options: argparse.Namespace) -> None:
+    """Train, evaluate if the recipe has an `eval_dataset`, and save; or print the recipe, or what a run would take.
+
+    Args:
+        options: Parsed arguments: `command`, `config` (the recipe's path or None), `fields` (the other flags),
+            `print_config`, `dry_run` and `arguments` (the whole command line, for the advice after Ctrl-C).
+
+    Raises:
+        UserError: Anything is wrong with the recipe, the data or the model's name.
+        Interrupted: Ctrl-C.
+    """
+    recipe = read_recipe(options.config, options.fields)
+    screen = Screen(stderr=options.print_config)
+    with quiet_libraries(screen):
+        run = prepare(ALGORITHMS[options.command], recipe)
+        if options.print_config:
+            print(dump_recipe(run.checked, type(run.args)), end="")
+            return
+        inputs = load_inputs(run)
+        if options.dry_run:
+            plan = plan_run(run.algorithm.rows, run.checked.source, run.args, inputs.rows, run.lora())
+            for name, text in plan.lines:
+                screen.line(f"{name:<{WIDTH}}{text}")
+            plan.check()
+            screen.line("Nothing was trained; the same command without --dry-run trains.")
+            return
+        try:
+            run_experiment(run, inputs, screen)
+        except KeyboardInterrupt:
+            raise Interrupted(_how_to_resume(options.arguments, Path(run.args.output_dir))) from None
+
+
+def _how_to_resume(arguments: list[str], directory: Path) -> str:
+    if last_checkpoint(directory) is None:
+        return "Nothing was saved yet; the same command starts again."
+    # Of two equal flags the later one wins, so this replaces a --resume_from_checkpoint that is there already.
+    return f"Resume with: hf-align {shlex.join(arguments)} --{RESUME} true"

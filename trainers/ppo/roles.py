@@ -1,0 +1,87 @@
+"""The models of a run in their roles: what samples, what rewards, what scores as the policy and as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from hf_align.layout.branches import Branches
+from hf_align.models.policy import ReferenceHead
+from hf_align.models.reference import Reference
+from hf_align.models.value import PolicyWithValueHead
+from hf_align.rewards import Reward
+from hf_align.rollouts import Engine, Response, sample_responses
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.data import Row
+
+
+@dataclass(frozen=True)
+class ModelRoles:
+    """`Roles` played by the models of a run.
+
+    Attributes:
+        model: The policy as the training step holds it.
+        frozen: The reference.
+        reward: What scores responses.
+        engine: What generates them.
+        tokenizer: The policy's.
+        run_model: Calls a model on branches: `run_model(model, branches, **options)`, its output first.
+        config: Options of the run.
+        accelerator: Gives the context in which models compute.
+    """
+
+    model: nn.Module
+    frozen: Reference
+    reward: Reward
+    engine: str | Engine
+    tokenizer: PreTrainedTokenizerBase
+    run_model: Callable[..., tuple[Any, Branches]]
+    config: PPOConfig
+    accelerator: Accelerator
+
+    def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
+        """Sample responses to the rows' prompts, prompt by prompt."""
+        config = self.config
+        with self.accelerator.autocast():  # as the scoring pass computes
+            return sample_responses(
+                self.accelerator.unwrap_model(self.model),
+                self.tokenizer,
+                [row["prompt_ids"] for row in rows],
+                num_samples=num_samples,
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                stop_strings=config.stop_strings,
+                generator_seed=seed,
+                engine=self.engine,
+            )
+
+    def policy(self, branches: Branches) -> dict[str, Tensor]:
+        """Give logps, values and entropy of the batch's tokens, `[N]` each."""
+        # A context of its own: older torch hands out casts of trained weights that were made without gradients.
+        with self.accelerator.autocast():
+            return self.run_model(self.model, branches, temperature=self.config.temperature, return_entropy=True)[0]
+
+    def reference(self, branches: Branches) -> Tensor:
+        """Give the reference's log-probs of the batch's tokens, `[N]`."""
+        with self.accelerator.autocast():
+            return self._run_reference(branches, "logps")
+
+    def reference_head(self, branches: Branches) -> ReferenceHead:
+        """Give the reference's hidden states and LM head for the batch, for the exact KL from it."""
+        states = self._run_reference(branches, "states", return_states=True)
+        return ReferenceHead(states, self.frozen.module, self.frozen.adapter)
+
+    @torch.no_grad()
+    def _run_reference(self, branches: Branches, name: str, **options: Any) -> Tensor:
+        with self.frozen.scored_as(self.model) as scorer:
+            if isinstance(self.accelerator.unwrap_model(scorer), PolicyWithValueHead):
+                options["return_values"] = False
+            output, _ = self.run_model(scorer, branches, temperature=self.config.temperature, **options)
+        return output[name] if isinstance(output, dict) else output
