@@ -62,9 +62,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        for file in unfinished.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        _flush_all(unfinished)
         if path.exists():  # moved aside, not deleted: a crash in between loses nothing
             os.replace(path, replaced)
         os.replace(unfinished, path)
@@ -89,6 +87,7 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
+        _flush_all(unfinished)
         for path in unfinished.iterdir():
             if path.is_dir():
                 shutil.rmtree(folder / path.name, ignore_errors=True)
@@ -114,6 +113,12 @@ def _finite(content: Any) -> Any:
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _flush_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _flush(path)
 
 
 def _flush(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.files import whole_file, whole_folder, write_json
+from hf_align.files import whole_file, whole_files, whole_folder, write_json
 
 
 def fail_in(writing: AbstractContextManager[Path], error: BaseException) -> None:
@@ -38,6 +38,22 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         (unfinished / "new.bin").write_text("new")
     assert [path.name for path in folder.iterdir()] == ["new.bin"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_files_join_a_folder_whole_and_together(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "adapter").mkdir(parents=True)
+    for name in ("mine.txt", "weights.bin", "adapter/old.bin"):
+        (folder / name).write_text("old")
+    with pytest.raises(OSError, match="full"):
+        fail_in(whole_files(folder), OSError("disk full"))
+    with whole_files(folder) as unfinished:
+        (unfinished / "adapter").mkdir()
+        (unfinished / "adapter" / "new.bin").write_text("new")
+        (unfinished / "weights.bin").write_text("new")
+        assert (folder / "weights.bin").read_text() == "old"
+    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"mine.txt": "old", "weights.bin": "new", "adapter/new.bin": "new"}
 
 
 def test_json_has_null_where_numbers_are_not_finite(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-""""""
+"""Options that all trainers on branches share."""
 
 from __future__ import annotations
 

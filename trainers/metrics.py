@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
-from transformers import Trainer
-from transformers.utils import logging
-
-logger = logging.get_logger(__name__)
 
 
 class RowMetrics:
@@ -20,29 +16,31 @@ class RowMetrics:
     """
 
     def __init__(self) -> None:
-        self._state: dict[str, Tensor] = {}
-        self._count: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._sums: dict[str, tuple[Tensor, int]] = {}  # of extremes: the smallest value, of `max_*` negated
 
     def add(self, rows: dict[str, Tensor]) -> None:
         """Add a batch: values `[B]` by name."""
         for name, values in rows.items():
-            values = values.detach().double().cpu()
-            known = self._state.get(name)
+            values = values.detach().cpu().double()  # not on the device: some GPUs have no float64
             if name.startswith(("min_", "max_")):
-                best = values.min() if name.startswith("min_") else -values.max()
-                self._state[name] = best if known is None else torch.minimum(known, best)
+                total = values.min() if name.startswith("min_") else -values.max()
             else:
-                self._state[name] = values.sum() if known is None else known + values.sum()
-            self._count[name] = self._count[name] + len(values)
+                total = values.sum()
+            count = len(values)
+            if name in self._sums:
+                earlier, rows_before = self._sums[name]
+                total = torch.minimum(earlier, total) if name.startswith(("min_", "max_")) else earlier + total
+                count += rows_before
+            self._sums[name] = total, count
 
-    def pop(self, trainer: Trainer) -> dict[str, float]:
-        """The metrics over all processes; starts afresh. Every process must call it."""
-        names = sorted(self._state)
+    def pop(self, accelerator: Accelerator) -> dict[str, float]:
+        """Compute the metrics over all processes, and start afresh. Every process must call it."""
+        sums, self._sums = self._sums, {}
+        names = sorted(sums)
         if not names:
             return {}
-        local = torch.stack([torch.stack([self._state[n].double(), self._count[n].double()]) for n in names])
-        gathered = cast(Tensor, trainer.accelerator.gather(local[None].to(trainer.args.device, torch.float32)))
-        everyone = gathered.double().cpu()
+        local = torch.tensor([[float(sums[name][0]), sums[name][1]] for name in names], dtype=torch.float32)
+        everyone = cast(Tensor, accelerator.gather(local[None].to(accelerator.device))).double().cpu()
         result = {}
         for number, name in enumerate(names):
             values, counts = everyone[:, number, 0], everyone[:, number, 1]
@@ -50,5 +48,4 @@ class RowMetrics:
                 result[name] = float(values.min()) * (1 if name.startswith("min_") else -1)
             else:
                 result[name] = float(values.sum() / counts.sum())
-        self.__init__()
         return result

@@ -1,4 +1,4 @@
-"""The reference policy: what it is, and which module computes as it."""
+"""Which module computes as the reference policy."""
 
 from __future__ import annotations
 
@@ -75,7 +75,11 @@ class Reference:
 
     @contextmanager
     def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
-        """The module that computes as the reference while this context lasts: its own, or the policy's."""
+        """Give the module that computes as the reference while this context lasts: its own, or the policy's.
+
+        Args:
+            policy: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
+        """
         if self.model is not None:
             # The same mode as the policy: without dropout it changes nothing but quantised kernels.
             self.model.train(policy.training)
@@ -85,7 +89,7 @@ class Reference:
                 yield policy
 
     def weights_key(self) -> str:
-        """A hash of the reference's weights."""
+        """Hash the reference's weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted((self.module or self.policy).state_dict().items()):
             parts = name.split(".")

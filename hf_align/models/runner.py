@@ -24,6 +24,10 @@ logger = logging.get_logger(__name__)
 
 CHECK_DOCUMENTS = 2
 """Documents of the first batch on which the layout is compared with plain rows."""
+TRIES_FLEX = ("cuda",)
+"""Types of devices on which FlexAttention is measured."""
+LACKS_FLEX_BACKWARD = ("cpu",)
+"""Types of devices on which FlexAttention can't train."""
 
 
 class LayoutRunner:
@@ -47,7 +51,7 @@ class LayoutRunner:
         attention_choice: The attention of the last training, and why; None before its first batch, or if there was
             nothing to choose: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
             weights, a model without FlexAttention or loaded with something else than SDPA.
-        separate: Whether every batch is laid out in plain rows.
+        separate: Every batch is laid out in plain rows.
     """
 
     def __init__(
@@ -68,20 +72,29 @@ class LayoutRunner:
         self._attention_open = False
 
     def run(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
-        """Call `model` on the batch in a layout it honours; its output, and the batch as it was laid out.
+        """Call a model on a batch in a layout that it honours.
 
-        `options` are what else its `forward` takes.
+        Args:
+            model: A `BranchModel`, prepared by the accelerator or not.
+            branches: The batch.
+            options: More arguments of the model's `forward`.
+
+        Returns:
+            The model's output, and the batch as it was laid out.
+
+        Raises:
+            UserError: FlexAttention should compute gradients on a CPU.
         """
         attention = attention_of(self.accelerator.unwrap_model(model).model)
-        if attention == FLEX and torch.is_grad_enabled() and _lacks_flex_backward(self.args.device):
+        if attention == FLEX and torch.is_grad_enabled() and self.args.device.type in LACKS_FLEX_BACKWARD:
             raise UserError(
                 "attn_implementation='flex_attention' has no backward pass on a CPU; load the model with 'sdpa'."
             )
         branches = self._lay_out(model, branches)
-        return self._call(model, branches, **options), branches
+        return _call(model, branches, **options), branches
 
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
-        """The batch in a layout that `model` honours; the first one decides for the run."""
+        """Lay a batch out as `model` honours it; the first one decides for the run."""
         unwrapped: BranchModel = self.accelerator.unwrap_model(model)
         if not self._layout_checked and self.layout_choice is None:
             self._choose_layout(unwrapped)
@@ -94,15 +107,6 @@ class LayoutRunner:
         elif not self._layout_checked:
             self._check_layout(model, unwrapped, branches)
         return branches.as_separate() if self.separate and not branches.separate else branches
-
-    @staticmethod
-    def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
-        return model(**branches.tensors(), separate=branches.separate, **options)
-
-    def numbers(self, model: nn.Module, branches: Branches, **options: Any) -> Tensor:
-        """What layouts are compared by: the log-probs or rewards of the batch, flat."""
-        output = self._call(model, branches, **options)
-        return (output["logps"] if isinstance(output, dict) else output).flatten()
 
     def _choose_layout(self, unwrapped: BranchModel) -> None:
         """Say what takes less work on the data; plain rows then need no comparison.
@@ -130,13 +134,13 @@ class LayoutRunner:
         """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
         self._layout_checked = True
         difference, noise, plain = compare_layouts(
-            lambda batch: self.numbers(model, batch),
+            lambda batch: _flat_numbers(model, batch),
             branches.documents(CHECK_DOCUMENTS),
             branches.input_ids.device,
         )
         if not isinstance(unwrapped, RewardModel):
-            own = self.numbers(model, plain, full_logits=True)
-            difference = torch.maximum(difference, (own - self.numbers(model, plain)).abs().mean())
+            logps = _flat_numbers(model, plain, full_logits=True)
+            difference = torch.maximum(difference, (logps - _flat_numbers(model, plain)).abs().mean())
         bound = noise_bound(noise, exact=self._is_exact(unwrapped))
         worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
         worst = worst[worst[:, 0].argmax()]
@@ -148,7 +152,7 @@ class LayoutRunner:
             )
 
     def _is_exact(self, unwrapped: BranchModel) -> bool:
-        """Whether a model computes in float32, not in 16 bits or quantised."""
+        """Say whether a model computes in float32, not in 16 bits or quantised."""
         in_16_bits = self.args.bf16 or self.args.fp16
         return not in_16_bits and getattr(unwrapped.model, "quantization_method", None) is None
 
@@ -156,12 +160,12 @@ class LayoutRunner:
 
     @contextmanager
     def training(self, *, may_choose: bool) -> Iterator[None]:
-        """A training, whose first batch chooses the attention if `may_choose`; then models attend as before."""
+        """Surround a training whose first batch chooses the attention if it may; then models attend as before."""
         args = self.args
         self.attention_choice = None
         self._attention_open = (
             may_choose
-            and _may_choose_attention(args.device)
+            and args.device.type in TRIES_FLEX
             and not (args.torch_compile or self.sharded)
             and args.activation_recompute != "selective"
             and all(supports_flex(model) for model in self.models())
@@ -184,11 +188,11 @@ class LayoutRunner:
     def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
         policy, *others = self.models()
-        own = None
+        measured = None
         if not branches.separate:
-            own = choose_attention(policy, others, branches, self.numbers, exact=self._is_exact(policy))
+            measured = choose_attention(policy, others, branches, _flat_numbers, exact=self._is_exact(policy))
         # A process may run out of memory alone: FlexAttention is for all or none.
-        choices: list[AttentionChoice | None] = gather_object([own])
+        choices: list[AttentionChoice | None] = gather_object([measured])
         choice = next((choice for choice in choices if choice is None or choice.implementation != FLEX), choices[0])
         if choice is None:
             return
@@ -200,10 +204,11 @@ class LayoutRunner:
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 
 
-def _may_choose_attention(device: torch.device) -> bool:
-    """Whether FlexAttention may be tried there; the choice is made for CUDA."""
-    return device.type == "cuda"
+def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
+    return model(**branches.tensors(), separate=branches.separate, **options)
 
 
-def _lacks_flex_backward(device: torch.device) -> bool:
-    return device.type == "cpu"
+def _flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+    """Compute the log-probs or rewards of a batch, flat, to compare layouts by."""
+    output = _call(model, branches, **options)
+    return (output["logps"] if isinstance(output, dict) else output).flatten()

@@ -16,8 +16,7 @@ from torch.nn.attention.flex_attention import create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_align.layout.branches import build_branches
-from hf_align.models import attention_choice
-from hf_align.models import runner as layouts
+from hf_align.models import attention_choice, runner
 from hf_align.models.attention_choice import AttentionChoice, choose_attention
 from hf_align.models.policy import PolicyModel
 from hf_align.models.wrapper import attention_of
@@ -54,8 +53,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         times = iter(clock)
         monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, FLEX, stand_in)  # type: ignore[arg-type]
         monkeypatch.setattr(attention_choice, "perf_counter", lambda: next(times))
-        monkeypatch.setattr(layouts, "_may_choose_attention", lambda device: True)
-        monkeypatch.setattr(layouts, "_lacks_flex_backward", lambda device: False)
+        monkeypatch.setattr(runner, "TRIES_FLEX", ("cpu",))
+        monkeypatch.setattr(runner, "LACKS_FLEX_BACKWARD", ())
         return calls
 
     return install
@@ -70,7 +69,7 @@ def dpo(tmp_path: Path, model: Any = None, **changes: Any) -> DPOTrainer:
 def trained_by_sdpa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> DPOTrainer:
     trainer = dpo(tmp_path, **changes)
     with monkeypatch.context() as patch:
-        patch.setattr(layouts, "_may_choose_attention", lambda device: False)
+        patch.setattr(runner, "TRIES_FLEX", ())
         trainer.train()
     assert trainer.runner.attention_choice is None
     return trainer
@@ -126,7 +125,7 @@ def test_a_reward_model_is_trained_by_it(tmp_path: Path, install: Install, monke
 
     trainer = trained()
     assert chosen(trainer).implementation == FLEX
-    monkeypatch.setattr(layouts, "_may_choose_attention", lambda device: False)
+    monkeypatch.setattr(runner, "TRIES_FLEX", ())
     same_weights(trainer.model, trained().model)
 
 
@@ -213,7 +212,7 @@ def test_processes_agree(tmp_path: Path, install: Install, monkeypatch: pytest.M
     elsewhere = AttentionChoice(
         "sdpa", "the comparison with 'flex_attention' failed with OutOfMemoryError: too much", measured=False
     )
-    monkeypatch.setattr(layouts, "gather_object", lambda own: [*own, elsewhere])
+    monkeypatch.setattr(runner, "gather_object", lambda own: [*own, elsewhere])
     trainer = dpo(tmp_path)
     trainer.train()
     assert chosen(trainer) == elsewhere
@@ -258,6 +257,4 @@ def test_a_reference_by_name_attends_as_the_policy_does(tmp_path: Path, install:
 
 
 def test_a_gpu_is_needed():
-    assert layouts._may_choose_attention(torch.device("cuda", 0))
-    assert not layouts._may_choose_attention(torch.device("cpu"))
-    assert layouts._lacks_flex_backward(torch.device("cpu"))
+    assert runner.TRIES_FLEX == ("cuda",) and runner.LACKS_FLEX_BACKWARD == ("cpu",)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
+from accelerate import Accelerator
 from datasets import Dataset, concatenate_datasets
 
+from hf_align.layout.branches import build_branches
+from hf_align.models.policy import PolicyModel
+from hf_align.models.runner import LayoutRunner
 from hf_align.trainers.data import SAMPLE_ROWS, batches_of, spread_rows
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -57,13 +62,23 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
     assert by_hand.runner.layout_choice is None, "the user chose"
 
 
+class Stub(PolicyModel):
+    """A policy that only says how batches were laid out."""
+
+    def forward(self, *, separate: bool, **branches: Any) -> Any:  # type: ignore[override]
+        return torch.full((len(branches["targets"]),), float(separate))
+
+
 def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = dpo(tmp_path, pairs(4))
-    # As after loading with flash attention, which this machine can't run: its layers get SDPA under another name.
-    trainer.model.config._attn_implementation_internal = "flash_attention_2"
+    model = Stub(tiny_model())
+    # As after loading with flash attention, which this machine can't run.
+    cast(Any, model).config._attn_implementation_internal = "flash_attention_2"
+    args = DPOConfig(**options(tmp_path))
+    runner = LayoutRunner(args, Accelerator(), lambda: [], lambda: [model], sharded=False)
+    batch = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
     with caplog.at_level("WARNING", logger="hf_align"):
-        trainer.runner._choose_layout(trainer.model)
-    assert trainer.runner.separate and trainer.runner._layout_checked
+        output, laid_out = runner.run(model, batch)
+    assert runner.separate and laid_out.separate and output.tolist() == [1, 1, 1]
     assert "uses 'separate'" in caplog.text and "'flash_attention_2' takes no branch mask" in caplog.text
 
 

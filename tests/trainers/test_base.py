@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, EvalPrediction, MambaConfig, Trai
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
-from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
 from tests.trainers.test_dpo import lora, weights_of
@@ -68,17 +67,6 @@ def test_packing_changes_nothing(tiny_model_dir: str, tmp_path: Path):
         runs.append(trainer)
     same_weights(runs[0].model, runs[1].model)
     same_weights(runs[0].model, runs[2].model)
-
-
-def test_means_are_means_over_rows(tiny_model_dir: str, tmp_path: Path):
-    trainer = dpo(tiny_model_dir, tmp_path)
-    metrics = RowMetrics()
-    metrics.add(
-        {"a": torch.tensor([1.0, 2.0, 3.0]), "min_a": torch.tensor([1.0, 2.0, 3.0]), "max_a": torch.tensor([3.0])}
-    )
-    metrics.add({"a": torch.tensor([10.0]), "min_a": torch.tensor([-4.0]), "max_a": torch.tensor([-5.0])})
-    assert metrics.pop(trainer) == {"a": 4.0, "min_a": -4.0, "max_a": 3.0}
-    assert metrics.pop(trainer) == {}
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
