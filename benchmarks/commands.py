@@ -132,7 +132,7 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, A
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
-    """What a result keeps of a run; of the numbers token by token only the comparison is kept."""
+    """The part of a run that a result keeps; of the numbers token by token only the comparison is kept."""
     first = {name: value for name, value in run["first"].items() if not isinstance(value, list)}
     kept = ("seconds", "memory", "losses", "threads", "versions", "commit")
     return {**{name: run[name] for name in kept}, "first": first}
@@ -249,7 +249,7 @@ def name_of(spec: Spec, workload: str | None, peer: str | None) -> str:
 
 
 def settings_of(spec: Spec) -> dict[str, Any]:
-    """What a reader of the results needs of a spec: no paths."""
+    """Settings for a reader of the results: no paths."""
     kept = dataclasses.asdict(spec)
     for name in ("model", "rows", "out", "reward", "responses", "side", "profile"):
         kept.pop(name)

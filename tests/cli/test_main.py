@@ -89,8 +89,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["evaluate", "policy", "--max_new_tokens", "3"], "know --max_new_tokens; did you mean --max-new-tokens?"),
         (["evaluate", "policy", "--modle=m", "--data", "d"], "does not know --modle; did you mean --model?"),
         (["push", "out", "ORG/NAME", "stray"], "push does not know stray"),
-        (["evaluate", "policy", "--model", "m", "--model", "m", "--data", "d"], "the same policy twice"),
-        (["evaluate", "policy", "--model", "m", "--data", "d", "--batch-size", "0"], "--batch-size is 0"),
+        (["evaluate", "policy", "--model", "m", "--model", "m", "--data", "embedded:ratings"], "the same policy twice"),
+        (
+            ["evaluate", "policy", "--model", "m", "--data", "embedded:ratings", "--batch-size", "0"],
+            "--batch-size is 0",
+        ),
         (["evaluate", "reward", "--model", "m", "--data", "no.jsonl"], "--data: there is no file no.jsonl"),
         (["completion", "ksh"], "invalid choice: 'ksh'"),
         (["dpo", "--dry-run", "--print-config"], "not allowed with"),
