@@ -1,4 +1,4 @@
-"""Writes docs/reference/options.md from the config classes (`make docs`); a test checks that the page is current."""
+"""Write docs/reference/options.md from the config classes (`make docs`); a test checks that the page is current."""
 
 import dataclasses
 import inspect
@@ -23,7 +23,7 @@ of the class it builds on. In a recipe and on the command line the names are the
 
 
 def reference() -> str:
-    """Returns the page: one section a class, base classes first."""
+    """Write the page: one section a class, base classes first."""
     classes: list[type] = []
     for config in CONFIGS:
         own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
@@ -36,7 +36,7 @@ def _is_ours(cls: type) -> bool:
 
 
 def section(cls: type) -> str:
-    """Returns the options that `cls` adds to the class it builds on, and the defaults that it changes."""
+    """Write the options that `cls` adds to the class it builds on, and the defaults that it changes."""
     base = cls.__mro__[1]
     inherited = {field.name: field for field in dataclasses.fields(base)}
     added, changed = [], []
@@ -55,13 +55,13 @@ def section(cls: type) -> str:
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Returns a Markdown table."""
+    """Lay out a Markdown table."""
     lines = [header, ("---",) * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def code(text: str) -> str:
-    """Returns `text` as code that may stand in a table cell."""
+    """Mark `text` as code that may stand in a table cell."""
     return f"`{text}`".replace("|", "\\|")
 
 
@@ -74,20 +74,20 @@ def values_of(cls: type, field: dataclasses.Field[Any]) -> str:
 
 
 def type_name(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's type as it is written in the source."""
+    """A field's type as it is written in the source."""
     written = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
     return written.replace("typing.", "")
 
 
 def default(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's default as Python."""
+    """A field's default as Python."""
     if field.default_factory is not dataclasses.MISSING:
         return repr(field.default_factory())
     return "required" if field.default is dataclasses.MISSING else repr(field.default)
 
 
 def help_text(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's help on one line."""
+    """A field's help on one line."""
     return " ".join(field.metadata["help"].split()).replace("|", "\\|")
 
 
