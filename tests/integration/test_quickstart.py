@@ -1,7 +1,6 @@
-"""`hf-align quickstart` on the real model: in small, and the smoke profile, whose results the slow tests read."""
+"""`hf-align quickstart --profile smoke`, once, on the real model; everything else reads what it wrote."""
 
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassificatio
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.cli.main import main
-from hf_align.experiments.quickstart.profiles import PROFILES
 from hf_align.experiments.quickstart.stages import STAGES
 from hf_align.models.reward import load_reward_model
 
@@ -28,32 +26,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_every_stage_runs_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    smoke = PROFILES["smoke"]
-    two_rows = {"per_device_train_batch_size": 2, "per_device_eval_batch_size": 2, "max_steps": 2, "save_steps": 2}
-    small = replace(
-        smoke,
-        reward={**smoke.reward, **two_rows},
-        dpo={**smoke.dpo, **two_rows},
-        ipo={**smoke.ipo, **two_rows},
-        ppo={**smoke.ppo, "num_samples": 2, "total_episodes": 8, "max_new_tokens": 4, "per_device_eval_batch_size": 2},
-        lora={"r": 2, "target_modules": ["q_proj", "v_proj"]},
-        eval_pairs=2,
-        rated_texts=2,
-        prompts=3,
-        max_new_tokens=4,
-        resamples=20,
-    )
-    monkeypatch.setitem(PROFILES, "smoke", small)
-    assert main(["quickstart", "--profile", "smoke", "--out", str(tmp_path / "out")]) == 0
-    metrics = read(tmp_path / "out" / "metrics.json")
-    assert list(metrics["seconds"]) == [stage.name for stage in STAGES]
-    assert metrics["policies"]["all"]["prompts"] == 3 and metrics["episodes"] == 8
-    first, second = (entry["loss"] for entry in read(tmp_path / "out" / "dpo" / "history.json") if "loss" in entry)
-    assert first == pytest.approx(0.693147, abs=1e-5) != second
-    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<svg") == 14
 
 
 @pytest.mark.slow
