@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from hf_align.errors import UserError
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 WORKLOAD_NAMES = ("chat", "summary", "long")
 EXAMPLES = """examples:
   python -m benchmarks dpo --peer trl                              both sides, two runs each
@@ -37,6 +37,14 @@ SUMMARIES = {
     "gpu": "DPO and PPO on random-initialised Llama-shaped models on CUDA, in capped memory",
     "table": "write the table of all results",
 }
+RUN = {
+    **dict.fromkeys(("dpo", "reward", "ppo"), "commands:run_task"),
+    "memory": "commands:run_memory",
+    "scaling": "scaling:run",
+    "gpu": "gpu:run",
+    "table": "commands:run_table",
+}
+"""Module and function of each command."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -142,8 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.given = given
         if not Path(options.out).parent.is_dir():
             raise UserError(f"--out: {Path(options.out).parent} is no folder")
-        module = import_module("benchmarks.commands")
-        return module.COMMANDS[options.command](options)
+        module, _, function = RUN[options.command].partition(":")
+        return getattr(import_module(f"benchmarks.{module}"), function)(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
     except UserError as error:

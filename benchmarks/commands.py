@@ -1,4 +1,4 @@
-"""What the commands do."""
+"""The commands: what is measured is prepared, run, compared and saved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,27 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_align
-from benchmarks.cli import EXIT_FAILED, EXIT_OK
 from benchmarks.floor import floor_of, step_gemms
 from benchmarks.machine import commit, describe_machine
 from benchmarks.measure import start_alike
 from benchmarks.profiling import breakdown
 from benchmarks.results import read_results, table_page, write_result
-from benchmarks.session import RunFailed, compare, peer_path, ratios, run_pairs, run_side, summarise
+from benchmarks.session import (
+    EXIT_FAILED,
+    EXIT_OK,
+    RunFailed,
+    compare,
+    peer_path,
+    ratios,
+    run_pairs,
+    run_side,
+    summarise,
+)
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, preference_rows, prompt_rows
 from hf_align.errors import UserError
 from hf_align.models.gguf import convert_gguf
+from hf_align.trainers.config import AlignmentConfig
 
 WAYS = {"": {}, "recompute": {"recompute": True}, "checkpointing": {"checkpointing": True}}
 """Of keeping activations."""
@@ -37,7 +46,7 @@ PLACES = ("--model", "--out", "--work", "--images")
 
 
 def say(text: str) -> None:
-    """What the command is doing, at once."""
+    """Say at once what goes on."""
     print(text, flush=True)
 
 
@@ -123,7 +132,7 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, A
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
-    """What a result keeps of a run; of the numbers token by token only the comparison is kept."""
+    """The part of a run that a result keeps; of the numbers token by token only the comparison is kept."""
     first = {name: value for name, value in run["first"].items() if not isinstance(value, list)}
     kept = ("seconds", "memory", "losses", "threads", "versions", "commit")
     return {**{name: run[name] for name in kept}, "first": first}
@@ -195,8 +204,6 @@ def prepare_ppo(spec: Spec, work: Path) -> Spec:
 
 def check_recompute(spec: Spec) -> None:
     """Refuse `--recompute` where the library has no such option."""
-    from hf_align.trainers.config import AlignmentConfig
-
     names = {field.name for field in dataclasses.fields(AlignmentConfig)}
     if spec.recompute and "activation_recompute" not in names:
         raise UserError("--recompute: this version of hf_align has no selective recomputation; leave it out")
@@ -242,7 +249,7 @@ def name_of(spec: Spec, workload: str | None, peer: str | None) -> str:
 
 
 def settings_of(spec: Spec) -> dict[str, Any]:
-    """What a reader of the results needs of a spec: no paths."""
+    """Settings for a reader of the results: no paths."""
     kept = dataclasses.asdict(spec)
     for name in ("model", "rows", "out", "reward", "responses", "side", "profile"):
         kept.pop(name)
@@ -258,21 +265,3 @@ def shown_command(arguments: list[str]) -> str:
             kept.append(argument)
         skip = hidden
     return f"python -m benchmarks {shlex.join(kept)}"
-
-
-def _lazy(module: str) -> Callable[[argparse.Namespace], int]:
-    def run(options: argparse.Namespace) -> int:
-        return importlib.import_module(f"benchmarks.{module}").run(options)
-
-    return run
-
-
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "dpo": run_task,
-    "reward": run_task,
-    "ppo": run_task,
-    "memory": run_memory,
-    "scaling": _lazy("scaling"),
-    "gpu": _lazy("gpu"),
-    "table": run_table,
-}

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from benchmarks.cli import EXIT_OK
 from benchmarks.commands import benchmark, embedded_model, say, write_rows
+from benchmarks.session import EXIT_OK
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, long_prompt_rows, preference_rows
 from hf_align.errors import UserError

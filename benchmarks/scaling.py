@@ -18,13 +18,12 @@ import torch
 import transformers
 
 import hf_align
-from benchmarks.cli import EXIT_FAILED, EXIT_OK
 from benchmarks.commands import embedded_model, prepare_ppo, say, shown_command
 from benchmarks.floor import step_gemms
 from benchmarks.growth import Point
 from benchmarks.machine import commit, describe_machine
 from benchmarks.results import write_result
-from benchmarks.session import ROOT, RunFailed, run_side
+from benchmarks.session import EXIT_FAILED, EXIT_OK, ROOT, RunFailed, run_side
 from benchmarks.spec import Spec
 from hf_align.errors import UserError
 

@@ -24,6 +24,7 @@ Per-token log-probs are compared by their mean absolute difference, and in bf16 
 """
 TOKEN_BOUNDS = {"fp32": 1e-3, "bf16": 5e-2}
 GRADIENT_FACTOR = 5
+EXIT_OK, EXIT_FAILED = 0, 1
 Say = Callable[[str], None]
 
 

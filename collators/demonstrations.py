@@ -18,7 +18,7 @@ FORMATS = (("prompt", "completion"), ("messages",), ("text",))
 
 
 def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Dataset:
-    """Checks every row and brings it into a form that TRL trains on.
+    """Check every row and bring it into a form that TRL trains on.
 
     Args:
         dataset: See `SFTTrainer`.

@@ -1,13 +1,14 @@
-"""Writes docs/reference/options.md from the config classes (`make docs`); a test checks that the page is current."""
+"""Write docs/reference/options.md from the config classes (`make docs`); a test checks that the page is current."""
 
 import dataclasses
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.trainers.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
 CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.own.values())
@@ -22,7 +23,7 @@ of the class it builds on. In a recipe and on the command line the names are the
 
 
 def reference() -> str:
-    """Returns the page: one section a class, base classes first."""
+    """Write the page: one section a class, base classes first."""
     classes: list[type] = []
     for config in CONFIGS:
         own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
@@ -35,13 +36,13 @@ def _is_ours(cls: type) -> bool:
 
 
 def section(cls: type) -> str:
-    """Returns the options that `cls` adds to the class it builds on, and the defaults that it changes."""
+    """Write the options that `cls` adds to the class it builds on, and the defaults that it changes."""
     base = cls.__mro__[1]
     inherited = {field.name: field for field in dataclasses.fields(base)}
     added, changed = [], []
     for field in dataclasses.fields(cls):
         if field.name not in inherited:
-            added.append((f"`{field.name}`", code(type_name(field)), code(default(field)), help_text(field)))
+            added.append((f"`{field.name}`", values_of(cls, field), code(default(field)), help_text(field)))
         elif default(field) != default(inherited[field.name]):
             before = code(default(inherited[field.name]))
             changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
@@ -54,31 +55,39 @@ def section(cls: type) -> str:
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Returns a Markdown table."""
+    """Lay out a Markdown table."""
     lines = [header, ("---",) * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def code(text: str) -> str:
-    """Returns `text` as code that may stand in a table cell."""
+    """Mark `text` as code that may stand in a table cell."""
     return f"`{text}`".replace("|", "\\|")
 
 
+def values_of(cls: type, field: dataclasses.Field[Any]) -> str:
+    """A field's type, and the range of its values where it has one."""
+    text = code(type_name(field))
+    if "range" not in field.metadata:
+        return text
+    return f"{text}, {allowed_values(field, get_type_hints(cls)[field.name]).removesuffix(' or None')}"
+
+
 def type_name(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's type as it is written in the source."""
+    """A field's type as it is written in the source."""
     written = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
     return written.replace("typing.", "")
 
 
 def default(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's default as Python."""
+    """A field's default as Python."""
     if field.default_factory is not dataclasses.MISSING:
         return repr(field.default_factory())
     return "required" if field.default is dataclasses.MISSING else repr(field.default)
 
 
 def help_text(field: dataclasses.Field[Any]) -> str:
-    """Returns a field's help on one line."""
+    """A field's help on one line."""
     return " ".join(field.metadata["help"].split()).replace("|", "\\|")
 
 

@@ -18,19 +18,27 @@ from hf_align.errors import UserError
 ENTRY_POINTS = "hf_align.algorithms"
 Rows = Literal["pairs", "prompts", "demonstrations"]
 Need = Literal["reference", "reward", "value"]
+Curves = tuple[tuple[str, str], ...]
+"""Names in the log, with their titles."""
+PREFERENCE_CURVES: Curves = (
+    ("loss", "loss"),
+    ("rewards/accuracies", "pairs ranked right"),
+    ("rewards/margins", "reward margin"),
+)
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What a training command is made of.
+    """A way to train, which has a command of its name.
 
     Attributes:
-        name: What is typed.
+        name: Of its command, recipes and cards.
         trainer: "module:class".
         config: "module:class" of the trainer's options.
-        rows: What it trains on.
-        needs: What it has besides the model that it trains.
+        rows: Kind of rows that it trains on.
+        needs: Models besides the one that it trains: a reward is asked for, a reference has a default, a value is made.
         summary: One line for lists.
+        curves: Logged figures that its pictures show.
     """
 
     name: str
@@ -39,6 +47,7 @@ class Algorithm:
     rows: Rows = "pairs"
     needs: tuple[Need, ...] = ()
     summary: str = ""
+    curves: Curves = ()
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """Import the trainer's class and the config's."""
@@ -94,12 +103,14 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.sft:SFTConfig",
         "demonstrations",
         summary="train a model on demonstrations, with TRL's SFTTrainer",
+        curves=(("loss", "loss"), ("mean_token_accuracy", "tokens predicted right")),
     ),
     Algorithm(
         "reward",
         "hf_align.trainers.reward:RewardTrainer",
         "hf_align.trainers.reward:RewardConfig",
         summary="train a reward model on preference pairs",
+        curves=(("loss", "loss"), ("accuracy", "pairs ranked right"), ("margin", "difference of rewards")),
     ),
     Algorithm(
         "dpo",
@@ -107,6 +118,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.dpo:DPOConfig",
         needs=("reference",),
         summary="train a policy on preference pairs with DPO",
+        curves=PREFERENCE_CURVES,
     ),
     Algorithm(
         "ipo",
@@ -114,6 +126,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.dpo:IPOConfig",
         needs=("reference",),
         summary="train a policy on preference pairs with IPO",
+        curves=PREFERENCE_CURVES,
     ),
     Algorithm(
         "ppo",
@@ -122,6 +135,11 @@ ALGORITHMS = Algorithms(
         "prompts",
         ("reference", "reward", "value"),
         "train a policy to earn reward with PPO",
+        (
+            ("objective/scores", "score"),
+            ("objective/kl", "KL from the reference (nats)"),
+            ("kl_coef", "KL coefficient"),
+        ),
     ),
 )
 """Every algorithm by its name, which is also its command's."""

@@ -13,11 +13,12 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 from transformers.utils import logging
 
+from hf_align.algorithms import ALGORITHMS
 from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_CONFIG, VALUE_HEAD, write_text
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
-from hf_align.report import curves
+from hf_align.report.curves import draw_curves
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +48,8 @@ def save_card(
         Whether the card was written.
     """
     folder = Path(folder)
-    drawn = curves.draw_curves(history, curves.CURVES.get(facts.kind, ()), folder / CURVES)
+    algorithm = ALGORITHMS.own.get(facts.kind)
+    drawn = algorithm is not None and draw_curves(history, algorithm.curves, folder / CURVES)
     facts.curves = drawn or (folder / CURVES).exists()
     if is_own_text(folder):
         logger.warning(f"{folder / CARD} was edited and is kept; delete it to get a new one.")

@@ -14,6 +14,7 @@ from hf_align.errors import UserError
 from hf_align.models.precision import choose_precision
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
+from hf_align.trainers.fields import check_fields
 
 Callbacks = list[TrainerCallback] | None
 
@@ -43,7 +44,10 @@ class AlignmentConfig(TrainingArguments):
     )
     row_tokens: int | None = field(
         default=None,
-        metadata={"help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row."},
+        metadata={
+            "range": "[1, inf)",
+            "help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row.",
+        },
     )
     activation_recompute: Literal["none", "selective", "full"] = field(
         default="none",
@@ -72,10 +76,7 @@ class AlignmentConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        if self.layout not in ("auto", "branch", "separate"):
-            raise UserError(f"layout is {self.layout!r}; use 'auto', 'branch' or 'separate'.")
-        if self.row_tokens is not None and self.row_tokens < 1:
-            raise UserError(f"row_tokens is {self.row_tokens}; give a positive number of tokens or None.")
+        check_fields(self)
         check_options(self)
         self._resolve_recompute()
         choose_precision(self)
@@ -83,10 +84,6 @@ class AlignmentConfig(TrainingArguments):
 
     def _resolve_recompute(self) -> None:
         """Make `activation_recompute` and Trainer's own switch say the same."""
-        if self.activation_recompute not in ("none", "selective", "full"):
-            raise UserError(
-                f"activation_recompute is {self.activation_recompute!r}; use 'none', 'selective' or 'full'."
-            )
         checkpointing = self.gradient_checkpointing or self.activation_checkpointing
         if self.activation_recompute == "selective" and (checkpointing or self.torch_compile):
             other = "gradient_checkpointing" if checkpointing else "torch_compile"

@@ -22,6 +22,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.fields import check_fields
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
 
@@ -45,10 +46,12 @@ class DPOConfig(PreferenceConfig):
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; give LoRA about 5e-5."}
     )
     beta: float = field(
-        default=0.1, metadata={"help": "Strength of the pull towards the reference (tau in the IPO paper)."}
+        default=0.1,
+        metadata={"range": "(0, inf)", "help": "Strength of the pull towards the reference (tau in the IPO paper)."},
     )
     label_smoothing: float = field(
-        default=0.0, metadata={"help": "Share of labels taken to be flipped (cDPO), below 0.5; for 'sigmoid'."}
+        default=0.0,
+        metadata={"range": "[0, 0.5)", "help": "Share of labels taken to be flipped (cDPO), below 0.5; for 'sigmoid'."},
     )
     loss_type: str | list[str] = field(
         default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, added up with loss_weights."}
@@ -80,10 +83,7 @@ class DPOConfig(PreferenceConfig):
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta < math.inf:
-            raise UserError(f"beta is {self.beta}; it must be above 0.")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise UserError(f"label_smoothing is {self.label_smoothing}; it must be at least 0 and below 0.5.")
+        check_fields(self)
         unknown = [name for name in self.loss_types if name not in LOSSES]
         if unknown or not self.loss_types:
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
@@ -91,8 +91,6 @@ class DPOConfig(PreferenceConfig):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
         if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):
             raise UserError(f"loss_weights is {self.loss_weights}; each weight must be 0 or more.")
-        if self.ipo_reduction not in ("mean", "sum"):
-            raise UserError(f"ipo_reduction is {self.ipo_reduction!r}; use 'mean' or 'sum'.")
         super().__post_init__()
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
@@ -58,17 +57,10 @@ class RewardConfig(PreferenceConfig):
     center_rewards_coefficient: float | None = field(
         default=None,
         metadata={
-            "help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01."
+            "range": "[0, inf)",
+            "help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01.",
         },
     )
-
-    def __post_init__(self) -> None:
-        if self.margin_mode not in MARGIN_MEANING:
-            raise UserError(f"margin_mode is {self.margin_mode!r}; use 'weight', 'scale' or 'shift'.")
-        coefficient = self.center_rewards_coefficient
-        if coefficient is not None and not 0 <= coefficient < math.inf:
-            raise UserError(f"center_rewards_coefficient is {coefficient}; it must be 0 or more, or None.")
-        super().__post_init__()
 
 
 class RewardTrainer(PreferenceTrainer):

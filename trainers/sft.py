@@ -66,7 +66,7 @@ class SFTConfig(sft_config.SFTConfig):
 
 
 class SFTTrainer(sft_trainer.SFTTrainer):
-    """Trains a language model on demonstrations.
+    """Trainer of a language model on demonstrations.
 
     Args:
         model: Hub id or folder of a language model or adapter.

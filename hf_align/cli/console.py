@@ -1,4 +1,4 @@
-"""What a command shows: progress bars on a terminal, plain lines elsewhere, and no noise from libraries."""
+"""A command's output: progress bars on a terminal, plain lines elsewhere, and no noise from libraries."""
 
 import logging
 import os
@@ -27,12 +27,12 @@ class Screen:
         self.console = Console(highlight=False, soft_wrap=True, quiet=quiet, stderr=stderr)
 
     def line(self, text: str, style: str = "") -> None:
-        """Prints one line, taken literally (brackets are no markup)."""
+        """Print one line, taken literally (brackets are no markup)."""
         self.console.print(Text(text, style=style))
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
-        """Shows a bar for something longer than two seconds; off a terminal it prints nothing.
+        """Show a bar for something longer than two seconds; off a terminal print nothing.
 
         Args:
             label: What is going on.
@@ -58,7 +58,7 @@ class Screen:
             yield lambda done, note="": progress.update(bar, completed=done, note=note)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Prints a table whose first column is text and whose others are figures."""
+        """Print a table whose first column is text and whose others are figures."""
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
         for position, column in enumerate(columns):
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
@@ -71,7 +71,7 @@ class Screen:
 
 
 class _ScreenHandler(logging.Handler):
-    """Prints log records as one line each, above a running progress bar."""
+    """Handler that prints log records as one line each, above a running progress bar."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.WARNING)
@@ -83,7 +83,7 @@ class _ScreenHandler(logging.Handler):
 
 @contextmanager
 def quiet_libraries(screen: Screen) -> Iterator[None]:
-    """Hides what a user can't act on, and shows warnings of hf_align and TRL as one line each.
+    """Hide what a user can't act on, and show warnings of hf_align and TRL as one line each.
 
     Silenced: transformers' and datasets' progress bars and log lines below errors, the Hub's download bars off
     a terminal, and Python warnings raised outside hf_align.

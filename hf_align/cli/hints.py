@@ -1,4 +1,4 @@
-"""What an error's own words leave open: the flag or the recipe's line it is about, and the flag that was meant.
+"""Places for errors: the flag or the recipe's line that one is about, and the flag that was meant.
 
 Nothing heavy is imported here.
 """

@@ -7,6 +7,7 @@ import errno
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from hf_align.cli.hints import with_place
 from hf_align.cli.parser import build_parser
@@ -16,7 +17,7 @@ EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
         arguments: The command line without the program's name; default `sys.argv[1:]`.
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         if fields and not options.takes_fields:
             raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
-        options.run(options)
+        module, _, function = options.run.partition(":")
+        getattr(import_module(module), function)(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
     except UserError as error:

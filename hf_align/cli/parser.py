@@ -1,11 +1,10 @@
-"""The parser of all commands: flags, one-line errors, lazily imported functions."""
+"""The parser of all commands: flags and one-line errors."""
 
 import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from hf_align.cli.hints import nearest_flag
@@ -43,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of every command."""
+    """Make the parser of every command."""
     parser = _Parser(
         prog="hf-align",
         description="Alignment training inside the Hugging Face Trainer.",
@@ -70,11 +69,4 @@ def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], 
             _add_commands(own, command.parts, f"{command.name}_what")
             continue
         command.add_arguments(own)
-        own.set_defaults(run=_lazy(*command.run.split(":")), takes_fields=command.takes_fields)
-
-
-def _lazy(module: str, name: str) -> Callable[..., None]:
-    def run(options: argparse.Namespace) -> None:
-        getattr(import_module(module), name)(options)
-
-    return run
+        own.set_defaults(run=command.run, takes_fields=command.takes_fields)

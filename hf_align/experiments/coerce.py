@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 
 def coerce(value: Any, hint: Any) -> Any:
-    """Returns `value` as the type `hint` wants it, converting only where nothing can be lost.
+    """Make `value` what the type `hint` wants, converting only where nothing can be lost.
 
     A whole number does for a float, a number does for a string; nothing else is converted (a string is no number, and
     1 is not true).

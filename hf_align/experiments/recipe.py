@@ -30,9 +30,9 @@ SOURCE_KEYS: dict[str, Any] = {
 }
 """Keys of every algorithm that say what to train on what."""
 KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {"reference": {"ref_model": str | None}, "reward": {"reward": str | list}}
-"""Such keys of the algorithms that need it."""
+"""Further ones, by the need that each of them meets."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
-"""What a command takes besides its recipe's keys."""
+"""Flags of a command besides its recipe's keys."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -66,7 +66,7 @@ class Recipe:
     bare: set[str] = dataclasses.field(default_factory=set)
 
     def where(self, key: str) -> str:
-        """Returns where `key` was written, as a message's opening."""
+        """Place where `key` was written, as a message's opening."""
         return self.places.get(key) or self.places.get(key.split(".")[0]) or key
 
 
@@ -80,7 +80,7 @@ class CheckedRecipe:
 
 
 def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
-    """Reads a recipe file and lays the flags over it.
+    """Read a recipe file and lay the flags over it.
 
     Args:
         path: The YAML file, or None for flags alone.
@@ -137,7 +137,7 @@ def _read_file(path: Path) -> Recipe:
 
 
 def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Yields every key with its line; YAML itself would let the later of two equal keys win in silence."""
+    """Every key with its line; YAML itself would let the later of two equal keys win in silence."""
     seen: set[str] = set()
     for key_node, value_node in node.value:
         key = f"{prefix}{key_node.value}"
@@ -153,7 +153,7 @@ def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tu
 
 
 def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """Yields (flag, text) pairs; a flag followed by another flag or nothing has None, which means true."""
+    """Pairs of flag and text; a flag followed by another flag or nothing has None, which means true."""
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
@@ -174,10 +174,10 @@ def source_keys(needs: Iterable[Need]) -> dict[str, Any]:
 
 
 def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = ()) -> CheckedRecipe:
-    """Refuses unknown keys and wrong types, and sorts the values by where they go.
+    """Refuse unknown keys and wrong types, and sort the values by where they go.
 
     Args:
-        recipe: What `read_recipe` returned.
+        recipe: From `read_recipe`.
         config_class: The command's config dataclass (`DPOConfig`).
         lora_class: `peft.LoraConfig`.
         needs: What the algorithm needs (`Algorithm.needs`), which makes further keys known or required.
@@ -189,12 +189,11 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
         UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or a required
             key such as `model` is missing.
     """
-    fields = _init_hints(config_class)
     sources = source_keys(needs)
-    known = {**fields, **sources}
+    known = {**field_hints(config_class), **sources}
     checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
     for key, hint in sources.items():
-        if checked.get(key) is None and not _takes_null(hint):
+        if checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
     source = {key: checked.pop(key, None) for key in sources}
     quantization = source["quantization"]
@@ -203,18 +202,15 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
     return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
 
 
-def _takes_null(hint: Any) -> bool:
-    return types.NoneType in get_args(hint)
-
-
 def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
     if not isinstance(lora, dict):
         return {} if lora else None
-    known = {f"lora.{name}": hint for name, hint in _init_hints(lora_class).items()}
+    known = {f"lora.{name}": hint for name, hint in field_hints(lora_class).items()}
     return {key: _checked(recipe, f"lora.{key}", value, known) for key, value in lora.items()}
 
 
-def _init_hints(config_class: type) -> dict[str, Any]:
+def field_hints(config_class: type) -> dict[str, Any]:
+    """Types of the fields that a config's constructor takes."""
     hints = get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
@@ -237,7 +233,7 @@ def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
     for name in ALGORITHMS:
         with suppress(UserError):  # another package's that is broken says so when it is used
             algorithm = ALGORITHMS[name]
-            if key in {**source_keys(algorithm.needs), **_init_hints(algorithm.load()[1])}:
+            if key in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}:
                 owners.append(name)
     if owners:
         return f"it belongs to {', '.join(owners)}"
@@ -250,13 +246,13 @@ def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
 
 
 def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
-    """Returns a recipe as YAML with every option in force, which `read_recipe` reads back to the same run.
+    """Write a recipe as YAML with every option in force, which `read_recipe` reads back to the same run.
 
     What was written comes first, then the other options at their defaults, ours before those of transformers. A token
     is left out.
 
     Args:
-        checked: What `check_recipe` returned.
+        checked: From `check_recipe`.
         config_class: The command's config dataclass.
     """
     written = {key: value for key, value in checked.source.items() if value is not None}
@@ -279,7 +275,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes for `_Loader`: text that the loader would read as something else is quoted."""
+    """Dumper for `_Loader`: text that the loader would read as something else is quoted."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

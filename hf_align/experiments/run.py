@@ -32,7 +32,7 @@ class Run:
     """A run that is described and not loaded.
 
     Attributes:
-        algorithm: What trains.
+        algorithm: The way to train.
         recipe: The recipe, for the places of its keys.
         checked: Its values.
         trainer: The trainer's class.
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass
 class Inputs:
-    """What a checked run starts from.
+    """Rows and checkpoint that a run starts from.
 
     Attributes:
         rows: `train_dataset` and perhaps `eval_dataset`.

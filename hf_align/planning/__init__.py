@@ -1,1 +1,1 @@
-"""What a run would take, and what this machine has."""
+"""Estimates of what a run takes, and checks of this machine."""

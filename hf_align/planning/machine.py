@@ -1,4 +1,4 @@
-"""What this machine has, and what of it won't work."""
+"""This machine's parts, each tried, with the problem where one won't do for training."""
 
 import os
 import platform
@@ -30,7 +30,7 @@ QUANTISATION_ERROR = 0.2
 LITTLE_DISK = 2 * 2**30
 
 Finding = tuple[str, str, str | None]
-"""What was looked at, what was found, and the problem, if there is one."""
+"""A part's name, its state in words, and the problem, if there is one."""
 
 
 def check_versions() -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def check_disk() -> Iterator[Finding]:
 
 
 def check_hub() -> Iterator[Finding]:
-    """Whether a token is there and the Hub takes it. Not being logged in is no problem: open models need no token."""
+    """The Hub's token, and whether the Hub takes it. Not being logged in is no problem: open models need no token."""
     if huggingface_hub.get_token() is None:
         yield "Hub", "not logged in; `hf auth login` is needed to push, and for gated models", None
         return

@@ -60,7 +60,7 @@ class Outline:
 def outline(
     model_id: str, *, reward: bool = False, quantization: str | None = None, lora: PeftConfig | None = None
 ) -> Outline:
-    """Builds a model without data.
+    """Build a model without data.
 
     Args:
         model_id: Hub id, folder, or adapter (with its base).
@@ -106,7 +106,7 @@ def optimizer_bytes(optimizer: str) -> float:
 
 
 def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool) -> float:
-    """What autograd keeps of a batch `[rows, tokens]`, and the logits of one chunk.
+    """Bytes that autograd keeps of a batch `[rows, tokens]`, and the logits of one chunk.
 
     Args:
         model: An outline's model; changed if `checkpointing`.

@@ -1,4 +1,4 @@
-"""What can go wrong before the first step and what a run would take, found out without loading a weight."""
+"""A run's data, model, memory and disk, checked and counted without loading a weight."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,17 +24,17 @@ from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
 
 Source = Mapping[str, Any]
-"""A recipe's keys that say what is trained on what, checked."""
+"""Checked values of a recipe's keys that say what to train on what."""
 Documents = list[tuple[list[int], list[list[int]]]]
 """Rows as prompts with their responses, token ids."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would take.
+    """Needs of a run beside what this machine has.
 
     Attributes:
-        lines: Names and what was found, to show.
+        lines: Names and figures, to show.
         memory: Bytes that it needs.
         disk: Bytes that it writes and keeps.
         where: The device that it would run on.
@@ -68,8 +68,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     """Check data and model, and work out what a run would take.
 
     Args:
-        kind: What the algorithm trains on.
-        source: What is trained on what: the recipe's `model`, `quantization` and so on, its reward resolved.
+        kind: Kind of rows that the algorithm trains on.
+        source: The recipe's `model`, `quantization` and so on, its reward resolved.
         args: The trainer's config.
         rows: `train_dataset` and perhaps `eval_dataset`.
         lora: The adapter that would be trained.
@@ -102,7 +102,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
 
 
 def _check_heads(source: Source, trains_reward: bool) -> None:
-    """Refuses a reward model as policy or reference, and a language model as reward."""
+    """Refuse a reward model as policy or reference, and a language model as reward."""
     for name in ("model", "ref_model"):
         if not trains_reward:
             check_is_policy(source.get(name), name, ask_hub=True)

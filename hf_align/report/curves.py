@@ -9,33 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hf_align.algorithms import ALGORITHMS, Curves
 from hf_align.files import whole_file
 
-Curves = Sequence[tuple[str, str]]
-"""Names in the log, with their titles."""
-CURVES: dict[str, Curves] = {
-    "reward": (("loss", "loss"), ("accuracy", "pairs ranked right"), ("margin", "difference of rewards")),
-    "dpo": (("loss", "loss"), ("rewards/accuracies", "pairs ranked right"), ("rewards/margins", "reward margin")),
-    "ppo": (
-        ("objective/scores", "score"),
-        ("objective/kl", "KL from the reference (nats)"),
-        ("kl_coef", "KL coefficient"),
-    ),
-    "sft": (("loss", "loss"), ("mean_token_accuracy", "tokens predicted right")),
-}
-CURVES["ipo"] = CURVES["dpo"]
 HELD_OUT = {"objective/scores": "eval_reward"}
 """Where an evaluation's name of a curve isn't `eval_` and the curve's."""
 History = Sequence[Mapping[str, Any]]
 
 
 def curves_of(history: History) -> Curves:
-    """Find the curves of the trainer that logged this: those of the first kind that has logged all of its own."""
+    """Find the curves of the trainer that logged this: those of our first algorithm that has logged all of its own."""
     logged = {name for entry in history for name in entry}
-    for kind in ("ppo", "dpo", "reward", "sft"):
-        if logged.issuperset(name for name, _ in CURVES[kind]):
-            return CURVES[kind]
-    return (("loss", "loss"),)
+    everyones = (algorithm.curves for algorithm in ALGORITHMS.own.values())
+    return next((curves for curves in everyones if logged.issuperset(dict(curves))), (("loss", "loss"),))
 
 
 def draw_curves(history: History, curves: Curves, path: Path) -> bool:

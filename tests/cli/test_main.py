@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,8 +89,11 @@ def test_help_imports_nothing_heavy() -> None:
         (["evaluate", "policy", "--max_new_tokens", "3"], "know --max_new_tokens; did you mean --max-new-tokens?"),
         (["evaluate", "policy", "--modle=m", "--data", "d"], "does not know --modle; did you mean --model?"),
         (["push", "out", "ORG/NAME", "stray"], "push does not know stray"),
-        (["evaluate", "policy", "--model", "m", "--model", "m", "--data", "d"], "the same policy twice"),
-        (["evaluate", "policy", "--model", "m", "--data", "d", "--batch-size", "0"], "--batch-size is 0"),
+        (["evaluate", "policy", "--model", "m", "--model", "m", "--data", "embedded:ratings"], "the same policy twice"),
+        (
+            ["evaluate", "policy", "--model", "m", "--data", "embedded:ratings", "--batch-size", "0"],
+            "--batch-size is 0",
+        ),
         (["evaluate", "reward", "--model", "m", "--data", "no.jsonl"], "--data: there is no file no.jsonl"),
         (["completion", "ksh"], "invalid choice: 'ksh'"),
         (["dpo", "--dry-run", "--print-config"], "not allowed with"),
@@ -138,7 +142,7 @@ def replace_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> No
     def run(options: argparse.Namespace) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_lazy", lambda module, name: run)
+    monkeypatch.setattr(cli, "import_module", lambda module: SimpleNamespace(run_quickstart=run))
 
 
 def test_a_message_of_several_lines_becomes_one(
@@ -176,7 +180,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fields_reach_the_command_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(cli, "_lazy", lambda module, name: seen.append)
+    monkeypatch.setattr(cli, "import_module", lambda module: SimpleNamespace(run_training=seen.append))
     assert main(["dpo", "--beta", "-0.5", "--config", "r.yaml", "--lora.r=8", "--bf16"]) == 0
     assert seen[0].config == "r.yaml"
     assert seen[0].fields == ["--beta", "-0.5", "--lora.r=8", "--bf16"]

@@ -8,19 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.report.curves import CURVES, draw_curves
+from hf_align.algorithms import ALGORITHMS
+from hf_align.report.curves import draw_curves
 
 HISTORY = [{"step": step, "loss": 1 / step, "rewards/margins": float("nan")} for step in (1, 2, 3)]
 
 
 def test_curves_are_a_picture_where_there_is_something_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "curves.png"
-    assert not draw_curves(HISTORY[:1], CURVES["dpo"], path) and not draw_curves(HISTORY, CURVES["ppo"], path)
+    assert not draw_curves(HISTORY[:1], ALGORITHMS["dpo"].curves, path) and not draw_curves(
+        HISTORY, ALGORITHMS["ppo"].curves, path
+    )
     assert not path.exists()
-    assert draw_curves([*HISTORY, {"step": 3, "eval_loss": 0.4}], CURVES["dpo"], path)
+    assert draw_curves([*HISTORY, {"step": 3, "eval_loss": 0.4}], ALGORITHMS["dpo"].curves, path)
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
     monkeypatch.setattr("hf_align.report.curves.find_spec", lambda name: None)
-    assert not draw_curves(HISTORY, CURVES["dpo"], tmp_path / "other.png")
+    assert not draw_curves(HISTORY, ALGORITHMS["dpo"].curves, tmp_path / "other.png")
 
 
 def test_drawing_leaves_a_program_s_own_figures_alone(tmp_path: Path):

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from hf_align import CurvesCallback
+from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
-from hf_align.report.curves import CURVES, curves_of
+from hf_align.report.curves import curves_of
 from tests.hub.models import make_trainer
 from tests.tiny import save_tiny
 
@@ -35,7 +36,7 @@ def test_every_trainer_draws_its_own_curves_into_a_file(kind: str, tmp_path: Pat
     trainer = make_trainer(kind, tmp_path / "base", tmp_path / "out", logging_steps=1, report_to="none")
     trainer.add_callback(CurvesCallback())
     trainer.train()
-    assert curves_of(trainer.state.log_history) == CURVES[kind]
+    assert curves_of(trainer.state.log_history) == ALGORITHMS[kind].curves
     assert (tmp_path / "out" / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -10,27 +10,11 @@ from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
-from hf_align.rollouts import ENGINES
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.fields import check_fields
 
 logger = logging.get_logger(__name__)
-
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "rollout_engine": tuple(ENGINES),
-    "policy_loss": ("clip", "reinforce"),
-    "value_model": ("shared", "adapter", "separate"),
-    "value_head": ("linear", "mlp"),
-    "value_init": ("zero", "reward"),
-    "kl_controller": ("proportional", "threshold", "fixed"),
-    "kl_estimator": (None, "k1", "k2", "k3", "full"),
-    "kl_in": ("reward", "loss"),
-}
-POSITIVE_COUNTS = ("num_samples", "max_new_tokens", "num_ppo_epochs", "num_mini_batches")
-POSITIVE = ("temperature", "clip_range", "target_kl", "kl_horizon")
-OPTIONAL_POSITIVE = ("value_clip_range", "reward_clip", "early_stop_kl", "value_learning_rate")
-NOT_NEGATIVE = ("value_coef", "entropy_coef", "kl_coef")
-SHARES = ("gamma", "lam")
 
 
 @dataclass
@@ -51,28 +35,37 @@ class PPOConfig(AlignmentConfig):
     rollout_batch_size: int | None = field(
         default=None,
         metadata={
+            "range": "[1, inf)",
             "help": "Prompts per process and rollout; times num_samples it must be num_mini_batches x "
-            "per_device_train_batch_size x gradient_accumulation_steps. None: what makes that so."
+            "per_device_train_batch_size x gradient_accumulation_steps. None: what makes that so.",
         },
     )
-    num_samples: int = field(default=1, metadata={"help": "Responses sampled for each prompt of a rollout."})
+    num_samples: int = field(
+        default=1, metadata={"range": "[1, inf)", "help": "Responses sampled for each prompt of a rollout."}
+    )
     total_episodes: int | None = field(
         default=None,
         metadata={
+            "range": "[1, inf)",
             "help": "Responses to sample in all, over all processes, rounded up to whole rollouts; instead of "
-            "max_steps. None: max_steps, or else num_train_epochs passes over the prompts."
+            "max_steps. None: max_steps, or else num_train_epochs passes over the prompts.",
         },
     )
     max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Most tokens of a prompt; a longer one keeps its end. None: no limit."}
+        default=None,
+        metadata={"range": "[1, inf)", "help": "Most tokens of a prompt; a longer one keeps its end. None: no limit."},
     )
-    max_new_tokens: int = field(default=64, metadata={"help": "Most tokens of a response."})
+    max_new_tokens: int = field(default=64, metadata={"range": "[1, inf)", "help": "Most tokens of a response."})
     temperature: float = field(
-        default=1.0, metadata={"help": "Sampling temperature of rollouts; all log-probs refer to it, too."}
+        default=1.0,
+        metadata={"range": "(0, inf)", "help": "Sampling temperature of rollouts; all log-probs refer to it, too."},
     )
     top_p: float = field(
         default=1.0,
-        metadata={"help": "Sample rollouts from the likeliest tokens with this mass. Log-probs ignore it: 1 is exact."},
+        metadata={
+            "range": "(0, 1]",
+            "help": "Sample rollouts from the likeliest tokens with this mass. Log-probs ignore it: 1 is exact.",
+        },
     )
     stop_strings: list[str] | None = field(
         default=None, metadata={"help": "Texts that end a response, as EOS does. None: only EOS and the length limit."}
@@ -84,8 +77,10 @@ class PPOConfig(AlignmentConfig):
             "transformers' continuous batching over a paged cache. One of your own: set trainer.rollout_engine."
         },
     )
-    num_ppo_epochs: int = field(default=4, metadata={"help": "Passes over each rollout."})
-    num_mini_batches: int = field(default=1, metadata={"help": "Mini-batches, so optimizer steps, in each pass."})
+    num_ppo_epochs: int = field(default=4, metadata={"range": "[1, inf)", "help": "Passes over each rollout."})
+    num_mini_batches: int = field(
+        default=1, metadata={"range": "[1, inf)", "help": "Mini-batches, so optimizer steps, in each pass."}
+    )
     policy_loss: Literal["clip", "reinforce"] = field(
         default="clip",
         metadata={
@@ -94,16 +89,23 @@ class PPOConfig(AlignmentConfig):
         },
     )
     clip_range: float = field(
-        default=0.2, metadata={"help": "How far a token's probability ratio gains anything: 1 +- this."}
+        default=0.2,
+        metadata={"range": "(0, inf)", "help": "How far a token's probability ratio gains anything: 1 +- this."},
     )
     value_clip_range: float | None = field(
         default=0.2,
-        metadata={"help": "How far from its rollout value a value gains anything, in units of the return. None: off."},
+        metadata={
+            "range": "(0, inf)",
+            "help": "How far from its rollout value a value gains anything, in units of the return. None: off.",
+        },
     )
-    value_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
+    value_coef: float = field(default=0.1, metadata={"range": "[0, inf)", "help": "Weight of the value loss."})
     value_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Peak learning rate of the value head (and its adapter or model). None: learning_rate."},
+        metadata={
+            "range": "(0, inf)",
+            "help": "Peak learning rate of the value head (and its adapter or model). None: learning_rate.",
+        },
     )
     value_model: Literal["shared", "adapter", "separate"] = field(
         default="shared",
@@ -127,9 +129,12 @@ class PPOConfig(AlignmentConfig):
             "the same shape these are its scores of the unfinished responses."
         },
     )
-    entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
-    gamma: float = field(default=1.0, metadata={"help": "Discount per token."})
-    lam: float = field(default=0.95, metadata={"help": "GAE's lambda: 0 one-step advantages, 1 returns minus values."})
+    entropy_coef: float = field(default=0.0, metadata={"range": "[0, inf)", "help": "Weight of the entropy bonus."})
+    gamma: float = field(default=1.0, metadata={"range": "[0, 1]", "help": "Discount per token."})
+    lam: float = field(
+        default=0.95,
+        metadata={"range": "[0, 1]", "help": "GAE's lambda: 0 one-step advantages, 1 returns minus values."},
+    )
     whiten_advantages: bool = field(
         default=True,
         metadata={"help": "Shift and scale the advantages of a rollout, over all processes, to mean 0, variance 1."},
@@ -141,15 +146,18 @@ class PPOConfig(AlignmentConfig):
         default=False, metadata={"help": "Divide scores by the running standard deviation of all scores so far."}
     )
     reward_clip: float | None = field(
-        default=None, metadata={"help": "Hold scores within +- this, after scaling. None: off."}
+        default=None, metadata={"range": "(0, inf)", "help": "Hold scores within +- this, after scaling. None: off."}
     )
     missing_eos_penalty: float | None = field(
         default=None,
         metadata={
-            "help": "Subtracted from the score, after scaling and clipping, where the length limit cut a response."
+            "range": "[0, inf)",
+            "help": "Subtracted from the score, after scaling and clipping, where the length limit cut a response.",
         },
     )
-    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the KL from the reference at the start."})
+    kl_coef: float = field(
+        default=0.05, metadata={"range": "[0, inf)", "help": "Weight of the KL from the reference at the start."}
+    )
     kl_controller: Literal["proportional", "threshold", "fixed"] = field(
         default="proportional",
         metadata={
@@ -159,13 +167,17 @@ class PPOConfig(AlignmentConfig):
     )
     target_kl: float = field(
         default=6.0,
-        metadata={"help": "KL to keep to: nats a response, by the 'proportional' and 'threshold' controllers."},
+        metadata={
+            "range": "(0, inf)",
+            "help": "KL to keep to: nats a response, by the 'proportional' and 'threshold' controllers.",
+        },
     )
     kl_horizon: float = field(
         default=1000.0,
         metadata={
+            "range": "(0, inf)",
             "help": "Episodes in which 'proportional' moves kl_coef by about 20% at most. Ziegler et al. used 10,000, "
-            "at which it hardly moves in a run of 1,000 episodes."
+            "at which it hardly moves in a run of 1,000 episodes.",
         },
     )
     kl_estimator: Literal["k1", "k2", "k3", "full"] | None = field(
@@ -186,12 +198,14 @@ class PPOConfig(AlignmentConfig):
     early_stop_kl: float | None = field(
         default=None,
         metadata={
+            "range": "(0, inf)",
             "help": "Skip a rollout's remaining updates once a mini-batch's mean squared log-ratio to the rollout "
-            "policy, halved, exceeds this. Their steps still count. None: off."
+            "policy, halved, exceeds this. Their steps still count. None: off.",
         },
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._check_values()
         self._check_kl()
         self._fit_rollout()
@@ -264,34 +278,13 @@ class PPOConfig(AlignmentConfig):
         return ProportionalKLController(self.kl_coef, self.target_kl, self.kl_horizon)
 
     def _check_values(self) -> None:
-        def refuse(name: str, needed: str) -> None:
-            raise UserError(f"{name} is {getattr(self, name)!r}; it must be {needed}.")
-
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                refuse(name, " or ".join(repr(choice) for choice in choices))
-        for name in (*POSITIVE_COUNTS, "rollout_batch_size", "total_episodes", "max_prompt_length"):
-            value = getattr(self, name)
-            if not (value is None and name not in POSITIVE_COUNTS) and not (isinstance(value, int) and value >= 1):
-                refuse(name, "a whole number of at least 1")
-        for name in (*POSITIVE, *OPTIONAL_POSITIVE):
-            value = getattr(self, name)
-            if not (value is None and name in OPTIONAL_POSITIVE) and not (value is not None and 0 < value < math.inf):
-                refuse(name, "above 0" + (" or None" if name in OPTIONAL_POSITIVE else ""))
-        for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < math.inf:
-                refuse(name, "0 or more")
-        for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                refuse(name, "between 0 and 1")
-        if not 0 < self.top_p <= 1:
-            refuse("top_p", "above 0 and at most 1")
-        if self.missing_eos_penalty is not None and not 0 <= self.missing_eos_penalty < math.inf:
-            refuse("missing_eos_penalty", "0 or more, or None: it is subtracted")
         if self.detach_value_trunk and self.value_model != "shared":
-            refuse("detach_value_trunk", f"False with value_model={self.value_model!r}, which has a trunk of its own")
+            raise UserError(
+                "detach_value_trunk is True; it must be False with value_model="
+                f"{self.value_model!r}, which has a trunk of its own."
+            )
         if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
-            refuse("stop_strings", "a list of non-empty texts, or None")
+            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
 
     def _check_kl(self) -> None:
         lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too

@@ -4,21 +4,20 @@ The script holds all the words it needs, so that the shell never starts Python t
 """
 
 import argparse
-import dataclasses
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import TRAINING
-from hf_align.experiments.recipe import source_keys
+from hf_align.experiments.recipe import field_hints, source_keys
 
 
 @dataclass
 class Words:
-    """What may follow a command.
+    """Words that may follow a command.
 
     Attributes:
         commands: Commands of a group, with their summaries, or the choices of an argument.
@@ -30,7 +29,7 @@ class Words:
 
 
 def run_completion(options: argparse.Namespace) -> None:
-    """Prints the script for `options.shell`."""
+    """Print the script for `options.shell`."""
     print(SCRIPTS[options.shell](collect_words()), end="")
 
 
@@ -40,7 +39,7 @@ def collect_words() -> dict[str, Words]:
     _collect(build_parser(), "", found)
     for command in TRAINING:
         algorithm = ALGORITHMS[command.name]
-        for key, hint in {**source_keys(algorithm.needs), **_field_hints(algorithm.load()[1])}.items():
+        for key, hint in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}.items():
             found[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
     return found
 
@@ -58,11 +57,6 @@ def _collect(parser: argparse.ArgumentParser, path: str, found: dict[str, Words]
             words.flags.update({flag: choices for flag in action.option_strings if flag.startswith("--")})
         else:
             words.commands.update({str(choice): "" for choice in action.choices or ()})
-
-
-def _field_hints(config: type) -> Mapping[str, Any]:
-    hints = get_type_hints(config)
-    return {each.name: hints[each.name] for each in dataclasses.fields(config) if each.init}
 
 
 def _choices(hint: Any) -> list[str]:
@@ -138,17 +132,17 @@ fi
 
 
 def bash_script(found: Mapping[str, Words]) -> str:
-    """Returns the script for bash."""
+    """Write the script for bash."""
     return _script(BASH, found, lambda words: f'words="{" ".join(words)}"')
 
 
 def zsh_script(found: Mapping[str, Words]) -> str:
-    """Returns the script for zsh."""
+    """Write the script for zsh."""
     return _script(ZSH, found, lambda words: f"offered=({' '.join(words)})")
 
 
 def _script(template: str, found: Mapping[str, Words], assign: Any) -> str:
-    """Fills in a template of `case` branches; patterns are quoted, as paths hold spaces."""
+    """Fill in a template of `case` branches; patterns are quoted, as paths hold spaces."""
     steps = [f'"{path}/{command}"' for path, words in found.items() for command in words.commands]
     values = [
         f'        "{path}/{flag}") {assign(map(shlex.quote, choices))} ;;'
@@ -161,7 +155,7 @@ def _script(template: str, found: Mapping[str, Words], assign: Any) -> str:
 
 
 def fish_script(found: Mapping[str, Words]) -> str:
-    """Returns the script for fish."""
+    """Write the script for fish."""
     lines = ["# fish completion for hf-align; written by `hf-align completion fish`"]
     for path, words in found.items():
         condition = _fish_condition(path, words)
