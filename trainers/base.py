@@ -47,7 +47,6 @@ class BranchTrainer(SavingTrainer):
             keep what their owner loaded.
     """
 
-    args: AlignmentConfig
     owns_attention = False
 
     def __init__(self, model: BranchModel, args: AlignmentConfig, compute_metrics: Any = None, **kwargs: Any):

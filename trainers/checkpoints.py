@@ -1,4 +1,4 @@
-"""Which folders a trainer can resume from."""
+"""Folders that a trainer can resume from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _newest(output_dir: str, place: str) -> str:
 
 
 def _kind_of(folder: Path) -> Kind | None:
-    """Of which training a checkpoint is; None if its files don't say."""
+    """Tell of which training a checkpoint is; None if its files don't say."""
     if any((folder / name).exists() for name in ("ppo_state.json", "value_head.safetensors")):
         return "ppo"
     classifier = is_classifier(folder)
@@ -63,7 +63,7 @@ def _kind_of(folder: Path) -> Kind | None:
 
 
 def last_checkpoint(directory: Path) -> Path | None:
-    """Returns the newest finished `checkpoint-N` folder, or None."""
+    """Find the newest finished `checkpoint-N` folder, or None."""
     numbers = [
         (int(match[1]), path)
         for path in directory.glob("checkpoint-*")

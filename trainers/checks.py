@@ -1,4 +1,4 @@
-"""Options of Trainer's own that it would only stumble over once the model is loaded, or never."""
+"""Checks of options and places before a model is loaded, of which Trainer would stumble over some later or never."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FILES = ("deepspeed", "fsdp_config", "accelerator_config")
 WORLD_SIZES = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
 """Variables in which launchers say how many processes there are, as accelerate reads them."""
 SPEED_METRICS = ("runtime", "samples_per_second", "steps_per_second")
-"""What Trainer adds to every evaluation."""
+"""Metrics that Trainer adds to every evaluation."""
 
 
 def check_options(args: Any) -> None:
-    """Refuse what no optimizer, seed, loop or process group can be made of.
+    """Refuse options of which no optimizer, seed, loop or process group can be made.
 
     Args:
         args: Any `TrainingArguments`, not yet through its `__post_init__`.

@@ -1,32 +1,27 @@
-"""Data sets of trainers: parts, sampled lengths, batches."""
+"""Parts, sampled rows and batches of a trainer's data sets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from transformers.utils import logging
-
 from hf_align.layout.cost import Lengths
-
-logger = logging.get_logger(__name__)
-
 
 SAMPLE_ROWS = 512
 """Rows of the data whose lengths the choice of a layout looks at."""
 
 
 def spread_rows(count: int, most: int = SAMPLE_ROWS) -> range:
-    """At most `most` of `count` rows, evenly spaced: data may be sorted."""
+    """Choose at most `most` of `count` rows, evenly spaced: data may be sorted."""
     return range(0, count, -(-count // most) or 1)
 
 
 def batches_of(documents: list[Lengths], size: int) -> list[list[Lengths]]:
-    """The documents `size` at a time."""
+    """Split documents into batches of `size`."""
     return [documents[start : start + size] for start in range(0, len(documents), size)]
 
 
 def parts_of(datasets: Iterable[Any]) -> list[Any]:
-    """The data sets that there are, those of a dict one by one."""
+    """List the data sets that are given, those of a dict one by one."""
     given = [data for data in datasets if data is not None]
     return [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]

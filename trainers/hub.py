@@ -1,4 +1,4 @@
-"""What trainers do with the Hub: cards, `push_to_hub`, and pushes while training goes on."""
+"""Model cards, `push_to_hub`, and pushes while training goes on."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from hf_align.hub.push import check_bases, check_repo_id, create_repo, stage_car
 from hf_align.hub.staging import base_models, name_bases, new_stage, stage_checkpoint, stage_model
 from hf_align.model_cards import CardFacts, save_card
 from hf_align.model_cards.collect import collect_facts
+from hf_align.trainers.config import AlignmentConfig
 
 logger = logging.get_logger(__name__)
 
@@ -31,7 +32,7 @@ class HubTrainer(Trainer):
     What goes to the Hub is staged first and uploaded in one commit, so a push that fails leaves both sides whole.
     """
 
-    args: Any  # an AlignmentConfig, whose module imports this one
+    args: AlignmentConfig
     _card_options: Mapping[str, Any] = MappingProxyType({})
     _last_api: HfApi | None = None
 

@@ -1,4 +1,4 @@
-"""What the trainers on preference pairs share: data options, and data made ready before a model is loaded."""
+"""Data options and data handling of the trainers on preference pairs: all is ready before a model is loaded."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> N
 
 
 def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str) -> Any:
-    """A data set, or a dict of them, checked and tokenised as `args` says; None stays None."""
+    """Check and tokenise a data set, or a dict of them, as `args` says; None stays None."""
     if data is None:
         return None
     if isinstance(data, dict) and name != "train_dataset":
