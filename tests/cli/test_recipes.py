@@ -71,8 +71,8 @@ def save_config(model: str, folder: Path) -> str:
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = torch.float16 if gpu == "t4" else torch.bfloat16
-    monkeypatch.setattr("hf_align.planning.memory.compute_dtype", lambda: half)
-    monkeypatch.setattr("hf_align.models.precision.compute_dtype", lambda: half)
+    for module in ("planning.memory", "models.loading", "models.precision"):
+        monkeypatch.setattr(f"hf_align.{module}.compute_dtype", lambda: half)
     run = prepared(f"{command}-{gpu}")
     args, source = run.args, run.checked.source
     if command == "ppo":  # prompts and responses as long as they may be
