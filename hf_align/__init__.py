@@ -13,74 +13,28 @@ from hf_align.version import __version__ as __version__
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
     from hf_align import (
         acceleration as acceleration,
-    )
-    from hf_align import (
         algorithms as algorithms,
-    )
-    from hf_align import (
         cli as cli,
-    )
-    from hf_align import (
         collators as collators,
-    )
-    from hf_align import (
         data as data,
-    )
-    from hf_align import (
         errors as errors,
-    )
-    from hf_align import (
         evaluation as evaluation,
-    )
-    from hf_align import (
         experiments as experiments,
-    )
-    from hf_align import (
         files as files,
-    )
-    from hf_align import (
         hub as hub,
-    )
-    from hf_align import (
         layout as layout,
-    )
-    from hf_align import (
         lazy as lazy,
-    )
-    from hf_align import (
         losses as losses,
-    )
-    from hf_align import (
         model_cards as model_cards,
-    )
-    from hf_align import (
         models as models,
-    )
-    from hf_align import (
         planning as planning,
-    )
-    from hf_align import (
         progress as progress,
-    )
-    from hf_align import (
         report as report,
-    )
-    from hf_align import (
         rewards as rewards,
-    )
-    from hf_align import (
         rl as rl,
-    )
-    from hf_align import (
         rollouts as rollouts,
-    )
-    from hf_align import (
         statistics as statistics,
-    )
-    from hf_align import (
         trainers as trainers,
-    )
-    from hf_align import (
         version as version,
     )
     from hf_align.models.loading import load_policy as load_policy

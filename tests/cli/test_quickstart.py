@@ -7,8 +7,7 @@ import pytest
 
 from hf_align.cli.console import Screen
 from hf_align.cli.main import main
-from hf_align.experiments.quickstart import job as quickstart_job
-from hf_align.experiments.quickstart import run as quickstart_run
+from hf_align.experiments.quickstart import job as quickstart_job, run as quickstart_run
 from hf_align.experiments.quickstart.job import Job, Stage
 from hf_align.experiments.quickstart.profiles import PROFILES
 from hf_align.experiments.quickstart.run import run_stages
