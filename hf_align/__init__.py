@@ -106,10 +106,8 @@ __getattr__, __dir__ = lazy_names(
 )
 
 
-def _is_wanted(record: logging.LogRecord) -> bool:
-    """Whether this is no remark about the one optional kernel that `hf_align.models.quantized.keep_unpacked` avoids."""
-    return "gemm_4bit_forward" not in record.getMessage()
-
-
-# On CPUs with fast bfloat16 it makes that remark to everyone who imports peft.
-logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_wanted)
+# On CPUs with fast bfloat16 bitsandbytes remarks to everyone who imports peft that it lacks an optional kernel: the one
+# that `hf_align.models.quantized.keep_unpacked` avoids.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit_forward" not in record.getMessage()
+)

@@ -51,8 +51,7 @@ class Algorithm:
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """Import the trainer's class and the config's."""
-        trainer, config = (self._class(place) for place in (self.trainer, self.config))
-        return trainer, config
+        return self._class(self.trainer), self._class(self.config)
 
     def _class(self, place: str) -> type[Any]:
         module, _, name = place.partition(":")

@@ -116,9 +116,8 @@ def _finite(content: Any) -> Any:
 
 
 def _flush_all(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            _flush(path)
+    for path in filter(Path.is_file, folder.rglob("*")):
+        _flush(path)
 
 
 def _flush(path: Path) -> None:

@@ -37,10 +37,8 @@ def bootstrap_interval(
 
 def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
     """Pearson correlation along an axis; 0 where one side is constant, since it then orders nothing."""
-    a = np.asarray(x, dtype=float)
-    b = np.asarray(y, dtype=float)
-    a = a - a.mean(axis=axis, keepdims=True)
-    b = b - b.mean(axis=axis, keepdims=True)
+    a, b = (np.asarray(side, dtype=float) for side in (x, y))
+    a, b = (side - side.mean(axis=axis, keepdims=True) for side in (a, b))
     scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
     return np.where(scale > 0, (a * b).sum(axis=axis) / np.where(scale > 0, scale, 1.0), 0.0)[()]
 

@@ -35,9 +35,8 @@ def keep_freed_memory() -> bool:
     if sys.platform != "linux" or torch.cuda.is_available() or any(name in os.environ for name in _OF_THE_USER):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or not mallopt(_TRIM_THRESHOLD, _LARGE):
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGE) or mallopt(_MMAP_THRESHOLD, _OLD_LARGEST))
+    trims = mallopt is not None and mallopt(_TRIM_THRESHOLD, _LARGE)
+    return bool(trims and (mallopt(_MMAP_THRESHOLD, _LARGE) or mallopt(_MMAP_THRESHOLD, _OLD_LARGEST)))
 
 
 def release_freed_memory() -> None:

@@ -196,9 +196,8 @@ def make_plan(branches: Branches) -> BranchPlan:
     for members in map(torch.as_tensor, _groups(lengths.tolist())):
         prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
         branch, branch_real = positions(members, slice(1, None))
-        no_prompt = prompt_real[:1, :0]
         seen = prompt_real[:1] if prompt_real.all() else prompt_real
-        parts = _parts(no_prompt, prompt.shape[1]), _parts(seen, branch.shape[2])
+        parts = _parts(prompt_real[:1, :0], prompt.shape[1]), _parts(seen, branch.shape[2])  # prompts see none before
         blocks.append(_Block((prompt, branch), (prompt_real, branch_real), parts))
     return BranchPlan(doc.numel(), blocks)
 
@@ -271,10 +270,11 @@ class _BranchAttention(torch.autograd.Function):
         ctx.save_for_backward(query, key, value)
         ctx.scale, ctx.plan = scale, plan
         work = _Work(query, key, value, scale, plan)
-        results = []
-        for number in range(len(plan.blocks)):
-            for _, _, q, k, v, mask in work.parts(number):
-                results.append(_probabilities(q, k, mask).to(v.dtype) @ v)
+        results = [
+            _probabilities(q, k, mask).to(v.dtype) @ v
+            for number in range(len(plan.blocks))
+            for _, _, q, k, v, mask in work.parts(number)
+        ]
         return work.of_queries.restore(results).view(*query.shape[:2], value.shape[-1])
 
     @staticmethod
@@ -348,8 +348,7 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """`[..., G * L, N]` float32: scaled queries `[..., G * L, d]` over keys `[..., N, d]` under `[..., 1, L, N]`."""
     scores = query @ key.float().transpose(-1, -2)
-    by_head = scores.unflatten(-2, (-1, mask.shape[-2]))
-    by_head += mask
+    scores.unflatten(-2, (-1, mask.shape[-2])).add_(mask)  # a view by heads
     return scores.softmax(-1)
 
 
@@ -358,6 +357,6 @@ def _gradients(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, grad: Te
     probabilities = _probabilities(query, key, mask)
     grad_value = probabilities.to(value.dtype).transpose(-1, -2) @ grad
     grad_probs = (grad @ value.transpose(-1, -2)).float()
-    softmax_backward = torch.ops.aten._softmax_backward_data.default
-    grad_scores = softmax_backward(grad_probs, probabilities, -1, torch.float32).to(key.dtype)
+    grad_scores = torch.ops.aten._softmax_backward_data.default(grad_probs, probabilities, -1, torch.float32)
+    grad_scores = grad_scores.to(key.dtype)
     return grad_scores @ key, grad_scores.transpose(-1, -2) @ query.to(key.dtype), grad_value

@@ -49,11 +49,11 @@ def contiguous_states(model: Any) -> Iterator[None]:
 
 def _cast_linears(model: nn.Module) -> list[nn.Linear]:
     """The layers whose weights autocast casts anew each time; quantised ones are another class."""
-    linears = [module for module in model.modules() if type(module) is nn.Linear]
     return [
-        linear
-        for linear in linears
-        if linear.weight.dtype == torch.float32
-        and not linear.weight.is_meta
-        and torch.is_autocast_enabled(linear.weight.device.type)
+        module
+        for module in model.modules()
+        if type(module) is nn.Linear
+        and module.weight.dtype == torch.float32
+        and not module.weight.is_meta
+        and torch.is_autocast_enabled(module.weight.device.type)
     ]

@@ -30,5 +30,4 @@ def one_token_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
         scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
         scores += mask
-    out = scores.softmax(-1) @ value.float()
-    return out.to(value.dtype).view(rows, 1, heads, value.shape[-1])
+    return (scores.softmax(-1) @ value.float()).to(value.dtype).view(rows, 1, heads, value.shape[-1])

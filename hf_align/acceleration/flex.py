@@ -52,8 +52,7 @@ def _visible_blocks(doc: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
     part = torch.nn.functional.pad(changes.long().cumsum(1), (1, 0))
     count = int(part.max()) + 1
     held = torch.zeros(rows, -(-width // BLOCK), count, device=doc.device)
-    row = torch.arange(rows, device=doc.device)[:, None]
-    held[row, torch.arange(width, device=doc.device) // BLOCK, part] = 1
+    held[torch.arange(rows, device=doc.device)[:, None], torch.arange(width, device=doc.device) // BLOCK, part] = 1
     doc, branch = (torch.full((rows, count), -1, device=ids.device).scatter_(1, part, ids) for ids in (doc, branch))
     own_or_prompt = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
     sees = (doc[:, :, None] == doc[:, None, :]) & own_or_prompt

@@ -69,8 +69,8 @@ def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
         return LoraLinear.forward(module, x)  # peft computes the adapter in its own dtype there
     inputs = _SharedCast.of(x, dtype).flatten(0, -2)
     weights = base.weight, base.bias, first, second, module.scaling[adapter] if adapter else 0.0
-    plain = not torch.is_grad_enabled()
-    out = _output(inputs, *weights)[0] if plain else _LoraLinear.apply(x.flatten(0, -2), inputs, *weights)
+    trained = torch.is_grad_enabled()
+    out = _LoraLinear.apply(x.flatten(0, -2), inputs, *weights) if trained else _output(inputs, *weights)[0]
     return out.view(*x.shape[:-1], out.shape[-1])
 
 

@@ -29,14 +29,10 @@ def keep_less_of_norms(model: nn.Module) -> None:
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer):
             for module in layer.modules():
-                if _is_rms_norm(module) and "forward" not in vars(module):
+                # An RMS norm, as transformers names them, with a weight and nothing else inside.
+                alone = not list(module.children()) and isinstance(getattr(module, "weight", None), nn.Parameter)
+                if alone and type(module).__name__.endswith("RMSNorm") and "forward" not in vars(module):
                     module.forward = types.MethodType(_forward_in(layer), module)
-
-
-def _is_rms_norm(module: nn.Module) -> bool:
-    """Whether it is an RMS norm, as transformers names them, with a weight and nothing else inside."""
-    alone = not list(module.children()) and isinstance(getattr(module, "weight", None), nn.Parameter)
-    return alone and type(module).__name__.endswith("RMSNorm")
 
 
 def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:

@@ -52,8 +52,7 @@ def enable_selective_recompute(model: nn.Module) -> None:
         UserError: If it has no decoder layers that transformers could checkpoint, or attends by FlexAttention, which is
             one compiled operation that can't be looked into.
     """
-    config = getattr(model, "config", None)
-    if getattr(config, "_attn_implementation", None) == "flex_attention":
+    if getattr(getattr(model, "config", None), "_attn_implementation", None) == "flex_attention":
         raise UserError(
             "activation_recompute='selective' doesn't go with attn_implementation='flex_attention'; use 'full', or "
             "load the model with attn_implementation='sdpa'."
@@ -150,7 +149,9 @@ class _Recorder(TorchDispatchMode):
         inside = func.namespace != "aten" and self.autocast
         with torch.autocast(self.device, torch.get_autocast_dtype(self.device)) if inside else nullcontext():
             result = func(*args, **kwargs)
-        if _is_cheap(func) or _is_small_product(func, args):
+        product = _PRODUCTS.get(func.overloadpacket)
+        small = product is not None and args[product].shape[-1] <= SMALL_CONTRACTION and not func._schema.is_mutable
+        if small or _is_cheap(func):
             self._note(func, args, kwargs, result)
         elif func._schema.is_mutable:
             for tensor in _tensors((args, tuple(kwargs.values()))):
@@ -216,27 +217,16 @@ class _Recorder(TorchDispatchMode):
             )
             outputs = self.results[call] = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         output = outputs[source.output]
-        if (tuple(output.shape), output.stride(), output.storage_offset()) == (
-            source.size,
-            source.stride,
-            source.offset,
-        ):
-            return output
-        return output.as_strided(source.size, source.stride, source.offset)
+        view = source.size, source.stride, source.offset
+        same = (tuple(output.shape), output.stride(), output.storage_offset()) == view
+        return output if same else output.as_strided(*view)
 
 
 @cache
 def _is_cheap(op: Any) -> bool:
     """Whether an operation is a function of its inputs that reads and writes every number about once."""
-    tags = op.tags
-    if op._schema.is_mutable or torch.Tag.nondeterministic_seeded in tags:
-        return False
-    return torch.Tag.pointwise in tags or torch.Tag.reduction in tags or op.overloadpacket in _CHEAP
-
-
-def _is_small_product(op: Any, args: Any) -> bool:
-    index = _PRODUCTS.get(op.overloadpacket)
-    return index is not None and args[index].shape[-1] <= SMALL_CONTRACTION and not op._schema.is_mutable
+    cheap = op.overloadpacket in _CHEAP or torch.Tag.pointwise in op.tags or torch.Tag.reduction in op.tags
+    return cheap and not op._schema.is_mutable and torch.Tag.nondeterministic_seeded not in op.tags
 
 
 def _number(tensor: Tensor) -> int:

@@ -122,8 +122,8 @@ def ratings_to_pairs(rows: Dataset | Iterable[Row], *, min_gap: float) -> tuple[
     total = 0
     for total, row in enumerate(_mappings(rows), start=1):
         prompt, response, rating = _fields(row, total - 1, ("prompt", "response", "rating"))
-        key = json.dumps(prompt, sort_keys=True)
-        by_prompt.setdefault(key, []).append((prompt, response, _votes(rating, total - 1)))
+        group = by_prompt.setdefault(json.dumps(prompt, sort_keys=True), [])
+        group.append((prompt, response, _votes(rating, total - 1)))
     pairs: list[dict[str, Any]] = []
     below_gap = identical = 0
     for group in by_prompt.values():

@@ -35,9 +35,8 @@ def normalise(text: str) -> str:
 def shingles(text: str) -> frozenset[str]:
     """The character 5-grams of the normalised text; a shorter text is one shingle, an empty one has none."""
     letters = normalise(text)
-    if not letters:
-        return frozenset()
-    return frozenset(letters[i : i + _SHINGLE] for i in range(max(1, len(letters) - _SHINGLE + 1)))
+    starts = range(max(1, len(letters) - _SHINGLE + 1)) if letters else ()
+    return frozenset(letters[i : i + _SHINGLE] for i in starts)
 
 
 def similarity(a: str, b: str) -> float:
@@ -87,7 +86,6 @@ def connected(n: int, links: Sequence[tuple[int, int]]) -> list[int]:
         For each item the smallest item of its component.
     """
     first, second = np.array(links, dtype=int).reshape(-1, 2).T
-    graph = csr_array((np.ones(len(first)), (first, second)), shape=(n, n))
-    _, labels = connected_components(graph, directed=False)
+    _, labels = connected_components(csr_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)
     _, smallest = np.unique(labels, return_index=True)
     return smallest[labels].tolist()

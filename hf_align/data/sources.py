@@ -36,19 +36,13 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
     Raises:
         UserError: There is nothing of that name, it can't be read, or it has no split for the role.
     """
-    field = f"{role}_dataset"
-    if name == EMBEDDED:
-        return _embedded(kind, EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
-    return load_named(name, field, SPLITS[role])
-
-
-def _embedded(kind: Rows, split: Split, count: int, seed: int) -> Dataset:
-    if kind == "prompts":
-        return make_prompts(split, count, seed)
-    pairs = make_pairs(split, count, seed)
+    if name != EMBEDDED:
+        return load_named(name, f"{role}_dataset", SPLITS[role])
+    make = make_prompts if kind == "prompts" else make_pairs
+    rows = make(EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
     if kind == "demonstrations":
-        return pairs.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
-    return pairs
+        return rows.select_columns(["prompt", "chosen"]).rename_column("chosen", "completion")
+    return rows
 
 
 def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
@@ -63,8 +57,9 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         UserError: As `load_rows`.
     """
     path = Path(name)
-    if ":" in name and not path.exists():
-        _refuse_embedded(name, field)
+    meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8)
+    if meant and ":" in name and not path.exists():  # data that the package doesn't hold
+        raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")
@@ -84,13 +79,12 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
             raise UserError(f"{field}: {name}, line {line} is no JSON object; fix or drop it") from None
         reason = str(error.__cause__ or error).splitlines()
         raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
-    return _split_of(loaded, name, field, splits) if isinstance(loaded, DatasetDict) else loaded
-
-
-def _refuse_embedded(name: str, field: str) -> None:
-    """Refuse the name of data that the package doesn't hold; an exact one never comes here."""
-    if name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8):
-        raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
+    if not isinstance(loaded, DatasetDict):
+        return loaded
+    for split in splits:
+        if split in loaded:
+            return loaded[split]
+    raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")
 
 
 def _read_file(reader: str, path: Path) -> Any:
@@ -117,10 +111,3 @@ def _bad_line(path: Path) -> int | None:
             except ValueError:  # no JSON, or no UTF-8
                 return number
     return None
-
-
-def _split_of(loaded: DatasetDict, name: str, field: str, splits: tuple[str, ...]) -> Dataset:
-    for split in splits:
-        if split in loaded:
-            return loaded[split]
-    raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")

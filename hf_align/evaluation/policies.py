@@ -75,8 +75,8 @@ def measure_policies(
             raise UserError(f"{name} is {value}; give a number from 1")
     if len(set(policies)) < len(policies):
         raise UserError("model names the same policy twice; name each once")
-    read_rows(rows.with_format(None), read_prompt, "data")
     plain = rows.with_format(None)
+    read_rows(plain, read_prompt, "data")
     prompts = plain["prompt"][:]
     _check_models(policies, judge)
     for name in policies:
@@ -126,12 +126,11 @@ def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
     positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, encode_prompts(tokenizer, rows.with_format(None)["prompt"], "data")))
-    if positions is None or longest + max_new_tokens <= positions:
-        return
     takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
-    if longest >= positions:
+    if positions is not None and longest >= positions:
         raise UserError(f"data: {takes}, which leaves no room for a response; shorten or drop such prompts")
-    raise UserError(f"max_new_tokens is {max_new_tokens}; {takes}, so give at most {positions - longest}")
+    if positions is not None and longest + max_new_tokens > positions:
+        raise UserError(f"max_new_tokens is {max_new_tokens}; {takes}, so give at most {positions - longest}")
 
 
 def sample_continuations(
@@ -259,5 +258,7 @@ def compare_policies(
 
 def _gain(name: str, differences: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     """The mean of paired differences and its interval."""
-    interval = bootstrap_interval(np.mean, differences, resamples=resamples, seed=seed)
-    return {name: float(differences.mean()), f"{name}_interval": interval}
+    return {
+        name: float(differences.mean()),
+        f"{name}_interval": bootstrap_interval(np.mean, differences, resamples=resamples, seed=seed),
+    }

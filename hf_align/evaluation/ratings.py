@@ -97,8 +97,7 @@ def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) 
 
 
 def _ordered_pairs(scores: NDArray, human: NDArray, min_gap: float) -> tuple[float, int]:
-    gaps = human[:, None] - human[None, :]
-    wide = gaps > min_gap
+    wide = human[:, None] - human[None, :] > min_gap
     # np.sign gives 1 for the human order, 0 for a tie and -1 for the reverse: 1, 1/2 and 0 points.
     points = (np.sign(scores[:, None] - scores[None, :])[wide] + 1) / 2
     return float(points.sum()), int(wide.sum())
@@ -178,13 +177,14 @@ def _scorers(
         }
         if position:
             entry["r_gain"] = float(pearson(first, target) - pearson(picked, target))
-            entry["r_gain_interval"] = bootstrap_interval(_gain, first, picked, target, resamples=resamples, seed=seed)
+            entry["r_gain_interval"] = bootstrap_interval(
+                lambda a, b, human, axis: pearson(a, human, axis) - pearson(b, human, axis),
+                *(first, picked, target),
+                resamples=resamples,
+                seed=seed,
+            )
         result[name] = entry
     return result
-
-
-def _gain(first: NDArray, other: NDArray, target: NDArray, axis: int = -1) -> Any:
-    return pearson(first, target, axis) - pearson(other, target, axis)
 
 
 def _pooled(scores: NDArray, human: NDArray, blocks: Sequence[NDArray], min_gap: float) -> float:

@@ -103,8 +103,8 @@ def push_stage(
 ) -> PushedFolder:
     """Add the card to the stage of a folder's model and upload both."""
     stage_card(folder, stage, facts, repo_id)
-    info = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder)
-    return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", info.oid, list(left_out))
+    commit = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder).oid
+    return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", commit, list(left_out))
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -151,8 +151,7 @@ def facts_for(
 ) -> CardFacts:
     """Facts for the card of a staged model: those of the folder's own card, but for what is different on the Hub."""
     facts = load_facts(folder) or describe_folder(folder)
-    staged = base_models(stage).get(stage / ADAPTER_CONFIG)
-    facts.base_model = base_model or hub_id(staged) or facts.base_model
+    facts.base_model = base_model or hub_id(base_models(stage).get(stage / ADAPTER_CONFIG)) or facts.base_model
     facts.license = license or facts.license
     if merged:
         facts.merged, facts.library = True, "transformers"

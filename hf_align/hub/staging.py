@@ -117,10 +117,10 @@ def rewrite(path: Path, values: object) -> None:
 
 def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
     """The base model's name in each adapter of a folder: `{adapter_config.json: name}`."""
-    found = {}
-    for path in sorted(Path(folder).rglob(ADAPTER_CONFIG)):
-        found[path] = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
-    return found
+    return {
+        path: json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        for path in sorted(Path(folder).rglob(ADAPTER_CONFIG))
+    }
 
 
 def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:

@@ -77,8 +77,8 @@ class Branches:
 
     def sum_by_branch(self, per_token: Tensor) -> Tensor:
         """Sum `[N]` values over each response: `[D, K]`."""
-        out = per_token.new_zeros(self.last.numel())
-        return out.index_add(0, self.token_branch, per_token).view(self.last.shape)
+        zeros = per_token.new_zeros(self.last.numel())
+        return zeros.index_add(0, self.token_branch, per_token).view(self.last.shape)
 
     def lengths(self) -> Tensor:
         """Response tokens of each branch: `[D, K]`, integer."""
@@ -109,11 +109,9 @@ class Branches:
         doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()
         rows = torch.arange(self.last.numel(), device=doc.device)
         if self.separate:
-            positions = torch.arange(doc.numel(), device=doc.device).view(self.doc_ids.shape)
-            return positions, self.doc_ids >= 0
+            return torch.arange(doc.numel(), device=doc.device).view(self.doc_ids.shape), self.doc_ids >= 0
         of_doc = doc[None] == (rows // self.num_branches)[:, None]
-        own_or_prompt = (branch == 0)[None] | (branch[None] == (rows % self.num_branches + 1)[:, None])
-        member = of_doc & own_or_prompt
+        member = of_doc & ((branch == 0)[None] | (branch[None] == (rows % self.num_branches + 1)[:, None]))
         lengths = member.sum(1)
         # A stable sort brings each sequence's members to the front in reading order: the prompt, then its branch.
         order = torch.argsort((~member).to(torch.uint8), dim=1, stable=True)[:, : int(lengths.max())]
@@ -130,8 +128,7 @@ class Branches:
         rows = torch.arange(len(order), device=order.device)
         lengths = real.sum(1)
         prompt_lengths = (real & (self.branch_ids.flatten()[order] == 0)).sum(1)
-        column = torch.arange(width, device=order.device)
-        response = real & (column[None] >= prompt_lengths[:, None])
+        response = real & (torch.arange(width, device=order.device)[None] >= prompt_lengths[:, None])
         row_of, column_of = response.nonzero(as_tuple=True)
 
         def pick(x: Tensor, padding: int) -> Tensor:

@@ -82,9 +82,8 @@ def separate_work(documents: Sequence[Lengths], *, causal: bool = False) -> Work
         causal: Attention leaves out padding and what is in the future, as flash kernels do.
     """
     lengths = [prompt + length for prompt, responses in documents for length in responses]
-    width = max(lengths)
-    pairs = sum(length * (length + 1) // 2 for length in lengths) if causal else len(lengths) * width**2
-    return Work(len(lengths) * width, pairs)
+    padded = len(lengths) * max(lengths)
+    return Work(padded, sum(length * (length + 1) // 2 for length in lengths) if causal else padded * max(lengths))
 
 
 def costs_of(config: Any) -> Costs | None:

@@ -101,10 +101,5 @@ def full_kl_in_chunks(
             ref_logits = ref_head(ref_states)
         return full_kl(head(states), ref_logits)
 
-    parts = [
-        checkpoint(
-            one_chunk, states[start : start + chunk_size], ref_states[start : start + chunk_size], use_reentrant=False
-        )
-        for start in range(0, max(len(states), 1), chunk_size)
-    ]
-    return torch.cat(parts)  # type: ignore[arg-type]
+    rows = [slice(start, start + chunk_size) for start in range(0, max(len(states), 1), chunk_size)]
+    return torch.cat([checkpoint(one_chunk, states[chunk], ref_states[chunk], use_reentrant=False) for chunk in rows])  # type: ignore[arg-type]

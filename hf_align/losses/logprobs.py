@@ -161,8 +161,7 @@ class _LinearHeadLogps(torch.autograd.Function):
                     entropy[rows] = result.entropy
                 if slopes is not None and result.logits_grad is not None:
                     slopes[rows] = result.logits_grad.to(head.dtype) @ chunks.weight
-        saved = (hidden, weight, bias, targets, lse, entropy) if slopes is None else (slopes,)
-        ctx.save_for_backward(*saved)
+        ctx.save_for_backward(*((hidden, weight, bias, targets, lse, entropy) if slopes is None else (slopes,)))
         ctx.head, ctx.frozen, ctx.hidden_dtype = head, frozen, hidden.dtype
         ctx.set_materialize_grads(False)
         if not head.entropy_grad:
@@ -195,20 +194,14 @@ class _LinearHeadLogps(torch.autograd.Function):
                 grad = grad.to(ctx.head.dtype)
                 if grad_hidden is not None:
                     grad_hidden[rows] = grad @ chunks.weight
-                if grad_weight is not None:
-                    _add_product_(grad_weight, grad.t(), chunks.hidden[rows])
+                if grad_weight is not None and grad.dtype == grad_weight.dtype:
+                    grad_weight.addmm_(grad.t(), chunks.hidden[rows])
+                elif grad_weight is not None:  # 16-bit factors
+                    grad_weight.add_(grad.t() @ chunks.hidden[rows])
                 del grad  # its 16-bit copy would live on beside the next chunk's
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None
-
-
-def _add_product_(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, for 16-bit factors too."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total.add_(left @ right)
 
 
 @overload
@@ -359,10 +352,8 @@ def response_logps_from_head(
         target_logps = logps.gather(-1, targets[:, None]).squeeze(-1)
         return (target_logps, entropy_from_logps(logps)) if return_entropy else (target_logps,)
 
-    parts = []
-    for start in range(0, max(hidden.shape[0], 1), chunk_size):
-        rows = slice(start, start + chunk_size)
-        parts.append(checkpoint(one_chunk, hidden[rows], targets[rows], use_reentrant=False))
+    chunks = [slice(start, start + chunk_size) for start in range(0, max(hidden.shape[0], 1), chunk_size)]
+    parts = [checkpoint(one_chunk, hidden[rows], targets[rows], use_reentrant=False) for rows in chunks]
     results = tuple(torch.cat(part) for part in zip(*parts, strict=True))
     return (results[0], results[1]) if return_entropy else results[0]
 

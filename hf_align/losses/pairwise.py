@@ -49,9 +49,8 @@ def bradley_terry_loss(
     _check_margin(margin)
     if margin_mode == "weight":
         return -margin * logsigmoid(chosen - rejected)
-    if margin_mode == "scale":
-        return -logsigmoid(margin * (chosen - rejected))
-    return -logsigmoid(chosen - rejected - margin)
+    difference = chosen - rejected
+    return -logsigmoid(margin * difference if margin_mode == "scale" else difference - margin)
 
 
 def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: float | Tensor = 0.0) -> Tensor:
@@ -80,8 +79,7 @@ def _check_margin(margin: Tensor) -> None:
     flat = margin.reshape(-1)  # a single number has no rows
     bad = (~((flat >= 0) & flat.isfinite())).nonzero()  # NaN is caught, too
     if bad.numel() > 0:
-        row = int(bad[0])
         raise UserError(
-            f"margin must be a finite number, 0 or more, in every row, but row {row} of the batch has "
-            f"{flat[row].item()}: swap chosen and rejected there, or drop the row."
+            f"margin must be a finite number, 0 or more, in every row, but row {int(bad[0])} of the batch has "
+            f"{flat[bad[0]].item()}: swap chosen and rejected there, or drop the row."
         )

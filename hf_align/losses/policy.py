@@ -40,8 +40,8 @@ def ppo_clip_loss(
     (logps, old_logps, advantages), mask = _masked(mask, logps=logps, old_logps=old_logps, advantages=advantages)
     ratio = (logps - old_logps.detach()).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     advantages = advantages.detach()
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantages)
-    return -_mean(surrogate, mask)
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    return -_mean(torch.minimum(ratio * advantages, clipped * advantages), mask)
 
 
 def value_loss(

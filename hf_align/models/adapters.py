@@ -104,8 +104,7 @@ def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
     found: list[nn.Parameter] = []
     for module in model.modules():
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
-            for kind in module.adapter_layer_names:
-                parts = getattr(module, kind, None)
+            for parts in (getattr(module, kind, None) for kind in module.adapter_layer_names):
                 if isinstance(parts, (nn.ModuleDict, nn.ParameterDict)) and name in parts:
                     part = cast(Any, parts[name])
                     found.extend([part] if isinstance(part, nn.Parameter) else part.parameters())
@@ -160,16 +159,13 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
     if config.task_type != task_type:
         raise UserError(f"peft_config.task_type is {config.task_type}; this model needs {task_type.value} (or None).")
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
-    if tied and getattr(config, "ensure_weight_tying", None) is False and _touches_embeddings(config):
+    targets = getattr(config, "target_modules", None) or []
+    names = [*(getattr(config, "modules_to_save", None) or []), *([targets] if isinstance(targets, str) else targets)]
+    touched = any(name.endswith(("lm_head", "embed_tokens", "wte")) for name in names)
+    if tied and touched and getattr(config, "ensure_weight_tying", None) is False:
         config.ensure_weight_tying = True  # type: ignore[attr-defined]
     try:
         return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
     except ValueError as error:  # no such modules, a rank of 0
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"peft_config, or lora: {reason}") from error
-
-
-def _touches_embeddings(config: PeftConfig) -> bool:
-    targets = getattr(config, "target_modules", None) or []
-    names = [*(getattr(config, "modules_to_save", None) or []), *([targets] if isinstance(targets, str) else targets)]
-    return any(name.endswith(("lm_head", "embed_tokens", "wte")) for name in names)

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from accelerate.utils.memory import clear_device_cache
-from peft import PeftModel
 from torch import Tensor
 
 from hf_align.layout.branches import Branches, build_branches
 from hf_align.layout.compare import noise_bound
-from hf_align.models.wrapper import FLEX, BranchModel, attention_of
+from hf_align.models.wrapper import FLEX, BranchModel, attention_of, unwrapped
 
 Numbers = Callable[[BranchModel, Branches], Tensor]
 """Log-probs or rewards of a batch, flat, in the documents' order."""
@@ -86,7 +85,9 @@ def choose_attention(
 def _measure(
     policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, exact: bool
 ) -> AttentionChoice:
-    alone = _first_document(branches)
+    tensors = build_branches(branches.documents(1), pad_token_id=0).tensors()
+    moved: dict[str, Any] = {name: tensor.to(branches.input_ids.device) for name, tensor in tensors.items()}
+    alone = Branches(**moved)
     values = _forward(policy, branches, numbers)
     of_alone = _forward(policy, alone, numbers)
     noise = (of_alone - values[: len(of_alone)]).abs().mean()  # of another padding, as when layouts are compared
@@ -119,14 +120,7 @@ def _measure(
 
 def _inner(wrapper: BranchModel) -> Any:
     """The transformers model, below peft."""
-    model = wrapper.model
-    return model.get_base_model() if isinstance(model, PeftModel) else cast(Any, model)
-
-
-def _first_document(branches: Branches) -> Branches:
-    tensors = build_branches(branches.documents(1), pad_token_id=0).tensors()
-    moved: dict[str, Any] = {name: tensor.to(branches.input_ids.device) for name, tensor in tensors.items()}
-    return Branches(**moved)
+    return unwrapped(wrapper)
 
 
 @torch.no_grad()

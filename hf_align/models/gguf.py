@@ -26,11 +26,10 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     files = sorted(Path(source).glob("*.gguf"))
     if len(files) != 1:
         raise UserError(f"{source} holds {len(files)} .gguf files; name a folder with exactly one.")
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     model.config.__dict__.pop("quantization_config", None)
-    loaded: Any = model
-    loaded.hf_quantizer, loaded.is_quantized = None, False
+    model.hf_quantizer, model.is_quantized = None, False
     set_distinct_pad_token(tokenizer, model.config)
     if model.generation_config is not None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -11,16 +11,10 @@ from torch import Tensor, nn
 
 from hf_align.layout.branches import Branches
 
-
-def _linear(size: int, bias: bool) -> nn.Module:
-    return nn.Linear(size, 1, bias=bias)
-
-
-def _mlp(size: int, bias: bool) -> nn.Module:
-    return nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=bias))
-
-
-HEADS: dict[str, Callable[[int, bool], nn.Module]] = {"linear": _linear, "mlp": _mlp}
+HEADS: dict[str, Callable[[int, bool], nn.Module]] = {
+    "linear": lambda size, bias: nn.Linear(size, 1, bias=bias),
+    "mlp": lambda size, bias: nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=bias)),
+}
 """Heads by name: from the hidden size and whether the last layer has a bias to a module `[., d] -> [., 1]`."""
 
 

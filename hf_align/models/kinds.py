@@ -29,22 +29,18 @@ def is_classifier(model: Any) -> bool | None:
         None where nothing says so: no config, or one without architecture or task.
     """
     if isinstance(model, nn.Module):
-        return _is_classifier_object(model)
+        model = unwrapped(model, keep_peft=True)
+        if isinstance(model, PeftModel) and model.peft_config[adapter_name(model)].task_type == TaskType.SEQ_CLS:
+            return True
+        model = unwrapped(model)
+        architectures = getattr(getattr(model, "config", None), "architectures", None) or ()
+        return any(name.endswith(CLASSIFIER) for name in (type(model).__name__, *architectures))
     path = str(model)
     if (adapter := _read(path, ADAPTER_CONFIG)) is not None:
         task = adapter.get("task_type")
         return None if task is None else task == TaskType.SEQ_CLS.value
     architectures = (_read(path, CONFIG) or {}).get("architectures")
     return any(name.endswith(CLASSIFIER) for name in architectures) if architectures else None
-
-
-def _is_classifier_object(model: Any) -> bool:
-    model = unwrapped(model, keep_peft=True)
-    if isinstance(model, PeftModel) and model.peft_config[adapter_name(model)].task_type == TaskType.SEQ_CLS:
-        return True
-    model = unwrapped(model)
-    architectures = getattr(getattr(model, "config", None), "architectures", None) or ()
-    return any(name.endswith(CLASSIFIER) for name in (type(model).__name__, *architectures))
 
 
 def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:

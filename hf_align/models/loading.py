@@ -47,9 +47,8 @@ def load_policy(
     adapter = adapter_config(path)
     if adapter is not None and lora:
         raise UserError(f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first.")
-    base_path = plain_folder(base_of(adapter, path)) if adapter is not None else path
-    kwargs = loading_arguments(quantization, dtype, device_map)
-    model = from_pretrained(AutoModelForCausalLM, base_path, **kwargs)
+    base = plain_folder(base_of(adapter, path)) if adapter is not None else path
+    model = from_pretrained(AutoModelForCausalLM, base, **loading_arguments(quantization, dtype, device_map))
     keep_unpacked(model)
     if adapter is not None:
         return PeftModel.from_pretrained(model, path, is_trainable=True)
@@ -65,16 +64,15 @@ def loading_arguments(quantization: Quantization, dtype: str | torch.dtype, devi
         return kwargs
     if device_map is None:
         kwargs["device_map"] = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
-    if isinstance(quantization, BitsAndBytesConfig):
-        return {**kwargs, "quantization_config": quantization}
     if quantization == "8bit":
-        return {**kwargs, "quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
-    if quantization == "4bit":
-        config = BitsAndBytesConfig(
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+    elif quantization == "4bit":
+        quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute_dtype(),
         )
-        return {**kwargs, "quantization_config": config}
-    raise UserError(f"quantization is {quantization!r}; use '8bit', '4bit' or None.")
+    elif not isinstance(quantization, BitsAndBytesConfig):
+        raise UserError(f"quantization is {quantization!r}; use '8bit', '4bit' or None.")
+    return {**kwargs, "quantization_config": quantization}

@@ -120,13 +120,12 @@ def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
     """The adapter's folder; of a base that was saved quantised, a copy of it on a dequantised base."""
     if getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "quantization_config", None) is None:
         return folder
-    model = from_pretrained(AutoModelForCausalLM, base, trust_remote_code=False, dtype=torch.float32)
-    model = model.dequantize().float()
-    model.save_pretrained(scratch / "base", save_original_format=False)  # its packed format, that would be
+    quantized = from_pretrained(AutoModelForCausalLM, base, trust_remote_code=False, dtype=torch.float32)
+    # The original format would be the packed one.
+    quantized.dequantize().float().save_pretrained(scratch / "base", save_original_format=False)
     load_tokenizer(base).save_pretrained(str(scratch / "base"))
-    for path in folder.iterdir():
-        if path.is_file():
-            link_or_copy(path, scratch / "adapter" / path.name)
+    for path in filter(Path.is_file, folder.iterdir()):
+        link_or_copy(path, scratch / "adapter" / path.name)
     config = scratch / "adapter" / ADAPTER_CONFIG
     rewrite(config, json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": str(scratch / "base")})
     return scratch / "adapter"

@@ -22,5 +22,4 @@ def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> N
         if token is None:
             raise UserError("The tokenizer's pad token is its EOS; set tokenizer.pad_token to another token it has.")
         tokenizer.pad_token = token
-    config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    config.pad_token_id = tokenizer.pad_token_id
+    config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id

@@ -11,7 +11,7 @@ from hf_align.layout.branches import Branches
 from hf_align.losses.kl import full_kl_in_chunks
 from hf_align.losses.logprobs import chunk_rows, response_logps, response_logps_from_head
 from hf_align.models.adapters import active_adapter
-from hf_align.models.wrapper import BranchModel, forward_replaced
+from hf_align.models.wrapper import BranchModel
 
 
 class PolicyModel(BranchModel):
@@ -77,11 +77,9 @@ def score_tokens(
     head = cast(Any, wrapper.model).get_output_embeddings()
     original = head.forward
     options: dict[str, Any] = {**logit_transform(wrapper.model.config), "temperature": temperature}
-    if return_entropy:
-        options["return_entropy"] = True
-    result: list[TokenScores] = []
+    options |= {"return_entropy": True} if return_entropy else {}
 
-    def scores_of(hidden: Tensor) -> Tensor:
+    def scores_of(hidden: Tensor) -> TokenScores:
         states = hidden.flatten(0, 1)[batch.predictors]
         if type(head) is nn.Linear:
             if return_entropy:
@@ -94,12 +92,9 @@ def score_tokens(
         if entropy is not None and not entropy_grad:
             entropy = entropy.detach()
         kl = None if reference is None else _kl_from(reference, wrapper, head, original, states, temperature)
-        result.append(TokenScores(logps, entropy, states, kl))
-        return hidden.new_zeros(hidden.shape[0], 1, 1)
+        return TokenScores(logps, entropy, states, kl)
 
-    with forward_replaced(head, scores_of):
-        wrapper.inner_forward(batch)
-    return result[0]
+    return wrapper.forward_to_head(batch, head, scores_of)
 
 
 def _kl_from(
@@ -141,8 +136,7 @@ def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: fl
 
     def logits_of(states: Tensor) -> Tensor:
         logits = head(states).float() * scale
-        logits = logits if softcap is None else softcap * (logits / softcap).tanh()
-        return logits / temperature
+        return (logits if softcap is None else softcap * (logits / softcap).tanh()) / temperature
 
     return logits_of
 

@@ -22,8 +22,4 @@ def keep_unpacked(model: nn.Module) -> None:
             linear: Any = module
             linear.support_avx512bf16_for_cpu = False
             linear.train()
-            linear.train = types.MethodType(_stay_in_train_mode, linear)
-
-
-def _stay_in_train_mode(module: nn.Module, mode: bool = True) -> nn.Module:
-    return module
+            linear.train = types.MethodType(lambda layer, mode=True: layer, linear)

@@ -94,8 +94,7 @@ class Reference:
         for name, tensor in sorted((self.module or self.policy).state_dict().items()):
             parts = name.split(".")
             of_adapter = self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts)
-            if of_adapter and self.adapter not in parts:
-                continue
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            if not of_adapter or self.adapter in parts:
+                digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

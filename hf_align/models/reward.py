@@ -32,7 +32,7 @@ from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
-from hf_align.models.wrapper import BranchModel, forward_replaced, unwrapped
+from hf_align.models.wrapper import BranchModel, unwrapped
 
 logger = logging.get_logger(__name__)
 
@@ -115,8 +115,8 @@ class RewardModel(BranchModel):
         """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
         path = plain_folder(path_or_hub_id)
         config_file = find_file(path, REWARD_CONFIG)
-        config = RewardModelConfig(**json.loads(config_file.read_text())) if config_file else RewardModelConfig()
-        return cls._load(path, config, new_head=False, **kwargs)
+        settings = json.loads(config_file.read_text()) if config_file else {}
+        return cls._load(path, RewardModelConfig(**settings), new_head=False, **kwargs)
 
     @classmethod
     def _load(
@@ -185,19 +185,14 @@ class RewardModel(BranchModel):
         """
         batch = Branches(**branches)
         head, original = self.head, self.head.forward
-        result: list[Tensor] = []
 
         def score(hidden: Tensor) -> Tensor:
             pooled = pool(hidden, batch, self.reward_config.pooling)
-            with torch.autocast(
-                pooled.device.type, enabled=False
-            ):  # the head is float32: differences of scores are small
-                result.append(original(pooled.to(head_dtype(head)))[:, 0].float())
-            return hidden.new_zeros(*hidden.shape[:2], 1)
+            # The head is float32: differences of scores are small.
+            with torch.autocast(pooled.device.type, enabled=False):
+                return original(pooled.to(head_dtype(head)))[:, 0].float()
 
-        with forward_replaced(head, score):
-            self.inner_forward(batch)
-        return result[0].view(batch.last.shape)
+        return self.forward_to_head(batch, head, score).view(batch.last.shape)
 
     @torch.no_grad()
     def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
@@ -221,9 +216,9 @@ class RewardModel(BranchModel):
         self.tokenizer.save_pretrained(str(directory))
         if not self.reward_config.is_plain:
             (Path(directory) / REWARD_CONFIG).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
-            head = self.head
-            if not isinstance(head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
-                save_file({k: v.contiguous() for k, v in head.state_dict().items()}, Path(directory) / REWARD_HEAD)
+            if not isinstance(self.head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
+                tensors = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
+                save_file(tensors, Path(directory) / REWARD_HEAD)
 
     def merge_and_save(self, directory: str | Path) -> None:
         """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.

@@ -121,12 +121,10 @@ class LayoutRunner:
             options = {"row_tokens": self.args.row_tokens, "by_block": attends_by_block(unwrapped)}
             self.layout_choice = choose_layout(self.sample_lengths(), costs, **options)
         self.separate = self._layout_checked = self.layout_choice.layout == "separate"
-        if not self.accelerator.is_main_process:
-            return
         reason = self.layout_choice.reason
-        if self.separate:
+        if self.separate and self.accelerator.is_main_process:
             logger.warning(f"layout='auto' uses 'separate', one row per prompt + response: {reason}.")
-        else:
+        elif self.accelerator.is_main_process:
             logger.info(f"layout='auto' uses 'branch', a prompt with its responses in a row: {reason}.")
 
     @torch.no_grad()
@@ -153,8 +151,8 @@ class LayoutRunner:
 
     def _is_exact(self, unwrapped: BranchModel) -> bool:
         """Say whether a model computes in float32, not in 16 bits or quantised."""
-        in_16_bits = self.args.bf16 or self.args.fp16
-        return not in_16_bits and getattr(unwrapped.model, "quantization_method", None) is None
+        quantized = getattr(unwrapped.model, "quantization_method", None) is not None
+        return not (self.args.bf16 or self.args.fp16 or quantized)
 
     # ---- attention ----
 

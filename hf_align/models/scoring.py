@@ -28,8 +28,8 @@ def score_texts(
     """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
-    encoder = PairEncoder(tokenizer)
-    encoded = [encoder.prompt_and_response(*pair) for pair in zip(prompts, responses, strict=True)]
+    encode = PairEncoder(tokenizer).prompt_and_response
+    encoded = [encode(*pair) for pair in zip(prompts, responses, strict=True)]
     scores = [0.0] * len(encoded)
     for numbers in _batches(_groups(encoded), encoded):
         documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
@@ -41,9 +41,8 @@ def score_texts(
 
 def _rewards(model: BranchModel, documents: list[Document], pad: int) -> Tensor:
     """Rewards `[D, K]` of documents with K responses each, in branches if the model honours them."""
-    device = cast(torch.device, model.device)
-    laid_out = build_branches(documents, pad_token_id=pad)
-    branches = Branches(**{name: tensor.to(device) for name, tensor in laid_out.tensors().items()})  # type: ignore[arg-type]
+    tensors = build_branches(documents, pad_token_id=pad).tensors()
+    branches = Branches(**{name: tensor.to(model.device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
     if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
         branches = branches.as_separate()
     return model(**branches.tensors(), separate=branches.separate)
@@ -54,14 +53,12 @@ def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[
     if not model.honours_branch_mask(branches):
         return False
     if model.shares_prompts is None:
+        device = cast(torch.device, model.device)
         difference, noise, _ = compare_layouts(
-            lambda batch: model(**batch.tensors(), separate=batch.separate).flatten(),
-            documents[:2],
-            cast(torch.device, model.device),
+            lambda batch: model(**batch.tensors(), separate=batch.separate).flatten(), documents[:2], device
         )
         quantised = getattr(model.model, "quantization_method", None) is not None
-        device = cast(torch.device, model.device).type
-        exact = not quantised and not torch.is_autocast_enabled(device) and model.dtype == torch.float32
+        exact = not quantised and not torch.is_autocast_enabled(device.type) and model.dtype == torch.float32
         model.shares_prompts = bool(difference <= noise_bound(noise, exact=exact))
     return model.shares_prompts
 

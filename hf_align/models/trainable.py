@@ -18,15 +18,14 @@ from hf_align.models.wrapper import unwrapped
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
     """The tokenizer saved with a model given by name, or with the one an object was loaded from."""
-    if isinstance(model, str):
-        return load_tokenizer(model)
-    check_is_model(model)
-    name = getattr(unwrapped(model), "name_or_path", None)
-    if not name:
-        raise UserError(
-            "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."
-        )
-    return load_tokenizer(name)
+    if not isinstance(model, str):
+        check_is_model(model)
+        model = getattr(unwrapped(model), "name_or_path", None)
+        if not model:
+            raise UserError(
+                "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."
+            )
+    return load_tokenizer(model)
 
 
 def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: TaskType) -> PreTrainedModel | PeftModel:

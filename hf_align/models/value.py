@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -37,7 +37,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.reward import RewardModelConfig
-from hf_align.models.wrapper import BranchModel, forward_replaced
+from hf_align.models.wrapper import BranchModel
 
 ValueModel = Literal["shared", "adapter", "separate"]
 HeadKind = Literal["linear", "mlp"]
@@ -157,13 +157,8 @@ class PolicyWithValueHead(BranchModel):
             states = self._value_states(batch, scores.states)
             with torch.autocast(states.device.type, enabled=False):
                 result["values"] = self.value_head(states.float())[:, 0]
-        if scores.entropy is not None:
-            result["entropy"] = scores.entropy
-        if scores.kl is not None:
-            result["kl"] = scores.kl
-        if return_states:
-            result["states"] = scores.states
-        return result
+        others = {"entropy": scores.entropy, "kl": scores.kl, "states": scores.states if return_states else None}
+        return result | {name: tensor for name, tensor in others.items() if tensor is not None}
 
     def _value_states(self, batch: Branches, policy_states: Tensor) -> Tensor:
         """The hidden states that are valued: `[N, d]`."""
@@ -178,9 +173,8 @@ class PolicyWithValueHead(BranchModel):
 
     def value_parameters(self) -> list[nn.Parameter]:
         """Parameters trained for the values alone: the head, with the value adapter or the separate model."""
-        parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER)]
-        if self.value_backbone is not None:
-            parts.extend(self.value_backbone.parameters())
+        backbone = () if self.value_backbone is None else self.value_backbone.parameters()
+        parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER), *backbone]
         return [parameter for parameter in parts if parameter.requires_grad]
 
     def policy_parameters(self) -> list[nn.Parameter]:
@@ -238,10 +232,8 @@ class PolicyWithValueHead(BranchModel):
         for wrapper in self._wrappers():
             cast(Any, wrapper.model).activation_checkpointing_disable()
 
-    def _wrappers(self) -> Iterator[BranchModel]:
-        yield self
-        if self.value_backbone is not None:
-            yield self.value_backbone
+    def _wrappers(self) -> Sequence[BranchModel]:
+        return [self] if self.value_backbone is None else [self, self.value_backbone]
 
     # ---- saving ----
 
@@ -260,12 +252,12 @@ class PolicyWithValueHead(BranchModel):
         settings = {"value_model": self.value_model, "head": self.head_kind, "detach": str(self.detach_value_trunk)}
         save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / VALUE_HEAD, settings)
         if self.value_model == "adapter":
-            model = cast(PeftModel, self.model)
             own = _below(state_dict, "model.")
-            model.save_pretrained(str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own)
+            cast(PeftModel, self.model).save_pretrained(
+                str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own
+            )
         elif self.value_backbone is not None:
-            own = _below(state_dict, "value_backbone.")
-            self.value_backbone.save_pretrained(directory / VALUE_MODEL_FOLDER, own)
+            self.value_backbone.save_pretrained(directory / VALUE_MODEL_FOLDER, _below(state_dict, "value_backbone."))
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PolicyWithValueHead:
@@ -323,15 +315,7 @@ class PolicyWithValueHead(BranchModel):
 def _predicting_states(wrapper: BranchModel, batch: Branches) -> Tensor:
     """The hidden states `[N, d]` before a wrapped model's LM head that predict the response tokens."""
     head = cast(Any, wrapper.model).get_output_embeddings()
-    result: list[Tensor] = []
-
-    def keep(hidden: Tensor) -> Tensor:
-        result.append(hidden.flatten(0, 1)[batch.predictors])
-        return hidden.new_zeros(hidden.shape[0], 1, 1)
-
-    with forward_replaced(head, keep):
-        wrapper.inner_forward(batch)
-    return result[0]
+    return wrapper.forward_to_head(batch, head, lambda hidden: hidden.flatten(0, 1)[batch.predictors])
 
 
 def _own_backbone(model: Any) -> BranchModel:
@@ -375,6 +359,4 @@ def _settings(folder: Path) -> dict[str, str]:
 
 def _below(state_dict: dict[str, Tensor] | None, prefix: str) -> Any:
     """The entries whose names begin with `prefix`, without it."""
-    if state_dict is None:
-        return None
-    return {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+    return state_dict and {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from peft import PeftModel
@@ -25,6 +25,7 @@ from hf_align.acceleration.attention import attach_plan
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
 
+Result = TypeVar("Result")
 FLEX = "flex_attention"
 BRANCH_ATTENTION = ("sdpa", "eager", FLEX)
 """Attention implementations that take an arbitrary 4-D mask."""
@@ -80,34 +81,43 @@ class BranchModel(nn.Module):
                 use_cache=False,
             )
 
+    def forward_to_head(self, branches: Branches, head: nn.Module, compute: Callable[[Tensor], Result]) -> Result:
+        """One pass of the wrapped model in which `head` computes `compute(hidden)` of its `[R, T, d]` inputs: that."""
+        result: list[Result] = []
+
+        def forward(hidden: Tensor) -> Tensor:
+            result.append(compute(hidden))
+            return hidden.new_zeros(*hidden.shape[:2], 1)
+
+        with forward_replaced(head, forward):
+            self.inner_forward(branches)
+        return result[0]
+
     def _mask(self, branches: Branches) -> Any:
         """The batch's attention mask, as numbers to add to the scores where that can be.
 
         Eager attention would misread a bool mask, and with SDPA every layer would convert it again.
         """
-        if not branches.separate and attention_of(self.model) == FLEX:
+        if branches.separate:
+            return branches.attention_mask()
+        if attention_of(self.model) == FLEX:
             return block_mask(branches)
         mask = branches.attention_mask()
-        if branches.separate:
-            return mask
         device, dtype = mask.device.type, cast(Any, self.model).get_input_embeddings().weight.dtype
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         elif dtype != torch.float32 and attention_of(self.model) != "eager":
             return mask  # SDPA wants its queries' dtype, which some models raise
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-        by_blocks = device == "cpu" and attention_of(self.model) == "sdpa"
-        return attach_plan(mask, branches) if by_blocks else mask
+        return attach_plan(mask, branches) if device == "cpu" and attention_of(self.model) == "sdpa" else mask
 
     def honours_branch_mask(self, branches: Branches) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.
 
         A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows.
         """
-        if attention_of(self.model) not in BRANCH_ATTENTION:
-            return False
         window = attention_window(cast(Any, self.model).config.get_text_config())
-        return window is None or branches.longest() <= window
+        return attention_of(self.model) in BRANCH_ATTENTION and (window is None or branches.longest() <= window)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
@@ -140,9 +150,5 @@ def attention_of(model: Any) -> str:
 
 def attention_window(config: Any) -> int | None:
     """The shortest attention window of a model's layers in tokens, None if every layer sees everything."""
-    windows = []
-    if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        windows.append(config.sliding_window)
-    if getattr(config, "attention_chunk_size", None):
-        windows.append(config.attention_chunk_size)
-    return min(windows, default=None)
+    sliding = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    return min(filter(None, (sliding, getattr(config, "attention_chunk_size", None))), default=None)

@@ -25,7 +25,7 @@ from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_texts
 from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
-from hf_align.models.wrapper import BranchModel, forward_replaced, unwrapped
+from hf_align.models.wrapper import BranchModel, unwrapped
 
 HEAD_PREFIX = "base_model.model.score."
 
@@ -57,8 +57,7 @@ class AdapterReward(BranchModel):
         self._add_adapter(model, source)
         size = model.config.get_text_config().hidden_size
         self.head = new_head_module(self.reward_config.head, size, cast(torch.device, model.device))
-        self.head.load_state_dict(source.head)
-        self.head.requires_grad_(False)
+        self.head.requires_grad_(False).load_state_dict(source.head)
 
     def _add_adapter(self, model: PeftModel, source: _Source) -> None:
         config: Any = source.config
@@ -77,17 +76,14 @@ class AdapterReward(BranchModel):
         """Rewards of all responses: `[D, K]` float32, of the fields of a `Branches`."""
         batch = Branches(**branches)
         lm_head = cast(Any, self.model).get_output_embeddings()
-        result: list[Tensor] = []
 
         def score(hidden: Tensor) -> Tensor:
             pooled = pool(hidden, batch, self.reward_config.pooling)
             with torch.autocast(pooled.device.type, enabled=False):
-                result.append(self.head(pooled.float())[:, 0])
-            return hidden.new_zeros(hidden.shape[0], 1, 1)
+                return self.head(pooled.float())[:, 0]
 
-        with active_adapter(self.model, self.adapter), forward_replaced(lm_head, score):
-            self.inner_forward(batch)
-        return result[0].view(batch.last.shape)
+        with active_adapter(self.model, self.adapter):
+            return self.forward_to_head(batch, lm_head, score).view(batch.last.shape)
 
     @torch.no_grad()
     def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
@@ -103,14 +99,9 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
     if not isinstance(model, PeftModel) or theirs is None or not theirs.base_model_name_or_path:
         return False
     mine = model.peft_config[adapter_name(model)]
-    same_kind = mine.peft_type == theirs.peft_type == "LORA"
-    return same_kind and _same_place(mine.base_model_name_or_path, theirs.base_model_name_or_path)
-
-
-def _same_place(first: str | None, second: str) -> bool:
-    if first is None:
+    if not mine.peft_type == theirs.peft_type == "LORA" or mine.base_model_name_or_path is None:
         return False
-    first, second = plain_folder(first), plain_folder(second)
+    first, second = plain_folder(mine.base_model_name_or_path), plain_folder(theirs.base_model_name_or_path)
     return first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
 
 
@@ -130,8 +121,7 @@ class _Source:
         if not isinstance(model, PeftModel):
             raise UserError("This reward model has no LoRA adapter to put on the policy's base; use it as it is.")
         name = adapter_name(model)
-        weights = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-        weights, head = _split(weights)
+        weights, head = _split(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
         config = copy.deepcopy(model.peft_config[name])
         return cls(config, weights, head or reward.head.state_dict(), reward.reward_config, reward.tokenizer)
 

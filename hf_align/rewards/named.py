@@ -56,7 +56,12 @@ def _read_one(name: str, place: str) -> Any:
 
 def _function(source: str, name: str, place: str) -> Callable[..., Any]:
     try:
-        module = _import_file(Path(source), place) if source.endswith(".py") else _import_module(source)
+        if source.endswith(".py"):
+            module = _import_file(Path(source), place)
+        else:
+            if "" not in sys.path and str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))  # an installed command, unlike `python -m`, doesn't look there
+            module = importlib.import_module(source)
     except UserError:
         raise
     except Exception as error:  # whatever the user's module does when it is imported
@@ -76,9 +81,3 @@ def _import_file(path: Path, place: str) -> Any:
     sys.modules[spec.name] = module  # dataclasses and pickle look there
     spec.loader.exec_module(module)
     return module
-
-
-def _import_module(name: str) -> Any:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # an installed command, unlike `python -m`, doesn't look there
-    return importlib.import_module(name)

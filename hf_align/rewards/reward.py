@@ -191,17 +191,16 @@ def _scorer(
 
 def _scores(part: Part, samples: Samples) -> Tensor:
     """The checked scores of one reward, `[R]`."""
-    own_model = isinstance(part.source, (RewardModel, AdapterReward))  # its failures aren't the user's
     try:
         scores = part.scorer(samples)
     except UserError:
         raise
     except Exception as error:
-        if own_model:
+        if isinstance(part.source, (RewardModel, AdapterReward)):  # its failures aren't the user's
             raise
         where = _culprit(part, samples)
         raise UserError(f"The reward '{part.name}' failed on {where}: {type(error).__name__}: {error}") from error
-    if isinstance(scores, (Tensor,)) or hasattr(scores, "tolist"):
+    if hasattr(scores, "tolist"):
         scores = scores.tolist()
     if not isinstance(scores, Sequence) or isinstance(scores, str):
         raise UserError(f"The reward '{part.name}' returned a {type(scores).__name__}; return a list of numbers.")

@@ -109,8 +109,7 @@ def _last_tokens(mask: Tensor) -> Tensor:
     Raises:
         ValueError: A row's mask has a hole; tokens on either side of it are no neighbours in time.
     """
-    following = torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
-    last = mask & ~following
+    last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     holes = (last.sum(1) > 1).nonzero()
     if holes.numel() > 0:
         raise ValueError(
@@ -124,6 +123,5 @@ def _discounted_sums(x: Tensor, decay: float) -> Tensor:
     sums = torch.empty_like(x)
     following = x.new_zeros(x.shape[0])
     for t in reversed(range(x.shape[1])):
-        following = x[:, t] + decay * following
-        sums[:, t] = following
+        sums[:, t] = following = x[:, t] + decay * following
     return sums

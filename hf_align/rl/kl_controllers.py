@@ -55,8 +55,7 @@ class FixedKLController:
         names = {field.name for field in fields(self)}
         if set(state) != names:
             raise ValueError(f"{type(self).__name__} has the fields {sorted(names)}, the saved state {sorted(state)}.")
-        for name, value in state.items():
-            setattr(self, name, value)
+        vars(self).update(state)
 
 
 @dataclass

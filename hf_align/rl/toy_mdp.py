@@ -89,9 +89,8 @@ class LanguageMDP:
         """Sample one episode: the response and its reward."""
         state, done, reward = self.initial_state, False, 0.0
         while not done:
-            probs = policy(state).detach().softmax(-1)
-            action = int(torch.multinomial(probs, 1, generator=generator))
-            state, reward, done = self.step(state, action)
+            action = torch.multinomial(policy(state).detach().softmax(-1), 1, generator=generator)
+            state, reward, done = self.step(state, int(action))
         return state[len(self.prompt) :], reward
 
     def rewards(self) -> Tensor:
@@ -106,8 +105,7 @@ class LanguageMDP:
 
     def mask(self) -> Tensor:
         """`[R, T]` bool, true at each response's tokens."""
-        lengths = torch.tensor([len(response) for response in self.responses])
-        return torch.arange(self.max_length) < lengths[:, None]
+        return torch.arange(self.max_length) < torch.tensor([[len(response)] for response in self.responses])
 
     def token_logps(self, policy: Policy) -> Tensor:
         """Log-prob of each token of every response, `[R, T]`, 0 outside the mask; differentiable."""
@@ -159,8 +157,7 @@ class LanguageMDP:
             for t, token in enumerate(response):
                 counts = table.setdefault((*self.prompt, *response[:t]), torch.zeros(self.vocab_size).double())
                 counts[token] += probability
-        table = {state: counts.log() for state, counts in table.items() if counts.any()}
-        return table.__getitem__
+        return {state: counts.log() for state, counts in table.items() if counts.any()}.__getitem__
 
     def _is_complete(self, response: Response) -> bool:
         return len(response) >= self.max_length or response[-1:] == (self.eos,)

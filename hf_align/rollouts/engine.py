@@ -68,7 +68,7 @@ class SamplingRequest:
 
     def ends_with_last(self, ids: Ids) -> bool:
         """Whether the last token of a response so far ends it: an end token, or one that completes a stop string."""
-        return ids[-1] in self._end_ids or self.completed_string(ids) is not None
+        return ids[-1] in self.end_ids or self.completed_string(ids) is not None
 
     def completed_string(self, ids: Ids) -> str | None:
         """The stop string that is in the text of a response so far, if any: the one that ends first."""
@@ -77,10 +77,6 @@ class SamplingRequest:
         text = decode(self.tokenizer, ids[-self._window :], skip_special_tokens=False)
         ends = {string: text.find(string) + len(string) for string in self.stop_strings if string in text}
         return min(ends, key=lambda string: ends[string]) if ends else None
-
-    @cached_property
-    def _end_ids(self) -> frozenset[int]:
-        return frozenset(self.end_ids)
 
     @cached_property
     def _window(self) -> int:

@@ -7,8 +7,8 @@ except the tokens that end a response.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -87,7 +87,9 @@ def sample_responses(
         UserError: A value out of range, an empty prompt, an encoder-decoder model, or something the engine can't do.
     """
     _check(prompt_ids, num_samples, max_new_tokens, temperature, top_p, stop_strings, batch_size)
-    generate = _engine(engine)
+    generate = ENGINES.get(engine) if isinstance(engine, str) else engine
+    if not callable(generate):
+        raise UserError(f"engine is {engine!r}; use {', '.join(map(repr, ENGINES))} or a function that is an Engine.")
     model, inner = unwrapped(model, keep_peft=True), unwrapped(model)
     if inner.config.is_encoder_decoder:
         raise UserError(
@@ -107,16 +109,12 @@ def sample_responses(
         tokenizer=tokenizer,
         batch_size=batch_size,
     )
-    with evaluation_mode(model), _seeded(generator_seed, inner.device):
+    devices = [inner.device] if inner.device.type == "cuda" else []
+    with evaluation_mode(model), nullcontext() if generator_seed is None else torch.random.fork_rng(devices):
+        if generator_seed is not None:
+            torch.manual_seed(generator_seed)
         generated = generate(model, request) if prompt_ids else []
     return _responses(request, generated)
-
-
-def _engine(engine: str | Engine) -> Engine:
-    found = ENGINES.get(engine) if isinstance(engine, str) else engine
-    if not callable(found):
-        raise UserError(f"engine is {engine!r}; use {', '.join(map(repr, ENGINES))} or a function that is an Engine.")
-    return found
 
 
 def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -144,8 +142,7 @@ def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:
     """Cut behind the first end: what follows is filling, which may look like any token."""
     kept = list(ids[: request.max_new_tokens])
-    ends = (place for place in range(1, len(kept) + 1) if request.ends_with_last(kept[:place]))
-    length = next(ends, None)
+    length = next((place for place in range(1, len(kept) + 1) if request.ends_with_last(kept[:place])), None)
     kept = kept[:length]
     # End tokens aren't always special to the tokenizer, but never part of the text.
     body = kept[:-1] if kept[-1] in request.end_ids else kept
@@ -154,15 +151,6 @@ def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Resp
     if string is not None and string in text:
         text = text[: text.index(string) + len(string)]
     return Response(prompt, kept, length is not None, text)
-
-
-@contextmanager
-def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
-    devices = [device] if device.type == "cuda" else []
-    with nullcontext() if seed is None else torch.random.fork_rng(devices):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
 
 
 def _check(

@@ -63,9 +63,8 @@ def decodes_stepwise(model: Any) -> bool:
     """Whether a model's responses are a matter of ids, mask, positions and a cache whose rows can be chosen."""
     usual: Any = GenerationMixin
     own = type(model).prepare_inputs_for_generation is not usual.prepare_inputs_for_generation
-    if own or not model._supports_default_dynamic_cache():
-        return False
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    positions = "position_ids" in inspect.signature(model.forward).parameters
+    if own or not positions or not model._supports_default_dynamic_cache():
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
@@ -115,10 +114,8 @@ def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws:
 def _logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Float32 logits of the last column, `[B, vocab]`; the others aren't computed where the model allows it."""
     last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
-    output = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last
-    )
-    return output.logits[:, -1].float()
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+    return model(**inputs, use_cache=True, **last).logits[:, -1].float()
 
 
 def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tensor:
@@ -250,8 +247,7 @@ def generation_config(request: SamplingRequest) -> GenerationConfig:
     if request.temperature == 0:
         return GenerationConfig(do_sample=False, **settings)
     # top_k must be said: transformers' own default is 50.
-    sampling = {"temperature": request.temperature, "top_p": request.top_p, "top_k": 0}
-    return GenerationConfig(do_sample=True, **sampling, **settings)
+    return GenerationConfig(do_sample=True, temperature=request.temperature, top_p=request.top_p, top_k=0, **settings)
 
 
 @contextmanager

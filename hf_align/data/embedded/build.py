@@ -95,9 +95,8 @@ def build_table(archive: tarfile.TarFile) -> tuple[pa.Table, Counter[str]]:
     splits = assign_splits(group_rows(domains, source_ids, texts))
     lexicon = (line[0] for line in _lines(_read(archive, f"{_ROOT}/vaderSentiment/vader_lexicon.txt")))
     training = ((r.text, r.domain, r.mean) for r, split in zip(rows, splits, strict=True) if split == "train")
-    neutral = OpeningFilter(lexicon, training)
-    columns = [texts, domains, [r.ratings for r in rows], source_ids, splits, [*map(neutral.neutral_words, texts)]]
-    return pa.table(columns, schema=SCHEMA), dropped
+    neutral = [*map(OpeningFilter(lexicon, training).neutral_words, texts)]
+    return pa.table([texts, domains, [r.ratings for r in rows], source_ids, splits, neutral], schema=SCHEMA), dropped
 
 
 def main(argv: Sequence[str] | None = None) -> None:

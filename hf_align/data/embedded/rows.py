@@ -115,7 +115,9 @@ def make_pairs(
             raise UserError(f"{split} has sentences for {len(matches)} pairs of {domain}, not {count}: ask for fewer")
         rows += [_pair_row(match, domain, rng) for match in matches]
     random.Random(f"pairs/{seed}/{split}").shuffle(rows)
-    _log_lengths(rows)
+    # A reward model could learn length instead of quality: say how the two sides differ.
+    chosen, rejected = (fmean(len(row[side][0]["content"].split()) for row in rows) for side in ("chosen", "rejected"))
+    logger.info("%d pairs; mean length %.1f words chosen, %.1f rejected", len(rows), chosen, rejected)
     return Dataset.from_list(rows)
 
 
@@ -137,8 +139,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     Raises:
         UserError: if the split has too few openings; the message says how many it has.
     """
-    held_out = split != "train"
-    training = sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:]) if held_out else []
+    training = [] if split == "train" else sorted(f"{normalise(text)} " for text in load_ratings("train")["text"][:])
     candidates: dict[Domain, list[str]] = {}
     taken: set[str] = set()
     for domain in DOMAINS:
@@ -159,8 +160,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     rows: list[tuple[Domain, str]] = []
     while len(rows) < n:
         not_empty: list[Domain] = [domain for domain in DOMAINS if candidates[domain]]
-        for domain in not_empty[: n - len(rows)]:
-            rows.append((domain, candidates[domain].pop()))
+        rows += [(domain, candidates[domain].pop()) for domain in not_empty[: n - len(rows)]]
     rng = random.Random(f"prompts/{seed}/{split}")
     rng.shuffle(rows)
     return Dataset.from_list(
@@ -185,8 +185,9 @@ def heldout_sentences(split: Split = "test", domain: Domain | None = None) -> Da
     kept = load_ratings(split, domain)
     columns = {name: kept[name][:] for name in ("text", "domain", "mean", "ratings", "source_id")}
     prompts = [_message("user", _REQUESTS[domain][0]) for domain in columns["domain"]]
-    responses = [_message("assistant", text) for text in columns["text"]]
-    return Dataset.from_dict({"prompt": prompts, "response": responses, **columns})
+    return Dataset.from_dict(
+        {"prompt": prompts, "response": [_message("assistant", text) for text in columns["text"]], **columns}
+    )
 
 
 def _sentences(split: Split, domain: Domain) -> list[_Sentence]:
@@ -213,9 +214,8 @@ def _allocate(n: int, shares: Mapping[Domain, float]) -> dict[Domain, int]:
 
 def _opening(sentence: _Sentence, words: int) -> str | None:
     """The sentence's first `words` words, if they may be given away and enough of the sentence follows."""
-    if sentence.neutral_words < words or len(sentence.text.split()) < words + _WORDS_AFTER:
-        return None
-    return opening_of(sentence.text, words)
+    allowed = sentence.neutral_words >= words and len(sentence.text.split()) >= words + _WORDS_AFTER
+    return opening_of(sentence.text, words) if allowed else None
 
 
 def _opening_matches(sentences: Sequence[_Sentence], min_gap: float, rng: random.Random) -> Iterator[_Match]:
@@ -247,8 +247,8 @@ def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> 
 
 def _pair_row(match: _Match, domain: Domain, rng: random.Random) -> dict[str, Any]:
     a, b = ((_message("assistant", each.text), each.votes) for each in (match.a, match.b))
-    pair = rated_pair(_prompt(domain, match.opening, rng), a, b)
-    return {**pair, "domain": domain, "opening": match.opening}
+    prompt = _prompt(domain, match.opening, rng)
+    return {**rated_pair(prompt, a, b), "domain": domain, "opening": match.opening}
 
 
 def _prompt(domain: Domain, opening: str | None, rng: random.Random) -> list[dict[str, str]]:
@@ -265,9 +265,3 @@ def _begins_one(texts: Sequence[str], opening: str) -> bool:
     words = f"{normalise(opening)} "
     position = bisect_left(texts, words)
     return position < len(texts) and texts[position].startswith(words)
-
-
-def _log_lengths(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A reward model could learn length instead of quality: say how the two sides differ."""
-    chosen, rejected = (fmean(len(row[side][0]["content"].split()) for row in rows) for side in ("chosen", "rejected"))
-    logger.info("%d pairs; mean length %.1f words chosen, %.1f rejected", len(rows), chosen, rejected)
