@@ -93,8 +93,7 @@ def branch_attention_forward(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if plan is None:
         return one_token_attention(query, key, value, attention_mask, scale), None
-    by_token = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
-    out = _BranchAttention.apply(*by_token, scale, plan)
+    out = _BranchAttention.apply(*(x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)), scale, plan)
     return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
 
 

@@ -24,8 +24,7 @@ def decodes_one_token(query: Tensor, mask: Tensor | None) -> bool:
 def one_token_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """softmax(scale * q k' + mask) v: `[B, H, 1, d]`, `[B, KV, N, d]`, `[B, KV, N, dv]` -> `[B, 1, H, dv]`."""
     rows, heads, _, size = query.shape
-    grouped = query.reshape(rows, key.shape[1], -1, size)
-    scores = (grouped.float() @ key.float().transpose(-1, -2)).mul_(scale)
+    scores = (query.reshape(rows, key.shape[1], -1, size).float() @ key.float().transpose(-1, -2)).mul_(scale)
     if mask is not None and mask.dtype == torch.bool:
         scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:

@@ -155,8 +155,7 @@ def facts_for(
     facts.license = license or facts.license
     if merged:
         facts.merged, facts.library = True, "transformers"
-    if not (stage / VALUE_HEAD).exists():
-        facts.value_head = None
+    facts.value_head = facts.value_head if (stage / VALUE_HEAD).exists() else None
     return facts
 
 

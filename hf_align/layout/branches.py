@@ -16,7 +16,7 @@ document by document and branch by branch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -64,6 +64,10 @@ class Branches:
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name: what a collator returns and `Branches(**tensors)` takes back."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "separate"}
+
+    def to(self, device: torch.device) -> Branches:
+        """The same batch on a device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def attention_mask(self) -> Tensor:
         """Who sees whom: bool `[R, 1, T, T]` (True = attend), or `[R, T]` of 0/1 in the separate layout."""

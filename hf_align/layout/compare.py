@@ -32,8 +32,7 @@ def compare_layouts(
 
     def laid_out(documents: Sequence[Document], separate: bool) -> Branches:
         batch = build_branches(documents, pad_token_id=0)
-        batch = batch.as_separate() if separate else batch
-        return Branches(**{name: tensor.to(device) for name, tensor in batch.tensors().items()}, separate=separate)  # type: ignore[arg-type]
+        return (batch.as_separate() if separate else batch).to(device)
 
     plain = laid_out(documents, True)
     expected = numbers(plain)

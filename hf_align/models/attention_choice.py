@@ -85,9 +85,7 @@ def choose_attention(
 def _measure(
     policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, exact: bool
 ) -> AttentionChoice:
-    tensors = build_branches(branches.documents(1), pad_token_id=0).tensors()
-    moved: dict[str, Any] = {name: tensor.to(branches.input_ids.device) for name, tensor in tensors.items()}
-    alone = Branches(**moved)
+    alone = build_branches(branches.documents(1), pad_token_id=0).to(branches.input_ids.device)
     values = _forward(policy, branches, numbers)
     of_alone = _forward(policy, alone, numbers)
     noise = (of_alone - values[: len(of_alone)]).abs().mean()  # of another padding, as when layouts are compared

@@ -186,9 +186,9 @@ class LayoutRunner:
     def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
         policy, *others = self.models()
-        measured = None
-        if not branches.separate:
-            measured = choose_attention(policy, others, branches, _flat_numbers, exact=self._is_exact(policy))
+        exact = self._is_exact(policy)
+        separate = branches.separate
+        measured = None if separate else choose_attention(policy, others, branches, _flat_numbers, exact=exact)
         # A process may run out of memory alone: FlexAttention is for all or none.
         choices: list[AttentionChoice | None] = gather_object([measured])
         choice = next((choice for choice in choices if choice is None or choice.implementation != FLEX), choices[0])

@@ -41,8 +41,7 @@ def score_texts(
 
 def _rewards(model: BranchModel, documents: list[Document], pad: int) -> Tensor:
     """Rewards `[D, K]` of documents with K responses each, in branches if the model honours them."""
-    tensors = build_branches(documents, pad_token_id=pad).tensors()
-    branches = Branches(**{name: tensor.to(model.device) for name, tensor in tensors.items()})  # type: ignore[arg-type]
+    branches = build_branches(documents, pad_token_id=pad).to(model.device)
     if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
         branches = branches.as_separate()
     return model(**branches.tensors(), separate=branches.separate)

@@ -177,11 +177,6 @@ class PolicyWithValueHead(BranchModel):
         parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER), *backbone]
         return [parameter for parameter in parts if parameter.requires_grad]
 
-    def policy_parameters(self) -> list[nn.Parameter]:
-        """Everything else that is trained; with a shared trunk that isn't detached, values train it, too."""
-        of_value = {id(parameter) for parameter in self.value_parameters()}
-        return [p for p in self.parameters() if p.requires_grad and id(p) not in of_value]
-
     def init_from_reward(self, reward_model: HeadOnAModel, adapter: str | None = None) -> None:
         """Start with the scores that a reward model's head gives to these states, instead of with zero.
 

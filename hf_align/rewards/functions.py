@@ -81,9 +81,8 @@ class RewardFunction:
         self.check(samples.columns)
         known = {**samples.columns, **samples.token_ids}
         chosen = {name: known[name] for name in self.keywords if name in known}
-        if self.takes_all:
-            chosen = {**samples.columns, **chosen}
-        return self.function(samples.texts, samples.responses, **chosen)
+        others = samples.columns if self.takes_all else {}
+        return self.function(samples.texts, samples.responses, **{**others, **chosen})
 
 
 def shortened(text: str) -> str:

@@ -67,8 +67,10 @@ def _collect(manager: ContinuousBatchingManager, count: int) -> dict[str, Ids]:
     while len(found) < count:
         result = manager.get_result(timeout=1)
         if result is None and not manager.is_running():
-            error = manager.background_thread_status.fatal_error
-            raise UserError(f"The continuous engine stopped: {error}. Use the engine 'static'.")
+            raise UserError(
+                f"The continuous engine stopped: {manager.background_thread_status.fatal_error}. "
+                "Use the engine 'static'."
+            )
         if result is not None and result.is_finished():
             if result.error is not None:
                 raise UserError(f"The continuous engine failed: {result.error}. Use the engine 'static'.")
