@@ -75,7 +75,7 @@ def recompute_cheap(function: Callable[..., Any], *args: Any) -> Any:
     inputs = [*args, *getattr(function, "keywords", {}).values()]  # a partial of the layer's forward
     hidden = next(x for x in inputs if isinstance(x, Tensor) and x.is_floating_point())
     recorder = _Recorder(hidden.nbytes // SMALL_SHARE, hidden.device.type)
-    with recorder.hooks(), recorder:
+    with saved_tensors_hooks(recorder.pack, recorder.unpack), recorder:
         result = function(*args)
     recorder.made.clear()
     return result
@@ -135,10 +135,6 @@ class _Recorder(TorchDispatchMode):
         self.made: dict[int, _Made] = {}
         self.results: dict[_Call, tuple[Any, ...]] = {}
 
-    def hooks(self) -> saved_tensors_hooks:
-        """What autograd asks with each tensor that it would keep, and asks back for in the backward pass."""
-        return saved_tensors_hooks(self._pack, self._unpack)
-
     # ---- forward ----
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -185,12 +181,14 @@ class _Recorder(TorchDispatchMode):
             return None
         return _Recipe(made.call, made.output, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
-    def _pack(self, tensor: Tensor) -> Tensor | _Recipe:
+    def pack(self, tensor: Tensor) -> Tensor | _Recipe:
+        """A tensor that autograd would keep, or the recipe that it keeps instead."""
         return tensor if tensor.nbytes < self.smallest else self._recipe(tensor) or tensor
 
     # ---- backward ----
 
-    def _unpack(self, packed: Tensor | _Recipe) -> Tensor:
+    def unpack(self, packed: Tensor | _Recipe) -> Tensor:
+        """Give back, in the backward pass, the tensor that was packed."""
         if isinstance(packed, Tensor):
             return packed
         latest = _Recorder._latest and _Recorder._latest()

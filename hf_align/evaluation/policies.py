@@ -20,7 +20,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from hf_align.progress import Progress, Silent
-from hf_align.rollouts import Response, sample_responses
+from hf_align.rollouts import sample_responses
 from hf_align.statistics import bootstrap_interval, groups
 
 
@@ -78,7 +78,15 @@ def measure_policies(
     plain = rows.with_format(None)
     read_rows(plain, read_prompt, "data")
     prompts = plain["prompt"][:]
-    _check_models(policies, judge)
+    for name in policies:
+        check_source(name)
+        check_is_policy(name, "model")
+    if isinstance(judge, str):
+        check_source(judge)
+        try:
+            check_head(judge)
+        except UserError as error:
+            raise UserError(f"judge: {error}") from None
     for name in policies:
         _check_room(name, rows, max_new_tokens)
     samples: dict[str, list[Continuation]] = {}
@@ -104,19 +112,6 @@ def measure_policies(
             for row, prompt in enumerate(prompts)
         ],
     }
-
-
-def _check_models(policies: Sequence[str], judge: Any) -> None:
-    """Refuse what can't write or judge, before a weight is loaded."""
-    for name in policies:
-        check_source(name)
-        check_is_policy(name, "model")
-    if isinstance(judge, str):
-        check_source(judge)
-        try:
-            check_head(judge)
-        except UserError as error:
-            raise UserError(f"judge: {error}") from None
 
 
 def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
@@ -172,16 +167,13 @@ def sample_continuations(
             max_new_tokens=max_new_tokens,
             generator_seed=seed + start,
         )
-        results.update(zip(rows, map(_continuation, responses), strict=True))
+        for row, response in zip(rows, responses, strict=True):
+            # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
+            text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+            results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)
         if progress is not None:
             progress(len(results))
     return [results[row] for row in range(len(prompts))]
-
-
-def _continuation(response: Response) -> Continuation:
-    # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
-    text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
-    return Continuation(text, len(response.token_ids) - response.finished, response.finished)
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:

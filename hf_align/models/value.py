@@ -95,7 +95,13 @@ class PolicyWithValueHead(BranchModel):
         if value_model == "adapter":
             self._add_value_adapter()
         elif value_model == "separate":
-            self.value_backbone = _own_backbone(copy.deepcopy(model) if value_backbone is None else value_backbone)
+            backbone: Any = copy.deepcopy(model) if value_backbone is None else value_backbone
+            keep_unpacked(backbone)
+            float32_trainable(backbone)
+            lm_head = backbone.get_output_embeddings()
+            if getattr(lm_head, "weight", None) is not backbone.get_input_embeddings().weight:
+                lm_head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
+            self.value_backbone = BranchModel(backbone)
         size = (self.value_backbone or self).config.get_text_config().hidden_size
         self.value_head = new_head_module(head, size, cast(torch.device, model.device), zero=True)
 
@@ -311,15 +317,6 @@ def _predicting_states(wrapper: BranchModel, batch: Branches) -> Tensor:
     """The hidden states `[N, d]` before a wrapped model's LM head that predict the response tokens."""
     head = cast(Any, wrapper.model).get_output_embeddings()
     return wrapper.forward_to_head(batch, head, lambda hidden: hidden.flatten(0, 1)[batch.predictors])
-
-
-def _own_backbone(model: Any) -> BranchModel:
-    keep_unpacked(model)
-    float32_trainable(model)
-    head = model.get_output_embeddings()
-    if getattr(head, "weight", None) is not model.get_input_embeddings().weight:
-        head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
-    return BranchModel(model)
 
 
 def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:

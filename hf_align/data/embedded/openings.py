@@ -49,8 +49,8 @@ class OpeningFilter:
     def neutral_words(self, text: str) -> int:
         """Number of words, at most `MAX_OPENING`, that open `text` and are all neutral."""
         tokens = text.split()[:MAX_OPENING]
-        rated = (n for n, token in enumerate(tokens) if not self._neutral(token, first=n == 0))
-        return next(rated, len(tokens))
+        telling = (n for n, token in enumerate(tokens) if not self._neutral(token, first=n == 0))
+        return next(telling, len(tokens))
 
     def _neutral(self, token: str, *, first: bool) -> bool:
         if not _TOKEN.fullmatch(token) or token.lower() in self.lexicon:
