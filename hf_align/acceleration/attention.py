@@ -284,7 +284,8 @@ class _BranchAttention(torch.autograd.Function):
         grad_out = grad_outputs[0].to(value.dtype).reshape(-1, value.shape[-1])
         of_query, of_key, of_value = [], [], []
         for number in range(len(ctx.plan.blocks)):
-            keys, values = work.empty_sums(number)
+            shapes = [rows.shape for rows in work.keys(number)]
+            keys, values = ([x.new_zeros(*shape, x.shape[-1]) for shape in shapes] for x in (work.key, work.value))
             for index, side, q, k, v, mask in work.parts(number):
                 grad = _take(grad_out, work.of_queries.parts[number][index])
                 fake = work.of_queries.fake[number][index]
@@ -327,11 +328,6 @@ class _Work:
                 mask = part.mask.view(len(part.mask), *[1] * (side + 2), *part.mask.shape[1:])
                 yield index, side, query, key[..., :count, :], value[..., :count, :], mask
                 index += 1
-
-    def empty_sums(self, number: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Zeros for the gradients of a block's keys and values, of prompts and of responses, as `keys` has them."""
-        shapes = [rows.shape for rows in self.keys(number)]
-        return tuple([x.new_zeros(*shape, x.shape[-1]) for shape in shapes] for x in (self.key, self.value))  # type: ignore[return-value]
 
 
 def _to_owners(prompt: Tensor, branch: Tensor) -> list[Tensor]:

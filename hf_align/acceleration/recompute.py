@@ -159,16 +159,13 @@ class _Recorder(TorchDispatchMode):
         inputs = {_number(tensor) for tensor in _tensors((args, tuple(kwargs.values())))}
         if not all(type(x) is Tensor and not x.is_complex() and _number(x) not in inputs for x in outputs):
             return
-        if op is _aten._to_copy.default and outputs[0].nbytes < args[0].nbytes and not self._stays(args[0]):
-            return  # its input would have to be kept instead, which is larger
+        shrinks = op is _aten._to_copy.default and outputs[0].nbytes < args[0].nbytes
+        if shrinks and not isinstance(args[0], nn.Parameter) and self._recipe(args[0]) is None:
+            return  # its input, which is larger and wouldn't be there anyway, would have to be kept instead
         call = _Call(op, _map(self._source, args), {name: _map(self._source, arg) for name, arg in kwargs.items()})
         for index, output in enumerate(outputs):
             storage = output.untyped_storage()
             self.made[storage._cdata] = _Made(StorageWeakRef(storage), call, index, output.dtype)
-
-    def _stays(self, tensor: Tensor) -> bool:
-        """Whether a tensor is there in the backward pass without being kept for it: a weight, or what has a recipe."""
-        return isinstance(tensor, nn.Parameter) or self._recipe(tensor) is not None
 
     def _source(self, tensor: Tensor) -> _Kept | _Recipe:
         # Not detached: that would give it a version of its own. No cycle comes of it, since what keeps a recipe is

@@ -154,8 +154,7 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
     """Put an adapter named `default` on `model`: float32, with the right task type, tied embeddings kept tied."""
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else copy.deepcopy(lora)
     assert isinstance(config, PeftConfig)  # a copy: what is filled in below must not meet the user's next trainer
-    if config.task_type is None:
-        config.task_type = task_type  # without it peft neither trains nor saves a reward model's head
+    config.task_type = config.task_type or task_type  # without it peft neither trains nor saves a reward model's head
     if config.task_type != task_type:
         raise UserError(f"peft_config.task_type is {config.task_type}; this model needs {task_type.value} (or None).")
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)

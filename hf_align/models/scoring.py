@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.encoding import PairEncoder
@@ -33,18 +32,13 @@ def score_texts(
     scores = [0.0] * len(encoded)
     for numbers in _batches(_groups(encoded), encoded):
         documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
-        values = _rewards(model, documents, cast(int, tokenizer.pad_token_id)).flatten().tolist()
+        branches = build_branches(documents, pad_token_id=cast(int, tokenizer.pad_token_id)).to(model.device)
+        if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
+            branches = branches.as_separate()
+        values = model(**branches.tensors(), separate=branches.separate).flatten().tolist()
         for number, value in zip([n for members in numbers for n in members], values, strict=True):
             scores[number] = value
     return scores
-
-
-def _rewards(model: BranchModel, documents: list[Document], pad: int) -> Tensor:
-    """Rewards `[D, K]` of documents with K responses each, in branches if the model honours them."""
-    branches = build_branches(documents, pad_token_id=pad).to(model.device)
-    if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
-        branches = branches.as_separate()
-    return model(**branches.tensors(), separate=branches.separate)
 
 
 def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[Document]) -> bool:

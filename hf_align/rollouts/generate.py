@@ -114,22 +114,6 @@ def sample_responses(
         if generator_seed is not None:
             torch.manual_seed(generator_seed)
         generated = generate(model, request) if prompt_ids else []
-    return _responses(request, generated)
-
-
-def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a response: the tokenizer's EOS and those of the model's generation config."""
-    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
-
-
-def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> list[Response]:
-    """Count and cut the responses of an engine.
-
-    Raises:
-        UserError: It is not what was asked for.
-    """
     prompt_of = request.prompt_of
     if len(generated) != len(prompt_of) or not all(map(len, generated)):
         raise UserError(
@@ -137,6 +121,13 @@ def _responses(request: SamplingRequest, generated: Sequence[Sequence[int]]) -> 
             f"with lengths from {min(map(len, generated), default=0)}."
         )
     return [_response(request, prompt, ids) for prompt, ids in zip(prompt_of, generated, strict=True)]
+
+
+def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a response: the tokenizer's EOS and those of the model's generation config."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
 
 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:
