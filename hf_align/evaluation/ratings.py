@@ -47,8 +47,10 @@ def measure_on_ratings(
     )
     scores = score_responses(model, prompts, responses, progress or Silent())
     if several:
-        found = rating_report({REWARD_MODEL: scores}, ratings, domains_of(rows), resamples=resamples, seed=seed)
-        return {"texts": len(rows), "report": found}
+        return {
+            "texts": len(rows),
+            "report": rating_report({REWARD_MODEL: scores}, ratings, domains_of(rows), resamples=resamples, seed=seed),
+        }
     accuracy, pairs = pair_accuracy(scores, ratings, min_gap=0.0)
     entry = {
         "r": float(pearson(scores, ratings)),

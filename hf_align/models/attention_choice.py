@@ -74,8 +74,9 @@ def choose_attention(
         choice = _measure(policy, others, branches, numbers, exact)
     except Exception as error:  # a compiler's, a kernel's, a lack of memory: whatever it is, SDPA still works
         line = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
-        reason = f"the comparison with '{FLEX}' failed with {type(error).__name__}: {line}"
-        choice = AttentionChoice("sdpa", reason, measured=False)
+        choice = AttentionChoice(
+            "sdpa", f"the comparison with '{FLEX}' failed with {type(error).__name__}: {line}", measured=False
+        )
     for model in (policy, *others):
         set_attention(model, "sdpa")
     clear_device_cache(garbage_collection=True)  # what a failed attempt held, and blocks of sizes not needed again
@@ -105,15 +106,19 @@ def _measure(
     difference = torch.stack([(mine - theirs).abs().mean() for mine, theirs in pairs]).max()
     bound, distance, most = noise_bound(noise, exact=exact), _distance(own, gradients), 1e-3 if exact else 0.1
     if not (difference <= bound and distance <= most):  # NaN, too
-        reason = (
+        return AttentionChoice(
+            "sdpa",
             f"'{FLEX}' disagrees: log-probs or rewards differ by {difference:.2g} (bound {bound:.2g}), gradients by "
-            f"{distance:.2g} of their norm (bound {most})"
+            f"{distance:.2g} of their norm (bound {most})",
+            measured=False,
         )
-        return AttentionChoice("sdpa", reason, measured=False)
     del own, gradients
     flex = _seconds(policy, branches, numbers)
-    reason = f"the first batch takes {flex:.3g} s with '{FLEX}' and {sdpa:.3g} s with 'sdpa'"
-    return AttentionChoice("flex_attention" if flex < sdpa else "sdpa", reason, measured=True)
+    return AttentionChoice(
+        "flex_attention" if flex < sdpa else "sdpa",
+        f"the first batch takes {flex:.3g} s with '{FLEX}' and {sdpa:.3g} s with 'sdpa'",
+        measured=True,
+    )
 
 
 def _inner(wrapper: BranchModel) -> Any:

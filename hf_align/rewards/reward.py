@@ -198,8 +198,9 @@ def _scores(part: Part, samples: Samples) -> Tensor:
     except Exception as error:
         if isinstance(part.source, (RewardModel, AdapterReward)):  # its failures aren't the user's
             raise
-        where = _culprit(part, samples)
-        raise UserError(f"The reward '{part.name}' failed on {where}: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"The reward '{part.name}' failed on {_culprit(part, samples)}: {type(error).__name__}: {error}"
+        ) from error
     if hasattr(scores, "tolist"):
         scores = scores.tolist()
     if not isinstance(scores, Sequence) or isinstance(scores, str):

@@ -52,8 +52,10 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
         try:
             # One request a response: transformers' own copies of a request share its first token. All are there
             # before generation begins: otherwise it would depend on timing which ones are computed together.
-            prompts = [list(request.prompt_ids[prompt]) for prompt in request.prompt_of]
-            names = manager.add_requests(prompts, max_new_tokens=request.max_new_tokens)
+            names = manager.add_requests(
+                [list(request.prompt_ids[prompt]) for prompt in request.prompt_of],
+                max_new_tokens=request.max_new_tokens,
+            )
             manager.start()
             found = _collect(manager, len(names))
         finally:

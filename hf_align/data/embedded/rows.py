@@ -113,7 +113,10 @@ def make_pairs(
         matches += [_Match(a, b, None) for a, b in _partners(rest, min_gap, limit=count - len(matches))]
         if len(matches) < count:
             raise UserError(f"{split} has sentences for {len(matches)} pairs of {domain}, not {count}: ask for fewer")
-        rows += [_pair_row(match, domain, rng) for match in matches]
+        for match in matches:
+            prompt = _prompt(domain, match.opening, rng)
+            a, b = ((_message("assistant", each.text), each.votes) for each in (match.a, match.b))
+            rows.append({**rated_pair(prompt, a, b), "domain": domain, "opening": match.opening})
     random.Random(f"pairs/{seed}/{split}").shuffle(rows)
     # A reward model could learn length instead of quality: say how the two sides differ.
     chosen, rejected = (fmean(len(row[side][0]["content"].split()) for row in rows) for side in ("chosen", "rejected"))
@@ -243,12 +246,6 @@ def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> 
                 yield a, waiting.pop(i)
                 limit -= 1
                 break
-
-
-def _pair_row(match: _Match, domain: Domain, rng: random.Random) -> dict[str, Any]:
-    a, b = ((_message("assistant", each.text), each.votes) for each in (match.a, match.b))
-    prompt = _prompt(domain, match.opening, rng)
-    return {**rated_pair(prompt, a, b), "domain": domain, "opening": match.opening}
 
 
 def _prompt(domain: Domain, opening: str | None, rng: random.Random) -> list[dict[str, str]]:
