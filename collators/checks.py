@@ -72,8 +72,11 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
             "before training, so pass one split and load it without streaming=True."
         )
     if missing := [column for column in needed if column not in dataset.column_names]:
-        rule = "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
-        rule = rule if needed == PAIR else f"{' and '.join(map(repr, needed))} is needed"
+        rule = (
+            "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
+            if needed == PAIR
+            else f"{' and '.join(map(repr, needed))} is needed"
+        )
         raise UserError(
             f"{name} has no column {' and no column '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
             f"{rule}; rename_column() helps."

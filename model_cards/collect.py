@@ -138,12 +138,11 @@ def adapter_settings(config: Any) -> dict[str, Any]:
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
     found = {name: getattr(config, name, None) for name in names}
     kept = {name: value for name, value in found.items() if value not in (None, False)}
-    return {name: _last_parts(value) if isinstance(value, (set, list)) else value for name, value in kept.items()}
-
-
-def _last_parts(names: Iterable[str]) -> list[str]:
-    """Module names without where they stand, each once."""
-    return sorted({name.split(".")[-1] for name in names})
+    return {
+        # modules without where they stand, each once
+        name: sorted({module.split(".")[-1] for module in value}) if isinstance(value, (set, list)) else value
+        for name, value in kept.items()
+    }
 
 
 def quantization_of(base: Any) -> str | None:
@@ -158,10 +157,7 @@ def hyperparameters(args: Any) -> dict[str, Any]:
     """The usual options of `TrainingArguments`, then all that our config classes add; those not set are left out."""
     own = {entry.name for entry in dataclasses.fields(args)} - {e.name for e in dataclasses.fields(TrainingArguments)}
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
-    if usual["max_steps"] > 0:
-        del usual["num_train_epochs"]
-    else:
-        del usual["max_steps"]
+    del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
     if "ipo" not in getattr(args, "loss_types", []):
         own = {name for name in own if not name.startswith("ipo_")}
     added = {name: getattr(args, name) for name in sorted(own - HIDDEN_OPTIONS)}
@@ -218,8 +214,7 @@ def dataset_ids(data: Any) -> list[str]:
     """Hub ids that a data set was downloaded from, as far as it remembers."""
     sources = getattr(getattr(data, "info", None), "download_checksums", None) or {}
     prefix = "hf://datasets/"
-    found = {source[len(prefix) :].split("@")[0] for source in sources if source.startswith(prefix) and "@" in source}
-    return sorted(found)
+    return sorted({name[len(prefix) :].split("@")[0] for name in sources if name.startswith(prefix) and "@" in name})
 
 
 def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
@@ -247,11 +242,11 @@ def own_samples(trainer: Any) -> list[dict[str, Any]]:
     """Samples of PPO's last evaluation."""
     rows = getattr(trainer, "eval_samples", None) or []
     return [
-        {"prompt": last_message(row["prompt"]), "after": row["response"], "score": round(row["reward"], 4)}
+        {
+            # of a conversation the last message
+            "prompt": prompt if isinstance(prompt := row["prompt"], str) else str(prompt[-1]["content"]),
+            "after": row["response"],
+            "score": round(row["reward"], 4),
+        }
         for row in rows
     ]
-
-
-def last_message(prompt: Any) -> str:
-    """A prompt's text: of a conversation, the last message's."""
-    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
