@@ -75,18 +75,14 @@ def _describe(option: Any) -> str:
         Any: "anything",
     }
     origin = get_origin(option) or option
-    if option in words or origin in words:
-        return words[option] if option in words else words[origin]
+    if origin in words:
+        return words[origin]
     if origin is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     if origin is list:
-        return f"a list (of {_describe_all(_item(option))})"
+        return f"a list (of {' or '.join(map(_describe, _options(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
     if dataclasses.is_dataclass(origin):
         return "a value that only Python can give"
     return str(option)
-
-
-def _describe_all(hint: Any) -> str:
-    return " or ".join(_describe(option) for option in _options(hint))

@@ -153,16 +153,18 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     """
     trainer = make_trainer(run, inputs.rows)
     _train(trainer, progress, run.algorithm.name, inputs.checkpoint)
-    metrics = {}
-    if trainer.eval_dataset is not None:
-        metrics = evaluate(trainer, progress, f"held-out {run.algorithm.rows}")
+    held_out = f"held-out {run.algorithm.rows}"
+    metrics = evaluate(trainer, progress, held_out) if trainer.eval_dataset is not None else {}
     trainer.save_model()
     trainer.save_state()
     if metrics:
         trainer.save_metrics("eval", metrics)
         kept = {name.removeprefix("eval_"): value for name, value in metrics.items() if "_per_second" not in name}
-        figures = [[name, f"{value:.4g}"] for name, value in kept.items()]
-        progress.table(f"{run.algorithm.name}, held out", ["metric", "value"], figures)
+        progress.table(
+            f"{run.algorithm.name}, held out",
+            ["metric", "value"],
+            [[name, f"{value:.4g}"] for name, value in kept.items()],
+        )
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     progress.line(f"saved in {trainer.args.output_dir}")

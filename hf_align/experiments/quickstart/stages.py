@@ -86,9 +86,11 @@ def train_ppo(job: Job) -> dict[str, Any]:
         peft_config=LoraConfig(**job.profile.lora),
         quantization_config=job.quantization,
     )
-    record = _train(job, "ppo", trainer)
-    course = ppo_course(trainer.state.log_history)
-    return {**record, "episodes": rollouts * args.responses_per_rollout, "course": course}
+    return {
+        **_train(job, "ppo", trainer),
+        "episodes": rollouts * args.responses_per_rollout,
+        "course": ppo_course(trainer.state.log_history),
+    }
 
 
 def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -179,9 +181,12 @@ STAGES = [
 
 def training_arguments(job: Job, stage: str, config_class: type) -> Any:
     """Make the config of a stage's trainer, which writes into the stage's folder and prints nothing."""
-    fields = getattr(job.profile, stage)
     return config_class(
-        output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
+        output_dir=str(job.folder(stage) / "checkpoints"),
+        seed=job.seed,
+        disable_tqdm=True,
+        report_to="none",
+        **getattr(job.profile, stage),
     )
 
 
