@@ -94,8 +94,7 @@ class PairEncoder:
             raise RowProblem(f"a {empty[0]} without a token")
         if responses[0] == responses[1]:
             raise RowProblem("responses that are identical once tokenised")
-        prompt = self._started(prompt, pair.conversational)
-        if not prompt:
+        if not (prompt := self._started(prompt, pair.conversational)):
             raise RowProblem("no prompt: chosen and rejected share no first words, and the tokenizer adds no BOS token")
         return prompt, responses[0], responses[1]
 
@@ -121,8 +120,7 @@ class PairEncoder:
             raise UserError(f"A prompt and its response have {problem}.") from problem
         ids, joint = self.encode(list(texts[:2]))
         behind = self._response(ids, joint, texts[0], texts[1], pair.conversational)
-        ids = self._started(ids, pair.conversational)
-        if not ids:
+        if not (ids := self._started(ids, pair.conversational)):
             raise UserError("A prompt is empty: give it at least one token that a response can follow.")
         return ids, behind
 

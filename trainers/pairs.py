@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from accelerate import PartialState
-from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -137,7 +136,7 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
         return None
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
-    tokenized: Dataset = tokenize_preferences(
+    return tokenize_preferences(
         check_preferences(data, name=name),
         tokenizer,
         max_length=args.max_length,
@@ -146,4 +145,3 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
         num_proc=args.dataset_num_proc,
         name=name,
     )
-    return tokenized

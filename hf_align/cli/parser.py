@@ -16,8 +16,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with our one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"argument COMMAND: invalid choice: '(\S+)' \(choose from (.*)\)", message)
-        if unknown:
+        if unknown := re.match(r"argument COMMAND: invalid choice: '(\S+)' \(choose from (.*)\)", message):
             commands = unknown[2].replace("'", "").split(", ")
             nearest = difflib.get_close_matches(unknown[1], commands, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(commands)}"

@@ -83,6 +83,4 @@ def _describe(option: Any) -> str:
         return f"a list (of {' or '.join(map(_describe, _options(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
-    if dataclasses.is_dataclass(origin):
-        return "a value that only Python can give"
-    return str(option)
+    return "a value that only Python can give" if dataclasses.is_dataclass(origin) else str(option)

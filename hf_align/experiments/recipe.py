@@ -196,8 +196,7 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
         if checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
     source = {key: checked.pop(key, None) for key in sources}
-    quantization = source["quantization"]
-    if quantization not in (None, "8bit", "4bit"):
+    if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
     return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
 
@@ -238,8 +237,7 @@ def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
     if owners:
         return f"it belongs to {', '.join(owners)}"
     flags = COMMAND_FLAGS if place.startswith("--") else ()
-    nearest = difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6)
-    if nearest:
+    if nearest := difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
     sources = [name for name in known if name in source_keys(("reference", "reward"))]
     return f"known are {', '.join(sources)} and the fields of the command's config"

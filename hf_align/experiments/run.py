@@ -72,8 +72,7 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
         UserError: Anything is wrong with them.
     """
     trainer, config_class = algorithm.load()
-    resume_last = recipe.values.get(RESUME) is True
-    if resume_last:
+    if resume_last := recipe.values.get(RESUME) is True:
         recipe.values.pop(RESUME)
     checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs)
     return Run(algorithm, recipe, checked, trainer, make_config(algorithm.name, config_class, checked), resume_last)
@@ -153,8 +152,9 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     """
     trainer = make_trainer(run, inputs.rows)
     _train(trainer, progress, run.algorithm.name, inputs.checkpoint)
-    held_out = f"held-out {run.algorithm.rows}"
-    metrics = evaluate(trainer, progress, held_out) if trainer.eval_dataset is not None else {}
+    metrics: dict[str, float] = {}
+    if trainer.eval_dataset is not None:
+        metrics = evaluate(trainer, progress, f"held-out {run.algorithm.rows}")
     trainer.save_model()
     trainer.save_state()
     if metrics:

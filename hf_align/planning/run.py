@@ -79,7 +79,10 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     """
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
-    _check_heads(source, trains_reward)
+    for name in () if trains_reward else ("model", "ref_model"):
+        check_is_policy(source.get(name), name, ask_hub=True)
+    for reward in _reward_models(source.get("reward")):
+        check_head(reward)
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(source["model"], reward=trains_reward, quantization=source["quantization"], lora=lora)
     if source["quantization"] is not None and not model.is_adapter:
@@ -99,15 +102,6 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
     ]
     return Plan(lines, sum(parts.values()), disk, where, free, free_disk)
-
-
-def _check_heads(source: Source, trains_reward: bool) -> None:
-    """Refuse a reward model as policy or reference, and a language model as reward."""
-    for name in ("model", "ref_model"):
-        if not trains_reward:
-            check_is_policy(source.get(name), name, ask_hub=True)
-    for reward in _reward_models(source.get("reward")):
-        check_head(reward)
 
 
 def _reward_models(reward: Any) -> list[str]:

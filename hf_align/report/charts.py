@@ -162,16 +162,12 @@ def number(value: float) -> str:
 
 
 def _y_axis(values: Sequence[float], at: Place, x_high: float) -> Markup:
-    parts = []
-    for value in values:
-        (x1, y), (x2, _) = at(0, value), at(x_high, value)
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(x1, x2, x1 - 6, y + 4, number(value), y=y)
-        )
-    return Markup("").join(parts)
+    tick = Markup(
+        '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
+    )
+    rows = ((value, *at(0, value), at(x_high, value)[0]) for value in values)
+    return Markup("").join(tick.format(x1, x2, x1 - 6, y + 4, number(value), y=y) for value, x1, y, x2 in rows)
 
 
 def _x_axis(values: Sequence[float], at: Place, y_low: float) -> Markup:

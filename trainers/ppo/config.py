@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from transformers.utils import logging
 
@@ -260,14 +260,6 @@ class PPOConfig(AlignmentConfig):
     def kl_kind(self) -> Literal["k1", "k2", "k3", "full"]:
         """`kl_estimator`, or its default for `kl_in`."""
         return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
-
-    def value_options(self) -> dict[str, Any]:
-        """Arguments of `PolicyWithValueHead`."""
-        return {
-            "value_model": self.value_model,
-            "head": self.value_head,
-            "detach_value_trunk": self.detach_value_trunk,
-        }
 
     def make_kl_controller(self) -> FixedKLController:
         """The controller that `kl_controller` names, at its start."""

@@ -118,7 +118,9 @@ class PPOTrainer(BranchTrainer):
         check_room(policy, args, train_dataset, eval_dataset)
         if args.disable_dropout:
             disable_dropout(policy)
-        wrapped = PolicyWithValueHead(policy, **args.value_options())
+        wrapped = PolicyWithValueHead(
+            policy, value_model=args.value_model, head=args.value_head, detach_value_trunk=args.detach_value_trunk
+        )
         float32_trainable(wrapped)
         self.rollout: Rollout | None = None
         self.rollout_engine: str | Engine = args.rollout_engine
@@ -196,14 +198,11 @@ class PPOTrainer(BranchTrainer):
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        return 0.0 if self._skipping else super()._get_grad_norm(model, grad_norm=grad_norm)
+        # Not synchronised: the step is skipped.
+        return super()._get_grad_norm(model, grad_norm=grad_norm) if self.accelerator.sync_gradients else 0.0
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        return torch.zeros(()) if self._skipping else super()._clip_grad_norm(model)
-
-    @property
-    def _skipping(self) -> bool:
-        return not self.accelerator.sync_gradients
+        return super()._clip_grad_norm(model) if self.accelerator.sync_gradients else torch.zeros(())
 
     def compute_loss(
         self,
@@ -261,16 +260,7 @@ class PPOTrainer(BranchTrainer):
     def roles(self, model: nn.Module) -> ModelRoles:
         """What makes experience, with `model` the policy as the training step holds it."""
         tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
-        return ModelRoles(
-            model,
-            self.reference,
-            self.reward,
-            self.rollout_engine,
-            tokenizer,
-            self.runner.run,
-            self.args,
-            self.accelerator,
-        )
+        return ModelRoles(model, self.reference, self.reward, self.rollout_engine, tokenizer, self.runner)
 
     def _count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
