@@ -202,9 +202,8 @@ class PairEncoder:
     def _alone(self, response: str) -> Ids:
         """Ids of a response that follows something, hence without the space SentencePiece puts before a text."""
         before, both = self.encode(["\n", "\n" + response])
-        if both[: len(before)] == before and len(both) > len(before):
-            return both[len(before) :]
-        return self.encode([response])[0]
+        follows = both[: len(before)] == before and len(both) > len(before)
+        return both[len(before) :] if follows else self.encode([response])[0]
 
     def _end_text(self, ids: Ids) -> Ids:
         """The response with EOS at its end, once."""

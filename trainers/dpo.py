@@ -281,8 +281,7 @@ class DPOTrainer(PreferenceTrainer):
             )
         if args.length_normalize:
             logps, ref_logps = logps / lengths, ref_logps / lengths
-        columns = (*logps.unbind(1), *ref_logps.unbind(1))
-        return dpo_loss(*columns, beta=args.beta, label_smoothing=args.label_smoothing)
+        return dpo_loss(*(*logps.unbind(1), *ref_logps.unbind(1)), beta=args.beta, label_smoothing=args.label_smoothing)
 
 
 class IPOTrainer(DPOTrainer):

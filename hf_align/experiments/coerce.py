@@ -51,9 +51,7 @@ def _fits(value: Any, option: Any) -> bool:
         return False
     if origin is list:
         return isinstance(value, list) and all(_fits_any(item, _item(option)) for item in value)
-    if issubclass(origin, enum.Enum):
-        return value in [member.value for member in origin]
-    return type(value) is origin
+    return value in [each.value for each in origin] if issubclass(origin, enum.Enum) else type(value) is origin
 
 
 def _fits_any(value: Any, hint: Any) -> bool:

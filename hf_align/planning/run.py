@@ -91,7 +91,9 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
     parts = memory_parts(source, args, model, documents)
     steps, (where, free) = _steps(args, len(documents)), memory.available_memory()
-    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(_existing(Path(args.output_dir))).free
+    folder = Path(args.output_dir).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(existing).free
     lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
     lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
@@ -221,10 +223,6 @@ def _disk(model: memory.Outline, args: Any, steps: int) -> float:
         kept = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
     # Another one is being written while the oldest is still there.
     return result + (kept + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
-
-
-def _existing(path: Path) -> Path:
-    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
 def _size(count: float) -> str:

@@ -206,7 +206,13 @@ class PPOConfig(AlignmentConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self._check_values()
+        if self.detach_value_trunk and self.value_model != "shared":
+            raise UserError(
+                "detach_value_trunk is True; it must be False with value_model="
+                f"{self.value_model!r}, which has a trunk of its own."
+            )
+        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
+            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
         self._check_kl()
         self._fit_rollout()
         if self.auto_find_batch_size:
@@ -268,15 +274,6 @@ class PPOConfig(AlignmentConfig):
         if self.kl_controller == "threshold":
             return ThresholdKLController(self.kl_coef, self.target_kl)
         return ProportionalKLController(self.kl_coef, self.target_kl, self.kl_horizon)
-
-    def _check_values(self) -> None:
-        if self.detach_value_trunk and self.value_model != "shared":
-            raise UserError(
-                "detach_value_trunk is True; it must be False with value_model="
-                f"{self.value_model!r}, which has a trunk of its own."
-            )
-        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
-            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
 
     def _check_kl(self) -> None:
         lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too

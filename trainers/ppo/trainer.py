@@ -259,8 +259,8 @@ class PPOTrainer(BranchTrainer):
 
     def roles(self, model: nn.Module) -> ModelRoles:
         """What makes experience, with `model` the policy as the training step holds it."""
-        tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
-        return ModelRoles(model, self.reference, self.reward, self.rollout_engine, tokenizer, self.runner)
+        engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
+        return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
 
     def _count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""

@@ -52,8 +52,9 @@ def train_reward(job: Job) -> dict[str, Any]:
     )
     args = training_arguments(job, "reward", RewardConfig)
     train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
-    trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
-    record = _train(job, "reward", trainer)
+    record = _train(
+        job, "reward", RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
+    )
     model.merge_and_save(job.folder("reward-merged"))
     return record
 
