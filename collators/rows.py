@@ -55,7 +55,7 @@ def read_pair(row: dict[str, Any]) -> Pair:
     if chosen == rejected:
         raise RowProblem("identical chosen and rejected")
     if isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
-        chosen, rejected = ([{"role": "assistant", "content": text}] for text in (chosen, rejected))
+        chosen, rejected = ([Message(role="assistant", content=text)] for text in (chosen, rejected))
     if isinstance(chosen, str) or isinstance(rejected, str):
         return Pair(prompt, chosen, rejected)
     return _read_conversation(prompt, chosen, rejected)
