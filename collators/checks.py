@@ -239,8 +239,7 @@ def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int
         reasons.append("the opposite preference earlier on")
     seen.add((prompt, chosen, rejected))
     texts = [text_of(pair.chosen), text_of(pair.rejected)]
-    bare = _bare(texts[0])
-    if bare and bare == _bare(texts[1]):
+    if (bare := _bare(texts[0])) and bare == _bare(texts[1]):
         reasons.append("near-identical responses (the same but for case, punctuation and spaces)")
     prompt_text = text_of(pair.prompt or "")
     if pair.prompt and not pair.conversational and all(text.startswith(prompt_text) for text in texts):

@@ -169,8 +169,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     """Hardware, duration and length of the training so far."""
     args, state = trainer.args, trainer.state
     facts: dict[str, Any] = {"Hardware": hardware(args)}
-    seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
-    if seconds:
+    if seconds := [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]:
         facts["Time"] = duration(seconds[-1])
     facts["Steps"] = state.global_step
     if state.epoch:
@@ -240,7 +239,6 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:
     """Samples of PPO's last evaluation."""
-    rows = getattr(trainer, "eval_samples", None) or []
     return [
         {
             # of a conversation the last message
@@ -248,5 +246,5 @@ def own_samples(trainer: Any) -> list[dict[str, Any]]:
             "after": row["response"],
             "score": round(row["reward"], 4),
         }
-        for row in rows
+        for row in getattr(trainer, "eval_samples", None) or []
     ]

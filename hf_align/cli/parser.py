@@ -32,12 +32,11 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse_unknown(self, words: list[str]) -> None:
         known = self._option_string_actions
-        command = self.prog.removeprefix("hf-align ")
         for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
             if flag not in known:
                 nearest = nearest_flag(flag, known)
                 hint = f"did you mean {nearest}?" if nearest else f"see {self.prog} --help"
-                raise UserError(f"{command} does not know {flag}; {hint}")
+                raise UserError(f"{self.prog.removeprefix('hf-align ')} does not know {flag}; {hint}")
 
 
 def build_parser() -> argparse.ArgumentParser:

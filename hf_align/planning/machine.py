@@ -70,8 +70,7 @@ def check_device() -> Iterator[Finding]:
     yield "CPU", f"{torch.get_num_threads()} threads, {free / 2**30:.1f} GiB free", None
     single, half = (multiplications_per_second(dtype) for dtype in (torch.float32, torch.bfloat16))
     yield "CPU speed", f"float32 {single / 1e9:.0f}, bfloat16 {half / 1e9:.0f} GFLOP/s", None
-    chosen = str(compute_dtype()).removeprefix("torch.")
-    yield "trains in", f"{chosen}, unless bf16 or fp16 say otherwise", None
+    yield "trains in", f"{str(compute_dtype()).removeprefix('torch.')}, unless bf16 or fp16 say otherwise", None
 
 
 def multiplications_per_second(dtype: torch.dtype) -> float:

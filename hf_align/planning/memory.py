@@ -102,9 +102,8 @@ def training_bytes(trained: int, optimizer: str) -> float:
 
 def optimizer_bytes(optimizer: str) -> float:
     """Bytes of state for each trained weight; an optimizer that isn't known counts as Adam."""
-    if optimizer in ("sgd", "adafactor"):  # adafactor keeps a row and a column for each matrix
-        return 0
-    return 2 if "8bit" in optimizer else 8
+    # Adafactor keeps a row and a column for each matrix.
+    return 0 if optimizer in ("sgd", "adafactor") else 2 if "8bit" in optimizer else 8
 
 
 def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool) -> float:

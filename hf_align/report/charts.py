@@ -48,8 +48,9 @@ def line_chart(
     """
     points = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not points:
-        empty = Markup('<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>')
-        return empty.format(title)
+        return Markup(
+            '<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>'
+        ).format(title)
     values = [y for _, y in points] + [v for v in (held_out, reference and reference.value) if v is not None]
     y_ticks = ticks(*(y_range or (min(values), max(values))), 4)
     x_ticks = [t for t in ticks(0, points[-1][0], 5) if t == int(t) and t <= points[-1][0]]

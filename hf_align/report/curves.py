@@ -35,8 +35,7 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
     Returns:
         Whether there is one now: not without matplotlib, nor without two logged steps.
     """
-    picture = curves_png(history, curves)
-    if picture is not None:
+    if (picture := curves_png(history, curves)) is not None:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(picture)
     return picture is not None

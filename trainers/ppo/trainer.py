@@ -32,9 +32,10 @@ from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.data import batches_of
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward, rollout_lengths
+from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.loss import ppo_loss
@@ -271,10 +272,11 @@ class PPOTrainer(BranchTrainer):
         """The rows' responses as one batch for the model."""
         return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
 
-    def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of some batches of training, or else of evaluation."""
-        training = self.train_dataset is not None
-        return rollout_lengths(self.train_dataset if training else self.eval_dataset, self.args, training=training)
+    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
+        """Lengths with every response as long as it may be, laid out as `Rollout.branches` does."""
+        together = math.gcd(size, self.args.num_samples) if training else 1
+        responses = [self.args.max_new_tokens] * together
+        return batches_of([(len(ids), responses) for ids in rows["prompt_ids"]], size // together)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -297,8 +299,7 @@ class PPOTrainer(BranchTrainer):
             return optimizer
         of_value = {id(parameter) for parameter in self.accelerator.unwrap_model(self.model).value_parameters()}
         for group in list(optimizer.param_groups):
-            moved = [parameter for parameter in group["params"] if id(parameter) in of_value]
-            if moved:
+            if moved := [parameter for parameter in group["params"] if id(parameter) in of_value]:
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_value]
                 optimizer.add_param_group({**group, "params": moved, "lr": rate})
         return optimizer
@@ -339,8 +340,8 @@ class PPOTrainer(BranchTrainer):
         """
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        of_one = not isinstance(data, dict)  # of a dict, each data set came here
-        if of_one and self.eval_samples and self.is_world_process_zero():
+        # Of a dict, each data set came here.
+        if not isinstance(data, dict) and self.eval_samples and self.is_world_process_zero():
             folder, callbacks = Path(cast(str, self.args.output_dir)), self.callback_handler.callbacks
             report_samples(self.eval_samples, folder, metric_key_prefix, self.state.global_step, callbacks)
         return metrics
