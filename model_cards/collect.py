@@ -122,15 +122,12 @@ def kind_of(model: Any, args: Any) -> Kind:
 
 def describe_model(base: Any) -> str:
     """Architecture and size in words, LoRA left out; where it was loaded from is nobody's business."""
-    count = sum(_weights(parameter) for name, parameter in base.named_parameters() if ".lora_" not in name)
+    weights = (parameter for name, parameter in base.named_parameters() if ".lora_" not in name)
+    # 4-bit weights are packed, two in a byte, and remember their shape.
+    count = sum(math.prod((getattr(weight, "quant_state", None) or weight).shape) for weight in weights)
     size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
     kind = type(base).__name__.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
     return f"a {kind} model with {size} parameters"
-
-
-def _weights(parameter: torch.nn.Parameter) -> int:
-    state = getattr(parameter, "quant_state", None)  # 4-bit weights are packed, two in a byte
-    return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:

@@ -84,8 +84,7 @@ class DPOConfig(PreferenceConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        unknown = [name for name in self.loss_types if name not in LOSSES]
-        if unknown or not self.loss_types:
+        if not self.loss_types or not all(name in LOSSES for name in self.loss_types):
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")

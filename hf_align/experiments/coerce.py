@@ -3,7 +3,9 @@
 import dataclasses
 import enum
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
+
+from hf_align.trainers.fields import options_of
 
 
 def coerce(value: Any, hint: Any) -> Any:
@@ -19,7 +21,7 @@ def coerce(value: Any, hint: Any) -> Any:
     Raises:
         TypeError: The value does not fit; the message says what is expected, such as "a number or null".
     """
-    options = _options(hint)
+    options = options_of(hint)
     for option in options:
         if _fits(value, option):
             return [coerce(item, _item(option)) for item in value] if isinstance(value, list) else value
@@ -29,12 +31,6 @@ def coerce(value: Any, hint: Any) -> Any:
     if str in options and is_number:
         return str(value)
     raise TypeError(" or ".join(dict.fromkeys(_describe(option) for option in options)))
-
-
-def _options(hint: Any) -> list[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return [option for member in get_args(hint) for option in _options(member)]
-    return [hint]
 
 
 def _item(hint: Any) -> Any:
@@ -78,7 +74,7 @@ def _describe(option: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     if origin is list:
-        return f"a list (of {' or '.join(map(_describe, _options(_item(option))))})"
+        return f"a list (of {' or '.join(map(_describe, options_of(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
     return "a value that only Python can give" if dataclasses.is_dataclass(origin) else str(option)
