@@ -72,8 +72,11 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
             "before training, so pass one split and load it without streaming=True."
         )
     if missing := [column for column in needed if column not in dataset.column_names]:
-        rule = "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
-        rule = rule if needed == PAIR else f"{' and '.join(map(repr, needed))} is needed"
+        rule = (
+            "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
+            if needed == PAIR
+            else f"{' and '.join(map(repr, needed))} is needed"
+        )
         raise UserError(
             f"{name} has no column {' and no column '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
             f"{rule}; rename_column() helps."
@@ -236,8 +239,7 @@ def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int
         reasons.append("the opposite preference earlier on")
     seen.add((prompt, chosen, rejected))
     texts = [text_of(pair.chosen), text_of(pair.rejected)]
-    bare = _bare(texts[0])
-    if bare and bare == _bare(texts[1]):
+    if (bare := _bare(texts[0])) and bare == _bare(texts[1]):
         reasons.append("near-identical responses (the same but for case, punctuation and spaces)")
     prompt_text = text_of(pair.prompt or "")
     if pair.prompt and not pair.conversational and all(text.startswith(prompt_text) for text in texts):

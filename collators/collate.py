@@ -46,8 +46,7 @@ class PreferenceCollator:
             batch["index"] = torch.tensor([int(row["index"]) for row in rows])
         documents = [(row["prompt_ids"], [row["chosen_ids"], row["rejected_ids"]]) for row in rows]
         branches = build_branches(documents, pad_token_id=self.pad_token_id, row_tokens=self.row_tokens)
-        batch["branches"] = branches.tensors()
-        return batch
+        return batch | {"branches": branches.tensors()}
 
 
 def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

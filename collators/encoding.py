@@ -63,7 +63,9 @@ class PairEncoder:
             UserError: If there is no chat template, or `tools` is no JSON.
         """
         if isinstance(pair.chosen, list) and isinstance(pair.rejected, list) and isinstance(pair.prompt, list):
-            return self._render(pair.prompt, pair.chosen, pair.rejected, row)
+            whole = [(join_messages(pair.prompt, response), {}) for response in (pair.chosen, pair.rejected)]
+            rendered = self._conversations([(pair.prompt, _ending(pair.prompt)), *whole], row)
+            return rendered[0], rendered[1], rendered[2]
         chosen, rejected = str(pair.chosen), str(pair.rejected)
         if pair.prompt is None:
             end = next(_word_ends(chosen, rejected), 0)
@@ -88,13 +90,11 @@ class PairEncoder:
             self._response(prompt, joint, texts[0], text, pair.conversational)
             for joint, text in ((chosen, texts[1]), (rejected, texts[2]))
         ]
-        for name, response in zip(("chosen", "rejected"), responses, strict=True):
-            if len(response) < 2:
-                raise RowProblem(f"a {name} without a token")
+        if empty := [name for name, ids in zip(("chosen", "rejected"), responses, strict=True) if len(ids) < 2]:
+            raise RowProblem(f"a {empty[0]} without a token")
         if responses[0] == responses[1]:
             raise RowProblem("responses that are identical once tokenised")
-        prompt = self._started(prompt, pair.conversational)
-        if not prompt:
+        if not (prompt := self._started(prompt, pair.conversational)):
             raise RowProblem("no prompt: chosen and rejected share no first words, and the tokenizer adds no BOS token")
         return prompt, responses[0], responses[1]
 
@@ -120,8 +120,7 @@ class PairEncoder:
             raise UserError(f"A prompt and its response have {problem}.") from problem
         ids, joint = self.encode(list(texts[:2]))
         behind = self._response(ids, joint, texts[0], texts[1], pair.conversational)
-        ids = self._started(ids, pair.conversational)
-        if not ids:
+        if not (ids := self._started(ids, pair.conversational)):
             raise UserError("A prompt is empty: give it at least one token that a response can follow.")
         return ids, behind
 
@@ -158,11 +157,6 @@ class PairEncoder:
             return self.eos
         behind = self.encode([str(text).rpartition(mark)[2]])[0]
         return next((token for token in behind if token in self.specials), self.eos)
-
-    def _render(self, prompt: list[Message], chosen: list[Message], rejected: list[Message], row: dict) -> Texts:
-        whole = [(join_messages(prompt, response), {}) for response in (chosen, rejected)]
-        texts = self._conversations([(prompt, _ending(prompt)), *whole], row)
-        return texts[0], texts[1], texts[2]
 
     def _conversations(self, conversations: list[tuple[list[Message], dict[str, Any]]], row: dict) -> list[str]:
         """Conversations as text; each comes with how the template should end it."""
@@ -208,9 +202,8 @@ class PairEncoder:
     def _alone(self, response: str) -> Ids:
         """Ids of a response that follows something, hence without the space SentencePiece puts before a text."""
         before, both = self.encode(["\n", "\n" + response])
-        if both[: len(before)] == before and len(both) > len(before):
-            return both[len(before) :]
-        return self.encode([response])[0]
+        follows = both[: len(before)] == before and len(both) > len(before)
+        return both[len(before) :] if follows else self.encode([response])[0]
 
     def _end_text(self, ids: Ids) -> Ids:
         """The response with EOS at its end, once."""

@@ -59,10 +59,9 @@ def tokenize_prompts(
     rows = as_dataset(dataset, name, ("prompt",)).with_format(None)
     if "prompt_ids" in rows.column_names:
         raise UserError(f"{name} has a column prompt_ids, which is the trainer's own; rename or remove it.")
-    encoder = PairEncoder(tokenizer)
     tokenized = rows.map(
         _tokenize_row,
-        fn_kwargs={"encoder": encoder, "limit": max_prompt_length},
+        fn_kwargs={"encoder": PairEncoder(tokenizer), "limit": max_prompt_length},
         features=Features(
             {**rows.features, "prompt_ids": List(Value("int32")), "problem": Value("string"), "cut": Value("bool")}
         ),

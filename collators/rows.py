@@ -55,7 +55,7 @@ def read_pair(row: dict[str, Any]) -> Pair:
     if chosen == rejected:
         raise RowProblem("identical chosen and rejected")
     if isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
-        chosen, rejected = [_assistant(chosen)], [_assistant(rejected)]
+        chosen, rejected = ([Message(role="assistant", content=text)] for text in (chosen, rejected))
     if isinstance(chosen, str) or isinstance(rejected, str):
         return Pair(prompt, chosen, rejected)
     return _read_conversation(prompt, chosen, rejected)
@@ -81,16 +81,12 @@ def join_messages(prompt: list[Message], response: list[Message]) -> list[Messag
 
 def text_of(side: Side) -> str:
     """The text the side holds, tool calls included, without roles."""
-    if isinstance(side, str):
-        return side
-    return "".join(_message_text(message) for message in side)
+    return side if isinstance(side, str) else "".join(map(_message_text, side))
 
 
 def key_of(side: Side | None) -> int:
     """A hash by which sides are compared within one process."""
-    if isinstance(side, list):
-        return hash(tuple((message["role"], _message_text(message)) for message in side))
-    return hash(side)
+    return hash(tuple((turn["role"], _message_text(turn)) for turn in side) if isinstance(side, list) else side)
 
 
 def shared_length(first: Sequence, second: Sequence) -> int:
@@ -107,10 +103,6 @@ def _message_text(message: Message) -> str:
 def _content(message: Message) -> str:
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
-
-
-def _assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
 
 
 def read_side(row: dict[str, Any], field: str) -> Side:
@@ -152,7 +144,9 @@ def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: lis
     if isinstance(prompt, list):
         chosen, rejected = _without_prompt(prompt, chosen), _without_prompt(prompt, rejected)
     else:  # a text prompt beside whole conversations only repeats what they begin with
-        shared = _shared_messages(chosen, rejected)
+        shared = shared_length(chosen, rejected)
+        while shared and chosen[shared - 1]["role"] == "assistant":  # its answer has to begin there
+            shared -= 1
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt:
             raise RowProblem("no prompt: chosen and rejected share no first messages")
@@ -177,11 +171,3 @@ def _without_prompt(prompt: list[Message], response: list[Message]) -> list[Mess
         if response[n - 1]["role"] == "assistant" and continued.startswith(prefill):
             return [{**response[n - 1], "content": continued[len(prefill) :]}, *response[n:]]
     return response
-
-
-def _shared_messages(chosen: list[Message], rejected: list[Message]) -> int:
-    """Number of leading messages that are common, backed off to one that an assistant's answer can follow."""
-    shared = shared_length(chosen, rejected)
-    while shared and chosen[shared - 1]["role"] == "assistant":
-        shared -= 1
-    return shared

@@ -122,15 +122,12 @@ def kind_of(model: Any, args: Any) -> Kind:
 
 def describe_model(base: Any) -> str:
     """Architecture and size in words, LoRA left out; where it was loaded from is nobody's business."""
-    count = sum(_weights(parameter) for name, parameter in base.named_parameters() if ".lora_" not in name)
+    weights = (parameter for name, parameter in base.named_parameters() if ".lora_" not in name)
+    # 4-bit weights are packed, two in a byte, and remember their shape.
+    count = sum(math.prod((getattr(weight, "quant_state", None) or weight).shape) for weight in weights)
     size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
     kind = type(base).__name__.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
     return f"a {kind} model with {size} parameters"
-
-
-def _weights(parameter: torch.nn.Parameter) -> int:
-    state = getattr(parameter, "quant_state", None)  # 4-bit weights are packed, two in a byte
-    return math.prod(state.shape) if state is not None else parameter.numel()
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:
@@ -138,12 +135,11 @@ def adapter_settings(config: Any) -> dict[str, Any]:
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
     found = {name: getattr(config, name, None) for name in names}
     kept = {name: value for name, value in found.items() if value not in (None, False)}
-    return {name: _last_parts(value) if isinstance(value, (set, list)) else value for name, value in kept.items()}
-
-
-def _last_parts(names: Iterable[str]) -> list[str]:
-    """Module names without where they stand, each once."""
-    return sorted({name.split(".")[-1] for name in names})
+    return {
+        # modules without where they stand, each once
+        name: sorted({module.split(".")[-1] for module in value}) if isinstance(value, (set, list)) else value
+        for name, value in kept.items()
+    }
 
 
 def quantization_of(base: Any) -> str | None:
@@ -158,10 +154,7 @@ def hyperparameters(args: Any) -> dict[str, Any]:
     """The usual options of `TrainingArguments`, then all that our config classes add; those not set are left out."""
     own = {entry.name for entry in dataclasses.fields(args)} - {e.name for e in dataclasses.fields(TrainingArguments)}
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
-    if usual["max_steps"] > 0:
-        del usual["num_train_epochs"]
-    else:
-        del usual["max_steps"]
+    del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
     if "ipo" not in getattr(args, "loss_types", []):
         own = {name for name in own if not name.startswith("ipo_")}
     added = {name: getattr(args, name) for name in sorted(own - HIDDEN_OPTIONS)}
@@ -173,8 +166,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     """Hardware, duration and length of the training so far."""
     args, state = trainer.args, trainer.state
     facts: dict[str, Any] = {"Hardware": hardware(args)}
-    seconds = [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]
-    if seconds:
+    if seconds := [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]:
         facts["Time"] = duration(seconds[-1])
     facts["Steps"] = state.global_step
     if state.epoch:
@@ -218,8 +210,7 @@ def dataset_ids(data: Any) -> list[str]:
     """Hub ids that a data set was downloaded from, as far as it remembers."""
     sources = getattr(getattr(data, "info", None), "download_checksums", None) or {}
     prefix = "hf://datasets/"
-    found = {source[len(prefix) :].split("@")[0] for source in sources if source.startswith(prefix) and "@" in source}
-    return sorted(found)
+    return sorted({name[len(prefix) :].split("@")[0] for name in sources if name.startswith(prefix) and "@" in name})
 
 
 def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
@@ -245,13 +236,12 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:
     """Samples of PPO's last evaluation."""
-    rows = getattr(trainer, "eval_samples", None) or []
     return [
-        {"prompt": last_message(row["prompt"]), "after": row["response"], "score": round(row["reward"], 4)}
-        for row in rows
+        {
+            # of a conversation the last message
+            "prompt": prompt if isinstance(prompt := row["prompt"], str) else str(prompt[-1]["content"]),
+            "after": row["response"],
+            "score": round(row["reward"], 4),
+        }
+        for row in getattr(trainer, "eval_samples", None) or []
     ]
-
-
-def last_message(prompt: Any) -> str:
-    """A prompt's text: of a conversation, the last message's."""
-    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])

@@ -150,6 +150,4 @@ def as_evaluations(rows: Iterable[Evaluation | Mapping[str, Any]] | Mapping[str,
 
 def listed(value: str | Iterable[str] | None) -> list[str]:
     """One string, several or none, as a list."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else [str(entry) for entry in value]
+    return [value] if isinstance(value, str) else [str(entry) for entry in (() if value is None else value)]

@@ -91,9 +91,8 @@ def _is_generated(text: str) -> bool:
 def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
     """The little that a model folder itself says, for one that was saved without a card."""
     folder = Path(folder)
-    adapter = _json(folder / ADAPTER_CONFIG)
-    config = _json(folder / CONFIG)
-    own = _json(folder / REWARD_CONFIG)
+    adapter, config = _json(folder / ADAPTER_CONFIG), _json(folder / CONFIG)
+    own, tokenizer = _json(folder / REWARD_CONFIG), _json(folder / "tokenizer_config.json")
     architecture = (config.get("architectures") or [""])[0]
     is_reward = bool(own) or adapter.get("task_type") == "SEQ_CLS" or architecture.endswith("SequenceClassification")
     value_head = folder / VALUE_HEAD
@@ -104,7 +103,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         base_model=hub_id(adapter.get("base_model_name_or_path")),
         library="peft" if adapter else "transformers",
         adapter=settings or None,
-        conversational=_has_chat_template(folder),
+        conversational=(folder / "chat_template.jinja").exists() or bool(tokenizer.get("chat_template")),
         head=own.get("head", "linear"),
         pooling=own.get("pooling", "last"),
         value_head=_value_model(value_head) if value_head.exists() else None,
@@ -114,12 +113,6 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
 def _value_model(path: Path) -> str:
     with safe_open(path, "pt") as file:
         return (file.metadata() or {}).get("value_model", "shared")
-
-
-def _has_chat_template(folder: Path) -> bool:
-    return (folder / "chat_template.jinja").exists() or bool(
-        _json(folder / "tokenizer_config.json").get("chat_template")
-    )
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -17,8 +17,7 @@ def hub_id(name: str | os.PathLike[str] | None) -> str | None:
     A folder in the Hub's cache is known by its repository. Whether the Hub has a model of that name isn't asked.
     """
     name = str(name or "")
-    cached = _SNAPSHOT.search(name)
-    if cached:
+    if cached := _SNAPSHOT.search(name):
         return f"{cached[1]}/{cached[2]}"
     if not name or os.path.exists(name):
         return None

@@ -76,7 +76,7 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
     environment = Environment(
         loader=PackageLoader("hf_align.model_cards", "templates"),
         autoescape=True,  # so that macros and blocks give Markup, which `finalize` leaves alone
-        finalize=_markdown,
+        finalize=lambda value: value if isinstance(value, Markup) else markdown_text(value),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -92,10 +92,6 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
     )
     text = f"---\n{card_metadata(facts, repo_id).to_yaml()}\n---\n\n{body.strip()}\n"
     return re.sub(r"\n{3,}", "\n\n", text)
-
-
-def _markdown(value: Any) -> Markup:
-    return value if isinstance(value, Markup) else markdown_text(value)
 
 
 def markdown_text(value: Any) -> Markup:

@@ -29,6 +29,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric
 from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.data import parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.saving import SavingTrainer
 
@@ -83,6 +84,14 @@ class BranchTrainer(SavingTrainer):
 
     def sample_lengths(self) -> list[list[Lengths]]:
         """Lengths of prompts and responses of some batches, as training (or else evaluation) will meet them."""
+        training = self.train_dataset is not None
+        rows = parts_of([self.train_dataset if training else self.eval_dataset])[0]
+        args = self.args
+        size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
+        return self.batch_lengths(rows.select(spread_rows(len(rows))), size, training=training)
+
+    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
+        """Lengths of the rows' prompts and responses in batches of `size` responses or pairs."""
         raise NotImplementedError
 
     def branch_models(self) -> list[BranchModel]:
@@ -97,8 +106,7 @@ class BranchTrainer(SavingTrainer):
                 frozen = frozen.to(self.args.device)
             return self.accelerator.prepare_model(frozen, evaluation_mode=True)
 
-        policy = cast(BranchModel, self.model)
-        return Reference(policy, model, new_adapter=new_adapter, snapshot=snapshot, place=place)
+        return Reference(cast(BranchModel, self.model), model, new_adapter=new_adapter, snapshot=snapshot, place=place)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Trainer's; memory that was kept for the next step goes back to the system at the end.

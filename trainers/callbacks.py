@@ -47,8 +47,7 @@ class _StopAfterStep(TrainerCallback):
     """After Ctrl-C ends training with the running step and a checkpoint; a second one ends it at once."""
 
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.asked = False
+        self.progress, self.asked = progress, False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -96,8 +95,7 @@ def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path 
 
 class _Prediction(TrainerCallback):
     def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-        self.done = 0
+        self.advance, self.done = advance, 0
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -57,9 +57,7 @@ def _kind_of(folder: Path) -> Kind | None:
     if any((folder / name).exists() for name in ("ppo_state.json", "value_head.safetensors")):
         return "ppo"
     classifier = is_classifier(folder)
-    if classifier is None:
-        return None
-    return "reward" if classifier else "policy"
+    return None if classifier is None else "reward" if classifier else "policy"
 
 
 def last_checkpoint(directory: Path) -> Path | None:

@@ -38,21 +38,6 @@ def check_options(args: Any) -> None:
     Raises:
         UserError: It names the option and what it may be.
     """
-    check_numbers(args)
-    _check_intervals(args)
-    _check_mappings(args)
-    _check_backend(args.ddp_backend)
-
-
-def check_numbers(args: Any) -> None:
-    """Refuse numbers with which no optimizer, seed or loop can be made.
-
-    Args:
-        args: Any `TrainingArguments`.
-
-    Raises:
-        UserError: It names the option and what it may be.
-    """
     for name in (*FROM_ZERO, *BELOW_ONE, "num_train_epochs", "max_steps"):
         if not _is_number(getattr(args, name)):
             raise UserError(f"{name} is {getattr(args, name)!r}; give a number.")
@@ -67,6 +52,9 @@ def check_numbers(args: Any) -> None:
             f"num_train_epochs is {args.num_train_epochs} and max_steps {args.max_steps}, so nothing would be trained; "
             "give one of them above 0."
         )
+    _check_intervals(args)
+    _check_mappings(args)
+    _check_backend(args.ddp_backend)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

@@ -84,8 +84,7 @@ class DPOConfig(PreferenceConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        unknown = [name for name in self.loss_types if name not in LOSSES]
-        if unknown or not self.loss_types:
+        if not self.loss_types or not all(name in LOSSES for name in self.loss_types):
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
@@ -281,8 +280,7 @@ class DPOTrainer(PreferenceTrainer):
             )
         if args.length_normalize:
             logps, ref_logps = logps / lengths, ref_logps / lengths
-        columns = (*logps.unbind(1), *ref_logps.unbind(1))
-        return dpo_loss(*columns, beta=args.beta, label_smoothing=args.label_smoothing)
+        return dpo_loss(*(*logps.unbind(1), *ref_logps.unbind(1)), beta=args.beta, label_smoothing=args.label_smoothing)
 
 
 class IPOTrainer(DPOTrainer):

@@ -44,7 +44,7 @@ def check_fields(config: Any) -> None:
 
 def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
     """What a field may be, in words: `'a' or 'b'`, `above 0 or None`; empty where everything of its type will do."""
-    options = _options(hint)
+    options = options_of(hint)
     choices = [repr(choice) for option in options for choice in get_args(option) if get_origin(option) is Literal]
     words = [", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else "".join(choices)]
     if interval := field.metadata.get("range"):
@@ -54,12 +54,13 @@ def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
     return " or ".join(words)
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def options_of(hint: Any) -> tuple[Any, ...]:
+    """List the types that a hint allows: the members of a union, or the one that it is."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
-    options = _options(hint)
+    options = options_of(hint)
     if value is None:
         return types.NoneType in options
     choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -156,8 +155,7 @@ class HubTrainer(Trainer):
         if not self.is_world_process_zero():
             return None
         self._finish_current_push()
-        directory = Path(self.args.output_dir)
-        push = self._staged_push(directory, commit_message or "End of training", token, revision)
+        push = self._staged_push(Path(self.args.output_dir), commit_message or "End of training", token, revision)
         return push() if blocking else self._api(token).run_as_future(push)
 
     def _staged_push(
@@ -180,16 +178,16 @@ class HubTrainer(Trainer):
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
             raise
-        return partial(
-            _upload_stage,
-            self._api(token),
-            stage,
-            repo_id,
-            message,
-            unchanged=folder,
-            revision=revision or self.args.hub_revision,
-            replaced=[] if checkpoint is None else [f"{checkpoint}/*"],
-        )
+        api, branch = self._api(token), revision or self.args.hub_revision
+        replaced = [] if checkpoint is None else [f"{checkpoint}/*"]
+
+        def push() -> CommitInfo:
+            try:
+                return upload(api, stage, repo_id, message, unchanged=folder, revision=branch, replaced=replaced)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+
+        return push
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push a checkpoint's model, and with `hub_strategy` "checkpoint" all of it, in the background."""
@@ -203,10 +201,8 @@ class HubTrainer(Trainer):
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         folder = Path(checkpoint_folder)
         names = {HubStrategy.CHECKPOINT: LAST, HubStrategy.ALL_CHECKPOINTS: folder.name}
-        push = self._staged_push(
-            folder, f"Training in progress, step {self.state.global_step}", checkpoint=names.get(strategy)
-        )
-        job = self._api().run_as_future(push)
+        message = f"Training in progress, step {self.state.global_step}"
+        job = self._api().run_as_future(self._staged_push(folder, message, checkpoint=names.get(strategy)))
         earlier = self.push_in_progress.jobs if running and self.push_in_progress is not None else []
         self.push_in_progress = PushInProgress([*earlier, job])  # type: ignore[arg-type]
 
@@ -224,10 +220,3 @@ class HubTrainer(Trainer):
                 current.jobs.remove(job)
                 if job.exception() is not None:
                     logger.warning(f"{job.exception()} Training goes on; the next push brings what this one didn't.")
-
-
-def _upload_stage(api: HfApi, stage: Path, *args: Any, **kwargs: Any) -> CommitInfo:
-    try:
-        return upload(api, stage, *args, **kwargs)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)

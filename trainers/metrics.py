@@ -36,8 +36,7 @@ class RowMetrics:
     def pop(self, accelerator: Accelerator) -> dict[str, float]:
         """Compute the metrics over all processes, and start afresh. Every process must call it."""
         sums, self._sums = self._sums, {}
-        names = sorted(sums)
-        if not names:
+        if not (names := sorted(sums)):
             return {}
         local = torch.tensor([[float(sums[name][0]), sums[name][1]] for name in names], dtype=torch.float32)
         everyone = cast(Tensor, accelerator.gather(local[None].to(accelerator.device))).double().cpu()

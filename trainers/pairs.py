@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 from accelerate import PartialState
-from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +18,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.data import batches_of, parts_of, spread_rows
+from hf_align.trainers.data import batches_of, parts_of
 
 
 @dataclass
@@ -90,15 +89,11 @@ class PreferenceTrainer(BranchTrainer):
             **kwargs,
         )
 
-    def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of some batches of training, or else of evaluation."""
-        training = self.train_dataset is not None
-        data = parts_of([self.train_dataset if training else self.eval_dataset])[0]
-        rows = data.select(spread_rows(len(data)))
+    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
+        """Lengths of the rows' prompts with their two responses."""
         columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
         documents: list[Lengths] = [(len(prompt), [len(c), len(r)]) for prompt, c, r in zip(*columns, strict=True)]
-        args = self.args
-        return batches_of(documents, args.per_device_train_batch_size if training else args.per_device_eval_batch_size)
+        return batches_of(documents, size)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As Trainer's; rows as they were given are checked and tokenised first."""
@@ -137,7 +132,7 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
         return None
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
-    tokenized: Dataset = tokenize_preferences(
+    return tokenize_preferences(
         check_preferences(data, name=name),
         tokenizer,
         max_length=args.max_length,
@@ -146,4 +141,3 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
         num_proc=args.dataset_num_proc,
         name=name,
     )
-    return tokenized

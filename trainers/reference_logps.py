@@ -41,8 +41,7 @@ def add_reference_logps(
         options: dict[str, Any] = {"key": key, "size": size, "accelerator": accelerator, "quiet": quiet}
         return {name: add_reference_logps(part, score, **options) for name, part in dataset.items()}
     digest = hashlib.sha256(key.encode())
-    rows = cast(Iterable[Row], dataset)
-    for row in rows:
+    for row in cast(Iterable[Row], dataset):
         for ids in (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
     path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{digest.hexdigest()}.safetensors"

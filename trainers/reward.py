@@ -134,7 +134,9 @@ class RewardTrainer(PreferenceTrainer):
             optimizers=optimizers,
         )
         self.owns_attention = isinstance(model, str)
-        if not all(parameter.requires_grad for parameter in self._head_parameters()):
+        head: Any = self.model.head
+        saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
+        if not all(each.requires_grad for each in (saved["default"] if saved is not None else head).parameters()):
             raise UserError(
                 "The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one."
             )
@@ -143,11 +145,6 @@ class RewardTrainer(PreferenceTrainer):
             logger.warning(
                 f"The rows have a margin m: with margin_mode='{args.margin_mode}' {MARGIN_MEANING[args.margin_mode]}."
             )
-
-    def _head_parameters(self) -> list[nn.Parameter]:
-        head: Any = self.model.head
-        saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
-        return list((saved["default"] if saved is not None else head).parameters())
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches

@@ -22,9 +22,12 @@ class Screen:
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        # Under `accelerate launch` only the first process talks.
-        quiet = os.environ.get("RANK", "0") != "0"
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet, stderr=stderr)
+        self.console = Console(
+            highlight=False,
+            soft_wrap=True,
+            quiet=os.environ.get("RANK", "0") != "0",  # under `accelerate launch` only the first process talks
+            stderr=stderr,
+        )
 
     def line(self, text: str, style: str = "") -> None:
         """Print one line, taken literally (brackets are no markup)."""

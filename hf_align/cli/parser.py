@@ -16,8 +16,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse with our one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"argument COMMAND: invalid choice: '(\S+)' \(choose from (.*)\)", message)
-        if unknown:
+        if unknown := re.match(r"argument COMMAND: invalid choice: '(\S+)' \(choose from (.*)\)", message):
             commands = unknown[2].replace("'", "").split(", ")
             nearest = difflib.get_close_matches(unknown[1], commands, n=1)
             hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(commands)}"
@@ -33,12 +32,11 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse_unknown(self, words: list[str]) -> None:
         known = self._option_string_actions
-        command = self.prog.removeprefix("hf-align ")
         for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
             if flag not in known:
                 nearest = nearest_flag(flag, known)
                 hint = f"did you mean {nearest}?" if nearest else f"see {self.prog} --help"
-                raise UserError(f"{command} does not know {flag}; {hint}")
+                raise UserError(f"{self.prog.removeprefix('hf-align ')} does not know {flag}; {hint}")
 
 
 def build_parser() -> argparse.ArgumentParser:

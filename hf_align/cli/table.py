@@ -7,14 +7,11 @@ Training commands are made from `hf_align.algorithms`.
 import argparse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from hf_align.algorithms import ALGORITHMS, Algorithm
 
 QUANTIZATIONS = ("8bit", "4bit")
-
-
-def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Command:
     description: str
     examples: str
     run: str = ""
-    add_arguments: Callable[[argparse.ArgumentParser], None] = _no_arguments
+    add_arguments: Callable[[argparse.ArgumentParser], Any] = lambda parser: None
     takes_fields: bool = False
     usage: str | None = None
     parts: tuple["Command", ...] = ()
@@ -115,14 +112,6 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--message", default="Upload a model with hf-align", help="of the commit (%(default)s)")
 
 
-def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
-
-
-def _algorithms_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
-
-
 QUICKSTART = Command(
     "quickstart",
     "reward model, DPO, IPO and PPO on the model and data that come with the package",
@@ -189,13 +178,6 @@ def _training_command(name: str, summary: str, description: str, examples: Itera
         takes_fields=True,
         usage=f"hf-align {name} [--config RECIPE.yaml] [--FIELD VALUE ...] [--print-config | --dry-run]",
     )
-
-
-def _of_another_package(name: str, place: str) -> Command:
-    """The command of an algorithm that is imported only when it runs, so nothing is known of it but its place."""
-    description = f"Trains with {place}. `hf-align algorithms` shows what it reads and needs."
-    examples = ("--config RECIPE.yaml", "--config RECIPE.yaml --dry-run")
-    return _training_command(name, f"train with {place}", description, examples)
 
 
 EVALUATE = Command(
@@ -270,7 +252,9 @@ COMPLETION = Command(
   hf-align completion fish > ~/.config/fish/completions/hf-align.fish
 """,
     "hf_align.cli.commands.completion:run_completion",
-    _completion_arguments,
+    lambda parser: parser.add_argument(
+        "shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish"
+    ),
 )
 
 ALGORITHMS_LIST = Command(
@@ -282,13 +266,22 @@ ALGORITHMS_LIST = Command(
   hf-align algorithms --json
 """,
     "hf_align.cli.commands.algorithms:run_algorithms",
-    _algorithms_arguments,
+    lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
 OTHERS = (EVALUATE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.own.values()),
-    *(_of_another_package(each.name, each.value) for each in ALGORITHMS.others.values() if each.name not in _TAKEN),
+    *(  # imported only when they run, so nothing is known of them but their place
+        _training_command(
+            each.name,
+            f"train with {each.value}",
+            f"Trains with {each.value}. `hf-align algorithms` shows what it reads and needs.",
+            ("--config RECIPE.yaml", "--config RECIPE.yaml --dry-run"),
+        )
+        for each in ALGORITHMS.others.values()
+        if each.name not in _TAKEN
+    ),
 )
 COMMANDS: tuple[Command, ...] = (QUICKSTART, *TRAINING, *OTHERS)

@@ -3,7 +3,9 @@
 import dataclasses
 import enum
 import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
+
+from hf_align.trainers.fields import options_of
 
 
 def coerce(value: Any, hint: Any) -> Any:
@@ -19,7 +21,7 @@ def coerce(value: Any, hint: Any) -> Any:
     Raises:
         TypeError: The value does not fit; the message says what is expected, such as "a number or null".
     """
-    options = _options(hint)
+    options = options_of(hint)
     for option in options:
         if _fits(value, option):
             return [coerce(item, _item(option)) for item in value] if isinstance(value, list) else value
@@ -29,12 +31,6 @@ def coerce(value: Any, hint: Any) -> Any:
     if str in options and is_number:
         return str(value)
     raise TypeError(" or ".join(dict.fromkeys(_describe(option) for option in options)))
-
-
-def _options(hint: Any) -> list[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return [option for member in get_args(hint) for option in _options(member)]
-    return [hint]
 
 
 def _item(hint: Any) -> Any:
@@ -51,9 +47,7 @@ def _fits(value: Any, option: Any) -> bool:
         return False
     if origin is list:
         return isinstance(value, list) and all(_fits_any(item, _item(option)) for item in value)
-    if issubclass(origin, enum.Enum):
-        return value in [member.value for member in origin]
-    return type(value) is origin
+    return value in [each.value for each in origin] if issubclass(origin, enum.Enum) else type(value) is origin
 
 
 def _fits_any(value: Any, hint: Any) -> bool:
@@ -75,18 +69,12 @@ def _describe(option: Any) -> str:
         Any: "anything",
     }
     origin = get_origin(option) or option
-    if option in words or origin in words:
-        return words[option] if option in words else words[origin]
+    if origin in words:
+        return words[origin]
     if origin is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     if origin is list:
-        return f"a list (of {_describe_all(_item(option))})"
+        return f"a list (of {' or '.join(map(_describe, options_of(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
-    if dataclasses.is_dataclass(origin):
-        return "a value that only Python can give"
-    return str(option)
-
-
-def _describe_all(hint: Any) -> str:
-    return " or ".join(_describe(option) for option in _options(hint))
+    return "a value that only Python can give" if dataclasses.is_dataclass(origin) else str(option)

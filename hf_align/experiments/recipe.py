@@ -41,14 +41,17 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.yaml_implicit_resolvers = {}
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), None)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$"), None)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
-    None,
-)
+for _tag, _pattern, _first in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", None),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", None),
+    (
+        "float",
+        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$",
+        None,
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
 @dataclasses.dataclass
@@ -196,8 +199,7 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
         if checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
     source = {key: checked.pop(key, None) for key in sources}
-    quantization = source["quantization"]
-    if quantization not in (None, "8bit", "4bit"):
+    if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
     return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
 
@@ -238,8 +240,7 @@ def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
     if owners:
         return f"it belongs to {', '.join(owners)}"
     flags = COMMAND_FLAGS if place.startswith("--") else ()
-    nearest = difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6)
-    if nearest:
+    if nearest := difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
     sources = [name for name in known if name in source_keys(("reference", "reward"))]
     return f"known are {', '.join(sources)} and the fields of the command's config"

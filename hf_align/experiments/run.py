@@ -72,8 +72,7 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
         UserError: Anything is wrong with them.
     """
     trainer, config_class = algorithm.load()
-    resume_last = recipe.values.get(RESUME) is True
-    if resume_last:
+    if resume_last := recipe.values.get(RESUME) is True:
         recipe.values.pop(RESUME)
     checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs)
     return Run(algorithm, recipe, checked, trainer, make_config(algorithm.name, config_class, checked), resume_last)
@@ -153,7 +152,7 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     """
     trainer = make_trainer(run, inputs.rows)
     _train(trainer, progress, run.algorithm.name, inputs.checkpoint)
-    metrics = {}
+    metrics: dict[str, float] = {}
     if trainer.eval_dataset is not None:
         metrics = evaluate(trainer, progress, f"held-out {run.algorithm.rows}")
     trainer.save_model()
@@ -161,8 +160,11 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     if metrics:
         trainer.save_metrics("eval", metrics)
         kept = {name.removeprefix("eval_"): value for name, value in metrics.items() if "_per_second" not in name}
-        figures = [[name, f"{value:.4g}"] for name, value in kept.items()]
-        progress.table(f"{run.algorithm.name}, held out", ["metric", "value"], figures)
+        progress.table(
+            f"{run.algorithm.name}, held out",
+            ["metric", "value"],
+            [[name, f"{value:.4g}"] for name, value in kept.items()],
+        )
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     progress.line(f"saved in {trainer.args.output_dir}")

@@ -70,8 +70,7 @@ def check_device() -> Iterator[Finding]:
     yield "CPU", f"{torch.get_num_threads()} threads, {free / 2**30:.1f} GiB free", None
     single, half = (multiplications_per_second(dtype) for dtype in (torch.float32, torch.bfloat16))
     yield "CPU speed", f"float32 {single / 1e9:.0f}, bfloat16 {half / 1e9:.0f} GFLOP/s", None
-    chosen = str(compute_dtype()).removeprefix("torch.")
-    yield "trains in", f"{chosen}, unless bf16 or fp16 say otherwise", None
+    yield "trains in", f"{str(compute_dtype()).removeprefix('torch.')}, unless bf16 or fp16 say otherwise", None
 
 
 def multiplications_per_second(dtype: torch.dtype) -> float:
@@ -94,8 +93,7 @@ def check_bitsandbytes() -> Iterator[Finding]:
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         yield name, f"4-bit fails: {first}", f"bitsandbytes can't compute in 4 bits here ({first})"
         return
-    wrong = not error < QUANTISATION_ERROR  # NaN too
-    problem = "bitsandbytes computes wrong 4-bit products" if wrong else None
+    problem = None if error < QUANTISATION_ERROR else "bitsandbytes computes wrong 4-bit products"  # NaN too
     yield name, f"4-bit computes with a relative error of {error:.2f}", problem
 
 
@@ -125,8 +123,7 @@ def check_disk() -> Iterator[Finding]:
     for name, path in (("disk here", Path.cwd()), ("disk of cache", Path(HF_HOME))):
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
-        writable = os.access(existing, os.W_OK)
-        problem = None if writable else f"{existing} can't be written to"
+        problem = None if os.access(existing, os.W_OK) else f"{existing} can't be written to"
         if free < LITTLE_DISK:
             problem = f"{existing} has only {free / 2**30:.1f} GiB free"
         yield name, f"{free / 2**30:.1f} GiB free in {existing}", problem
@@ -141,8 +138,7 @@ def check_hub() -> Iterator[Finding]:
         yield "Hub", f"logged in as {huggingface_hub.whoami()['name']}", None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        wrong = status in (401, 403)
-        problem = "the Hub refuses the token: hf auth login" if wrong else None
+        problem = "the Hub refuses the token: hf auth login" if status in (401, 403) else None
         yield "Hub", f"a token is there; the Hub answered {status}", problem
     except Exception as error:  # the client's library of the day raises its own for a network that is down
         yield "Hub", f"a token is there; the Hub can't be reached ({type(error).__name__})", None

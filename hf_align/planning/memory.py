@@ -82,8 +82,10 @@ def outline(
         model = auto.from_config(config, dtype=compute_dtype())
         name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, dtype)
         if adapter is not None or lora is not None:
+            trainable: Any = deepcopy(adapter or lora)
+            trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
             try:
-                model = get_peft_model(model, _trainable(adapter or lora, reward), autocast_adapter_dtype=False)
+                model = get_peft_model(model, trainable, autocast_adapter_dtype=False)
             except ValueError as error:  # no such layers
                 raise UserError(f"lora: {str(error).splitlines()[0]}") from None
     parameters = list(model.parameters())
@@ -100,9 +102,8 @@ def training_bytes(trained: int, optimizer: str) -> float:
 
 def optimizer_bytes(optimizer: str) -> float:
     """Bytes of state for each trained weight; an optimizer that isn't known counts as Adam."""
-    if optimizer in ("sgd", "adafactor"):  # adafactor keeps a row and a column for each matrix
-        return 0
-    return 2 if "8bit" in optimizer else 8
+    # Adafactor keeps a row and a column for each matrix.
+    return 0 if optimizer in ("sgd", "adafactor") else 2 if "8bit" in optimizer else 8
 
 
 def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool) -> float:
@@ -156,12 +157,6 @@ def _loaded_bytes(model: nn.Module, quantization: str | None, dtype: torch.dtype
                 total += parameter.numel() * size
             seen.add(id(parameter))
     return total
-
-
-def _trainable(config: Any, reward: bool) -> PeftConfig:
-    config = deepcopy(config)
-    config.task_type, config.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
-    return config
 
 
 def _saved_bytes(model: nn.Module, inner: Any, rows: int, tokens: int) -> float:

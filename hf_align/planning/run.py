@@ -79,7 +79,10 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     """
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
-    _check_heads(source, trains_reward)
+    for name in () if trains_reward else ("model", "ref_model"):
+        check_is_policy(source.get(name), name, ask_hub=True)
+    for reward in _reward_models(source.get("reward")):
+        check_head(reward)
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(source["model"], reward=trains_reward, quantization=source["quantization"], lora=lora)
     if source["quantization"] is not None and not model.is_adapter:
@@ -88,7 +91,9 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_room(model.model, args, *_tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
     parts = memory_parts(source, args, model, documents)
     steps, (where, free) = _steps(args, len(documents)), memory.available_memory()
-    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(_existing(Path(args.output_dir))).free
+    folder = Path(args.output_dir).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(existing).free
     lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
     lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
@@ -99,15 +104,6 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
     ]
     return Plan(lines, sum(parts.values()), disk, where, free, free_disk)
-
-
-def _check_heads(source: Source, trains_reward: bool) -> None:
-    """Refuse a reward model as policy or reference, and a language model as reward."""
-    for name in ("model", "ref_model"):
-        if not trains_reward:
-            check_is_policy(source.get(name), name, ask_hub=True)
-    for reward in _reward_models(source.get("reward")):
-        check_head(reward)
 
 
 def _reward_models(reward: Any) -> list[str]:
@@ -227,10 +223,6 @@ def _disk(model: memory.Outline, args: Any, steps: int) -> float:
         kept = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
     # Another one is being written while the oldest is still there.
     return result + (kept + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
-
-
-def _existing(path: Path) -> Path:
-    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
 def _size(count: float) -> str:

@@ -48,8 +48,9 @@ def line_chart(
     """
     points = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not points:
-        empty = Markup('<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>')
-        return empty.format(title)
+        return Markup(
+            '<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>'
+        ).format(title)
     values = [y for _, y in points] + [v for v in (held_out, reference and reference.value) if v is not None]
     y_ticks = ticks(*(y_range or (min(values), max(values))), 4)
     x_ticks = [t for t in ticks(0, points[-1][0], 5) if t == int(t) and t <= points[-1][0]]
@@ -162,16 +163,12 @@ def number(value: float) -> str:
 
 
 def _y_axis(values: Sequence[float], at: Place, x_high: float) -> Markup:
-    parts = []
-    for value in values:
-        (x1, y), (x2, _) = at(0, value), at(x_high, value)
-        parts.append(
-            Markup(
-                '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(x1, x2, x1 - 6, y + 4, number(value), y=y)
-        )
-    return Markup("").join(parts)
+    tick = Markup(
+        '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
+    )
+    rows = ((value, *at(0, value), at(x_high, value)[0]) for value in values)
+    return Markup("").join(tick.format(x1, x2, x1 - 6, y + 4, number(value), y=y) for value, x1, y, x2 in rows)
 
 
 def _x_axis(values: Sequence[float], at: Place, y_low: float) -> Markup:

@@ -20,8 +20,8 @@ History = Sequence[Mapping[str, Any]]
 def curves_of(history: History) -> Curves:
     """Find the curves of the trainer that logged this: those of our first algorithm that has logged all of its own."""
     logged = {name for entry in history for name in entry}
-    everyones = (algorithm.curves for algorithm in ALGORITHMS.own.values())
-    return next((curves for curves in everyones if logged.issuperset(dict(curves))), (("loss", "loss"),))
+    fitting = (each.curves for each in ALGORITHMS.own.values() if logged.issuperset(dict(each.curves)))
+    return next(fitting, (("loss", "loss"),))
 
 
 def draw_curves(history: History, curves: Curves, path: Path) -> bool:
@@ -35,8 +35,7 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
     Returns:
         Whether there is one now: not without matplotlib, nor without two logged steps.
     """
-    picture = curves_png(history, curves)
-    if picture is not None:
+    if (picture := curves_png(history, curves)) is not None:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(picture)
     return picture is not None

@@ -32,7 +32,6 @@ def render_report(
         The page. All text that a model or a data set wrote is escaped.
     """
     numbers = metrics["settings"]["numbers"]
-    domains = dict.fromkeys(sample["domain"] for sample in samples)
     return render_page(
         "quickstart.html.j2",
         metrics=metrics,
@@ -59,7 +58,7 @@ def render_report(
         ),
         samples=[
             sample
-            for domain in domains
+            for domain in dict.fromkeys(sample["domain"] for sample in samples)
             for sample in [sample for sample in samples if sample["domain"] == domain][:SHOWN_PER_DOMAIN]
         ],
         stages=STAGES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from transformers.utils import logging
 
@@ -206,7 +206,13 @@ class PPOConfig(AlignmentConfig):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self._check_values()
+        if self.detach_value_trunk and self.value_model != "shared":
+            raise UserError(
+                "detach_value_trunk is True; it must be False with value_model="
+                f"{self.value_model!r}, which has a trunk of its own."
+            )
+        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
+            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
         self._check_kl()
         self._fit_rollout()
         if self.auto_find_batch_size:
@@ -261,14 +267,6 @@ class PPOConfig(AlignmentConfig):
         """`kl_estimator`, or its default for `kl_in`."""
         return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
 
-    def value_options(self) -> dict[str, Any]:
-        """Arguments of `PolicyWithValueHead`."""
-        return {
-            "value_model": self.value_model,
-            "head": self.value_head,
-            "detach_value_trunk": self.detach_value_trunk,
-        }
-
     def make_kl_controller(self) -> FixedKLController:
         """The controller that `kl_controller` names, at its start."""
         if self.kl_controller == "fixed":
@@ -276,15 +274,6 @@ class PPOConfig(AlignmentConfig):
         if self.kl_controller == "threshold":
             return ThresholdKLController(self.kl_coef, self.target_kl)
         return ProportionalKLController(self.kl_coef, self.target_kl, self.kl_horizon)
-
-    def _check_values(self) -> None:
-        if self.detach_value_trunk and self.value_model != "shared":
-            raise UserError(
-                "detach_value_trunk is True; it must be False with value_model="
-                f"{self.value_model!r}, which has a trunk of its own."
-            )
-        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
-            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
 
     def _check_kl(self) -> None:
         lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too

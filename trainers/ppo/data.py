@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -11,14 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import tokenize_prompts
 from hf_align.errors import UserError
-from hf_align.layout.cost import Lengths
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
 from hf_align.rewards.reward import check_functions
 from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
-from hf_align.trainers.data import batches_of, parts_of, spread_rows
+from hf_align.trainers.data import parts_of
 from hf_align.trainers.ppo.config import PPOConfig
 
 Row = dict[str, Any]
@@ -117,19 +115,3 @@ def _start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
             f"value_init='reward' needs one reward model as the whole reward, whose head the values start from, not "
             f"{names}; set value_init='zero'."
         )
-
-
-def rollout_lengths(data: Any, args: PPOConfig, *, training: bool) -> list[list[Lengths]]:
-    """Lengths of some batches with every response as long as it may be, laid out as `Rollout.branches` does.
-
-    Args:
-        data: Prompts made ready, or a dict of such data sets, of which the first counts.
-        args: Options of the run.
-        training: Whether batches are those of training, or else of evaluation.
-    """
-    rows = parts_of([data])[0]
-    size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
-    together = math.gcd(size, args.num_samples) if training else 1
-    prompts = rows.select(spread_rows(len(rows)))["prompt_ids"]
-    documents: list[Lengths] = [(len(ids), [args.max_new_tokens] * together) for ids in prompts]
-    return batches_of(documents, size // together)

@@ -40,19 +40,15 @@ class Roles(Protocol):
     @property
     def reward(self) -> Reward:
         """Gives the scores `[S]` of responses."""
-        ...
 
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
         """Sample responses to the rows' prompts, prompt by prompt."""
-        ...
 
     def policy(self, branches: Branches) -> dict[str, Tensor]:
         """Give logps, values and entropy of the batch's tokens, `[N]` each."""
-        ...
 
     def reference(self, branches: Branches) -> Tensor:
         """Give the reference's log-probs of the batch's tokens, `[N]`."""
-        ...
 
 
 def collect(
@@ -168,8 +164,7 @@ def score_tokens(
     """
     flat: dict[int, dict[str, Tensor]] = {}  # by the batch's first row, [N] each
     for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept):
-        rows = slice(start, start + size)
-        laid_out = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens)
+        laid_out = rollout.branches(slice(start, start + size), pad_token_id=pad_token_id, row_tokens=config.row_tokens)
         tensors: dict[str, Any] = {name: tensor.to(config.device) for name, tensor in laid_out.tensors().items()}
         branches = Branches(**tensors)
         ref_logps = roles.reference(branches)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.layout.branches import Branches
 from hf_align.models.policy import ReferenceHead
 from hf_align.models.reference import Reference
+from hf_align.models.runner import LayoutRunner
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import Reward
 from hf_align.rollouts import Engine, Response, sample_responses
@@ -31,9 +30,7 @@ class ModelRoles:
         reward: What scores responses.
         engine: What generates them.
         tokenizer: The policy's.
-        run_model: Calls a model on branches: `run_model(model, branches, **options)`, its output first.
-        config: Options of the run.
-        accelerator: Gives the context in which models compute.
+        runner: Calls models on branches, by the options of the run.
     """
 
     model: nn.Module
@@ -41,16 +38,14 @@ class ModelRoles:
     reward: Reward
     engine: str | Engine
     tokenizer: PreTrainedTokenizerBase
-    run_model: Callable[..., tuple[Any, Branches]]
-    config: PPOConfig
-    accelerator: Accelerator
+    runner: LayoutRunner
 
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
         """Sample responses to the rows' prompts, prompt by prompt."""
-        config = self.config
-        with self.accelerator.autocast():  # as the scoring pass computes
+        config: PPOConfig = self.runner.args
+        with self.runner.accelerator.autocast():  # as the scoring pass computes
             return sample_responses(
-                self.accelerator.unwrap_model(self.model),
+                self.runner.accelerator.unwrap_model(self.model),
                 self.tokenizer,
                 [row["prompt_ids"] for row in rows],
                 num_samples=num_samples,
@@ -65,12 +60,14 @@ class ModelRoles:
     def policy(self, branches: Branches) -> dict[str, Tensor]:
         """Give logps, values and entropy of the batch's tokens, `[N]` each."""
         # A context of its own: older torch hands out casts of trained weights that were made without gradients.
-        with self.accelerator.autocast():
-            return self.run_model(self.model, branches, temperature=self.config.temperature, return_entropy=True)[0]
+        with self.runner.accelerator.autocast():
+            return self.runner.run(self.model, branches, temperature=self.runner.args.temperature, return_entropy=True)[
+                0
+            ]
 
     def reference(self, branches: Branches) -> Tensor:
         """Give the reference's log-probs of the batch's tokens, `[N]`."""
-        with self.accelerator.autocast():
+        with self.runner.accelerator.autocast():
             return self._run_reference(branches, "logps")
 
     def reference_head(self, branches: Branches) -> ReferenceHead:
@@ -81,7 +78,7 @@ class ModelRoles:
     @torch.no_grad()
     def _run_reference(self, branches: Branches, name: str, **options: Any) -> Tensor:
         with self.frozen.scored_as(self.model) as scorer:
-            if isinstance(self.accelerator.unwrap_model(scorer), PolicyWithValueHead):
+            if isinstance(self.runner.accelerator.unwrap_model(scorer), PolicyWithValueHead):
                 options["return_values"] = False
-            output, _ = self.run_model(scorer, branches, temperature=self.config.temperature, **options)
+            output, _ = self.runner.run(scorer, branches, temperature=self.runner.args.temperature, **options)
         return output[name] if isinstance(output, dict) else output

@@ -32,9 +32,10 @@ from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.data import batches_of
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward, rollout_lengths
+from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.loss import ppo_loss
@@ -118,7 +119,9 @@ class PPOTrainer(BranchTrainer):
         check_room(policy, args, train_dataset, eval_dataset)
         if args.disable_dropout:
             disable_dropout(policy)
-        wrapped = PolicyWithValueHead(policy, **args.value_options())
+        wrapped = PolicyWithValueHead(
+            policy, value_model=args.value_model, head=args.value_head, detach_value_trunk=args.detach_value_trunk
+        )
         float32_trainable(wrapped)
         self.rollout: Rollout | None = None
         self.rollout_engine: str | Engine = args.rollout_engine
@@ -196,14 +199,11 @@ class PPOTrainer(BranchTrainer):
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        return 0.0 if self._skipping else super()._get_grad_norm(model, grad_norm=grad_norm)
+        # Not synchronised: the step is skipped.
+        return super()._get_grad_norm(model, grad_norm=grad_norm) if self.accelerator.sync_gradients else 0.0
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        return torch.zeros(()) if self._skipping else super()._clip_grad_norm(model)
-
-    @property
-    def _skipping(self) -> bool:
-        return not self.accelerator.sync_gradients
+        return super()._clip_grad_norm(model) if self.accelerator.sync_gradients else torch.zeros(())
 
     def compute_loss(
         self,
@@ -260,17 +260,8 @@ class PPOTrainer(BranchTrainer):
 
     def roles(self, model: nn.Module) -> ModelRoles:
         """What makes experience, with `model` the policy as the training step holds it."""
-        tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
-        return ModelRoles(
-            model,
-            self.reference,
-            self.reward,
-            self.rollout_engine,
-            tokenizer,
-            self.runner.run,
-            self.args,
-            self.accelerator,
-        )
+        engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
+        return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
 
     def _count_tokens(self, rollout: Rollout) -> None:
         """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
@@ -281,10 +272,11 @@ class PPOTrainer(BranchTrainer):
         """The rows' responses as one batch for the model."""
         return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
 
-    def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of some batches of training, or else of evaluation."""
-        training = self.train_dataset is not None
-        return rollout_lengths(self.train_dataset if training else self.eval_dataset, self.args, training=training)
+    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
+        """Lengths with every response as long as it may be, laid out as `Rollout.branches` does."""
+        together = math.gcd(size, self.args.num_samples) if training else 1
+        responses = [self.args.max_new_tokens] * together
+        return batches_of([(len(ids), responses) for ids in rows["prompt_ids"]], size // together)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -307,8 +299,7 @@ class PPOTrainer(BranchTrainer):
             return optimizer
         of_value = {id(parameter) for parameter in self.accelerator.unwrap_model(self.model).value_parameters()}
         for group in list(optimizer.param_groups):
-            moved = [parameter for parameter in group["params"] if id(parameter) in of_value]
-            if moved:
+            if moved := [parameter for parameter in group["params"] if id(parameter) in of_value]:
                 group["params"] = [parameter for parameter in group["params"] if id(parameter) not in of_value]
                 optimizer.add_param_group({**group, "params": moved, "lr": rate})
         return optimizer
@@ -349,8 +340,8 @@ class PPOTrainer(BranchTrainer):
         """
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        of_one = not isinstance(data, dict)  # of a dict, each data set came here
-        if of_one and self.eval_samples and self.is_world_process_zero():
+        # Of a dict, each data set came here.
+        if not isinstance(data, dict) and self.eval_samples and self.is_world_process_zero():
             folder, callbacks = Path(cast(str, self.args.output_dir)), self.callback_handler.callbacks
             report_samples(self.eval_samples, folder, metric_key_prefix, self.state.global_step, callbacks)
         return metrics

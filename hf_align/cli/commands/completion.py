@@ -5,8 +5,9 @@ The script holds all the words it needs, so that the shell never starts Python t
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from hf_align.algorithms import ALGORITHMS
@@ -30,7 +31,7 @@ class Words:
 
 def run_completion(options: argparse.Namespace) -> None:
     """Print the script for `options.shell`."""
-    print(SCRIPTS[options.shell](collect_words()), end="")
+    print(SCRIPTS[options.shell](found=collect_words()), end="")
 
 
 def collect_words() -> dict[str, Words]:
@@ -48,8 +49,7 @@ def _collect(parser: argparse.ArgumentParser, path: str, found: dict[str, Words]
     words = found.setdefault(path, Words())
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            words.commands.update(summaries)
+            words.commands |= {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, part in action.choices.items():
                 _collect(part, f"{path} {name}".strip(), found)
         elif action.option_strings:
@@ -131,26 +131,19 @@ fi
 """
 
 
-def bash_script(found: Mapping[str, Words]) -> str:
-    """Write the script for bash."""
-    return _script(BASH, found, lambda words: f'words="{" ".join(words)}"')
-
-
-def zsh_script(found: Mapping[str, Words]) -> str:
-    """Write the script for zsh."""
-    return _script(ZSH, found, lambda words: f"offered=({' '.join(words)})")
-
-
-def _script(template: str, found: Mapping[str, Words], assign: Any) -> str:
-    """Fill in a template of `case` branches; patterns are quoted, as paths hold spaces."""
+def case_script(found: Mapping[str, Words], template: str, assign: str) -> str:
+    """Fill in a template of `case` branches, which `assign` the words; patterns are quoted, as paths hold spaces."""
     steps = [f'"{path}/{command}"' for path, words in found.items() for command in words.commands]
     values = [
-        f'        "{path}/{flag}") {assign(map(shlex.quote, choices))} ;;'
+        f'        "{path}/{flag}") {assign.format(" ".join(map(shlex.quote, choices)))} ;;'
         for path, words in found.items()
         for flag, choices in words.flags.items()
         if choices
     ]
-    offered = [f'        "{path}") {assign([*words.commands, *words.flags])} ;;' for path, words in found.items()]
+    offered = [
+        f'        "{path}") {assign.format(" ".join([*words.commands, *words.flags]))} ;;'
+        for path, words in found.items()
+    ]
     return template.format(paths="|".join(steps), values="\n".join(values), words="\n".join(offered))
 
 
@@ -158,7 +151,10 @@ def fish_script(found: Mapping[str, Words]) -> str:
     """Write the script for fish."""
     lines = ["# fish completion for hf-align; written by `hf-align completion fish`"]
     for path, words in found.items():
-        condition = _fish_condition(path, words)
+        seen = [f"__fish_seen_subcommand_from {command}" for command in path.split()]
+        if words.commands:
+            seen.append(f"not __fish_seen_subcommand_from {' '.join(words.commands)}")
+        condition = _fish_quote("; and ".join(seen)) if seen else "true"
         for command, summary in words.commands.items():
             lines.append(f"complete -c hf-align -f -n {condition} -a {command} -d {_fish_quote(summary)}")
         for flag, choices in words.flags.items():
@@ -167,15 +163,12 @@ def fish_script(found: Mapping[str, Words]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fish_condition(path: str, words: Words) -> str:
-    seen = [f"__fish_seen_subcommand_from {command}" for command in path.split()]
-    if words.commands:
-        seen.append(f"not __fish_seen_subcommand_from {' '.join(words.commands)}")
-    return _fish_quote("; and ".join(seen)) if seen else "true"
-
-
 def _fish_quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-SCRIPTS = {"bash": bash_script, "zsh": zsh_script, "fish": fish_script}
+SCRIPTS: dict[str, Callable[..., str]] = {
+    "bash": partial(case_script, template=BASH, assign='words="{}"'),
+    "zsh": partial(case_script, template=ZSH, assign="offered=({})"),
+    "fish": fish_script,
+}

@@ -128,8 +128,7 @@ def _policy_table(figures: Mapping[str, Any], screen: Screen) -> None:
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
-    low, high = interval
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def _show(figures: dict[str, Any], options: argparse.Namespace, screen: Screen, table: Any) -> None:

@@ -34,8 +34,7 @@ def run_quickstart(options: argparse.Namespace) -> None:
     screen.line(f"hf-align quickstart, profile {options.profile}, in {options.out}", "bold")
     try:
         with quiet_libraries(screen):  # from here on torch is imported, which takes seconds
-            metrics = quickstart.run_quickstart(job, f"hf-align {shlex.join(options.arguments)}")
-            show(screen, metrics)
+            show(screen, quickstart.run_quickstart(job, f"hf-align {shlex.join(options.arguments)}"))
     except KeyboardInterrupt:
         words = ["hf-align", "quickstart", "--out", options.out, "--profile", options.profile]
         words += ["--quantization", options.quantization] if options.quantization else []

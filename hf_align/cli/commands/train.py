@@ -45,11 +45,7 @@ def run_training(options: argparse.Namespace) -> None:
         try:
             run_experiment(run, inputs, screen)
         except KeyboardInterrupt:
-            raise Interrupted(_how_to_resume(options.arguments, Path(run.args.output_dir))) from None
-
-
-def _how_to_resume(arguments: list[str], directory: Path) -> str:
-    if last_checkpoint(directory) is None:
-        return "Nothing was saved yet; the same command starts again."
-    # Of two equal flags the later one wins, so this replaces a --resume_from_checkpoint that is there already.
-    return f"Resume with: hf-align {shlex.join(arguments)} --{RESUME} true"
+            if last_checkpoint(Path(run.args.output_dir)) is None:
+                raise Interrupted("Nothing was saved yet; the same command starts again.") from None
+            # Of two equal flags the later one wins, so this replaces a --resume_from_checkpoint that is there already.
+            raise Interrupted(f"Resume with: hf-align {shlex.join(options.arguments)} --{RESUME} true") from None

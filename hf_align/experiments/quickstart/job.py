@@ -90,8 +90,7 @@ def open_job(
     Raises:
         UserError: An extra is missing, or the output folder can't be used this way.
     """
-    missing = [name for name in EXTRAS if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in EXTRAS if find_spec(name) is None]:
         raise UserError(f'quickstart needs {", ".join(missing)}: pip install "hf-align[quickstart]"')
     job = Job(Workspace(Path(out).resolve()), profile, quantization, seed, progress or Silent())
     job.workspace.open(job.settings, resume=resume, overwrite=overwrite)

@@ -27,8 +27,7 @@ def run_stages(job: Job, stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
     results: dict[str, dict[str, Any]] = {}
     for number, stage in enumerate(stages, start=1):
         heading = f"[{number}/{len(stages)}] {stage.title}"
-        done = job.workspace.result(stage.name)
-        if done is not None:
+        if (done := job.workspace.result(stage.name)) is not None:
             job.progress.line(f"{heading}: already done, kept")
             results[stage.name] = done
             continue

@@ -52,8 +52,9 @@ def train_reward(job: Job) -> dict[str, Any]:
     )
     args = training_arguments(job, "reward", RewardConfig)
     train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
-    trainer = RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
-    record = _train(job, "reward", trainer)
+    record = _train(
+        job, "reward", RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
+    )
     model.merge_and_save(job.folder("reward-merged"))
     return record
 
@@ -86,9 +87,11 @@ def train_ppo(job: Job) -> dict[str, Any]:
         peft_config=LoraConfig(**job.profile.lora),
         quantization_config=job.quantization,
     )
-    record = _train(job, "ppo", trainer)
-    course = ppo_course(trainer.state.log_history)
-    return {**record, "episodes": rollouts * args.responses_per_rollout, "course": course}
+    return {
+        **_train(job, "ppo", trainer),
+        "episodes": rollouts * args.responses_per_rollout,
+        "course": ppo_course(trainer.state.log_history),
+    }
 
 
 def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -179,9 +182,12 @@ STAGES = [
 
 def training_arguments(job: Job, stage: str, config_class: type) -> Any:
     """Make the config of a stage's trainer, which writes into the stage's folder and prints nothing."""
-    fields = getattr(job.profile, stage)
     return config_class(
-        output_dir=str(job.folder(stage) / "checkpoints"), seed=job.seed, disable_tqdm=True, report_to="none", **fields
+        output_dir=str(job.folder(stage) / "checkpoints"),
+        seed=job.seed,
+        disable_tqdm=True,
+        report_to="none",
+        **getattr(job.profile, stage),
     )
 
 
