@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
+from hf_align.models.reward import RewardModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
@@ -81,9 +82,15 @@ def next_logps(model: Any) -> torch.Tensor:
 
 
 def same_but_for_rounding(model: Any, expected: Any) -> None:
-    """Both give the same log-probs, but for ten times what float32 rounds off those of `expected` on this machine."""
-    rounding = (next_logps(copy.deepcopy(expected).double()) - next_logps(expected)).abs().max()
-    torch.testing.assert_close(next_logps(model), next_logps(expected), atol=10 * float(rounding), rtol=0)
+    """Both give the same numbers, but for twenty times what float32 rounds off those of `expected` on this machine."""
+    texts = ["A warm, funny film, too long by half."[: 2 + n] for n in range(32)]  # rounding of two scores says little
+
+    def numbers(m: Any) -> torch.Tensor:
+        return torch.tensor(m.score(["Review."] * 32, texts)) if isinstance(m, RewardModel) else next_logps(m)
+
+    wanted = numbers(expected)
+    rounding = (numbers(copy.deepcopy(expected).double()) - wanted).abs().max()
+    torch.testing.assert_close(numbers(model), wanted, atol=20 * float(rounding), rtol=0)
 
 
 PAIRS = (["Review a movie.", "Write a tweet."], ["A warm, funny film.", "Bad."])

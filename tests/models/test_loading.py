@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from hf_align.errors import LoadError
-from hf_align.models import loading
+from hf_align.models import sources
 from hf_align.models.loading import load_policy
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from tests.tiny import save_tiny
@@ -35,7 +35,7 @@ def test_a_hub_id_holds_a_model_or_an_adapter(tmp_path: Path, monkeypatch: pytes
             return None
         raise OSError(f"{path} is nowhere\nsecond line")
 
-    monkeypatch.setattr(loading, "cached_file", cached_file)
+    monkeypatch.setattr(sources, "cached_file", cached_file)
     check_source("a/model")
     check_source("an/adapter")
     with pytest.raises(LoadError, match=r"the Hub id or folder 'no/model': no/model is nowhere$"):
