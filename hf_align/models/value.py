@@ -52,7 +52,6 @@ class HeadOnAModel(Protocol):
     @property
     def head(self) -> nn.Module:
         """The module that turns a hidden state into a score."""
-        ...
 
 
 class PolicyWithValueHead(BranchModel):

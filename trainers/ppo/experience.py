@@ -164,9 +164,8 @@ def score_tokens(
     """
     flat: dict[int, dict[str, Tensor]] = {}  # by the batch's first row, [N] each
     for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept):
-        laid_out = rollout.branches(slice(start, start + size), pad_token_id=pad_token_id, row_tokens=config.row_tokens)
-        tensors: dict[str, Any] = {name: tensor.to(config.device) for name, tensor in laid_out.tensors().items()}
-        branches = Branches(**tensors)
+        rows = slice(start, start + size)
+        branches = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens).to(config.device)
         ref_logps = roles.reference(branches)
         with torch.set_grad_enabled(start == kept):
             output = roles.policy(branches)

@@ -69,8 +69,3 @@ class OpeningFilter:
 def opening_of(text: str, words: int) -> str:
     """The first `words` words of `text` as written, without the comma or colon after the last."""
     return " ".join(text.split()[:words]).rstrip(",:")
-
-
-def begins_with(text: str, opening: str) -> bool:
-    """Whether `text` begins with the whole words of `opening`, whatever their case."""
-    return re.match(re.escape(opening) + r"(?!\w)", text, re.IGNORECASE) is not None

@@ -6,7 +6,6 @@ import pytest
 
 from hf_align.data import DOMAINS, load_ratings
 from hf_align.data.duplicates import NEAR_DUPLICATE, similarity
-from hf_align.data.embedded.openings import begins_with
 from hf_align.data.embedded.rows import MAX_WORDS, MIN_WORDS, heldout_sentences, make_pairs, make_prompts
 from hf_align.errors import UserError
 
@@ -26,6 +25,11 @@ def prompts():
 @pytest.fixture(scope="module")
 def judge():
     return pytest.importorskip("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
+
+
+def begins_with(text: str, opening: str) -> bool:
+    """Whether `text` begins with the whole words of `opening`, whatever their case."""
+    return re.match(re.escape(opening) + r"(?!\w)", text, re.IGNORECASE) is not None
 
 
 def sides(row):
