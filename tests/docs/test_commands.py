@@ -22,7 +22,7 @@ RUN = {  # which test runs a page's python blocks, in order
     "docs/index.md": "docs/test_site.py",
     "docs/migration/trl-dpo-reward.md": "docs/test_migration.py",
     "docs/migration/trl-ppo.md": "docs/test_migration.py",
-    "docs/how-to/data.md": "data/test_data_page.py",
+    "docs/how-to/data.md": "data/embedded/test_data_page.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
     "docs/how-to/rollouts.md": "rollouts/test_how_to.py",
