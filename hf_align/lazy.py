@@ -1,12 +1,12 @@
 """Names of a package that are imported when they are first used, so that importing the package is cheap."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, Iterable[str]], submodules: Iterable[str] = ()
+    package: str, homes: Mapping[str, Iterable[str]], submodules: Collection[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make a package's `__getattr__` and `__dir__` (PEP 562).
 
@@ -19,13 +19,12 @@ def lazy_names(
         The two functions, to assign in the package's `__init__`.
     """
     home = {name: module for module, names in homes.items() for name in names}
-    modules = set(submodules)
 
     def get(name: str) -> Any:
         if name in home:
             return getattr(import_module(f"{package}.{home[name]}"), name)
-        if name in modules:
+        if name in submodules:
             return import_module(f"{package}.{name}")  # the import system sets the attribute
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, lambda: sorted({*home, *modules, *vars(import_module(package))})
+    return get, lambda: sorted({*home, *submodules, *vars(import_module(package))})

@@ -18,6 +18,7 @@ class Progress(Protocol):
 
     def task(self, label: str, total: int) -> AbstractContextManager[Advance]:
         """Show a bar for `total` units while the context lasts; what it yields moves the bar: `advance(done, note)`."""
+        ...
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show a table whose first column is text and whose others are figures."""

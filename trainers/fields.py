@@ -66,15 +66,12 @@ def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
     choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
     if choices:
         return value in choices
-    interval = field.metadata.get("range")
-    if interval is None:
+    if (interval := field.metadata.get("range")) is None:
         return True
     if not isinstance(value, int | float) or isinstance(value, bool) or (int in options and not isinstance(value, int)):
         return False
     opening, low, high, closing = _parts(interval)
-    above = value > low if opening == "(" else value >= low
-    below = value < high if closing == ")" else value <= high
-    return above and below
+    return (value > low if opening == "(" else value >= low) and (value < high if closing == ")" else value <= high)
 
 
 def _parts(interval: str) -> tuple[str, float, float, str]:

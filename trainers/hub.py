@@ -18,7 +18,6 @@ from hf_align.hub.push import check_bases, check_repo_id, create_repo, stage_car
 from hf_align.hub.staging import base_models, name_bases, new_stage, stage_checkpoint, stage_model
 from hf_align.model_cards import CardFacts, save_card
 from hf_align.model_cards.collect import collect_facts
-from hf_align.trainers.config import AlignmentConfig
 
 logger = logging.get_logger(__name__)
 
@@ -31,7 +30,7 @@ class HubTrainer(Trainer):
     What goes to the Hub is staged first and uploaded in one commit, so a push that fails leaves both sides whole.
     """
 
-    args: AlignmentConfig
+    args: Any  # an AlignmentConfig
     _card_options: Mapping[str, Any] = MappingProxyType({})
     _last_api: HfApi | None = None
 

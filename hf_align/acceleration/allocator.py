@@ -13,6 +13,7 @@ import ctypes
 import os
 import sys
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -34,9 +35,9 @@ def keep_freed_memory() -> bool:
     """
     if sys.platform != "linux" or torch.cuda.is_available() or any(name in os.environ for name in _OF_THE_USER):
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    trims = mallopt is not None and mallopt(_TRIM_THRESHOLD, _LARGE)
-    return bool(trims and (mallopt(_MMAP_THRESHOLD, _LARGE) or mallopt(_MMAP_THRESHOLD, _OLD_LARGEST)))
+    libc: Any = ctypes.CDLL(None)
+    trims = hasattr(libc, "mallopt") and libc.mallopt(_TRIM_THRESHOLD, _LARGE)
+    return bool(trims and (libc.mallopt(_MMAP_THRESHOLD, _LARGE) or libc.mallopt(_MMAP_THRESHOLD, _OLD_LARGEST)))
 
 
 def release_freed_memory() -> None:

@@ -52,6 +52,7 @@ class HeadOnAModel(Protocol):
     @property
     def head(self) -> nn.Module:
         """The module that turns a hidden state into a score."""
+        ...
 
 
 class PolicyWithValueHead(BranchModel):

@@ -72,7 +72,7 @@ class CurvesCallback(TrainerCallback):
     def _draw(self, args: TrainingArguments, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
-        picture = curves_png(state.log_history, self.metrics or curves_of(state.log_history))
+        picture = curves_png(state.log_history, tuple(self.metrics or curves_of(state.log_history)))
         if picture is None:
             return
         self._drawn = time.monotonic()

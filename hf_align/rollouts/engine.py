@@ -30,6 +30,7 @@ class Engine(Protocol):
             softmax(logits / temperature), restricted by `top_p`, up to `max_new_tokens`. What stands behind a
             response's first end is dropped, so an engine may stop there, but doesn't have to.
         """
+        ...
 
 
 @dataclass(frozen=True)

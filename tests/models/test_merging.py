@@ -119,7 +119,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(reward: bool, base: 
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
     model = load_reward_model(base, lora=True) if reward else load_policy(base, lora=True)
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     with pytest.raises(UserError, match="is no model folder"):
         merge_adapter(tmp_path / "adapter", tmp_path / "notes")
     assert (tmp_path / "notes" / "thesis.txt").exists()

@@ -40,15 +40,19 @@ class Roles(Protocol):
     @property
     def reward(self) -> Reward:
         """Gives the scores `[S]` of responses."""
+        ...
 
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
         """Sample responses to the rows' prompts, prompt by prompt."""
+        ...
 
     def policy(self, branches: Branches) -> dict[str, Tensor]:
         """Give logps, values and entropy of the batch's tokens, `[N]` each."""
+        ...
 
     def reference(self, branches: Branches) -> Tensor:
         """Give the reference's log-probs of the batch's tokens, `[N]`."""
+        ...
 
 
 def collect(

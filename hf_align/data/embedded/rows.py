@@ -163,7 +163,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     rows: list[tuple[Domain, str]] = []
     while len(rows) < n:
         not_empty: list[Domain] = [domain for domain in DOMAINS if candidates[domain]]
-        rows += [(domain, candidates[domain].pop()) for domain in not_empty[: n - len(rows)]]
+        rows.extend((domain, candidates[domain].pop()) for domain in not_empty[: n - len(rows)])
     rng = random.Random(f"prompts/{seed}/{split}")
     rng.shuffle(rows)
     return Dataset.from_list(
