@@ -20,5 +20,7 @@ def installed_version(name: str) -> str | None:
 
 def versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Python's version and those of the packages that are installed, by name."""
-    installed = {name: number for name in names if (number := installed_version(name))}
-    return {"Python": platform.python_version()} | installed
+    return {
+        "Python": platform.python_version(),
+        **{name: number for name in names if (number := installed_version(name))},
+    }

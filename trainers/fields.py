@@ -63,12 +63,11 @@ def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
     options = options_of(hint)
     if value is None:
         return types.NoneType in options
-    choices = [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]
-    if choices:
+    if choices := [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]:
         return value in choices
     if (interval := field.metadata.get("range")) is None:
         return True
-    if not isinstance(value, int | float) or isinstance(value, bool) or (int in options and not isinstance(value, int)):
+    if not isinstance(value, int if int in options else int | float) or isinstance(value, bool):
         return False
     opening, low, high, closing = _parts(interval)
     return (value > low if opening == "(" else value >= low) and (value < high if closing == ")" else value <= high)
