@@ -81,8 +81,7 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     Yields:
         A folder in it.
     """
-    folder = Path(folder)
-    unfinished = folder / UNFINISHED
+    unfinished = Path(folder, UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -90,8 +89,8 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_all(unfinished)
         for path in unfinished.iterdir():
             if path.is_dir():
-                shutil.rmtree(folder / path.name, ignore_errors=True)
-            os.replace(path, folder / path.name)
+                shutil.rmtree(Path(folder, path.name), ignore_errors=True)
+            os.replace(path, Path(folder, path.name))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
