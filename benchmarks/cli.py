@@ -93,9 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--batch", type=positive, default=4, help="pairs a step (%(default)s)")
         if name in ("dpo", "reward", "ppo"):
             command.add_argument("--full", action="store_true", help="train all weights instead of LoRA r=16")
-            kept = command.add_mutually_exclusive_group()
-            kept.add_argument("--checkpointing", action="store_true", help="full gradient checkpointing on both sides")
-            kept.add_argument("--recompute", action="store_true", help="our selective recomputation of activations")
+            memory = command.add_mutually_exclusive_group()
+            memory.add_argument(
+                "--checkpointing", action="store_true", help="full gradient checkpointing on both sides"
+            )
+            memory.add_argument("--recompute", action="store_true", help="our selective recomputation of activations")
             command.add_argument("--profile", action="store_true", help="profile one more step of ours")
         if name == "ppo":
             command.add_argument("--batch", type=positive, default=16, help="prompts a rollout (%(default)s)")

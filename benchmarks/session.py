@@ -89,9 +89,9 @@ def run_pairs(spec: Spec, runs: int, peer: Path | None, with_peer: bool, say: Sa
         # The first to run is TRL: PPO's first rollout is recorded there.
         order = list(results) if number % 2 else list(results)[::-1]
         for side in order:
-            own = replace(spec, side=side, out=str(Path(spec.out) / f"{side}-{number + 1}"))
-            own = own if side == "ours" else replace(own, recompute=False)
-            result = run_side(own, peer if side == "trl" else None)
+            side_spec = replace(spec, side=side, out=str(Path(spec.out) / f"{side}-{number + 1}"))
+            side_spec = side_spec if side == "ours" else replace(side_spec, recompute=False)
+            result = run_side(side_spec, peer if side == "trl" else None)
             results[side].append(result)
             timed = result["seconds"][spec.warmup :]
             say(
@@ -111,18 +111,18 @@ def compare(ours: dict[str, Any], peer: dict[str, Any], dtype: str) -> dict[str,
     """
     rows = {}
     for name in ours.keys() & peer.keys():
-        mine, theirs = ours[name], peer[name]
-        if isinstance(mine, list):
-            pairs = [pair for rows_ in zip(mine, theirs, strict=True) for pair in zip(*rows_, strict=True)]
+        ours_value, peer_value = ours[name], peer[name]
+        if isinstance(ours_value, list):
+            pairs = [pair for rows_ in zip(ours_value, peer_value, strict=True) for pair in zip(*rows_, strict=True)]
             difference = statistics.fmean(abs(a - b) for a, b in pairs)
-            mine, theirs = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+            ours_value, peer_value = (statistics.fmean(side) for side in zip(*pairs, strict=True))
             bound = TOKEN_BOUNDS[dtype]
         else:
-            difference = abs(mine - theirs)
+            difference = abs(ours_value - peer_value)
             factor = GRADIENT_FACTOR if name == "grad_norm" else 1
-            bound = factor * BOUNDS[dtype] * max(1.0, abs(theirs))
+            bound = factor * BOUNDS[dtype] * max(1.0, abs(peer_value))
         same = difference <= bound
-        rows[name] = {"ours": mine, "peer": theirs, "difference": difference, "bound": bound, "same": same}
+        rows[name] = {"ours": ours_value, "peer": peer_value, "difference": difference, "bound": bound, "same": same}
     return dict(sorted(rows.items()))
 
 

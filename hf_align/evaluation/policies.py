@@ -226,17 +226,17 @@ def compare_policies(
     for label, rows in {"all": np.arange(len(domains)), **groups(domains)}.items():
         policies: dict[str, dict[str, Any]] = {}
         for position, name in enumerate(samples):
-            own = np.asarray(scores[name], dtype=float)[rows]
+            policy_scores = np.asarray(scores[name], dtype=float)[rows]
             written = [samples[name][row] for row in rows]
             entry: dict[str, Any] = {
-                "score": float(own.mean()),
-                "score_interval": bootstrap_interval(np.mean, own, resamples=resamples, seed=seed),
+                "score": float(policy_scores.mean()),
+                "score_interval": bootstrap_interval(np.mean, policy_scores, resamples=resamples, seed=seed),
                 "distinct_2": distinct_n([sample.text for sample in written]),
                 "mean_tokens": float(np.mean([sample.tokens for sample in written])),
                 "ended": float(np.mean([sample.ended for sample in written])),
             }
             if position:
-                entry |= _gain("gain", own - first[rows], resamples, seed)
+                entry |= _gain("gain", policy_scores - first[rows], resamples, seed)
             if rewards is not None:
                 base, got = (np.asarray(rewards[key], dtype=float)[rows] for key in (next(iter(samples)), name))
                 entry |= {"reward": float(got.mean()), "reward_sd": float(got.std())}

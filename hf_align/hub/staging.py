@@ -137,16 +137,16 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
     bases = base_models(stage)
     main = bases.get(stage / ADAPTER_CONFIG)
     for path, name in bases.items():
-        known = hub_id(name)
-        if base_model and (name == main or (main is None and known is None)):
-            known = base_model
-        if known is None:
+        hub_name = hub_id(name)
+        if base_model and (name == main or (main is None and hub_name is None)):
+            hub_name = base_model
+        if hub_name is None:
             raise UserError(
                 f"The adapter in {folder} was trained on a local model ('{name}'), which nobody else has: name the "
                 "same model on the Hub with base_model (--base-model ORG/NAME), or push merged weights (--merge)."
             )
-        if known != name:
-            rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": known})
+        if hub_name != name:
+            rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": hub_name})
     for path in stage.rglob("*config.json"):
         if path.name in (CONFIG, "tokenizer_config.json"):
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -70,8 +70,8 @@ def _check_folder(path: str) -> None:
     """Refuse a folder without a model, and what is neither a folder nor could be a Hub id."""
     if not os.path.isdir(path):
         if not _may_be_hub_id(path):
-            there = "is a file" if os.path.exists(path) else "doesn't exist"
-            raise LoadError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.", path)
+            problem = "is a file" if os.path.exists(path) else "doesn't exist"
+            raise LoadError(f"'{path}' {problem}; name the folder of a model or its Hub id, like 'user/name'.", path)
     elif not any(next(Path(path).glob(name), None) for name in ("config.json", "adapter_config.json", "*.gguf")):
         raise LoadError(f"'{path}' holds no model: it has no config.json, adapter_config.json or .gguf file.", path)
 
@@ -97,10 +97,10 @@ def find_file(path: str, name: str) -> Path | None:
     """
     optional = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
     try:
-        found = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
+        file = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
     except OSError:
         return None
-    return None if found is None else Path(found)
+    return None if file is None else Path(file)
 
 
 def plain_folder(path: str | os.PathLike[str]) -> str:

@@ -218,11 +218,11 @@ def _disk(model: memory.Outline, args: Any, steps: int) -> float:
     if args.save_strategy == "no":
         return result
     every = args.save_steps if args.save_steps >= 1 else max(1, round(args.save_steps * steps))
-    kept = min(args.save_total_limit or steps, max(1, int(steps // every)))
+    checkpoints = min(args.save_total_limit or steps, max(1, int(steps // every)))
     if args.save_strategy == "epoch":
-        kept = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
+        checkpoints = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
     # Another one is being written while the oldest is still there.
-    return result + (kept + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
+    return result + (checkpoints + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
 
 
 def _size(count: float) -> str:
