@@ -111,7 +111,7 @@ def _recompute(spec: Spec) -> dict[str, Any]:
 
 
 def _logged(trainer: Any) -> dict[str, float]:
-    """What the first log says that the peer's says, too."""
+    """Figures of the first log that the peer's has, too."""
     names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     return {name: logged[name] for name in names if name in logged}

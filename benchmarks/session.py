@@ -33,7 +33,7 @@ class RunFailed(RuntimeError):
 
 
 def peer_path(task: Task, folder: Path, say: Say) -> Path | None:
-    """Where this task's TRL is: None if the environment has that version, else a folder it is installed into."""
+    """Folder of this task's TRL; None if the environment has that version."""
     version = TRL_VERSIONS[task]
     if importlib.metadata.version("trl") == version:
         return None
@@ -149,7 +149,7 @@ def summarise(results: list[dict[str, Any]], warmup: int, tokens: float, episode
 
 
 def ratios(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """How many times faster we are, and our share of the peer's memory: of each pair of runs, and their median."""
+    """Speed and memory beside the peer's: the ratio of each pair of runs, and their median."""
     pairs = {
         "times_faster": zip(peer["step_seconds_of_runs"], ours["step_seconds_of_runs"], strict=True),
         "memory_share": zip(ours["peak_bytes_of_runs"], peer["peak_bytes_of_runs"], strict=True),

@@ -1,4 +1,4 @@
-"""What both sides are told alike: the arguments of the run, LoRA, weights and data."""
+"""Settings that both sides share: the arguments of the run, LoRA, weights and data."""
 
 from __future__ import annotations
 

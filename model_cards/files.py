@@ -79,7 +79,7 @@ def is_own_text(folder: str | os.PathLike[str]) -> bool:
 
 
 def _is_generated(text: str) -> bool:
-    """Whether peft or Trainer wrote it: theirs names a local base model by its path."""
+    """Whether peft or Trainer wrote the card: theirs names a local base model by its path."""
     try:
         data = ModelCard(text, ignore_metadata_errors=True).data
     except ValueError:

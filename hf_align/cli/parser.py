@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's, after a look at the flags: it would first miss a required one that is misspelt."""
+        """Parse as argparse does, after a look at the flags: it would first miss a required one that is misspelt."""
         words = list(sys.argv[1:] if args is None else args)
         if self.get_default("takes_fields") is False:
             self._refuse_unknown(words[: words.index("--")] if "--" in words else words)

@@ -1,4 +1,4 @@
-"""Whether something has a reward head, told from its config and without loading a weight."""
+"""Kinds of models, told from their config without loading a weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a model takes to train, from its architecture alone: only its config is loaded.
+"""Memory that training a model takes, from its architecture alone: only its config is loaded.
 
 The model is built on torch's meta device, whose tensors have shapes and no data. Its weights are counted one by one,
 and one forward pass of the largest batch is traced to add up what autograd would keep for the backward pass.
@@ -136,7 +136,7 @@ def cache_bytes(config: Any, sequences: int, tokens: int) -> float:
 
 
 def available_memory() -> tuple[str, int]:
-    """Where training would run, and how many bytes are free there."""
+    """Device that training would run on, and its free bytes."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
