@@ -62,7 +62,16 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         # `*` of a pattern would also match into folders: only those that a pattern names are entered.
         same_depth = (pattern for pattern in patterns if pattern.count("/") == name.count("/"))
         if path.is_file() and any(fnmatchcase(name, pattern) for pattern in same_depth):
+            _check_inside(folder, path)
             yield path.relative_to(folder)
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path} is a link to a file outside {folder}, and nothing outside a folder is pushed; put a copy in its "
+            "place, or remove it."
+        )
 
 
 def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | None = None) -> None:
@@ -89,6 +98,7 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in NOT_IN_CHECKPOINTS:
+            _check_inside(folder, path)
             link_or_copy(path, stage / path.relative_to(folder))
     name_bases(stage, folder, base_model)
     state = stage / "trainer_state.json"

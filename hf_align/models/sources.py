@@ -42,9 +42,12 @@ def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
 
 
 def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
-    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load."""
+    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load.
+
+    Code that comes with a model is never run, nor asked about: whoever answers on standard input may be a script.
+    """
     try:
-        return auto_class.from_pretrained(path, **kwargs)
+        return auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         _check_folder(path)
         raise _cannot_load(auto_class.__name__, path, error) from error
@@ -78,6 +81,8 @@ def _check_folder(path: str) -> None:
 
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "custom code" in reason:
+        reason = "it needs code that comes with it, which is never run; use a model that transformers itself knows"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
     return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
 

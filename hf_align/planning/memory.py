@@ -79,7 +79,7 @@ def outline(
     if reward:
         config.num_labels, auto = 1, AutoModelForSequenceClassification
     with torch.device("meta"):
-        model = auto.from_config(config, dtype=compute_dtype())
+        model = auto.from_config(config, trust_remote_code=False, dtype=compute_dtype())
         name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, dtype)
         if adapter is not None or lora is not None:
             trainable: Any = deepcopy(adapter or lora)
