@@ -194,19 +194,22 @@ class RewardModel(BranchModel):
 
         return self.forward_to_head(batch, head, score).view(batch.last.shape)
 
-    @torch.no_grad()
-    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+    def score(
+        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+    ) -> list[float]:
         """Score responses to prompts.
 
         Args:
             prompts: Strings, or lists of chat messages.
             responses: As many strings, or lists of assistant messages.
+            finished: Whether each response is whole. Of one that a length limit cut, the end of the turn (or EOS) is
+                left out, so that the text's own last token is scored. Default: all are whole.
 
         Returns:
             One raw score each; higher is better.
         """
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses)
+            return score_texts(self, self.tokenizer, prompts, responses, finished)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any

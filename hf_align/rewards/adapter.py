@@ -85,11 +85,12 @@ class AdapterReward(BranchModel):
         with active_adapter(self.model, self.adapter):
             return self.forward_to_head(batch, lm_head, score).view(batch.last.shape)
 
-    @torch.no_grad()
-    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+    def score(
+        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+    ) -> list[float]:
         """Score responses to prompts, as `RewardModel.score`."""
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses)
+            return score_texts(self, self.tokenizer, prompts, responses, finished)
 
 
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
