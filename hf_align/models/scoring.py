@@ -33,7 +33,9 @@ def score_texts(
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     finished = [True] * len(responses) if finished is None else finished
     if len(finished) != len(responses):
-        raise UserError(f"score got {len(responses)} responses, and finished has {len(finished)} entries; give one each.")
+        raise UserError(
+            f"score got {len(responses)} responses, and finished has {len(finished)} entries; give one each."
+        )
     encode = PairEncoder(tokenizer).prompt_and_response
     encoded: list[tuple[Ids, Ids]] = []
     for prompt, response, ended in zip(prompts, responses, finished, strict=True):
