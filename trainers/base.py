@@ -196,5 +196,5 @@ class BranchTrainer(SavingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the training metrics of all processes since the last log."""
         if "loss" in logs:
-            logs.update(self._train_metrics.pop(self.accelerator))
+            logs.update(self._train_metrics.pop())
         super().log(logs, start_time)

@@ -40,3 +40,4 @@ def test_two_processes_equal_one_with_twice_the_batch(kind: str, tiny_model_dir:
     for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
     assert one_logs["eval"] == pytest.approx(two_logs["eval"], abs=1e-4)
+    assert one_logs["digits"] == (2**25 + 1) / 2 and two_logs["digits"] == (2**26 + 3) / 4, "float64 all the way"
