@@ -42,11 +42,13 @@ def score_texts(
         prompt_ids, ids = encode(prompt, response)
         # The last token is the end, which a cut response doesn't have; of one without any other it is what is scored.
         encoded.append((prompt_ids, ids if ended or len(ids) == 1 else ids[:-1]))
-    return score_ids(model, encoded, cast(int, tokenizer.pad_token_id))
+    return score_ids(model, encoded, tokenizer.pad_token_id)
 
 
 @torch.no_grad()
-def score_ids(model: BranchModel, encoded: Sequence[tuple[Ids, Ids]], pad_token_id: int) -> list[float]:
+def score_ids(
+    model: BranchModel, encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_token_id: Any
+) -> list[float]:
     """Score prompts with a response each, given as token ids; nothing is added to them."""
     scores = [0.0] * len(encoded)
     for numbers in _batches(_groups(encoded), encoded):
@@ -75,7 +77,7 @@ def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[
     return model.shares_prompts
 
 
-def _groups(encoded: Sequence[tuple[Ids, Ids]]) -> list[list[int]]:
+def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[int]]:
     """Numbers of the pairs, those with one prompt together in groups of up to MOST_BRANCHES of like length."""
     by_prompt: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, (prompt, _) in enumerate(encoded):
@@ -87,7 +89,9 @@ def _groups(encoded: Sequence[tuple[Ids, Ids]]) -> list[list[int]]:
     return groups
 
 
-def _batches(groups: Sequence[list[int]], encoded: Sequence[tuple[Ids, Ids]]) -> Iterator[list[list[int]]]:
+def _batches(
+    groups: Sequence[list[int]], encoded: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> Iterator[list[list[int]]]:
     """Groups of one size, short ones first, at most BATCH_TOKENS padded tokens at a time."""
 
     def tokens(group: list[int]) -> int:

@@ -20,6 +20,7 @@ from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.rewards.adapter import AdapterReward, shares_base
 from hf_align.rewards.functions import RewardFunction, Samples, asks_for_finished, shortened
+from hf_align.rewards.models import ModelScorer
 
 NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
 
@@ -108,7 +109,8 @@ def as_reward(
 
     Args:
         reward: One of
-            - a `RewardModel`, or its folder or Hub id; with its own tokenizer and chat template;
+            - a `RewardModel`, or its folder or Hub id; it scores token ids as they were sampled if its tokenizer and
+              chat template are the policy's, else texts with its own;
             - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
               columns of the data set that it names, or all with `**columns`; token ids if it names `prompt_ids` or
               `response_ids`; and if it names `finished`, a list of whether the policy ended each response itself;
@@ -117,7 +119,8 @@ def as_reward(
             - a list of these, or of (weight, reward) pairs: their weighted sum.
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
             loaded onto that base (`AdapterReward`) instead of with a base of its own.
-        tokenizer: The policy's, to show functions the prompts as the policy saw them.
+        tokenizer: The policy's, to show functions the prompts as the policy saw them, and to tell whether reward models
+            share it.
         autocast: The context in which reward models compute; functions and other objects never run in it.
 
     Raises:
@@ -130,7 +133,7 @@ def as_reward(
         raise UserError("reward is an empty list; give at least one reward.")
     members: list[Part] = []
     for weight, source in entries:
-        name, scorer, source = _scorer(source, policy, autocast)
+        name, scorer, source = _scorer(source, policy, tokenizer, autocast)
         taken = sum(part.name.partition("#")[0] == name for part in members)
         members.append(Part(f"{name}#{taken + 1}" if taken else name, weight, scorer, source))
     return Reward(members, tokenizer)
@@ -166,7 +169,10 @@ def _weighted(entry: Any) -> tuple[float, Any]:
 
 
 def _scorer(
-    source: Any, policy: nn.Module | None, autocast: Callable[[], AbstractContextManager[Any]]
+    source: Any,
+    policy: nn.Module | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[str, Scorer, Any]:
     """A reward's name, the function that scores samples, and the reward as it was loaded."""
     name = getattr(source, "__name__", type(source).__name__)
@@ -180,14 +186,14 @@ def _scorer(
                 raise no_head(path)
             if policy is not None and getattr(source.model, "quantization_method", None) is None:
                 source.to(cast(Any, policy).device)
+    if isinstance(source, (RewardModel, AdapterReward)):
+        return name, ModelScorer(name, source, tokenizer, autocast), source
     if callable(getattr(source, "score", None)):
-        context = autocast if isinstance(source, (RewardModel, AdapterReward)) else nullcontext
         asked = ("finished",) if asks_for_finished(source.score) else ()
 
         def score(samples: Samples) -> Any:
             more = {name: samples.on_request[name] for name in asked if name in samples.on_request}
-            with context():
-                return source.score(samples.prompts, samples.responses, **more)
+            return source.score(samples.prompts, samples.responses, **more)
 
         return name, score, source
     if _is_function(source):

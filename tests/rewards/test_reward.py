@@ -52,7 +52,7 @@ def test_reward_models_compute_in_autocast_and_functions_do_not(tiny_model_dir: 
     seen: dict[str, bool] = {}
     model = RewardModel.from_backbone(tiny_model_dir)
 
-    def score(prompts: list[Any], responses: list[str]) -> list[float]:
+    def score(prompts: list[Any], responses: list[str], finished: Any) -> list[float]:
         seen["model"] = torch.is_autocast_enabled("cpu")
         return [0.0] * len(responses)
 
