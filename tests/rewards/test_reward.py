@@ -48,19 +48,15 @@ def test_a_list_is_a_weighted_sum_with_its_parts():
     assert parts == {"length": [9, 5], "Judge": [1, -1], "length#2": [9, 5], "<lambda>": [1, 2]}
 
 
-def test_reward_models_compute_in_autocast_and_functions_do_not(tiny_model_dir: str, monkeypatch: pytest.MonkeyPatch):
+def test_reward_models_compute_in_autocast_and_functions_do_not(tmp_path):
     seen: dict[str, bool] = {}
-    model = RewardModel.from_backbone(tiny_model_dir)
-
-    def score(prompts: list[Any], responses: list[str], finished: Any) -> list[float]:
-        seen["model"] = torch.is_autocast_enabled("cpu")
-        return [0.0] * len(responses)
+    model = RewardModel.from_backbone(save_tiny(tmp_path))
+    model.register_forward_pre_hook(lambda *_: seen.update(model=torch.is_autocast_enabled("cpu")))
 
     def function(prompts: list[str], responses: list[str]) -> list[float]:
         seen["function"] = torch.is_autocast_enabled("cpu")
         return [0.0] * len(responses)
 
-    monkeypatch.setattr(model, "score", score)
     as_reward([model, function], autocast=lambda: torch.autocast("cpu", torch.bfloat16))(PROMPTS, RESPONSES)
     assert seen == {"model": True, "function": False}
 

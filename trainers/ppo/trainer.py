@@ -198,7 +198,7 @@ class PPOTrainer(BranchTrainer):
         micro, last = self._micro, self.accelerator.sync_gradients
         self._micro = 0 if last else micro + 1
         if step == 0 and micro == 0:
-            self.rollout = self.make_rollout(model, number)
+            self.train_on(self.make_rollout(model, number))
         rollout = self.rollout
         assert rollout is not None
         if rollout.stopped:
@@ -275,18 +275,19 @@ class PPOTrainer(BranchTrainer):
         self._train_metrics.add(metrics)
         kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
         self.kl_controller.update(float(kl.mean()), len(kl))
-        self._count_tokens(rollout)
         return rollout
+
+    def train_on(self, rollout: Rollout) -> None:
+        """Let the steps until the next rollout train on this one, whoever made it."""
+        self.rollout = rollout
+        # Tokens of each mini-batch over all processes, by which its micro-batches are weighted.
+        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
+        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def roles(self, model: nn.Module) -> ModelRoles:
         """What makes experience, with `model` the policy as the training step holds it."""
         engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
         return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
-
-    def _count_tokens(self, rollout: Rollout) -> None:
-        """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
-        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
-        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def lay_out(self, rollout: Rollout, rows: slice) -> Branches:
         """The rows' responses as one batch for the model."""
@@ -420,9 +421,9 @@ class PPOTrainer(BranchTrainer):
         state = load_state(Path(checkpoint), self.args.shape())
         load_controller(self.kl_controller, state["kl_controller"], self.args.kl_controller)
         self.score_statistics.load_state_dict(state["score_statistics"])
-        self.rollout = load_rollout(Path(checkpoint), self.args.process_index) if self._in_rollout else None
-        if self.rollout is not None:
-            self._count_tokens(self.rollout)
+        self.rollout = None
+        if self._in_rollout:
+            self.train_on(load_rollout(Path(checkpoint), self.args.process_index))
 
     @property
     def _in_rollout(self) -> bool:
