@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftConfig, PeftModel
 from torch import nn
 from trl.trainer import sft_config, sft_trainer
 
@@ -22,12 +22,11 @@ from hf_align.errors import UserError
 from hf_align.files import whole_files
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.kinds import check_is_policy
-from hf_align.models.loading import load_policy
 from hf_align.models.merging import merge_adapter
 from hf_align.models.precision import choose_precision
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
-from hf_align.models.trainable import with_adapter
+from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
@@ -101,13 +100,10 @@ class SFTTrainer(sft_trainer.SFTTrainer):
             eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         tokenizer = load_tokenizer(model)
         torch.manual_seed(args.seed)  # the adapter's first weights
-        policy = load_policy(model, quantization=quantization_config)
-        if peft_config is None and getattr(policy, "is_quantized", False) and not isinstance(policy, PeftModel):
-            raise UserError("A quantised model trains only through an adapter; give lora.")
-        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
+        policy = trainable_policy(model, peft_config, quantization_config)
         args._n_gpu = min(args.n_gpu, 1)  # more of them take `accelerate launch`
         super().__init__(
-            cast(Any, policy),
+            policy,
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,

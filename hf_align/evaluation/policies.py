@@ -103,8 +103,9 @@ def measure_policies(
                 progress=lambda done, advance=advance: advance(done, ""),
             )
     texts = {name: [sample.text for sample in written] for name, written in samples.items()}
+    ended = {name: [sample.ended for sample in written] for name, written in samples.items()}
     columns = {name: plain[name][:] for name in rows.column_names if name != "prompt"}
-    scores = judge_scores(judge, prompts, texts, columns, quantization)
+    scores = judge_scores(judge, prompts, texts, ended, columns, quantization)
     return {
         "report": compare_policies(samples, scores, domains_of(rows), resamples=resamples, seed=seed),
         "samples": [

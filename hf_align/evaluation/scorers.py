@@ -53,6 +53,7 @@ def judge_scores(
     judge: Any,
     prompts: Sequence[Side],
     texts: Mapping[str, Sequence[str]],
+    finished: Mapping[str, Sequence[bool]],
     columns: Mapping[str, Sequence[Any]],
     quantization: Quantization = None,
 ) -> dict[str, list[float]]:
@@ -63,6 +64,7 @@ def judge_scores(
             a function, or a weighted list of these.
         prompts: `[N]` prompts.
         texts: Policy's name to its `[N]` responses.
+        finished: Policy's name to whether it ended them itself, `[N]`.
         columns: Further columns of the prompts' rows, for functions.
         quantization: Of a reward model.
 
@@ -79,7 +81,10 @@ def judge_scores(
             )
         judge = to_gpu(model, quantization)
     reward = as_reward(judge)
-    return {name: reward(list(prompts), list(written), dict(columns)).tolist() for name, written in texts.items()}
+    return {
+        name: reward(list(prompts), list(written), dict(columns), finished=finished[name]).tolist()
+        for name, written in texts.items()
+    }
 
 
 def to_gpu(model: Any, quantization: Quantization) -> Any:
