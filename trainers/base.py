@@ -56,6 +56,8 @@ class BranchTrainer(SavingTrainer):
             args._n_gpu = 1
         if args.remove_unused_columns:
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+        if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
+            raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may give more metrics
             check_best_metric(args, kwargs.get("eval_dataset"), args.eval_metrics)
         self.loss_is_scaled_for_ga = True
@@ -74,7 +76,7 @@ class BranchTrainer(SavingTrainer):
             enable_selective_recompute(model)
 
     def row_losses(
-        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
 
@@ -124,7 +126,7 @@ class BranchTrainer(SavingTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
-        self.runner.choose_attention(model, lambda: Branches(**cast(Any, self._prepare_inputs(inputs)["branches"])))
+        self.runner.choose_attention(model, lambda: self._prepare_inputs(inputs)["branches"])
         return super().training_step(model, inputs, *args, **kwargs)
 
     # ---- loss ----
@@ -137,7 +139,7 @@ class BranchTrainer(SavingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The batch's share of the mean over the accumulated batch; see the class."""
-        losses, metrics = self.row_losses(model, inputs, Branches(**inputs["branches"]))
+        losses, metrics = self.row_losses(model, inputs, inputs["branches"])
         weight = inputs["weight"].to(losses.dtype)
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
         # Processes' gradients are averaged, so each counts its share of the global sum once per process.
@@ -154,9 +156,12 @@ class BranchTrainer(SavingTrainer):
         total = cast(Tensor, self.accelerator.reduce(total, "sum"))
         return total.clamp(min=torch.finfo(total.dtype).tiny)
 
+    def _prepare_input(self, data: Any) -> Any:
+        return data.to(self.args.device) if isinstance(data, Branches) else super()._prepare_input(data)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 operations a parameter and token."""
-        return 6 * inputs["branches"]["input_ids"].numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
+        return 6 * inputs["branches"].input_ids.numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
 
     # ---- evaluation and metrics ----
 

@@ -24,7 +24,7 @@ MOST_BRANCHES = 8
 def score_texts(
     model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
 ) -> list[float]:
-    """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
+    """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     encode = PairEncoder(tokenizer).prompt_and_response
@@ -33,9 +33,9 @@ def score_texts(
     for numbers in _batches(_groups(encoded), encoded):
         documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
         branches = build_branches(documents, pad_token_id=cast(int, tokenizer.pad_token_id)).to(model.device)
-        if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
+        if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
             branches = branches.as_separate()
-        values = model(**branches.tensors(), separate=branches.separate).flatten().tolist()
+        values = model(branches).tolist()
         for number, value in zip([n for members in numbers for n in members], values, strict=True):
             scores[number] = value
     return scores
@@ -47,9 +47,7 @@ def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[
         return False
     if model.shares_prompts is None:
         device = cast(torch.device, model.device)
-        difference, noise, _ = compare_layouts(
-            lambda batch: model(**batch.tensors(), separate=batch.separate).flatten(), documents[:2], device
-        )
+        difference, noise, _ = compare_layouts(model, documents[:2], device)
         quantised = getattr(model.model, "quantization_method", None) is not None
         exact = not quantised and not torch.is_autocast_enabled(device.type) and model.dtype == torch.float32
         model.shares_prompts = bool(difference <= noise_bound(noise, exact=exact))
