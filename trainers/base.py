@@ -29,7 +29,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.data import parts_of, spread_rows
+from hf_align.trainers.data import batches_of, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.saving import SavingTrainer
 
@@ -93,8 +93,9 @@ class BranchTrainer(SavingTrainer):
         return self.batch_lengths(rows.select(spread_rows(len(rows))), size, training=training)
 
     def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths of the rows' prompts and responses in batches of `size` responses or pairs."""
-        raise NotImplementedError
+        """Lengths of the rows' prompts with their responses in batches of `size` rows."""
+        columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
+        return batches_of([(len(prompt), list(map(len, responses))) for prompt, responses in columns], size)
 
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""

@@ -14,13 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
-from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.data import batches_of, parts_of
+from hf_align.trainers.data import parts_of
 
 
 @dataclass
@@ -90,12 +89,6 @@ class PreferenceTrainer(BranchTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-
-    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths of the rows' prompts with their responses."""
-        columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
-        documents: list[Lengths] = [(len(prompt), [len(ids) for ids in responses]) for prompt, responses in columns]
-        return batches_of(documents, size)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As `BranchTrainer`'s, of pairs alone.
