@@ -52,7 +52,7 @@ def preference_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> list[L
     collate = PreferenceCollator(pad_token_id=find_pad_token_id(tokenizer))
     starts = range(0, len(tokenized), spec.batch)
     batches = [collate([tokenized[n] for n in range(start, start + spec.batch)]) for start in starts]
-    return [layout_of(Branches(**batch["branches"])) for batch in batches]
+    return [layout_of(batch["branches"]) for batch in batches]
 
 
 def ppo_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[Layout, Layout]:

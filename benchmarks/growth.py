@@ -75,15 +75,12 @@ def _batch(point: Point) -> Branches:
     ids = torch.randint(point.vocabulary, (point.documents, point.prompt + point.branches * point.response))
     parts = [point.prompt, *[point.response] * point.branches]
     documents = [(row[0], row[1:]) for row in ([part.tolist() for part in line.split(parts)] for line in ids)]
-    batch = build_branches(documents, pad_token_id=0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    tensors: dict[str, Any] = {name: tensor.to(device) for name, tensor in batch.tensors().items()}
-    return Branches(**tensors)
+    return build_branches(documents, pad_token_id=0).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _seconds(model: PolicyModel, batch: Branches) -> float:
     start = time.perf_counter()
-    model(**batch.tensors()).sum().backward()
+    model(batch).sum().backward()
     model.zero_grad()
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Tokenised preference pairs become one batch in the branch layout."""
+"""Tokenised rows, prompts with their responses, become one batch in the branch layout."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,41 +12,39 @@ from hf_align.layout.branches import build_branches
 
 @dataclass
 class PreferenceCollator:
-    """Collate rows of `tokenize_preferences`: each prompt once, chosen as its first branch and rejected as its second.
+    """Collate rows of `tokenize_preferences`: each prompt once, its responses as branches in the row's order.
 
     Args:
         pad_token_id: Fills the rows' ends; may equal EOS, since padding is known by position.
-        row_tokens: Pack several pairs into rows of this many tokens; default one pair a row.
+        row_tokens: Pack several prompts into rows of this many tokens; default one prompt a row.
     """
 
     pad_token_id: int
     row_tokens: int | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Build a batch of B pairs.
+        """Build a batch of B rows with S responses in all.
 
         Args:
-            rows: Each with `prompt_ids`, `chosen_ids`, `rejected_ids`; all or none of them with `margin`, `weight`,
-                `index`, and `ref_chosen_logps` with `ref_rejected_logps`.
+            rows: Each with `prompt_ids` and `response_ids`, the ids of one or more responses; all or none of them with
+                `margin`, `weight`, `index`, and `ref_logps`, one for each response.
 
         Returns:
-            `weight` `[B]` (1 unless rows have one), then where rows have them `margin` `[B]`, `ref_logps` `[B, 2]`
-            (chosen, rejected) and `index` `[B]`, then `branches`, the tensors of `hf_align.layout.branches.Branches`.
+            `weight` `[B]` (1 unless rows have one), then where rows have them `margin` `[B]`, `ref_logps` `[S]` and
+            `index` `[B]`, then `branches`, an `hf_align.layout.branches.Branches`.
         """
         first = rows[0]
-        # `weight` leads: accelerate reads the batch size off the first tensor it meets, and the branch layout's own
-        # first dimension is rows, not pairs.
+        # `weight` leads: accelerate reads the batch size off what comes first.
         batch: dict[str, Any] = {"weight": torch.tensor([float(row.get("weight", 1.0)) for row in rows])}
         if "margin" in first:
             batch["margin"] = torch.tensor([float(row["margin"]) for row in rows])
-        if "ref_chosen_logps" in first and "ref_rejected_logps" in first:
-            logps = [[float(row["ref_chosen_logps"]), float(row["ref_rejected_logps"])] for row in rows]
-            batch["ref_logps"] = torch.tensor(logps)
+        if "ref_logps" in first:
+            batch["ref_logps"] = torch.tensor([float(logp) for row in rows for logp in row["ref_logps"]])
         if "index" in first:
             batch["index"] = torch.tensor([int(row["index"]) for row in rows])
-        documents = [(row["prompt_ids"], [row["chosen_ids"], row["rejected_ids"]]) for row in rows]
+        documents = [(row["prompt_ids"], row["response_ids"]) for row in rows]
         branches = build_branches(documents, pad_token_id=self.pad_token_id, row_tokens=self.row_tokens)
-        return batch | {"branches": branches.tensors()}
+        return batch | {"branches": branches}
 
 
 def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -20,7 +20,7 @@ Ids = list[int]
 Texts = tuple[str, str, str]
 """A prompt, prompt + chosen, prompt + rejected."""
 Triple = tuple[Ids, Ids, Ids]
-"""Their ids, or those of a prompt and of the responses alone."""
+"""Their ids."""
 
 
 class PairEncoder:
@@ -72,8 +72,8 @@ class PairEncoder:
             return chosen[:end], chosen, rejected
         return str(pair.prompt), f"{pair.prompt}{chosen}", f"{pair.prompt}{rejected}"
 
-    def split(self, pair: Pair, texts: Texts, ids: Triple) -> Triple:
-        """Ids of the prompt and of the two responses alone, the sequence's start and the responses' end included.
+    def split(self, pair: Pair, texts: Texts, ids: Triple) -> tuple[Ids, list[Ids]]:
+        """Ids of the prompt and of the responses alone, chosen first; with the sequence's start and the responses' end.
 
         Args:
             pair: The row.
@@ -96,7 +96,7 @@ class PairEncoder:
             raise RowProblem("responses that are identical once tokenised")
         if not (prompt := self._started(prompt, pair.conversational)):
             raise RowProblem("no prompt: chosen and rejected share no first words, and the tokenizer adds no BOS token")
-        return prompt, responses[0], responses[1]
+        return prompt, responses
 
     def prompt_and_response(self, prompt: Side, response: Side) -> tuple[Ids, Ids]:
         """Ids of one prompt and one response to it, as `split` gives them: what a reward model scores.

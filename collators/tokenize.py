@@ -1,4 +1,4 @@
-"""A preference data set becomes token ids: one prompt and two responses a row."""
+"""A preference data set becomes token ids: a prompt with its responses a row, the better one first."""
 
 import logging
 from typing import Any
@@ -9,11 +9,11 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators.checks import as_dataset, group_rows, refuse
 from hf_align.collators.encoding import PairEncoder, Texts, Triple
 from hf_align.collators.rows import Pair, RowProblem, read_pair
-from hf_align.collators.truncation import Limits, TruncationMode, truncate_pair
+from hf_align.collators.truncation import Limits, TruncationMode, truncate
 
 logger = logging.getLogger(__name__)
 
-IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+IDS = {"prompt_ids": List(Value("int32")), "response_ids": List(List(Value("int32")))}
 KEPT = ("margin", "weight")
 REPORT = ("problem", "prompt_cut", "response_cut")
 
@@ -46,7 +46,8 @@ def tokenize_preferences(
         name: The argument's name, for messages.
 
     Returns:
-        Columns `prompt_ids`, `chosen_ids`, `rejected_ids`, and `margin` and `weight` where the data set has them.
+        Columns `prompt_ids` and `response_ids`, the chosen response's ids and then the rejected one's, and `margin` and
+        `weight` where the data set has them.
 
     Raises:
         UserError: If the limits, the tokenizer or the columns don't do, or rows can't be used (see
@@ -56,7 +57,7 @@ def tokenize_preferences(
     rows = as_dataset(dataset, name)
     limits = Limits(max_length, max_prompt_length, truncation_mode)
     kept = [column for column in KEPT if column in rows.column_names]
-    types = {column: List(Value("int32")) for column in IDS} | {column: rows.features[column] for column in kept}
+    types = IDS | {column: rows.features[column] for column in kept}
     types |= {"problem": Value("string"), "prompt_cut": Value("bool"), "response_cut": Value("bool")}
     tokenized = rows.with_format(None).map(
         _tokenize_batch,
@@ -102,16 +103,18 @@ def _read(row: dict[str, Any], encoder: PairEncoder) -> tuple[Pair | None, Texts
 def _finish(pair: Pair, texts: Texts, ids: Triple, encoder: PairEncoder, limits: Limits) -> dict[str, Any]:
     """The output row of a pair's joint ids."""
     try:
-        prompt, chosen, rejected = encoder.split(pair, texts, ids)
+        prompt, responses = encoder.split(pair, texts, ids)
     except RowProblem as problem:
         return _bad(str(problem))
-    cut = truncate_pair(prompt, chosen, rejected, limits, start=encoder.start)
-    if cut[1] == cut[2]:
+    cut_prompt, cut_responses = truncate(prompt, responses, limits, start=encoder.start)
+    if cut_responses[0] == cut_responses[1]:
         return _bad("responses that are identical once cut to max_length")
-    return dict(zip(IDS, cut, strict=True)) | {
+    return {
+        "prompt_ids": cut_prompt,
+        "response_ids": cut_responses,
         "problem": "",
-        "prompt_cut": len(cut[0]) < len(prompt),
-        "response_cut": len(cut[1]) < len(chosen) or len(cut[2]) < len(rejected),
+        "prompt_cut": cut_prompt != prompt,
+        "response_cut": cut_responses != responses,
     }
 
 

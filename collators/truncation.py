@@ -1,4 +1,4 @@
-"""Shorten a pair to a maximum length without ever removing a response."""
+"""Shorten a prompt with its responses to a maximum length without ever removing a response."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,10 @@ TruncationMode = Literal["keep_end", "keep_start"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a pair's length, and which part goes first.
+    """Limits of a row's length, and which part goes first.
 
     Attributes:
-        max_length: Tokens of prompt + response, for either response; None for no limit.
+        max_length: Tokens of prompt + response, for any response; None for no limit.
         max_prompt_length: Tokens of the prompt, whether or not the whole fits; None for no limit.
         truncation_mode: Which part of a prompt stays: its end (default) or its start.
 
@@ -38,18 +38,15 @@ class Limits:
             raise UserError(f"truncation_mode must be 'keep_end' or 'keep_start', not {self.truncation_mode!r}.")
 
 
-def truncate_pair(
-    prompt: Ids, chosen: Ids, rejected: Ids, limits: Limits, *, start: Ids | None = None
-) -> tuple[Ids, Ids, Ids]:
-    """Cut the prompt first, then, if prompt and longer response still don't fit, the responses' ends.
+def truncate(prompt: Ids, responses: list[Ids], limits: Limits, *, start: Ids | None = None) -> tuple[Ids, list[Ids]]:
+    """Cut the prompt first, then, if prompt and longest response still don't fit, the responses' ends.
 
     At least one token stays of the prompt (it predicts the response's first) and of each response. A response that is
     cut loses its EOS: the model must not learn to stop there.
 
     Args:
         prompt: At least one token.
-        chosen: At least one token.
-        rejected: At least one token.
+        responses: One or more, each of at least one token.
         limits: See `Limits`.
         start: Tokens (BOS) that stay at the prompt's start whatever is cut, if the prompt has them and there is room
             for one more: many models fall apart without.
@@ -57,11 +54,11 @@ def truncate_pair(
     if limits.max_prompt_length is not None:
         prompt = cut_prompt(prompt, limits.max_prompt_length, limits.truncation_mode, start or [])
     if limits.max_length is not None:
-        room = max(1, limits.max_length - max(len(chosen), len(rejected)))
+        room = max(1, limits.max_length - max(map(len, responses)))
         prompt = cut_prompt(prompt, room, limits.truncation_mode, start or [])
         room = limits.max_length - len(prompt)
-        chosen, rejected = chosen[:room], rejected[:room]
-    return prompt, chosen, rejected
+        responses = [ids[:room] for ids in responses]
+    return prompt, responses
 
 
 def cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Ids:

@@ -40,7 +40,6 @@ SHOWN_OPTIONS = (
 )
 HIDDEN_OPTIONS = {"hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
-TOKENS = {"prompt_ids": "prompt", "chosen_ids": "chosen response", "rejected_ids": "rejected response"}
 
 
 def collect_facts(
@@ -193,18 +192,35 @@ def data_statistics(data: Any) -> dict[str, Any]:
     if data is None or not hasattr(data, "column_names"):
         return {}
     facts: dict[str, Any] = {"Rows": len(data)}
-    table = data.data
-    indices = getattr(data, "_indices", None)
-    for column, label in TOKENS.items():
-        if column in data.column_names:
-            lengths = pc.list_value_length(table.column(column)).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
-            lengths = lengths if indices is None else lengths[indices.column(0).to_numpy()]
-            middle, high, most = np.percentile(lengths, [50, 95, 100])
-            facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"
+    for label, lengths in token_lengths(data).items():
+        middle, high, most = np.percentile(lengths, [50, 95, 100])
+        facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"
     if "margin" in data.column_names:
         margins = np.asarray(data["margin"], float)
         facts["Margin"] = f"mean {margins.mean():.3g}, from {margins.min():.3g} to {margins.max():.3g}"
     return facts
+
+
+def token_lengths(data: Any) -> dict[str, np.ndarray]:
+    """Lengths of the prompts and responses of tokenised rows; pairs have a chosen and a rejected response."""
+    table, indices = data.data, getattr(data, "_indices", None)
+    rows = np.arange(len(table)) if indices is None else indices.column(0).to_numpy()
+
+    def lengths_of(column: Any) -> np.ndarray:
+        return pc.list_value_length(column).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
+
+    found = {}
+    if "prompt_ids" in data.column_names:
+        found["prompt"] = lengths_of(table.column("prompt_ids"))[rows]
+    if "response_ids" in data.column_names:
+        column = table.column("response_ids")
+        counts, lengths = lengths_of(column), lengths_of(pc.list_flatten(column))  # type: ignore[attr-defined]
+        if (counts == 2).all():
+            found["chosen response"], found["rejected response"] = lengths.reshape(-1, 2)[rows].T
+        else:
+            of_rows = np.split(lengths, counts.cumsum()[:-1])
+            found["response"] = np.concatenate([of_rows[row] for row in rows])
+    return found
 
 
 def dataset_ids(data: Any) -> list[str]:

@@ -37,7 +37,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig, Callbacks
-from hf_align.trainers.data import parts_of, spread_rows
+from hf_align.trainers.data import batches_of, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.saving import SavingTrainer
 
@@ -92,6 +92,8 @@ class BranchTrainer(SavingTrainer):
             args._n_gpu = 1
         if args.remove_unused_columns:
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+        if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
+            raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may give more metrics
             check_best_metric(args, eval_dataset, args.eval_metrics)
 
@@ -168,7 +170,7 @@ class BranchTrainer(SavingTrainer):
         """Make what the trainer needs beside its model, once Trainer has put that on its device."""
 
     def row_losses(
-        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
 
@@ -185,8 +187,9 @@ class BranchTrainer(SavingTrainer):
         return self.batch_lengths(rows.select(spread_rows(len(rows))), size, training=training)
 
     def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths of the rows' prompts and responses in batches of `size` responses or pairs."""
-        raise NotImplementedError
+        """Lengths of the rows' prompts with their responses in batches of `size` rows."""
+        columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
+        return batches_of([(len(prompt), list(map(len, responses))) for prompt, responses in columns], size)
 
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""
@@ -224,7 +227,7 @@ class BranchTrainer(SavingTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
-        self.runner.choose_attention(model, lambda: Branches(**cast(Any, self._prepare_inputs(inputs)["branches"])))
+        self.runner.choose_attention(model, lambda: self._prepare_inputs(inputs)["branches"])
         return super().training_step(model, inputs, *args, **kwargs)
 
     # ---- loss ----
@@ -237,7 +240,7 @@ class BranchTrainer(SavingTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The batch's share of the mean over the accumulated batch; see the class."""
-        losses, metrics = self.row_losses(model, inputs, Branches(**inputs["branches"]))
+        losses, metrics = self.row_losses(model, inputs, inputs["branches"])
         weight = inputs["weight"].to(losses.dtype)
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
         # Processes' gradients are averaged, so each counts its share of the global sum once per process.
@@ -254,9 +257,12 @@ class BranchTrainer(SavingTrainer):
         total = cast(Tensor, self.accelerator.reduce(total, "sum"))
         return total.clamp(min=torch.finfo(total.dtype).tiny)
 
+    def _prepare_input(self, data: Any) -> Any:
+        return data.to(self.args.device) if isinstance(data, Branches) else super()._prepare_input(data)
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """6 operations a parameter and token."""
-        return 6 * inputs["branches"]["input_ids"].numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
+        return 6 * inputs["branches"].input_ids.numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
 
     # ---- evaluation and metrics ----
 

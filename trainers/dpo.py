@@ -180,7 +180,7 @@ class DPOTrainer(PreferenceTrainer):
     def _score_reference(self, rows: list[dict[str, Any]]) -> Tensor:
         inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
         with self.accelerator.autocast():
-            return self.reference_logps(self.model, Branches(**inputs["branches"]))
+            return self.reference_logps(self.model, inputs["branches"])
 
     def branch_models(self) -> list[BranchModel]:
         """The policy, and the reference if it is a model of its own."""
@@ -188,13 +188,13 @@ class DPOTrainer(PreferenceTrainer):
         return [*super().branch_models(), *([] if module is None else [module])]
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Summed log-probs of each response under `model`: `[B, 2]`."""
+        """Summed log-probs of each response under `model`: `[S]`."""
         logps, laid_out = self.runner.run(model, branches)
         return laid_out.sum_by_branch(logps)
 
     @torch.no_grad()
     def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """What `response_logps` gives for the reference: `[B, 2]`.
+        """What `response_logps` gives for the reference: `[S]`.
 
         Args:
             model: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
@@ -204,7 +204,7 @@ class DPOTrainer(PreferenceTrainer):
             return self.response_logps(scorer, branches)
 
     def row_losses(
-        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses in `loss_type`."""
         # The reference goes first and in the same mode, batch and layout: at step 0 it equals the policy exactly.
@@ -217,7 +217,7 @@ class DPOTrainer(PreferenceTrainer):
                 )
             ref_logps = self.reference_logps(model, branches)
         logps = self.response_logps(model, branches)
-        lengths = branches.lengths()
+        logps, ref_logps, lengths = (x.view(-1, 2) for x in (logps, ref_logps, branches.lengths()))  # [B, 2]
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)
         losses = sum(
             weight * self._loss(name, logps, ref_logps, lengths)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
+from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.errors import UserError
-from hf_align.layout.cost import Lengths
+from hf_align.layout.branches import Branches
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.data import batches_of, parts_of
+from hf_align.trainers.data import parts_of
 
 
 @dataclass
@@ -58,11 +59,14 @@ class PreferenceTrainer(BranchTrainer):
         """Refuse pairs with more tokens than the model has positions."""
         _check_room(model, self.args, *datasets)
 
-    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths of the rows' prompts with their two responses."""
-        columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
-        documents: list[Lengths] = [(len(prompt), [len(c), len(r)]) for prompt, c, r in zip(*columns, strict=True)]
-        return batches_of(documents, size)
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As `BranchTrainer`'s, of pairs alone.
+
+        Raises:
+            UserError: A prompt has one response, or three.
+        """
+        check_pairs(inputs["branches"])
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """As Trainer's; rows as they were given are checked and tokenised first."""
@@ -78,15 +82,23 @@ class PreferenceTrainer(BranchTrainer):
         return tokenized_pairs(data, cast(PreTrainedTokenizerBase, self.processing_class), self.args, "eval_dataset")
 
 
+def check_pairs(branches: Branches) -> None:
+    """Refuse a batch in which a prompt doesn't have just two responses."""
+    for number, count in enumerate(branches.num_responses):
+        if count != 2:
+            raise UserError(
+                f"Prompt {number} of a batch has {count} response{'s' if count > 1 else ''}, and this trainer compares "
+                "pairs: give every prompt two responses, the better one first."
+            )
+
+
 def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:
     """Refuse rows with more tokens than the model has positions: some fail on them, the others compute nonsense."""
     room = getattr(cast(Any, model.model).config.get_text_config(), "max_position_embeddings", None)
     if room is None or (args.max_length is not None and args.max_length <= room):
         return
     longest = max(
-        len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
-        for part in parts_of(datasets)
-        for row in part
+        len(row["prompt_ids"]) + max(map(len, row["response_ids"])) for part in parts_of(datasets) for row in part
     )
     if longest > room:
         raise UserError(

@@ -24,11 +24,11 @@ Row = dict[str, Any]
 def add_reference_logps(
     dataset: Any, score: Callable[[list[Row]], Tensor], *, key: str, size: int, accelerator: Accelerator, quiet: bool
 ) -> Any:
-    """Add `ref_chosen_logps` and `ref_rejected_logps`, from the cache or computed in length-sorted batches.
+    """Add `ref_logps`, one for each response of a row, from the cache or computed in length-sorted batches.
 
     Args:
-        dataset: Tokenised pairs, a dict of such data sets, or None.
-        score: Gives the reference's log-probs `[B, 2]` of a batch of rows.
+        dataset: Tokenised rows, a dict of such data sets, or None.
+        score: Gives the reference's log-probs of the S responses of some rows, `[S]`.
         key: Weights, precision and layout: with the tokens all that the numbers depend on. An unrelated argument must
             not cost a new pass.
         size: Rows scored together.
@@ -42,7 +42,8 @@ def add_reference_logps(
         return {name: add_reference_logps(part, score, **options) for name, part in dataset.items()}
     digest = hashlib.sha256(key.encode())
     for row in cast(Iterable[Row], dataset):
-        for ids in (row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]):
+        digest.update(np.int64(len(row["response_ids"])).tobytes())
+        for ids in (row["prompt_ids"], *row["response_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
     path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{digest.hexdigest()}.safetensors"
     known = path.exists()
@@ -51,21 +52,27 @@ def add_reference_logps(
     if not known and accelerator.is_main_process:
         with whole_file(path) as unfinished:
             save_file({"logps": logps}, unfinished)
-    dataset = dataset.add_column("ref_chosen_logps", logps[:, 0].tolist())
-    return dataset.add_column("ref_rejected_logps", logps[:, 1].tolist())
+    of_rows = np.split(logps, np.cumsum([len(responses) for responses in dataset["response_ids"]])[:-1])
+    return dataset.add_column("ref_logps", [of_row.tolist() for of_row in of_rows])
 
 
 def _score(
     dataset: Dataset, score: Callable[[list[Row]], Tensor], size: int, accelerator: Accelerator, quiet: bool
 ) -> np.ndarray:
-    """Reference log-probs `[rows, 2]`."""
-    columns = (dataset["prompt_ids"], dataset["chosen_ids"], dataset["rejected_ids"])
-    sizes = [sum(map(len, row)) for row in zip(*columns, strict=True)]
+    """Reference log-probs of all responses, row by row: `[S]`."""
+    responses = dataset["response_ids"][:]
+    sizes = [
+        len(prompt) + sum(map(len, of_row)) for prompt, of_row in zip(dataset["prompt_ids"], responses, strict=True)
+    ]
+    stops = np.cumsum([len(of_row) for of_row in responses])  # [rows]
     order = np.argsort(sizes, kind="stable")[::-1]
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    logps = torch.zeros(len(dataset), 2, device=accelerator.device)
+    logps = torch.zeros(int(stops[-1]), device=accelerator.device)
     own = batches[accelerator.process_index :: accelerator.num_processes]
     for numbers in tqdm(own, desc="Reference log-probs", disable=quiet or not accelerator.is_main_process):
+        places = np.concatenate(
+            [np.arange(stops[number] - len(responses[number]), stops[number]) for number in numbers]
+        )
         scored = score([cast(Row, dataset[int(number)]) for number in numbers])
-        logps[torch.as_tensor(numbers.copy(), device=logps.device)] = scored
+        logps[torch.as_tensor(places, device=logps.device)] = scored
     return cast(Tensor, accelerator.reduce(logps, "sum")).cpu().numpy()

@@ -121,11 +121,12 @@ class RewardTrainer(PreferenceTrainer):
             logger.warning(f"The rows have a margin m: with margin_mode='{mode}' {MARGIN_MEANING[mode]}.")
 
     def row_losses(
-        self, model: nn.Module, inputs: dict[str, Tensor], branches: Branches
+        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Bradley-Terry loss with the margins' use, plus the centering term."""
         rewards, _ = self.runner.run(model, branches)
-        chosen, rejected = rewards[:, 0], rewards[:, 1]
+        rewards = rewards.view(-1, 2)  # [B, 2]
+        chosen, rejected = rewards.unbind(1)
         losses = bradley_terry_loss(chosen, rejected, margin=inputs.get("margin"), margin_mode=self.args.margin_mode)
         if self.args.center_rewards_coefficient is not None:
             losses = losses + self.args.center_rewards_coefficient * (chosen + rejected).square()

@@ -121,7 +121,8 @@ class _Block:
     """Documents that are computed together: index 0 is for their prompts, 1 for their responses.
 
     Attributes:
-        positions: `[D, P]` and `[D, K, L]` the tokens' flat positions; behind a sequence's end its first again.
+        positions: `[D, P]` and `[D, K, L]` the tokens' flat positions; behind a sequence's end its first again, and any
+            one for a response that a document with fewer doesn't have.
         real: The same shapes, False behind a sequence's end.
         parts: In which parts the queries are computed.
     """
@@ -178,7 +179,7 @@ class BranchPlan:
 
 def make_plan(branches: Branches) -> BranchPlan:
     """The blocks of a batch in the branch layout: documents of like length together."""
-    documents, parts = branches.num_documents, branches.num_branches + 1
+    documents, parts = branches.num_documents, 1 + max(branches.num_responses)  # a prompt and its K responses
     doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()
     part = torch.where(doc >= 0, doc * parts + branch, documents * parts)
     order = torch.argsort(part, stable=True)
@@ -189,12 +190,15 @@ def make_plan(branches: Branches) -> BranchPlan:
     def positions(members: Tensor, of: slice) -> tuple[Tensor, Tensor]:
         column = torch.arange(int(lengths[members, of].max()))
         real = column < lengths[members, of, None]
-        return order[starts[members, of, None] + column * real], real
+        start = starts[members, of, None].clamp(max=len(order) - 1)  # a response that isn't there may start behind all
+        return order[start + column * real], real
 
+    present = [part[: 1 + k] for part, k in zip(lengths.tolist(), branches.num_responses, strict=True)]
     blocks = []
-    for members in map(torch.as_tensor, _groups(lengths.tolist())):
+    for group in _groups(present):
+        members, most = torch.tensor(group), max(branches.num_responses[number] for number in group)
         prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
-        branch, branch_real = positions(members, slice(1, None))
+        branch, branch_real = positions(members, slice(1, 1 + most))
         seen = prompt_real[:1] if prompt_real.all() else prompt_real
         parts = _parts(prompt_real[:1, :0], prompt.shape[1]), _parts(seen, branch.shape[2])  # prompts see none before
         blocks.append(_Block((prompt, branch), (prompt_real, branch_real), parts))
@@ -212,16 +216,16 @@ def _groups(lengths: list[list[int]]) -> list[list[int]]:
         return prompt * prompt + sum(length * (prompt + length) for length in responses)
 
     groups: list[list[int]] = []
-    widest, padded = [0, 0], 0
-    for number in sorted(range(len(lengths)), key=lambda n: sum(lengths[n])):
+    widest, padded = [0, 0, 0], 0  # P, L, K
+    for number in sorted(range(len(lengths)), key=lambda n: (len(lengths[n]), sum(lengths[n]))):
         prompt, *responses = lengths[number]
-        alone = pairs(prompt, responses)
-        wider = [max(widest[0], prompt), max(widest[1], *responses)]
-        together = (len(groups[-1]) + 1 if groups else 1) * pairs(wider[0], [wider[1]] * len(responses))
+        alone, own = pairs(prompt, responses), [prompt, max(responses), len(responses)]
+        wider = [max(sizes) for sizes in zip(widest, own, strict=True)]
+        together = (len(groups[-1]) + 1 if groups else 1) * pairs(wider[0], [wider[1]] * wider[2])
         if not groups or together > min(padded + alone + BLOCK_COST, MOST_PAIRS):
             groups.append([])
-            wider = [prompt, max(responses)]
-            together = pairs(prompt, [wider[1]] * len(responses))
+            wider = own
+            together = pairs(own[0], [own[1]] * own[2])
         groups[-1].append(number)
         widest, padded = wider, together
     return groups

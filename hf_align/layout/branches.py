@@ -9,13 +9,13 @@ branch restart where the prompt ends. The log-probabilities, rewards and gradien
 sequences `prompt + response`, at the price of one prompt instead of K. Several documents (a prompt with its branches)
 can share a row; `doc_ids` keeps them apart.
 
-Notation: R rows, T tokens a row, D documents (prompts), K branches a document, N response tokens in all, counted
-document by document and branch by branch.
+Notation: R rows, T tokens a row, D documents (prompts), each with its own number K of responses, S responses in all and
+N response tokens in all, counted document by document and response by response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -27,7 +27,9 @@ Document = tuple[Sequence[int], Sequence[Sequence[int]]]
 
 @dataclass(frozen=True)
 class Branches:
-    """D prompts with K responses each, laid out for one forward pass. See `build_branches`.
+    """D prompts with any number of responses each, laid out for one forward pass. See `build_branches`.
+
+    It travels whole: through `DataLoader` workers and pinned memory, to a device, into a model's `forward`.
 
     Attributes:
         input_ids: `[R, T]` token ids.
@@ -36,8 +38,9 @@ class Branches:
         branch_ids: `[R, T]` 0 for prompt tokens, 1..K for the branches, -1 for padding.
         predictors: `[N]` flat position (row * T + column) whose hidden state predicts response token n.
         targets: `[N]` the response tokens themselves.
-        token_branch: `[N]` flat branch (document * K + k) of response token n.
-        last: `[D, K]` flat position of each branch's last token.
+        token_branch: `[N]` which of the S responses token n belongs to.
+        last: `[S]` flat position of each response's last token.
+        num_responses: K of each document; numbers and not a tensor, so that asking for them waits for no device.
         separate: Whether every row holds just one `prompt + response`, so that an ordinary causal mask is right.
     """
 
@@ -49,25 +52,25 @@ class Branches:
     targets: Tensor
     token_branch: Tensor
     last: Tensor
+    num_responses: tuple[int, ...]
     separate: bool = False
 
     @property
     def num_documents(self) -> int:
         """D."""
-        return self.last.shape[0]
+        return len(self.num_responses)
 
-    @property
-    def num_branches(self) -> int:
-        """K."""
-        return self.last.shape[1]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors by name: what a collator returns and `Branches(**tensors)` takes back."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "separate"}
-
-    def to(self, device: torch.device) -> Branches:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Branches:
         """The same batch on a device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Branches:
+        """The same batch in page-locked memory, from which copies to a GPU are fast."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Branches:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
 
     def attention_mask(self) -> Tensor:
         """Who sees whom: bool `[R, 1, T, T]` (True = attend), or `[R, T]` of 0/1 in the separate layout."""
@@ -80,13 +83,12 @@ class Branches:
         return (same_doc & own_or_prompt & causal)[:, None]
 
     def sum_by_branch(self, per_token: Tensor) -> Tensor:
-        """Sum `[N]` values over each response: `[D, K]`."""
-        zeros = per_token.new_zeros(self.last.numel())
-        return zeros.index_add(0, self.token_branch, per_token).view(self.last.shape)
+        """Sum `[N]` values over each response: `[S]`."""
+        return per_token.new_zeros(len(self.last)).index_add(0, self.token_branch, per_token)
 
     def lengths(self) -> Tensor:
-        """Response tokens of each branch: `[D, K]`, integer."""
-        return torch.bincount(self.token_branch, minlength=self.last.numel()).view(self.last.shape)
+        """Tokens of each response: `[S]`, integer."""
+        return torch.bincount(self.token_branch, minlength=len(self.last))
 
     def longest(self) -> int:
         """Length of the longest `prompt + response`, in tokens."""
@@ -100,29 +102,28 @@ class Branches:
             return ids[(doc == number) & (branch == k)].tolist()
 
         return [
-            (part(number, 0), [part(number, k + 1) for k in range(self.num_branches)])
-            for number in range(min(count, self.num_documents))
+            (part(number, 0), [part(number, k + 1) for k in range(num_responses)])
+            for number, num_responses in enumerate(self.num_responses[:count])
         ]
 
     def members(self) -> tuple[Tensor, Tensor]:
         """The flat positions that make up each `prompt + response`, in reading order.
 
         Returns:
-            Positions `[D * K, L]` and a bool mask `[D * K, L]`, False behind a sequence's end.
+            Positions `[S, L]` and a bool mask `[S, L]`, False behind a sequence's end.
         """
-        doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()
-        rows = torch.arange(self.last.numel(), device=doc.device)
+        doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()  # [R * T]
         if self.separate:
             return torch.arange(doc.numel(), device=doc.device).view(self.doc_ids.shape), self.doc_ids >= 0
-        of_doc = doc[None] == (rows // self.num_branches)[:, None]
-        member = of_doc & ((branch == 0)[None] | (branch[None] == (rows % self.num_branches + 1)[:, None]))
+        of_doc = doc[None] == doc[self.last][:, None]  # [S, R * T]
+        member = of_doc & ((branch == 0)[None] | (branch[None] == branch[self.last][:, None]))
         lengths = member.sum(1)
         # A stable sort brings each sequence's members to the front in reading order: the prompt, then its branch.
         order = torch.argsort((~member).to(torch.uint8), dim=1, stable=True)[:, : int(lengths.max())]
         return order, torch.arange(order.shape[1], device=doc.device)[None] < lengths[:, None]
 
     def as_separate(self) -> Branches:
-        """The same documents with one `prompt + response` a row, right-padded: `D * K` rows.
+        """The same documents with one `prompt + response` a row, right-padded: S rows.
 
         For models that don't honour a branch mask (state-space layers, flash kernels, sliding windows shorter than
         the row). Tokens, targets and their order stay the same, so results compare one to one.
@@ -146,7 +147,8 @@ class Branches:
             predictors=row_of * width + column_of - 1,
             targets=self.targets,
             token_branch=self.token_branch,
-            last=(rows * width + lengths - 1).view(self.last.shape),
+            last=rows * width + lengths - 1,
+            num_responses=self.num_responses,
             separate=True,
         )
 
@@ -155,59 +157,59 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
     """Lay out prompts and their responses for one forward pass.
 
     Args:
-        documents: D pairs of a prompt's token ids and its K responses' token ids; the same K for all, nothing empty.
+        documents: D pairs of a prompt's token ids and its K responses' token ids; each has its own K, nothing is empty.
         pad_token_id: Fills the rows' ends. It may equal EOS: padding is known by position, never by this id.
         row_tokens: Pack documents into rows of this many tokens (or of the longest document, if that is longer).
             Default: one document a row.
 
     Raises:
-        ValueError: If a prompt or response is empty, or the documents differ in their number of responses.
+        ValueError: If a prompt or response is empty, or a prompt has no response.
     """
-    num_branches = len(documents[0][1])
     for number, (prompt, responses) in enumerate(documents):
-        if not prompt or not all(responses) or len(responses) != num_branches:
-            raise ValueError(f"Document {number} needs a non-empty prompt and {num_branches} non-empty responses.")
+        if not prompt or not responses or not all(responses):
+            raise ValueError(f"Document {number} needs a prompt and at least one response, none of them empty.")
     sizes = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
-    rows = (
-        pack_rows(sizes, max(max(sizes), row_tokens)) if row_tokens else [[number] for number in range(len(documents))]
-    )
+    rows = pack_rows(sizes, max(max(sizes), row_tokens)) if row_tokens else [[number] for number in range(len(sizes))]
     width = max(sum(sizes[number] for number in row) for row in rows)
-
-    shape = (len(rows), width)
-    input_ids = torch.full(shape, pad_token_id)
-    position_ids, doc_ids, branch_ids = (
-        torch.zeros(shape, dtype=torch.long),
-        torch.full(shape, -1),
-        torch.full(shape, -1),
-    )
-    predictors: list[list[Tensor]] = [[] for _ in documents]
-    last = torch.zeros(len(documents), num_branches, dtype=torch.long)
+    doc_start = [0] * len(documents)  # flat positions
     for row, numbers in enumerate(rows):
-        start = 0
+        start = row * width
         for number in numbers:
-            prompt, responses = documents[number]
-            prompt_end = row * width + start + len(prompt) - 1
-            for branch, ids in enumerate([prompt, *responses]):
-                span = slice(start, start + len(ids))
-                offset = len(prompt) if branch else 0
-                input_ids[row, span] = torch.as_tensor(ids)
-                position_ids[row, span] = torch.arange(offset, offset + len(ids))
-                doc_ids[row, span], branch_ids[row, span] = number, branch
-                flat = row * width + start
-                start += len(ids)
-                if branch:  # the prompt's end predicts a branch's first token, then each token the next
-                    predictors[number].append(torch.tensor([prompt_end, *range(flat, flat + len(ids) - 1)]))
-                    last[number, branch - 1] = flat + len(ids) - 1
-    lengths = torch.tensor([len(ids) for _, responses in documents for ids in responses])
+            doc_start[number] = start
+            start += sizes[number]
+
+    # Parts are a document's prompt and then its responses: P = D + S of them.
+    parts = [ids for prompt, responses in documents for ids in (prompt, *responses)]
+    num_parts = torch.tensor([1 + len(responses) for _, responses in documents])  # [D]
+    doc = torch.repeat_interleave(num_parts)  # [P]
+    prompt = (num_parts.cumsum(0) - num_parts)[doc]  # [P] the part that is this one's prompt
+    branch = torch.arange(len(parts)) - prompt  # [P] 0 for the prompt, then 1..K
+    lengths = torch.tensor([len(ids) for ids in parts])  # [P]
+    before = lengths.cumsum(0) - lengths  # [P] tokens of the parts before
+    start = torch.tensor(doc_start)[doc] + before - before[prompt]  # [P] flat position
+    last = start + lengths - 1  # [P] flat position
+
+    tokens = torch.tensor([token for ids in parts for token in ids])  # [tokens]
+    part = torch.repeat_interleave(lengths)  # [tokens]
+    offset = torch.arange(len(tokens)) - before[part]  # [tokens] within the part
+    flat = start[part] + offset  # [tokens]
+    in_response = branch[part] > 0  # [tokens]
+    # The prompt's end predicts a response's first token, then each token the next.
+    predictors = torch.where(offset == 0, last[prompt][part], flat - 1)
+
+    def lay_out(values: Tensor, padding: int) -> Tensor:  # [tokens] -> [R, T]
+        return torch.full((len(rows) * width,), padding).index_copy(0, flat, values).view(len(rows), width)
+
     return Branches(
-        input_ids=input_ids,
-        position_ids=position_ids,
-        doc_ids=doc_ids,
-        branch_ids=branch_ids,
-        predictors=torch.cat([part for parts in predictors for part in parts]),
-        targets=torch.cat([torch.as_tensor(ids) for _, responses in documents for ids in responses]),
-        token_branch=torch.repeat_interleave(torch.arange(len(lengths)), lengths),
-        last=last,
+        input_ids=lay_out(tokens, pad_token_id),
+        position_ids=lay_out(offset + (lengths[prompt] * (branch > 0))[part], 0),
+        doc_ids=lay_out(doc[part], -1),
+        branch_ids=lay_out(branch[part], -1),
+        predictors=predictors[in_response],
+        targets=tokens[in_response],
+        token_branch=(part - doc[part] - 1)[in_response],  # parts before it, prompts left out
+        last=last[branch > 0],
+        num_responses=tuple(len(responses) for _, responses in documents),
     )
 
 

@@ -40,10 +40,10 @@ def new_head_module(kind: str, size: int, device: torch.device, *, zero: bool = 
 
 
 def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
-    """One hidden state for each response: `[R, T, d]` -> `[D * K, d]`. Padding never counts, whatever side it is on."""
+    """One hidden state for each response: `[R, T, d]` -> `[S, d]`. Padding never counts, whatever side it is on."""
     flat = hidden.flatten(0, 1)
     if pooling == "last":
-        return flat[branches.last.flatten()]
+        return flat[branches.last]
     positions, real = branches.members()
     states = flat[positions]
     if pooling == "first":

@@ -15,26 +15,30 @@ from hf_align.models.wrapper import BranchModel
 
 
 class PolicyModel(BranchModel):
-    """Wrapper of a causal language model (or its PeftModel); `forward(**branches.tensors())` gives log-probs `[N]`."""
+    """Wrapper of a causal language model (or its PeftModel); `forward(branches)` gives log-probs `[N]`."""
 
     def forward(
-        self, *, temperature: float = 1.0, return_states: bool = False, full_logits: bool = False, **branches: Any
+        self,
+        branches: Branches,
+        *,
+        temperature: float = 1.0,
+        return_states: bool = False,
+        full_logits: bool = False,
     ) -> Tensor:
         """Log-probability of every response token.
 
         Args:
+            branches: The prompts and responses.
             temperature: Sampling temperature that they refer to.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
             full_logits: Take the log-probs from the model's own `[R, T, vocab]` logits: slow, to check the other way.
-            branches: The fields of a `Branches`.
 
         Returns:
             `[N]` float32, in the order of `Branches.targets`. Only these N positions go through the LM head, in chunks.
         """
-        batch = Branches(**branches)
         if full_logits:
-            return logps_of_full_logits(self, batch)
-        scores = score_tokens(self, batch, temperature=temperature)
+            return logps_of_full_logits(self, branches)
+        scores = score_tokens(self, branches, temperature=temperature)
         return scores.states if return_states else scores.logps
 
 
@@ -57,7 +61,7 @@ class TokenScores(NamedTuple):
 
 def score_tokens(
     wrapper: BranchModel,
-    batch: Branches,
+    branches: Branches,
     *,
     temperature: float = 1.0,
     return_entropy: bool = False,
@@ -68,7 +72,7 @@ def score_tokens(
 
     Args:
         wrapper: Whose `model` is run; only the N positions that matter go through its LM head, in chunks.
-        batch: The prompts and responses.
+        branches: The prompts and responses.
         temperature: Sampling temperature that the log-probs refer to.
         return_entropy: Compute the entropies, too.
         entropy_grad: Whether they carry a gradient.
@@ -80,21 +84,21 @@ def score_tokens(
     options |= {"return_entropy": True} if return_entropy else {}
 
     def scores_of(hidden: Tensor) -> TokenScores:
-        states = hidden.flatten(0, 1)[batch.predictors]
+        states = hidden.flatten(0, 1)[branches.predictors]
         if type(head) is nn.Linear:
             if return_entropy:
                 options["entropy_grad"] = entropy_grad
-            scores = response_logps(states, head.weight, batch.targets, bias=head.bias, **options)
+            scores = response_logps(states, head.weight, branches.targets, bias=head.bias, **options)
         else:  # LoRA on the head, a quantised head: only its own forward knows its weights
             rows = chunk_rows(_vocabulary(wrapper), copies=5 if return_entropy else 3)
-            scores = response_logps_from_head(states, original, batch.targets, chunk_size=rows, **options)
+            scores = response_logps_from_head(states, original, branches.targets, chunk_size=rows, **options)
         logps, entropy = scores if isinstance(scores, tuple) else (scores, None)
         if entropy is not None and not entropy_grad:
             entropy = entropy.detach()
         kl = None if reference is None else _kl_from(reference, wrapper, head, original, states, temperature)
         return TokenScores(logps, entropy, states, kl)
 
-    return wrapper.forward_to_head(batch, head, scores_of)
+    return wrapper.forward_to_head(branches, head, scores_of)
 
 
 def _kl_from(
@@ -141,10 +145,10 @@ def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: fl
     return logits_of
 
 
-def logps_of_full_logits(wrapper: BranchModel, batch: Branches) -> Tensor:
+def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
     """Log-probs `[N]` from the model's own `[R, T, vocab]` logits: slow, for checking the other way."""
-    logits = wrapper.inner_forward(batch).logits.flatten(0, 1)[batch.predictors]
-    return logits.float().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+    logits = wrapper.inner_forward(branches).logits.flatten(0, 1)[branches.predictors]
+    return logits.float().log_softmax(-1).gather(1, branches.targets[:, None])[:, 0]
 
 
 def logit_transform(config: Any) -> dict[str, float]:

@@ -174,25 +174,17 @@ class RewardModel(BranchModel):
         """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
         return unwrapped(self).score
 
-    def forward(self, **branches: Any) -> Tensor:
-        """Rewards of all responses.
-
-        Args:
-            branches: The fields of a `Branches`.
-
-        Returns:
-            `[D, K]` float32.
-        """
-        batch = Branches(**branches)
+    def forward(self, branches: Branches) -> Tensor:
+        """Rewards of all responses: `[S]` float32, in the order of `Branches.last`."""
         head, original = self.head, self.head.forward
 
         def score(hidden: Tensor) -> Tensor:
-            pooled = pool(hidden, batch, self.reward_config.pooling)
+            pooled = pool(hidden, branches, self.reward_config.pooling)
             # The head is float32: differences of scores are small.
             with torch.autocast(pooled.device.type, enabled=False):
                 return original(pooled.to(head_dtype(head)))[:, 0].float()
 
-        return self.forward_to_head(batch, head, score).view(batch.last.shape)
+        return self.forward_to_head(branches, head, score)
 
     def score(
         self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None

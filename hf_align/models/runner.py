@@ -91,7 +91,7 @@ class LayoutRunner:
                 "attn_implementation='flex_attention' has no backward pass on a CPU; load the model with 'sdpa'."
             )
         branches = self._lay_out(model, branches)
-        return _call(model, branches, **options), branches
+        return model(branches, **options), branches
 
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
         """Lay a batch out as `model` honours it; the first one decides for the run."""
@@ -202,11 +202,7 @@ class LayoutRunner:
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 
 
-def _call(model: nn.Module, branches: Branches, **options: Any) -> Any:
-    return model(**branches.tensors(), separate=branches.separate, **options)
-
-
 def _flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
     """Compute the log-probs or rewards of a batch, flat, to compare layouts by."""
-    output = _call(model, branches, **options)
+    output = model(branches, **options)
     return (output["logps"] if isinstance(output, dict) else output).flatten()

@@ -28,7 +28,7 @@ def score_texts(
     responses: Sequence[Any],
     finished: Sequence[bool] | None = None,
 ) -> list[float]:
-    """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
+    """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     finished = [True] * len(responses) if finished is None else finished
@@ -54,9 +54,9 @@ def score_ids(
     for numbers in _batches(_groups(encoded), encoded):
         documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
         branches = build_branches(documents, pad_token_id=pad_token_id).to(model.device)
-        if branches.num_branches == 1 or not _shares_prompts(model, branches, documents):
+        if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
             branches = branches.as_separate()
-        values = model(**branches.tensors(), separate=branches.separate).flatten().tolist()
+        values = model(branches).tolist()
         for number, value in zip([n for members in numbers for n in members], values, strict=True):
             scores[number] = value
     return scores
@@ -68,9 +68,7 @@ def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[
         return False
     if model.shares_prompts is None:
         device = cast(torch.device, model.device)
-        difference, noise, _ = compare_layouts(
-            lambda batch: model(**batch.tensors(), separate=batch.separate).flatten(), documents[:2], device
-        )
+        difference, noise, _ = compare_layouts(model, documents[:2], device)
         quantised = getattr(model.model, "quantization_method", None) is not None
         exact = not quantised and not torch.is_autocast_enabled(device.type) and model.dtype == torch.float32
         model.shares_prompts = bool(difference <= noise_bound(noise, exact=exact))

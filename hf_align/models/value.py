@@ -121,6 +121,7 @@ class PolicyWithValueHead(BranchModel):
 
     def forward(
         self,
+        branches: Branches,
         *,
         temperature: float = 1.0,
         return_entropy: bool = False,
@@ -129,11 +130,11 @@ class PolicyWithValueHead(BranchModel):
         return_states: bool = False,
         reference: ReferenceHead | None = None,
         full_logits: bool = False,
-        **branches: Any,
     ) -> dict[str, Tensor]:
         """Log-probs, values and entropies of all response tokens.
 
         Args:
+            branches: The prompts and responses.
             temperature: Sampling temperature that log-probs and entropy refer to.
             return_entropy: Also give the entropy of each token's distribution.
             entropy_grad: Whether it carries a gradient (an entropy bonus) or is a number to log.
@@ -141,18 +142,16 @@ class PolicyWithValueHead(BranchModel):
             return_states: Also give the hidden states `[N, d]` before the LM head, for a `ReferenceHead`.
             reference: Also give the exact KL from it.
             full_logits: Log-probs alone, from the model's own `[R, T, vocab]` logits: slow, for checking.
-            branches: The fields of a `Branches`.
 
         Returns:
             `logps`, `values` and, if asked for, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
             order of `Branches.targets`.
         """
-        batch = Branches(**branches)
         if full_logits:
-            return {"logps": logps_of_full_logits(self, batch)}
+            return {"logps": logps_of_full_logits(self, branches)}
         scores = score_tokens(
             self,
-            batch,
+            branches,
             temperature=temperature,
             return_entropy=return_entropy,
             entropy_grad=entropy_grad,
@@ -160,20 +159,20 @@ class PolicyWithValueHead(BranchModel):
         )
         result = {"logps": scores.logps}
         if return_values:
-            states = self._value_states(batch, scores.states)
+            states = self._value_states(branches, scores.states)
             with torch.autocast(states.device.type, enabled=False):
                 result["values"] = self.value_head(states.float())[:, 0]
         others = {"entropy": scores.entropy, "kl": scores.kl, "states": scores.states if return_states else None}
         return result | {name: tensor for name, tensor in others.items() if tensor is not None}
 
-    def _value_states(self, batch: Branches, policy_states: Tensor) -> Tensor:
+    def _value_states(self, branches: Branches, policy_states: Tensor) -> Tensor:
         """The hidden states that are valued: `[N, d]`."""
         if self.value_model == "shared":
             return policy_states.detach() if self.detach_value_trunk else policy_states
         if self.value_model == "adapter":
             with active_adapter(self.model, VALUE_ADAPTER):
-                return _predicting_states(self, batch)
-        return _predicting_states(cast(BranchModel, self.value_backbone), batch)
+                return _predicting_states(self, branches)
+        return _predicting_states(cast(BranchModel, self.value_backbone), branches)
 
     # ---- parameters ----
 

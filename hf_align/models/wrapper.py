@@ -45,7 +45,7 @@ def forward_replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> 
 
 
 class BranchModel(nn.Module):
-    """Wrapper of `model` whose `forward` takes the tensors of a `Branches` batch.
+    """Wrapper of `model` whose `forward` takes a `Branches`.
 
     Everything that is not found here (`config`, `generate`, `hf_device_map`, ...) is looked up in the wrapped model,
     which is at `.model`.

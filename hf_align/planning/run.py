@@ -114,8 +114,7 @@ def _reward_models(reward: Any) -> list[str]:
 
 def _pairs(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
     read = {name: tokenized_pairs(data, tokenizer, args, name) for name, data in rows.items()}["train_dataset"]
-    columns = zip(read["prompt_ids"], read["chosen_ids"], read["rejected_ids"], strict=True)
-    return [(prompt, [chosen, rejected]) for prompt, chosen, rejected in columns]
+    return list(zip(read["prompt_ids"], read["response_ids"], strict=True))
 
 
 def _tokenized_prompts(

@@ -72,18 +72,17 @@ class AdapterReward(BranchModel):
             raise UserError("The reward adapter doesn't fit the policy's base: its layers have other names or sizes.")
         set_peft_model_state_dict(model, source.weights, self.adapter)
 
-    def forward(self, **branches: Any) -> Tensor:
-        """Rewards of all responses: `[D, K]` float32, of the fields of a `Branches`."""
-        batch = Branches(**branches)
+    def forward(self, branches: Branches) -> Tensor:
+        """Rewards of all responses: `[S]` float32, in the order of `Branches.last`."""
         lm_head = cast(Any, self.model).get_output_embeddings()
 
         def score(hidden: Tensor) -> Tensor:
-            pooled = pool(hidden, batch, self.reward_config.pooling)
+            pooled = pool(hidden, branches, self.reward_config.pooling)
             with torch.autocast(pooled.device.type, enabled=False):
                 return self.head(pooled.float())[:, 0]
 
         with active_adapter(self.model, self.adapter):
-            return self.forward_to_head(batch, lm_head, score).view(batch.last.shape)
+            return self.forward_to_head(branches, lm_head, score)
 
     def score(
         self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None

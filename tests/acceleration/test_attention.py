@@ -26,14 +26,16 @@ class Layer(nn.Module):
     is_causal = True
 
 
-def documents(count: int, branches: int, longest: int, seed: int = 0) -> list[Document]:
+def documents(count: int, branches: int | tuple[int, ...], longest: int, seed: int = 0) -> list[Document]:
+    """Documents with so many responses each, or with these numbers in turn."""
     draw = random.Random(seed)
+    numbers = (branches,) if isinstance(branches, int) else branches
     return [
         (
             list(range(1, draw.randint(2, longest))),
-            [list(range(1, draw.randint(2, longest))) for _ in range(branches)],
+            [list(range(1, draw.randint(2, longest))) for _ in range(numbers[number % len(numbers)])],
         )
-        for _ in range(count)
+        for number in range(count)
     ]
 
 
@@ -64,14 +66,16 @@ def attend(
 
 
 @pytest.mark.parametrize("row_tokens", [None, 70])
-@pytest.mark.parametrize("branches_each", [1, 2, 4])
+@pytest.mark.parametrize("branches_each", [1, 2, 4, (7, 1, 3, 2)])
 @pytest.mark.parametrize("small", [False, True])
 def test_outputs_and_gradients_are_those_of_the_dense_mask(
-    monkeypatch: pytest.MonkeyPatch, row_tokens: int | None, branches_each: int, small: bool
+    monkeypatch: pytest.MonkeyPatch, row_tokens: int | None, branches_each: int | tuple[int, ...], small: bool
 ):
     if small:  # so that these short documents fall into several blocks and parts
         monkeypatch.setattr(attention, "PART", 5)
         monkeypatch.setattr(attention, "MOST_PAIRS", 2000)
+    else:
+        monkeypatch.setattr(attention, "BLOCK_COST", 10**6)
     branches = build_branches(documents(7, branches_each, 24), pad_token_id=0, row_tokens=row_tokens)
     qkv = states(branches)
     expected = attend(dense(branches), branches, qkv, sdpa_attention_forward)
@@ -121,6 +125,26 @@ def test_documents_of_unlike_length_dont_pad_each_other(monkeypatch: pytest.Monk
     assert sorted(shapes) == [(2, 2, 5), (2, 2, 100)]
 
 
+def test_few_responses_arent_padded_to_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "BLOCK_COST", 0)
+    many, one = ([1] * 10, [[1] * 50] * 7), ([1] * 10, [[1] * 50])
+    branches = build_branches([many, one, many, one], pad_token_id=0)
+    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches).blocks]
+    assert sorted(shapes) == [(2, 1, 50), (2, 7, 50)]
+
+
+def test_the_last_documents_missing_responses_are_nowhere(monkeypatch: pytest.MonkeyPatch):
+    """Without padding behind them, they would start behind the last token."""
+    monkeypatch.setattr(attention, "BLOCK_COST", 10**6)
+    branches = build_branches([([1, 2, 3], [[4]] * 3), ([5, 6], [[7, 8, 9, 10]])], pad_token_id=0)
+    assert (branches.doc_ids >= 0).all()
+    plan, qkv = make_plan(branches), states(branches)
+    assert len(plan.blocks) == 1 and not plan.blocks[0].real[1][0, 1:].any()
+    expected = attend(dense(branches), branches, qkv, sdpa_attention_forward)
+    for ours, theirs in zip(attend(attach_plan(dense(branches), branches), branches, qkv), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, checkpointing: bool):
     from transformers import AutoModelForCausalLM
@@ -133,14 +157,14 @@ def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     calls = []
     real = attention._BranchAttention.apply
     monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: (calls.append(1), real(*args))[1])
-    logps = policy(**branches.tensors())
+    logps = policy(branches)
     logps.sum().backward()
     layers = model.config.num_hidden_layers
     assert len(calls) == layers * (2 if checkpointing else 1), "checkpoints must recompute what was computed"
     gradients = {name: x.grad.clone() for name, x in policy.named_parameters() if x.grad is not None}
     policy.zero_grad()
     plain = branches.as_separate()
-    expected = policy(**plain.tensors(), separate=True)
+    expected = policy(plain)
     expected.sum().backward()
     torch.testing.assert_close(logps, expected, atol=1e-5, rtol=1e-5)
     for name, x in policy.named_parameters():

@@ -77,10 +77,10 @@ def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monke
     original = type(mlps(model)[0]).forward
     monkeypatch.setattr(type(mlps(model)[0]), "forward", lambda self, x: calls.append(x) or original(self, x))
     wrapper = PolicyModel(model.train())
-    wrapper(**batch().tensors(), separate=False)
+    wrapper(batch())
     assert not calls
     with torch.no_grad():
-        wrapper(**batch().tensors(), separate=False)
+        wrapper(batch())
     assert len(calls) == 2
     model.gradient_checkpointing_enable()
     same = gradients(wrapper)

@@ -62,10 +62,10 @@ def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monke
         "hf_align.acceleration.norms.checkpoint", lambda own, *args, **_: calls.append(own) or own(*args)
     )
     wrapper = PolicyModel(model)
-    wrapper(**batch().tensors(), separate=False)
+    wrapper(batch())
     assert len(calls) == len(norms(model))
     with torch.no_grad():
-        wrapper(**batch().tensors(), separate=False)
+        wrapper(batch())
     model.gradient_checkpointing_enable()
-    wrapper(**batch().tensors(), separate=False)
+    wrapper(batch())
     assert len(calls) == len(norms(model))

@@ -51,7 +51,7 @@ def random_lora() -> LoraConfig:
 
 
 def numbers(model: nn.Module, branches: Branches) -> Tensor:
-    result = model(**branches.tensors(), separate=branches.separate)
+    result = model(branches)
     if isinstance(result, dict):
         return result["logps"].sum() + result["values"].square().sum()
     return result.square().sum()

@@ -18,7 +18,7 @@ def assistant(text):
 def ids(row, tokenizer, **limits):
     """Prompt, chosen and rejected ids of one row."""
     out = tokenize_preferences([row], tokenizer, **limits)[0]
-    return out["prompt_ids"], out["chosen_ids"], out["rejected_ids"]
+    return out["prompt_ids"], *out["response_ids"]
 
 
 def text(row, tokenizer, **limits):

@@ -51,21 +51,23 @@ def test_ids_equal_trl_s_on_well_behaved_rows(tokenizer, form):
     ours, theirs = tokenize_preferences(rows, tokenizer).to_list(), trl_ids(rows, tokenizer)
     for row, other in zip(ours, theirs, strict=True):
         assert row["prompt_ids"] == other["prompt_ids"]
-        for column in ("chosen_ids", "rejected_ids"):
-            assert row[column] == without_line_break(other[column], tokenizer)
-            assert row[column][-1] == tokenizer.eos_token_id
+        for ids, column in zip(row["response_ids"], ("chosen_ids", "rejected_ids"), strict=True):
+            assert ids == without_line_break(other[column], tokenizer)
+            assert ids[-1] == tokenizer.eos_token_id
 
 
 def test_ids_equal_trl_s_with_a_tokenizer_that_adds_bos(bos_tokenizer):
     rows = [standard("The sky is", " blue.", " green.")]
     other = trl_ids(rows, bos_tokenizer)[0]
-    assert tokenize_preferences(rows, bos_tokenizer)[0] == {name: other[name] for name in other if name.endswith("ids")}
+    responses = [other["chosen_ids"], other["rejected_ids"]]
+    expected = {"prompt_ids": other["prompt_ids"], "response_ids": responses}
+    assert tokenize_preferences(rows, bos_tokenizer)[0] == expected
 
 
 def test_only_ids_margin_and_weight_are_kept(tokenizer):
     rows = [standard(*texts) | {"margin": 0.5, "weight": 2, "source": "web", "id": 1} for texts in TEXTS]
     out = tokenize_preferences(Dataset.from_list(rows), tokenizer)
-    assert sorted(out.column_names) == ["chosen_ids", "margin", "prompt_ids", "rejected_ids", "weight"]
+    assert sorted(out.column_names) == ["margin", "prompt_ids", "response_ids", "weight"]
     assert (out["margin"][:], out["weight"][:]) == ([0.5] * 4, [2] * 4)
 
 
@@ -113,11 +115,11 @@ def test_truncation_is_reported_once_with_counts(tokenizer, caplog):
         "train_dataset: of 3 rows, 2 have their prompt and 1 a response cut (max_length=12, max_prompt_length=20; a "
         "cut response ends without EOS)."
     ]
-    lengths = [[len(row[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids")] for row in out]
+    lengths = [[len(ids) for ids in (row["prompt_ids"], *row["response_ids"])] for row in out]
     assert lengths == [[9, 3, 2], [1, 11, 2], [1, 3, 2]]
     assert [tokenizer.decode(row["prompt_ids"])[-4:] for row in out] == [" end", " end", "word"]
-    assert [row["chosen_ids"][-1] == tokenizer.eos_token_id for row in out] == [True, False, True]
-    assert all(row["rejected_ids"][-1] == tokenizer.eos_token_id for row in out)
+    ends = [[ids[-1] == tokenizer.eos_token_id for ids in row["response_ids"]] for row in out]
+    assert ends == [[True, True], [False, True], [True, True]]
 
 
 def test_nothing_is_reported_when_nothing_is_cut(tokenizer, caplog):

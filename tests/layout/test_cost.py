@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaModel, MambaConfig
 
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.compare import compare_layouts, noise_bound
-from hf_align.layout.cost import Costs, Work, branch_work, choose_layout, costs_of, separate_work
+from hf_align.layout.cost import Costs, Lengths, Work, branch_work, choose_layout, costs_of, separate_work
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.sources import load_tokenizer
@@ -29,16 +29,17 @@ SMALL = LlamaConfig(
 )
 
 
+@pytest.mark.parametrize("batch", [BATCH, [(5, [3]), (2, [1, 4, 1, 1, 1, 2, 1]), (1, [2, 2]), (4, [1, 1, 2])]])
 @pytest.mark.parametrize("row_tokens", [None, 11, 30])
-def test_the_work_is_that_of_the_batches_that_are_built(row_tokens: int | None):
-    documents = [([1] * prompt, [[1] * length for length in responses]) for prompt, responses in BATCH]
+def test_the_work_is_that_of_the_batches_that_are_built(batch: list[Lengths], row_tokens: int | None):
+    documents = [([1] * prompt, [[1] * length for length in responses]) for prompt, responses in batch]
     branches = build_branches(documents, pad_token_id=0, row_tokens=row_tokens)
-    dense = branch_work(BATCH, row_tokens=row_tokens)
+    dense = branch_work(batch, row_tokens=row_tokens)
     assert dense.tokens == branches.input_ids.numel()
     assert dense.pairs == branches.attention_mask().numel()
     separate = branches.as_separate()
-    assert separate_work(BATCH).tokens == separate.input_ids.numel()
-    assert separate_work(BATCH).pairs == separate.input_ids.shape[0] * separate.input_ids.shape[1] ** 2
+    assert separate_work(batch).tokens == separate.input_ids.numel()
+    assert separate_work(batch).pairs == separate.input_ids.shape[0] * separate.input_ids.shape[1] ** 2
 
 
 def test_blocks_leave_out_what_the_mask_hides():
@@ -109,7 +110,7 @@ def test_sixteen_bit_rounding_passes_and_a_broken_mask_does_not(base_dir: str, m
     def difference() -> tuple[float, float]:
         def numbers(batch: Branches) -> Tensor:
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                return policy(**batch.tensors(), separate=batch.separate)
+                return policy(batch)
 
         found, noise, _ = compare_layouts(numbers, documents, torch.device("cpu"))
         return float(found), float(noise_bound(noise, exact=False))

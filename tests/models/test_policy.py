@@ -17,8 +17,11 @@ from hf_align.models.sources import load_tokenizer
 TEXTS = [
     ("The movie was", [" great and I loved it, all of it.", " terrible."]),
     ("I bought this phone because it has a", [" good camera.", " bad battery, and I returned it the next day."]),
-    ("So", [" tired today :(", " happy to see you all!"]),
+    ("So", [" tired today :(", " happy to see you all!", " what?"]),
+    ("The soup", [" was cold."]),
+    ("A tweet:", [" sun", " rain again", " no", " best day of my life, really", " hm", " why me?", " thanks a lot :)"]),
 ]
+"""Prompts with 2, 2, 3, 1 and 7 responses."""
 TINY: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -33,17 +36,17 @@ TINY: dict[str, Any] = {
 }
 
 
-def batch_of(base_dir: str) -> Branches:
+def batch_of(base_dir: str, row_tokens: int | None = 64) -> Branches:
     tokenizer = load_tokenizer(base_dir)
     ids = [
         (tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] + [tokenizer.eos_token_id] for r in rs])
         for p, rs in TEXTS
     ]
-    return build_branches(ids, pad_token_id=cast(int, tokenizer.eos_token_id), row_tokens=64)
+    return build_branches(ids, pad_token_id=cast(int, tokenizer.eos_token_id), row_tokens=row_tokens)
 
 
 def call(model: PolicyModel, branches: Branches, **options: bool) -> torch.Tensor:
-    return model(**branches.tensors(), separate=branches.separate, **options)
+    return model(branches, **options)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +54,13 @@ def policy(base_dir: str) -> PolicyModel:
     return PolicyModel(load_policy(base_dir, dtype=torch.float32))
 
 
+@pytest.mark.parametrize("row_tokens", [None, 64])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_branches_equal_separate_sequences_on_the_real_model(policy: PolicyModel, base_dir: str, attention: str):
+def test_branches_equal_separate_sequences_on_the_real_model(
+    policy: PolicyModel, base_dir: str, attention: str, row_tokens: int | None
+):
     cast(Any, policy.model).set_attn_implementation(attention)
-    branches = batch_of(base_dir)
+    branches = batch_of(base_dir, row_tokens)
     with torch.no_grad():
         together, apart = call(policy, branches), call(policy, branches.as_separate())
         own = call(policy, branches.as_separate(), full_logits=True)
@@ -64,17 +70,18 @@ def test_branches_equal_separate_sequences_on_the_real_model(policy: PolicyModel
 
 
 def test_gradients_of_both_layouts_agree_on_the_real_model(policy: PolicyModel, base_dir: str):
-    branches = batch_of(base_dir)
+    branches, packed = batch_of(base_dir, None), batch_of(base_dir)
     gradients = []
-    for layout in (branches, branches.as_separate()):
+    for layout in (branches.as_separate(), branches, packed):
         policy.zero_grad()
         sums = layout.sum_by_branch(call(policy, layout))
-        (sums[:, 0] - 0.5 * sums[:, 1]).sum().backward()
+        (sums * torch.linspace(-1, 1, len(sums))).sum().backward()
         gradients.append({n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None})
     policy.zero_grad()
     assert len(gradients[0]) == len(list(policy.parameters()))
     for name, gradient in gradients[0].items():
-        assert (gradient - gradients[1][name]).norm() <= 1e-3 * gradients[1][name].norm(), name
+        for found in gradients[1:]:
+            assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
 
 
 @pytest.mark.parametrize(

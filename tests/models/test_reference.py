@@ -20,7 +20,7 @@ BATCH = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
 
 def logps(model: Any) -> Tensor:
     with torch.no_grad():
-        return model(**BATCH.tensors())
+        return model(BATCH)
 
 
 @pytest.mark.parametrize("how", ["snapshot", "new adapter", "adapter that came with the model"])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import build_branches
+from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.heads import pool
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
@@ -88,24 +88,23 @@ def test_the_adapter_loads_through_peft(trained: RewardModel, tmp_path: Path):
 
 def test_branches_give_the_scores_of_separate_sequences(trained: RewardModel, base_dir: str):
     tokenizer = load_tokenizer(base_dir)
-    documents = [
-        (tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] for r in (RESPONSES[0], RESPONSES[n])])
-        for n, p in enumerate(PROMPTS[1:], 1)
-    ]
-    branches = build_branches(documents, pad_token_id=0, row_tokens=128)
-    plain = branches.as_separate()
-    gradients = []
-    for layout in (branches, plain):
+    responses = [[tokenizer(f"{RESPONSES[n % 3]} {n}")["input_ids"] for n in range(count)] for count in (1, 2, 3, 7)]
+    documents = list(zip([tokenizer(p)["input_ids"] for p in [*PROMPTS, "Hi"]], responses, strict=True))
+    branches = build_branches(documents, pad_token_id=0)
+    results = []
+    for layout in (branches.as_separate(), branches, build_branches(documents, pad_token_id=0, row_tokens=128)):
         trained.zero_grad()
-        rewards = trained(**layout.tensors(), separate=layout.separate)
-        (rewards[:, 0] - rewards[:, 1]).sum().backward()
-        gradients.append(
-            (rewards.detach(), {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None})
-        )
+        rewards = trained(layout)
+        (rewards * torch.linspace(-1, 1, len(rewards))).sum().backward()
+        gradients = {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None}
+        results.append((rewards.detach(), gradients))
     trained.zero_grad()
-    torch.testing.assert_close(gradients[0][0], gradients[1][0], atol=1e-4, rtol=1e-3)
-    for name, gradient in gradients[0][1].items():
-        assert (gradient - gradients[1][1][name]).norm() <= 1e-3 * gradients[1][1][name].norm(), name
+    (expected, gradients), *others = results
+    assert expected.std() > 0.01
+    for rewards, found in others:
+        torch.testing.assert_close(rewards, expected, atol=1e-4, rtol=0)
+        for name, gradient in gradients.items():
+            assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
 
 
 def test_a_cut_response_is_scored_by_its_own_last_token(trained: RewardModel):
@@ -178,9 +177,9 @@ def test_a_prompt_that_responses_share_is_encoded_once(
     tokens: list[int] = []
     forward = model.forward
 
-    def counted(**branches: Any) -> torch.Tensor:
-        tokens.append(int((branches["doc_ids"] >= 0).sum()))
-        return forward(**branches)
+    def counted(branches: Branches) -> torch.Tensor:
+        tokens.append(int((branches.doc_ids >= 0).sum()))
+        return forward(branches)
 
     monkeypatch.setattr(model, "forward", counted)
     assert model.score(prompts, responses) == pytest.approx(alone, abs=1e-5)

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset, concatenate_datasets
 
-from hf_align.layout.branches import build_branches
+from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.policy import PolicyModel
 from hf_align.models.runner import LayoutRunner
 from hf_align.trainers.data import SAMPLE_ROWS, batches_of, spread_rows
@@ -65,8 +65,8 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
 class Stub(PolicyModel):
     """A policy that only says how batches were laid out."""
 
-    def forward(self, *, separate: bool, **branches: Any) -> Any:  # type: ignore[override]
-        return torch.full((len(branches["targets"]),), float(separate))
+    def forward(self, branches: Branches) -> Any:  # type: ignore[override]
+        return torch.full((len(branches.targets),), float(branches.separate))
 
 
 def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -38,7 +38,7 @@ def batch(separate: bool = False) -> Branches:
 
 
 def call(model: nn.Module, branches: Branches, **options: float) -> dict[str, Tensor]:
-    return model(**branches.tensors(), separate=branches.separate, **options)
+    return model(branches, **options)
 
 
 def wrapped(folder: str, value_model: str = "shared", lora: bool = True, **options: object) -> PolicyWithValueHead:
@@ -229,7 +229,7 @@ def test_values_can_start_as_a_reward_models_scores(folder: str, head: str, lora
     # The value before a token is what the reward model gives to the text so far.
     so_far = build_branches([([1, 2], [[3]]), ([1, 2, 3], [[4]])], pad_token_id=0)
     with torch.no_grad():
-        scores = reward(**so_far.tensors())[:, 0]
+        scores = reward(so_far)
         if lora:
             values = call(model, batch())["values"][:2]
         else:

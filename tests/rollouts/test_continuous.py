@@ -68,7 +68,7 @@ def test_sampled_log_probs_are_those_of_the_training_forward(monkeypatch: pytest
     documents = [(PROMPTS[sample.prompt_index], [sample.token_ids]) for sample in samples]
     with torch.no_grad():
         branches = build_branches(documents, pad_token_id=0)
-        scored = PolicyWithValueHead(model)(**branches.tensors(), temperature=temperature)["logps"]
+        scored = PolicyWithValueHead(model)(branches, temperature=temperature)["logps"]
     own = [logp for prompt, (response,) in documents for logp in logps[(*prompt, -1, *response)]]
     torch.testing.assert_close(scored, torch.tensor(own), atol=1e-4, rtol=0)
 

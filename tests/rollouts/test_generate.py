@@ -51,7 +51,7 @@ def test_sampling_is_what_the_scored_log_probs_say(monkeypatch: pytest.MonkeyPat
     documents = [(prompt, [sample.token_ids]) for prompt, sample in zip(PROMPTS, samples, strict=True)]
     branches = build_branches(documents, pad_token_id=0)
     with torch.no_grad():
-        scored = PolicyWithValueHead(model)(**branches.tensors(), temperature=temperature)["logps"]
+        scored = PolicyWithValueHead(model)(branches, temperature=temperature)["logps"]
     own = torch.cat(
         [
             (logits[row, : len(sample.token_ids)] / temperature)
@@ -173,7 +173,7 @@ def test_gradients_after_generating_are_those_before(quantization: Any, tmp_path
 
     def gradients() -> dict[str, torch.Tensor]:
         model.zero_grad()
-        result = model(**branches.tensors())
+        result = model(branches)
         (result["logps"].sum() + result["values"].square().sum()).backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 

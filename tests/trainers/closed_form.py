@@ -219,8 +219,7 @@ def comparisons(mdp: LanguageMDP, seed: int) -> Dataset:
     rows = [
         {
             "prompt_ids": list(PROMPT),
-            "chosen_ids": list(mdp.responses[chosen]),
-            "rejected_ids": list(mdp.responses[rejected]),
+            "response_ids": [list(mdp.responses[chosen]), list(mdp.responses[rejected])],
             "weight": float(counts[chosen, rejected]),
         }
         for chosen, rejected in np.argwhere(counts)

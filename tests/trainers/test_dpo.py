@@ -15,7 +15,6 @@ from trl.trainer.dpo_config import DPOConfig as TheirDPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer as TheirDPOTrainer
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
 from hf_align.models.loading import load_policy
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from tests.trainers.pairs import options, pairs, text_pairs
@@ -87,7 +86,7 @@ def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
     for numbers in ((7, 0), (3, 5), (1, 6), (4, 2)):  # not as they were scored: all eight, sorted by length
         batch: dict[str, Any] = trainer.data_collator([rows[number] for number in numbers])
         with trainer.accelerator.autocast():
-            in_batch = trainer.reference_logps(model, Branches(**batch["branches"]))
+            in_batch = trainer.reference_logps(model, batch["branches"])
         differences.append(in_batch - batch["ref_logps"])
         cached.append(batch["ref_logps"])
     assert torch.cat(cached).std() > 5, "responses differ by far more than the bound"

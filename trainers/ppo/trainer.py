@@ -207,7 +207,7 @@ class PPOTrainer(BranchTrainer):
             return torch.zeros((), device=self.args.device)
         mini_batch = mini_batch_of(step, number, self.args)
         rows = micro_batch_rows(mini_batch, micro, self.args)
-        batch: dict[str, Any] = {"branches": self.lay_out(rollout, rows).tensors()}
+        batch: dict[str, Any] = {"branches": self.lay_out(rollout, rows)}
         batch |= {name: rollout.flat(name, rows) for name in rollout.tokens}
         if rollout.first_output is not None:
             batch["output"], rollout.first_output = rollout.first_output, None
@@ -236,7 +236,7 @@ class PPOTrainer(BranchTrainer):
         args, rollout, output = self.args, self.rollout, inputs.get("output")
         assert rollout is not None
         if output is None:
-            branches = Branches(**inputs["branches"])
+            branches: Branches = inputs["branches"]
             options: dict[str, Any] = {"return_entropy": True, "entropy_grad": True} if args.entropy_coef else {}
             if args.kl_kind == "full":
                 options["reference"] = self.roles(model).reference_head(branches)

@@ -45,7 +45,7 @@ def gradients(trainer: PPOTrainer) -> dict[str, Tensor]:
     """Of log-probs and values of a fixed batch, by parameter."""
     model = cast(Any, trainer.model).train()
     batch = build_branches(DOCUMENTS, pad_token_id=trainer.pad_token_id)
-    output = model(**batch.tensors())
+    output = model(batch)
     (output["logps"].sum() + output["values"].sum()).backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()

@@ -50,7 +50,7 @@ def test_values_start_as_scores_of_the_unfinished_responses(tmp_path: Path, as_o
         prompt, response = rollout.prompt_ids[row], rollout.response_ids[row]
         for place in range(len(response)):
             so_far = [*prompt, *response[:place]]
-            score = reward(**build_branches([(so_far[:-1], [so_far[-1:]])], pad_token_id=259).tensors())
+            score = reward(build_branches([(so_far[:-1], [so_far[-1:]])], pad_token_id=259))
             assert float(rollout.tokens["values"][row, place]) == pytest.approx(score.item(), abs=1e-4)
     assert rollout.tokens["values"].abs().max() > 0.05
 
