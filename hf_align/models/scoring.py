@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
@@ -27,6 +28,13 @@ def score_texts(
     """Score texts as `RewardModel.score` does, with any module whose `forward(**branches)` gives rewards `[D, K]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
+    with accelerated(model, Setting.of(model, "score")):
+        return _score(model, tokenizer, prompts, responses)
+
+
+def _score(
+    model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
+) -> list[float]:
     encode = PairEncoder(tokenizer).prompt_and_response
     encoded = [encode(*pair) for pair in zip(prompts, responses, strict=True)]
     scores = [0.0] * len(encoded)

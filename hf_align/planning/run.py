@@ -11,6 +11,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, decide, describe
 from hf_align.algorithms import Rows
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
@@ -98,12 +99,17 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
         ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
+        ("acceleration", describe(decide(model.model, _setting(args, model), args.acceleration))),
         ("steps", f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"),
         *((f"memory: {part}", _size(size)) for part, size in parts.items()),
         ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
     ]
     return Plan(lines, sum(parts.values()), disk, where, free, free_disk)
+
+
+def _setting(args: Any, model: memory.Outline) -> Setting:
+    return Setting(args.uses, args.device.type, recomputes=args.recomputes)
 
 
 def _reward_models(reward: Any) -> list[str]:
