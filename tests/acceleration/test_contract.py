@@ -1,4 +1,4 @@
-"""What holds for every patch of the list: the numbers stay, nothing is left behind, known families are still patched."""
+"""What holds for all patches of the list: numbers stay, nothing is left behind, known families are still patched."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def start(family: str, task: Task) -> nn.Module:
 
 
 def trainer_of(task: Task, model: nn.Module, out: Path, **changes: Any) -> Any:
-    arguments = options(out, max_steps=2, learning_rate=0.01, **changes)
+    arguments = options(out, learning_rate=0.01, **changes)
     common: dict[str, Any] = {"processing_class": tiny_tokenizer()}
     if task == "reward":
         return RewardTrainer(model, args=RewardConfig(**arguments), train_dataset=pairs(4), **common)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def trainer_of(task: Task, model: nn.Module, out: Path, **changes: Any) -> Any:
 def numbers(
     family: str, task: Task, out: Path, acceleration: Any, *, bf16: bool = False, nudge: float = 0.0
 ) -> list[Tensor]:
-    """Losses of two steps and the trained weights after them; `nudge` is what all weights are off by at the start."""
+    """The loss of a step and the trained weights after it; `nudge` is what all weights are off by at the start."""
     model = copy.deepcopy(start(family, task))
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -113,7 +113,7 @@ def numbers(
     trainer = trainer_of(task, model, out, acceleration=acceleration, bf16=bf16)
     trainer.train()
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
-    assert len(losses) == 2
+    assert len(losses) == 1
     return [torch.tensor(losses), *(p.detach() for p in trainer.model.parameters() if p.requires_grad)]
 
 
@@ -121,9 +121,11 @@ def furthest(found: list[Tensor], expected: list[Tensor]) -> float:
     return max(float((ours - theirs).abs().max()) for ours, theirs in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("task", ["reward", "dpo", "ppo"])
-@pytest.mark.parametrize(("family", "bf16"), [*((family, False) for family in FAMILIES), ("llama", True)])
-def test_training_gives_the_same_numbers(family: str, bf16: bool, task: Task, tmp_path: Path):
+CASES = [(family, task, False) for family in FAMILIES for task in ("reward", "dpo", "ppo")]
+
+
+@pytest.mark.parametrize(("family", "task", "bf16"), [*CASES, ("llama", "dpo", True), ("llama", "ppo", True)])
+def test_training_gives_the_same_numbers(family: str, task: Task, bf16: bool, tmp_path: Path):
     """Exact patches to the bit; all of them as far as a nudge of all weights by half a unit of the last place moves
     them, which is what rounding otherwise comes to: the yardstick is measured here, on this machine."""
     plain = numbers(family, task, tmp_path, "none", bf16=bf16)
@@ -357,7 +359,7 @@ def test_a_trainer_that_evaluates_in_anothers_step_undoes_nothing(tmp_path: Path
 
     outer.add_callback(Evaluates())
     outer.train()
-    assert seen == [(True, False)] * 2
+    assert seen == [(True, False)]
     assert not patched(outer.model)
 
 
