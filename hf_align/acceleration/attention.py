@@ -36,7 +36,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_align.acceleration.decoding import decodes_one_token, one_token_attention
-from hf_align.acceleration.shared import Shared, Undo
+from hf_align.acceleration.shared import Shared, Undo, both
 from hf_align.layout.branches import Branches
 
 PLAN = "branch_plan"
@@ -76,14 +76,7 @@ def entry_is_free() -> bool:
 
 def _let(model: nn.Module, use: Shared) -> Undo:
     """Register our function, and note the layers for which it computes; for others it does what transformers' does."""
-    leave_entry = _ENTRY.join(["sdpa"], _register)
-    leave_layers = use.join(model.modules(), lambda layer: lambda: None)
-
-    def undo() -> None:
-        leave_layers()
-        leave_entry()
-
-    return undo
+    return both(_ENTRY.join(["sdpa"], _register), use.join(model.modules(), lambda layer: lambda: None))
 
 
 def _register(name: str) -> Undo:

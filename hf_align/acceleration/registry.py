@@ -28,7 +28,7 @@ from hf_align.acceleration.casts import cast_once, contiguous_states
 from hf_align.acceleration.lora import computes_as_peft, fuse_lora, fusible_layers
 from hf_align.acceleration.mlp import gated_mlps, keep_less_of_mlps
 from hf_align.acceleration.norms import keep_less_of_norms, rms_norms
-from hf_align.acceleration.shared import Undo
+from hf_align.acceleration.shared import Undo, both
 from hf_align.errors import UserError
 
 Use = Literal["train", "score", "sample"]
@@ -45,12 +45,14 @@ class Setting:
         device: Type of the device: "cpu", "cuda".
         sharded: Its weights are sharded over processes (FSDP, DeepSpeed) and gathered where modules are called.
         recomputes: Its layers run again in the backward pass, or their cheap operations do.
+        quantized: It stands for a model whose linear layers will be quantised.
     """
 
     uses: tuple[Use, ...]
     device: str
     sharded: bool = False
     recomputes: bool = False
+    quantized: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, *uses: Use) -> Setting:
@@ -96,7 +98,7 @@ def _against_decoding(model: nn.Module, setting: Setting) -> str | None:
 def _against_lora(model: nn.Module, setting: Setting) -> str | None:
     if setting.sharded:
         return "weights are sharded"
-    if not fusible_layers(model):
+    if setting.quantized or not fusible_layers(model):
         return "no LoRA on plain linear layers"
     return None if computes_as_peft() else "this peft computes LoRA otherwise"
 
@@ -125,11 +127,6 @@ def _against_casts(model: nn.Module, setting: Setting) -> str | None:
     return None if "sample" in setting.uses else "nothing is sampled"
 
 
-def _cast_and_contiguous(model: nn.Module) -> Undo:
-    undos = cast_once(model), contiguous_states(model)
-    return lambda: [undo() for undo in undos] and None
-
-
 def _against_allocator(model: nn.Module, setting: Setting) -> str | None:
     return f"for CPUs, not {setting.device}" if setting.device != "cpu" else allocator.reason_against()
 
@@ -148,7 +145,7 @@ PATCHES = (
     ),
     Patch("gated_mlp", _against_gated_mlp, keep_less_of_mlps, exact=True, layers=gated_mlps),
     Patch("rms_norm", _against_rms_norm, keep_less_of_norms, exact=True, layers=rms_norms),
-    Patch("casts", _against_casts, _cast_and_contiguous, exact=True),
+    Patch("casts", _against_casts, lambda model: both(cast_once(model), contiguous_states(model)), exact=True),
     Patch("allocator", _against_allocator, lambda model: allocator.keep_freed_memory(), exact=True),
 )
 NAMES = tuple(patch.name for patch in PATCHES)
@@ -200,12 +197,12 @@ class Decision:
 
 def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]:
     """Say of each patch of a choice whether it would be used for a model in a setting, and why not."""
+    names = names_of(choice)
     decisions = []
-    for patch in PATCHES:
-        if patch.name in names_of(choice):
-            reason = patch.reason_against(model, setting)
-            counted = reason is None and patch.layers is not None
-            decisions.append(Decision(patch, reason, len(patch.layers(model)) if counted and patch.layers else None))
+    for patch in (each for each in PATCHES if each.name in names):
+        reason = patch.reason_against(model, setting)
+        layers = None if reason is not None or patch.layers is None else len(patch.layers(model))
+        decisions.append(Decision(patch, reason, layers))
     return decisions
 
 

@@ -69,6 +69,16 @@ class Shared:
         return leave
 
 
+def both(first: Undo, second: Undo) -> Undo:
+    """Take two changes back, the second one first."""
+
+    def undo() -> None:
+        second()
+        first()
+
+    return undo
+
+
 def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Undo:
     """Let `module(...)` compute `forward(module, ...)`; what somebody put in its place meanwhile stays."""
     ours = MethodType(forward, module)
