@@ -38,7 +38,7 @@ SHOWN_OPTIONS = (
     "fp16",
     "seed",
 )
-HIDDEN_OPTIONS = {"hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
+HIDDEN_OPTIONS = {"acceleration", "hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
 
 
@@ -172,6 +172,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     if state.epoch:
         facts["Epochs"] = round(float(state.epoch), 2)
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":
         facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"
     return facts

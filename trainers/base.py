@@ -18,10 +18,6 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from hf_align.acceleration.allocator import release_freed_memory
-from hf_align.acceleration.lora import fuse_lora
-from hf_align.acceleration.mlp import keep_less_of_mlps
-from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
@@ -34,6 +30,7 @@ from hf_align.models.reference import Reference
 from hf_align.models.runner import LayoutRunner
 from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
+from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig, Callbacks
@@ -44,7 +41,7 @@ from hf_align.trainers.saving import SavingTrainer
 logger = logging.get_logger(__name__)
 
 
-class BranchTrainer(SavingTrainer):
+class BranchTrainer(AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
@@ -63,6 +60,8 @@ class BranchTrainer(SavingTrainer):
     config_class: type[Any] = AlignmentConfig
     columns = ""
     """Columns that the rows must have, for a message."""
+    owns_attention = False
+    reference: Reference | None = None
 
     def __init__(
         self,
@@ -126,10 +125,6 @@ class BranchTrainer(SavingTrainer):
         )
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self.runner = LayoutRunner(args, self.accelerator, self.sample_lengths, self.branch_models, sharded=sharded)
-        if not sharded:  # sharded weights are gathered where modules are called
-            fuse_lora(wrapped)
-            keep_less_of_mlps(wrapped)
-            keep_less_of_norms(wrapped)
         if args.activation_recompute == "selective":
             if sharded:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
@@ -193,7 +188,12 @@ class BranchTrainer(SavingTrainer):
 
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""
-        return [self.accelerator.unwrap_model(self.model)]
+        reference = None if self.reference is None else self.reference.module
+        return [self.accelerator.unwrap_model(self.model), *([] if reference is None else [reference])]
+
+    def accelerated_models(self) -> list[nn.Module]:
+        """The same: a reference computes as its policy does."""
+        return [*self.branch_models()]
 
     def make_reference(
         self, model: Any, peft_config: PeftConfig | None, quantization: Quantization, *, snapshot: bool = True
@@ -212,18 +212,15 @@ class BranchTrainer(SavingTrainer):
         )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's; memory that was kept for the next step goes back to the system at the end.
+        """Trainer's, with patches and, on a GPU, with the attention that the first batch chooses.
 
         Raises:
             UserError: There is no checkpoint of such a trainer to resume from.
         """
         if resume_from_checkpoint not in (None, False):
             check_checkpoint(resume_from_checkpoint, self.args)
-        try:
-            with self.runner.training(may_choose=self.owns_attention):
-                return super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            release_freed_memory()
+        with self.runner.training(may_choose=self.owns_attention):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""

@@ -17,7 +17,6 @@ from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import trainable_policy
-from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.fields import check_fields
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
@@ -173,19 +172,15 @@ class DPOTrainer(PreferenceTrainer):
         }
         training = self.model.training
         self.model.train()  # the mode in which the policy will be scored
-        self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
-        self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
+        with self.accelerated("score"):  # as the policy will be
+            self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
+            self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
         self.model.train(training)
 
     def _score_reference(self, rows: list[dict[str, Any]]) -> Tensor:
         inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
         with self.accelerator.autocast():
             return self.reference_logps(self.model, inputs["branches"])
-
-    def branch_models(self) -> list[BranchModel]:
-        """The policy, and the reference if it is a model of its own."""
-        module = self.reference.module
-        return [*super().branch_models(), *([] if module is None else [module])]
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
         """Summed log-probs of each response under `model`: `[S]`."""

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
 from hf_align.collators.checks import read_rows
 from hf_align.collators.rows import Side, read_prompt
@@ -159,21 +160,22 @@ def sample_continuations(
     encoded = encode_prompts(tokenizer, prompts)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        responses = sample_responses(
-            model,
-            tokenizer,
-            [encoded[row] for row in rows],
-            max_new_tokens=max_new_tokens,
-            generator_seed=seed + start,
-        )
-        for row, response in zip(rows, responses, strict=True):
-            # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
-            text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
-            results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)
-        if progress is not None:
-            progress(len(results))
+    with accelerated(model, Setting.of(model, "sample")):  # once for all batches
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            responses = sample_responses(
+                model,
+                tokenizer,
+                [encoded[row] for row in rows],
+                max_new_tokens=max_new_tokens,
+                generator_seed=seed + start,
+            )
+            for row, response in zip(rows, responses, strict=True):
+                # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
+                text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+                results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)
+            if progress is not None:
+                progress(len(results))
     return [results[row] for row in range(len(prompts))]
 
 

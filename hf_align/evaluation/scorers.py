@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.rows import Side
 from hf_align.errors import UserError
 from hf_align.models.quantized import Quantization
@@ -42,7 +43,8 @@ def score_responses(
 ) -> list[float]:
     """A reward model's score of every response, with a progress bar."""
     scores: list[float] = []
-    with progress.task(label, len(prompts)) as advance:
+    patches = accelerated(model, Setting.of(model, "score"))  # once for all chunks
+    with patches, progress.task(label, len(prompts)) as advance:
         for start in range(0, len(prompts), CHUNK):
             scores += model.score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
             advance(len(scores), "")

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
@@ -51,14 +52,17 @@ def score_ids(
 ) -> list[float]:
     """Score prompts with a response each, given as token ids; nothing is added to them."""
     scores = [0.0] * len(encoded)
-    for numbers in _batches(_groups(encoded), encoded):
-        documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
-        branches = build_branches(documents, pad_token_id=pad_token_id).to(model.device)
-        if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
-            branches = branches.as_separate()
-        values = model(branches).tolist()
-        for number, value in zip([n for members in numbers for n in members], values, strict=True):
-            scores[number] = value
+    with accelerated(model, Setting.of(model, "score")):
+        for numbers in _batches(_groups(encoded), encoded):
+            documents: list[Document] = [
+                (encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers
+            ]
+            branches = build_branches(documents, pad_token_id=pad_token_id).to(model.device)
+            if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
+                branches = branches.as_separate()
+            values = model(branches).tolist()
+            for number, value in zip([n for members in numbers for n in members], values, strict=True):
+                scores[number] = value
     return scores
 
 
