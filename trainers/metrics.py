@@ -21,7 +21,10 @@ class RowMetrics:
     def add(self, rows: dict[str, Tensor]) -> None:
         """Add a batch: values `[B]` by name."""
         for name, values in rows.items():
-            values = values.detach().cpu().double()  # not on the device: some GPUs have no float64
+            values = values.detach()
+            # On CUDA they stay there until they are logged: fetching them would wait for the whole forward pass, and
+            # the backward pass would be launched late. Other devices may have no float64.
+            values = (values if values.device.type == "cuda" else values.cpu()).double()
             if name.startswith(("min_", "max_")):
                 total = values.min() if name.startswith("min_") else -values.max()
             else:
