@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_align
@@ -33,6 +32,7 @@ from benchmarks.session import (
     summarise,
 )
 from benchmarks.spec import Spec
+from benchmarks.training import weights_dtype
 from benchmarks.workloads import WORKLOADS, preference_rows, prompt_rows
 from hf_align.errors import UserError
 from hf_align.models.gguf import convert_gguf
@@ -212,7 +212,7 @@ def check_recompute(spec: Spec) -> None:
 def with_reward(spec: Spec, work: Path) -> Spec:
     """The spec with a reward model's folder, and a file for the first rollout."""
     folder = work / "reward"
-    model = AutoModelForSequenceClassification.from_pretrained(spec.model, num_labels=1, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(spec.model, num_labels=1, dtype=weights_dtype(spec))
     model.config.problem_type = "regression"
     start_alike(model, spec.seed, (".score.",))
     model.save_pretrained(folder)

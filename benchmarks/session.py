@@ -50,10 +50,11 @@ def run_side(spec: Spec, path: Path | None = None) -> dict[str, Any]:
     spec_file = spec.write()
     result = Path(spec.out) / "result.json"
     result.unlink(missing_ok=True)
-    search = [str(path)] if path else []  # first, so that this version is found before the environment's
+    # The peer first, so that this version is found before the environment's; what the user has there last.
+    search = [*([str(path)] if path else []), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([*search, str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join(search),
         "TOKENIZERS_PARALLELISM": "false",
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }

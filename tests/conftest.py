@@ -11,6 +11,9 @@ import pytest
 # Read when huggingface_hub is imported, and by the processes that tests start. Where there is no network, its client
 # would ask again for half a minute before it says that a model isn't there. The stand-in Hub switches it off.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests are written for the CPU. Those of tests/integration/test_cuda.py want a GPU, and this variable.
+if not os.environ.get("HF_ALIGN_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM

@@ -116,7 +116,7 @@ def test_a_cut_response_is_scored_by_its_own_last_token(trained: RewardModel):
         text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) if chat else prompt
         ids, behind = (tokenizer(str(part), add_special_tokens=False)["input_ids"] for part in (text, response))
         with torch.no_grad():
-            alone = trained(**build_branches([(ids, [behind])], pad_token_id=0).tensors(), separate=True)
+            alone = trained(build_branches([(ids, [behind])], pad_token_id=0).as_separate())
         assert score == pytest.approx(alone.item(), abs=1e-4)
     assert abs(scores[0] - trained.score(prompts[:1], RESPONSES[:1])[0]) > 1e-3, "which ends with the turn"
     mixed = trained.score(prompts, RESPONSES[:2], finished=[False, True])

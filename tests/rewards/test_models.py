@@ -31,7 +31,7 @@ def ids_of(text: str) -> list[int]:
 
 def alone(model: RewardModel, prompt: list[int], response: list[int]) -> float:
     with torch.no_grad():
-        return model(**build_branches([(prompt, [response])], pad_token_id=0).tensors(), separate=True).item()
+        return model(build_branches([(prompt, [response])], pad_token_id=0).as_separate()).item()
 
 
 def scored(reward: Reward, prompt: Any, response: list[int], finished: bool) -> float:
