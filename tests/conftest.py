@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -12,8 +13,16 @@ import pytest
 # would ask again for half a minute before it says that a model isn't there. The stand-in Hub switches it off.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+gc.disable()  # until everything is imported
+
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+def pytest_collection_finish() -> None:
+    """Leave the half million objects that the imports made out of each collection; `Trainer.train` asks for two."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
