@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -15,8 +16,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if not os.environ.get("HF_ALIGN_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+gc.disable()  # until everything is imported
+
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+def pytest_collection_finish() -> None:
+    """Leave the half million objects that the imports made out of each collection; `Trainer.train` asks for two."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
