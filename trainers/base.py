@@ -1,4 +1,4 @@
-"""What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
+"""Base of all trainers: a `transformers.Trainer` whose model takes batches of branches.
 
 Losses are weighted right under accumulation and across processes, metrics are sums and counts.
 """
@@ -275,7 +275,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         return loss.detach(), stacked, inputs["weight"]
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """As Trainer's, but the loss is the weighted mean over rows, whatever the batches were."""
+        """Evaluate as Trainer does, but the loss is the weighted mean over rows, whatever the batches were."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         metrics = output.metrics or {}
         if f"{metric_key_prefix}_row_loss" in metrics:

@@ -43,6 +43,18 @@ class Reward:
 
     Attributes:
         parts: Unweighted scores `[R]` of the last call by name, for logging.
+
+    Example:
+        >>> from hf_align.rewards import as_reward
+        >>> def length(prompts, responses):
+        ...     return [float(len(response)) for response in responses]
+        >>> def exclamations(prompts, responses):
+        ...     return [float(response.count("!")) for response in responses]
+        >>> reward = as_reward([(-0.1, length), exclamations])
+        >>> reward(["Say hello."], ["Hello!"])
+        tensor([0.4000])
+        >>> reward.parts
+        {'length': tensor([6.]), 'exclamations': tensor([1.])}
     """
 
     def __init__(self, members: Sequence[Part], tokenizer: PreTrainedTokenizerBase | None = None):
