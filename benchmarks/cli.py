@@ -16,6 +16,7 @@ from hf_align.errors import UserError
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 WORKLOAD_NAMES = ("chat", "summary", "long")
+GPU_TASKS = ("dpo", "reward", "ppo", "quantized")
 EXAMPLES = """examples:
   python -m benchmarks dpo --peer trl                              both sides, two runs each
   python -m benchmarks dpo --peer trl --workload long --dtype bf16
@@ -25,7 +26,8 @@ EXAMPLES = """examples:
   python -m benchmarks ppo --recompute --profile                   our side alone, and where its time goes
   python -m benchmarks memory --peer trl                           every way of keeping activations, side by side
   python -m benchmarks scaling                                     growth with tokens, vocabulary, K and samples
-  python -m benchmarks gpu --sizes 1b 8b                           a CUDA GPU; --sizes toy runs on a CPU, too
+  python -m benchmarks gpu --sizes 1b --tasks dpo ppo --peer trl   a CUDA GPU; --sizes toy runs on a CPU, too
+  python -m benchmarks parts --size 1b                             attention, layouts, patches, sampling
   python -m benchmarks table                                       write the table from the JSON files again
 """
 SUMMARIES = {
@@ -34,7 +36,8 @@ SUMMARIES = {
     "ppo": "PPO rollouts with their updates against TRL 1.12.0, the last version that has PPO",
     "memory": "DPO with activations kept, recomputed selectively and checkpointed",
     "scaling": "how our time and memory grow with tokens, vocabulary, branches and samples",
-    "gpu": "DPO and PPO on random-initialised Llama-shaped models on CUDA, in capped memory",
+    "gpu": "DPO, reward models and PPO on random Llamas on CUDA, PPO on quantised ones in capped memory",
+    "parts": "what each attention, layout and patch of a model and our sampling take, one by one",
     "table": "write the table of all results",
 }
 RUN = {
@@ -42,6 +45,7 @@ RUN = {
     "memory": "commands:run_memory",
     "scaling": "scaling:run",
     "gpu": "gpu:run",
+    "parts": "parts:run",
     "table": "commands:run_table",
 }
 """Module and function of each command."""
@@ -93,9 +97,11 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--batch", type=positive, default=4, help="pairs a step (%(default)s)")
         if name in ("dpo", "reward", "ppo"):
             command.add_argument("--full", action="store_true", help="train all weights instead of LoRA r=16")
-            kept = command.add_mutually_exclusive_group()
-            kept.add_argument("--checkpointing", action="store_true", help="full gradient checkpointing on both sides")
-            kept.add_argument("--recompute", action="store_true", help="our selective recomputation of activations")
+            memory = command.add_mutually_exclusive_group()
+            memory.add_argument(
+                "--checkpointing", action="store_true", help="full gradient checkpointing on both sides"
+            )
+            memory.add_argument("--recompute", action="store_true", help="our selective recomputation of activations")
             command.add_argument("--profile", action="store_true", help="profile one more step of ours")
         if name == "ppo":
             command.add_argument("--batch", type=positive, default=16, help="prompts a rollout (%(default)s)")
@@ -106,11 +112,19 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--images", default="docs/images/benchmarks", metavar="DIR", help="folder of the plot (%(default)s)"
             )
+        if name == "parts":
+            command.add_argument("--size", choices=("toy", "1b", "8b"), default="1b", help="model (%(default)s)")
+            command.add_argument("--repeats", type=positive, default=5, help="timed passes of each (%(default)s)")
         if name == "gpu":
             command.set_defaults(dtype="bf16")
             command.add_argument(
                 "--sizes", nargs="+", choices=("toy", "1b", "8b"), default=["1b", "8b"], help="models (1b 8b)"
             )
+            command.add_argument(
+                "--tasks", nargs="+", choices=GPU_TASKS, default=[*GPU_TASKS], help=f"({' '.join(GPU_TASKS)})"
+            )
+            command.add_argument("--workload", choices=WORKLOAD_NAMES, default="chat", help="lengths (%(default)s)")
+            command.add_argument("--batch", type=positive, default=16, help="pairs or prompts a step (%(default)s)")
     return parser
 
 

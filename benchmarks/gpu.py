@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from benchmarks.commands import benchmark, embedded_model, say, write_rows
+from benchmarks.commands import benchmark, embedded_model, prepare_ppo, say, write_rows
 from benchmarks.session import EXIT_OK
 from benchmarks.spec import Spec
 from benchmarks.workloads import WORKLOADS, long_prompt_rows, preference_rows
@@ -30,30 +30,42 @@ GIB = 2**30
 CAPS = {("8b", "8bit"): 24 * GIB, ("8b", "4bit"): 15 * GIB}
 """GPU memory that the process of a PPO run is held to."""
 PROMPT_WORDS, NEW_TOKENS = {"toy": 20, "1b": 620, "8b": 620}, {"toy": 8, "1b": 192, "8b": 192}
-"""Words of PPO prompts and tokens of responses: about 1,024 tokens together, 36 at toy size."""
+"""Words of quantised PPO's prompts and tokens of responses: about 1,024 tokens together, 36 at toy size."""
+CHAT_TOKENS = {"toy": 8, "1b": 128, "8b": 128}
+"""Of a response in PPO beside the peer, to the short chat prompts that the `ppo` command has, too."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """DPO beside the peer in `--dtype`, then PPO with all four roles on an 8-bit and on a 4-bit base."""
+    """DPO, reward model and PPO beside the peer in `--dtype`; PPO with all four roles on an 8-bit and a 4-bit base."""
     if not torch.cuda.is_available() and options.sizes != ["toy"]:
         raise UserError("--sizes: without a CUDA GPU only toy can be run")
     work, status = Path(options.work).resolve(), EXIT_OK
     for size in options.sizes:
         model = _model(size, options, work)
-        status = max(status, _dpo(size, model, options, work))
-        reward = _reward(model, work / f"{size}-reward", options.seed)
-        for quantization in ("8bit", "4bit"):
-            status = max(status, _ppo(size, quantization, model, reward, options, work))
+        for task in options.tasks:
+            if task == "quantized":
+                reward = _reward(model, work / f"{size}-reward", options.seed)
+                for quantization in ("8bit", "4bit"):
+                    status = max(status, _quantized_ppo(size, quantization, model, reward, options, work))
+            else:
+                status = max(status, (_ppo if task == "ppo" else _preference)(task, size, model, options, work))
     return status
 
 
-def _dpo(size: str, model: Path, options: argparse.Namespace, work: Path) -> int:
-    spec = _spec("dpo", size, model, options, work)
-    write_rows(spec, preference_rows(WORKLOADS["chat"], spec.batch * spec.total_steps, spec.seed))
-    return benchmark(spec, options, f"gpu-{size}-dpo-{options.dtype}")
+def _preference(task: str, size: str, model: Path, options: argparse.Namespace, work: Path) -> int:
+    spec = replace(_spec(task, size, model, options, work), batch=options.batch)
+    write_rows(spec, preference_rows(WORKLOADS[options.workload], spec.batch * spec.total_steps, spec.seed))
+    return benchmark(spec, options, f"gpu-{size}-{task}-{options.workload}-{options.dtype}")
 
 
-def _ppo(size: str, quantization: str, model: Path, reward: Path, options: argparse.Namespace, work: Path) -> int:
+def _ppo(task: str, size: str, model: Path, options: argparse.Namespace, work: Path) -> int:
+    spec = replace(_spec(task, size, model, options, work), batch=options.batch, max_new_tokens=CHAT_TOKENS[size])
+    return benchmark(prepare_ppo(spec, work), options, f"gpu-{size}-ppo-{options.dtype}")
+
+
+def _quantized_ppo(
+    size: str, quantization: str, model: Path, reward: Path, options: argparse.Namespace, work: Path
+) -> int:
     spec = replace(
         _spec("ppo", size, model, options, work),
         quantization=quantization,

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and how fast that machine multiplies matrices."""
+"""The machine of a measurement, and how fast it multiplies matrices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured inside a benchmark's process, the same way on both sides.
+"""Clock and memory inside a benchmark's process, the same way on both sides.
 
 Imports only torch and transformers: the peer's process loads nothing of ours beyond `benchmarks`.
 """

@@ -111,7 +111,7 @@ def _recompute(spec: Spec) -> dict[str, Any]:
 
 
 def _logged(trainer: Any) -> dict[str, float]:
-    """What the first log says that the peer's says, too."""
+    """Figures of the first log that the peer's has, too."""
     names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     return {name: logged[name] for name in names if name in logged}
@@ -120,8 +120,8 @@ def _logged(trainer: Any) -> dict[str, float]:
 class FirstRollout(TrainerCallback):
     """Let the first rollout be the peer's, responses and scores.
 
-    Scores are taken over because the sides show the reward model different tokens: we decode a response and encode it
-    with the reward model's own chat template, which ends the turn; TRL appends the sampled ids to the prompt's.
+    Scores are taken over so that what follows is compared on the same numbers. (Both sides give the reward model the
+    sampled ids; we end a response that ended otherwise, by a stop string say, as the reward model learnt it.)
 
     Attributes:
         logps: After the first step: the log-probs that we give the responses, in the recording's order.

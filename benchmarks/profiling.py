@@ -1,4 +1,4 @@
-"""Where a step's time goes: torch.profiler's operators in a few groups."""
+"""A step's time by group of torch.profiler's operators."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def spread(ratio: dict[str, float]) -> str:
 
 
 def machine_line(result: dict[str, Any]) -> str:
-    """What a result was measured on, in a line."""
+    """The machine of a result, in a line."""
     machine, versions = result["machine"], result["versions"]
     kind = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     flags = f" ({', '.join(machine['bf16'])})" if machine["bf16"] and not machine["gpu"] else ""

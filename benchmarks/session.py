@@ -33,7 +33,7 @@ class RunFailed(RuntimeError):
 
 
 def peer_path(task: Task, folder: Path, say: Say) -> Path | None:
-    """Where this task's TRL is: None if the environment has that version, else a folder it is installed into."""
+    """Folder of this task's TRL; None if the environment has that version."""
     version = TRL_VERSIONS[task]
     if importlib.metadata.version("trl") == version:
         return None
@@ -50,10 +50,11 @@ def run_side(spec: Spec, path: Path | None = None) -> dict[str, Any]:
     spec_file = spec.write()
     result = Path(spec.out) / "result.json"
     result.unlink(missing_ok=True)
-    search = [str(path)] if path else []  # first, so that this version is found before the environment's
+    # The peer first, so that this version is found before the environment's; what the user has there last.
+    search = [*([str(path)] if path else []), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([*search, str(ROOT)]),
+        "PYTHONPATH": os.pathsep.join(search),
         "TOKENIZERS_PARALLELISM": "false",
         "TRL_EXPERIMENTAL_SILENCE": "1",
     }
@@ -89,9 +90,9 @@ def run_pairs(spec: Spec, runs: int, peer: Path | None, with_peer: bool, say: Sa
         # The first to run is TRL: PPO's first rollout is recorded there.
         order = list(results) if number % 2 else list(results)[::-1]
         for side in order:
-            own = replace(spec, side=side, out=str(Path(spec.out) / f"{side}-{number + 1}"))
-            own = own if side == "ours" else replace(own, recompute=False)
-            result = run_side(own, peer if side == "trl" else None)
+            side_spec = replace(spec, side=side, out=str(Path(spec.out) / f"{side}-{number + 1}"))
+            side_spec = side_spec if side == "ours" else replace(side_spec, recompute=False)
+            result = run_side(side_spec, peer if side == "trl" else None)
             results[side].append(result)
             timed = result["seconds"][spec.warmup :]
             say(
@@ -111,18 +112,18 @@ def compare(ours: dict[str, Any], peer: dict[str, Any], dtype: str) -> dict[str,
     """
     rows = {}
     for name in ours.keys() & peer.keys():
-        mine, theirs = ours[name], peer[name]
-        if isinstance(mine, list):
-            pairs = [pair for rows_ in zip(mine, theirs, strict=True) for pair in zip(*rows_, strict=True)]
+        ours_value, peer_value = ours[name], peer[name]
+        if isinstance(ours_value, list):
+            pairs = [pair for rows_ in zip(ours_value, peer_value, strict=True) for pair in zip(*rows_, strict=True)]
             difference = statistics.fmean(abs(a - b) for a, b in pairs)
-            mine, theirs = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+            ours_value, peer_value = (statistics.fmean(side) for side in zip(*pairs, strict=True))
             bound = TOKEN_BOUNDS[dtype]
         else:
-            difference = abs(mine - theirs)
+            difference = abs(ours_value - peer_value)
             factor = GRADIENT_FACTOR if name == "grad_norm" else 1
-            bound = factor * BOUNDS[dtype] * max(1.0, abs(theirs))
+            bound = factor * BOUNDS[dtype] * max(1.0, abs(peer_value))
         same = difference <= bound
-        rows[name] = {"ours": mine, "peer": theirs, "difference": difference, "bound": bound, "same": same}
+        rows[name] = {"ours": ours_value, "peer": peer_value, "difference": difference, "bound": bound, "same": same}
     return dict(sorted(rows.items()))
 
 
@@ -149,7 +150,7 @@ def summarise(results: list[dict[str, Any]], warmup: int, tokens: float, episode
 
 
 def ratios(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """How many times faster we are, and our share of the peer's memory: of each pair of runs, and their median."""
+    """Speed and memory beside the peer's: the ratio of each pair of runs, and their median."""
     pairs = {
         "times_faster": zip(peer["step_seconds_of_runs"], ours["step_seconds_of_runs"], strict=True),
         "memory_share": zip(ours["peak_bytes_of_runs"], peer["peak_bytes_of_runs"], strict=True),

@@ -1,4 +1,4 @@
-"""What one process of a benchmark is told to do: written by the command as JSON, read by `benchmarks.child`.
+"""Task of one benchmark process: written by the command as JSON, read by `benchmarks.child`.
 
 Nothing here imports torch or a training library: the peer's process must see only its own.
 """
@@ -77,7 +77,7 @@ class Spec:
 
     @classmethod
     def read(cls, path: str | Path) -> Spec:
-        """What `write` saved."""
+        """Read the file that `write` saved."""
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
 
     @property

@@ -1,4 +1,4 @@
-"""What both sides are told alike: the arguments of the run, LoRA, weights and data."""
+"""Settings that both sides share: the arguments of the run, LoRA, weights and data."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def lora(spec: Spec, task_type: str) -> LoraConfig | None:
     """Rank 16 on all linear layers, or None for full fine-tuning."""
     if spec.full:
         return None
-    kept = ["score"] if task_type == "SEQ_CLS" else None
-    return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type=task_type, modules_to_save=kept)
+    modules_to_save = ["score"] if task_type == "SEQ_CLS" else None
+    return LoraConfig(
+        r=16, lora_alpha=32, target_modules="all-linear", task_type=task_type, modules_to_save=modules_to_save
+    )
 
 
 def weights_dtype(spec: Spec) -> torch.dtype:

@@ -132,7 +132,7 @@ def _noted(module: Any, pad: int) -> dict[str, Any]:
 
 
 def _logged(trainer: Any) -> dict[str, float]:
-    """What the first log says that ours says, too."""
+    """Figures of the first log that ours has, too."""
     names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
     logged = trainer.state.log_history[0]
     return {name: logged[name] for name in names if name in logged}

@@ -11,7 +11,7 @@ from hf_align.algorithms import ALGORITHMS
 from hf_align.trainers.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
-CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.own.values())
+CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.builtin.values())
 INTRODUCTION = """\
 # Options
 

@@ -39,6 +39,14 @@ class Algorithm:
         needs: Models besides the one that it trains: a reward is asked for, a reference has a default, a value is made.
         summary: One line for lists.
         curves: Logged figures that its pictures show.
+
+    Example:
+        >>> from hf_align.algorithms import ALGORITHMS
+        >>> dpo = ALGORITHMS["dpo"]
+        >>> dpo.rows, dpo.needs
+        ('pairs', ('reference',))
+        >>> dpo.load()[1].__name__
+        'DPOConfig'
     """
 
     name: str
@@ -65,34 +73,34 @@ class Algorithms(Mapping[str, Algorithm]):
     """Algorithms of this package, and those of other packages, which are imported when they are looked up.
 
     Args:
-        own: This package's; another package's of the same name is ignored.
+        builtin: This package's; another package's of the same name is ignored.
     """
 
-    def __init__(self, *own: Algorithm) -> None:
-        self.own = {each.name: each for each in own}
+    def __init__(self, *builtin: Algorithm) -> None:
+        self.builtin = {each.name: each for each in builtin}
 
     @cached_property
-    def others(self) -> dict[str, EntryPoint]:
+    def third_party(self) -> dict[str, EntryPoint]:
         """Other packages' entry points by name."""
-        return {each.name: each for each in entry_points(group=ENTRY_POINTS) if each.name not in self.own}
+        return {each.name: each for each in entry_points(group=ENTRY_POINTS) if each.name not in self.builtin}
 
     def __getitem__(self, name: str) -> Algorithm:
-        if name in self.own:
-            return self.own[name]
-        entry = self.others[name]
+        if name in self.builtin:
+            return self.builtin[name]
+        entry = self.third_party[name]
         try:
-            found = entry.load()
+            algorithm = entry.load()
         except Exception as error:  # whatever another package's import raises
             raise UserError(f"algorithm {name}: {entry.value} can't be imported: {error}") from error
-        if not isinstance(found, Algorithm) or found.name != name:
+        if not isinstance(algorithm, Algorithm) or algorithm.name != name:
             raise UserError(f"algorithm {name}: {entry.value} is no hf_align.algorithms.Algorithm of that name")
-        return found
+        return algorithm
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*self.own, *self.others))
+        return iter((*self.builtin, *self.third_party))
 
     def __len__(self) -> int:
-        return len(self.own) + len(self.others)
+        return len(self.builtin) + len(self.third_party)
 
 
 ALGORITHMS = Algorithms(

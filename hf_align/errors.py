@@ -5,6 +5,15 @@ class UserError(ValueError):
     """Bad input: one sentence that names the row, field or argument and the fix.
 
     The command line prints it on one line and exits with status 2; in Python it is an ordinary `ValueError`.
+
+    Example:
+        >>> from hf_align import DPOConfig
+        >>> from hf_align.errors import UserError
+        >>> try:
+        ...     DPOConfig("out", beta=-1)
+        ... except UserError as error:
+        ...     print(error)
+        beta is -1; it must be above 0.
     """
 
 

@@ -1,4 +1,4 @@
-"""What a long run says while it goes on: lines, bars, tables. The command line draws them; a library call may not."""
+"""Messages of a long run while it goes on: lines, bars, tables. The command line draws them; a library call may not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Advance = Callable[[int, str], None]
 
 
 class Progress(Protocol):
-    """Where a run's progress goes; `hf_align.cli.console.Screen` is one, `Silent` another."""
+    """Receiver of a run's progress; `hf_align.cli.console.Screen` is one, `Silent` another."""
 
     def line(self, text: str, style: str = "") -> None:
         """Say one line, taken literally."""

@@ -38,7 +38,7 @@ SHOWN_OPTIONS = (
     "fp16",
     "seed",
 )
-HIDDEN_OPTIONS = {"hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
+HIDDEN_OPTIONS = {"acceleration", "hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
 
 
@@ -132,12 +132,12 @@ def describe_model(base: Any) -> str:
 def adapter_settings(config: Any) -> dict[str, Any]:
     """The part of a LoRA configuration that a reader wants to know."""
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
-    found = {name: getattr(config, name, None) for name in names}
-    kept = {name: value for name, value in found.items() if value not in (None, False)}
+    values = {name: getattr(config, name, None) for name in names}
+    settings = {name: value for name, value in values.items() if value not in (None, False)}
     return {
         # modules without where they stand, each once
         name: sorted({module.split(".")[-1] for module in value}) if isinstance(value, (set, list)) else value
-        for name, value in kept.items()
+        for name, value in settings.items()
     }
 
 
@@ -151,14 +151,15 @@ def quantization_of(base: Any) -> str | None:
 
 def hyperparameters(args: Any) -> dict[str, Any]:
     """The usual options of `TrainingArguments`, then all that our config classes add; those not set are left out."""
-    own = {entry.name for entry in dataclasses.fields(args)} - {e.name for e in dataclasses.fields(TrainingArguments)}
+    of_trainer = {entry.name for entry in dataclasses.fields(TrainingArguments)}
+    added_names = {entry.name for entry in dataclasses.fields(args)} - of_trainer
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
     del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
     if "ipo" not in getattr(args, "loss_types", []):
-        own = {name for name in own if not name.startswith("ipo_")}
-    added = {name: getattr(args, name) for name in sorted(own - HIDDEN_OPTIONS)}
-    found = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
-    return {name: value for name, value in found.items() if value is not None and value is not False and value != []}
+        added_names = {name for name in added_names if not name.startswith("ipo_")}
+    added = {name: getattr(args, name) for name in sorted(added_names - HIDDEN_OPTIONS)}
+    values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
+    return {name: value for name, value in values.items() if value is not None and value is not False and value != []}
 
 
 def run_facts(trainer: Any) -> dict[str, Any]:
@@ -171,6 +172,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     if state.epoch:
         facts["Epochs"] = round(float(state.epoch), 2)
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":
         facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"
     return facts

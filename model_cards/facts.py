@@ -25,6 +25,11 @@ class Evaluation:
         dataset: What it was measured on, in words.
         dataset_id: That data set's Hub id.
         split: Its split.
+
+    Example:
+        >>> from hf_align.model_cards import Evaluation
+        >>> Evaluation("accuracy", 0.81, interval=(0.78, 0.84), rows=600, dataset="held-out pairs").is_finite
+        True
     """
 
     metric: str
@@ -72,6 +77,12 @@ class CardFacts:
         evaluation: The figures.
         samples: `prompt` with `before`, `after` and `score` where known.
         versions: Library and version.
+
+    Example:
+        >>> from hf_align.model_cards import CardFacts, Evaluation, render_card
+        >>> facts = CardFacts(kind="dpo", name="my-policy", evaluation=[Evaluation("rewards/accuracies", 0.74)])
+        >>> "my-policy" in render_card(facts)
+        True
     """
 
     kind: Kind
@@ -118,8 +129,8 @@ class CardFacts:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CardFacts:
         """From what `to_dict` gave; names this version doesn't know are left out."""
-        known = {entry.name for entry in fields(cls)}
-        chosen = {name: value for name, value in values.items() if name in known}
+        names = {entry.name for entry in fields(cls)}
+        chosen = {name: value for name, value in values.items() if name in names}
         chosen["evaluation"] = as_evaluations(chosen.get("evaluation") or [])
         return cls(**chosen)
 
@@ -132,16 +143,16 @@ def as_evaluations(rows: Iterable[Evaluation | Mapping[str, Any]] | Mapping[str,
     """
     if isinstance(rows, Mapping):
         return [Evaluation(str(name), float(value)) for name, value in rows.items()]
-    known = {entry.name for entry in fields(Evaluation)}
+    names = {entry.name for entry in fields(Evaluation)}
     result = []
     for number, row in enumerate(rows):
         if isinstance(row, Evaluation):
             result.append(row)
             continue
-        unknown = set(row) - known
+        unknown = set(row) - names
         if unknown or not {"metric", "value"} <= set(row):
             problem = f"an unknown {min(unknown)!r}" if unknown else "no metric or no value"
-            raise UserError(f"evaluation[{number}] has {problem}; its fields are {', '.join(sorted(known))}.")
+            raise UserError(f"evaluation[{number}] has {problem}; its fields are {', '.join(sorted(names))}.")
         interval = row.get("interval")
         ends = None if interval is None else (float(interval[0]), float(interval[1]))
         result.append(Evaluation(**{**row, "value": float(row["value"]), "interval": ends}))

@@ -48,7 +48,7 @@ def save_card(
         Whether the card was written.
     """
     folder = Path(folder)
-    algorithm = ALGORITHMS.own.get(facts.kind)
+    algorithm = ALGORITHMS.builtin.get(facts.kind)
     drawn = algorithm is not None and draw_curves(history, algorithm.curves, folder / CURVES)
     facts.curves = drawn or (folder / CURVES).exists()
     if is_own_text(folder):
@@ -79,7 +79,7 @@ def is_own_text(folder: str | os.PathLike[str]) -> bool:
 
 
 def _is_generated(text: str) -> bool:
-    """Whether peft or Trainer wrote it: theirs names a local base model by its path."""
+    """Whether peft or Trainer wrote the card: theirs names a local base model by its path."""
     try:
         data = ModelCard(text, ignore_metadata_errors=True).data
     except ValueError:
@@ -92,9 +92,9 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
     """The little that a model folder itself says, for one that was saved without a card."""
     folder = Path(folder)
     adapter, config = _json(folder / ADAPTER_CONFIG), _json(folder / CONFIG)
-    own, tokenizer = _json(folder / REWARD_CONFIG), _json(folder / "tokenizer_config.json")
+    reward, tokenizer = _json(folder / REWARD_CONFIG), _json(folder / "tokenizer_config.json")
     architecture = (config.get("architectures") or [""])[0]
-    is_reward = bool(own) or adapter.get("task_type") == "SEQ_CLS" or architecture.endswith("SequenceClassification")
+    is_reward = bool(reward) or adapter.get("task_type") == "SEQ_CLS" or architecture.endswith("SequenceClassification")
     value_head = folder / VALUE_HEAD
     settings = {name: adapter.get(name) for name in ("r", "lora_alpha", "target_modules") if adapter.get(name)}
     return CardFacts(
@@ -104,8 +104,8 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         library="peft" if adapter else "transformers",
         adapter=settings or None,
         conversational=(folder / "chat_template.jinja").exists() or bool(tokenizer.get("chat_template")),
-        head=own.get("head", "linear"),
-        pooling=own.get("pooling", "last"),
+        head=reward.get("head", "linear"),
+        pooling=reward.get("pooling", "last"),
         value_head=_value_model(value_head) if value_head.exists() else None,
     )
 

@@ -1,4 +1,4 @@
-"""Which names are the Hub's, and which are folders of this machine that nobody else has."""
+"""Names of models: the Hub's, and folders of this machine that nobody else has."""
 
 from __future__ import annotations
 

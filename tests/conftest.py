@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -11,9 +12,20 @@ import pytest
 # Read when huggingface_hub is imported, and by the processes that tests start. Where there is no network, its client
 # would ask again for half a minute before it says that a model isn't there. The stand-in Hub switches it off.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests are written for the CPU. Those of tests/integration/test_cuda.py want a GPU, and this variable.
+if not os.environ.get("HF_ALIGN_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+gc.disable()  # until everything is imported
 
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+
+def pytest_collection_finish() -> None:
+    """Leave the half million objects that the imports made out of each collection; `Trainer.train` asks for two."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

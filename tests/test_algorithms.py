@@ -19,10 +19,10 @@ OTHER = "hf_align.no_such_module:KTO"
 def registry(monkeypatch: pytest.MonkeyPatch, *entries: object) -> Algorithms:
     """A registry beside which these entry points are installed."""
     monkeypatch.setattr(algorithms, "entry_points", lambda group: entries if group == "hf_align.algorithms" else ())
-    return Algorithms(*ALGORITHMS.own.values())
+    return Algorithms(*ALGORITHMS.builtin.values())
 
 
-@pytest.mark.parametrize("name", ALGORITHMS.own)
+@pytest.mark.parametrize("name", ALGORITHMS.builtin)
 def test_trainer_config_and_curves_are_there(name: str):
     trainer, config = ALGORITHMS[name].load()
     assert (trainer.__name__, config.__name__) == tuple(
@@ -33,7 +33,7 @@ def test_trainer_config_and_curves_are_there(name: str):
 
 def test_another_package_adds_one(monkeypatch: pytest.MonkeyPatch):
     found = registry(monkeypatch, SimpleNamespace(name="kto", value="my_kto:KTO", load=lambda: KTO))
-    assert list(found) == [*ALGORITHMS.own, "kto"] and len(found) == len(ALGORITHMS.own) + 1
+    assert list(found) == [*ALGORITHMS.builtin, "kto"] and len(found) == len(ALGORITHMS.builtin) + 1
     assert found["kto"] is KTO
     with pytest.raises(errors.UserError, match="algorithm kto: my_kto:Trainer can't be imported: No module named"):
         KTO.load()
@@ -41,7 +41,7 @@ def test_another_package_adds_one(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_name_of_ours_stays_ours(monkeypatch: pytest.MonkeyPatch):
     found = registry(monkeypatch, EntryPoint("dpo", OTHER, algorithms.ENTRY_POINTS))
-    assert list(found) == list(ALGORITHMS.own)
+    assert list(found) == list(ALGORITHMS.builtin)
     assert found["dpo"] is ALGORITHMS["dpo"]
 
 

@@ -5,30 +5,35 @@ Losses are weighted right under accumulation and across processes, metrics are s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
-from transformers import EvalPrediction
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
-from hf_align.acceleration.allocator import release_freed_memory
-from hf_align.acceleration.lora import fuse_lora
-from hf_align.acceleration.mlp import keep_less_of_mlps
-from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
+from hf_align.models.adapters import disable_dropout, float32_trainable
+from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
+from hf_align.models.quantized import Quantization
 from hf_align.models.reference import Reference
 from hf_align.models.runner import LayoutRunner
+from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
+from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.checkpoints import check_checkpoint
-from hf_align.trainers.checks import check_best_metric
-from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
+from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.saving import SavingTrainer
@@ -36,11 +41,15 @@ from hf_align.trainers.saving import SavingTrainer
 logger = logging.get_logger(__name__)
 
 
-class BranchTrainer(SavingTrainer):
+class BranchTrainer(AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
-    A subclass gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole accumulated
-    batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
+    Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
+    Trainer. A subclass fills in `check_arguments`, `prepare_rows`, `default_collator`, `load_model`, `check_room` and
+    `set_up`, which are called in this order.
+
+    A subclass also gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole
+    accumulated batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
 
     Attributes:
         runner: Calls models on batches; says which layout and attention it uses, and why.
@@ -48,9 +57,35 @@ class BranchTrainer(SavingTrainer):
             keep what their owner loaded.
     """
 
+    config_class: type[Any] = AlignmentConfig
+    columns = ""
+    """Columns that the rows must have, for a message."""
     owns_attention = False
+    reference: Reference | None = None
 
-    def __init__(self, model: BranchModel, args: AlignmentConfig, compute_metrics: Any = None, **kwargs: Any):
+    def __init__(
+        self,
+        model: str | PreTrainedModel | PeftModel | BranchModel,
+        ref_model: str | PreTrainedModel | PeftModel | None = None,
+        args: AlignmentConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: Callbacks = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+        quantization_config: Quantization = None,
+    ):
+        self.args = args = args or self.config_class("trainer_output")
+        check_config_class(args, self.config_class)
+        check_evaluation(args, eval_dataset)
+        only_with_path(model, quantization_config)
+        self.check_arguments(model, ref_model, data_collator)
+        if train_dataset is None and eval_dataset is None:
+            raise UserError(f"train_dataset is missing; give a Dataset with {self.columns}.")
+        check_output_dir(args)
         if args.n_gpu > 1:
             logger.warning("Only one GPU is used by this process; start with `accelerate launch` to use all of them.")
             args._n_gpu = 1
@@ -59,21 +94,75 @@ class BranchTrainer(SavingTrainer):
         if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
             raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may give more metrics
-            check_best_metric(args, kwargs.get("eval_dataset"), args.eval_metrics)
+            check_best_metric(args, eval_dataset, args.eval_metrics)
+
+        tokenizer = processing_class or tokenizer_of(model)
+        with PartialState().main_process_first():
+            train_dataset = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
+            eval_dataset = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
+
+        torch.manual_seed(args.seed)  # the first weights of adapters and heads
+        wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)
+        self.check_room(wrapped, train_dataset, eval_dataset)
+        if args.disable_dropout:
+            disable_dropout(wrapped)
+        float32_trainable(wrapped)
+
         self.loss_is_scaled_for_ga = True
+        self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
-        super().__init__(model=model, args=args, compute_metrics=self._eval_metrics, **kwargs)
+        super().__init__(
+            model=wrapped,
+            args=args,
+            data_collator=data_collator or self.default_collator(tokenizer),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            compute_metrics=self._eval_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self.runner = LayoutRunner(args, self.accelerator, self.sample_lengths, self.branch_models, sharded=sharded)
-        if not sharded:  # sharded weights are gathered where modules are called
-            fuse_lora(model)
-            keep_less_of_mlps(model)
-            keep_less_of_norms(model)
         if args.activation_recompute == "selective":
             if sharded:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
-            enable_selective_recompute(model)
+            enable_selective_recompute(wrapped)
+        self.set_up(ref_model, peft_config, quantization_config)
+
+    # ---- what a subclass fills in ----
+
+    def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
+        """Refuse arguments that the trainer can't work with, before anything is loaded."""
+
+    def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
+        """Check and tokenise a data set, or a dict of them, called `name` in messages; None stays None."""
+        raise NotImplementedError
+
+    def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
+        """The collator of a trainer that was given none."""
+        raise NotImplementedError
+
+    def load_model(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None,
+        quantization: Quantization,
+    ) -> BranchModel:
+        """Load or take the model, with a new adapter if asked for, and wrap it for training on branches.
+
+        The generators have been seeded. Dropout and precision of what is trained are seen to afterwards.
+        """
+        raise NotImplementedError
+
+    def check_room(self, model: BranchModel, *datasets: Any) -> None:
+        """Refuse rows with more tokens than the model has positions."""
+        raise NotImplementedError
+
+    def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
+        """Make what the trainer needs beside its model, once Trainer has put that on its device."""
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
@@ -99,31 +188,39 @@ class BranchTrainer(SavingTrainer):
 
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""
-        return [self.accelerator.unwrap_model(self.model)]
+        reference = None if self.reference is None else self.reference.module
+        return [self.accelerator.unwrap_model(self.model), *([] if reference is None else [reference])]
 
-    def make_reference(self, model: Any, *, new_adapter: bool, snapshot: bool = True) -> Reference:
-        """The reference for this trainer's policy; see `Reference`."""
+    def accelerated_models(self) -> list[nn.Module]:
+        """The same: a reference computes as its policy does."""
+        return [*self.branch_models()]
+
+    def make_reference(
+        self, model: Any, peft_config: PeftConfig | None, quantization: Quantization, *, snapshot: bool = True
+    ) -> Reference:
+        """The reference for this trainer's policy, loaded if it is given by name; see `Reference`."""
+        if isinstance(model, str):
+            model = load_policy(model, quantization=quantization)
 
         def place(frozen: PolicyModel) -> nn.Module:
             if getattr(frozen.model, "quantization_method", None) is None:
                 frozen = frozen.to(self.args.device)
             return self.accelerator.prepare_model(frozen, evaluation_mode=True)
 
-        return Reference(cast(BranchModel, self.model), model, new_adapter=new_adapter, snapshot=snapshot, place=place)
+        return Reference(
+            cast(BranchModel, self.model), model, new_adapter=bool(peft_config), snapshot=snapshot, place=place
+        )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's; memory that was kept for the next step goes back to the system at the end.
+        """Trainer's, with patches and, on a GPU, with the attention that the first batch chooses.
 
         Raises:
             UserError: There is no checkpoint of such a trainer to resume from.
         """
         if resume_from_checkpoint not in (None, False):
             check_checkpoint(resume_from_checkpoint, self.args)
-        try:
-            with self.runner.training(may_choose=self.owns_attention):
-                return super().train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            release_freed_memory()
+        with self.runner.training(may_choose=self.owns_attention):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
@@ -202,5 +299,5 @@ class BranchTrainer(SavingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the training metrics of all processes since the last log."""
         if "loss" in logs:
-            logs.update(self._train_metrics.pop(self.accelerator))
+            logs.update(self._train_metrics.pop())
         super().log(logs, start_time)

@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_available
 
 from hf_align.errors import UserError
+from hf_align.models.kinds import check_is_policy
 
 FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "seed", "dataloader_num_workers")
 BELOW_ONE = ("adam_beta1", "adam_beta2")
@@ -185,6 +186,20 @@ def check_config_class(args: Any, config_class: type) -> None:
     """
     if not isinstance(args, config_class):
         raise UserError(f"args is a {type(args).__name__}; give a {config_class.__name__}.")
+
+
+def check_policies(model: Any, ref_model: Any) -> None:
+    """Refuse what is no policy, and a reference that training would change.
+
+    Raises:
+        UserError: One of them is a reward model, or both are the same object.
+    """
+    check_is_policy(model, "model")
+    check_is_policy(ref_model, "ref_model")
+    if ref_model is not None and ref_model is model:
+        raise UserError(
+            "ref_model is the model itself, which training changes; leave it out to use the policy as given."
+        )
 
 
 def check_place(directory: Path, place: str) -> None:

@@ -10,8 +10,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from hf_align.acceleration.registry import Use, names_of
 from hf_align.errors import UserError
 from hf_align.models.precision import choose_precision
+from hf_align.trainers.accelerated import ACCELERATION
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
 from hf_align.trainers.fields import check_fields
@@ -26,6 +28,8 @@ class AlignmentConfig(TrainingArguments):
     # What the trainer's evaluations give, without `eval_`, and what its checkpoints are.
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     checkpoint_kind: ClassVar[Kind] = "policy"
+    # What a run does with the model.
+    uses: ClassVar[tuple[Use, ...]] = ("train",)
 
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
@@ -56,6 +60,7 @@ class AlignmentConfig(TrainingArguments):
             "cheap (norms, activations, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
         },
     )
+    acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
     disable_dropout: bool = field(
         default=True,
         metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
@@ -78,9 +83,15 @@ class AlignmentConfig(TrainingArguments):
     def __post_init__(self) -> None:
         check_fields(self)
         check_options(self)
+        names_of(self.acceleration)
         self._resolve_recompute()
         choose_precision(self)
         super().__post_init__()
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether layers, or their cheap operations, run again in the backward pass."""
+        return self.activation_recompute != "none"
 
     def _resolve_recompute(self) -> None:
         """Make `activation_recompute` and Trainer's own switch say the same."""

@@ -7,21 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
-from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.losses import dpo_loss, ipo_loss
-from hf_align.models.kinds import check_is_policy
-from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
-from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
-from hf_align.models.wrapper import BranchModel
-from hf_align.trainers.config import Callbacks
+from hf_align.models.trainable import trainable_policy
+from hf_align.trainers.checks import check_policies
 from hf_align.trainers.fields import check_fields
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
@@ -140,54 +136,25 @@ class DPOTrainer(PreferenceTrainer):
     model: PolicyModel  # type: ignore[assignment]
     config_class: type[DPOConfig] = DPOConfig
 
-    def __init__(
+    def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
+        """Refuse what is no policy and no reference."""
+        check_policies(model, ref_model)
+
+    def load_model(
         self,
-        model: str | PreTrainedModel | PeftModel,
-        ref_model: str | PreTrainedModel | PeftModel | None = None,
-        args: DPOConfig | None = None,
-        data_collator: Any = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        compute_metrics: Any = None,
-        callbacks: Callbacks = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        peft_config: PeftConfig | None = None,
-        quantization_config: Quantization = None,
-    ):
-        args = args or self.config_class("trainer_output")
-        only_with_path(model, quantization_config)
-        check_is_policy(model, "model")
-        check_is_policy(ref_model, "ref_model")
-        if ref_model is not None and ref_model is model:
-            raise UserError(
-                "ref_model is the model itself, which training changes; leave it out to use the policy as given."
-            )
-        tokenizer = processing_class or tokenizer_of(model)
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None,
+        quantization: Quantization,
+    ) -> PolicyModel:
+        """A policy."""
+        return PolicyModel(trainable_policy(model, peft_config, quantization))
 
-        def build_model() -> PolicyModel:
-            torch.manual_seed(args.seed)  # the adapter's first weights
-            policy = load_policy(model, quantization=quantization_config) if isinstance(model, str) else model
-            return PolicyModel(with_adapter(policy, peft_config, TaskType.CAUSAL_LM))
-
-        super().__init__(
-            build_model,
-            args,
-            train_dataset,
-            eval_dataset,
-            tokenizer,
-            data_collator,
-            compute_metrics=compute_metrics,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
-        self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
-        if isinstance(ref_model, str):
-            ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = self.make_reference(
-            ref_model, new_adapter=bool(peft_config), snapshot=not args.precompute_ref_log_probs
-        )
-        if args.precompute_ref_log_probs:
+    def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
+        """Make the reference, and let it score the rows if its log-probs are to be kept."""
+        precompute = self.args.precompute_ref_log_probs
+        self.reference = self.make_reference(ref_model, peft_config, quantization, snapshot=not precompute)
+        if precompute:
             self._precompute_reference()
 
     def _precompute_reference(self) -> None:
@@ -205,19 +172,15 @@ class DPOTrainer(PreferenceTrainer):
         }
         training = self.model.training
         self.model.train()  # the mode in which the policy will be scored
-        self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
-        self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
+        with self.accelerated("score"):  # as the policy will be
+            self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
+            self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
         self.model.train(training)
 
     def _score_reference(self, rows: list[dict[str, Any]]) -> Tensor:
         inputs: dict[str, Any] = self._prepare_inputs(self.data_collator(rows))
         with self.accelerator.autocast():
             return self.reference_logps(self.model, inputs["branches"])
-
-    def branch_models(self) -> list[BranchModel]:
-        """The policy, and the reference if it is a model of its own."""
-        module = self.reference.module
-        return [*super().branch_models(), *([] if module is None else [module])]
 
     def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
         """Summed log-probs of each response under `model`: `[S]`."""

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
-from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 
 class RowMetrics:
     """Averages over rows, right under accumulation and across processes: sums and counts are kept, not means.
 
+    Values wait on the device where they were computed and come to the CPU together when the metrics are wanted: one
+    transfer, so one synchronisation, however many batches and metrics there were. They are summed up there, in float64,
+    which some GPUs lack.
+
     A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean.
+
+    Args:
+        most_waiting: Values that wait at most: 4 MB of them by default.
+
+    Example:
+        >>> metrics = RowMetrics()
+        >>> metrics.add({"length": torch.tensor([1.0, 2.0])})
+        >>> metrics.add({"length": torch.tensor([6.0])})
+        >>> metrics.pop()
+        {'length': 3.0}
     """
 
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[Tensor, int]] = {}  # of extremes: the smallest value, of `max_*` negated
+    def __init__(self, most_waiting: int = 1 << 20) -> None:
+        self._most_waiting = most_waiting
+        self._waiting: list[tuple[str, Tensor]] = []  # not on the CPU yet
+        self._values = 0  # of them
+        self._sums: dict[
+            str, tuple[float, int]
+        ] = {}  # with their counts; of extremes: the smallest, of `max_*` negated
 
     def add(self, rows: dict[str, Tensor]) -> None:
         """Add a batch: values `[B]` by name."""
         for name, values in rows.items():
-            values = values.detach().cpu().double()  # not on the device: some GPUs have no float64
-            if name.startswith(("min_", "max_")):
-                total = values.min() if name.startswith("min_") else -values.max()
-            else:
-                total = values.sum()
-            count = len(values)
-            if name in self._sums:
-                earlier, rows_before = self._sums[name]
-                total = torch.minimum(earlier, total) if name.startswith(("min_", "max_")) else earlier + total
-                count += rows_before
-            self._sums[name] = total, count
+            self._waiting.append((name, values.detach()))
+            self._values += len(values)
+        if self._values > self._most_waiting:
+            self._fetch()
 
-    def pop(self, accelerator: Accelerator) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         """Compute the metrics over all processes, and start afresh. Every process must call it."""
+        self._fetch()
         sums, self._sums = self._sums, {}
-        if not (names := sorted(sums)):
-            return {}
-        local = torch.tensor([[float(sums[name][0]), sums[name][1]] for name in names], dtype=torch.float32)
-        everyone = cast(Tensor, accelerator.gather(local[None].to(accelerator.device))).double().cpu()
+        everyone: list[dict[str, tuple[float, int]]] = gather_object([sums])  # as objects: float64 stays float64
         result = {}
-        for number, name in enumerate(names):
-            values, counts = everyone[:, number, 0], everyone[:, number, 1]
+        for name in sorted(sums):
+            values, counts = zip(*(theirs[name] for theirs in everyone), strict=True)
             if name.startswith(("min_", "max_")):
-                result[name] = float(values.min()) * (1 if name.startswith("min_") else -1)
+                result[name] = min(values) * (1 if name.startswith("min_") else -1)
             else:
-                result[name] = float(values.sum() / counts.sum())
+                result[name] = sum(values) / sum(counts)
         return result
+
+    def _fetch(self) -> None:
+        """Bring what waits to the CPU, a transfer for each device, and sum it up batch by batch."""
+        waiting, self._waiting, self._values = self._waiting, [], 0
+        for device in {values.device for _, values in waiting}:
+            rows = [(name, values) for name, values in waiting if values.device == device]
+            everything = torch.cat([values for _, values in rows]).cpu().double()
+            for (name, _), values in zip(rows, everything.split([len(values) for _, values in rows]), strict=True):
+                self._take(name, values)
+
+    def _take(self, name: str, values: Tensor) -> None:
+        count = len(values)
+        if name.startswith(("min_", "max_")):
+            total = float(values.min() if name.startswith("min_") else -values.max())
+        else:
+            total = float(values.sum())
+        if name in self._sums:
+            earlier, rows = self._sums[name]
+            total = min(earlier, total) if name.startswith(("min_", "max_")) else earlier + total
+            count += rows
+        self._sums[name] = total, count

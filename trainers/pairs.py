@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-from accelerate import PartialState
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
@@ -14,10 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
-from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
-from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig
 from hf_align.trainers.data import parts_of
 
@@ -45,50 +41,23 @@ class PreferenceConfig(AlignmentConfig):
 
 
 class PreferenceTrainer(BranchTrainer):
-    """A `BranchTrainer` on rows of prompt, chosen and rejected. Branch 0 is the chosen response, branch 1 the rejected.
-
-    The whole data is checked and tokenised first; then `build_model` is called, so bad rows cost no model loading.
-    """
+    """A `BranchTrainer` on rows of prompt, chosen and rejected: branch 0 is the chosen response, 1 the rejected."""
 
     args: PreferenceConfig  # type: ignore[assignment]
     config_class: type[Any] = PreferenceConfig
+    columns = "prompt, chosen and rejected"
 
-    def __init__(
-        self,
-        build_model: Callable[[], BranchModel],
-        args: PreferenceConfig,
-        train_dataset: Any,
-        eval_dataset: Any,
-        processing_class: PreTrainedTokenizerBase,
-        data_collator: Any = None,
-        **kwargs: Any,
-    ):
-        if train_dataset is None and eval_dataset is None:
-            raise UserError("train_dataset is missing; give a Dataset with prompt, chosen and rejected.")
-        check_config_class(args, self.config_class)
-        check_evaluation(args, eval_dataset)
-        check_output_dir(args)
-        with PartialState().main_process_first():
-            train_dataset = tokenized_pairs(train_dataset, processing_class, args, "train_dataset")
-            eval_dataset = tokenized_pairs(eval_dataset, processing_class, args, "eval_dataset")
-        if data_collator is None:
-            data_collator = PreferenceCollator(
-                pad_token_id=find_pad_token_id(processing_class), row_tokens=args.row_tokens
-            )
-        model = build_model()
-        _check_room(model, args, train_dataset, eval_dataset)
-        if args.disable_dropout:
-            disable_dropout(model)
-        float32_trainable(model)
-        super().__init__(
-            model,
-            args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            **kwargs,
-        )
+    def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
+        """Check and tokenise pairs."""
+        return tokenized_pairs(data, tokenizer, self.args, name)
+
+    def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> PreferenceCollator:
+        """A collator of pairs."""
+        return PreferenceCollator(pad_token_id=find_pad_token_id(tokenizer), row_tokens=self.args.row_tokens)
+
+    def check_room(self, model: BranchModel, *datasets: Any) -> None:
+        """Refuse pairs with more tokens than the model has positions."""
+        _check_room(model, self.args, *datasets)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As `BranchTrainer`'s, of pairs alone.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
-import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftConfig, TaskType
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
@@ -17,9 +16,8 @@ from hf_align.layout.branches import Branches
 from hf_align.losses import bradley_terry_loss
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
-from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
+from hf_align.models.trainable import with_adapter
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.config import Callbacks
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 
 logger = logging.get_logger(__name__)
@@ -91,49 +89,26 @@ class RewardTrainer(PreferenceTrainer):
     config_class = RewardConfig
     model: RewardModel  # type: ignore[assignment]
 
-    def __init__(
-        self,
-        model: str | RewardModel | PreTrainedModel | PeftModel,
-        ref_model: None = None,
-        args: RewardConfig | None = None,
-        data_collator: Any = None,
-        train_dataset: Dataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        compute_metrics: Any = None,
-        callbacks: Callbacks = None,
-        optimizers: tuple[Any, Any] = (None, None),
-        peft_config: PeftConfig | None = None,
-        quantization_config: Quantization = None,
-    ):
+    def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
+        """Refuse a reference."""
         if ref_model is not None:
             raise UserError("ref_model must be None: a reward model is trained without a reference.")
-        args = args or RewardConfig("trainer_output")
-        only_with_path(model, quantization_config)
-        tokenizer = processing_class or (model.tokenizer if isinstance(model, RewardModel) else tokenizer_of(model))
 
-        def build_model() -> RewardModel:
-            torch.manual_seed(args.seed)  # the head's and the adapter's first weights
-            reward_model = (
-                load_reward_model(model, quantization=quantization_config) if isinstance(model, str) else model
-            )
-            if not isinstance(reward_model, RewardModel):
-                reward_model = RewardModel(reward_model, tokenizer)
-            reward_model.model = with_adapter(reward_model.model, peft_config, TaskType.SEQ_CLS)
-            return reward_model
+    def load_model(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None,
+        quantization: Quantization,
+    ) -> RewardModel:
+        """A reward model."""
+        loaded = load_reward_model(model, quantization=quantization) if isinstance(model, str) else model
+        wrapped = loaded if isinstance(loaded, RewardModel) else RewardModel(loaded, tokenizer)
+        wrapped.model = with_adapter(wrapped.model, peft_config, TaskType.SEQ_CLS)
+        return wrapped
 
-        super().__init__(
-            build_model,
-            args,
-            train_dataset,
-            eval_dataset,
-            tokenizer,
-            data_collator,
-            compute_metrics=compute_metrics,
-            callbacks=callbacks,
-            optimizers=optimizers,
-        )
-        self.owns_attention = isinstance(model, str)
+    def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
+        """See that the head is trained, and say what margins do."""
         head: Any = self.model.head
         saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
         if not all(each.requires_grad for each in (saved["default"] if saved is not None else head).parameters()):
@@ -142,9 +117,8 @@ class RewardTrainer(PreferenceTrainer):
             )
         rows = cast(Dataset | None, self.train_dataset)
         if rows is not None and "margin" in rows.column_names:
-            logger.warning(
-                f"The rows have a margin m: with margin_mode='{args.margin_mode}' {MARGIN_MEANING[args.margin_mode]}."
-            )
+            mode = self.args.margin_mode
+            logger.warning(f"The rows have a margin m: with margin_mode='{mode}' {MARGIN_MEANING[mode]}.")
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches

@@ -13,21 +13,22 @@ from typing import Any, ClassVar, cast
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftConfig, PeftModel
 from torch import nn
 from trl.trainer import sft_config, sft_trainer
 
+from hf_align.acceleration.registry import Use, names_of
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.errors import UserError
 from hf_align.files import whole_files
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.kinds import check_is_policy
-from hf_align.models.loading import load_policy
 from hf_align.models.merging import merge_adapter
 from hf_align.models.precision import choose_precision
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
-from hf_align.models.trainable import with_adapter
+from hf_align.models.trainable import trainable_policy
+from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
@@ -43,6 +44,7 @@ class SFTConfig(sft_config.SFTConfig):
 
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
     checkpoint_kind: ClassVar[Kind] = "policy"
+    uses: ClassVar[tuple[Use, ...]] = ("train",)
 
     bf16: bool | None = field(
         default=None,
@@ -51,6 +53,7 @@ class SFTConfig(sft_config.SFTConfig):
             "False: float32. Trained weights are float32 either way."
         },
     )
+    acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
     merge: bool = field(
         default=False,
         metadata={
@@ -61,11 +64,17 @@ class SFTConfig(sft_config.SFTConfig):
 
     def __post_init__(self) -> None:
         check_options(self)
+        names_of(self.acceleration)
         choose_precision(self)
         super().__post_init__()
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether layers run again in the backward pass."""
+        return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
-class SFTTrainer(sft_trainer.SFTTrainer):
+
+class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -101,13 +110,10 @@ class SFTTrainer(sft_trainer.SFTTrainer):
             eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         tokenizer = load_tokenizer(model)
         torch.manual_seed(args.seed)  # the adapter's first weights
-        policy = load_policy(model, quantization=quantization_config)
-        if peft_config is None and getattr(policy, "is_quantized", False) and not isinstance(policy, PeftModel):
-            raise UserError("A quantised model trains only through an adapter; give lora.")
-        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
+        policy = trainable_policy(model, peft_config, quantization_config)
         args._n_gpu = min(args.n_gpu, 1)  # more of them take `accelerate launch`
         super().__init__(
-            cast(Any, policy),
+            policy,
             args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,

@@ -15,32 +15,49 @@ import sys
 from functools import cache
 from typing import Any
 
-import torch
+from hf_align.acceleration.shared import Shared, Undo
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _LARGE = 2**30
-_OLD_LARGEST = 2**25  # what glibc before 2.35 takes at most as the second
+_LARGEST_OF_ITS_OWN = 2**25  # what glibc raises the second to by itself; before 2.35 also the most it takes
 _OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+_KEEPING = Shared()
+
+
+def keep_freed_memory() -> Undo:
+    """Keep what is freed for the next tensors, up to 1 GiB at the heap's end.
+
+    Returns:
+        How to take that back: what is free then goes to the system, unless there are other users.
+    """
+    return _KEEPING.join(["malloc"] if reason_against() is None else [], _raise_thresholds)
+
+
+def reason_against() -> str | None:
+    """Why this process's malloc is left as it is, if it is."""
+    if sys.platform != "linux" or not hasattr(_libc(), "mallopt"):
+        return "not glibc's malloc"
+    if any(name in os.environ for name in _OF_THE_USER):
+        return "malloc's environment variables are set"
+    return None
+
+
+def _raise_thresholds(malloc: str) -> Undo:
+    libc = _libc()
+    libc.mallopt(_TRIM_THRESHOLD, _LARGE)
+    if not libc.mallopt(_MMAP_THRESHOLD, _LARGE):
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_OF_ITS_OWN)
+    return _lower_thresholds
+
+
+def _lower_thresholds() -> None:
+    """Set what glibc itself arrives at once a block of 32 MB was freed; its adjusting can't be switched on again."""
+    libc = _libc()
+    libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_OF_ITS_OWN)
+    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_OF_ITS_OWN)
+    libc.malloc_trim(0)
 
 
 @cache
-def keep_freed_memory() -> bool:
-    """Keep what is freed for the next tensors, up to 1 GiB at the heap's end; once a process.
-
-    Nothing happens on other systems than Linux with glibc, where tensors live on a GPU, or where the user has set
-    malloc's environment variables.
-
-    Returns:
-        Whether the setting was made.
-    """
-    if sys.platform != "linux" or torch.cuda.is_available() or any(name in os.environ for name in _OF_THE_USER):
-        return False
-    libc: Any = ctypes.CDLL(None)
-    trims = hasattr(libc, "mallopt") and libc.mallopt(_TRIM_THRESHOLD, _LARGE)
-    return bool(trims and (libc.mallopt(_MMAP_THRESHOLD, _LARGE) or libc.mallopt(_MMAP_THRESHOLD, _OLD_LARGEST)))
-
-
-def release_freed_memory() -> None:
-    """Give the system back what is free now, where `keep_freed_memory` keeps it."""
-    if keep_freed_memory():
-        ctypes.CDLL(None).malloc_trim(0)
+def _libc() -> Any:
+    return ctypes.CDLL(None)

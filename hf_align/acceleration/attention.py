@@ -14,6 +14,13 @@ own function, and models whose attention doesn't ask transformers for its functi
 
 Notation: a block has D documents, padded to P prompt tokens and K responses of L tokens; KV key heads, G query heads
 to each.
+
+    attach_plan                        once a batch: the mask gets its layout
+        make_plan                      documents of like length together
+            _groups, _parts            which documents make a block, in which parts its queries are computed
+    branch_attention_forward           every layer
+        _BranchAttention               queries, keys and values of all tokens; forwards and backwards over
+            _Work.parts                what each part takes: _probabilities, _gradients
 """
 
 from __future__ import annotations
@@ -23,12 +30,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_align.acceleration.decoding import decodes_one_token, one_token_attention
+from hf_align.acceleration.shared import Shared, Undo, both
 from hf_align.layout.branches import Branches
 
 PLAN = "branch_plan"
@@ -43,15 +51,48 @@ UNSUPPORTED = ("softcap", "position_bias", "s_aux", "output_attentions", "cache"
 """Arguments of transformers' attention functions with which scores are more than scaled products."""
 
 
-def register_attention() -> None:
-    """Let transformers find our function under "sdpa", once a process."""
-    if ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward:
-        ALL_ATTENTION_FUNCTIONS.register("sdpa", branch_attention_forward)
+_ENTRY, _BY_BLOCKS, _DECODING = Shared(), Shared(), Shared()
+
+
+def attend_by_blocks(model: nn.Module) -> Undo:
+    """Let `model` compute by blocks in the batches whose mask got a plan."""
+    return _let(model, _BY_BLOCKS)
+
+
+def attends_by_blocks(model: nn.Module) -> bool:
+    """Whether that was asked for, for `model` or for a model that it is a part of."""
+    return model in _BY_BLOCKS
+
+
+def decode_by_products(model: nn.Module) -> Undo:
+    """Let attention layers of `model` use `one_token_attention` for decoding."""
+    return _let(model, _DECODING)
+
+
+def entry_is_free() -> bool:
+    """Whether what transformers finds under "sdpa" is its own function, or ours."""
+    return ALL_ATTENTION_FUNCTIONS["sdpa"] in (sdpa_attention_forward, branch_attention_forward)
+
+
+def _let(model: nn.Module, use: Shared) -> Undo:
+    """Register our function, and note the layers for which it computes; for others it does what transformers' does."""
+    return both(_ENTRY.join(["sdpa"], _register), use.join(model.modules(), lambda layer: lambda: None))
+
+
+def _register(name: str) -> Undo:
+    if ALL_ATTENTION_FUNCTIONS[name] is not sdpa_attention_forward:  # another library's
+        return lambda: None
+    ALL_ATTENTION_FUNCTIONS.register(name, branch_attention_forward)
+
+    def undo() -> None:
+        if ALL_ATTENTION_FUNCTIONS[name] is branch_attention_forward:
+            ALL_ATTENTION_FUNCTIONS.register(name, sdpa_attention_forward)
+
+    return undo
 
 
 def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
-    """Let attention layers that get `mask`, the dense one of `branches` on a CPU, compute by blocks; returns it."""
-    register_attention()
+    """Give `mask`, the dense one of `branches` on a CPU, the plan by which layers compute in blocks; returns it."""
     setattr(mask, PLAN, make_plan(branches))
     return mask
 
@@ -83,7 +124,7 @@ def branch_attention_forward(
         `[R, T, H, dv]`, and None for the probabilities.
     """
     plan: BranchPlan | None = getattr(attention_mask, PLAN, None)
-    decodes = plan is None and decodes_one_token(query, attention_mask)
+    decodes = plan is None and decodes_one_token(query, attention_mask) and module in _DECODING
     if not (plan or decodes) or dropout or any(kwargs.get(name) is not None for name in UNSUPPORTED):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

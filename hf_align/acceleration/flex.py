@@ -6,9 +6,13 @@ hands a `BlockMask` on to the layers of a model with `attn_implementation="flex_
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_align.layout.branches import Branches
 
@@ -18,6 +22,7 @@ BLOCK = 128
 
 def block_mask(branches: Branches) -> BlockMask:
     """What `branches.attention_mask()` says of a batch in the branch layout, `[R, 1, T, T]`."""
+    _register()
     doc, branch = branches.doc_ids, branches.branch_ids
     width = doc.shape[1]
 
@@ -33,6 +38,24 @@ def block_mask(branches: Branches) -> BlockMask:
     return BlockMask.from_kv_blocks(
         *_table(partial), *_table(full), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(width, width)
     )
+
+
+def short_rows_attention_forward(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """What transformers' `flex_attention_forward` does, on a GPU by the kernel for training whatever the length.
+
+    Rows of less than 128 tokens would get the one for decoding, which torch 2.11 fails to compile for several queries.
+    """
+    if query.shape[2] > 1 and query.device.type == "cuda" and kwargs.get("kernel_options") is None:
+        kwargs["kernel_options"] = {"FORCE_USE_FLEX_ATTENTION": True}
+    return flex_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _register() -> None:
+    """Let transformers find our function, once a process."""
+    if ALL_ATTENTION_FUNCTIONS["flex_attention"] is flex_attention_forward:
+        ALL_ATTENTION_FUNCTIONS.register("flex_attention", short_rows_attention_forward)
 
 
 def _visible_blocks(doc: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:

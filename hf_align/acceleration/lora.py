@@ -11,19 +11,22 @@ nothing to the bit, so a new policy equals its reference.
 
 from __future__ import annotations
 
-import types
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import torch
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hf_align.acceleration.shared import Shared, Undo, replace_forward
 
-def fuse_lora(model: nn.Module) -> None:
+_FUSED = Shared()
+
+
+def fuse_lora(model: nn.Module) -> Undo:
     """Let the LoRA layers on plain linear layers in `model` compute in one operation wherever that is the same.
 
     Merged or several active adapters, dropout, DoRA and other variants, and weights that are trained themselves go
@@ -31,29 +34,38 @@ def fuse_lora(model: nn.Module) -> None:
 
     Args:
         model: A PEFT model, or a wrapper of one; others stay as they are.
+
+    Returns:
+        How to take that back.
     """
-    for module in _unfused(model):
-        module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+    return _FUSED.join(fusible_layers(model), lambda layer: replace_forward(layer, _forward))
 
 
-@contextmanager
-def lora_fused(model: nn.Module) -> Iterator[None]:
-    """`fuse_lora` for a while."""
-    modules = _unfused(model)
-    fuse_lora(model)
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.forward
-
-
-def _unfused(model: nn.Module) -> list[LoraLinear]:
+def fusible_layers(model: nn.Module) -> list[nn.Module]:
+    """The LoRA layers on plain linear layers, but for those whose forward somebody else has replaced."""
     return [
         module
         for module in model.modules()
-        if type(module) is LoraLinear and type(module.base_layer) is nn.Linear and "forward" not in vars(module)
+        if type(module) is LoraLinear
+        and type(module.base_layer) is nn.Linear
+        and ("forward" not in vars(module) or module in _FUSED)
     ]
+
+
+@cache
+def computes_as_peft() -> bool:
+    """Whether the installed peft computes a layer as this file does: a small one is asked, once a process."""
+    with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
+        torch.manual_seed(0)
+        config = LoraConfig(r=2, lora_alpha=6, target_modules=["0"], init_lora_weights=False)
+        model: Any = get_peft_model(cast(Any, nn.Sequential(nn.Linear(5, 3))), config).double()
+        layer, x = model.get_base_model()[0], torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+        trained = [x, *(weight for weight in layer.parameters() if weight.requires_grad)]
+        found, expected = (
+            [out.detach(), *torch.autograd.grad(out.square().sum(), trained)]
+            for out in (_forward(layer, x), LoraLinear.forward(layer, x))
+        )
+    return all(torch.allclose(ours, theirs, rtol=1e-9) for ours, theirs in zip(found, expected, strict=True))
 
 
 def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -7,10 +7,8 @@ backward pass computes them again, with the same kernels on the same numbers: gr
 
 from __future__ import annotations
 
-import inspect
-import types
+import copy
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -19,39 +17,73 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-GATED = "self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))"
-"""How transformers writes such a layer, whatever the model."""
+from hf_align.acceleration.shared import Shared, Undo, in_decoder_layers, replace_forward
+
+_GATED = Shared()
+_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
-def keep_less_of_mlps(model: nn.Module) -> None:
+def keep_less_of_mlps(model: nn.Module) -> Undo:
     """Let the gated MLPs in decoder layers of `model` keep less for the backward pass.
 
     A layer whose activations are recomputed anyway keeps to its own forward, decided at each call.
 
     Args:
-        model: A transformers or PEFT model, or a wrapper of one. MLPs that are written otherwise stay as they are.
+        model: A transformers or PEFT model, or a wrapper of one. MLPs that compute something else stay as they are.
+
+    Returns:
+        How to take that back.
     """
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            for module in layer.modules():
-                if _is_gated(type(module)) and "forward" not in vars(module):
-                    module.forward = types.MethodType(_forward_in(layer), module)
+    layer_of = _gated_mlps(model)
+    return _GATED.join(layer_of, lambda module: replace_forward(module, _forward_in(layer_of[module])))
 
 
-@cache
-def _is_gated(kind: type[nn.Module]) -> bool:
-    try:
-        return GATED in inspect.getsource(kind.forward)
-    except (OSError, TypeError):  # no source, as in a frozen program
-        return False
+def gated_mlps(model: nn.Module) -> list[nn.Module]:
+    """The gated MLPs in decoder layers, but for those whose forward somebody else has replaced."""
+    return list(_gated_mlps(model))
 
 
-def _forward_in(layer: GradientCheckpointingLayer) -> Callable[[Any, Tensor], Tensor]:
+def _gated_mlps(model: nn.Module) -> dict[nn.Module, GradientCheckpointingLayer]:
+    return in_decoder_layers(model, _GATED, _has_parts, _is_gated, _PROJECTIONS)
+
+
+def _has_parts(module: nn.Module) -> bool:
+    act = getattr(module, "act_fn", None)
+    trained = isinstance(act, nn.Module) and any(True for _ in act.parameters())  # they would get no gradients
+    return callable(act) and not trained and {*_PROJECTIONS} <= {name for name, _ in module.named_children()}
+
+
+def _is_gated(module: Any) -> bool:
+    """Whether a module computes down(act(gate(x)) * up(x)) and no more.
+
+    It is tried out: the module's own forward runs with small random projections in place of its three, and must give
+    that result and its gradients to the bit. So neither its name nor its source decide, and its weights aren't read.
+    """
+    with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
+        torch.manual_seed(0)
+        gate, up, down = nn.Linear(6, 10), nn.Linear(6, 10), nn.Linear(10, 6)
+        x = torch.randn(2, 3, 6).requires_grad_()
+        inputs = [x, *(weight for part in (gate, up, down) for weight in part.parameters())]
+        twin = copy.copy(module)
+        projections = dict(zip(_PROJECTIONS, (gate, up, down), strict=True))
+        vars(twin)["_modules"] = {**dict(module.named_children()), **projections}
+        try:
+            found, expected = type(module).forward(twin, x), down(module.act_fn(gate(x)) * up(x))
+            gradients = [torch.autograd.grad(out.square().sum(), inputs) for out in (found, expected)]
+        except Exception:  # it wants other inputs, or other sizes
+            return False
+    pairs = zip((found, *gradients[0]), (expected, *gradients[1]), strict=True)
+    return all(torch.equal(own, ours) for own, ours in pairs)
+
+
+def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:
     """The forward of a gated MLP in a decoder layer."""
 
-    def forward(self: Any, x: Tensor) -> Tensor:
-        if layer.gradient_checkpointing or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return type(self).forward(self, x)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        own_way = layer.gradient_checkpointing or not torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if own_way or len(args) != 1 or kwargs:
+            return type(self).forward(self, *args, **kwargs)
+        (x,) = args
         gate, up = self.gate_proj(x), self.up_proj(x)
         active = _Active(self.act_fn)
         product = _GatedProduct.apply(gate, up, active)

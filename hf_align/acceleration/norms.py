@@ -8,31 +8,66 @@ and autograd needs no product.
 
 from __future__ import annotations
 
-import types
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from hf_align.acceleration.shared import Shared, Undo, in_decoder_layers, replace_forward
 
-def keep_less_of_norms(model: nn.Module) -> None:
-    """Let trained RMS norms in decoder layers of `model` keep less for the backward pass.
+_LEAN = Shared()
+
+
+def keep_less_of_norms(model: nn.Module) -> Undo:
+    """Let RMS norms in decoder layers of `model` keep less for the backward pass where their weights are trained.
 
     A layer whose activations are recomputed anyway keeps to its own forward, decided at each call.
 
     Args:
         model: A transformers or PEFT model, or a wrapper of one.
+
+    Returns:
+        How to take that back.
     """
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            for module in layer.modules():
-                # An RMS norm, as transformers names them, with a weight and nothing else inside.
-                alone = not list(module.children()) and isinstance(getattr(module, "weight", None), nn.Parameter)
-                if alone and type(module).__name__.endswith("RMSNorm") and "forward" not in vars(module):
-                    module.forward = types.MethodType(_forward_in(layer), module)
+    layer_of = _rms_norms(model)
+    return _LEAN.join(layer_of, lambda module: replace_forward(module, _forward_in(layer_of[module])))
+
+
+def rms_norms(model: nn.Module) -> list[nn.Module]:
+    """The RMS norms in decoder layers, but for those whose forward somebody else has replaced."""
+    return list(_rms_norms(model))
+
+
+def _rms_norms(model: nn.Module) -> dict[nn.Module, GradientCheckpointingLayer]:
+    return in_decoder_layers(model, _LEAN, _has_one_weight, _is_rms_norm)
+
+
+def _has_one_weight(module: nn.Module) -> bool:
+    names = [name for name, _ in module.named_parameters()]
+    return names == ["weight"] and module.weight.ndim == 1 and not list(module.children())  # type: ignore[operator]
+
+
+def _is_rms_norm(module: nn.Module) -> bool:
+    """Whether a module computes g(weight) * x / rms(x), whatever g is: the weight itself, or 1 + weight.
+
+    It is tried out: its own forward runs with a random weight. A row of ones gives g(weight), but for the norm's
+    epsilon, and two other rows must have been multiplied by that.
+    """
+    draw, size = torch.Generator().manual_seed(0), len(cast(Tensor, module.weight))
+    twin = copy.copy(module)
+    vars(twin)["_parameters"] = {"weight": nn.Parameter(torch.randn(size, generator=draw))}
+    x = torch.cat([torch.ones(1, size), 3 * torch.randn(2, size, generator=draw)])
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        try:
+            factors, *rows = type(module).forward(twin, x)
+        except Exception:  # it wants other inputs
+            return False
+        expected = factors * x[1:] * x[1:].square().mean(-1, keepdim=True).rsqrt()
+    return torch.allclose(torch.stack(rows), expected, rtol=1e-3, atol=1e-3)
 
 
 def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:

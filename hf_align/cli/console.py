@@ -98,11 +98,11 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    own = logging.getLogger("hf_align")
+    ours = logging.getLogger("hf_align")
     handler = _ScreenHandler(screen)
-    propagate, verbosity = own.propagate, transformers_logging.get_verbosity()
-    own.addHandler(handler)
-    own.propagate = False
+    propagate, verbosity = ours.propagate, transformers_logging.get_verbosity()
+    ours.addHandler(handler)
+    ours.propagate = False
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
@@ -115,8 +115,8 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
             warnings.filterwarnings("default", module=r"hf_align")
             yield
     finally:
-        own.removeHandler(handler)
-        own.propagate = propagate
+        ours.removeHandler(handler)
+        ours.propagate = propagate
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
         datasets.enable_progress_bars()

@@ -13,9 +13,9 @@ from hf_align.errors import LoadError, UserError
 from hf_align.experiments.recipe import read_recipe
 
 
-def nearest_flag(flag: str, known: Iterable[str]) -> str | None:
+def nearest_flag(flag: str, flags: Iterable[str]) -> str | None:
     """The flag that was meant; dashes and underscores count as the same."""
-    by_spelling = {name.replace("_", "-"): name for name in known if name.startswith("--")}
+    by_spelling = {name.replace("_", "-"): name for name in flags if name.startswith("--")}
     nearest = difflib.get_close_matches(flag.replace("_", "-"), by_spelling, n=1, cutoff=0.7)
     return by_spelling[nearest[0]] if nearest else None
 
@@ -55,8 +55,8 @@ def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str
 
 def _flag_before(value: str, arguments: Sequence[str]) -> str | None:
     for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, equals, own = word.partition("=")
-        if flag.startswith("--") and (own if equals else after) == value:
+        flag, equals, attached = word.partition("=")
+        if flag.startswith("--") and (attached if equals else after) == value:
             return flag
     return None
 

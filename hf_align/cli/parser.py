@@ -24,17 +24,17 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's, after a look at the flags: it would first miss a required one that is misspelt."""
+        """Parse as argparse does, after a look at the flags: it would first miss a required one that is misspelt."""
         words = list(sys.argv[1:] if args is None else args)
         if self.get_default("takes_fields") is False:
             self._refuse_unknown(words[: words.index("--")] if "--" in words else words)
         return super().parse_known_args(words, namespace)
 
     def _refuse_unknown(self, words: list[str]) -> None:
-        known = self._option_string_actions
+        flags = self._option_string_actions
         for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
-            if flag not in known:
-                nearest = nearest_flag(flag, known)
+            if flag not in flags:
+                nearest = nearest_flag(flag, flags)
                 hint = f"did you mean {nearest}?" if nearest else f"see {self.prog} --help"
                 raise UserError(f"{self.prog.removeprefix('hf-align ')} does not know {flag}; {hint}")
 
@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], dest: str) -> None:
     group = parser.add_subparsers(dest=dest, metavar="COMMAND", required=True)
     for command in commands:
-        own = group.add_parser(
+        subparser = group.add_parser(
             command.name,
             help=command.summary,
             description=command.description,
@@ -64,7 +64,7 @@ def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], 
             allow_abbrev=False,
         )
         if command.parts:
-            _add_commands(own, command.parts, f"{command.name}_what")
+            _add_commands(subparser, command.parts, f"{command.name}_what")
             continue
-        command.add_arguments(own)
-        own.set_defaults(run=command.run, takes_fields=command.takes_fields)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run, takes_fields=command.takes_fields)

@@ -272,7 +272,7 @@ ALGORITHMS_LIST = Command(
 OTHERS = (EVALUATE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
-    *map(_training, ALGORITHMS.own.values()),
+    *map(_training, ALGORITHMS.builtin.values()),
     *(  # imported only when they run, so nothing is known of them but their place
         _training_command(
             each.name,
@@ -280,7 +280,7 @@ TRAINING = (
             f"Trains with {each.value}. `hf-align algorithms` shows what it reads and needs.",
             ("--config RECIPE.yaml", "--config RECIPE.yaml --dry-run"),
         )
-        for each in ALGORITHMS.others.values()
+        for each in ALGORITHMS.third_party.values()
         if each.name not in _TAKEN
     ),
 )

@@ -25,7 +25,15 @@ _GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Counts of `comparisons_to_pairs`: rows in, pairs out, and why the numbers differ."""
+    """Counts of `comparisons_to_pairs`: rows in, pairs out, and why the numbers differ.
+
+    Example:
+        >>> from hf_align.data import comparisons_to_pairs
+        >>> rows = [{"prompt": "The film was", "response_a": " a joy.", "response_b": " fine.", "preference": 0.5}]
+        >>> pairs, report = comparisons_to_pairs(rows)
+        >>> report
+        ComparisonReport(rows=1, pairs=0, ties_dropped=1, ties_kept=0, identical=0)
+    """
 
     rows: int
     pairs: int
@@ -36,7 +44,16 @@ class ComparisonReport:
 
 @dataclass(frozen=True)
 class RatingReport:
-    """Counts of `ratings_to_pairs`: rows and prompts in, pairs out, and the candidate pairs that were left out."""
+    """Counts of `ratings_to_pairs`: rows and prompts in, pairs out, and the candidate pairs that were left out.
+
+    Example:
+        >>> from hf_align.data import ratings_to_pairs
+        >>> ratings = {" a joy.": 4.5, " fine.": 3.0, " all right.": 2.8}
+        >>> rows = [{"prompt": "The film was", "response": text, "rating": rating} for text, rating in ratings.items()]
+        >>> pairs, report = ratings_to_pairs(rows, min_gap=1.0)
+        >>> report.pairs, report.below_gap
+        (2, 1)
+    """
 
     rows: int
     prompts: int
@@ -92,8 +109,10 @@ def comparisons_to_pairs(
         for chosen, rejected in orders:
             weight = {"weight": 1.0 / len(orders)} if ties == "keep" else {}
             pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, **weight, **extra})
-    kept = tied if ties == "keep" else 0
-    report = ComparisonReport(total, len(pairs), ties_dropped=tied - kept, ties_kept=kept, identical=identical)
+    ties_kept = tied if ties == "keep" else 0
+    report = ComparisonReport(
+        total, len(pairs), ties_dropped=tied - ties_kept, ties_kept=ties_kept, identical=identical
+    )
     logger.info("Comparisons to pairs: %s", _counts(report))
     return _to_dataset(pairs, columns), report
 

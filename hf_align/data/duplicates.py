@@ -60,19 +60,19 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE) 
     # Rarest first: two sets that are similar enough must share a shingle within the first few of this order.
     rarest_first = [sorted(each, key=lambda shingle: (frequency[shingle], shingle)) for each in sets]
     containing: defaultdict[str, list[int]] = defaultdict(list)
-    found: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for i in sorted((i for i, each in enumerate(sets) if each), key=lambda i: len(sets[i])):
         size = len(sets[i])
         probe = rarest_first[i][: size - math.ceil(threshold * size) + 1]
         for j in {j for shingle in probe for j in containing[shingle] if len(sets[j]) >= threshold * size}:
             shared = len(sets[i] & sets[j])
             if shared >= threshold * (size + len(sets[j]) - shared):
-                found.append((min(i, j), max(i, j)))
+                pairs.append((min(i, j), max(i, j)))
         # Texts to come are at least as long, so fewer of this one's shingles have to be findable.
         overlap = math.ceil(2 * threshold / (1 + threshold) * size)
         for shingle in rarest_first[i][: size - overlap + 1]:
             containing[shingle].append(i)
-    return sorted(found)
+    return sorted(pairs)
 
 
 def connected(n: int, links: Sequence[tuple[int, int]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""How good a reward model and a policy are, measured against people and against an independent judge."""
+"""Measures of reward models and policies: against people, and against an independent judge."""
 
 from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations

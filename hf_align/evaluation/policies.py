@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
 from hf_align.collators.checks import read_rows
 from hf_align.collators.rows import Side, read_prompt
@@ -103,8 +104,9 @@ def measure_policies(
                 progress=lambda done, advance=advance: advance(done, ""),
             )
     texts = {name: [sample.text for sample in written] for name, written in samples.items()}
+    ended = {name: [sample.ended for sample in written] for name, written in samples.items()}
     columns = {name: plain[name][:] for name in rows.column_names if name != "prompt"}
-    scores = judge_scores(judge, prompts, texts, columns, quantization)
+    scores = judge_scores(judge, prompts, texts, ended, columns, quantization)
     return {
         "report": compare_policies(samples, scores, domains_of(rows), resamples=resamples, seed=seed),
         "samples": [
@@ -158,21 +160,22 @@ def sample_continuations(
     encoded = encode_prompts(tokenizer, prompts)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        responses = sample_responses(
-            model,
-            tokenizer,
-            [encoded[row] for row in rows],
-            max_new_tokens=max_new_tokens,
-            generator_seed=seed + start,
-        )
-        for row, response in zip(rows, responses, strict=True):
-            # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
-            text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
-            results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)
-        if progress is not None:
-            progress(len(results))
+    with accelerated(model, Setting.of(model, "sample")):  # once for all batches
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            responses = sample_responses(
+                model,
+                tokenizer,
+                [encoded[row] for row in rows],
+                max_new_tokens=max_new_tokens,
+                generator_seed=seed + start,
+            )
+            for row, response in zip(rows, responses, strict=True):
+                # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
+                text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
+                results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)
+            if progress is not None:
+                progress(len(results))
     return [results[row] for row in range(len(prompts))]
 
 
@@ -226,17 +229,17 @@ def compare_policies(
     for label, rows in {"all": np.arange(len(domains)), **groups(domains)}.items():
         policies: dict[str, dict[str, Any]] = {}
         for position, name in enumerate(samples):
-            own = np.asarray(scores[name], dtype=float)[rows]
+            policy_scores = np.asarray(scores[name], dtype=float)[rows]
             written = [samples[name][row] for row in rows]
             entry: dict[str, Any] = {
-                "score": float(own.mean()),
-                "score_interval": bootstrap_interval(np.mean, own, resamples=resamples, seed=seed),
+                "score": float(policy_scores.mean()),
+                "score_interval": bootstrap_interval(np.mean, policy_scores, resamples=resamples, seed=seed),
                 "distinct_2": distinct_n([sample.text for sample in written]),
                 "mean_tokens": float(np.mean([sample.tokens for sample in written])),
                 "ended": float(np.mean([sample.ended for sample in written])),
             }
             if position:
-                entry |= _gain("gain", own - first[rows], resamples, seed)
+                entry |= _gain("gain", policy_scores - first[rows], resamples, seed)
             if rewards is not None:
                 base, got = (np.asarray(rewards[key], dtype=float)[rows] for key in (next(iter(samples)), name))
                 entry |= {"reward": float(got.mean()), "reward_sd": float(got.std())}

@@ -24,7 +24,7 @@ REWARD_MODEL = "reward model"
 def measure_on_ratings(
     model: RewardModel, rows: Dataset, *, resamples: int = 2000, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """How well a reward model agrees with people's ratings.
+    """Agreement of a reward model with people's ratings.
 
     Args:
         model: The reward model.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.rows import Side
 from hf_align.errors import UserError
 from hf_align.models.quantized import Quantization
@@ -42,7 +43,8 @@ def score_responses(
 ) -> list[float]:
     """A reward model's score of every response, with a progress bar."""
     scores: list[float] = []
-    with progress.task(label, len(prompts)) as advance:
+    patches = accelerated(model, Setting.of(model, "score"))  # once for all chunks
+    with patches, progress.task(label, len(prompts)) as advance:
         for start in range(0, len(prompts), CHUNK):
             scores += model.score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
             advance(len(scores), "")
@@ -53,6 +55,7 @@ def judge_scores(
     judge: Any,
     prompts: Sequence[Side],
     texts: Mapping[str, Sequence[str]],
+    finished: Mapping[str, Sequence[bool]],
     columns: Mapping[str, Sequence[Any]],
     quantization: Quantization = None,
 ) -> dict[str, list[float]]:
@@ -63,6 +66,7 @@ def judge_scores(
             a function, or a weighted list of these.
         prompts: `[N]` prompts.
         texts: Policy's name to its `[N]` responses.
+        finished: Policy's name to whether it ended them itself, `[N]`.
         columns: Further columns of the prompts' rows, for functions.
         quantization: Of a reward model.
 
@@ -79,7 +83,10 @@ def judge_scores(
             )
         judge = to_gpu(model, quantization)
     reward = as_reward(judge)
-    return {name: reward(list(prompts), list(written), dict(columns)).tolist() for name, written in texts.items()}
+    return {
+        name: reward(list(prompts), list(written), dict(columns), finished=finished[name]).tolist()
+        for name, written in texts.items()
+    }
 
 
 def to_gpu(model: Any, quantization: Quantization) -> Any:

@@ -131,9 +131,9 @@ def _read_file(path: Path) -> Recipe:
     if values is None:
         return Recipe()
     if not isinstance(node, yaml.MappingNode):
-        what = {"list": "a list", "str": "plain text"}.get(type(values).__name__, "a single value")
+        kind = {"list": "a list", "str": "plain text"}.get(type(values).__name__, "a single value")
         raise UserError(
-            f"{path}: a recipe is made of `key: value` lines (with a space behind the colon), not {what}; write "
+            f"{path}: a recipe is made of `key: value` lines (with a space behind the colon), not {kind}; write "
             "`model: ORG/MODEL` and so on"
         )
     return Recipe(values, dict(_places(node, path)))
@@ -193,8 +193,8 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
             key such as `model` is missing.
     """
     sources = source_keys(needs)
-    known = {**field_hints(config_class), **sources}
-    checked = {key: _checked(recipe, key, value, known) for key, value in recipe.values.items()}
+    hints = {**field_hints(config_class), **sources}
+    checked = {key: _checked(recipe, key, value, hints) for key, value in recipe.values.items()}
     for key, hint in sources.items():
         if checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
@@ -207,8 +207,8 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
 def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
     if not isinstance(lora, dict):
         return {} if lora else None
-    known = {f"lora.{name}": hint for name, hint in field_hints(lora_class).items()}
-    return {key: _checked(recipe, f"lora.{key}", value, known) for key, value in lora.items()}
+    hints = {f"lora.{name}": hint for name, hint in field_hints(lora_class).items()}
+    return {key: _checked(recipe, f"lora.{key}", value, hints) for key, value in lora.items()}
 
 
 def field_hints(config_class: type) -> dict[str, Any]:
@@ -217,19 +217,19 @@ def field_hints(config_class: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
 
-def _checked(recipe: Recipe, key: str, value: Any, known: dict[str, Any]) -> Any:
+def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any]) -> Any:
     place = recipe.where(key)
-    if key not in known:
-        raise UserError(f"{place} is not a known key; {_what_was_meant(key, known, place)}")
+    if key not in hints:
+        raise UserError(f"{place} is not a known key; {_what_was_meant(key, hints, place)}")
     try:
-        return coerce(value, known[key])
+        return coerce(value, hints[key])
     except TypeError as error:
         if value is None or key in recipe.bare:
             raise UserError(f"{place} has no value; it expects {error}") from None
         raise UserError(f"{place} expects {error}, got {value!r}") from None
 
 
-def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
+def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
     """The commands whose key it is, else the nearest key, else the keys that say what to train on what."""
     owners = []
     for name in ALGORITHMS:
@@ -240,9 +240,9 @@ def _what_was_meant(key: str, known: dict[str, Any], place: str) -> str:
     if owners:
         return f"it belongs to {', '.join(owners)}"
     flags = COMMAND_FLAGS if place.startswith("--") else ()
-    if nearest := difflib.get_close_matches(key, [*known, *flags], n=1, cutoff=0.6):
+    if nearest := difflib.get_close_matches(key, [*hints, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
-    sources = [name for name in known if name in source_keys(("reference", "reward"))]
+    sources = [name for name in hints if name in source_keys(("reference", "reward"))]
     return f"known are {', '.join(sources)} and the fields of the command's config"
 
 
@@ -264,8 +264,8 @@ def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
     ours = {name for cls in config_class.__mro__[: config_class.__mro__.index(foreign)] for name in cls.__annotations__}
     hidden = {*checked.config, "hub_token"}
     rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in hidden]
-    for owner, own in ((config_class, True), (foreign, False)):
-        if values := {field.name: _default(field) for field in rest if (field.name in ours) is own}:
+    for owner, is_ours in ((config_class, True), (foreign, False)):
+        if values := {field.name: _default(field) for field in rest if (field.name in ours) is is_ours}:
             text += f"\n# defaults of {owner.__name__}\n{_yaml(values)}"
     return text
 

@@ -120,12 +120,12 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
         if getattr(args, name) < 1:
             raise UserError(f"{recipe.where(name)} is {getattr(args, name)}; give a number from 1")
-    there = get_available_reporting_integrations()
+    installed = get_available_reporting_integrations()
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
-            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {known}, and none")
-        if name not in there:
+            names = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {names}, and none")
+        if name not in installed:
             raise UserError(f"{recipe.where('report_to')}: {name} is not installed here; pip install it, or say none")
 
 
@@ -159,11 +159,11 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     trainer.save_state()
     if metrics:
         trainer.save_metrics("eval", metrics)
-        kept = {name.removeprefix("eval_"): value for name, value in metrics.items() if "_per_second" not in name}
+        shown = {name.removeprefix("eval_"): value for name, value in metrics.items() if "_per_second" not in name}
         progress.table(
             f"{run.algorithm.name}, held out",
             ["metric", "value"],
-            [[name, f"{value:.4g}"] for name, value in kept.items()],
+            [[name, f"{value:.4g}"] for name, value in shown.items()],
         )
     if trainer.args.push_to_hub:
         trainer.push_to_hub()

@@ -31,6 +31,12 @@ class PushedFolder:
         url: Where to look at it.
         commit: The commit's hash.
         left_out: What of the model was not pushed, and why.
+
+    Example:
+        >>> from hf_align.hub import push_model
+        >>> pushed = push_model("my-policy", "ORG/my-policy")  # doctest: +SKIP
+        >>> pushed.url  # doctest: +SKIP
+        'https://huggingface.co/ORG/my-policy'
     """
 
     repo_id: str

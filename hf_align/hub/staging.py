@@ -62,7 +62,16 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         # `*` of a pattern would also match into folders: only those that a pattern names are entered.
         same_depth = (pattern for pattern in patterns if pattern.count("/") == name.count("/"))
         if path.is_file() and any(fnmatchcase(name, pattern) for pattern in same_depth):
+            _check_inside(folder, path)
             yield path.relative_to(folder)
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{path} is a link to a file outside {folder}, and nothing outside a folder is pushed; put a copy in its "
+            "place, or remove it."
+        )
 
 
 def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | None = None) -> None:
@@ -89,6 +98,7 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in NOT_IN_CHECKPOINTS:
+            _check_inside(folder, path)
             link_or_copy(path, stage / path.relative_to(folder))
     name_bases(stage, folder, base_model)
     state = stage / "trainer_state.json"
@@ -137,16 +147,16 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
     bases = base_models(stage)
     main = bases.get(stage / ADAPTER_CONFIG)
     for path, name in bases.items():
-        known = hub_id(name)
-        if base_model and (name == main or (main is None and known is None)):
-            known = base_model
-        if known is None:
+        hub_name = hub_id(name)
+        if base_model and (name == main or (main is None and hub_name is None)):
+            hub_name = base_model
+        if hub_name is None:
             raise UserError(
                 f"The adapter in {folder} was trained on a local model ('{name}'), which nobody else has: name the "
                 "same model on the Hub with base_model (--base-model ORG/NAME), or push merged weights (--merge)."
             )
-        if known != name:
-            rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": known})
+        if hub_name != name:
+            rewrite(path, json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": hub_name})
     for path in stage.rglob("*config.json"):
         if path.name in (CONFIG, "tokenizer_config.json"):
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -93,30 +93,30 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     active = list(model.active_adapters)
     model.add_adapter(name, copy.deepcopy(config))
     assert list(model.active_adapters) == active
-    own = [key for key, _ in model.named_parameters() if name in key.split(".") and key not in before]
+    names = [key for key, _ in model.named_parameters() if name in key.split(".") and key not in before]
     for key, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable if key in own else before[key])
-    return own
+        parameter.requires_grad_(trainable if key in names else before[key])
+    return names
 
 
 def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
     """The parameters of the adapter `name`, and no others that happen to be called so."""
-    found: list[nn.Parameter] = []
+    parameters: list[nn.Parameter] = []
     for module in model.modules():
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             for parts in (getattr(module, kind, None) for kind in module.adapter_layer_names):
                 if isinstance(parts, (nn.ModuleDict, nn.ParameterDict)) and name in parts:
                     part = cast(Any, parts[name])
-                    found.extend([part] if isinstance(part, nn.Parameter) else part.parameters())
-    return found
+                    parameters.extend([part] if isinstance(part, nn.Parameter) else part.parameters())
+    return parameters
 
 
 def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> None:
     """Add `target`, a frozen copy of the adapter `source`: the reference for a policy that comes with an adapter."""
-    own = add_adapter(model, target, model.peft_config[source], trainable=False)
+    names = add_adapter(model, target, model.peft_config[source], trainable=False)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name in own:
+        for name in names:
             twin = ".".join(source if part == target else part for part in name.split("."))
             parameters[name].copy_(parameters[twin])
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
 )
+from transformers.utils import is_gguf_available
 
 from hf_align.errors import UserError
 from hf_align.files import whole_folder
@@ -26,8 +32,9 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     files = sorted(Path(source).glob("*.gguf"))
     if len(files) != 1:
         raise UserError(f"{source} holds {len(files)} .gguf files; name a folder with exactly one.")
-    model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
+    with _parsed_once():
+        model: Any = AutoModelForCausalLM.from_pretrained(source, gguf_file=files[0].name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer, model.is_quantized = None, False
     set_distinct_pad_token(tokenizer, model.config)
@@ -37,3 +44,26 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return Path(target)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Keep what the gguf package parses: transformers asks for it anew, three times a file and once a module."""
+    if not is_gguf_available():  # transformers says what to install
+        yield
+        return
+    package = import_module("gguf")
+    reader, name_map = package.GGUFReader, package.get_tensor_name_map
+
+    class PlainReader(reader):
+        """Reads from a plain array on the mapped file, whose slices cost a third of a memmap's."""
+
+        data = property(
+            lambda self: self.__dict__["data"], lambda self, mapped: self.__dict__.update(data=np.asarray(mapped))
+        )
+
+    package.GGUFReader, package.get_tensor_name_map = cache(PlainReader), cache(name_map)
+    try:
+        yield
+    finally:
+        package.GGUFReader, package.get_tensor_name_map = reader, name_map

@@ -1,4 +1,4 @@
-"""Whether something has a reward head, told from its config and without loading a weight."""
+"""Kinds of models, told from their config without loading a weight."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def no_head(path: str | os.PathLike[str]) -> UserError:
 def _read(path: str, name: str) -> dict[str, Any] | None:
     file = find_file(path, name)
     try:
-        found = None if file is None else json.loads(file.read_text(encoding="utf-8"))
+        values = None if file is None else json.loads(file.read_text(encoding="utf-8"))
     except ValueError:  # broken: loading the model says so
         return None
-    return found if isinstance(found, dict) else None
+    return values if isinstance(values, dict) else None
 
 
 def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
@@ -82,8 +82,8 @@ def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
     if isinstance(model, str) and not ask_hub and not os.path.isdir(model):
         return
     if model is not None and is_classifier(model):
-        what = model if isinstance(model, str) else f"a {type(model).__name__}"
+        given = model if isinstance(model, str) else f"a {type(model).__name__}"
         raise UserError(
-            f"{name}: {what} is a reward model (sequence classification), which can't write text; give a language "
+            f"{name}: {given} is a reward model (sequence classification), which can't write text; give a language "
             "model, such as the one it was trained from."
         )

@@ -59,7 +59,7 @@ def loading_arguments(quantization: Quantization, dtype: str | torch.dtype, devi
     """`from_pretrained`'s keyword arguments for these settings."""
     if dtype == "auto" and compute_dtype() == torch.float32:
         dtype = torch.float32
-    kwargs: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": False}
+    kwargs: dict[str, Any] = {"dtype": dtype, "device_map": device_map}
     if quantization is None:
         return kwargs
     if device_map is None:

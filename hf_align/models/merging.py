@@ -111,16 +111,16 @@ def push_merged(
 
 
 def _own_dtype(base: str) -> torch.dtype:
-    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    config = from_pretrained(AutoConfig, base)
     dtype = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
     return dtype if isinstance(dtype, torch.dtype) and dtype.is_floating_point else torch.float32
 
 
 def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
     """The adapter's folder; of a base that was saved quantised, a copy of it on a dequantised base."""
-    if getattr(AutoConfig.from_pretrained(base, trust_remote_code=False), "quantization_config", None) is None:
+    if getattr(from_pretrained(AutoConfig, base), "quantization_config", None) is None:
         return folder
-    quantized = from_pretrained(AutoModelForCausalLM, base, trust_remote_code=False, dtype=torch.float32)
+    quantized = from_pretrained(AutoModelForCausalLM, base, dtype=torch.float32)
     # The original format would be the packed one.
     quantized.dequantize().float().save_pretrained(scratch / "base", save_original_format=False)
     load_tokenizer(base).save_pretrained(str(scratch / "base"))

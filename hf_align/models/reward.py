@@ -30,7 +30,7 @@ from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.loading import loading_arguments
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
-from hf_align.models.scoring import score_texts
+from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
 
@@ -186,19 +186,27 @@ class RewardModel(BranchModel):
 
         return self.forward_to_head(branches, head, score)
 
-    @torch.no_grad()
-    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+    def score(
+        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+    ) -> list[float]:
         """Score responses to prompts.
 
         Args:
             prompts: Strings, or lists of chat messages.
             responses: As many strings, or lists of assistant messages.
+            finished: Whether each response is whole. Of one that a length limit cut, the end of the turn (or EOS) is
+                left out, so that the text's own last token is scored. Default: all are whole.
 
         Returns:
             One raw score each; higher is better.
         """
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses)
+            return score_texts(self, self.tokenizer, prompts, responses, finished)
+
+    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
+        """Score responses to prompts, given as token ids of `tokenizer`; nothing is added to them, no end either."""
+        with evaluation_mode(self):
+            return score_ids(self, list(zip(prompt_ids, response_ids, strict=True)), self.tokenizer.pad_token_id)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any

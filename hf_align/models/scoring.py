@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.encoding import PairEncoder
+from hf_align.acceleration.registry import Setting, accelerated
+from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.compare import compare_layouts, noise_bound
@@ -22,22 +23,46 @@ MOST_BRANCHES = 8
 
 
 def score_texts(
-    model: BranchModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Any], responses: Sequence[Any]
+    model: BranchModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Any],
+    responses: Sequence[Any],
+    finished: Sequence[bool] | None = None,
 ) -> list[float]:
     """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
+    finished = [True] * len(responses) if finished is None else finished
+    if len(finished) != len(responses):
+        raise UserError(
+            f"score got {len(responses)} responses, and finished has {len(finished)} entries; give one each."
+        )
     encode = PairEncoder(tokenizer).prompt_and_response
-    encoded = [encode(*pair) for pair in zip(prompts, responses, strict=True)]
+    encoded: list[tuple[Ids, Ids]] = []
+    for prompt, response, ended in zip(prompts, responses, finished, strict=True):
+        prompt_ids, ids = encode(prompt, response)
+        # The last token is the end, which a cut response doesn't have; of one without any other it is what is scored.
+        encoded.append((prompt_ids, ids if ended or len(ids) == 1 else ids[:-1]))
+    return score_ids(model, encoded, tokenizer.pad_token_id)
+
+
+@torch.no_grad()
+def score_ids(
+    model: BranchModel, encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_token_id: Any
+) -> list[float]:
+    """Score prompts with a response each, given as token ids; nothing is added to them."""
     scores = [0.0] * len(encoded)
-    for numbers in _batches(_groups(encoded), encoded):
-        documents: list[Document] = [(encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers]
-        branches = build_branches(documents, pad_token_id=cast(int, tokenizer.pad_token_id)).to(model.device)
-        if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
-            branches = branches.as_separate()
-        values = model(branches).tolist()
-        for number, value in zip([n for members in numbers for n in members], values, strict=True):
-            scores[number] = value
+    with accelerated(model, Setting.of(model, "score")):
+        for numbers in _batches(_groups(encoded), encoded):
+            documents: list[Document] = [
+                (encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers
+            ]
+            branches = build_branches(documents, pad_token_id=pad_token_id).to(model.device)
+            if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
+                branches = branches.as_separate()
+            values = model(branches).tolist()
+            for number, value in zip([n for members in numbers for n in members], values, strict=True):
+                scores[number] = value
     return scores
 
 
@@ -54,7 +79,7 @@ def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[
     return model.shares_prompts
 
 
-def _groups(encoded: Sequence[tuple[list[int], list[int]]]) -> list[list[int]]:
+def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[int]]:
     """Numbers of the pairs, those with one prompt together in groups of up to MOST_BRANCHES of like length."""
     by_prompt: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, (prompt, _) in enumerate(encoded):
@@ -66,7 +91,9 @@ def _groups(encoded: Sequence[tuple[list[int], list[int]]]) -> list[list[int]]:
     return groups
 
 
-def _batches(groups: Sequence[list[int]], encoded: Sequence[tuple[list[int], list[int]]]) -> Iterator[list[list[int]]]:
+def _batches(
+    groups: Sequence[list[int]], encoded: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> Iterator[list[list[int]]]:
     """Groups of one size, short ones first, at most BATCH_TOKENS padded tokens at a time."""
 
     def tokens(group: list[int]) -> int:

@@ -42,9 +42,12 @@ def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
 
 
 def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
-    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load."""
+    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load.
+
+    Code that comes with a model is never run, nor asked about: whoever answers on standard input may be a script.
+    """
     try:
-        return auto_class.from_pretrained(path, **kwargs)
+        return auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         _check_folder(path)
         raise _cannot_load(auto_class.__name__, path, error) from error
@@ -70,14 +73,16 @@ def _check_folder(path: str) -> None:
     """Refuse a folder without a model, and what is neither a folder nor could be a Hub id."""
     if not os.path.isdir(path):
         if not _may_be_hub_id(path):
-            there = "is a file" if os.path.exists(path) else "doesn't exist"
-            raise LoadError(f"'{path}' {there}; name the folder of a model or its Hub id, like 'user/name'.", path)
+            problem = "is a file" if os.path.exists(path) else "doesn't exist"
+            raise LoadError(f"'{path}' {problem}; name the folder of a model or its Hub id, like 'user/name'.", path)
     elif not any(next(Path(path).glob(name), None) for name in ("config.json", "adapter_config.json", "*.gguf")):
         raise LoadError(f"'{path}' holds no model: it has no config.json, adapter_config.json or .gguf file.", path)
 
 
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "custom code" in reason:
+        reason = "it needs code that comes with it, which is never run; use a model that transformers itself knows"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
     return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
 
@@ -97,10 +102,10 @@ def find_file(path: str, name: str) -> Path | None:
     """
     optional = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
     try:
-        found = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
+        file = cached_file(path, name, **{f"_raise_exceptions_for_{case}": value for case, value in optional.items()})
     except OSError:
         return None
-    return None if found is None else Path(found)
+    return None if file is None else Path(file)
 
 
 def plain_folder(path: str | os.PathLike[str]) -> str:

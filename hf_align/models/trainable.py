@@ -11,13 +11,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_align.errors import UserError
 from hf_align.models.adapters import add_lora
 from hf_align.models.kinds import check_is_policy
+from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization, keep_unpacked
+from hf_align.models.reward import RewardModel
 from hf_align.models.sources import load_tokenizer
 from hf_align.models.wrapper import unwrapped
 
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer saved with a model given by name, or with the one an object was loaded from."""
+    """The tokenizer of a reward model, or that saved with a model given by name or where an object was loaded from."""
+    if isinstance(model, RewardModel):
+        return model.tokenizer
     if not isinstance(model, str):
         check_is_model(model)
         model = getattr(unwrapped(model), "name_or_path", None)
@@ -26,6 +30,12 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
                 "processing_class is missing, and the model doesn't say where it came from; give its tokenizer."
             )
     return load_tokenizer(model)
+
+
+def trainable_policy(model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> Any:
+    """A policy to be trained: loaded if it is given by name, with a new adapter if `peft_config` asks for one."""
+    policy = load_policy(model, quantization=quantization) if isinstance(model, str) else model
+    return with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
 
 
 def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: TaskType) -> PreTrainedModel | PeftModel:

@@ -20,8 +20,7 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from hf_align.acceleration.allocator import keep_freed_memory
-from hf_align.acceleration.attention import attach_plan
+from hf_align.acceleration.attention import attach_plan, attends_by_blocks
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
 
@@ -59,7 +58,6 @@ class BranchModel(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        keep_freed_memory()
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -109,7 +107,7 @@ class BranchModel(nn.Module):
         elif dtype != torch.float32 and attention_of(self.model) != "eager":
             return mask  # SDPA wants its queries' dtype, which some models raise
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-        return attach_plan(mask, branches) if device == "cpu" and attention_of(self.model) == "sdpa" else mask
+        return attach_plan(mask, branches) if device == "cpu" and attends_by_blocks(self.model) else mask
 
     def honours_branch_mask(self, branches: Branches) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.
@@ -139,8 +137,7 @@ def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:
 
 def attends_by_block(wrapper: BranchModel) -> bool:
     """Whether a wrapped model's attention leaves out what a branch mask hides, instead of computing it in vain."""
-    on_cpu = cast(torch.device, wrapper.device).type == "cpu"
-    return attention_of(wrapper.model) == FLEX or (on_cpu and attention_of(wrapper.model) == "sdpa")
+    return attention_of(wrapper.model) == FLEX or attends_by_blocks(wrapper.model)
 
 
 def attention_of(model: Any) -> str:

@@ -1,4 +1,4 @@
-"""How much memory a model takes to train, from its architecture alone: only its config is loaded.
+"""Memory that training a model takes, from its architecture alone: only its config is loaded.
 
 The model is built on torch's meta device, whose tensors have shapes and no data. Its weights are counted one by one,
 and one forward pass of the largest batch is traced to add up what autograd would keep for the backward pass.
@@ -79,7 +79,7 @@ def outline(
     if reward:
         config.num_labels, auto = 1, AutoModelForSequenceClassification
     with torch.device("meta"):
-        model = auto.from_config(config, dtype=compute_dtype())
+        model = auto.from_config(config, trust_remote_code=False, dtype=compute_dtype())
         name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, dtype)
         if adapter is not None or lora is not None:
             trainable: Any = deepcopy(adapter or lora)
@@ -118,14 +118,14 @@ def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool)
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     inner = base.get_decoder()
     vocabulary = base.config.get_text_config().vocab_size
-    kept = _saved_bytes(model, inner, rows, tokens)
+    saved = _saved_bytes(model, inner, rows, tokens)
     if checkpointing:
-        kept = kept / base.config.get_text_config().num_hidden_layers  # one layer, recomputed
+        saved = saved / base.config.get_text_config().num_hidden_layers  # one layer, recomputed
         model.gradient_checkpointing_enable()
         base.enable_input_require_grads()
         model.train()
-        kept += _saved_bytes(model, inner, rows, tokens)
-    return kept + CHUNK_BYTES * vocabulary
+        saved += _saved_bytes(model, inner, rows, tokens)
+    return saved + CHUNK_BYTES * vocabulary
 
 
 def cache_bytes(config: Any, sequences: int, tokens: int) -> float:
@@ -136,7 +136,7 @@ def cache_bytes(config: Any, sequences: int, tokens: int) -> float:
 
 
 def available_memory() -> tuple[str, int]:
-    """Where training would run, and how many bytes are free there."""
+    """Device that training would run on, and its free bytes."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
@@ -161,12 +161,12 @@ def _loaded_bytes(model: nn.Module, quantization: str | None, dtype: torch.dtype
 
 def _saved_bytes(model: nn.Module, inner: Any, rows: int, tokens: int) -> float:
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, tuple[Any, int]] = {}  # storages are held so that none is counted under another's number
+    saved: dict[int, tuple[Any, int]] = {}  # storages are held so that none is counted under another's number
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = (storage, storage.nbytes())
+            saved[storage._cdata] = (storage, storage.nbytes())
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
@@ -174,7 +174,7 @@ def _saved_bytes(model: nn.Module, inner: Any, rows: int, tokens: int) -> float:
         ids, positions = torch.zeros(rows, tokens, dtype=torch.long), torch.zeros(rows, tokens, dtype=torch.long)
         mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)
         inner(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
-    return float(sum(size for _, size in kept.values()))
+    return float(sum(size for _, size in saved.values()))
 
 
 class _Attention(torch.autograd.Function):

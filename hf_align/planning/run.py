@@ -11,6 +11,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.acceleration.registry import Setting, decide, describe
 from hf_align.algorithms import Rows
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
@@ -94,10 +95,13 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     folder = Path(args.output_dir).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     disk, free_disk = _disk(model, args, steps), shutil.disk_usage(existing).free
+    quantized = source["quantization"] is not None  # the outline has plain layers
+    setting = Setting(args.uses, args.device.type, recomputes=args.recomputes, quantized=quantized)
     lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
     lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
         ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
+        ("acceleration", describe(decide(model.model, setting, args.acceleration))),
         ("steps", f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"),
         *((f"memory: {part}", _size(size)) for part, size in parts.items()),
         ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
@@ -217,11 +221,11 @@ def _disk(model: memory.Outline, args: Any, steps: int) -> float:
     if args.save_strategy == "no":
         return result
     every = args.save_steps if args.save_steps >= 1 else max(1, round(args.save_steps * steps))
-    kept = min(args.save_total_limit or steps, max(1, int(steps // every)))
+    checkpoints = min(args.save_total_limit or steps, max(1, int(steps // every)))
     if args.save_strategy == "epoch":
-        kept = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
+        checkpoints = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
     # Another one is being written while the oldest is still there.
-    return result + (kept + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
+    return result + (checkpoints + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
 
 
 def _size(count: float) -> str:

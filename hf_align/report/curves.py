@@ -20,7 +20,7 @@ History = Sequence[Mapping[str, Any]]
 def curves_of(history: History) -> Curves:
     """Find the curves of the trainer that logged this: those of our first algorithm that has logged all of its own."""
     logged = {name for entry in history for name in entry}
-    fitting = (each.curves for each in ALGORITHMS.own.values() if logged.issuperset(dict(each.curves)))
+    fitting = (each.curves for each in ALGORITHMS.builtin.values() if logged.issuperset(dict(each.curves)))
     return next(fitting, (("loss", "loss"),))
 
 

@@ -33,6 +33,17 @@ class CurvesCallback(TrainerCallback):
 
     Raises:
         UserError: Without matplotlib.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from hf_align import CurvesCallback, DPOConfig, DPOTrainer
+        >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+        >>> config = DPOConfig("out", max_steps=2, logging_steps=1)
+        >>> model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> trainer = DPOTrainer(model, args=config, train_dataset=rows, callbacks=[CurvesCallback()])
+        >>> trainer.train()
+        >>> Path("out/training_curves.png").exists()
+        True
     """
 
     def __init__(self, metrics: Iterable[str] | None = None, path: str | Path | None = None, every: float = 5.0):

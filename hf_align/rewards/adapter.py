@@ -23,7 +23,7 @@ from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
 from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
-from hf_align.models.scoring import score_texts
+from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
 
@@ -84,11 +84,17 @@ class AdapterReward(BranchModel):
         with active_adapter(self.model, self.adapter):
             return self.forward_to_head(branches, lm_head, score)
 
-    @torch.no_grad()
-    def score(self, prompts: Sequence[Any], responses: Sequence[Any]) -> list[float]:
+    def score(
+        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+    ) -> list[float]:
         """Score responses to prompts, as `RewardModel.score`."""
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses)
+            return score_texts(self, self.tokenizer, prompts, responses, finished)
+
+    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
+        """Score token ids, as `RewardModel.score_ids`."""
+        with evaluation_mode(self):
+            return score_ids(self, list(zip(prompt_ids, response_ids, strict=True)), self.tokenizer.pad_token_id)
 
 
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:

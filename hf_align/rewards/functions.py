@@ -13,18 +13,20 @@ SHOWN = 60
 """Characters of a prompt and a response in an error message."""
 
 
-TOKEN_IDS = ("prompt_ids", "response_ids")
+ON_REQUEST = ("prompt_ids", "response_ids", "finished")
+"""What a reward gets if it has a parameter of this name, besides columns: token ids, and whether the policy ended the
+response itself."""
 
 
 @dataclass
 class Samples:
-    """R prompts with a response each, as rewards see them. Columns hold R values each."""
+    """R prompts with a response each, as rewards see them. Columns and what is given on request hold R values each."""
 
     prompts: list[Any]  # text or messages
     texts: list[str]  # of the prompts
     responses: list[str]
     columns: dict[str, list[Any]] = field(default_factory=dict)
-    token_ids: dict[str, list[list[int]]] = field(default_factory=dict)
+    on_request: dict[str, list[Any]] = field(default_factory=dict)
 
     def one(self, index: int) -> Samples:
         """Sample `index` alone."""
@@ -37,7 +39,7 @@ class Samples:
             [self.texts[index]],
             [self.responses[index]],
             pick(self.columns),
-            pick(self.token_ids),
+            pick(self.on_request),
         )
 
     def shown(self, index: int) -> str:
@@ -69,7 +71,7 @@ class RewardFunction:
 
     def check(self, columns: Iterable[str]) -> None:
         """Refuse a data set without a column that the function asks for."""
-        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *TOKEN_IDS}]
+        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *ON_REQUEST}]
         if missing:
             raise UserError(
                 f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
@@ -79,10 +81,18 @@ class RewardFunction:
     def __call__(self, samples: Samples) -> Any:
         """Call the function with these samples."""
         self.check(samples.columns)
-        known = {**samples.columns, **samples.token_ids}
+        known = {**samples.columns, **samples.on_request}
         chosen = {name: known[name] for name in self.keywords if name in known}
         others = samples.columns if self.takes_all else {}
         return self.function(samples.texts, samples.responses, **{**others, **chosen})
+
+
+def asks_for_finished(score: Callable[..., Any]) -> bool:
+    """Whether an object's `score` has a parameter of this name."""
+    try:
+        return "finished" in inspect.signature(score).parameters
+    except ValueError:  # built in
+        return False
 
 
 def shortened(text: str) -> str:

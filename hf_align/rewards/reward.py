@@ -19,7 +19,8 @@ from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.rewards.adapter import AdapterReward, shares_base
-from hf_align.rewards.functions import RewardFunction, Samples, shortened
+from hf_align.rewards.functions import RewardFunction, Samples, asks_for_finished, shortened
+from hf_align.rewards.models import ModelScorer
 
 NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
 
@@ -55,6 +56,7 @@ class Reward:
         columns: Mapping[str, Sequence[Any]] | None = None,
         prompt_ids: Sequence[Sequence[int]] | None = None,
         response_ids: Sequence[Sequence[int]] | None = None,
+        finished: Sequence[bool] | None = None,
     ) -> Tensor:
         """Score R responses.
 
@@ -64,6 +66,8 @@ class Reward:
             columns: Other columns of the data set, R values each.
             prompt_ids: R lists of token ids, for functions that ask for them.
             response_ids: Likewise.
+            finished: R times whether the policy ended the response itself, for reward models and for functions that
+                ask. None: not known, so responses count as whole.
 
         Returns:
             `[R]` float32, on the CPU; higher is better.
@@ -71,13 +75,16 @@ class Reward:
         Raises:
             UserError: If a reward fails, or gives anything but one finite number for each sample.
         """
-        given = {"prompt_ids": prompt_ids, "response_ids": response_ids}
+        ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
+        on_request = {name: [list(row) for row in rows] for name, rows in ids.items() if rows is not None}
+        if finished is not None:
+            on_request["finished"] = list(finished)
         samples = Samples(
             prompts=list(prompts),
             texts=self._texts(prompts, prompt_ids),
             responses=list(responses),
             columns={name: list(values) for name, values in (columns or {}).items()},
-            token_ids={name: [list(row) for row in ids] for name, ids in given.items() if ids is not None},
+            on_request=on_request,
         )
         if len(samples.prompts) != len(samples.responses):
             raise UserError(f"A reward got {len(samples.prompts)} prompts and {len(samples.responses)} responses.")
@@ -102,15 +109,18 @@ def as_reward(
 
     Args:
         reward: One of
-            - a `RewardModel`, or its folder or Hub id; with its own tokenizer and chat template;
+            - a `RewardModel`, or its folder or Hub id; it scores token ids as they were sampled if its tokenizer and
+              chat template are the policy's, else texts with its own;
             - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
-              columns of the data set that it names, or all with `**columns`; and token ids if it names `prompt_ids` or
-              `response_ids`;
-            - an object with `score(prompts, responses) -> list[float]`; its prompts are as in the data set;
+              columns of the data set that it names, or all with `**columns`; token ids if it names `prompt_ids` or
+              `response_ids`; and if it names `finished`, a list of whether the policy ended each response itself;
+            - an object with `score(prompts, responses) -> list[float]`; its prompts are as in the data set, and it gets
+              `finished` if it names that;
             - a list of these, or of (weight, reward) pairs: their weighted sum.
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
             loaded onto that base (`AdapterReward`) instead of with a base of its own.
-        tokenizer: The policy's, to show functions the prompts as the policy saw them.
+        tokenizer: The policy's, to show functions the prompts as the policy saw them, and to tell whether reward models
+            share it.
         autocast: The context in which reward models compute; functions and other objects never run in it.
 
     Raises:
@@ -123,7 +133,7 @@ def as_reward(
         raise UserError("reward is an empty list; give at least one reward.")
     members: list[Part] = []
     for weight, source in entries:
-        name, scorer, source = _scorer(source, policy, autocast)
+        name, scorer, source = _scorer(source, policy, tokenizer, autocast)
         taken = sum(part.name.partition("#")[0] == name for part in members)
         members.append(Part(f"{name}#{taken + 1}" if taken else name, weight, scorer, source))
     return Reward(members, tokenizer)
@@ -159,7 +169,10 @@ def _weighted(entry: Any) -> tuple[float, Any]:
 
 
 def _scorer(
-    source: Any, policy: nn.Module | None, autocast: Callable[[], AbstractContextManager[Any]]
+    source: Any,
+    policy: nn.Module | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[str, Scorer, Any]:
     """A reward's name, the function that scores samples, and the reward as it was loaded."""
     name = getattr(source, "__name__", type(source).__name__)
@@ -173,12 +186,14 @@ def _scorer(
                 raise no_head(path)
             if policy is not None and getattr(source.model, "quantization_method", None) is None:
                 source.to(cast(Any, policy).device)
+    if isinstance(source, (RewardModel, AdapterReward)):
+        return name, ModelScorer(name, source, tokenizer, autocast), source
     if callable(getattr(source, "score", None)):
-        context = autocast if isinstance(source, (RewardModel, AdapterReward)) else nullcontext
+        asked = ("finished",) if asks_for_finished(source.score) else ()
 
         def score(samples: Samples) -> Any:
-            with context():
-                return source.score(samples.prompts, samples.responses)
+            more = {name: samples.on_request[name] for name in asked if name in samples.on_request}
+            return source.score(samples.prompts, samples.responses, **more)
 
         return name, score, source
     if _is_function(source):

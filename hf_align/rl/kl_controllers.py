@@ -16,6 +16,11 @@ class FixedKLController:
 
     Raises:
         UserError: A negative or NaN coefficient.
+
+    Example:
+        >>> from hf_align.rl import FixedKLController
+        >>> FixedKLController(0.1).update(kl=30.0, n_episodes=64)
+        0.1
     """
 
     coef: float
@@ -88,6 +93,12 @@ class ThresholdKLController(_AdaptiveKLController):
 
     Raises:
         UserError: A value out of range.
+
+    Example:
+        >>> from hf_align.rl import ThresholdKLController
+        >>> controller = ThresholdKLController(0.1, target=6.0, factor=2.0)
+        >>> controller.update(kl=12.0, n_episodes=64)
+        0.2
     """
 
     factor: float = 1.5
@@ -125,6 +136,12 @@ class ProportionalKLController(_AdaptiveKLController):
 
     Raises:
         UserError: A value out of range.
+
+    Example:
+        >>> from hf_align.rl import ProportionalKLController
+        >>> controller = ProportionalKLController(0.1, target=6.0, horizon=1000)
+        >>> round(controller.update(kl=12.0, n_episodes=100), 6)  # the error counts as 0.2 at most
+        0.102
     """
 
     horizon: float

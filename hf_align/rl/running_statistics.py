@@ -16,6 +16,16 @@ class RunningMeanStd:
     Attributes:
         count: How many numbers were seen.
         mean: Their mean; 0 before the first.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.rl import RunningMeanStd
+        >>> statistics = RunningMeanStd()
+        >>> statistics.update(torch.tensor([1.0, 2.0, 3.0]))
+        >>> statistics.mean, statistics.std
+        (2.0, 1.0)
+        >>> statistics.normalize(torch.tensor([4.0]))
+        tensor([2.])
     """
 
     def __init__(self) -> None:

@@ -47,6 +47,14 @@ class LanguageMDP:
 
     Raises:
         ValueError: eos is no token, or max_length or vocab_size is less than 1.
+
+    Example:
+        >>> from hf_align.rl import LanguageMDP
+        >>> mdp = LanguageMDP(vocab_size=2, eos=0, max_length=2, reward=lambda response: float(response[0] == 1))
+        >>> mdp.responses
+        [(0,), (1, 0), (1, 1)]
+        >>> mdp.step(mdp.initial_state, 1)
+        Step(state=(1,), reward=0.0, done=False)
     """
 
     def __init__(

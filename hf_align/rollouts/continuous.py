@@ -16,7 +16,7 @@ from torch import nn
 from transformers import ContinuousBatchingConfig
 from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
-from hf_align.acceleration.casts import cast_once
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.errors import UserError
 from hf_align.models.wrapper import forward_replaced, unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest
@@ -42,7 +42,8 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     devices = [inner.device] if inner.device.type == "cuda" else []
     config = generation_config(request)
     config.eos_token_id = list(request.end_ids) or -1
-    with plain_generation(inner), cast_once(inner), _same_autocast(inner), torch.random.fork_rng(devices):
+    patches = accelerated(inner, Setting.of(inner, "sample"))
+    with plain_generation(inner), patches, _same_autocast(inner), torch.random.fork_rng(devices):
         try:
             manager = inner.init_continuous_batching(config, _settings(inner, request, seed))
         except ValueError as error:  # an attention implementation or a kind of layer that has no pages

@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from hf_align.acceleration.allocator import keep_freed_memory
-from hf_align.acceleration.attention import register_attention
-from hf_align.acceleration.casts import cast_once, contiguous_states
-from hf_align.acceleration.lora import lora_fused
+from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
 
@@ -39,8 +36,6 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     on the generator's state and on its own place in the request; not, but for rounding, on `batch_size`, on the other
     prompts or on when other responses end. (On models that go through `generate`, it does.)
     """
-    keep_freed_memory()
-    register_attention()
     inner = unwrapped(model)
     prompt_of = request.prompt_of
     order = list(range(len(prompt_of)))
@@ -50,7 +45,7 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     draws = torch.rand(len(order), request.max_new_tokens, dtype=torch.float64)
     own_loop = decodes_stepwise(inner)
     responses: dict[int, Ids] = {}
-    with cast_once(inner), contiguous_states(inner), lora_fused(inner):
+    with accelerated(inner, Setting.of(inner, "sample")):
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             prompts = [prompt_of[row] for row in rows]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hf_align.acceleration import attention
-from hf_align.acceleration.attention import attach_plan, branch_attention_forward, make_plan
+from hf_align.acceleration.attention import attach_plan, attend_by_blocks, branch_attention_forward, make_plan
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.models.policy import PolicyModel
 from tests.tiny import save_tiny
@@ -157,8 +157,10 @@ def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     calls = []
     real = attention._BranchAttention.apply
     monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: (calls.append(1), real(*args))[1])
+    undo = attend_by_blocks(policy)
     logps = policy(branches)
     logps.sum().backward()
+    undo()
     layers = model.config.num_hidden_layers
     assert len(calls) == layers * (2 if checkpointing else 1), "checkpoints must recompute what was computed"
     gradients = {name: x.grad.clone() for name, x in policy.named_parameters() if x.grad is not None}

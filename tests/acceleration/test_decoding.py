@@ -7,7 +7,7 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hf_align.acceleration import attention
-from hf_align.acceleration.attention import branch_attention_forward
+from hf_align.acceleration.attention import branch_attention_forward, decode_by_products
 from tests.acceleration.test_attention import Layer
 
 BOUND = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
@@ -31,14 +31,16 @@ def test_equals_torchs_kernel(dtype: torch.dtype, kind: str, monkeypatch: pytest
     layer = Layer()
     layer.num_key_value_groups = 3
     expected, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)
-    monkeypatch.setattr(attention, "sdpa_attention_forward", None)  # not asked
-    with torch.no_grad():
+    undo = decode_by_products(layer)
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(attention, "sdpa_attention_forward", None)  # not asked
         out, _ = branch_attention_forward(layer, query, key, value, mask, scaling=0.3)
+    undo()
     assert out.shape == expected.shape == (3, 1, 6, 8) and out.dtype == dtype
     torch.testing.assert_close(out, expected, atol=BOUND[dtype], rtol=0)
 
 
-@pytest.mark.parametrize("case", ["gradients", "several tokens", "a mask by head"])
+@pytest.mark.parametrize("case", ["gradients", "several tokens", "a mask by head", "another model"])
 def test_what_else_is_torchs(case: str, monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 
@@ -49,6 +51,9 @@ def test_what_else_is_torchs(case: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "sdpa_attention_forward", theirs)
     query, key, value = states(torch.float32, 2 if case == "several tokens" else 1)
     mask = torch.zeros(3, 6, 1, 11) if case == "a mask by head" else None
+    layer = Layer()
+    undo = decode_by_products(Layer() if case == "another model" else layer)
     with torch.set_grad_enabled(case == "gradients"):
-        branch_attention_forward(Layer(), query, key, value, mask)
+        branch_attention_forward(layer, query, key, value, mask)
+    undo()
     assert asked == [case]

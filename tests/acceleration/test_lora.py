@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from hf_align.acceleration import lora
-from hf_align.acceleration.lora import fuse_lora, lora_fused
+from hf_align.acceleration.lora import fuse_lora
 from hf_align.models.adapters import active_adapter
 
 
@@ -150,15 +150,31 @@ def test_inputs_changed_in_place_are_cast_again():
 def test_fused_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch):
     calls = applied(monkeypatch)
     model = adapted(fused=False)
-    with lora_fused(model):
-        run(model)
+    undo = fuse_lora(model)
+    run(model)
+    undo()
     run(model)
     assert len(calls) == 3
-    fuse_lora(model)
-    with lora_fused(model):
-        pass
+    undo_first, undo_second = fuse_lora(model), fuse_lora(model)
+    undo_first()
     run(model)
-    assert len(calls) == 6, "a trainer's model stays fused"
+    assert len(calls) == 6, "another user still needs it"
+    undo_second()
+    run(model)
+    assert len(calls) == 6 and not any("forward" in vars(module) for module in model.modules())
+
+
+def test_the_installed_peft_is_asked_whether_it_computes_the_same(monkeypatch: pytest.MonkeyPatch):
+    lora.computes_as_peft.cache_clear()
+    state = torch.get_rng_state()
+    assert lora.computes_as_peft() and torch.equal(torch.get_rng_state(), state)
+    original = lora.LoraLinear.forward
+    monkeypatch.setattr(lora.LoraLinear, "forward", lambda self, x: original(self, x) + 0.01 * x.mean())
+    lora.computes_as_peft.cache_clear()
+    try:
+        assert not lora.computes_as_peft()
+    finally:
+        lora.computes_as_peft.cache_clear()
 
 
 def test_without_gradients_the_output_is_the_same_to_the_bit():

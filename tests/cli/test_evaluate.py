@@ -98,7 +98,8 @@ def test_policies_beside_each_other(
     assert main(["evaluate", "policy", *common, "--judge", "./reward", "--json", "-", "--resamples", "50"]) == 0
     printed = json.loads(capsys.readouterr().out)
     texts = [row["other"]["text"] for row in printed["samples"]]
-    expected = reward_model.score([row["prompt"] for row in PAIRS[:2]], texts)
+    assert printed["report"]["all"]["policies"]["other"]["ended"] == 0
+    expected = reward_model.score([row["prompt"] for row in PAIRS[:2]], texts, finished=[False] * 2)
     assert [row["other"]["score"] for row in printed["samples"]] == pytest.approx(expected, abs=1e-4)
 
 

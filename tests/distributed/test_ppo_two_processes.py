@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distributed import test_two_processes
+from tests.distributed.test_two_processes import launch
 
 SCRIPT = Path(__file__).with_name("ppo_script.py")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reward", "kl"])
-def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(test_two_processes, "SCRIPT", SCRIPT)
-    one, one_logs = test_two_processes.launch(1, 4, kind, "toy", tmp_path / "one")
-    two, two_logs = test_two_processes.launch(2, 2, kind, "toy", tmp_path / "two")
+def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path):
+    one, one_logs = launch(1, 4, kind, "toy", tmp_path / "one", SCRIPT)
+    two, two_logs = launch(2, 2, kind, "toy", tmp_path / "two", SCRIPT)
     assert one.keys() == two.keys()
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5, msg=name)

@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 SCRIPT = Path(__file__).with_name("train_script.py")
 
 
-def launch(processes: int, batch: int, kind: str, model: str, out: Path) -> tuple[dict[str, torch.Tensor], dict]:
+def launch(
+    processes: int, batch: int, kind: str, model: str, out: Path, script: Path = SCRIPT
+) -> tuple[dict[str, torch.Tensor], dict]:
     # Not `accelerate launch --cpu --num_processes 2`: without mpirun that starts one process and doesn't say so.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += [str(SCRIPT), kind, model, str(out), str(batch)]
-    root = SCRIPT.parents[2]
+    command += [str(script), kind, model, str(out), str(batch)]
+    root = script.parents[2]
     # The script imports from `tests`; accelerate picks gloo where it is told to use the CPU.
     environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
@@ -40,3 +42,4 @@ def test_two_processes_equal_one_with_twice_the_batch(kind: str, tiny_model_dir:
     for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
     assert one_logs["eval"] == pytest.approx(two_logs["eval"], abs=1e-4)
+    assert one_logs["digits"] == (2**25 + 1) / 2 and two_logs["digits"] == (2**26 + 3) / 4, "float64 all the way"

@@ -11,6 +11,7 @@ import torch
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
 
@@ -36,8 +37,11 @@ timings = ("runtime", "per_second", "flos", "epoch")
 result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}
 trainer.save_model()
 history = [log for log in trainer.state.log_history if "loss" in log]
+metrics = RowMetrics()
+metrics.add({"digits": torch.tensor([2.0**25, 1.0 + trainer.accelerator.process_index])})
+digits = metrics.pop()["digits"]
 if trainer.is_world_process_zero():
-    logs = {"history": history, "eval": result, "processes": trainer.accelerator.num_processes}
+    logs = {"history": history, "eval": result, "digits": digits, "processes": trainer.accelerator.num_processes}
     (out / "logs.json").write_text(json.dumps(logs))
 # Left to the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
 trainer.accelerator.wait_for_everyone()

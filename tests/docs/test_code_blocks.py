@@ -17,6 +17,7 @@ PAGES = {
     "docs/how-to/ppo.md": {"ppo"},
     "docs/how-to/curves.md": {"curves"},
     "docs/how-to/memory.md": set(),
+    "docs/how-to/acceleration.md": set(),
     "docs/how-to/command-line.md": set(),
 }
 

@@ -30,8 +30,9 @@ def test_responses_are_scored_in_order_and_in_parts() -> None:
 
 
 def test_a_function_judges_with_the_rows_columns() -> None:
-    def judge(prompts: list[str], responses: list[str], bonus: list[float]) -> list[float]:
-        return [len(text) + extra for text, extra in zip(responses, bonus, strict=True)]
+    def judge(prompts: list[str], responses: list[str], bonus: list[float], finished: list[bool]) -> list[float]:
+        return [len(text) + more + 10 * end for text, more, end in zip(responses, bonus, finished, strict=True)]
 
-    scores = judge_scores(judge, ["p", "q"], {"a": ["x", "yy"], "b": ["", "z"]}, {"bonus": [0.5, 1.0]})
-    assert scores == {"a": pytest.approx([1.5, 3.0]), "b": pytest.approx([0.5, 2.0])}
+    texts, finished = {"a": ["x", "yy"], "b": ["", "z"]}, {"a": [True, False], "b": [False, False]}
+    scores = judge_scores(judge, ["p", "q"], texts, finished, {"bonus": [0.5, 1.0]})
+    assert scores == {"a": pytest.approx([11.5, 3.0]), "b": pytest.approx([0.5, 2.0])}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from peft import PeftModel
 
 from hf_align.errors import UserError
 from hf_align.hub import push_model
+from hf_align.hub.staging import stage_checkpoint, stage_model
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import push_merged
 from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
@@ -173,3 +175,15 @@ def test_a_folder_without_a_model_is_refused(hub: StandIn, base: Path, tmp_path:
         push_model(tmp_path / "empty", "mine")
     with pytest.raises(UserError, match="nothing to merge"):
         push_merged(base, "mine")
+
+
+@pytest.mark.parametrize("stage", [stage_model, stage_checkpoint])
+def test_nothing_outside_a_folder_is_pushed(stage: Callable[..., None], tmp_path: Path):
+    folder, secret = tmp_path / "model", tmp_path / "secret.json"
+    folder.mkdir()
+    secret.write_text("{}")
+    (folder / "config.json").write_text("{}")
+    (folder / "generation_config.json").symlink_to(secret)
+    with pytest.raises(UserError, match=r"generation_config.json is a link to a file outside .*put a copy"):
+        stage(folder, tmp_path / "stage")
+    assert not list((tmp_path / "stage").glob("generation*"))

@@ -107,6 +107,25 @@ def test_branches_give_the_scores_of_separate_sequences(trained: RewardModel, ba
             assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
 
 
+def test_a_cut_response_is_scored_by_its_own_last_token(trained: RewardModel):
+    tokenizer = trained.tokenizer
+    prompts: list[Any] = [messages()[0], PROMPTS[1]]  # a conversation and text: their ends are different tokens
+    scores = trained.score(prompts, RESPONSES[:2], finished=[False, False])
+    for prompt, response, score in zip(prompts, RESPONSES, scores, strict=False):
+        chat = isinstance(prompt, list)
+        text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) if chat else prompt
+        ids, behind = (tokenizer(str(part), add_special_tokens=False)["input_ids"] for part in (text, response))
+        with torch.no_grad():
+            alone = trained(build_branches([(ids, [behind])], pad_token_id=0).as_separate())
+        assert score == pytest.approx(alone.item(), abs=1e-4)
+    assert abs(scores[0] - trained.score(prompts[:1], RESPONSES[:1])[0]) > 1e-3, "which ends with the turn"
+    mixed = trained.score(prompts, RESPONSES[:2], finished=[False, True])
+    assert mixed == pytest.approx([scores[0], trained.score(prompts[1:], RESPONSES[1:2])[0]], abs=1e-4)
+    assert trained.score(["Hi"], [""], finished=[False]) == trained.score(["Hi"], [""]), "there is nothing but the end"
+    with pytest.raises(UserError, match="1 responses, and finished has 2 entries"):
+        trained.score(["Hi"], ["Ho"], finished=[True, True])
+
+
 def test_pooling_counts_real_tokens_only():
     branches = build_branches(DOCUMENTS, pad_token_id=0)
     hidden = branches.input_ids[..., None].float()  # a token's state is its id

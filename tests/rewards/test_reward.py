@@ -11,6 +11,7 @@ import torch
 from hf_align.errors import UserError
 from hf_align.models.reward import RewardModel
 from hf_align.rewards import Reward, as_reward
+from hf_align.rewards.reward import check_functions
 from tests.tiny import save_tiny, tiny_tokenizer
 
 PROMPTS = ["Write a tweet.", "Review this."]
@@ -22,6 +23,8 @@ def length(prompts: list[str], responses: list[str]) -> list[float]:
 
 
 class Judge:
+    """An object that scores; it asks for nothing."""
+
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
@@ -45,19 +48,15 @@ def test_a_list_is_a_weighted_sum_with_its_parts():
     assert parts == {"length": [9, 5], "Judge": [1, -1], "length#2": [9, 5], "<lambda>": [1, 2]}
 
 
-def test_reward_models_compute_in_autocast_and_functions_do_not(tiny_model_dir: str, monkeypatch: pytest.MonkeyPatch):
+def test_reward_models_compute_in_autocast_and_functions_do_not(tmp_path):
     seen: dict[str, bool] = {}
-    model = RewardModel.from_backbone(tiny_model_dir)
-
-    def score(prompts: list[Any], responses: list[str]) -> list[float]:
-        seen["model"] = torch.is_autocast_enabled("cpu")
-        return [0.0] * len(responses)
+    model = RewardModel.from_backbone(save_tiny(tmp_path))
+    model.register_forward_pre_hook(lambda *_: seen.update(model=torch.is_autocast_enabled("cpu")))
 
     def function(prompts: list[str], responses: list[str]) -> list[float]:
         seen["function"] = torch.is_autocast_enabled("cpu")
         return [0.0] * len(responses)
 
-    monkeypatch.setattr(model, "score", score)
     as_reward([model, function], autocast=lambda: torch.autocast("cpu", torch.bfloat16))(PROMPTS, RESPONSES)
     assert seen == {"model": True, "function": False}
 
@@ -84,6 +83,36 @@ def test_a_function_gets_the_columns_and_ids_that_it_names():
     assert seen["both"] == ([[1], [2]], columns)
     with pytest.raises(UserError, match="'some' asks for 'label'"):
         as_reward(some)(PROMPTS, RESPONSES, {"topic": ["a", "b"]}, **ids)
+
+
+class Ends:
+    """An object that scores whether a response has ended."""
+
+    def score(self, prompts: list[Any], responses: list[str], finished: list[bool]) -> list[float]:
+        return [float(end) for end in finished]
+
+
+def test_whether_responses_have_ended_is_told_on_request():
+    def share(prompts: list[str], responses: list[str], *, finished: list[bool]) -> list[float]:
+        return [10.0 * end for end in finished]
+
+    def count(prompts: list[str], responses: list[str], **columns: Any) -> list[float]:
+        return [float(len(columns))] * len(prompts)
+
+    reward = as_reward([share, Ends(), count, Judge()])
+    check_functions(reward, [])
+    reward(PROMPTS, RESPONSES, finished=[True, False])
+    parts = {name: scores.tolist() for name, scores in reward.parts.items()}
+    assert parts == {"share": [10, 0], "Ends": [1, 0], "count": [0, 0], "Judge": [1, -1]}
+
+
+def test_a_reward_model_scores_a_cut_response_without_an_end(tmp_path):
+    model = RewardModel.from_backbone(save_tiny(tmp_path))
+    reward = as_reward(model)
+    whole, cut = (reward(PROMPTS, RESPONSES, finished=[end] * 2).tolist() for end in (True, False))
+    assert whole == pytest.approx(model.score(PROMPTS, RESPONSES), abs=1e-6)
+    assert cut == pytest.approx(model.score(PROMPTS, RESPONSES, finished=[False] * 2), abs=1e-6)
+    assert min(abs(a - b) for a, b in zip(whole, cut, strict=True)) > 1e-4
 
 
 def test_prompts_are_texts_for_functions_and_as_they_are_for_models():

@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.generation.logits_process import TopPLogitsWarper
 
+from hf_align.acceleration.casts import cast_once
 from hf_align.models.loading import load_policy
 from hf_align.rollouts import SamplingRequest, sample_responses, static
 from tests.tiny import tiny_config, tiny_model, tiny_tokenizer
@@ -159,14 +160,16 @@ def test_weights_are_cast_once_under_autocast_with_the_same_numbers(tmp_path: An
     trained = layer.weight.requires_grad_(True)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = model(ids).logits
-        with static.cast_once(model):
-            assert model.lm_head.weight.dtype == torch.bfloat16
-            assert model.model.embed_tokens.weight is head and head.dtype == torch.float32
-            assert layer.weight.dtype == torch.bfloat16
-            assert torch.equal(model(ids).logits, expected)
+        undo, inner_undo = cast_once(model), cast_once(model)
+        inner_undo()
+        assert model.lm_head.weight.dtype == torch.bfloat16
+        assert model.model.embed_tokens.weight is head and head.dtype == torch.float32
+        assert layer.weight.dtype == torch.bfloat16
+        assert torch.equal(model(ids).logits, expected)
+        undo()
         assert model.lm_head.weight is head and layer.weight is trained
-    with static.cast_once(model):
-        assert model.lm_head.weight is head, "no autocast, no cast"
+    cast_once(model)
+    assert model.lm_head.weight is head, "no autocast, no cast"
 
 
 def test_the_head_gets_contiguous_states():

@@ -154,9 +154,16 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_model_dir: str,
     assert "unfinished-checkpoint" not in os.listdir(tmp_path / "cut")
 
 
-def test_a_checkpoint_appears_whole_or_not_at_all(tiny_model_dir: str, tmp_path: Path, monkeypatch):
-    trainer = dpo(tiny_model_dir, tmp_path, save_strategy="steps", save_steps=1)
-    monkeypatch.setattr(trainer, "_save_rng_state", lambda folder: (_ for _ in ()).throw(OSError("disk full")))
+class FullDisk(DPOTrainer):
+    """A trainer whose checkpoints find no room in the end."""
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        raise OSError("disk full")
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tiny_model_dir: str, tmp_path: Path):
+    args = DPOConfig(**options(tmp_path, save_strategy="steps", save_steps=1))
+    trainer = FullDisk(tiny_model_dir, args=args, train_dataset=pairs())
     with pytest.raises(OSError, match="disk full"):
         trainer.train()
     assert [name for name in os.listdir(tmp_path) if name.startswith("checkpoint")] == []

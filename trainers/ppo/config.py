@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from transformers.utils import logging
 
+from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
 from hf_align.trainers.checkpoints import Kind
@@ -28,6 +29,7 @@ class PPOConfig(AlignmentConfig):
 
     eval_metrics: ClassVar[tuple[str, ...]] = ("reward", "objective/kl", "response/length", "response/eos_share")
     checkpoint_kind: ClassVar[Kind] = "ppo"
+    uses: ClassVar[tuple[Use, ...]] = ("train", "sample")
     learning_rate: float = field(
         default=1e-5,
         metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; LoRA takes 1e-4."},

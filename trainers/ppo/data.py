@@ -1,4 +1,4 @@
-"""The trainer's arguments: checked before anything is loaded, prompts and reward made ready."""
+"""Prompts and reward of a run, checked and made ready."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import tokenize_prompts
 from hf_align.errors import UserError
-from hf_align.models.kinds import check_is_policy
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
 from hf_align.rewards.reward import check_functions
-from hf_align.trainers.checks import check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.data import parts_of
 from hf_align.trainers.ppo.config import PPOConfig
 
@@ -23,35 +21,6 @@ Row = dict[str, Any]
 """A row of the data set: `prompt`, `prompt_ids` and the columns that the reward asks for."""
 OWN_COLUMNS = ("prompt", "prompt_ids")
 """Columns that reward functions get as texts and as token ids."""
-
-
-def check_arguments(
-    args: PPOConfig,
-    model: Any,
-    ref_model: Any,
-    data_collator: Any,
-    train_dataset: Any,
-    eval_dataset: Any,
-    reward: Any,
-) -> None:
-    """Refuse what is missing or contradicts itself, and an `output_dir` that can't be written to."""
-    check_config_class(args, PPOConfig)
-    check_evaluation(args, eval_dataset)
-    check_is_policy(model, "model")
-    check_is_policy(ref_model, "ref_model")
-    if reward is None:
-        raise UserError(
-            "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
-        )
-    if data_collator is not None:
-        raise UserError("data_collator must be None: PPO lays its batches out once the responses are there.")
-    if train_dataset is None and eval_dataset is None:
-        raise UserError("train_dataset is missing; give a Dataset with prompt.")
-    if ref_model is not None and ref_model is model:
-        raise UserError(
-            "ref_model is the model itself, which training changes; leave it out to use the policy as given."
-        )
-    check_output_dir(args)
 
 
 def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:

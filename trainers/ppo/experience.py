@@ -133,6 +133,7 @@ def reward_responses(
         [response.text for response in responses],
         prompt_ids=[row["prompt_ids"] for row in asked],
         response_ids=[response.token_ids for response in responses],
+        finished=[response.finished for response in responses],
         columns={name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS},
     )
     return Rollout(

@@ -21,9 +21,8 @@ def whiten_everywhere(x: Tensor, mask: Tensor, accelerator: Accelerator, *, shif
 
 def mean_everywhere(values: Tensor, accelerator: Accelerator) -> float:
     """The mean over this process's values `[N]` and those of the others, which may have another N."""
-    values = values.double()
-    total = torch.stack([values.sum(), torch.tensor(float(len(values)), device=values.device).double()])
-    total = cast(Tensor, accelerator.reduce(total.float(), "sum"))
+    own = float(values.cpu().double().sum())  # some GPUs have no float64
+    total = cast(Tensor, accelerator.reduce(torch.tensor([own, len(values)], device=accelerator.device), "sum"))
     return float(total[0] / total[1])
 
 

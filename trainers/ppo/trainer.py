@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
-from peft import PeftConfig, PeftModel, TaskType
+from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -23,19 +22,20 @@ from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
-from hf_align.models.adapters import disable_dropout, float32_trainable
-from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization
-from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
+from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
+from hf_align.models.wrapper import BranchModel
+from hf_align.rewards import Reward
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
+from hf_align.trainers.checks import check_policies
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.data import batches_of
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import check_arguments, check_room, prompts_of, ready_reward
+from hf_align.trainers.ppo.data import check_room, prompts_of, ready_reward
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.loss import ppo_loss
@@ -88,6 +88,8 @@ class PPOTrainer(BranchTrainer):
     """
 
     args: PPOConfig  # type: ignore[assignment]
+    config_class = PPOConfig
+    columns = "prompt"
     model: PolicyWithValueHead  # type: ignore[assignment]
 
     def __init__(
@@ -99,58 +101,76 @@ class PPOTrainer(BranchTrainer):
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
-        compute_metrics: Any = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: Callbacks = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
         reward: Any = None,
     ):
-        args = args or PPOConfig("trainer_output")
-        only_with_path(model, quantization_config)
-        check_arguments(args, model, ref_model, data_collator, train_dataset, eval_dataset, reward)
-        tokenizer = processing_class or tokenizer_of(model)
-        with PartialState().main_process_first():
-            train_dataset = prompts_of(train_dataset, reward, tokenizer, args, "train_dataset")
-            eval_dataset = prompts_of(eval_dataset, reward, tokenizer, args, "eval_dataset")
-        torch.manual_seed(args.seed)  # the adapter's and the head's first weights
-        policy = load_policy(model, quantization=quantization_config) if isinstance(model, str) else model
-        policy = with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
-        check_room(policy, args, train_dataset, eval_dataset)
-        if args.disable_dropout:
-            disable_dropout(policy)
-        wrapped = PolicyWithValueHead(
-            policy, value_model=args.value_model, head=args.value_head, detach_value_trunk=args.detach_value_trunk
-        )
-        float32_trainable(wrapped)
-        self.rollout: Rollout | None = None
-        self.rollout_engine: str | Engine = args.rollout_engine
-        self.kl_controller = args.make_kl_controller()
-        self.score_statistics = RunningMeanStd()
-        self.eval_samples: list[dict[str, Any]] = []
-        self._micro = 0
-        self._log_ratios: list[Tensor] = []
-        self._seconds = {"generate": 0.0, "score": 0.0, "update": 0.0}
+        self.reward: Reward = reward  # as given, until `set_up` makes it ready
         super().__init__(
-            wrapped,
-            args,
-            compute_metrics=compute_metrics,
-            data_collator=list,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=tokenizer,
-            callbacks=callbacks,
-            optimizers=optimizers,
+            *(model, ref_model, args, data_collator, train_dataset, eval_dataset, processing_class),
+            *(compute_metrics, callbacks, optimizers, peft_config, quantization_config),
         )
+
+    def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
+        """Refuse what is no policy and no reference, a missing reward and a collator."""
+        check_policies(model, ref_model)
+        if self.reward is None:
+            raise UserError(
+                "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
+            )
+        if data_collator is not None:
+            raise UserError("data_collator must be None: PPO lays its batches out once the responses are there.")
+
+    def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
+        """Check and tokenise prompts; keep the columns that the reward asks for."""
+        return prompts_of(data, self.reward, tokenizer, self.args, name)
+
+    def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
+        """Nothing to do: batches are laid out once the responses are there."""
+        return list
+
+    def load_model(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None,
+        quantization: Quantization,
+    ) -> PolicyWithValueHead:
+        """A policy with a value head."""
+        args = self.args
+        return PolicyWithValueHead(
+            trainable_policy(model, peft_config, quantization),
+            value_model=args.value_model,
+            head=args.value_head,
+            detach_value_trunk=args.detach_value_trunk,
+        )
+
+    def check_room(self, model: BranchModel, *datasets: Any) -> None:
+        """Refuse prompts that leave no room for a response."""
+        check_room(model, self.args, *datasets)
+
+    def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
+        """Make reference and reward ready, and begin with no rollout."""
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise UserError(
                 "PPO generates from whole weights: FSDP and ZeRO-3 shard them; use DDP, with LoRA and quantisation."
             )
-        if isinstance(ref_model, str):
-            ref_model = load_policy(ref_model, quantization=quantization_config)
-        self.reference = self.make_reference(ref_model, new_adapter=bool(peft_config))
-        self.reward = ready_reward(reward, wrapped, tokenizer, args, lambda: self.accelerator.autocast())
+        args, tokenizer = self.args, cast(PreTrainedTokenizerBase, self.processing_class)
+        self.owns_attention = False  # the choice of attention isn't made for sampling
         self.pad_token_id = find_pad_token_id(tokenizer)
+        self.reference = self.make_reference(ref_model, peft_config, quantization)
+        self.reward = ready_reward(self.reward, self.model, tokenizer, args, lambda: self.accelerator.autocast())
+        self.kl_controller = args.make_kl_controller()
+        self.score_statistics = RunningMeanStd()
+        self.rollout: Rollout | None = None
+        self.rollout_engine: str | Engine = args.rollout_engine
+        self.eval_samples: list[dict[str, Any]] = []
+        self._micro = 0
+        self._log_ratios: list[Tensor] = []
+        self._seconds = {"generate": 0.0, "score": 0.0, "update": 0.0}
 
     # ---- the loop: which step trains on what ----
 
@@ -178,7 +198,7 @@ class PPOTrainer(BranchTrainer):
         micro, last = self._micro, self.accelerator.sync_gradients
         self._micro = 0 if last else micro + 1
         if step == 0 and micro == 0:
-            self.rollout = self.make_rollout(model, number)
+            self.train_on(self.make_rollout(model, number))
         rollout = self.rollout
         assert rollout is not None
         if rollout.stopped:
@@ -255,18 +275,19 @@ class PPOTrainer(BranchTrainer):
         self._train_metrics.add(metrics)
         kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
         self.kl_controller.update(float(kl.mean()), len(kl))
-        self._count_tokens(rollout)
         return rollout
+
+    def train_on(self, rollout: Rollout) -> None:
+        """Let the steps until the next rollout train on this one, whoever made it."""
+        self.rollout = rollout
+        # Tokens of each mini-batch over all processes, by which its micro-batches are weighted.
+        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
+        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def roles(self, model: nn.Module) -> ModelRoles:
         """What makes experience, with `model` the policy as the training step holds it."""
         engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
         return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
-
-    def _count_tokens(self, rollout: Rollout) -> None:
-        """Tokens of each mini-batch over all processes, by which its micro-batches are weighted."""
-        sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
-        self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def lay_out(self, rollout: Rollout, rows: slice) -> Branches:
         """The rows' responses as one batch for the model."""
@@ -400,9 +421,9 @@ class PPOTrainer(BranchTrainer):
         state = load_state(Path(checkpoint), self.args.shape())
         load_controller(self.kl_controller, state["kl_controller"], self.args.kl_controller)
         self.score_statistics.load_state_dict(state["score_statistics"])
-        self.rollout = load_rollout(Path(checkpoint), self.args.process_index) if self._in_rollout else None
-        if self.rollout is not None:
-            self._count_tokens(self.rollout)
+        self.rollout = None
+        if self._in_rollout:
+            self.train_on(load_rollout(Path(checkpoint), self.args.process_index))
 
     @property
     def _in_rollout(self) -> bool:

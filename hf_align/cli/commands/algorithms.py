@@ -17,8 +17,10 @@ def run_algorithms(options: argparse.Namespace) -> None:
     listed = []
     for name in ALGORITHMS:
         try:
-            found = ALGORITHMS[name]
-            listed.append({"name": name, "rows": found.rows, "needs": list(found.needs), "summary": found.summary})
+            algorithm = ALGORITHMS[name]
+            listed.append(
+                {"name": name, "rows": algorithm.rows, "needs": list(algorithm.needs), "summary": algorithm.summary}
+            )
         except UserError as error:
             listed.append({"name": name, "error": str(error)})
     if options.json:

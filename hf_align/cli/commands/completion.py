@@ -31,27 +31,27 @@ class Words:
 
 def run_completion(options: argparse.Namespace) -> None:
     """Print the script for `options.shell`."""
-    print(SCRIPTS[options.shell](found=collect_words()), end="")
+    print(SCRIPTS[options.shell](commands=collect_words()), end="")
 
 
 def collect_words() -> dict[str, Words]:
     """Words by command path: "" for `hf-align` itself, "evaluate reward" for a command of a group."""
-    found: dict[str, Words] = {}
-    _collect(build_parser(), "", found)
+    commands: dict[str, Words] = {}
+    _collect(build_parser(), "", commands)
     for command in TRAINING:
         algorithm = ALGORITHMS[command.name]
         for key, hint in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}.items():
-            found[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
-    return found
+            commands[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
+    return commands
 
 
-def _collect(parser: argparse.ArgumentParser, path: str, found: dict[str, Words]) -> None:
-    words = found.setdefault(path, Words())
+def _collect(parser: argparse.ArgumentParser, path: str, commands: dict[str, Words]) -> None:
+    words = commands.setdefault(path, Words())
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             words.commands |= {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, part in action.choices.items():
-                _collect(part, f"{path} {name}".strip(), found)
+                _collect(part, f"{path} {name}".strip(), commands)
         elif action.option_strings:
             choices = [str(choice) for choice in action.choices or ()]
             words.flags.update({flag: choices for flag in action.option_strings if flag.startswith("--")})
@@ -65,8 +65,8 @@ def _choices(hint: Any) -> list[str]:
         return ["true", "false"]
     if get_origin(hint) is Literal:
         return [str(choice) for choice in get_args(hint)]
-    found = [choice for option in get_args(hint) if option is not hint for choice in _choices(option)]
-    return list(dict.fromkeys(found))
+    choices = [choice for option in get_args(hint) if option is not hint for choice in _choices(option)]
+    return list(dict.fromkeys(choices))
 
 
 # Every script walks the words before the cursor: words that name a command of the path so far extend it.
@@ -131,26 +131,26 @@ fi
 """
 
 
-def case_script(found: Mapping[str, Words], template: str, assign: str) -> str:
+def case_script(commands: Mapping[str, Words], template: str, assign: str) -> str:
     """Fill in a template of `case` branches, which `assign` the words; patterns are quoted, as paths hold spaces."""
-    steps = [f'"{path}/{command}"' for path, words in found.items() for command in words.commands]
+    steps = [f'"{path}/{command}"' for path, words in commands.items() for command in words.commands]
     values = [
         f'        "{path}/{flag}") {assign.format(" ".join(map(shlex.quote, choices)))} ;;'
-        for path, words in found.items()
+        for path, words in commands.items()
         for flag, choices in words.flags.items()
         if choices
     ]
     offered = [
         f'        "{path}") {assign.format(" ".join([*words.commands, *words.flags]))} ;;'
-        for path, words in found.items()
+        for path, words in commands.items()
     ]
     return template.format(paths="|".join(steps), values="\n".join(values), words="\n".join(offered))
 
 
-def fish_script(found: Mapping[str, Words]) -> str:
+def fish_script(commands: Mapping[str, Words]) -> str:
     """Write the script for fish."""
     lines = ["# fish completion for hf-align; written by `hf-align completion fish`"]
-    for path, words in found.items():
+    for path, words in commands.items():
         seen = [f"__fish_seen_subcommand_from {command}" for command in path.split()]
         if words.commands:
             seen.append(f"not __fish_seen_subcommand_from {' '.join(words.commands)}")

@@ -21,8 +21,8 @@ def run_doctor(options: argparse.Namespace) -> None:
     screen = Screen()
     problems = []
     with quiet_libraries(screen):
-        for name, found, problem in findings():
-            screen.line(f"{name:<{WIDTH}}{found}", "yellow" if problem else "")
+        for name, state, problem in findings():
+            screen.line(f"{name:<{WIDTH}}{state}", "yellow" if problem else "")
             problems += [problem] if problem else []
     if problems:
         raise UserError(f"{len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}")

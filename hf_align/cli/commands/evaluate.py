@@ -37,8 +37,8 @@ def run_reward(options: argparse.Namespace) -> None:
         rows = _first(as_dataset(rows, "data", ()), options.limit)
         measure = _measure_for(rows.column_names)
         model = to_gpu(load_reward_model(options.model, quantization=options.quantization), options.quantization)
-        found = measure(model, rows, resamples=options.resamples, seed=options.seed, progress=screen)
-    _show({"model": options.model, "data": options.data, **found}, options, screen, _reward_table)
+        figures = measure(model, rows, resamples=options.resamples, seed=options.seed, progress=screen)
+    _show({"model": options.model, "data": options.data, **figures}, options, screen, _reward_table)
 
 
 def run_policy(options: argparse.Namespace) -> None:
@@ -58,7 +58,7 @@ def run_policy(options: argparse.Namespace) -> None:
             rows = make_prompts("test", options.limit, options.seed)
         else:
             rows = _first(as_dataset(load_named(options.data, "data", SPLITS), "data", ("prompt",)), options.limit)
-        found = measure_policies(
+        figures = measure_policies(
             options.model,
             rows,
             judge,
@@ -69,7 +69,7 @@ def run_policy(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=screen,
         )
-    figures = {"data": options.data, "judge": options.judge, "seed": options.seed, **found}
+    figures = {"data": options.data, "judge": options.judge, "seed": options.seed, **figures}
     _show(figures, options, screen, _policy_table)
 
 
@@ -100,10 +100,10 @@ def _reward_table(figures: Mapping[str, Any], screen: Screen) -> None:
         return
     rows = []
     for label, part in figures["report"].items():
-        for name, found in part["scorers"].items():
+        for name, figure in part["scorers"].items():
             # Nobody's ratings are resampled for the single person, so there is no interval.
-            r = f"{found['r']:.3f}" if name == HUMAN else _with_interval(found["r"], found["r_interval"])
-            rows.append([f"{label}: {name}", str(part["texts"]), r, f"{found['pair_accuracy']:.3f}"])
+            r = f"{figure['r']:.3f}" if name == HUMAN else _with_interval(figure["r"], figure["r_interval"])
+            rows.append([f"{label}: {name}", str(part["texts"]), r, f"{figure['pair_accuracy']:.3f}"])
     screen.table(str(figures["model"]), ["", "texts", "r [95% interval]", "pairs ranked right"], rows)
 
 
@@ -112,13 +112,13 @@ def _policy_table(figures: Mapping[str, Any], screen: Screen) -> None:
         rows = [
             [
                 name,
-                _with_interval(found["score"], found["score_interval"]),
-                _with_interval(found["gain"], found["gain_interval"]) if "gain" in found else "",
-                f"{found['distinct_2']:.2f}",
-                f"{found['mean_tokens']:.1f}",
-                f"{found['ended']:.2f}",
+                _with_interval(figure["score"], figure["score_interval"]),
+                _with_interval(figure["gain"], figure["gain_interval"]) if "gain" in figure else "",
+                f"{figure['distinct_2']:.2f}",
+                f"{figure['mean_tokens']:.1f}",
+                f"{figure['ended']:.2f}",
             ]
-            for name, found in part["policies"].items()
+            for name, figure in part["policies"].items()
         ]
         screen.table(
             f"{label}: {part['prompts']} prompts, judged by {figures['judge']}",

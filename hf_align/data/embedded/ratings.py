@@ -35,11 +35,11 @@ def load_ratings(split: Split | None = None, domain: Domain | None = None) -> Da
         UserError: if `split` or `domain` is not one of the names above.
     """
     table = _table()
-    for column, value, known in (("split", split, SPLITS), ("domain", domain, DOMAINS)):
+    for column, value, names in (("split", split, SPLITS), ("domain", domain, DOMAINS)):
         if value is None:
             continue
-        if value not in known:
-            raise UserError(f"unknown {column} {value!r}: use one of {', '.join(known)}")
+        if value not in names:
+            raise UserError(f"unknown {column} {value!r}: use one of {', '.join(names)}")
         table = table.filter(pc.field(column) == value)
     return Dataset(table.combine_chunks())
 

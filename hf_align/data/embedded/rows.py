@@ -185,8 +185,8 @@ def heldout_sentences(split: Split = "test", domain: Domain | None = None) -> Da
     Raises:
         UserError: if `split` or `domain` is unknown.
     """
-    kept = load_ratings(split, domain)
-    columns = {name: kept[name][:] for name in ("text", "domain", "mean", "ratings", "source_id")}
+    rows = load_ratings(split, domain)
+    columns = {name: rows[name][:] for name in ("text", "domain", "mean", "ratings", "source_id")}
     prompts = [_message("user", _REQUESTS[domain][0]) for domain in columns["domain"]]
     return Dataset.from_dict(
         {"prompt": prompts, "response": [_message("assistant", text) for text in columns["text"]], **columns}

@@ -16,7 +16,7 @@ from transformers import set_seed
 
 from hf_align.data.embedded.ratings import DOMAINS, Domain
 from hf_align.data.embedded.rows import SHARES, heldout_sentences, make_pairs, make_prompts
-from hf_align.evaluation import compare_policies, rating_report, sample_continuations, vader_scores
+from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
 from hf_align.evaluation.scorers import score_responses, to_gpu
 from hf_align.experiments.quickstart.job import HISTORY, POLICIES, SAMPLES, Job, Stage
 from hf_align.files import write_json
@@ -148,7 +148,7 @@ def judge_policies(job: Job) -> dict[str, Any]:
                 progress=lambda done, number=number, name=name: advance(number * len(rows) + done, name),
             )
             scores[name] = vader_scores([sample.text for sample in samples[name]])
-    rewards = _rewards(job, prompts, {name: [sample.text for sample in samples[name]] for name in POLICIES})
+    rewards = _rewards(job, prompts, samples)
     texts = [
         {
             "prompt": prompts[row][-1]["content"],
@@ -224,14 +224,14 @@ def _policy(job: Job, name: str) -> Any:
     return to_gpu(merged.to(compute_dtype()), job.quantization)
 
 
-def _rewards(job: Job, prompts: Sequence[Any], texts: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+def _rewards(job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]) -> dict[str, list[float]]:
     """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
     model = _reward_model(job)
-    written = [text for row in zip(*texts.values(), strict=True) for text in row]
-    asked = [prompt for prompt in prompts for _ in texts]
+    written = [sample for row in zip(*samples.values(), strict=True) for sample in row]
+    asked = [prompt for prompt in prompts for _ in samples]
     with job.progress.task("scoring continuations", len(written)), _fast_compute(model):
-        scores = model.score(asked, written)
-    return {name: scores[place :: len(texts)] for place, name in enumerate(texts)}
+        scores = model.score(asked, [sample.text for sample in written], [sample.ended for sample in written])
+    return {name: scores[place :: len(samples)] for place, name in enumerate(samples)}
 
 
 def _reward_model(job: Job) -> RewardModel:

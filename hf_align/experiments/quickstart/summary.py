@@ -1,4 +1,4 @@
-"""What a quickstart leaves behind besides models: metrics.json and report.html."""
+"""Results of a quickstart besides its models: metrics.json and report.html."""
 
 import json
 import os

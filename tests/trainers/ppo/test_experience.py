@@ -101,6 +101,14 @@ def test_a_kl_in_the_loss_leaves_rewards_alone(tmp_path: Path):
     same(metrics["objective/rlhf_reward"], [2.0, 1.5])
 
 
+def test_the_reward_learns_which_responses_were_cut(tmp_path: Path):
+    def ends(prompts: list[str], responses: list[str], finished: list[bool]) -> list[float]:
+        return [1.0 if end else -1.0 for end in finished]
+
+    _, metrics = collected(tmp_path, StandIns(as_reward(ends)))
+    same(metrics["objective/scores"], [1.0, -1.0])
+
+
 def test_several_rewards_are_logged_by_name(tmp_path: Path):
     def ones(prompts: list[str], responses: list[str]) -> list[float]:
         return [1.0] * len(prompts)

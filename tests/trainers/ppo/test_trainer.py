@@ -26,7 +26,12 @@ from tests.trainers.toy import prompts, toy_model, toy_reward, toy_tokenizer, va
 LENGTH = 3
 
 
-def ppo(out: Path, trainer_options: dict[str, Any] | None = None, **changes: Any) -> PPOTrainer:
+def ppo(
+    out: Path,
+    trainer_options: dict[str, Any] | None = None,
+    trainer_class: type[PPOTrainer] = PPOTrainer,
+    **changes: Any,
+) -> PPOTrainer:
     """A trainer on the toy language: 8 prompts, two samples each, two mini-batches of 8 responses."""
     defaults: dict[str, Any] = {
         "per_device_train_batch_size": 8,
@@ -44,7 +49,7 @@ def ppo(out: Path, trainer_options: dict[str, Any] | None = None, **changes: Any
         "processing_class": toy_tokenizer(),
         "reward": toy_reward(LENGTH),
     }
-    return PPOTrainer(**{**arguments, **(trainer_options or {})})
+    return trainer_class(**{**arguments, **(trainer_options or {})})
 
 
 def logs_of(trainer: PPOTrainer) -> list[dict[str, float]]:
@@ -77,20 +82,21 @@ def test_accumulation_changes_nothing(tmp_path: Path, changes: dict[str, Any]):
                 assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name
 
 
-def test_every_response_is_trained_on_once_an_epoch(tmp_path: Path, monkeypatch):
-    seen: list[float] = []
-    original = PPOTrainer.compute_loss
+class Remembering(PPOTrainer):
+    """PPO that notes the advantages it trains on."""
 
-    def remember(self: PPOTrainer, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        seen.extend(inputs["advantages"].tolist())
-        return original(self, model, inputs, *args, **kwargs)
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self.seen = [*getattr(self, "seen", []), *inputs["advantages"].tolist()]
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(PPOTrainer, "compute_loss", remember)
-    trainer = ppo(tmp_path)
+
+def test_every_response_is_trained_on_once_an_epoch(tmp_path: Path):
+    trainer = ppo(tmp_path, trainer_class=Remembering)
     trainer.train()
+    assert isinstance(trainer, Remembering)
     assert trainer.rollout is not None
     tokens = trainer.rollout.tokens["advantages"][trainer.rollout.mask]
-    assert sorted(seen) == sorted([*tokens.tolist(), *tokens.tolist()])
+    assert sorted(trainer.seen) == sorted([*tokens.tolist(), *tokens.tolist()])
     assert float(tokens.mean()) == pytest.approx(0, abs=1e-5) and float(tokens.std()) == pytest.approx(1, abs=1e-3)
 
 

@@ -83,10 +83,19 @@ def test_what_values_cant_start_from_is_named(tmp_path: Path):
             trainer_on(folder, tmp_path / "out", given, value_init="reward")
 
 
-def test_a_reward_model_object_comes_to_the_device_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+class Movable(RewardModel):
+    """A reward model that notes where it is moved."""
+
+    places: tuple[Any, ...] = ()
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        self.places = (*self.places, *args)
+        return super().to(*args, **kwargs)
+
+
+def test_a_reward_model_object_comes_to_the_device_of_the_training(tmp_path: Path):
     folder = save_tiny(tmp_path / "base")
-    reward = RewardModel.from_backbone(folder)
-    moved: list[Any] = []
-    monkeypatch.setattr(reward, "to", moved.append)
+    reward = Movable.from_backbone(folder)
+    assert isinstance(reward, Movable) and not reward.places
     trainer_on(folder, tmp_path / "out", [(1.0, reward), (0.1, lambda prompts, responses: [0.0] * len(prompts))])
-    assert moved == [torch.device("cpu")]
+    assert reward.places == (torch.device("cpu"),)

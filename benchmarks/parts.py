@@ -1,0 +1,271 @@
+"""`python -m benchmarks parts`: what each attention, layout and patch of a model takes by itself, and our sampling.
+
+A random Llama under LoRA in bfloat16, on CUDA if there is a GPU. A pass is forward and backward of the log-probs of a
+batch; its memory is the peak above what is held before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import accelerate
+import peft
+import torch
+import transformers
+from peft import LoraConfig, TaskType
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+import hf_align
+from benchmarks.commands import say, shown_command
+from benchmarks.gpu import HEADS, KV_HEADS, SIZES
+from benchmarks.machine import commit, describe_machine
+from benchmarks.results import write_result
+from benchmarks.session import EXIT_OK
+from hf_align.acceleration.lora import fuse_lora
+from hf_align.acceleration.mlp import keep_less_of_mlps
+from hf_align.acceleration.norms import keep_less_of_norms
+from hf_align.acceleration.recompute import enable_selective_recompute
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.models.adapters import add_lora
+from hf_align.models.attention_choice import set_attention
+from hf_align.models.policy import PolicyModel
+from hf_align.rollouts import static
+from hf_align.rollouts.engine import SamplingRequest
+from hf_align.rollouts.static import static_engine
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch: documents with a prompt and responses of these mean lengths in tokens."""
+
+    documents: int
+    prompt: int
+    responses: int
+    response: int
+    row_tokens: int | None = None
+
+
+SHAPES = {
+    "chat": Shape(32, 143, 2, 65),
+    "summary": Shape(32, 286, 2, 36),
+    "long": Shape(8, 1024, 2, 512),
+    "eight responses": Shape(8, 512, 8, 128),
+    "chat, packed": Shape(32, 143, 2, 65, row_tokens=2048),
+}
+SAMPLED = {"toy": (4, 8, 8), "1b": (32, 64, 64), "8b": (32, 64, 64)}
+"""Prompts, tokens of each, and new tokens."""
+WARMUP = 2
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure every part, and save after each, since a GPU is often lent for minutes."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result: dict[str, Any] = {
+        "command": shown_command(options.given),
+        "commit": commit(),
+        "machine": describe_machine(),
+        "versions": {
+            "hf_align": hf_align.__version__,
+            **{module.__name__: module.__version__ for module in (torch, transformers, peft, accelerate)},
+        },
+        "settings": {"size": options.size, "repeats": options.repeats, "warmup": WARMUP, "dtype": "bf16"},
+    }
+    for part, measure in (("attention", attention), ("patches", patches), ("sampling", sampling)):
+        result[part] = {}
+        for name, figures in measure(options.size, options.repeats, device):
+            result[part][name] = figures
+            say(f"{part}, {name}: " + ", ".join(f"{key} {shown(value)}" for key, value in figures.items()))
+            saved = write_result(Path(options.out), f"parts-{options.size}-{device}", result)
+        _release()
+    say(f"  -> {saved}")
+    return EXIT_OK
+
+
+def shown(value: Any) -> str:
+    """A figure for people."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+Figures = Iterator[tuple[str, dict[str, Any]]]
+
+
+def attention(size: str, repeats: int, device: str) -> Figures:
+    """Every shape in branches under SDPA's dense mask and under FlexAttention, and in plain rows."""
+    model = policy(size, device)
+    fuse_lora(model)
+    for name, shape in SHAPES.items():
+        branches = batch(shape, 1 if size == "toy" else None).to(torch.device(device))
+        ways = {"branch, sdpa": ("sdpa", branches), "separate, sdpa": ("sdpa", branches.as_separate())}
+        if device == "cuda":  # torch has no backward pass of it elsewhere
+            ways |= {"branch, flex_attention": ("flex_attention", branches)}
+        for way, (implementation, laid_out) in ways.items():
+            set_attention(model, implementation)
+            yield f"{name}: {way}", _pass_figures(model, laid_out, repeats)
+    set_attention(model, "sdpa")
+
+
+PATCHES: dict[str, Callable[[Any], None]] = {
+    "none": lambda model: None,
+    "+ lora": fuse_lora,
+    "+ mlp": keep_less_of_mlps,
+    "+ norms": keep_less_of_norms,
+    "+ selective recompute": enable_selective_recompute,
+}
+"""Each on top of those before it."""
+
+
+def patches(size: str, repeats: int, device: str) -> Figures:
+    """The chat batch with the patches of a model's layers, under LoRA and with all weights trained in float32."""
+    branches = batch(SHAPES["chat"], 1 if size == "toy" else None).to(torch.device(device))
+    for kind in ("lora", "full"):
+        model = policy(size, device, full=kind == "full")
+        for name, apply in PATCHES.items():
+            apply(model)
+            yield f"{kind}: {name}", _pass_figures(model, branches, repeats)
+        del model
+        _release()
+        model = policy(size, device, full=kind == "full")
+        model.model.activation_checkpointing_enable()
+        yield f"{kind}: none, full checkpointing", _pass_figures(model, branches, repeats)
+        del model
+        _release()
+
+
+def sampling(size: str, repeats: int, device: str) -> Figures:
+    """Our engine, without its patches and beside transformers' `generate`; the base in bfloat16 and in float32."""
+    count, length, new = SAMPLED[size]
+    rng = random.Random(0)
+    prompts = [[rng.randrange(10, 1000) for _ in range(length - n % 8)] for n in range(count)]
+    request = SamplingRequest(
+        prompt_ids=prompts,
+        num_samples=1,
+        max_new_tokens=new,
+        temperature=1.0,
+        top_p=1.0,
+        end_ids=[],
+        stop_strings=(),
+        pad_token_id=0,
+        tokenizer=None,  # type: ignore[arg-type]  # asked only about stop strings
+        batch_size=None,
+    )
+
+    def off(name: str) -> Any:
+        return patch.object(static, name, lambda _: nullcontext())
+
+    generate: Any = patch.object(static, "decodes_stepwise", lambda _: False)
+    ways = {"ours": [], "generate": [generate]} | {
+        f"without {name}": [off(name)] for name in ("lora_fused", "cast_once", "contiguous_states")
+    }
+    for dtype in (torch.bfloat16, torch.float32):
+        model = policy(size, device, dtype=dtype).eval()
+        for way, changes in ways.items():
+            seconds = []
+            for _ in range(2):
+                with _all(changes), _autocast(device), torch.no_grad():
+                    _synchronize()
+                    start = time.perf_counter()
+                    static_engine(model, request)
+                    _synchronize()
+                    seconds.append(time.perf_counter() - start)
+            figures = {"seconds": min(seconds), "tokens_per_second": count * new / min(seconds), "all": seconds}
+            yield f"{str(dtype).removeprefix('torch.')} base: {way}", figures
+        del model
+        _release()
+
+
+def policy(size: str, device: str, *, full: bool = False, dtype: torch.dtype = torch.bfloat16) -> PolicyModel:
+    """A random Llama, frozen under a random adapter or trained as a whole in float32."""
+    config = LlamaConfig(
+        **SIZES[size],
+        num_attention_heads=HEADS[size],
+        num_key_value_heads=KV_HEADS[size],
+        max_position_embeddings=8192,
+        tie_word_embeddings=size != "8b",
+        attn_implementation="sdpa",
+    )
+    torch.manual_seed(0)
+    dtype = torch.float32 if full else dtype
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if not full:
+        lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
+        model = add_lora(model, lora, TaskType.CAUSAL_LM)
+    return PolicyModel(model).to(device).train()  # type: ignore[arg-type]
+
+
+def batch(shape: Shape, documents: int | None = None) -> Branches:
+    """Random tokens; lengths vary by up to a quarter around the shape's."""
+    rng = random.Random(0)
+
+    def ids(mean: int) -> list[int]:
+        return [rng.randrange(10, 1000) for _ in range(rng.randint(mean * 3 // 4, mean * 5 // 4))]
+
+    count = documents or shape.documents
+    drawn = [(ids(shape.prompt), [ids(shape.response) for _ in range(shape.responses)]) for _ in range(count)]
+    return build_branches(drawn, pad_token_id=0, row_tokens=shape.row_tokens)
+
+
+def _pass_figures(model: PolicyModel, branches: Branches, repeats: int) -> dict[str, Any]:
+    """Seconds of the first pass and of a later one (median, least), and bytes above what is held between passes."""
+    times, peak = [], 0
+    try:
+        for number in range(WARMUP + repeats):
+            model.zero_grad(set_to_none=number == 0)  # later passes add to gradients that are there
+            _synchronize()
+            held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            with _autocast(branches.input_ids.device.type):
+                logps = model(branches)
+            logps.mean().backward()
+            _synchronize()
+            times.append(time.perf_counter() - start)
+            peak = torch.cuda.max_memory_allocated() - held if torch.cuda.is_available() else 0
+    except Exception as error:  # a kernel that can't be compiled, a lack of memory: the other parts are still wanted
+        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    later = times[WARMUP:]
+    return {
+        "seconds": statistics.median(later),
+        "least": min(later),
+        "first": times[0],
+        "bytes": peak,
+        "rows": len(branches.input_ids),
+        "width": branches.input_ids.shape[1],
+    }
+
+
+def _autocast(device: str) -> Any:
+    return torch.autocast(device, torch.bfloat16)
+
+
+@contextmanager
+def _all(contexts: list[Any]) -> Iterator[None]:
+    for context in contexts:
+        context.start()
+    try:
+        yield
+    finally:
+        for context in contexts:
+            context.stop()
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

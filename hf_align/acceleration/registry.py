@@ -1,0 +1,241 @@
+"""The patches in one list: where each may be used, how it is switched on and taken back, and whether numbers stay.
+
+A patch replaces how transformers, peft or the C library compute something by a faster or leaner way. None is on but
+inside `accelerated`; trainers, scoring and sampling use it, and so may a loop of one's own. What several of them use
+is taken back after the last.
+
+    accelerated              a context: patches of one model on, then as before
+        decide               for each patch of the choice: on, or the reason against it
+            Patch.reason_against, .layers
+        Patch.apply          -> Undo
+    describe                 what was decided, as one line for log, card and dry run
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from hf_align.acceleration import allocator
+from hf_align.acceleration.attention import attend_by_blocks, decode_by_products, entry_is_free
+from hf_align.acceleration.casts import cast_once, contiguous_states
+from hf_align.acceleration.lora import computes_as_peft, fuse_lora, fusible_layers
+from hf_align.acceleration.mlp import gated_mlps, keep_less_of_mlps
+from hf_align.acceleration.norms import keep_less_of_norms, rms_norms
+from hf_align.acceleration.shared import Undo, both
+from hf_align.errors import UserError
+
+Use = Literal["train", "score", "sample"]
+Choice = str | Sequence[str]
+"""Patches to use: "auto" for all that help, "none", or names, as a list or with commas between them."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Circumstances in which a model computes.
+
+    Attributes:
+        uses: What is done with it: "train" (forwards and backwards), "score" (forwards), "sample" (token by token).
+        device: Type of the device: "cpu", "cuda".
+        sharded: Its weights are sharded over processes (FSDP, DeepSpeed) and gathered where modules are called.
+        recomputes: Its layers run again in the backward pass, or their cheap operations do.
+        quantized: It stands for a model whose linear layers will be quantised.
+    """
+
+    uses: tuple[Use, ...]
+    device: str
+    sharded: bool = False
+    recomputes: bool = False
+    quantized: bool = False
+
+    @classmethod
+    def of(cls, model: nn.Module, *uses: Use) -> Setting:
+        """The setting of a model that is whole and keeps its activations, on the device of its weights."""
+        return cls(uses, next(model.parameters()).device.type)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A faster or leaner way to compute something.
+
+    Attributes:
+        name: As users write it.
+        reason_against: Why it would not help or not be right for a model in a setting, in a few words; None: it is.
+        apply: Switches it on for a model; returns how to take that back.
+        exact: Results and gradients stay the same to the bit.
+        rounding: Where not: what is rounded otherwise.
+        layers: What of a model it changes, to be counted; None where that is no matter of layers.
+    """
+
+    name: str
+    reason_against: Callable[[nn.Module, Setting], str | None]
+    apply: Callable[[nn.Module], Undo]
+    exact: bool
+    rounding: str = ""
+    layers: Callable[[nn.Module], Sequence[nn.Module]] | None = None
+
+
+def _against_attention(model: Any, setting: Setting) -> str | None:
+    config = getattr(model, "config", None)
+    implementation = getattr(config and config.get_text_config(), "_attn_implementation", None)
+    if setting.device != "cpu":
+        return f"for CPUs, not {setting.device}"
+    if implementation != "sdpa":
+        return f"attn_implementation is {implementation!r}"
+    return None if entry_is_free() else "'sdpa' is another library's function"
+
+
+def _against_decoding(model: nn.Module, setting: Setting) -> str | None:
+    return _against_attention(model, setting) if "sample" in setting.uses else "nothing is sampled"
+
+
+def _against_lora(model: nn.Module, setting: Setting) -> str | None:
+    if setting.sharded:
+        return "weights are sharded"
+    if setting.quantized or not fusible_layers(model):
+        return "no LoRA on plain linear layers"
+    return None if computes_as_peft() else "this peft computes LoRA otherwise"
+
+
+def _against_keeping_less(setting: Setting) -> str | None:
+    if "train" not in setting.uses:
+        return "nothing is trained"
+    if setting.sharded:
+        return "weights are sharded"
+    return "activations are recomputed" if setting.recomputes else None
+
+
+def _against_gated_mlp(model: nn.Module, setting: Setting) -> str | None:
+    return _against_keeping_less(setting) or (None if gated_mlps(model) else "no such MLPs")
+
+
+def _against_rms_norm(model: nn.Module, setting: Setting) -> str | None:
+    if reason := _against_keeping_less(setting):
+        return reason
+    norms = rms_norms(model)
+    trained = any(weight.requires_grad for norm in norms for weight in norm.parameters())
+    return None if trained else "frozen" if norms else "no such norms"
+
+
+def _against_casts(model: nn.Module, setting: Setting) -> str | None:
+    return None if "sample" in setting.uses else "nothing is sampled"
+
+
+def _against_allocator(model: nn.Module, setting: Setting) -> str | None:
+    return f"for CPUs, not {setting.device}" if setting.device != "cpu" else allocator.reason_against()
+
+
+_ORDER = "sums in another order, and in 16 bits probabilities are rounded elsewhere"
+PATCHES = (
+    Patch("attention", _against_attention, attend_by_blocks, exact=False, rounding=_ORDER),
+    Patch("decoding", _against_decoding, decode_by_products, exact=False, rounding=_ORDER),
+    Patch(
+        "lora",
+        _against_lora,
+        fuse_lora,
+        exact=False,
+        rounding="the adapter's product is added before the sum is rounded: two roundings less in 16 bits",
+        layers=fusible_layers,
+    ),
+    Patch("gated_mlp", _against_gated_mlp, keep_less_of_mlps, exact=True, layers=gated_mlps),
+    Patch("rms_norm", _against_rms_norm, keep_less_of_norms, exact=True, layers=rms_norms),
+    Patch("casts", _against_casts, lambda model: both(cast_once(model), contiguous_states(model)), exact=True),
+    Patch("allocator", _against_allocator, lambda model: allocator.keep_freed_memory(), exact=True),
+)
+NAMES = tuple(patch.name for patch in PATCHES)
+_surrounding: ContextVar[Choice] = ContextVar("acceleration", default="auto")
+
+
+@contextmanager
+def accelerated(model: nn.Module, setting: Setting, choice: Choice | None = None) -> Iterator[None]:
+    """Let `model` compute with patches while this context lasts, then as before.
+
+    Args:
+        model: A transformers or PEFT model, or a wrapper of one.
+        setting: What is done with it, and where.
+        choice: "auto", "none" or names. Default: that of the surrounding `accelerated`, else "auto".
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=9, **sizes))
+        >>> with accelerated(model, Setting.of(model, "train"), ["gated_mlp"]):
+        ...     "forward" in vars(model.model.layers[0].mlp)
+        True
+        >>> "forward" in vars(model.model.layers[0].mlp)
+        False
+    """
+    choice = _surrounding.get() if choice is None else choice
+    with ExitStack() as stack:
+        stack.callback(_surrounding.reset, _surrounding.set(choice))
+        for decision in decide(model, setting, choice):
+            if decision.reason is None:
+                stack.callback(decision.patch.apply(model))
+        yield
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A patch of a choice, and what became of it.
+
+    Attributes:
+        patch: The patch.
+        reason: Why it is off; None: it is on.
+        layers: The number of layers that it changes; None where that is no matter of layers, or it is off.
+    """
+
+    patch: Patch
+    reason: str | None
+    layers: int | None
+
+
+def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]:
+    """Say of each patch of a choice whether it would be used for a model in a setting, and why not."""
+    names = names_of(choice)
+    decisions = []
+    for patch in (each for each in PATCHES if each.name in names):
+        reason = patch.reason_against(model, setting)
+        layers = None if reason is not None or patch.layers is None else len(patch.layers(model))
+        decisions.append(Decision(patch, reason, layers))
+    return decisions
+
+
+def describe(decisions: Sequence[Decision]) -> str:
+    """What was decided in a line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
+    on = [decision for decision in decisions if decision.reason is None]
+    counted = next((decision for decision in on if decision.layers is not None), None)  # says what is counted
+    words = [
+        decision.patch.name
+        + ("" if decision.layers is None else f" {decision.layers}" + (" layers" if decision is counted else ""))
+        for decision in on
+    ]
+    off: dict[str, list[str]] = {}
+    for decision in decisions:
+        if decision.reason is not None:
+            off.setdefault(decision.reason, []).append(decision.patch.name)
+    return "; ".join(
+        [", ".join(words) or "none", *(f"{', '.join(names)} off ({reason})" for reason, names in off.items())]
+    )
+
+
+def names_of(choice: Choice) -> tuple[str, ...]:
+    """The names of a choice's patches.
+
+    Raises:
+        UserError: There is no such patch; the nearest name is given.
+    """
+    if choice in ("auto", "none"):
+        return NAMES if choice == "auto" else ()
+    names = [name.strip() for name in choice.split(",")] if isinstance(choice, str) else list(choice)
+    for name in names:
+        if name not in NAMES:
+            nearest = difflib.get_close_matches(str(name), ("auto", "none", *NAMES), n=1, cutoff=0.5)
+            meant = f"did you mean {nearest[0]!r}?" if nearest else f"use 'auto', 'none' or some of {', '.join(NAMES)}."
+            raise UserError(f"acceleration: there is no {name!r}; {meant}")
+    return tuple(names)

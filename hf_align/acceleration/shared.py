@@ -1,0 +1,135 @@
+"""What patches share: changes that are made for their first user and taken back after the last, modules to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable
+from threading import RLock
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+Undo = Callable[[], None]
+"""Takes a change back."""
+
+
+class Shared:
+    """Changes of one kind, by what is changed, with the number of their users.
+
+    Example:
+        >>> lights = Shared()
+        >>> def switch_on(room):
+        ...     print(f"{room} on")
+        ...     return lambda: print(f"{room} off")
+        >>> first = lights.join(["hall"], switch_on)
+        hall on
+        >>> second = lights.join(["hall", "attic"], switch_on)
+        attic on
+        >>> first()
+        >>> "hall" in lights
+        True
+        >>> second()
+        hall off
+        attic off
+    """
+
+    def __init__(self) -> None:
+        self._users: dict[Hashable, tuple[int, Undo]] = {}
+        self._lock = RLock()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._users
+
+    def join(self, keys: Iterable[Any], change: Callable[[Any], Undo]) -> Undo:
+        """Change what isn't changed yet.
+
+        Args:
+            keys: What is to be changed, held until it is changed back.
+            change: Makes the change and returns how to take it back.
+
+        Returns:
+            How to leave: what has no other users is changed back.
+        """
+        keys = list(keys)
+        with self._lock:
+            for key in keys:
+                users, undo = self._users[key] if key in self._users else (0, change(key))
+                self._users[key] = users + 1, undo
+
+        def leave() -> None:
+            with self._lock:
+                for key in keys:
+                    users, undo = self._users.pop(key)
+                    if users > 1:
+                        self._users[key] = users - 1, undo
+                    else:
+                        undo()
+
+        return leave
+
+
+def both(first: Undo, second: Undo) -> Undo:
+    """Take two changes back, the second one first."""
+
+    def undo() -> None:
+        second()
+        first()
+
+    return undo
+
+
+def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Undo:
+    """Let `module(...)` compute `forward(module, ...)`; what somebody put in its place meanwhile stays."""
+    ours = MethodType(forward, module)
+    module.forward = ours  # type: ignore[method-assign]
+
+    def undo() -> None:
+        if vars(module).get("forward") is ours:
+            del module.forward
+
+    return undo
+
+
+def in_decoder_layers(
+    model: nn.Module,
+    changed: Shared,
+    looks_right: Callable[[Any], bool],
+    computes_right: Callable[[Any], bool],
+    replaced: Collection[str] = (),
+) -> dict[nn.Module, GradientCheckpointingLayer]:
+    """Modules of a kind in a model's decoder layers, each with its layer.
+
+    Args:
+        model: A transformers or PEFT model, or a wrapper of one.
+        changed: Those in which our forward stands already; a forward that somebody else has replaced stays.
+        looks_right: Whether a module has the kind's parts.
+        computes_right: Whether it computes what the kind does; asked once of modules that are set up alike.
+        replaced: Names of children that it puts others in place of, so that theirs don't count.
+    """
+    found: dict[nn.Module, GradientCheckpointingLayer] = {}
+    verdicts: dict[Hashable, bool] = {}
+    for layer in model.modules():
+        if not isinstance(layer, GradientCheckpointingLayer):
+            continue
+        for module in layer.modules():
+            right = module in changed
+            if not right and "forward" not in vars(module) and looks_right(module):
+                kind = _settings(module, replaced)
+                if kind not in verdicts:
+                    verdicts[kind] = computes_right(module)
+                right = verdicts[kind]
+            if right:
+                found[module] = layer
+    return found
+
+
+def _settings(module: nn.Module, but: Collection[str] = ()) -> Hashable:
+    """What a module's result depends on beside its weights; what is no plain value counts as the object that it is."""
+    values = {
+        name: value if isinstance(value, bool | int | float | str | None) else id(value)
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+    }
+    children = ((name, _settings(child)) for name, child in module.named_children() if name not in but)
+    return type(module), *values.items(), *children

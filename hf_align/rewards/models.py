@@ -1,0 +1,76 @@
+"""Reward models as rewards: they score the sampled tokens themselves where these are their own, else texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from hf_align.collators.encoding import Ids, PairEncoder
+from hf_align.models.encodings import encoding_difference
+from hf_align.models.reward import RewardModel
+from hf_align.rewards.adapter import AdapterReward
+from hf_align.rewards.functions import Samples
+
+logger = logging.get_logger(__name__)
+
+
+class ModelScorer:
+    """A reward model that scores samples.
+
+    Text that is decoded and encoded again may come back as other tokens than those sampled. So where the policy's
+    tokenizer and chat template are the model's, it gets the ids.
+
+    Args:
+        name: Of the reward, for the log.
+        model: The reward model.
+        policy_tokenizer: What the samples' ids belong to; None: not known, so texts are scored.
+        autocast: The context in which the model computes.
+
+    Attributes:
+        takes_ids: Whether ids are scored.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: RewardModel | AdapterReward,
+        policy_tokenizer: PreTrainedTokenizerBase | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ):
+        self.model, self.autocast, self.encoder = model, autocast, PairEncoder(model.tokenizer)
+        self.takes_ids = False
+        if policy_tokenizer is None:
+            return
+        difference = encoding_difference(policy_tokenizer, model.tokenizer)
+        self.takes_ids = difference is None
+        if self.takes_ids:
+            logger.info(f"The reward '{name}' scores the sampled token ids: its tokenizer is the policy's.")
+        else:
+            logger.warning(
+                f"The reward '{name}' scores texts, encoded by its own tokenizer: it has another {difference} than the "
+                "policy's."
+            )
+
+    def __call__(self, samples: Samples) -> list[float]:
+        """Score the samples, those that were cut without an end."""
+        given = samples.on_request
+        with self.autocast():
+            if not self.takes_ids or not {"prompt_ids", "response_ids"} <= given.keys():
+                return self.model.score(samples.prompts, samples.responses, given.get("finished"))
+            finished = given.get("finished", [True] * len(samples.responses))
+            rows = zip(samples.prompts, given["response_ids"], finished, strict=True)
+            return self.model.score_ids(given["prompt_ids"], [self._with_end(*row) for row in rows])
+
+    def _with_end(self, prompt: Any, ids: Ids, finished: bool) -> Ids:
+        """A response as sampled, if it has ended with the end that the model learnt.
+
+        A stop string ends it without any, and a policy may have several end tokens.
+        """
+        if not finished:
+            return ids
+        end = self.encoder.end_of_turn if isinstance(prompt, list) else self.encoder.eos
+        return [*(ids[:-1] if ids[-1] in self.encoder.specials else ids), end]
