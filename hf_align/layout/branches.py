@@ -181,20 +181,20 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
     width = max(sum(sizes[number] for number in row) for row in rows)
     doc_start = [0] * len(documents)  # flat positions
     for row, numbers in enumerate(rows):
-        start = row * width
+        position = row * width
         for number in numbers:
-            doc_start[number] = start
-            start += sizes[number]
+            doc_start[number] = position
+            position += sizes[number]
 
     # Parts are a document's prompt and then its responses: P = D + S of them.
     parts = [ids for prompt, responses in documents for ids in (prompt, *responses)]
     num_parts = torch.tensor([1 + len(responses) for _, responses in documents])  # [D]
     doc = torch.repeat_interleave(num_parts)  # [P]
-    prompt = (num_parts.cumsum(0) - num_parts)[doc]  # [P] the part that is this one's prompt
-    branch = torch.arange(len(parts)) - prompt  # [P] 0 for the prompt, then 1..K
+    first = (num_parts.cumsum(0) - num_parts)[doc]  # [P] the part that is its document's prompt
+    branch = torch.arange(len(parts)) - first  # [P] 0 for the prompt, then 1..K
     lengths = torch.tensor([len(ids) for ids in parts])  # [P]
     before = lengths.cumsum(0) - lengths  # [P] tokens of the parts before
-    start = torch.tensor(doc_start)[doc] + before - before[prompt]  # [P] flat position
+    start = torch.tensor(doc_start)[doc] + before - before[first]  # [P] flat position
     last = start + lengths - 1  # [P] flat position
 
     tokens = torch.tensor([token for ids in parts for token in ids])  # [tokens]
@@ -203,14 +203,14 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
     flat = start[part] + offset  # [tokens]
     in_response = branch[part] > 0  # [tokens]
     # The prompt's end predicts a response's first token, then each token the next.
-    predictors = torch.where(offset == 0, last[prompt][part], flat - 1)
+    predictors = torch.where(offset == 0, last[first][part], flat - 1)
 
     def lay_out(values: Tensor, padding: int) -> Tensor:  # [tokens] -> [R, T]
         return torch.full((len(rows) * width,), padding).index_copy(0, flat, values).view(len(rows), width)
 
     return Branches(
         input_ids=lay_out(tokens, pad_token_id),
-        position_ids=lay_out(offset + (lengths[prompt] * (branch > 0))[part], 0),
+        position_ids=lay_out(offset + (lengths[first] * (branch > 0))[part], 0),
         doc_ids=lay_out(doc[part], -1),
         branch_ids=lay_out(branch[part], -1),
         predictors=predictors[in_response],

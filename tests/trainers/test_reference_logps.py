@@ -15,7 +15,7 @@ from hf_align.trainers.reference_logps import add_reference_logps
 
 ROWS = [
     {"prompt_ids": [1] * length, "response_ids": [[2] * (length + 1), *[[3]] * others]}
-    for length, others in ((2, 1), (5, 2), (1, 0), (4, 6), (3, 1))
+    for length, others in ((2, 1), (5, 6), (1, 0), (4, 2), (3, 1))
 ]
 
 
@@ -33,7 +33,7 @@ def test_rows_are_scored_once_and_long_ones_together(tmp_path: Path, monkeypatch
     rows = Dataset.from_list(ROWS)
     first = scored("one", rows)
     assert batches == [[5, 4], [3, 2], [1]]
-    assert first["ref_logps"][:] == [[-3, -1], [-6, -1, -1], [-2], [-5, *[-1] * 6], [-4, -1]]
+    assert first["ref_logps"][:] == [[-3, -1], [-6, *[-1] * 6], [-2], [-5, -1, -1], [-4, -1]]
     assert scored("one", {"again": rows})["again"]["ref_logps"][:] == first["ref_logps"][:]
     assert len(batches) == 3, "from the cache"
     scored("another", rows)
