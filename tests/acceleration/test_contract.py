@@ -38,6 +38,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from hf_align.acceleration.registry import NAMES, PATCHES, Setting, accelerated, decide, describe, names_of
 from hf_align.errors import UserError
+from hf_align.rollouts import sample_responses
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
@@ -361,6 +362,19 @@ def test_a_trainer_that_evaluates_in_anothers_step_undoes_nothing(tmp_path: Path
     outer.train()
     assert seen == [(True, False)]
     assert not patched(outer.model)
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_sampling_is_patched_by_the_surrounding_choice_and_leaves_nothing_behind(choice: str):
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
+    seen: list[bool] = []
+    model.register_forward_hook(
+        lambda *_: seen.append(ALL_ATTENTION_FUNCTIONS["sdpa"] is not sdpa_attention_forward and bool(patched(model)))
+    )
+    with accelerated(model, Setting.of(model, "score"), choice):
+        sample_responses(model, tiny_tokenizer(), [[1, 2]], max_new_tokens=2, generator_seed=0)
+    assert seen and all(each == (choice == "auto") for each in seen)
+    assert not patched(model) and ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward
 
 
 # ---- the choice ----
