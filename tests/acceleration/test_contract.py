@@ -60,7 +60,7 @@ TINY: dict[str, Any] = {
     "eos_token_id": 258,
     "pad_token_id": 259,
 }
-HEADS = {"head_dim": 8}
+HEADS: dict[str, Any] = {"head_dim": 8}
 GPT2: dict[str, Any] = {"vocab_size": 260, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaConfig(**TINY),
@@ -140,7 +140,7 @@ def test_training_gives_the_same_numbers(family: str, task: Task, bf16: bool, tm
 
 # ---- known families are patched ----
 
-NO_GROUPS = {name: value for name, value in TINY.items() if name != "num_key_value_heads"}
+NO_GROUPS: dict[str, Any] = {name: value for name, value in TINY.items() if name != "num_key_value_heads"}
 PATCHED: dict[str, tuple[Callable[[], Any], dict[str, int | None]]] = {
     "llama": (lambda: LlamaConfig(**TINY), {"lora": 14, "gated_mlp": 2, "rms_norm": 4}),
     "mistral": (lambda: MistralConfig(**TINY), {"lora": 14, "gated_mlp": 2, "rms_norm": 4}),
@@ -203,7 +203,7 @@ class Detached(LlamaMLP):
 
 
 class Rewritten(LlamaMLP):
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         up = self.up_proj(states)
         gate = self.act_fn(self.gate_proj(states))
         return self.down_proj(gate * up)
