@@ -88,7 +88,9 @@ class Reward:
             UserError: If a reward fails, or gives anything but one finite number for each sample.
         """
         ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
-        on_request = {name: [list(row) for row in rows] for name, rows in ids.items() if rows is not None}
+        on_request: dict[str, list[Any]] = {
+            name: [list(row) for row in rows] for name, rows in ids.items() if rows is not None
+        }
         if finished is not None:
             on_request["finished"] = list(finished)
         samples = Samples(

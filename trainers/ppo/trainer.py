@@ -128,8 +128,18 @@ class PPOTrainer(BranchTrainer):
     ):
         self.reward: Reward = reward  # as given, until `set_up` makes it ready
         super().__init__(
-            *(model, ref_model, args, data_collator, train_dataset, eval_dataset, processing_class),
-            *(compute_metrics, callbacks, optimizers, peft_config, quantization_config),
+            model,
+            ref_model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            compute_metrics,
+            callbacks,
+            optimizers,
+            peft_config,
+            quantization_config,
         )
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
