@@ -96,8 +96,8 @@ class LayoutRunner:
     def _unwrap(self, model: nn.Module) -> BranchModel:
         """What the accelerator prepared, without its wrappers.
 
-        Accelerate looks through all modules for compiled ones: four times are 9% of a small model's step on a GPU, which
-        waits for Python, under a profiler.
+        Accelerate looks through all modules for compiled ones. Four times a step, as it was, that took 9% of a small
+        model's step on a GPU, which waits for Python (under a profiler).
         """
         plain = isinstance(model, BranchModel) and "_orig_mod" not in vars(model)
         return model if plain else self.accelerator.unwrap_model(model)
