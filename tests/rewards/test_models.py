@@ -40,7 +40,7 @@ def scored(reward: Reward, prompt: Any, response: list[int], finished: bool) -> 
     chat = isinstance(prompt, list)
     text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) if chat else prompt
     written = decode(tokenizer, response, skip_special_tokens=True)
-    ids = {"prompt_ids": [ids_of(str(text))], "response_ids": [response]}
+    ids: dict[str, Any] = {"prompt_ids": [ids_of(str(text))], "response_ids": [response]}
     return reward([prompt], [written], **ids, finished=[finished]).item()
 
 

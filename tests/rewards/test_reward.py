@@ -63,7 +63,8 @@ def test_reward_models_compute_in_autocast_and_functions_do_not(tmp_path):
 
 def test_a_function_gets_the_columns_and_ids_that_it_names():
     seen: dict[str, Any] = {}
-    columns, ids = {"label": [0, 1], "topic": ["a", "b"]}, {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
+    columns = {"label": [0, 1], "topic": ["a", "b"]}
+    ids: dict[str, Any] = {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
 
     def all_columns(prompts, responses, **columns):
         seen["all"] = columns

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hf_align.layout.branches import Branches
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.metrics import RowMetrics
 from tests.tiny import save_tiny
@@ -26,7 +27,7 @@ class OnDevice(Tensor):
         cls, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         assert func not in cls.refused, func
-        result = super().__torch_function__(func, types, args, kwargs)
+        result: Any = super().__torch_function__(func, types, args, kwargs)
         if func is not Tensor.cpu:
             return result
         OnDevice.transfers += 1
@@ -36,8 +37,10 @@ class OnDevice(Tensor):
 class WatchedTrainer(DPOTrainer):
     """DPO whose metrics count their transfers."""
 
-    def row_losses(self, *args: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        losses, metrics = super().row_losses(*args)
+    def row_losses(
+        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        losses, metrics = super().row_losses(model, inputs, branches)
         return losses, {name: values.detach().as_subclass(OnDevice) for name, values in metrics.items()}
 
 
