@@ -51,7 +51,7 @@ class BestOfTrainer(BranchTrainer):
     def prepare_rows(self, data: Any, tokenizer: Any, name: str) -> Any:
         return data
 
-    def load_model(self, model: Any, *args: Any) -> PolicyModel:
+    def load_model(self, model: Any, tokenizer: Any, peft_config: Any, quantization: Any) -> PolicyModel:
         return PolicyModel(model)
 
     def default_collator(self, tokenizer: Any) -> PreferenceCollator:
