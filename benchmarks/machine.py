@@ -31,7 +31,15 @@ def describe_machine() -> dict[str, Any]:
         "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
+        **(_gpu_versions() if torch.cuda.is_available() else {}),
     }
+
+
+def _gpu_versions() -> dict[str, str | None]:
+    """Of the driver, and of CUDA as torch was built for it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return {"driver": next(iter(done.stdout.split()), None), "cuda": torch.version.cuda}
 
 
 def commit() -> str | None:

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +39,7 @@ from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.adapters import add_lora
 from hf_align.models.attention_choice import set_attention
 from hf_align.models.policy import PolicyModel
+from hf_align.models.wrapper import FLEX
 from hf_align.rollouts import static
 from hf_align.rollouts.engine import SamplingRequest
 from hf_align.rollouts.static import static_engine
@@ -100,18 +101,56 @@ Figures = Iterator[tuple[str, dict[str, Any]]]
 
 
 def attention(size: str, repeats: int, device: str) -> Figures:
-    """Every shape in branches under SDPA's dense mask and under FlexAttention, and in plain rows."""
+    """Every shape in plain rows and in branches, these under a dense mask with and without cuDNN and FlexAttention.
+
+    Then rows that get longer from pass to pass, as batches do in training: what kernels take that are made for a shape.
+    """
     model = policy(size, device)
     fuse_lora(model)
     for name, shape in SHAPES.items():
         branches = batch(shape, 1 if size == "toy" else None).to(torch.device(device))
-        ways = {"branch, sdpa": ("sdpa", branches), "separate, sdpa": ("sdpa", branches.as_separate())}
-        if device == "cuda":  # torch has no backward pass of it elsewhere
-            ways |= {"branch, flex_attention": ("flex_attention", branches)}
-        for way, (implementation, laid_out) in ways.items():
-            set_attention(model, implementation)
-            yield f"{name}: {way}", _pass_figures(model, laid_out, repeats)
-    set_attention(model, "sdpa")
+        for way, implementation, separate in _ways(device):
+            with _way(model, implementation):
+                yield f"{name}: {way}", _pass_figures(model, branches.as_separate() if separate else branches, repeats)
+    for way, implementation, _ in _ways(device):
+        with _way(model, implementation):
+            yield f"new widths: {way}", _new_widths(model, size, device, repeats)
+
+
+def _ways(device: str) -> list[tuple[str, str, bool]]:
+    """Name, implementation and whether rows are plain. Torch has no backward pass of FlexAttention but on a GPU."""
+    ways = [("branch, sdpa", "sdpa", False), ("separate, sdpa", "sdpa", True)]
+    if device == "cuda":
+        ways += [("branch, sdpa without cuDNN", WITHOUT_CUDNN, False), ("branch, flex_attention", FLEX, False)]
+    return ways
+
+
+WITHOUT_CUDNN = "sdpa without cuDNN"
+
+
+@contextmanager
+def _way(model: PolicyModel, implementation: str) -> Iterator[None]:
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(cudnn and implementation != WITHOUT_CUDNN)
+    set_attention(model, FLEX if implementation == FLEX else "sdpa")
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        set_attention(model, "sdpa")
+
+
+def _new_widths(model: PolicyModel, size: str, device: str, repeats: int) -> dict[str, Any]:
+    """The median pass over chat batches of which each is wider than all before."""
+    shape, seconds = SHAPES["chat"], []
+    for number in range(repeats + 1):
+        wider = replace(shape, prompt=shape.prompt + 9 * (number + 1))
+        laid_out = batch(wider, 1 if size == "toy" else None).to(torch.device(device))
+        figures = _pass_figures(model, laid_out, 0, warmup=1)
+        if "failed" in figures:
+            return figures
+        seconds.append(figures["first"])
+    return {"seconds": statistics.median(seconds[1:]), "all": seconds}
 
 
 PATCHES: dict[str, Callable[[Any], None]] = {
@@ -215,11 +254,11 @@ def batch(shape: Shape, documents: int | None = None) -> Branches:
     return build_branches(drawn, pad_token_id=0, row_tokens=shape.row_tokens)
 
 
-def _pass_figures(model: PolicyModel, branches: Branches, repeats: int) -> dict[str, Any]:
+def _pass_figures(model: PolicyModel, branches: Branches, repeats: int, warmup: int = WARMUP) -> dict[str, Any]:
     """Seconds of the first pass and of a later one (median, least), and bytes above what is held between passes."""
     times, peak = [], 0
     try:
-        for number in range(WARMUP + repeats):
+        for number in range(warmup + repeats):
             model.zero_grad(set_to_none=number == 0)  # later passes add to gradients that are there
             _synchronize()
             held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
@@ -234,7 +273,7 @@ def _pass_figures(model: PolicyModel, branches: Branches, repeats: int) -> dict[
             peak = torch.cuda.max_memory_allocated() - held if torch.cuda.is_available() else 0
     except Exception as error:  # a kernel that can't be compiled, a lack of memory: the other parts are still wanted
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-    later = times[WARMUP:]
+    later = times[warmup:] or times
     return {
         "seconds": statistics.median(later),
         "least": min(later),

@@ -35,6 +35,15 @@ class Findings:
     Attributes:
         bad: Rows that can't be trained on, by problem.
         doubtful: Rows that can, but deserve a look, by reason.
+
+    Example:
+        >>> from hf_align.collators import find_bad_rows
+        >>> rows = [
+        ...     {"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."},
+        ...     {"prompt": "The film was", "chosen": " fine.", "rejected": " fine."},
+        ... ]
+        >>> find_bad_rows(rows).bad
+        {'identical chosen and rejected': [1]}
     """
 
     bad: Kinds = field(default_factory=dict)

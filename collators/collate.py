@@ -17,6 +17,13 @@ class PreferenceCollator:
     Args:
         pad_token_id: Fills the rows' ends; may equal EOS, since padding is known by position.
         row_tokens: Pack several prompts into rows of this many tokens; default one prompt a row.
+
+    Example:
+        >>> from hf_align.collators import PreferenceCollator
+        >>> collate = PreferenceCollator(pad_token_id=0)
+        >>> batch = collate([{"prompt_ids": [5, 6], "response_ids": [[7, 2], [8, 9, 2]]}])
+        >>> batch["branches"].input_ids
+        tensor([[5, 6, 7, 2, 8, 9, 2]])
     """
 
     pad_token_id: int

@@ -229,7 +229,7 @@ class PairEncoder:
 
 
 def _ending(prompt: list[Message]) -> dict[str, Any]:
-    """How the chat template ends a prompt: a last assistant message is continued."""
+    """Template options for the end of a prompt: a last assistant message is continued."""
     return {"continue_final_message": True} if prompt[-1]["role"] == "assistant" else {"add_generation_prompt": True}
 
 
@@ -244,7 +244,7 @@ def _template_options(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _word_ends(chosen: str, rejected: str) -> Iterator[int]:
-    """Where an implicit prompt may end, the longest first: not inside a word, and with something left of both."""
+    """Possible ends of an implicit prompt, the longest first: not inside a word, and with something left of both."""
     shared = shared_length(chosen, rejected)
     # Something other than spaces has to be left of both responses, and to be in the prompt.
     last = min(shared, len(chosen.rstrip()) - 1, len(rejected.rstrip()) - 1)

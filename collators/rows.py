@@ -16,7 +16,7 @@ Side = str | list[Message]
 
 
 class RowProblem(ValueError):
-    """Why a row can't be used, worded to follow "3 rows have", e.g. "an empty chosen"."""
+    """Reason against a row, worded to follow "3 rows have", e.g. "an empty chosen"."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def collect_facts(
 
 
 def kind_of(model: Any, args: Any) -> Kind:
-    """Which of our methods trains this model."""
+    """Method that trains this model."""
     if hasattr(model, "reward_config"):
         return "reward"
     if hasattr(model, "value_head"):

@@ -1,4 +1,4 @@
-"""What all trainers share: a `transformers.Trainer` whose model takes batches of branches.
+"""Base of all trainers: a `transformers.Trainer` whose model takes batches of branches.
 
 Losses are weighted right under accumulation and across processes, metrics are sums and counts.
 """
@@ -78,7 +78,8 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
     ):
-        self.args = args = args or self.config_class("trainer_output")
+        args = args or cast(AlignmentConfig, self.config_class("trainer_output"))
+        self.args = args  # for the steps below
         check_config_class(args, self.config_class)
         check_evaluation(args, eval_dataset)
         only_with_path(model, quantization_config)
@@ -98,12 +99,12 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
 
         tokenizer = processing_class or tokenizer_of(model)
         with PartialState().main_process_first():
-            train_dataset = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
-            eval_dataset = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
+            train_rows = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
+            eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
 
         torch.manual_seed(args.seed)  # the first weights of adapters and heads
         wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)
-        self.check_room(wrapped, train_dataset, eval_dataset)
+        self.check_room(wrapped, train_rows, eval_rows)
         if args.disable_dropout:
             disable_dropout(wrapped)
         float32_trainable(wrapped)
@@ -116,8 +117,8 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
             model=wrapped,
             args=args,
             data_collator=data_collator or self.default_collator(tokenizer),
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
             processing_class=tokenizer,
             compute_metrics=self._eval_metrics,
             callbacks=callbacks,
@@ -275,7 +276,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         return loss.detach(), stacked, inputs["weight"]
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """As Trainer's, but the loss is the weighted mean over rows, whatever the batches were."""
+        """Evaluate as Trainer does, but the loss is the weighted mean over rows, whatever the batches were."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         metrics = output.metrics or {}
         if f"{metric_key_prefix}_row_loss" in metrics:

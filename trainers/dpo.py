@@ -16,6 +16,7 @@ from hf_align.layout.branches import Branches
 from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
+from hf_align.models.reference import Reference
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.fields import check_fields
@@ -27,7 +28,13 @@ LOSSES = ("sigmoid", "ipo")
 
 @dataclass
 class DPOConfig(PreferenceConfig):
-    """Options of `DPOTrainer` beyond `TrainingArguments`."""
+    """Options of `DPOTrainer` beyond `TrainingArguments`.
+
+    Example:
+        >>> from hf_align import DPOConfig
+        >>> DPOConfig("out", beta=0.2, loss_type=["sigmoid", "ipo"], loss_weights=[1.0, 0.1]).loss_types
+        ['sigmoid', 'ipo']
+    """
 
     eval_metrics: ClassVar[tuple[str, ...]] = (
         "loss",
@@ -96,7 +103,13 @@ class DPOConfig(PreferenceConfig):
 
 @dataclass
 class IPOConfig(DPOConfig):
-    """`DPOConfig` with the IPO loss."""
+    """`DPOConfig` with the IPO loss.
+
+    Example:
+        >>> from hf_align import IPOConfig
+        >>> IPOConfig("out", beta=0.2).loss_types
+        ['ipo']
+    """
 
     loss_type: str | list[str] = field(default="ipo", metadata={"help": "Fixed to 'ipo'."})
 
@@ -130,10 +143,21 @@ class DPOTrainer(PreferenceTrainer):
 
     Logs, besides Trainer's: `rewards/chosen` and `rewards/rejected` (beta times the log-ratio to the reference),
     `rewards/accuracies`, `rewards/margins`, `logps/chosen`, `logps/rejected` (sums over a response's tokens).
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> from hf_align import DPOConfig, DPOTrainer
+        >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+        >>> config = DPOConfig("out", max_steps=1, learning_rate=5e-5)
+        >>> model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> trainer = DPOTrainer(model, args=config, train_dataset=rows, peft_config=LoraConfig(task_type="CAUSAL_LM"))
+        >>> trainer.train()
+        >>> trainer.save_model()
     """
 
     args: DPOConfig  # type: ignore[assignment]
     model: PolicyModel  # type: ignore[assignment]
+    reference: Reference  # type: ignore[assignment]
     config_class: type[DPOConfig] = DPOConfig
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
@@ -189,7 +213,7 @@ class DPOTrainer(PreferenceTrainer):
 
     @torch.no_grad()
     def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """What `response_logps` gives for the reference: `[S]`.
+        """`response_logps` of the reference: `[S]`.
 
         Args:
             model: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
@@ -247,7 +271,18 @@ class DPOTrainer(PreferenceTrainer):
 
 
 class IPOTrainer(DPOTrainer):
-    """`DPOTrainer` with the IPO loss (h - 1/(2*beta))^2, h the difference of mean log-ratios (Azar et al. 2023)."""
+    """`DPOTrainer` with the IPO loss (h - 1/(2*beta))^2, h the difference of mean log-ratios (Azar et al. 2023).
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> from hf_align import IPOConfig, IPOTrainer
+        >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+        >>> config = IPOConfig("out", max_steps=1, learning_rate=5e-5)
+        >>> model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> trainer = IPOTrainer(model, args=config, train_dataset=rows, peft_config=LoraConfig(task_type="CAUSAL_LM"))
+        >>> trainer.train()
+        >>> trainer.save_model()
+    """
 
     args: IPOConfig  # type: ignore[assignment]
     config_class = IPOConfig

@@ -25,6 +25,8 @@ def check_fields(config: Any) -> None:
         UserError: It names the field, its value and what it must be.
 
     Example:
+        >>> import dataclasses
+        >>> from hf_align.trainers.fields import check_fields
         >>> @dataclasses.dataclass
         ... class Config:
         ...     beta: float = dataclasses.field(default=0.1, metadata={"range": "(0, inf)"})
@@ -43,7 +45,7 @@ def check_fields(config: Any) -> None:
 
 
 def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
-    """What a field may be, in words: `'a' or 'b'`, `above 0 or None`; empty where everything of its type will do."""
+    """Allowed values of a field, in words: `'a' or 'b'`, `above 0 or None`; empty where all of its type will do."""
     options = options_of(hint)
     choices = [repr(choice) for option in options for choice in get_args(option) if get_origin(option) is Literal]
     words = [", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else "".join(choices)]

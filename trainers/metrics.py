@@ -20,6 +20,8 @@ class RowMetrics:
         most_waiting: Values that wait at most: 4 MB of them by default.
 
     Example:
+        >>> import torch
+        >>> from hf_align.trainers.metrics import RowMetrics
         >>> metrics = RowMetrics()
         >>> metrics.add({"length": torch.tensor([1.0, 2.0])})
         >>> metrics.add({"length": torch.tensor([6.0])})

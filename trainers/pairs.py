@@ -69,11 +69,11 @@ class PreferenceTrainer(BranchTrainer):
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """As Trainer's; rows as they were given are checked and tokenised first."""
+        """Do as Trainer does; rows as they were given are checked and tokenised first."""
         return super().get_eval_dataloader(self._ready(eval_dataset))
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """As Trainer's; rows as they were given are checked and tokenised first."""
+        """Do as Trainer does; rows as they were given are checked and tokenised first."""
         return super().get_test_dataloader(self._ready(test_dataset))
 
     def _ready(self, data: Any) -> Any:

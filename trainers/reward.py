@@ -31,7 +31,13 @@ MARGIN_MEANING = {
 
 @dataclass
 class RewardConfig(PreferenceConfig):
-    """Options of `RewardTrainer` beyond `TrainingArguments`."""
+    """Options of `RewardTrainer` beyond `TrainingArguments`.
+
+    Example:
+        >>> from hf_align import RewardConfig
+        >>> RewardConfig("out", margin_mode="weight", center_rewards_coefficient=0.01).margin_mode
+        'weight'
+    """
 
     eval_metrics: ClassVar[tuple[str, ...]] = (
         "loss",
@@ -83,6 +89,17 @@ class RewardTrainer(PreferenceTrainer):
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
     Logs, besides Trainer's: `accuracy`, `margin` (mean difference), `mean_reward`, `min_reward`, `max_reward`.
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> from hf_align import RewardConfig, RewardTrainer
+        >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+        >>> config = RewardConfig("out", max_steps=1)
+        >>> model = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> trainer = RewardTrainer(model, args=config, train_dataset=rows, peft_config=LoraConfig(task_type="SEQ_CLS"))
+        >>> trainer.train()
+        >>> len(trainer.model.score(["The film was"], [" a joy."]))
+        1
     """
 
     args: RewardConfig  # type: ignore[assignment]

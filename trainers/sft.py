@@ -40,7 +40,13 @@ MERGED = "merged"
 
 @dataclass
 class SFTConfig(sft_config.SFTConfig):
-    """Options of `hf-align sft` beyond those of TRL's `SFTConfig`."""
+    """Options of `hf-align sft` beyond those of TRL's `SFTConfig`.
+
+    Example:
+        >>> from hf_align.trainers import SFTConfig
+        >>> SFTConfig("out", merge=True).merge
+        True
+    """
 
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
     checkpoint_kind: ClassVar[Kind] = "policy"
@@ -90,6 +96,15 @@ class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
     Raises:
         UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room to its
             completion.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from peft import LoraConfig
+        >>> from hf_align.trainers import SFTConfig, SFTTrainer
+        >>> rows = Dataset.from_list([{"prompt": "The film was", "completion": " a joy."}])
+        >>> model, lora = "HuggingFaceTB/SmolLM2-135M-Instruct", LoraConfig(task_type="CAUSAL_LM")
+        >>> trainer = SFTTrainer(model, SFTConfig("out", max_steps=1), train_dataset=rows, peft_config=lora)
+        >>> trainer.train()
     """
 
     def __init__(

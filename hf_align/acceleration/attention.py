@@ -175,7 +175,7 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the rows of a `[tokens * heads, d]` tensor stand in the blocks.
+    """Places of the rows of a `[tokens * heads, d]` tensor in the blocks.
 
     Attributes:
         parts: For each block the rows of each part, of the prompts, then of the responses: `[D, KV, G * part]` and
@@ -190,14 +190,14 @@ class _Rows:
     inverse: Tensor
 
     def restore(self, results: list[Tensor]) -> Tensor:
-        """What was computed of each part of each block, as a `[tokens * heads, d]` tensor."""
+        """Join the results of all parts of all blocks into a `[tokens * heads, d]` tensor."""
         flat = [result.flatten(0, -2) for result in results]
         return torch.cat([*flat, flat[0].new_zeros(1, flat[0].shape[-1])]).index_select(0, self.inverse)
 
 
 @dataclass
 class BranchPlan:
-    """Which tokens of a batch attend to which, as blocks; made once a batch, used by every layer."""
+    """Attention of a batch as blocks of tokens that see each other; made once a batch, used by every layer."""
 
     tokens: int
     blocks: list[_Block]

@@ -41,7 +41,7 @@ def _make_contiguous(head: nn.Module) -> Undo:
     return head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]) if args else None).remove
 
 
-def _cast_linears(model: nn.Module) -> list[nn.Linear]:
+def _cast_linears(model: nn.Module) -> list[Any]:
     """The layers whose weights autocast casts anew each time; quantised ones are another class."""
     return [
         module

@@ -21,7 +21,7 @@ BLOCK = 128
 
 
 def block_mask(branches: Branches) -> BlockMask:
-    """What `branches.attention_mask()` says of a batch in the branch layout, `[R, 1, T, T]`."""
+    """Rule of `branches.attention_mask()`, `[R, 1, T, T]`, for FlexAttention."""
     _register()
     doc, branch = branches.doc_ids, branches.branch_ids
     width = doc.shape[1]
@@ -83,6 +83,6 @@ def _visible_blocks(doc: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _table(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """How many of each row's blocks are set, `[R, 1, blocks]`, and their numbers, first, `[R, 1, blocks, blocks]`."""
+    """Count of each row's set blocks, `[R, 1, blocks]`, and their numbers, set ones first, `[R, 1, blocks, blocks]`."""
     blocks = blocks[:, None].int()
     return blocks.sum(-1, dtype=torch.int32), blocks.argsort(dim=-1, descending=True, stable=True).int()

@@ -111,7 +111,7 @@ class _Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Where a storage came from. The weak reference keeps its number from being given to another one."""
+    """Origin of a storage. The weak reference keeps its number from being given to another one."""
 
     storage: StorageWeakRef
     call: _Call

@@ -162,6 +162,7 @@ def accelerated(model: nn.Module, setting: Setting, choice: Choice | None = None
         choice: "auto", "none" or names. Default: that of the surrounding `accelerated`, else "auto".
 
     Example:
+        >>> from hf_align.acceleration.registry import Setting, accelerated
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
         >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=9, **sizes))

@@ -18,6 +18,7 @@ class Shared:
     """Changes of one kind, by what is changed, with the number of their users.
 
     Example:
+        >>> from hf_align.acceleration.shared import Shared
         >>> lights = Shared()
         >>> def switch_on(room):
         ...     print(f"{room} on")

@@ -33,6 +33,16 @@ class Continuation:
         text: The response without special tokens.
         tokens: Its length in tokens, EOS not counted.
         ended: Whether the policy ended it with EOS (else the length limit cut it).
+
+    Example:
+        >>> from hf_align import load_policy
+        >>> from hf_align.evaluation import sample_continuations
+        >>> from hf_align.models.sources import load_tokenizer
+        >>> name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> policy, tokenizer = load_policy(name), load_tokenizer(name)
+        >>> continuations = sample_continuations(policy, tokenizer, ["The film was"], max_new_tokens=8)
+        >>> continuations[0].tokens <= 8
+        True
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""How prompts and responses are laid out for a model: branches, what they cost, and whether a model honours them."""
+"""Layout of prompts and responses: branches, their cost, and a check that a model honours them."""
 
 from hf_align.layout.branches import Branches, build_branches
 

@@ -42,6 +42,14 @@ class Branches:
         last: `[S]` flat position of each response's last token.
         num_responses: K of each document; numbers and not a tensor, so that asking for them waits for no device.
         separate: Whether every row holds just one `prompt + response`, so that an ordinary causal mask is right.
+
+    Example:
+        >>> from hf_align.layout import build_branches
+        >>> branches = build_branches([([5, 6], [[7, 2], [8, 9, 2]])], pad_token_id=0)
+        >>> branches.position_ids  # both responses follow the prompt
+        tensor([[0, 1, 2, 3, 2, 3, 4]])
+        >>> branches.num_responses, branches.targets
+        ((2,), tensor([7, 2, 8, 9, 2]))
     """
 
     input_ids: Tensor
@@ -73,7 +81,7 @@ class Branches:
         return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
 
     def attention_mask(self) -> Tensor:
-        """Who sees whom: bool `[R, 1, T, T]` (True = attend), or `[R, T]` of 0/1 in the separate layout."""
+        """Mask of attention: bool `[R, 1, T, T]` (True = attend), or `[R, T]` of 0/1 in the separate layout."""
         if self.separate:
             return (self.doc_ids >= 0).long()
         doc, branch = self.doc_ids, self.branch_ids

@@ -54,5 +54,5 @@ to 0.05 away from float32; 0.44 to 0.93 where responses see each other.
 
 
 def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
-    """How far layouts may differ: three times the noise, and 1e-3 in float32 (`exact`) or `ROUNDING` otherwise."""
+    """Allowed difference of layouts: three times the noise, and 1e-3 in float32 (`exact`) or `ROUNDING` otherwise."""
     return (1e-3 if exact else ROUNDING) + 3 * noise

@@ -1,4 +1,4 @@
-"""Which layout a batch should have: what each costs, estimated; whether a model honours branches, measured.
+"""Choice of a layout: the cost of each, estimated; whether a model honours branches, measured.
 
 The estimate counts what the layouts differ in. Every encoded token, padding included, goes through the layers' matrix
 products: two operations a weight. Attention costs four operations for each pair of tokens whose score is computed, each

@@ -1,4 +1,4 @@
-"""Whether FlexAttention trains a model faster than SDPA, measured on the machine, with a batch of the run.
+"""Choice between FlexAttention and SDPA, by a measurement on the machine with a batch of the run.
 
 On a GPU SDPA computes every pair of a row's tokens under the dense branch mask; FlexAttention skips blocks that hold
 none that sees the other. What that is worth depends on GPU, lengths, heads and versions, so nothing is estimated: both

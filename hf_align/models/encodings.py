@@ -18,7 +18,7 @@ def encoding_difference(first: PreTrainedTokenizerBase, second: PreTrainedTokeni
     """
     if first is second:
         return None
-    padding = {first.pad_token_id, second.pad_token_id}
+    padding = [first.pad_token_id, second.pad_token_id]
     for name, read in {
         "vocabulary": lambda tokenizer: tokenizer.get_vocab(),
         "chat template": lambda tokenizer: tokenizer.chat_template,
@@ -30,7 +30,7 @@ def encoding_difference(first: PreTrainedTokenizerBase, second: PreTrainedTokeni
     return None
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerBase, padding: set[Any]) -> tuple[Any, ...]:
+def _special_tokens(tokenizer: PreTrainedTokenizerBase, padding: list[Any]) -> tuple[Any, ...]:
     named = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id)
     others = {number: token for number, token in tokenizer.added_tokens_decoder.items() if number not in padding}
     return (*named, others)

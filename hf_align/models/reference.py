@@ -1,4 +1,4 @@
-"""Which module computes as the reference policy."""
+"""Choice of the module that computes as the reference policy."""
 
 from __future__ import annotations
 

@@ -47,6 +47,15 @@ class RewardModelConfig:
         head: "linear" (default) or "mlp" (one hidden layer, tanh). Weights start at N(0, 1/sqrt(d + 1)).
 
     A linear head on the last token is what `AutoModelForSequenceClassification` computes; the others need hf_align.
+
+    Example:
+        >>> from hf_align import RewardModel, RewardModelConfig
+        >>> RewardModelConfig().is_plain
+        True
+        >>> config = RewardModelConfig(pooling="mean", head="mlp")
+        >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct", config)
+        >>> model.reward_config.is_plain  # it needs hf_align
+        False
     """
 
     pooling: Literal["last", "mean", "max", "first"] = "last"
@@ -77,6 +86,14 @@ class RewardModel(BranchModel):
 
     Attributes:
         head_is_new: What it was loaded from had no reward head, so scores mean nothing until it is trained.
+
+    Example:
+        >>> from hf_align import RewardModel
+        >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct")
+        >>> model.head_is_new
+        True
+        >>> len(model.score(["The film was", "The film was"], [" a joy.", " too long."]))
+        2
     """
 
     head_is_new = False

@@ -69,6 +69,10 @@ class PolicyWithValueHead(BranchModel):
 
     Raises:
         UserError: An unknown name, an adapter without a PeftModel, or an argument that the value model has no use for.
+
+    Example:
+        >>> from hf_align import PolicyWithValueHead, load_policy
+        >>> policy = PolicyWithValueHead(load_policy("HuggingFaceTB/SmolLM2-135M-Instruct"), head="mlp")
     """
 
     def __init__(

@@ -41,6 +41,17 @@ class AdapterReward(BranchModel):
 
     Raises:
         UserError: If either has no LoRA adapter, or the adapter doesn't fit the policy's base.
+
+    Example:
+        >>> from peft import LoraConfig, get_peft_model
+        >>> from hf_align import RewardModel, load_policy
+        >>> from hf_align.rewards import AdapterReward
+        >>> base = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> reward_model = RewardModel.from_backbone(base, lora=LoraConfig(task_type="SEQ_CLS"))
+        >>> policy = get_peft_model(load_policy(base), LoraConfig(task_type="CAUSAL_LM"))
+        >>> reward = AdapterReward(policy, reward_model)
+        >>> len(reward.score(["The film was"], [" a joy."]))
+        1
     """
 
     def __init__(self, policy: nn.Module, reward: str | os.PathLike[str] | RewardModel):

@@ -43,6 +43,18 @@ class Reward:
 
     Attributes:
         parts: Unweighted scores `[R]` of the last call by name, for logging.
+
+    Example:
+        >>> from hf_align.rewards import as_reward
+        >>> def length(prompts, responses):
+        ...     return [float(len(response)) for response in responses]
+        >>> def exclamations(prompts, responses):
+        ...     return [float(response.count("!")) for response in responses]
+        >>> reward = as_reward([(-0.1, length), exclamations])
+        >>> reward(["Say hello."], ["Hello!"])
+        tensor([0.4000])
+        >>> reward.parts
+        {'length': tensor([6.]), 'exclamations': tensor([1.])}
     """
 
     def __init__(self, members: Sequence[Part], tokenizer: PreTrainedTokenizerBase | None = None):
@@ -76,7 +88,9 @@ class Reward:
             UserError: If a reward fails, or gives anything but one finite number for each sample.
         """
         ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
-        on_request = {name: [list(row) for row in rows] for name, rows in ids.items() if rows is not None}
+        on_request: dict[str, list[Any]] = {
+            name: [list(row) for row in rows] for name, rows in ids.items() if rows is not None
+        }
         if finished is not None:
             on_request["finished"] = list(finished)
         samples = Samples(

@@ -15,7 +15,22 @@ Ids = list[int]
 
 
 class Engine(Protocol):
-    """Anything that can be called like this generates responses; see docs/how-to/rollouts.md."""
+    """Anything that can be called like this generates responses; see docs/how-to/rollouts.md.
+
+    Example:
+        >>> from hf_align import load_policy
+        >>> from hf_align.models.sources import load_tokenizer
+        >>> from hf_align.rollouts import sample_responses
+        >>> def always_yes(model, request):
+        ...     ids = request.tokenizer(" yes")["input_ids"]
+        ...     return [[*ids, request.end_ids[0]] for _ in request.prompt_of]
+        >>> name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> tokenizer = load_tokenizer(name)
+        >>> prompt_ids = [tokenizer("Is it good?")["input_ids"]]
+        >>> responses = sample_responses(load_policy(name), tokenizer, prompt_ids, max_new_tokens=8, engine=always_yes)
+        >>> responses[0].text, responses[0].finished
+        (' yes', True)
+    """
 
     def __call__(self, model: nn.Module, request: SamplingRequest) -> Sequence[Sequence[int]]:
         """Generate `request.num_samples` responses to each prompt.
@@ -48,6 +63,17 @@ class SamplingRequest:
         pad_token_id: What to fill rows with; may equal an end token.
         tokenizer: The policy's.
         batch_size: Most responses to generate at a time; None: the engine's choice.
+
+    Example:
+        >>> from hf_align.models.sources import load_tokenizer
+        >>> from hf_align.rollouts import SamplingRequest
+        >>> tokenizer = load_tokenizer("HuggingFaceTB/SmolLM2-135M-Instruct")
+        >>> request = SamplingRequest(
+        ...     prompt_ids=[[504, 1884]], num_samples=2, max_new_tokens=8, temperature=1.0, top_p=1.0,
+        ...     end_ids=[2], stop_strings=[], pad_token_id=2, tokenizer=tokenizer,
+        ... )
+        >>> request.prompt_of, request.ends_with_last([260, 2])
+        ([0, 0], True)
     """
 
     prompt_ids: Sequence[Sequence[int]]

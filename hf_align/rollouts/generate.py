@@ -36,6 +36,18 @@ class Response:
         token_ids: The sampled tokens, at least one; the end token too, if it was sampled.
         finished: Whether the policy ended it, with an end token or a stop string; else the length limit cut it.
         text: The tokens' text without special tokens; behind a stop string nothing follows.
+
+    Example:
+        >>> from hf_align import load_policy
+        >>> from hf_align.models.sources import load_tokenizer
+        >>> from hf_align.rollouts import sample_responses
+        >>> name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> tokenizer = load_tokenizer(name)
+        >>> prompt_ids = [tokenizer("The film was")["input_ids"]]
+        >>> for response in sample_responses(load_policy(name), tokenizer, prompt_ids, num_samples=2, max_new_tokens=8):
+        ...     print(response.prompt_index, len(response.token_ids) <= 8)
+        0 True
+        0 True
     """
 
     prompt_index: int

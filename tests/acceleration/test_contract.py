@@ -38,6 +38,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from hf_align.acceleration.registry import NAMES, PATCHES, Setting, accelerated, decide, describe, names_of
 from hf_align.errors import UserError
+from hf_align.rollouts import sample_responses
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
@@ -59,7 +60,7 @@ TINY: dict[str, Any] = {
     "eos_token_id": 258,
     "pad_token_id": 259,
 }
-HEADS = {"head_dim": 8}
+HEADS: dict[str, Any] = {"head_dim": 8}
 GPT2: dict[str, Any] = {"vocab_size": 260, "n_embd": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaConfig(**TINY),
@@ -139,7 +140,7 @@ def test_training_gives_the_same_numbers(family: str, task: Task, bf16: bool, tm
 
 # ---- known families are patched ----
 
-NO_GROUPS = {name: value for name, value in TINY.items() if name != "num_key_value_heads"}
+NO_GROUPS: dict[str, Any] = {name: value for name, value in TINY.items() if name != "num_key_value_heads"}
 PATCHED: dict[str, tuple[Callable[[], Any], dict[str, int | None]]] = {
     "llama": (lambda: LlamaConfig(**TINY), {"lora": 14, "gated_mlp": 2, "rms_norm": 4}),
     "mistral": (lambda: MistralConfig(**TINY), {"lora": 14, "gated_mlp": 2, "rms_norm": 4}),
@@ -202,7 +203,7 @@ class Detached(LlamaMLP):
 
 
 class Rewritten(LlamaMLP):
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, states: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         up = self.up_proj(states)
         gate = self.act_fn(self.gate_proj(states))
         return self.down_proj(gate * up)
@@ -361,6 +362,19 @@ def test_a_trainer_that_evaluates_in_anothers_step_undoes_nothing(tmp_path: Path
     outer.train()
     assert seen == [(True, False)]
     assert not patched(outer.model)
+
+
+@pytest.mark.parametrize("choice", ["auto", "none"])
+def test_sampling_is_patched_by_the_surrounding_choice_and_leaves_nothing_behind(choice: str):
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
+    seen: list[bool] = []
+    model.register_forward_hook(
+        lambda *_: seen.append(ALL_ATTENTION_FUNCTIONS["sdpa"] is not sdpa_attention_forward and bool(patched(model)))
+    )
+    with accelerated(model, Setting.of(model, "score"), choice):
+        sample_responses(model, tiny_tokenizer(), [[1, 2]], max_new_tokens=2, generator_seed=0)
+    assert seen and all(each == (choice == "auto") for each in seen)
+    assert not patched(model) and ALL_ATTENTION_FUNCTIONS["sdpa"] is sdpa_attention_forward
 
 
 # ---- the choice ----

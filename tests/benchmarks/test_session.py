@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.session import RunFailed, compare, ratios, run_side, summarise
+from benchmarks.session import ROOT, RunFailed, compare, ratios, run_side, summarise
 from benchmarks.spec import Spec
 
 
@@ -39,3 +41,17 @@ def test_a_run_that_fails_says_where_its_output_is(tmp_path: Path):
     spec = Spec(task="dpo", side="ours", model=str(tmp_path / "none"), rows=str(tmp_path / "none"), out=str(tmp_path))
     with pytest.raises(RunFailed, match=r"the run of ours failed: .*log\.txt"):
         run_side(spec)
+
+
+def test_a_run_finds_the_peer_first_and_what_the_user_has_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[str]] = []
+
+    def started(*args: Any, env: dict[str, str], **kwargs: Any) -> Any:
+        seen.append(env["PYTHONPATH"].split(os.pathsep))
+        return subprocess.CompletedProcess(args, 1)
+
+    monkeypatch.setattr(subprocess, "run", started)
+    monkeypatch.setenv("PYTHONPATH", "the-users")
+    with pytest.raises(RunFailed):
+        run_side(Spec(task="dpo", side="trl", model="", rows="", out=str(tmp_path)), tmp_path / "peer")
+    assert seen == [[str(tmp_path / "peer"), str(ROOT), "the-users"]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ours, trl_peer
+from benchmarks import ours, parts, trl_peer
 from benchmarks.cli import main
 from benchmarks.commands import prepare_ppo, write_rows
 from benchmarks.floor import ppo_layouts, preference_layouts, step_gemms
@@ -103,4 +103,15 @@ def test_the_gpu_benchmark_at_toy_size(model: str, tmp_path: Path):
     places = ["--model", model, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")]
     assert main(["gpu", "--sizes", "toy", *places, "--runs", "1", "--steps", "1"]) == 0
     names = {path.stem for path in (tmp_path / "results").glob("*.json")}
-    assert names == {"gpu-toy-dpo-bf16", "gpu-toy-ppo-8bit", "gpu-toy-ppo-4bit"}
+    beside_the_peer = {"gpu-toy-dpo-chat-bf16", "gpu-toy-reward-chat-bf16", "gpu-toy-ppo-bf16"}
+    assert names == {*beside_the_peer, "gpu-toy-ppo-8bit", "gpu-toy-ppo-4bit"}
+
+
+@pytest.mark.slow
+def test_parts_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parts, "SHAPES", {"chat": parts.Shape(2, 20, 2, 10)})
+    assert main(["parts", "--size", "toy", "--repeats", "1", "--out", str(tmp_path / "results")]) == 0
+    result = json.loads((tmp_path / "results" / "parts-toy-cpu.json").read_text())
+    assert {"chat: branch, sdpa", "new widths: separate, sdpa"} < result["attention"].keys()
+    measured = [figures for part in ("attention", "patches", "sampling") for figures in result[part].values()]
+    assert all(figures["seconds"] > 0 for figures in measured)

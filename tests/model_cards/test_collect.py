@@ -46,6 +46,8 @@ def test_a_trainer_s_facts(base: str, tmp_path: Path):
     assert facts.adapter is not None and facts.adapter["r"] == 2 and "q_proj" in facts.adapter["target_modules"]
     assert facts.hyperparameters["learning_rate"] == 0.1 and facts.hyperparameters["margin_mode"] == "weight"
     assert facts.run["Steps"] == 2 and facts.run["Rows a step"] == 4 and "CPU" in facts.run["Hardware"]
+    assert facts.run["Acceleration"] == trainer.describe_acceleration()
+    assert "gated_mlp 2 layers" in facts.run["Acceleration"] and "acceleration" not in facts.hyperparameters
     assert facts.data["Rows"] == 8 and facts.data["Margin"] == "mean 1.69, from 0.5 to 3"
     values = {row.metric: row for row in facts.evaluation}
     assert values["accuracy"].value == metrics["eval_accuracy"] and values["accuracy"].rows == 4

@@ -107,3 +107,14 @@ def test_the_sample_is_spread_over_the_data():
     spread = spread_rows(10 * SAMPLE_ROWS + 1)
     assert len(spread) <= SAMPLE_ROWS and spread[-1] > 9 * SAMPLE_ROWS
     assert batches_of([(1, [2])] * 5, 2) == [[(1, [2])] * 2, [(1, [2])] * 2, [(1, [2])]]
+
+
+def test_a_model_without_wrappers_is_not_searched_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Accelerate's search through all modules takes as long as a layer of a small model on a GPU."""
+    trainer = dpo(tmp_path, pairs(2))
+    branches = build_branches([([5, 6], [[7], [8, 9]])], pad_token_id=0)
+    trainer.runner.run(trainer.model, branches)
+    wrapped = torch.nn.parallel.DataParallel(trainer.model)
+    assert trainer.runner._unwrap(wrapped) is trainer.model
+    monkeypatch.setattr(trainer.accelerator, "unwrap_model", None)
+    trainer.runner.run(trainer.model, branches)

@@ -40,6 +40,7 @@ def test_nothing_is_loaded_or_written(
     kind = "LlamaForSequenceClassification" if command == "reward" else "LlamaForCausalLM"
     assert f"{kind}, " in shown
     assert "16 rows, " in shown
+    assert "allocator" in next(line for line in shown.splitlines() if line.startswith("acceleration "))
     assert "memory, about" in shown
     assert "Nothing was trained" in shown
     assert not Path("out").exists()

@@ -1,4 +1,4 @@
-"""What PPO keeps in a checkpoint besides weights, optimizer and generators: the rollout and what was learnt from it."""
+"""State of PPO in a checkpoint besides weights, optimizer and generators: the rollout and what was learnt from it."""
 
 from __future__ import annotations
 

@@ -25,6 +25,12 @@ class PPOConfig(AlignmentConfig):
     A step is the optimizer step on one mini-batch. Every `num_ppo_epochs` x `num_mini_batches` steps new responses are
     generated: a rollout. `per_device_train_batch_size` counts responses, and
     `rollout_batch_size x num_samples = num_mini_batches x per_device_train_batch_size x gradient_accumulation_steps`.
+
+    Example:
+        >>> from hf_align import PPOConfig
+        >>> config = PPOConfig("out", per_device_train_batch_size=8, num_samples=2, target_kl=6.0)
+        >>> config.rollout_batch_size * config.num_samples == config.num_mini_batches * 8
+        True
     """
 
     eval_metrics: ClassVar[tuple[str, ...]] = ("reward", "objective/kl", "response/length", "response/eos_share")
@@ -254,7 +260,7 @@ class PPOConfig(AlignmentConfig):
         return self.num_ppo_epochs * self.num_mini_batches
 
     def shape(self) -> dict[str, int]:
-        """What a resumed run must have in common with the one that was saved."""
+        """Options that a resumed run must have in common with the saved one."""
         names = (
             "num_ppo_epochs",
             "num_mini_batches",

@@ -1,4 +1,4 @@
-"""How PPO gets its experience: responses of the policy, scored, and what each of their tokens was worth.
+"""PPO's experience: responses of the policy, their scores, and the worth of each of their tokens.
 
     collect                  a rollout from the prompts of one process
       Roles.sample             1  responses
@@ -35,7 +35,7 @@ from hf_align.trainers.ppo.schedule import Purpose, group_permutation, micro_bat
 
 
 class Roles(Protocol):
-    """Who takes part in making experience: the models of a run (`ModelRoles`), or whatever stands in for them."""
+    """Participants in making experience: the models of a run (`ModelRoles`), or stand-ins for them."""
 
     @property
     def reward(self) -> Reward:
@@ -147,7 +147,7 @@ def reward_responses(
 
 
 def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | None:
-    """Where the micro-batch begins that rollout `number`'s training begins with, if its scoring pass is kept for that.
+    """Start of the micro-batch that rollout `number`'s training begins with, if its scoring pass is kept for that.
 
     The weights are still the same, so its loss needs no pass of its own. None where the loss asks the model for more
     than scoring does, and where processes' gradients are reduced by hooks that expect forward and backward in turn.

@@ -67,7 +67,7 @@ class Rollout:
         return build_branches(documents, pad_token_id=pad_token_id, row_tokens=row_tokens)
 
     def flat(self, name: str, rows: slice) -> Tensor:
-        """What was computed for the rows' N tokens: `[N]`, in the order of `Branches.targets`."""
+        """Values of the rows' N tokens: `[N]`, in the order of `Branches.targets`."""
         return self.tokens[name][rows][self.mask[rows]]
 
     def spread(self, flat: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What PPO draws and when: seeds, prompts, shuffled mini-batches."""
+"""Order of PPO's draws: seeds, prompts, shuffled mini-batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hf_align.trainers.ppo.config import PPOConfig
 
 
 class Purpose(IntEnum):
-    """What a seed is for."""
+    """Purpose of a seed."""
 
     PROMPTS = 0
     SAMPLING = 1
@@ -46,7 +46,7 @@ def group_permutation(groups: int, size: int, seed: int) -> list[int]:
 
 
 def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
-    """Which mini-batch a rollout's step (from 0) trains on.
+    """Number of the mini-batch that a rollout's step (from 0) trains on.
 
     What is in one stays together in all epochs: quantised and 16-bit kernels give other log-probs in other company,
     which would move the ratio.

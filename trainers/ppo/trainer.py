@@ -23,6 +23,7 @@ from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
 from hf_align.models.quantized import Quantization
+from hf_align.models.reference import Reference
 from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.models.wrapper import BranchModel
@@ -85,12 +86,29 @@ class PPOTrainer(BranchTrainer):
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
     and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several.
+
+    Example:
+        >>> from peft import LoraConfig
+        >>> from hf_align import PPOConfig, PPOTrainer
+        >>> def cheerful(prompts, responses):
+        ...     return [float(response.count("!")) for response in responses]
+        >>> trainer = PPOTrainer(
+        ...     "HuggingFaceTB/SmolLM2-135M-Instruct",
+        ...     args=PPOConfig("out", max_steps=1, per_device_train_batch_size=4, max_new_tokens=4),
+        ...     train_dataset=[{"prompt": "The film was"}] * 4,
+        ...     peft_config=LoraConfig(task_type="CAUSAL_LM"),
+        ...     reward=cheerful,
+        ... )
+        >>> trainer.train()
+        >>> len(trainer.rollout.scores)
+        4
     """
 
     args: PPOConfig  # type: ignore[assignment]
     config_class = PPOConfig
     columns = "prompt"
     model: PolicyWithValueHead  # type: ignore[assignment]
+    reference: Reference  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -110,8 +128,18 @@ class PPOTrainer(BranchTrainer):
     ):
         self.reward: Reward = reward  # as given, until `set_up` makes it ready
         super().__init__(
-            *(model, ref_model, args, data_collator, train_dataset, eval_dataset, processing_class),
-            *(compute_metrics, callbacks, optimizers, peft_config, quantization_config),
+            model,
+            ref_model,
+            args,
+            data_collator,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            compute_metrics,
+            callbacks,
+            optimizers,
+            peft_config,
+            quantization_config,
         )
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
@@ -285,7 +313,7 @@ class PPOTrainer(BranchTrainer):
         self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def roles(self, model: nn.Module) -> ModelRoles:
-        """What makes experience, with `model` the policy as the training step holds it."""
+        """Roles for making experience, with `model` the policy as the training step holds it."""
         engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
         return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
 
@@ -312,7 +340,7 @@ class PPOTrainer(BranchTrainer):
     # ---- optimizer and logs ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """As Trainer's; what is trained for the values alone gets `value_learning_rate`."""
+        """Make Trainer's optimizer; parameters trained for the values alone get `value_learning_rate`."""
         created = self.optimizer is None
         optimizer = super().create_optimizer(model)
         rate = self.args.value_learning_rate
@@ -403,7 +431,7 @@ class PPOTrainer(BranchTrainer):
     # ---- checkpoints ----
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """What each process needs to go on besides weights and optimizer."""
+        """State of this process besides weights and optimizer."""
         super()._save_rng_state(output_dir)
         args = self.args
         state = {
