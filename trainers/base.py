@@ -225,7 +225,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
-        self.runner.choose_attention(model, lambda: self._prepare_inputs(inputs)["branches"])
+        self.runner.choose_attention(model, lambda: cast(Any, self._prepare_inputs(inputs))["branches"])
         return super().training_step(model, inputs, *args, **kwargs)
 
     # ---- loss ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,15 +65,13 @@ def _score(
     sizes = [
         len(prompt) + sum(map(len, of_row)) for prompt, of_row in zip(dataset["prompt_ids"], responses, strict=True)
     ]
-    stops = np.cumsum([len(of_row) for of_row in responses])  # [rows]
+    starts = [0, *accumulate(map(len, responses))]
     order = np.argsort(sizes, kind="stable")[::-1]
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    logps = torch.zeros(int(stops[-1]), device=accelerator.device)
+    logps = torch.zeros(starts[-1], device=accelerator.device)
     own = batches[accelerator.process_index :: accelerator.num_processes]
     for numbers in tqdm(own, desc="Reference log-probs", disable=quiet or not accelerator.is_main_process):
-        places = np.concatenate(
-            [np.arange(stops[number] - len(responses[number]), stops[number]) for number in numbers]
-        )
+        places = [place for number in numbers for place in range(starts[number], starts[number + 1])]
         scored = score([cast(Row, dataset[int(number)]) for number in numbers])
-        logps[torch.as_tensor(places, device=logps.device)] = scored
+        logps[torch.tensor(places, device=logps.device)] = scored
     return cast(Tensor, accelerator.reduce(logps, "sum")).cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from hf_align.layout.branches import Branches, Document, build_branches
 
-MIXED = [
+MIXED: list[Document] = [
     ([1, 2], [[3], [4, 5], [6, 7, 8], [9], [10, 11], [12], [13]]),
     ([14], [[15, 16]]),
     ([17, 18, 19], [[20], [21, 22], [23]]),
@@ -116,8 +116,8 @@ def test_batches_travel_whole(monkeypatch: pytest.MonkeyPatch, workers: int):
     loader = DataLoader(MIXED, batch_size=4, collate_fn=lay_out, num_workers=workers)  # type: ignore[arg-type]
     for batch in DataLoaderShard(loader.dataset, device=torch.device("meta"), batch_size=4, collate_fn=lay_out):
         moved.append(batch["branches"])
-    (batch,) = loader
-    for branches in (batch["branches"], pin_memory(batch)["branches"], moved[0]):
+    batch: Any = next(iter(loader))
+    for branches in (batch["branches"], cast(Any, pin_memory(batch))["branches"], moved[0]):
         assert type(branches) is Branches
         assert branches.separate and branches.num_responses == expected.num_responses
     assert moved[0].last.is_meta and moved[0].input_ids.is_meta

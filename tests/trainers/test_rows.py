@@ -46,6 +46,20 @@ def rows(counts: tuple[int, ...] = COUNTS, prompt: int = 40) -> Dataset:
 class BestOfTrainer(BranchTrainer):
     """Makes the first response of each row likelier than the others together."""
 
+    config_class = AlignmentConfig
+
+    def prepare_rows(self, data: Any, tokenizer: Any, name: str) -> Any:
+        return data
+
+    def load_model(self, model: Any, tokenizer: Any, peft_config: Any, quantization: Any) -> PolicyModel:
+        return PolicyModel(model)
+
+    def default_collator(self, tokenizer: Any) -> PreferenceCollator:
+        return PreferenceCollator(pad_token_id=tokenizer.pad_token_id, row_tokens=self.args.row_tokens)
+
+    def check_room(self, model: Any, *datasets: Any) -> None:
+        pass
+
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -57,8 +71,7 @@ class BestOfTrainer(BranchTrainer):
 
 def best_of(out: Path, **changes: Any) -> BestOfTrainer:
     args = AlignmentConfig(**options(out, max_steps=3, per_device_train_batch_size=4, **changes))
-    collator = PreferenceCollator(pad_token_id=259, row_tokens=args.row_tokens)
-    trainer = BestOfTrainer(PolicyModel(tiny_model()), args, data_collator=collator, train_dataset=rows())
+    trainer = BestOfTrainer(tiny_model(), args=args, train_dataset=rows(), processing_class=tiny_tokenizer())
     trainer.train()
     return trainer
 
