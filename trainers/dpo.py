@@ -19,7 +19,6 @@ from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.fields import check_fields
@@ -138,7 +137,6 @@ class DPOTrainer(PreferenceTrainer):
 
     args: DPOConfig  # type: ignore[assignment]
     model: PolicyModel  # type: ignore[assignment]
-    reference: Reference  # type: ignore[assignment]
     config_class: type[DPOConfig] = DPOConfig
 
     def __init__(

@@ -26,7 +26,6 @@ from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import disable_dropout, float32_trainable
 from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import only_with_path, tokenizer_of, with_adapter
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rl.running_statistics import RunningMeanStd
@@ -90,7 +89,6 @@ class PPOTrainer(BranchTrainer):
 
     args: PPOConfig  # type: ignore[assignment]
     model: PolicyWithValueHead  # type: ignore[assignment]
-    reference: Reference  # type: ignore[assignment]
 
     def __init__(
         self,
