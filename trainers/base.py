@@ -61,7 +61,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
     columns = ""
     """Columns that the rows must have, for a message."""
     owns_attention = False
-    reference: Reference | None = None
+    reference: Reference  # only where there is one
 
     def __init__(
         self,
@@ -189,8 +189,9 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
 
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""
-        reference = None if self.reference is None else self.reference.module
-        return [self.accelerator.unwrap_model(self.model), *([] if reference is None else [reference])]
+        reference: Reference | None = getattr(self, "reference", None)
+        module = None if reference is None else reference.module
+        return [self.accelerator.unwrap_model(self.model), *([] if module is None else [module])]
 
     def accelerated_models(self) -> list[nn.Module]:
         """The same: a reference computes as its policy does."""

@@ -16,7 +16,6 @@ from hf_align.layout.branches import Branches
 from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.fields import check_fields
@@ -157,7 +156,6 @@ class DPOTrainer(PreferenceTrainer):
 
     args: DPOConfig  # type: ignore[assignment]
     model: PolicyModel  # type: ignore[assignment]
-    reference: Reference  # type: ignore[assignment]
     config_class: type[DPOConfig] = DPOConfig
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.rows import Side
 from hf_align.errors import UserError
 from hf_align.models.quantized import Quantization
@@ -43,8 +42,7 @@ def score_responses(
 ) -> list[float]:
     """A reward model's score of every response, with a progress bar."""
     scores: list[float] = []
-    patches = accelerated(model, Setting.of(model, "score"))  # once for all chunks
-    with patches, progress.task(label, len(prompts)) as advance:
+    with progress.task(label, len(prompts)) as advance:
         for start in range(0, len(prompts), CHUNK):
             scores += model.score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
             advance(len(scores), "")

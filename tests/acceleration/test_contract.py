@@ -214,7 +214,7 @@ class Rewritten(LlamaMLP):
     [
         (LlamaMLP, nn.SiLU(), True),
         (LlamaMLP, nn.GELU("tanh"), True),
-        (LlamaMLP, torch.relu, True),
+        (LlamaMLP, nn.ReLU(), True),
         (LlamaMLP, nn.PReLU(), False),  # trained
         (LlamaMLP, nn.RReLU(), False),  # random
         (Rewritten, nn.SiLU(), True),

@@ -23,7 +23,6 @@ from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
 from hf_align.models.quantized import Quantization
-from hf_align.models.reference import Reference
 from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.models.wrapper import BranchModel
@@ -108,7 +107,6 @@ class PPOTrainer(BranchTrainer):
     config_class = PPOConfig
     columns = "prompt"
     model: PolicyWithValueHead  # type: ignore[assignment]
-    reference: Reference  # type: ignore[assignment]
 
     def __init__(
         self,
