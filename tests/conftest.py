@@ -16,10 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if not os.environ.get("HF_ALIGN_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-gc.disable()  # until everything is imported
+gc.disable()  # until everything is imported: a third of the time of the collection
 
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tests.tiny import save_tiny  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
@@ -48,24 +47,6 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(base_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random two-layer Llama with SmolLM2's tokenizer and tied embeddings."""
-    target = tmp_path_factory.mktemp("tiny")
-    tokenizer = AutoTokenizer.from_pretrained(base_dir)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        initializer_range=0.3,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return str(target)
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random two-layer Llama with tied embeddings and a tokenizer of bytes."""
+    return save_tiny(tmp_path_factory.mktemp("tiny"))

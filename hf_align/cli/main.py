@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `--help` and a wrong flag answer at once
 """
 
 import errno
+import gc
 import re
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if fields and not options.takes_fields:
             raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
         module, _, function = options.run.partition(":")
-        getattr(import_module(module), function)(options)
+        gc.disable()  # nothing that an import makes is garbage, and torch's imports alone make half a million objects
+        try:
+            run = getattr(import_module(module), function)
+        finally:
+            gc.enable()
+        run(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
     except UserError as error:

@@ -53,7 +53,7 @@ def _parsed_once() -> Iterator[None]:
     if not is_gguf_available():  # transformers says what to install
         yield
         return
-    package = import_module("gguf")
+    package: Any = import_module("gguf")
     reader, name_map = package.GGUFReader, package.get_tensor_name_map
 
     class PlainReader(reader):

@@ -38,8 +38,9 @@ def test_first_steps_are_compared_number_by_number_and_token_by_token():
 
 
 def test_a_run_that_fails_says_where_its_output_is(tmp_path: Path):
-    spec = Spec(task="dpo", side="ours", model=str(tmp_path / "none"), rows=str(tmp_path / "none"), out=str(tmp_path))
-    with pytest.raises(RunFailed, match=r"the run of ours failed: .*log\.txt"):
+    nobody: Any = "nobody"  # fails before it has imported a trainer
+    spec = Spec(task="dpo", side=nobody, model=str(tmp_path / "none"), rows=str(tmp_path / "none"), out=str(tmp_path))
+    with pytest.raises(RunFailed, match=r"the run of nobody failed: KeyError: 'nobody' .*log\.txt"):
         run_side(spec)
 
 

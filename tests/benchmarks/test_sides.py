@@ -86,6 +86,7 @@ def test_ppo_layouts(model: str, tmp_path: Path):
     assert (layout.responses, prompts.responses) == (6, 2)
 
 
+@pytest.mark.slow
 def test_a_run_of_our_side_from_the_command(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     places = ["--model", model, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")]
     assert main(["ppo", *places, "--runs", "1", "--steps", "1", "--batch", "2", "--new-tokens", "3", "--profile"]) == 0

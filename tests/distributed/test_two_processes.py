@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,17 +19,28 @@ SCRIPT = Path(__file__).with_name("train_script.py")
 def launch(
     processes: int, batch: int, kind: str, model: str, out: Path, script: Path = SCRIPT
 ) -> tuple[dict[str, torch.Tensor], dict]:
+    """The weights and logs of a script on that many processes; on one it is this one."""
+    arguments = [str(script), kind, model, str(out), str(batch)]
+    if processes == 1:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            runpy.run_path(str(script), run_name="__main__")
+    else:
+        start(processes, arguments)
+    logs = json.loads((out / "logs.json").read_text())
+    assert logs["processes"] == processes
+    return load_file(out / "model.safetensors"), logs
+
+
+def start(processes: int, arguments: list[str]) -> None:
     # Not `accelerate launch --cpu --num_processes 2`: without mpirun that starts one process and doesn't say so.
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += [str(script), kind, model, str(out), str(batch)]
-    root = script.parents[2]
+    command += arguments
+    root = SCRIPT.parents[2]
     # The script imports from `tests`; accelerate picks gloo where it is told to use the CPU.
     environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
-    logs = json.loads((out / "logs.json").read_text())
-    assert logs["processes"] == processes
-    return load_file(out / "model.safetensors"), logs
 
 
 @pytest.mark.parametrize("kind", ["dpo", pytest.param("reward", marks=pytest.mark.slow)])

@@ -1,4 +1,4 @@
-"""`hf-align push` in a process of its own, with HF_ENDPOINT pointing at the stand-in."""
+"""`hf-align push`: what fails in this process, what succeeds in one of its own with HF_ENDPOINT at the stand-in."""
 
 from __future__ import annotations
 
@@ -6,40 +6,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from hf_align.cli.main import main
 from tests.hub.conftest import environment, read_files
 from tests.hub.models import trained
 from tests.hub.stand_in import StandIn
 
 
-def push(hub: StandIn, home: Path, *arguments: str, token: str | None = None) -> tuple[int, str, str]:
-    settings = environment(hub, home) if token is None else environment(hub, home, token)
-    command = [sys.executable, "-m", "hf_align.cli", "push", *arguments]
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=home.parent)
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_a_model_is_pushed_and_a_failure_is_one_line(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+def test_a_model_is_pushed_and_a_failure_is_one_line(
+    hub: StandIn,
+    base: Path,
+    base_on_hub: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     trained("reward", base, tmp_path / "reward")
     before = read_files(tmp_path / "reward")
-    home = tmp_path / "home"
+    monkeypatch.chdir(tmp_path)
 
-    status, _, errors = push(hub, home, "reward", "mine", "--base-model", base_on_hub, token="hf_wrong")
-    assert status == 2
-    assert errors.splitlines()[-1].startswith("hf-align: error: ") and "hf auth login" in errors
-    assert "Traceback" not in errors
+    def error_of(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(["push", *arguments]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("hf-align: error: ")
+        return line
 
-    status, _, errors = push(hub, home, "reward", "mine")
-    assert status == 2 and "--base-model ORG/NAME" in errors.splitlines()[-1] and "Traceback" not in errors
-
+    with monkeypatch.context() as patch:
+        patch.setenv("HF_TOKEN", "hf_wrong")
+        assert "hf auth login" in error_of("reward", "mine", "--base-model", base_on_hub)
+    assert "--base-model ORG/NAME" in error_of("reward", "mine")
     arguments = ("reward", "mine", "--merge", "--private", "--license", "mit", "--message", "First try")
     hub.fail(r"POST .*/commit/", status=500)
-    status, _, errors = push(hub, home, *arguments)
-    assert status == 2 and "the Hub answered 500" in errors.splitlines()[-1]
+    assert "the Hub answered 500" in error_of(*arguments)
     assert hub.repositories["anna/mine"].messages == []
     hub.failures.clear()
-    status, output, errors = push(hub, home, *arguments)
-    assert (status, errors) == (0, "")
-    assert output.splitlines()[-1] == f"pushed to {hub.url}/anna/mine"
+
+    command = [sys.executable, "-m", "hf_align.cli", "push", *arguments]
+    settings = environment(hub, tmp_path / "home")
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"pushed to {hub.url}/anna/mine"
     repository = hub.repositories["anna/mine"]
     assert repository.private and repository.messages == ["First try"]
     assert "model.safetensors" in repository.files and b"license: mit" in repository.files["README.md"]

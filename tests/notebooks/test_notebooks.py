@@ -108,7 +108,7 @@ def test_links_between_notebooks_hold(path: Path):
 
 
 def execute(name: str, folder: Path, base: str, env: Mapping[str, str]) -> Any:
-    """Run a notebook in `folder` in small, with the embedded model; its cells with their outputs."""
+    """Run a notebook in `folder` in small, with the model in `base`; its cells with their outputs."""
     (folder / "base").symlink_to(base)
     notebook = nbformat.read(NOTEBOOKS[NAMES.index(name)], as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", ())]
@@ -163,10 +163,10 @@ def test_the_ppo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, s
     assert (tmp_path / "ppo" / "value_head.safetensors").exists()
 
 
-def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, base_dir: str):
+def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, tiny_model_dir: str):
     with StandIn().running() as hub:
-        hub.add("team/base", {"config.json": (Path(base_dir) / "config.json").read_bytes()})
-        notebook = execute("4_your_data_and_the_hub", tmp_path, base_dir, environment(hub, tmp_path / "home"))
+        hub.add("team/base", {"config.json": (Path(tiny_model_dir) / "config.json").read_bytes()})
+        notebook = execute("4_your_data_and_the_hub", tmp_path, tiny_model_dir, environment(hub, tmp_path / "home"))
         pushed = hub.repositories["anna/mine"].files
     assert f"{hub.url}/anna/mine" in printed(notebook)
     assert json.loads(pushed["adapter_config.json"])["base_model_name_or_path"] == "team/base"

@@ -9,6 +9,7 @@ from hf_align.data import sources
 from hf_align.models.reward import RewardModel
 from hf_align.planning import run as dry_run
 from tests.cli.test_train import RECIPES
+from tests.tiny import save_tiny
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +47,13 @@ def test_nothing_is_loaded_or_written(
     assert not Path("out").exists()
 
 
-def test_a_shared_base_counts_once(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
-    RewardModel.from_backbone(tiny_model_dir, lora=True).save_pretrained("adapter")
-    RewardModel.from_backbone(tiny_model_dir).save_pretrained("whole")
+def test_a_shared_base_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
+    base = save_tiny(Path("base"), vocab_size=50_000)  # far larger than its adapter
+    RewardModel.from_backbone(base, lora=True).save_pretrained("adapter")
+    RewardModel.from_backbone(base).save_pretrained("whole")
     found = []
     for reward in ("./adapter", "./whole"):
-        assert check("ppo", tiny_model_dir, "--reward", reward) == 0
+        assert check("ppo", base, "--reward", reward) == 0
         line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
         found.append(float(line.split()[-2]))
     assert 3 * found[0] < found[1]

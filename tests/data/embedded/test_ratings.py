@@ -60,6 +60,7 @@ def test_known_rows():
     assert row["mean"] == pytest.approx(224 / 99) and len(row["ratings"]) == 99
 
 
+@pytest.mark.slow
 def test_splits_follow_from_the_stored_texts(ratings):
     groups = group_rows(ratings["domain"][:], ratings["source_id"][:], ratings["text"][:])
     assert assign_splits(groups) == ratings["split"][:]
