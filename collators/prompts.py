@@ -81,5 +81,5 @@ def _tokenize_row(row: dict[str, Any], encoder: PairEncoder, limit: int | None) 
         ids = encoder.prompt(read_prompt(row), row)
     except RowProblem as problem:
         return {"prompt_ids": [], "problem": str(problem), "cut": False}
-    kept = ids if limit is None else cut_prompt(ids, limit, "keep_end", encoder.start)
-    return {"prompt_ids": kept, "problem": "", "cut": len(kept) < len(ids)}
+    shortened = ids if limit is None else cut_prompt(ids, limit, "keep_end", encoder.start)
+    return {"prompt_ids": shortened, "problem": "", "cut": len(shortened) < len(ids)}

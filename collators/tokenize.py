@@ -56,14 +56,14 @@ def tokenize_preferences(
     """
     rows = as_dataset(dataset, name)
     limits = Limits(max_length, max_prompt_length, truncation_mode)
-    kept = [column for column in KEPT if column in rows.column_names]
-    types = IDS | {column: rows.features[column] for column in kept}
+    columns = [column for column in KEPT if column in rows.column_names]
+    types = IDS | {column: rows.features[column] for column in columns}
     types |= {"problem": Value("string"), "prompt_cut": Value("bool"), "response_cut": Value("bool")}
     tokenized = rows.with_format(None).map(
         _tokenize_batch,
         batched=True,
         fn_kwargs={"encoder": PairEncoder(tokenizer), "limits": limits},
-        remove_columns=[column for column in rows.column_names if column not in kept],
+        remove_columns=[column for column in rows.column_names if column not in columns],
         features=Features(types),
         num_proc=num_proc,
         desc=f"Tokenizing {name}",

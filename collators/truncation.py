@@ -67,5 +67,5 @@ def cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Id
         return prompt
     if mode == "keep_start":
         return prompt[:length]
-    kept = start if len(start) < length and prompt[: len(start)] == start else []
-    return kept + prompt[len(prompt) - (length - len(kept)) :]
+    front = start if len(start) < length and prompt[: len(start)] == start else []
+    return front + prompt[len(prompt) - (length - len(front)) :]

@@ -210,18 +210,18 @@ def token_lengths(data: Any) -> dict[str, np.ndarray]:
     def lengths_of(column: Any) -> np.ndarray:
         return pc.list_value_length(column).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
 
-    found = {}
+    lengths_by_part = {}
     if "prompt_ids" in data.column_names:
-        found["prompt"] = lengths_of(table.column("prompt_ids"))[rows]
+        lengths_by_part["prompt"] = lengths_of(table.column("prompt_ids"))[rows]
     if "response_ids" in data.column_names:
         column = table.column("response_ids")
         counts, lengths = lengths_of(column), lengths_of(pc.list_flatten(column))  # type: ignore[attr-defined]
         if (counts == 2).all():
-            found["chosen response"], found["rejected response"] = lengths.reshape(-1, 2)[rows].T
+            lengths_by_part["chosen response"], lengths_by_part["rejected response"] = lengths.reshape(-1, 2)[rows].T
         else:
             of_rows = np.split(lengths, counts.cumsum()[:-1])
-            found["response"] = np.concatenate([of_rows[row] for row in rows])
-    return found
+            lengths_by_part["response"] = np.concatenate([of_rows[row] for row in rows])
+    return lengths_by_part
 
 
 def dataset_ids(data: Any) -> list[str]:

@@ -39,8 +39,8 @@ class _Bar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        found = [f"{name.split('/')[-1]} {logs[name]:.3g}" for name in SHOWN if logs and name in logs]
-        self.note = ", ".join(found) or self.note
+        shown = [f"{name.split('/')[-1]} {logs[name]:.3g}" for name in SHOWN if logs and name in logs]
+        self.note = ", ".join(shown) or self.note
 
 
 class _StopAfterStep(TrainerCallback):

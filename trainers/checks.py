@@ -64,22 +64,22 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 def _check_intervals(args: Any) -> None:
     """Refuse steps between logs, evaluations or checkpoints that no step is a multiple of."""
-    for what in ("logging", "eval", "save"):
-        name = f"{what}_steps"
+    for event in ("logging", "eval", "save"):
+        name = f"{event}_steps"
         value = getattr(args, name)
-        if _strategy(args, what) != "steps" or (value is None and what == "eval"):
+        if _strategy(args, event) != "steps" or (value is None and event == "eval"):
             continue
         if not _is_number(value) or not (0 < value < 1 or (value >= 1 and float(value).is_integer())):
             shown = f"{value:g}" if _is_number(value) else repr(value)  # recipes make 0 a 0.0
             raise UserError(
-                f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {what}_strategy "
+                f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {event}_strategy "
                 "'no' switches it off."
             )
 
 
-def _strategy(args: Any, what: str) -> str:
+def _strategy(args: Any, event: str) -> str:
     """`logging_strategy` and so on, whether a text or Trainer's enum."""
-    strategy = getattr(args, f"{what}_strategy")
+    strategy = getattr(args, f"{event}_strategy")
     return getattr(strategy, "value", strategy)
 
 
@@ -111,17 +111,17 @@ def _check_file(name: str, value: str) -> None:
 
 def _check_json(name: str, text: str, where: str) -> None:
     try:
-        found = json.loads(text)
+        values = json.loads(text)
     except ValueError as error:
         raise UserError(f"{name}: {where} is no JSON: {error}; mend it, or give a mapping.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{name}: {where} holds a {type(found).__name__}; give a mapping.")
+    if not isinstance(values, dict):
+        raise UserError(f"{name}: {where} holds a {type(values).__name__}; give a mapping.")
 
 
 def _check_backend(name: Any) -> None:
-    known = TrainingArguments.__dataclass_fields__["ddp_backend"].metadata["choices"]
-    if name not in (None, *known):
-        raise UserError(f"ddp_backend is {name!r}; use {_either(known)}.")
+    backends = TrainingArguments.__dataclass_fields__["ddp_backend"].metadata["choices"]
+    if name not in (None, *backends):
+        raise UserError(f"ddp_backend is {name!r}; use {_either(backends)}.")
     launched = get_int_from_env(["LOCAL_RANK"], -1) != -1 or get_int_from_env(WORLD_SIZES, 1) > 1
     if name is not None and not launched and not is_initialized():
         raise UserError(
@@ -169,9 +169,9 @@ def check_best_metric(args: Any, eval_dataset: Any, metrics: Sequence[str]) -> N
     if name is None or _strategy(args, "eval") == "no":
         return
     sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
-    known = [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
-    if name.removeprefix("eval_") not in known:
-        raise UserError(f"metric_for_best_model is {name!r}, which no evaluation here gives; use {_either(known)}.")
+    names = [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
+    if name.removeprefix("eval_") not in names:
+        raise UserError(f"metric_for_best_model is {name!r}, which no evaluation here gives; use {_either(names)}.")
 
 
 def _either(names: Sequence[str]) -> str:
@@ -213,10 +213,10 @@ def check_place(directory: Path, place: str) -> None:
         UserError: It or a folder above it is a file, or there is no right to write.
     """
     whole = directory.absolute()
-    there = next(path for path in (whole, *whole.parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"{place}: can't write to {directory}: {there.name} is a file; name another folder.")
-    if not os.access(there, os.W_OK):
+    existing = next(path for path in (whole, *whole.parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{place}: can't write to {directory}: {existing.name} is a file; name another folder.")
+    if not os.access(existing, os.W_OK):
         raise UserError(f"{place}: can't write to {directory}; name another folder.")
 
 

@@ -47,10 +47,10 @@ def add_reference_logps(
         for ids in (row["prompt_ids"], *row["response_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
     path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{digest.hexdigest()}.safetensors"
-    known = path.exists()
+    is_cached = path.exists()
     accelerator.wait_for_everyone()
-    logps = load_file(path)["logps"] if known else _score(dataset, score, size, accelerator, quiet)
-    if not known and accelerator.is_main_process:
+    logps = load_file(path)["logps"] if is_cached else _score(dataset, score, size, accelerator, quiet)
+    if not is_cached and accelerator.is_main_process:
         with whole_file(path) as unfinished:
             save_file({"logps": logps}, unfinished)
     of_rows = np.split(logps, np.cumsum([len(responses) for responses in dataset["response_ids"]])[:-1])
@@ -69,8 +69,8 @@ def _score(
     order = np.argsort(sizes, kind="stable")[::-1]
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     logps = torch.zeros(starts[-1], device=accelerator.device)
-    own = batches[accelerator.process_index :: accelerator.num_processes]
-    for numbers in tqdm(own, desc="Reference log-probs", disable=quiet or not accelerator.is_main_process):
+    batches_here = batches[accelerator.process_index :: accelerator.num_processes]
+    for numbers in tqdm(batches_here, desc="Reference log-probs", disable=quiet or not accelerator.is_main_process):
         places = [place for number in numbers for place in range(starts[number], starts[number + 1])]
         scored = score([cast(Row, dataset[int(number)]) for number in numbers])
         logps[torch.tensor(places, device=logps.device)] = scored

@@ -157,12 +157,12 @@ class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
             self.accelerator.wait_for_everyone()
 
 
-def _say_dropped(given: Dataset | None, kept: Any, name: str, args: SFTConfig) -> None:
+def _say_dropped(given: Dataset | None, left: Any, name: str, args: SFTConfig) -> None:
     """TRL drops rows whose prompt fills `max_length`, without a word."""
-    if given is None or args.packing or len(given) == len(kept):
+    if given is None or args.packing or len(given) == len(left):
         return
-    count = f"{len(given) - len(kept)} of {len(given)} rows have"
+    count = f"{len(given) - len(left)} of {len(given)} rows have"
     problem = f"{name}: {count} a prompt that fills max_length={args.max_length} and leaves nothing of the completion"
-    if not len(kept):
+    if not len(left):
         raise UserError(f"{problem}; raise max_length.")
     logger.warning("%s: they are left out.", problem)

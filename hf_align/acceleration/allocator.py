@@ -34,7 +34,7 @@ def keep_freed_memory() -> Undo:
 
 
 def reason_against() -> str | None:
-    """Why this process's malloc is left as it is, if it is."""
+    """Reason to leave this process's malloc as it is, if there is one."""
     if sys.platform != "linux" or not hasattr(_libc(), "mallopt"):
         return "not glibc's malloc"
     if any(name in os.environ for name in _OF_THE_USER):

@@ -107,7 +107,7 @@ def branch_attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers' `sdpa_attention_forward` does: by blocks where the mask has a plan, by `one_token_attention`
+    """Compute as transformers' `sdpa_attention_forward`: by blocks where the mask has a plan, by `one_token_attention`
     for decoding, else by itself.
 
     Args:
@@ -260,13 +260,13 @@ def _groups(lengths: list[list[int]]) -> list[list[int]]:
     widest, padded = [0, 0, 0], 0  # P, L, K
     for number in sorted(range(len(lengths)), key=lambda n: (len(lengths[n]), sum(lengths[n]))):
         prompt, *responses = lengths[number]
-        alone, own = pairs(prompt, responses), [prompt, max(responses), len(responses)]
-        wider = [max(sizes) for sizes in zip(widest, own, strict=True)]
+        alone, sizes_alone = pairs(prompt, responses), [prompt, max(responses), len(responses)]
+        wider = [max(sizes) for sizes in zip(widest, sizes_alone, strict=True)]
         together = (len(groups[-1]) + 1 if groups else 1) * pairs(wider[0], [wider[1]] * wider[2])
         if not groups or together > min(padded + alone + BLOCK_COST, MOST_PAIRS):
             groups.append([])
-            wider = own
-            together = pairs(own[0], [own[1]] * own[2])
+            wider = sizes_alone
+            together = pairs(sizes_alone[0], [sizes_alone[1]] * sizes_alone[2])
         groups[-1].append(number)
         widest, padded = wider, together
     return groups
@@ -278,8 +278,8 @@ def _parts(seen: Tensor, length: int) -> list[_Part]:
     size = -(-length // -(-length // PART))  # of about equal size
     for start in range(0, length, size):
         stop = min(start + size, length)
-        own = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)
-        sees = torch.cat([seen[:, None].expand(-1, stop - start, -1), own], dim=2)
+        causal = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)
+        sees = torch.cat([seen[:, None].expand(-1, stop - start, -1), causal], dim=2)
         parts.append(_Part(start, stop, torch.zeros(sees.shape).masked_fill_(~sees, -torch.inf)))
     return parts
 

@@ -43,7 +43,7 @@ def block_mask(branches: Branches) -> BlockMask:
 def short_rows_attention_forward(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """What transformers' `flex_attention_forward` does, on a GPU by the kernel for training whatever the length.
+    """Compute as transformers' `flex_attention_forward`, on a GPU by the kernel for training whatever the length.
 
     Rows of less than 128 tokens would get the one for decoding, which torch 2.11 fails to compile for several queries.
     """

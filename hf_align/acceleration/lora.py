@@ -61,11 +61,11 @@ def computes_as_peft() -> bool:
         model: Any = get_peft_model(cast(Any, nn.Sequential(nn.Linear(5, 3))), config).double()
         layer, x = model.get_base_model()[0], torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
         trained = [x, *(weight for weight in layer.parameters() if weight.requires_grad)]
-        found, expected = (
+        ours, expected = (
             [out.detach(), *torch.autograd.grad(out.square().sum(), trained)]
             for out in (_forward(layer, x), LoraLinear.forward(layer, x))
         )
-    return all(torch.allclose(ours, theirs, rtol=1e-9) for ours, theirs in zip(found, expected, strict=True))
+    return all(torch.allclose(ours, theirs, rtol=1e-9) for ours, theirs in zip(ours, expected, strict=True))
 
 
 def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -120,9 +120,9 @@ class _SharedCast:
         if x.dtype == dtype:
             return x.detach()
         if cls.last is not None:
-            source, version, known = cls.last
-            if source() is x and version == x._version and known.dtype == dtype:
-                return known
+            source, version, last_cast = cls.last
+            if source() is x and version == x._version and last_cast.dtype == dtype:
+                return last_cast
         result = x.detach().to(dtype)
         cls.last = (weakref.ref(x), x._version, result)
         return result

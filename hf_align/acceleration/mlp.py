@@ -68,11 +68,11 @@ def _is_gated(module: Any) -> bool:
         projections = dict(zip(_PROJECTIONS, (gate, up, down), strict=True))
         vars(twin)["_modules"] = {**dict(module.named_children()), **projections}
         try:
-            found, expected = type(module).forward(twin, x), down(module.act_fn(gate(x)) * up(x))
-            gradients = [torch.autograd.grad(out.square().sum(), inputs) for out in (found, expected)]
+            computed, expected = type(module).forward(twin, x), down(module.act_fn(gate(x)) * up(x))
+            gradients = [torch.autograd.grad(out.square().sum(), inputs) for out in (computed, expected)]
         except Exception:  # it wants other inputs, or other sizes
             return False
-    pairs = zip((found, *gradients[0]), (expected, *gradients[1]), strict=True)
+    pairs = zip((computed, *gradients[0]), (expected, *gradients[1]), strict=True)
     return all(torch.equal(own, ours) for own, ours in pairs)
 
 

@@ -74,10 +74,10 @@ def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:
     """The forward of a norm in a decoder layer."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
-        own = type(self).forward
+        original = type(self).forward
         plain = layer.gradient_checkpointing or not self.weight.requires_grad
         if plain or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return own(self, *args, **kwargs)
-        return checkpoint(own, self, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+            return original(self, *args, **kwargs)
+        return checkpoint(original, self, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
     return forward

@@ -208,7 +208,7 @@ def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]
 
 
 def describe(decisions: Sequence[Decision]) -> str:
-    """What was decided in a line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
+    """Say what was decided in a line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
     on = [decision for decision in decisions if decision.reason is None]
     counted = next((decision for decision in on if decision.layers is not None), None)  # says what is counted
     words = [

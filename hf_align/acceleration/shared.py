@@ -1,4 +1,4 @@
-"""What patches share: changes that are made for their first user and taken back after the last, modules to change."""
+"""Tools of several patches: changes that are made for their first user and taken back after the last, modules to change."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def in_decoder_layers(
         computes_right: Whether it computes what the kind does; asked once of modules that are set up alike.
         replaced: Names of children that it puts others in place of, so that theirs don't count.
     """
-    found: dict[nn.Module, GradientCheckpointingLayer] = {}
+    layer_of: dict[nn.Module, GradientCheckpointingLayer] = {}
     verdicts: dict[Hashable, bool] = {}
     for layer in model.modules():
         if not isinstance(layer, GradientCheckpointingLayer):
@@ -121,12 +121,12 @@ def in_decoder_layers(
                     verdicts[kind] = computes_right(module)
                 right = verdicts[kind]
             if right:
-                found[module] = layer
-    return found
+                layer_of[module] = layer
+    return layer_of
 
 
 def _settings(module: nn.Module, but: Collection[str] = ()) -> Hashable:
-    """What a module's result depends on beside its weights; what is no plain value counts as the object that it is."""
+    """Settings that a module's result depends on beside its weights; what is no plain value counts as the object that it is."""
     values = {
         name: value if isinstance(value, bool | int | float | str | None) else id(value)
         for name, value in vars(module).items()

@@ -98,13 +98,17 @@ def _measure(
         set_attention(model, FLEX)
     # Another width first: batches will differ, and what fails to compile for any width should fail here.
     _pass(policy, alone, numbers)
-    found, own = _pass(policy, branches, numbers)
+    values_flex, gradients_flex = _pass(policy, branches, numbers)
     pairs = [
-        (found, values),
+        (values_flex, values),
         *((_forward(other, branches, numbers), e) for other, e in zip(others, expected, strict=True)),
     ]
     difference = torch.stack([(mine - theirs).abs().mean() for mine, theirs in pairs]).max()
-    bound, distance, most = noise_bound(noise, exact=exact), _distance(own, gradients), 1e-3 if exact else 0.1
+    bound, distance, most = (
+        noise_bound(noise, exact=exact),
+        _distance(gradients_flex, gradients),
+        1e-3 if exact else 0.1,
+    )
     if not (difference <= bound and distance <= most):  # NaN, too
         return AttentionChoice(
             "sdpa",
@@ -112,7 +116,7 @@ def _measure(
             f"{distance:.2g} of their norm (bound {most})",
             measured=False,
         )
-    del own, gradients
+    del gradients_flex, gradients
     flex = _seconds(policy, branches, numbers)
     return AttentionChoice(
         "flex_attention" if flex < sdpa else "sdpa",
@@ -136,9 +140,9 @@ def _pass(model: BranchModel, branches: Branches, numbers: Numbers) -> tuple[Ten
     """Forwards and backwards: the numbers, and the gradient of their sum for each trained weight."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     with _same_randomness(branches):
-        found = numbers(model, branches)
+        values = numbers(model, branches)
         # Not `backward`: what `.grad` holds is training's, and the hooks of distributed training listen to it.
-        return found.detach(), torch.autograd.grad(found.sum(), weights, allow_unused=True)
+        return values.detach(), torch.autograd.grad(values.sum(), weights, allow_unused=True)
 
 
 def _same_randomness(branches: Branches) -> Any:

@@ -37,7 +37,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase, padding: list[Any]) -> t
 
 
 def _rules(tokenizer: Any) -> Any:
-    """How text becomes ids; of a tokenizer that isn't a `tokenizers` one, its class."""
+    """Rules by which text becomes ids; of a tokenizer that isn't a `tokenizers` one, its class."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return type(tokenizer)

@@ -110,12 +110,12 @@ def _kl_from(
     temperature: float,
 ) -> Tensor:
     """Exact KL `[N]` of a policy with this head and these states from the reference."""
-    own = reference.model is not None
-    source = cast(Any, reference.model if own else wrapper)
-    other = source.get_output_embeddings() if own else head
+    is_separate = reference.model is not None
+    source = cast(Any, reference.model if is_separate else wrapper)
+    other = source.get_output_embeddings() if is_separate else head
 
     def reference_logits(states: Tensor) -> Tensor:
-        if own:
+        if is_separate:
             return other(states)
         with active_adapter(head, reference.adapter):  # `original`: while this runs, `head` is replaced
             return original(states)

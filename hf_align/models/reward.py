@@ -62,12 +62,12 @@ class RewardModelConfig:
     head: Literal["linear", "mlp"] = "linear"
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        for name, value, choices in (
             ("pooling", self.pooling, ("last", "mean", "max", "first")),
             ("head", self.head, tuple(HEADS)),
         ):
-            if value not in known:
-                raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(known)}.")
+            if value not in choices:
+                raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(choices)}.")
 
     @property
     def is_plain(self) -> bool:

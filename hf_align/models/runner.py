@@ -94,7 +94,7 @@ class LayoutRunner:
         return model(branches, **options), branches
 
     def _unwrap(self, model: nn.Module) -> BranchModel:
-        """What the accelerator prepared, without its wrappers.
+        """Model that the accelerator prepared, without its wrappers.
 
         Accelerate looks through all modules for compiled ones. Four times a step, as it was, that took 9% of a small
         model's step on a GPU, which waits for Python (under a profiler).

@@ -205,16 +205,16 @@ class PolicyWithValueHead(BranchModel):
                 f"A {self.head_kind} value head can't start from a reward model with a {config.head} head and "
                 f"{config.pooling!r} pooling."
             )
-        for mine, theirs in zip(linear_layers(self.value_head), linear_layers(reward_model.head), strict=True):
-            if mine.weight.shape != theirs.weight.shape:
+        for linear, source in zip(linear_layers(self.value_head), linear_layers(reward_model.head), strict=True):
+            if linear.weight.shape != source.weight.shape:
                 raise UserError(
-                    f"The reward model's hidden size is {theirs.in_features}, the value model's {mine.in_features}."
+                    f"The reward model's hidden size is {source.in_features}, the value model's {linear.in_features}."
                 )
             with torch.no_grad():
-                mine.weight.copy_(theirs.weight)
-                mine.bias.zero_()
-                if theirs.bias is not None:
-                    mine.bias.copy_(theirs.bias)
+                linear.weight.copy_(source.weight)
+                linear.bias.zero_()
+                if source.bias is not None:
+                    linear.bias.copy_(source.bias)
         if self.value_model == "adapter" and isinstance(reward_model.model, PeftModel):
             _copy_adapter(reward_model.model, adapter or adapter_name(reward_model.model), cast(PeftModel, self.model))
 

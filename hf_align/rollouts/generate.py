@@ -144,16 +144,16 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:
     """Cut behind the first end: what follows is filling, which may look like any token."""
-    kept = list(ids[: request.max_new_tokens])
-    length = next((place for place in range(1, len(kept) + 1) if request.ends_with_last(kept[:place])), None)
-    kept = kept[:length]
+    token_ids = list(ids[: request.max_new_tokens])
+    length = next((place for place in range(1, len(token_ids) + 1) if request.ends_with_last(token_ids[:place])), None)
+    token_ids = token_ids[:length]
     # End tokens aren't always special to the tokenizer, but never part of the text.
-    body = kept[:-1] if kept[-1] in request.end_ids else kept
+    body = token_ids[:-1] if token_ids[-1] in request.end_ids else token_ids
     text = decode(request.tokenizer, body, skip_special_tokens=True)
-    string = None if length is None else request.completed_string(kept)
+    string = None if length is None else request.completed_string(token_ids)
     if string is not None and string in text:
         text = text[: text.index(string) + len(string)]
-    return Response(prompt, kept, length is not None, text)
+    return Response(prompt, token_ids, length is not None, text)
 
 
 def _check(

@@ -49,17 +49,17 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             prompts = [prompt_of[row] for row in rows]
-            found = _decode(inner, request, prompts, draws[rows]) if own_loop else _generate(inner, request, prompts)
-            responses.update(zip(rows, found, strict=True))
+            batch = _decode(inner, request, prompts, draws[rows]) if own_loop else _generate(inner, request, prompts)
+            responses.update(zip(rows, batch, strict=True))
     return [responses[row] for row in range(len(order))]
 
 
 def decodes_stepwise(model: Any) -> bool:
     """Whether a model's responses are a matter of ids, mask, positions and a cache whose rows can be chosen."""
     usual: Any = GenerationMixin
-    own = type(model).prepare_inputs_for_generation is not usual.prepare_inputs_for_generation
+    has_own_inputs = type(model).prepare_inputs_for_generation is not usual.prepare_inputs_for_generation
     positions = "position_ids" in inspect.signature(model.forward).parameters
-    if own or not positions or not model._supports_default_dynamic_cache():
+    if has_own_inputs or not positions or not model._supports_default_dynamic_cache():
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
@@ -133,7 +133,8 @@ def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tens
         probs, order = probs.sort(descending=True, stable=True)
         # A token stays if those before it don't have top_p yet; so the likeliest always stays.
         probs = probs.masked_fill(probs.cumsum(-1) - probs >= request.top_p, 0.0)
-    places = _invert(probs, draws.to(probs.device))
+    device = torch.device("cpu") if probs.device.type == "mps" else probs.device  # Apple GPUs have no float64
+    places = _invert(probs.to(device), draws.to(device)).to(probs.device)
     return places if order is None else order.gather(-1, places[:, None])[:, 0]
 
 
@@ -248,9 +249,9 @@ def generation_config(request: SamplingRequest) -> GenerationConfig:
 @contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
     """Take the model's own generation config away: `generate` fills whatever is not set from it."""
-    own = model.generation_config
+    configured = model.generation_config
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = configured

@@ -62,16 +62,16 @@ def evaluate_policy(
     results: list[torch.Tensor] = []
     samples: list[tuple[int, dict[str, Any]]] = []  # with their rows' numbers
     for number, first in enumerate(range(0, len(data), size * world)):
-        own = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
+        numbers = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
         # Every process runs the model equally often; one without rows of its own repeats the first.
-        rows = [data[row] for row in own] or [data[0]]
+        rows = [data[row] for row in numbers] or [data[0]]
         responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
         rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
-        found = describe_responses(rollout)
-        results.append(torch.stack([found[name] for name in NAMES], 1)[: len(own)])
+        figures = describe_responses(rollout)
+        results.append(torch.stack([figures[name] for name in NAMES], 1)[: len(numbers)])
         if first < SHOWN:
-            found_rows = zip(own, rows, responses, rollout.scores, found["objective/kl"], strict=False)
+            found_rows = zip(numbers, rows, responses, rollout.scores, figures["objective/kl"], strict=False)
             samples += [
                 (place, {"prompt": row["prompt"], "response": one.text, "reward": float(value), "kl": float(kl)})
                 for place, row, one, value, kl in found_rows

@@ -65,7 +65,7 @@ def collect(
     statistics: RunningMeanStd,
     accelerator: Accelerator,
     pad_token_id: int,
-    kept: int | None = None,
+    kept_start: int | None = None,
     timed: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[Rollout, dict[str, Tensor]]:
     """Make rollout `number` of this process.
@@ -79,7 +79,7 @@ def collect(
         statistics: Of all scores so far; takes in the new ones with `scale_rewards`.
         accelerator: Statistics and whitening are over all its processes.
         pad_token_id: Fills the rows of batches.
-        kept: The first row of the batch whose policy pass is kept for the first update; see `kept_row`.
+        kept_start: The first row of the batch whose policy pass is kept for the first update; see `kept_row`.
         timed: Contexts in which "generate" and "score" happen.
 
     Returns:
@@ -98,7 +98,7 @@ def collect(
         rollout = reward_responses(rows, responses, roles.reward, num_samples=config.num_samples, kl_coef=kl_coef)
 
         # 3 Score their tokens by the policy and the reference, in the batches that training will see.
-        score_tokens(rollout, config, roles, config.per_device_train_batch_size, pad_token_id, kept)
+        score_tokens(rollout, config, roles, config.per_device_train_batch_size, pad_token_id, kept_start)
 
         # 4 Shape the scores.
         if config.scale_rewards:
@@ -160,7 +160,7 @@ def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | 
 
 @torch.no_grad()
 def score_tokens(
-    rollout: Rollout, config: PPOConfig, roles: Roles, size: int, pad_token_id: int, kept: int | None = None
+    rollout: Rollout, config: PPOConfig, roles: Roles, size: int, pad_token_id: int, kept_start: int | None = None
 ) -> None:
     """Add old_logps, ref_logps, values and entropy, `size` responses at a time.
 
@@ -168,13 +168,13 @@ def score_tokens(
     while others run.
     """
     flat: dict[int, dict[str, Tensor]] = {}  # by the batch's first row, [N] each
-    for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept):
+    for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept_start):
         rows = slice(start, start + size)
         branches = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens).to(config.device)
         ref_logps = roles.reference(branches)
-        with torch.set_grad_enabled(start == kept):
+        with torch.set_grad_enabled(start == kept_start):
             output = roles.policy(branches)
-        if start == kept:
+        if start == kept_start:
             rollout.first_output = {name: output[name] for name in ("logps", "values")}
         old_logps, values, entropy = (output[name].detach() for name in ("logps", "values", "entropy"))
         flat[start] = {"old_logps": old_logps, "ref_logps": ref_logps, "values": values, "entropy": entropy}

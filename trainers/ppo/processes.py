@@ -21,8 +21,8 @@ def whiten_everywhere(x: Tensor, mask: Tensor, accelerator: Accelerator, *, shif
 
 def mean_everywhere(values: Tensor, accelerator: Accelerator) -> float:
     """The mean over this process's values `[N]` and those of the others, which may have another N."""
-    own = float(values.cpu().double().sum())  # some GPUs have no float64
-    total = cast(Tensor, accelerator.reduce(torch.tensor([own, len(values)], device=accelerator.device), "sum"))
+    total_here = float(values.cpu().double().sum())  # some GPUs have no float64
+    total = cast(Tensor, accelerator.reduce(torch.tensor([total_here, len(values)], device=accelerator.device), "sum"))
     return float(total[0] / total[1])
 
 

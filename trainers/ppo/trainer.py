@@ -295,7 +295,7 @@ class PPOTrainer(BranchTrainer):
             statistics=self.score_statistics,
             accelerator=self.accelerator,
             pad_token_id=self.pad_token_id,
-            kept=kept_row(number, args, self.accelerator),
+            kept_start=kept_row(number, args, self.accelerator),
             timed=self._timed,
         )
         self._train_metrics.add(metrics)
