@@ -1,4 +1,4 @@
-"""Tools of several patches: changes that are made for their first user and taken back after the last, modules to change."""
+"""Tools of several patches: changes made for their first user and taken back after the last, and modules to change."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def in_decoder_layers(
 
 
 def _settings(module: nn.Module, but: Collection[str] = ()) -> Hashable:
-    """Settings that a module's result depends on beside its weights; what is no plain value counts as the object that it is."""
+    """Settings that a module's result depends on beside its weights; what is no plain value counts as that very object."""
     values = {
         name: value if isinstance(value, bool | int | float | str | None) else id(value)
         for name, value in vars(module).items()

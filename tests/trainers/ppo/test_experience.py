@@ -62,7 +62,7 @@ def collected(out: Path, roles: StandIns, kept: int | None = None, **changes: An
         statistics=RunningMeanStd(),
         accelerator=Accelerator(cpu=True),
         pad_token_id=0,
-        kept=kept,
+        kept_start=kept,
     )
     order = [rollout.response_ids.index(ids) for ids in ([2, 3], [4, 4, 4])]
     rollout.tokens = {name: tokens[order] for name, tokens in rollout.tokens.items()}
