@@ -126,7 +126,7 @@ def in_decoder_layers(
 
 
 def _settings(module: nn.Module, but: Collection[str] = ()) -> Hashable:
-    """Settings that a module's result depends on beside its weights; what is no plain value counts as that very object."""
+    """Settings that a module's result depends on beside its weights; no plain value counts as that very object."""
     values = {
         name: value if isinstance(value, bool | int | float | str | None) else id(value)
         for name, value in vars(module).items()
