@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import accelerate
@@ -71,6 +71,7 @@ WARMUP = 2
 def run(options: argparse.Namespace) -> int:
     """Measure every part, and save after each, since a GPU is often lent for minutes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    file = f"parts-{options.size}-{device}"
     result: dict[str, Any] = {
         "command": shown_command(options.given),
         "commit": commit(),
@@ -86,9 +87,9 @@ def run(options: argparse.Namespace) -> int:
         for name, figures in measure(options.size, options.repeats, device):
             result[part][name] = figures
             say(f"{part}, {name}: " + ", ".join(f"{key} {shown(value)}" for key, value in figures.items()))
-            saved = write_result(Path(options.out), f"parts-{options.size}-{device}", result)
+            write_result(Path(options.out), file, result)
         _release()
-    say(f"  -> {saved}")
+    say(f"  -> {Path(options.out) / file}.json")
     return EXIT_OK
 
 
@@ -174,7 +175,7 @@ def patches(size: str, repeats: int, device: str) -> Figures:
         del model
         _release()
         model = policy(size, device, full=kind == "full")
-        model.model.activation_checkpointing_enable()
+        cast(Any, model.model).activation_checkpointing_enable()
         yield f"{kind}: none, full checkpointing", _pass_figures(model, branches, repeats)
         del model
         _release()
@@ -230,12 +231,11 @@ def policy(size: str, device: str, *, full: bool = False, dtype: torch.dtype = t
         num_key_value_heads=KV_HEADS[size],
         max_position_embeddings=8192,
         tie_word_embeddings=size != "8b",
-        attn_implementation="sdpa",
     )
     torch.manual_seed(0)
     dtype = torch.float32 if full else dtype
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     if not full:
         lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
         model = add_lora(model, lora, TaskType.CAUSAL_LM)

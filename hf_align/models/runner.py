@@ -99,8 +99,9 @@ class LayoutRunner:
         Accelerate looks through all modules for compiled ones. Four times a step, as it was, that took 9% of a small
         model's step on a GPU, which waits for Python (under a profiler).
         """
-        plain = isinstance(model, BranchModel) and "_orig_mod" not in vars(model)
-        return model if plain else self.accelerator.unwrap_model(model)
+        if isinstance(model, BranchModel) and "_orig_mod" not in vars(model):
+            return model
+        return cast(BranchModel, self.accelerator.unwrap_model(model))
 
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
         """Lay a batch out as `model` honours it; the first one decides for the run."""

@@ -56,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def policy(*, lora: bool = True, attention: str = "sdpa", dtype: torch.dtype = torch.float32) -> PolicyModel:
     torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(tiny_config(**SIZES, attn_implementation=attention)).to(dtype)
+    model: Any = LlamaForCausalLM(tiny_config(**SIZES, attn_implementation=attention))
+    model = model.to(dtype)
     if lora:
         model = add_lora(model, LORA, TaskType.CAUSAL_LM)
     return PolicyModel(model).to(CUDA).train()
@@ -176,8 +177,8 @@ def test_gated_mlps_keep_less_on_a_gpu():
 
     plain, patched = policy(), policy()
     keep_less_of_mlps(patched)
-    for _ in range(2):
-        found, expected = peak(patched), peak(plain)
+    peak(patched), peak(plain)  # what is allocated once
+    found, expected = peak(patched), peak(plain)
     assert mlp_module._is_gated(type(next(m for n, m in plain.named_modules() if n.endswith(".mlp"))))
     assert found < expected
 
