@@ -46,7 +46,8 @@ def section(cls: type) -> str:
         elif default(field) != default(inherited[field.name]):
             before = code(default(inherited[field.name]))
             changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
-    text = f"\n## {cls.__name__}\n\n{inspect.getdoc(cls)}\nBuilds on `{base.__name__}`.\n"
+    about = str(inspect.getdoc(cls)).partition("\n\nExample:")[0]
+    text = f"\n## {cls.__name__}\n\n{about}\nBuilds on `{base.__name__}`.\n"
     if added:
         text += "\n" + table(("Option", "Type", "Default", "Meaning"), added)
     if changed:

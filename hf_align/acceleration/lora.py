@@ -21,7 +21,8 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from hf_align.acceleration.shared import Shared, Undo, replace_forward
+from hf_align.acceleration.layers import replace_forward
+from hf_align.acceleration.shared import Shared, Undo
 
 _FUSED = Shared()
 

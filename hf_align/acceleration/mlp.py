@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_align.acceleration.shared import Shared, Undo, in_decoder_layers, replace_forward
+from hf_align.acceleration.layers import in_decoder_layers, replace_forward
+from hf_align.acceleration.shared import Shared, Undo
 
 _GATED = Shared()
 _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from hf_align.acceleration.shared import Shared, Undo, in_decoder_layers, replace_forward
+from hf_align.acceleration.layers import in_decoder_layers, replace_forward
+from hf_align.acceleration.shared import Shared, Undo
 
 _LEAN = Shared()
 

@@ -45,6 +45,7 @@ def continuation(model: Any, tokenizer: Any) -> str:
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_the_cards_code_runs_without_hf_align(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
     code: dict[str, str] = {}
     expected: dict[str, Any] = {}

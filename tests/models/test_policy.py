@@ -103,11 +103,11 @@ def test_heads_that_transform_logits_are_honoured(config: PreTrainedConfig):
     torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-5)
 
 
-def test_lora_on_the_head_is_honoured(tiny_model_dir: str, base_dir: str):
+def test_lora_on_the_head_is_honoured(tiny_model_dir: str):
     from peft import LoraConfig
 
     model = load_policy(tiny_model_dir, lora=LoraConfig(target_modules=["lm_head", "q_proj"], init_lora_weights=False))
-    policy, branches = PolicyModel(model), batch_of(base_dir)
+    policy, branches = PolicyModel(model), batch_of(tiny_model_dir)
     torch.testing.assert_close(
         call(policy, branches), call(policy, branches.as_separate(), full_logits=True), atol=1e-4, rtol=1e-4
     )

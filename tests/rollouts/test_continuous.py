@@ -73,6 +73,7 @@ def test_sampled_log_probs_are_those_of_the_training_forward(monkeypatch: pytest
     torch.testing.assert_close(scored, torch.tensor(own), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_samples_of_a_prompt_are_independent_and_the_seed_decides():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     draw = functools.partial(

@@ -48,7 +48,7 @@ def train(model: Any, out: Path, rows=None, trainer=DPOTrainer, config=DPOConfig
         pytest.param({}, id="fp32"),
         pytest.param({"bf16": True}, id="bf16", marks=pytest.mark.slow),
         pytest.param({"quantization_config": "8bit"}, id="8bit", marks=pytest.mark.slow),
-        pytest.param({"quantization_config": "4bit"}, id="4bit"),
+        pytest.param({"quantization_config": "4bit"}, id="4bit", marks=pytest.mark.slow),
     ],
 )
 def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path, setting: dict[str, Any]):
@@ -63,7 +63,7 @@ def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("setting", "bound"),
     [
-        pytest.param({}, 1e-3, id="fp32"),
+        pytest.param({}, 1e-3, id="fp32", marks=pytest.mark.slow),
         pytest.param({"bf16": True}, 0.5, id="bf16", marks=pytest.mark.slow),
         pytest.param({"bf16": True, "quantization_config": "8bit"}, 0.5, id="8bit", marks=pytest.mark.slow),
         pytest.param({"bf16": True, "quantization_config": "4bit"}, 0.5, id="4bit", marks=pytest.mark.slow),
@@ -246,7 +246,7 @@ def test_length_normalised_dpo_divides_by_the_tokens(tiny_model_dir: str, tmp_pa
         model.model.norm.weight.mul_(1.2)
     trainer_options = {"ref_model": tiny_model_dir}
     trainer, log = train(model, tmp_path, pairs(1), trainer_options=trainer_options, length_normalize=True)
-    lengths = [len(trainer.train_dataset[0][f"{side}_ids"]) for side in ("chosen", "rejected")]
+    lengths = [len(ids) for ids in trainer.train_dataset[0]["response_ids"]]
     chosen, rejected = (
         log[f"rewards/{side}"] / length for side, length in zip(("chosen", "rejected"), lengths, strict=True)
     )

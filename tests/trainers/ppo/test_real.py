@@ -58,7 +58,8 @@ def same_gradients(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert (gradient - right[name]).norm() <= 1e-3 * gradient.norm() + 1e-9, name
 
 
-@pytest.mark.parametrize("quantization", ["8bit", pytest.param("4bit", marks=pytest.mark.slow)])
+@pytest.mark.slow  # of a tiny model: test_trainer.py
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_path: Path, quantization: Any):
     trainer = PPOTrainer(
         base_dir,

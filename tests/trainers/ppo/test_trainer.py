@@ -65,7 +65,15 @@ def test_the_ratio_is_one_on_the_first_mini_batch_and_not_on_the_next(tmp_path: 
     assert first["objective/kl"] == 0, "the reference is the policy as given"
 
 
-@pytest.mark.parametrize("changes", [{"kl_in": "loss"}, {"policy_loss": "reinforce"}, {"entropy_coef": 0.1}, {}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kl_in": "loss", "entropy_coef": 0.1},
+        {"policy_loss": "reinforce"},
+        pytest.param({"entropy_coef": 0.1}, marks=pytest.mark.slow),
+        pytest.param({}, marks=pytest.mark.slow),
+    ],
+)
 def test_accumulation_changes_nothing(tmp_path: Path, changes: dict[str, Any]):
     runs = []
     for size, accumulation in ((8, 1), (2, 4), (1, 8)):
