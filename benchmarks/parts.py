@@ -154,7 +154,7 @@ def _new_widths(model: PolicyModel, size: str, device: str, repeats: int) -> dic
     return {"seconds": statistics.median(seconds[1:]), "all": seconds}
 
 
-PATCHES: dict[str, Callable[[Any], None]] = {
+PATCHES: dict[str, Callable[[Any], object]] = {
     "none": lambda model: None,
     "+ lora": fuse_lora,
     "+ mlp": keep_less_of_mlps,

@@ -16,7 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
 )
-from transformers.utils import is_gguf_available
+from transformers.utils.import_utils import is_gguf_available
 
 from hf_align.errors import UserError
 from hf_align.files import whole_folder
