@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from huggingface_hub.constants import HF_HOME
+from huggingface_hub import constants
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -46,7 +46,7 @@ def add_reference_logps(
         digest.update(np.int64(len(row["response_ids"])).tobytes())
         for ids in (row["prompt_ids"], *row["response_ids"]):
             digest.update(np.asarray([len(ids), *ids], np.int64).tobytes())
-    path = Path(HF_HOME) / "hf_align" / "ref_logps" / f"{digest.hexdigest()}.safetensors"
+    path = Path(constants.HF_HOME) / "hf_align" / "ref_logps" / f"{digest.hexdigest()}.safetensors"
     is_cached = path.exists()
     accelerator.wait_for_everyone()
     logps = load_file(path)["logps"] if is_cached else _score(dataset, score, size, accelerator, quiet)

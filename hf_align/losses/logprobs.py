@@ -7,6 +7,13 @@ and autograd keeps several copies.
 
 Two ways in: `response_logps` for a plain linear head (custom gradient, one `[C, V]` fp32 buffer), and
 `response_logps_from_head` for any callable (a head with LoRA on it, a quantised head), through checkpointing.
+
+    response_logps               a plain linear head
+        _LinearHeadLogps         forwards and backwards, over
+            _Chunks              logits [C, V] of some rows at a time, in one buffer
+            _forward_chunk_      log-probs, entropy, what the backward pass needs
+            _backward_chunk_     the gradient of a chunk's logits, in their place
+    response_logps_from_head     any callable: checkpoint, a chunk at a time
 """
 
 from collections.abc import Callable, Iterator

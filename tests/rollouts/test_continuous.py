@@ -9,13 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig
 from transformers import GenerationConfig, MambaConfig, MambaForCausalLM
-from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
 from hf_align.models.loading import load_policy
 from hf_align.models.value import PolicyWithValueHead
-from hf_align.rollouts import continuous, sample_responses
+from hf_align.rollouts import sample_responses
+from tests.rollouts.noting import note_continuous
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PROMPTS = [list(range(1, 40)), [70], [9, 8]]
@@ -40,21 +40,11 @@ def test_sampled_log_probs_are_those_of_the_training_forward(monkeypatch: pytest
     model, temperature = tiny_model(), 0.7
     model.generation_config = GenerationConfig(**LEAKS)
     logps: dict[tuple[int, ...], list[float]] = {}
-    get_result, settings = ContinuousBatchingManager.get_result, continuous._settings
 
-    def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = get_result(self, *args, **kwargs)
-        if result is not None:
-            logps[(*result.prompt_ids, -1, *result.generated_tokens)] = list(result.logprobs)
-        return result
+    def note(result: Any) -> None:
+        logps[(*result.prompt_ids, -1, *result.generated_tokens)] = list(result.logprobs)
 
-    def with_logps(*args: Any) -> Any:
-        config = settings(*args)
-        config.return_logprobs = True
-        return config
-
-    monkeypatch.setattr(ContinuousBatchingManager, "get_result", watched)
-    monkeypatch.setattr(continuous, "_settings", with_logps)
+    note_continuous(monkeypatch, note)
     samples = sample_responses(
         model,
         tiny_tokenizer(),

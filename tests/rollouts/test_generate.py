@@ -16,7 +16,7 @@ from hf_align.layout.branches import build_branches
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.value import PolicyWithValueHead
-from hf_align.rollouts import SamplingRequest, sample_responses, static, stop_token_ids
+from hf_align.rollouts import SamplingRequest, sample_responses, stop_token_ids
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PROMPTS = [[1, 2, 3, 4, 5], [70], [9, 8]]
@@ -35,17 +35,11 @@ def with_bias(token: int, strength: float = 100.0, **settings: Any) -> LlamaForC
     return model
 
 
-def test_sampling_is_what_the_scored_log_probs_say(monkeypatch: pytest.MonkeyPatch):
+def test_sampling_is_what_the_scored_log_probs_say():
     model, temperature = tiny_model(), 0.7
     model.generation_config = GenerationConfig(**LEAKS, bad_words_ids=[[3], [4]], eos_token_id=[258])
     seen: list[torch.Tensor] = []
-    original = static.next_tokens
-
-    def watched(logits: torch.Tensor, *args: Any) -> torch.Tensor:
-        seen.append(logits)
-        return original(logits, *args)
-
-    monkeypatch.setattr(static, "next_tokens", watched)
+    model.register_forward_hook(lambda *call: seen.append(call[-1].logits[:, -1]))
     samples = sample_responses(model, tiny_tokenizer(), PROMPTS, max_new_tokens=6, temperature=temperature)
     logits = torch.stack(seen, 1)
     documents = [(prompt, [sample.token_ids]) for prompt, sample in zip(PROMPTS, samples, strict=True)]

@@ -72,7 +72,7 @@ def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path
 def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
     base_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], bound: float
 ):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
     trainer = DPOTrainer(
         base_dir,
         args=DPOConfig(**options(tmp_path, precompute_ref_log_probs=True, bf16=setting.get("bf16", False))),
@@ -95,7 +95,7 @@ def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
 
 @pytest.mark.parametrize("how", ["snapshot", "explicit", "incoming adapter", "precomputed"])
 def test_every_reference_is_the_policy_as_given(tiny_model_dir: str, tmp_path: Path, how: str, monkeypatch):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
     model: Any = load_policy(tiny_model_dir)
     trainer_options: dict[str, Any] = {}
     changes: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def test_the_frozen_copy_of_an_adapter_is_not_saved(tiny_model_dir: str, tmp_pat
 
 
 def test_cached_log_probs_are_found_again_whatever_the_learning_rate(tiny_model_dir: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
 
     def entries(**changes: Any) -> int:
         rows = changes.pop("rows", pairs())
@@ -160,7 +160,7 @@ def test_rows_given_to_evaluate_are_prepared_as_the_trainers_own(tiny_model_dir:
 
 
 def test_a_reference_that_is_gone_scores_no_new_rows(tiny_model_dir: str, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
     rows: Any = pairs(3)
     own: dict[str, Any] = {"eval_dataset": rows}
     trainer, _ = train(tiny_model_dir, tmp_path, pairs(2), trainer_options=own, precompute_ref_log_probs=True)

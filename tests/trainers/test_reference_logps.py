@@ -20,7 +20,7 @@ ROWS = [
 
 
 def test_rows_are_scored_once_and_long_ones_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     batches: list[list[int]] = []
 
     def score(rows: list[dict[str, Any]]) -> Tensor:

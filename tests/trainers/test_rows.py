@@ -94,7 +94,7 @@ def test_every_layout_trains_the_same(tmp_path: Path):
 
 
 def test_the_reference_scores_every_response_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hf_align.trainers.reference_logps.HF_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
     args = DPOConfig(**options(tmp_path))
     trainer = DPOTrainer(tiny_model(), args=args, train_dataset=pairs(2), processing_class=tiny_tokenizer())
     settings: dict[str, Any] = {"key": "", "size": 2, "accelerator": trainer.accelerator, "quiet": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager
 
-from hf_align.rollouts import ENGINES, Engine, SamplingRequest, continuous, static
+from hf_align.models.wrapper import unwrapped
+from hf_align.rollouts import ENGINES, Engine, SamplingRequest
+from hf_align.rollouts.continuous import continuous_engine
+from hf_align.rollouts.static import static_engine
 from hf_align.trainers.ppo.trainer import PPOTrainer
+from tests.rollouts.noting import note_continuous
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.ppo.test_trainer import logs_of, ppo
 
@@ -48,44 +52,28 @@ def test_a_policy_trains_on_the_responses_of_every_engine(tmp_path: Path, engine
 
 def noted_static(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> Engine:
     """An engine that fills `noted`: by a response's tokens, the log-probs in the distributions they were drawn from."""
-    steps: list[torch.Tensor] = []
-    draw = static.next_tokens
-
-    def drawn(logits: torch.Tensor, request: SamplingRequest, draws: torch.Tensor) -> torch.Tensor:
-        tokens = draw(logits, request, draws)
-        steps.append(torch.log_softmax(logits / request.temperature, -1)[range(len(tokens)), tokens])
-        return tokens
 
     def sampled(model: nn.Module, request: SamplingRequest) -> list[list[int]]:
-        responses = static.static_engine(model, request)
-        for row, ids in enumerate(responses):
-            kept = next((n for n in range(1, len(ids)) if request.ends_with_last(ids[:n])), len(ids))
-            noted[tuple(ids[:kept])] = [float(steps[at][row]) for at in range(kept)]
+        responses = []
+        for prompt in request.prompt_of:  # one by one, so that the model's calls are the response's tokens
+            steps: list[torch.Tensor] = []
+            hook = unwrapped(model).register_forward_hook(
+                lambda *call, steps=steps: steps.append(call[-1].logits[0, -1])
+            )
+            (ids,) = static_engine(model, replace(request, prompt_ids=[request.prompt_ids[prompt]], num_samples=1))
+            hook.remove()
+            logps = torch.log_softmax(torch.stack(steps) / request.temperature, -1)
+            noted[tuple(ids)] = logps[range(len(ids)), ids].tolist()
+            responses.append(ids)
         return responses
 
-    monkeypatch.setattr(static, "SHRINK", 0.0)  # all rows stay until the end, so that they can be told by place
-    monkeypatch.setattr(static, "next_tokens", drawn)
     return sampled
 
 
 def noted_continuous(monkeypatch: pytest.MonkeyPatch, noted: dict[tuple[int, ...], list[float]]) -> Engine:
     """The same of transformers' manager."""
-    get_result, settings = ContinuousBatchingManager.get_result, continuous._settings
-
-    def result_of(self: Any, *args: Any, **options: Any) -> Any:
-        result = get_result(self, *args, **options)
-        if result is not None:
-            noted[tuple(result.generated_tokens)] = list(result.logprobs)
-        return result
-
-    def with_logps(*args: Any) -> Any:
-        config = settings(*args)
-        config.return_logprobs = True
-        return config
-
-    monkeypatch.setattr(ContinuousBatchingManager, "get_result", result_of)
-    monkeypatch.setattr(continuous, "_settings", with_logps)
-    return continuous.continuous_engine
+    note_continuous(monkeypatch, lambda result: noted.update({tuple(result.generated_tokens): list(result.logprobs)}))
+    return continuous_engine
 
 
 @pytest.mark.parametrize("engine_of", [noted_static, noted_continuous])
