@@ -80,8 +80,20 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_every_module_imports_from_the_installed_wheel(clean_python: Path, tmp_path: Path):
-    file, *modules = run(clean_python, "-c", IMPORT_ALL, cwd=tmp_path).split()
+@pytest.fixture(scope="module")
+def used(clean_python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """README's code as somebody pastes it after `pip install hf-align`: in a new process, with a model in the
+    quickstart's place. Then every module is imported, too. The folder it ran in, and the last line printed.
+    """
+    folder = tmp_path_factory.mktemp("used")
+    save_tiny(folder / "hf-align-quickstart" / "base")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    printed = run(clean_python, "-c", "\n".join([*blocks, IMPORT_ALL]), cwd=folder)
+    return folder, printed.splitlines()[-1]
+
+
+def test_every_module_imports_from_the_installed_wheel(clean_python: Path, used: tuple[Path, str]):
+    file, *modules = used[1].split()
     assert Path(file).is_relative_to(clean_python.parents[1])
     assert {"hf_align", *modules} == modules_in_tree()
 
@@ -90,13 +102,10 @@ def test_the_command_runs_from_the_installed_wheel(clean_python: Path, tmp_path:
     assert "quickstart" in run(clean_python.with_name("hf-align"), "--help", cwd=tmp_path)
 
 
-def test_readmes_code_runs_from_the_installed_wheel(clean_python: Path, tmp_path: Path):
-    """As somebody pastes it after `pip install hf-align`: in a new process, with a model in the quickstart's place."""
-    save_tiny(tmp_path / "hf-align-quickstart" / "base")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    run(clean_python, "-c", "\n".join(blocks), cwd=tmp_path)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dpo", "ppo"}
-    assert (tmp_path / "out" / "ppo" / "value_head.safetensors").exists()
+def test_readmes_code_runs_from_the_installed_wheel(used: tuple[Path, str]):
+    out = used[0] / "out"
+    assert {path.name for path in out.iterdir()} == {"dpo", "ppo"}
+    assert (out / "ppo" / "value_head.safetensors").exists()
 
 
 def test_the_wheel_installs_one_name(wheel: Path):

@@ -50,6 +50,7 @@ def test_the_recipe_gives_a_base_for_everything_else(tiny_model_dir: str) -> Non
     load_reward_model("out/merged")
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_advice_finishes_the_run(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

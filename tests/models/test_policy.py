@@ -54,8 +54,15 @@ def policy(base_dir: str) -> PolicyModel:
     return PolicyModel(load_policy(base_dir, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("row_tokens", [None, 64])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("attention", "row_tokens"),
+    [
+        ("sdpa", 64),
+        ("eager", None),
+        pytest.param("sdpa", None, marks=pytest.mark.slow),
+        pytest.param("eager", 64, marks=pytest.mark.slow),
+    ],
+)
 def test_branches_equal_separate_sequences_on_the_real_model(
     policy: PolicyModel, base_dir: str, attention: str, row_tokens: int | None
 ):

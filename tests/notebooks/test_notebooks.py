@@ -163,6 +163,7 @@ def test_the_ppo_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, s
     assert (tmp_path / "ppo" / "value_head.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, tiny_model_dir: str):
     with StandIn().running() as hub:
         hub.add("team/base", {"config.json": (Path(tiny_model_dir) / "config.json").read_bytes()})

@@ -205,6 +205,7 @@ def test_a_draw_that_rounding_puts_behind_a_block_finds_its_last_token():
     assert (probs.gather(1, tokens[:, None]) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_real_model_says_what_generate_says(base_dir: str):
     tokenizer = AutoTokenizer.from_pretrained(base_dir)
     policy: Any = load_policy(base_dir, lora=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
