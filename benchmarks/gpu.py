@@ -69,7 +69,6 @@ def _quantized_ppo(
     spec = replace(
         _spec("ppo", size, model, options, work),
         quantization=quantization,
-        dtype="bf16",
         memory_cap=CAPS.get((size, quantization)),
         checkpointing=True,
         accumulation=2,
