@@ -12,11 +12,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
 
 import accelerate
 import peft
@@ -35,14 +34,14 @@ from hf_align.acceleration.lora import fuse_lora
 from hf_align.acceleration.mlp import keep_less_of_mlps
 from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.acceleration.recompute import enable_selective_recompute
+from hf_align.acceleration.registry import NAMES, Choice, Setting, accelerated
 from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.adapters import add_lora
 from hf_align.models.attention_choice import set_attention
 from hf_align.models.policy import PolicyModel
-from hf_align.models.wrapper import FLEX
-from hf_align.rollouts import static
-from hf_align.rollouts.engine import SamplingRequest
-from hf_align.rollouts.static import static_engine
+from hf_align.models.wrapper import FLEX, unwrapped
+from hf_align.rollouts.engine import SamplingRequest, pad_left
+from hf_align.rollouts.static import generation_config, plain_generation, static_engine
 
 
 @dataclass(frozen=True)
@@ -199,22 +198,18 @@ def sampling(size: str, repeats: int, device: str) -> Figures:
         batch_size=None,
     )
 
-    def off(name: str) -> Any:
-        return patch.object(static, name, lambda _: nullcontext())
-
-    generate: Any = patch.object(static, "decodes_stepwise", lambda _: False)
-    ways = {"ours": [], "generate": [generate]} | {
-        f"without {name}": [off(name)] for name in ("lora_fused", "cast_once", "contiguous_states")
-    }
+    but = {f"without {left}": (static_engine, [name for name in NAMES if name != left]) for left in ("lora", "casts")}
+    ways: dict[str, tuple[Any, Choice]] = {"ours": (static_engine, "auto"), "generate": (_generate, "none"), **but}
     for dtype in (torch.bfloat16, torch.float32):
         model = policy(size, device, dtype=dtype).eval()
-        for way, changes in ways.items():
+        for way, (engine, choice) in ways.items():
             seconds = []
             for _ in range(2):
-                with _all(changes), _autocast(device), torch.no_grad():
+                chosen = accelerated(model, Setting.of(model, "sample"), choice)
+                with chosen, _autocast(device), torch.no_grad():
                     _synchronize()
                     start = time.perf_counter()
-                    static_engine(model, request)
+                    engine(model, request)
                     _synchronize()
                     seconds.append(time.perf_counter() - start)
             figures = {"seconds": min(seconds), "tokens_per_second": count * new / min(seconds), "all": seconds}
@@ -284,19 +279,16 @@ def _pass_figures(model: PolicyModel, branches: Branches, repeats: int, warmup: 
     }
 
 
+def _generate(model: PolicyModel, request: SamplingRequest) -> None:
+    """Sample with transformers' own loop."""
+    inner = unwrapped(model)
+    ids, mask = pad_left(request.prompt_ids, request.pad_token_id, inner.device)
+    with plain_generation(inner):
+        inner.generate(input_ids=ids, attention_mask=mask, generation_config=generation_config(request))
+
+
 def _autocast(device: str) -> Any:
     return torch.autocast(device, torch.bfloat16)
-
-
-@contextmanager
-def _all(contexts: list[Any]) -> Iterator[None]:
-    for context in contexts:
-        context.start()
-    try:
-        yield
-    finally:
-        for context in contexts:
-            context.stop()
 
 
 def _synchronize() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
 from hf_align.acceleration.registry import NAMES, Decision, Setting, Use, accelerated, decide, describe
@@ -23,10 +24,24 @@ ACCELERATION = (
 """Help of the option that all configs have."""
 
 
+def follow_log_level(args: TrainingArguments) -> None:
+    """Let this package log what `log_level` asks for; Trainer tells transformers alone."""
+    if args.log_level == "passive":
+        return
+    package = python_logging.getLogger("hf_align")
+    package.setLevel(args.get_process_log_level())
+    if not package.hasHandlers():  # Python's last resort shows warnings only
+        package.addHandler(python_logging.StreamHandler())
+
+
 class AcceleratedTrainer(Trainer):
     """A Trainer with patches; its config has `acceleration`, and in `uses` what a run does with the model."""
 
     args: Any
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        follow_log_level(self.args)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Trainer's, with patches; a line of the log says which."""

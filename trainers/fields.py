@@ -40,7 +40,7 @@ def check_fields(config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         if field.name in ours and not _fits(getattr(config, field.name), hints[field.name], field):
-            needed = allowed_values(field, hints[field.name])
+            needed = allowed_values(field, hints[field.name]) or str(field.type)
             raise UserError(f"{field.name} is {getattr(config, field.name)!r}; it must be {needed}.")
 
 

@@ -335,7 +335,8 @@ class _BranchAttention(torch.autograd.Function):
                 grad = _take(grad_out, work.of_queries.parts[number][index])
                 fake = work.of_queries.fake[number][index]
                 grad = grad if fake is None else grad.masked_fill_(fake, 0)
-                grad_query, grad_key, grad_value = _gradients(q, k, v, mask, grad)
+                with torch.autocast(q.device.type, enabled=False):  # a loop may call backward inside it
+                    grad_query, grad_key, grad_value = _gradients(q, k, v, mask, grad)
                 of_query.append(grad_query)
                 keys[side][..., : grad_key.shape[-2], :] += grad_key
                 values[side][..., : grad_value.shape[-2], :] += grad_value

@@ -233,10 +233,14 @@ def names_of(choice: Choice) -> tuple[str, ...]:
     """
     if choice in ("auto", "none"):
         return NAMES if choice == "auto" else ()
+    if not isinstance(choice, str | list | tuple):
+        raise UserError(f"acceleration is {choice!r}; use 'auto', 'none' or a list of {', '.join(NAMES)}.")
     names = [name.strip() for name in choice.split(",")] if isinstance(choice, str) else list(choice)
     for name in names:
+        if name in ("auto", "none"):
+            raise UserError(f"acceleration: {name!r} stands alone, not in a list with others.")
         if name not in NAMES:
-            nearest = difflib.get_close_matches(str(name), ("auto", "none", *NAMES), n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(str(name).lower(), ("auto", "none", *NAMES), n=1, cutoff=0.5)
             meant = f"did you mean {nearest[0]!r}?" if nearest else f"use 'auto', 'none' or some of {', '.join(NAMES)}."
             raise UserError(f"acceleration: there is no {name!r}; {meant}")
     return tuple(names)

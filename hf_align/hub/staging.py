@@ -59,14 +59,24 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     patterns = (*WEIGHTS, *TOKENIZER, *TEXTS)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            if any(pattern.startswith(f"{name}/") for pattern in patterns):
+                _check_link(folder, path)
+            continue
         # `*` of a pattern would also match into folders: only those that a pattern names are entered.
         same_depth = (pattern for pattern in patterns if pattern.count("/") == name.count("/"))
-        if path.is_file() and any(fnmatchcase(name, pattern) for pattern in same_depth):
-            _check_inside(folder, path)
+        if any(fnmatchcase(name, pattern) for pattern in same_depth):
+            _check_link(folder, path)
             yield path.relative_to(folder)
 
 
-def _check_inside(folder: Path, path: Path) -> None:
+def _check_link(folder: Path, path: Path) -> None:
+    """Refuse links to folders, which would be left out, to nothing, and to what lies outside of the folder."""
+    if path.is_symlink():
+        if not path.exists():
+            raise UserError(f"{path} is a link to nothing; put the file in its place, or remove it.")
+        if path.is_dir():
+            raise UserError(f"{path} is a link to a folder; put a copy of that in its place, or remove it.")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UserError(
             f"{path} is a link to a file outside {folder}, and nothing outside a folder is pushed; put a copy in its "
@@ -88,6 +98,8 @@ def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | N
     folder = Path(folder)
     if not any((folder / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
         raise UserError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
+    if not any(folder.glob("*.safetensors")):  # a push would take those away that the repository has
+        raise UserError(f"{folder} holds no weights: it has no .safetensors file.")
     for name in model_files(folder):
         link_or_copy(folder / name, stage / name)
     name_bases(stage, folder, base_model)
@@ -97,8 +109,8 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
     """Put a whole checkpoint into `stage`, optimizer and random states included, to resume from on any machine."""
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in NOT_IN_CHECKPOINTS:
-            _check_inside(folder, path)
+        if path.name not in NOT_IN_CHECKPOINTS and (path.is_file() or path.is_symlink()):
+            _check_link(folder, path)
             link_or_copy(path, stage / path.relative_to(folder))
     name_bases(stage, folder, base_model)
     state = stage / "trainer_state.json"

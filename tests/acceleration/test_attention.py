@@ -172,3 +172,23 @@ def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     for name, x in policy.named_parameters():
         if x.grad is not None:
             torch.testing.assert_close(gradients[name], x.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_a_loop_may_go_backwards_inside_autocast(tmp_path: Any):
+    from transformers import AutoModelForCausalLM
+
+    policy = PolicyModel(AutoModelForCausalLM.from_pretrained(save_tiny(tmp_path), attn_implementation="sdpa").train())
+    branches = build_branches(documents(3, 2, 12), pad_token_id=0)
+    gradients = []
+    undo = attend_by_blocks(policy)
+    for inside in (False, True):
+        policy.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = policy(branches).sum()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        gradients.append(torch.cat([x.grad.flatten() for x in policy.parameters() if x.grad is not None]))
+    undo()
+    torch.testing.assert_close(*gradients, atol=0.05 * float(gradients[0].norm()), rtol=0)

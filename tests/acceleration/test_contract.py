@@ -391,6 +391,15 @@ def test_an_unknown_name_is_refused_with_the_nearest(choice: Any, tmp_path: Path
         DPOConfig(**options(tmp_path, acceleration=choice))
 
 
+@pytest.mark.parametrize(
+    ("choice", "problem"),
+    [("none,lora", "'none' stands alone"), (["auto"], "'auto' stands alone"), (False, "is False"), (None, "is None")],
+)
+def test_what_is_no_choice_is_refused(choice: Any, problem: str, tmp_path: Path):
+    with pytest.raises(UserError, match=rf"^acceleration:? {problem}"):
+        DPOConfig(**options(tmp_path, acceleration=choice))
+
+
 def test_the_choice_goes_for_what_is_inside():
     model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
     with accelerated(model, Setting.of(model, "train"), "none"), accelerated(model, Setting.of(model, "train")):

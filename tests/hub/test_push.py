@@ -178,12 +178,29 @@ def test_a_folder_without_a_model_is_refused(hub: StandIn, base: Path, tmp_path:
 
 
 @pytest.mark.parametrize("stage", [stage_model, stage_checkpoint])
-def test_nothing_outside_a_folder_is_pushed(stage: Callable[..., None], tmp_path: Path):
-    folder, secret = tmp_path / "model", tmp_path / "secret.json"
-    folder.mkdir()
-    secret.write_text("{}")
-    (folder / "config.json").write_text("{}")
-    (folder / "generation_config.json").symlink_to(secret)
-    with pytest.raises(UserError, match=r"generation_config.json is a link to a file outside .*put a copy"):
-        stage(folder, tmp_path / "stage")
-    assert not list((tmp_path / "stage").glob("generation*"))
+def test_nothing_outside_a_folder_is_pushed_and_no_link_is_left_out(stage: Callable[..., None], tmp_path: Path):
+    folder, elsewhere = tmp_path / "model", tmp_path / "elsewhere"
+    for name in (folder, elsewhere):
+        name.mkdir()
+        (name / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    for number, (name, target, problem) in enumerate(
+        (
+            ("generation_config.json", elsewhere / "config.json", "a link to a file outside .*put a copy"),
+            ("generation_config.json", elsewhere / "gone.json", "a link to nothing; put the file"),
+            ("value_adapter", elsewhere, "a link to a folder; put a copy"),
+        )
+    ):
+        (folder / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"{name} is {problem}"):
+            stage(folder, tmp_path / f"stage-{number}")
+        assert not list((tmp_path / f"stage-{number}").glob("generation*"))
+        (folder / name).unlink()
+    stage(folder, tmp_path / "whole")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path):
+    """A push of it would take away those that the repository has."""
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds no weights"):
+        stage_model(tmp_path, tmp_path / "stage")

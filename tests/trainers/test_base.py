@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, EvalPrediction, MambaConfig, Trai
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
+from hf_align.trainers.accelerated import follow_log_level
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
@@ -241,3 +243,19 @@ def test_bf16_on_a_cpu_needs_no_further_argument(tmp_path: Path, monkeypatch: py
     assert DPOConfig(str(tmp_path)).bf16 is True, "what the machine is fast at"
     assert DPOConfig(str(tmp_path), bf16=True).use_cpu, "transformers refuses bf16 without it"
     assert DPOConfig(str(tmp_path), bf16=False).bf16 is False
+
+
+@pytest.mark.parametrize(("level", "shown"), [("info", True), ("error", False)])
+def test_log_level_goes_for_this_package_too(
+    level: str, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    package = logging.getLogger("hf_align")
+    monkeypatch.setattr(package, "handlers", [])
+    monkeypatch.setattr(package, "propagate", False)  # as in a process that has no handlers
+    before = package.level
+    try:
+        follow_log_level(DPOConfig(**options(tmp_path, log_level=level)))
+        logging.getLogger("hf_align.trainers").info("acceleration: none")
+    finally:
+        package.setLevel(before)
+    assert ("acceleration: none" in capsys.readouterr().err) is shown

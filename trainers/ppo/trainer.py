@@ -1,12 +1,12 @@
 """PPO (Schulman et al. 2017; Ziegler et al. 2019) with a value head and adaptive KL, inside `Trainer.train`.
 
-    training_step            every micro-batch
-        make_rollout         the first of a rollout's steps: experience.collect
-        train_on             the rollout that the steps to come train on
-        mini_batch_of        which of its mini-batches this step takes (schedule)
-        compute_loss         policy and values on it, then loss.ppo_loss
-    evaluate                 held-out prompts: evaluate.evaluate_policy
-    _save_rng_state          the rollout goes into the checkpoint: checkpoint
+training_step            every micro-batch
+    make_rollout         the first of a rollout's steps: experience.collect
+    train_on             the rollout that the steps to come train on
+    mini_batch_of        which of its mini-batches this step takes (schedule)
+    compute_loss         policy and values on it, then loss.ppo_loss
+evaluate                 held-out prompts: evaluate.evaluate_policy
+_save_rng_state          the rollout goes into the checkpoint: checkpoint
 """
 
 from __future__ import annotations
