@@ -12,6 +12,7 @@ from huggingface_hub import HfApi
 from peft import PeftModel
 
 from hf_align.errors import UserError
+from hf_align.files import VALUE_ADAPTER_FOLDER
 from hf_align.hub import push_model
 from hf_align.hub.staging import stage_checkpoint, stage_model
 from hf_align.models.loading import load_policy
@@ -188,7 +189,7 @@ def test_nothing_outside_a_folder_is_pushed_and_no_link_is_left_out(stage: Calla
         (
             ("generation_config.json", elsewhere / "config.json", "a link to a file outside .*put a copy"),
             ("generation_config.json", elsewhere / "gone.json", "a link to nothing; put the file"),
-            ("value_adapter", elsewhere, "a link to a folder; put a copy"),
+            (VALUE_ADAPTER_FOLDER, elsewhere, "a link to a folder; put a copy"),
         )
     ):
         (folder / name).symlink_to(target)
