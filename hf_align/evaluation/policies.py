@@ -21,6 +21,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from hf_align.progress import Progress, Silent
+from hf_align.rewards.reward import check_functions
 from hf_align.rollouts import sample_responses
 from hf_align.statistics import bootstrap_interval, groups
 
@@ -98,6 +99,8 @@ def measure_policies(
             check_head(judge)
         except UserError as error:
             raise UserError(f"judge: {error}") from None
+    elif judge is not None:
+        check_functions(judge, [name for name in rows.column_names if name != "prompt"], ("finished",))
     for name in policies:
         _check_room(name, rows, max_new_tokens)
     samples: dict[str, list[Continuation]] = {}

@@ -69,9 +69,9 @@ class RewardFunction:
                 "and the responses: f(prompts, responses, **columns)."
             )
 
-    def check(self, columns: Iterable[str]) -> None:
-        """Refuse a data set without a column that the function asks for."""
-        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *ON_REQUEST}]
+    def check(self, columns: Iterable[str], on_request: Iterable[str] = ON_REQUEST) -> None:
+        """Refuse a data set without a column that the function asks for; `on_request` are there besides."""
+        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *on_request}]
         if missing:
             raise UserError(
                 f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
@@ -80,7 +80,7 @@ class RewardFunction:
 
     def __call__(self, samples: Samples) -> Any:
         """Call the function with these samples."""
-        self.check(samples.columns)
+        self.check(samples.columns, samples.on_request)
         known = {**samples.columns, **samples.on_request}
         chosen = {name: known[name] for name in self.keywords if name in known}
         others = samples.columns if self.takes_all else {}

@@ -19,7 +19,7 @@ from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.rewards.adapter import AdapterReward, shares_base
-from hf_align.rewards.functions import RewardFunction, Samples, asks_for_finished, shortened
+from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, asks_for_finished, shortened
 from hf_align.rewards.models import ModelScorer
 
 NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
@@ -153,12 +153,13 @@ def as_reward(
     return Reward(members, tokenizer)
 
 
-def check_functions(reward: Any, columns: Sequence[str]) -> None:
+def check_functions(reward: Any, columns: Sequence[str], on_request: Sequence[str] = ON_REQUEST) -> None:
     """Look at reward functions before anything is loaded.
 
     Args:
         reward: As for `as_reward`; whatever isn't a function is left alone.
         columns: Of the data set, `prompt` left out.
+        on_request: What functions get besides if they name it.
 
     Raises:
         UserError: If a function doesn't take prompts and responses, or asks for a column that isn't there.
@@ -166,7 +167,7 @@ def check_functions(reward: Any, columns: Sequence[str]) -> None:
     entries = reward.members if isinstance(reward, Reward) else reward if isinstance(reward, list) else [reward]
     for source in [part.source if isinstance(part, Part) else _weighted(part)[1] for part in entries]:
         if _is_function(source):
-            RewardFunction(getattr(source, "__name__", type(source).__name__), source).check(columns)
+            RewardFunction(getattr(source, "__name__", type(source).__name__), source).check(columns, on_request)
 
 
 def _is_function(source: Any) -> bool:
