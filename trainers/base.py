@@ -45,7 +45,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
-    Trainer. A subclass fills in `check_arguments`, `prepare_rows`, `default_collator`, `load_model`, `check_room` and
+    Trainer. A subclass fills in `check_arguments`, `prepare_rows`, `load_model`, `check_room`, `default_collator` and
     `set_up`, which are called in this order.
 
     A subclass also gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole
