@@ -1,1 +1,1 @@
-"""Faster or leaner ways to compute what transformers and peft compute: a file each."""
+"""Patches: faster or leaner implementations of operations in transformers and peft, one per file."""

@@ -1,10 +1,10 @@
-"""On a CPU, let the process reuse the memory that tensors free, instead of fetching it from the system again.
+"""On a CPU, reuse the memory that tensors free instead of fetching it from the system again.
 
-glibc gives large blocks back as soon as they are freed, so each intermediate result of a training step begins as pages
-that the kernel has to fetch and clear when they are first written. That costs more than the elementwise operations
-themselves: silu's gradient of 1,152 x 1,536 numbers in bfloat16 took 3.3 ms, and takes 0.6 ms in memory that is there;
-a PPO update of SmolLM2-135M in bfloat16 is 10 to 15% faster, a DPO step in float32 up to 5%. The peak doesn't rise:
-the next tensors go where the last ones were.
+glibc gives large blocks back as soon as they are freed, so each intermediate result of a training step starts as pages
+that the kernel has to map and clear on first write. That costs more than the elementwise operations themselves: silu's
+gradient of 1,152 x 1,536 numbers in bfloat16 took 3.3 ms, and takes 0.6 ms in memory that is already mapped; a PPO
+update of SmolLM2-135M in bfloat16 is 10 to 15% faster, a DPO step in float32 up to 5%. The peak doesn't rise: new
+tensors take the place of freed ones.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from hf_align.acceleration.shared import Shared, Undo
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 _LARGE = 2**30
-_LARGEST_OF_ITS_OWN = 2**25  # what glibc raises the second to by itself; before 2.35 also the most it takes
-_OF_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+_LARGEST_BY_ITSELF = 2**25  # glibc raises the mmap threshold to this by itself; before 2.35 also its maximum
+_USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 _KEEPING = Shared()
 
 
 def keep_freed_memory() -> Undo:
-    """Keep what is freed for the next tensors, up to 1 GiB at the heap's end.
+    """Keep freed memory for the next tensors, up to 1 GiB at the heap's end.
 
     Returns:
-        How to take that back: what is free then goes to the system, unless there are other users.
+        The undo: once no other users remain, free memory goes back to the system.
     """
     return _KEEPING.join(["malloc"] if reason_against() is None else [], _raise_thresholds)
 
 
 def reason_against() -> str | None:
-    """Reason to leave this process's malloc as it is, if there is one."""
+    """Reason to leave this process's malloc alone, or None."""
     if sys.platform != "linux" or not hasattr(_libc(), "mallopt"):
         return "not glibc's malloc"
-    if any(name in os.environ for name in _OF_THE_USER):
+    if any(name in os.environ for name in _USER_SETTINGS):
         return "malloc's environment variables are set"
     return None
 
@@ -46,15 +46,15 @@ def _raise_thresholds(malloc: str) -> Undo:
     libc = _libc()
     libc.mallopt(_TRIM_THRESHOLD, _LARGE)
     if not libc.mallopt(_MMAP_THRESHOLD, _LARGE):
-        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_OF_ITS_OWN)
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BY_ITSELF)
     return _lower_thresholds
 
 
 def _lower_thresholds() -> None:
-    """Set what glibc itself arrives at once a block of 32 MB was freed; its adjusting can't be switched on again."""
+    """Set the values glibc itself reaches once a 32 MB block was freed; its adjustment can't be switched on again."""
     libc = _libc()
-    libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_OF_ITS_OWN)
-    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_OF_ITS_OWN)
+    libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_BY_ITSELF)
+    libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BY_ITSELF)
     libc.malloc_trim(0)
 
 

@@ -1,26 +1,26 @@
-"""Attention of branch batches on a CPU: each document by itself, each of its responses against prompt and itself.
+"""Attention for branch batches on a CPU: each document separately, each response over the prompt and itself.
 
-Under a dense `[T, T]` mask torch's kernels compute every pair of tokens of a row and throw most of them away: in a
-packed row all pairs of different documents, within a document all pairs of different responses. Here only the blocks
-that hold something are computed, as batched matrix products: the prompts against themselves, and each response against
-its prompt and itself. Query heads that share a key head share a product instead of copies of the keys.
+Under a dense `[T, T]` mask torch's kernels compute every pair of tokens of a row and throw most of them away: pairs of
+different documents in a packed row, pairs of different responses within a document. Here only non-empty blocks are
+computed, as batched matrix products: the prompts over themselves, and each response over its prompt and itself. Query
+heads that share a key head share a product instead of copying the keys.
 
-For the backward pass only queries, keys and values are kept; the probabilities are computed again from them.
-Scores and softmax are float32 whatever the inputs are, as in torch's own kernels.
+Only queries, keys and values are kept for the backward pass, which recomputes the probabilities. Scores and softmax are
+float32 whatever the inputs' dtype, as in torch's own kernels.
 
 The layout travels with the mask: `attach_plan` makes it an attribute of the `[R, 1, T, T]` tensor that every layer
-gets, and the function that transformers finds under "sdpa" looks for it there. Any other mask goes to transformers'
-own function, and models whose attention doesn't ask transformers for its function read the dense mask as before.
+gets, where the function registered as "sdpa" looks for it. Any other mask goes to transformers' own function, and
+models whose attention doesn't use the registry read the dense mask as before.
 
 Notation: a block has D documents, padded to P prompt tokens and K responses of L tokens; KV key heads, G query heads
-to each.
+    per key head.
 
-    attach_plan                        once a batch: the mask gets its layout
-        make_plan                      documents of like length together
-            _groups, _parts            which documents make a block, in which parts its queries are computed
+    attach_plan                        once per batch: attaches the layout to the mask
+        make_plan                      groups documents of similar length
+            _groups, _parts            documents of each block, parts in which its queries are computed
     branch_attention_forward           every layer
-        _BranchAttention               queries, keys and values of all tokens; forwards and backwards over
-            _Work.parts                what each part takes: _probabilities, _gradients
+        _BranchAttention               queries, keys and values of all tokens; forward and backward over
+            _Work.parts                inputs of each part, for _probabilities and _gradients
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ from hf_align.acceleration.shared import Shared, Undo, both
 from hf_align.layout.branches import Branches
 
 PLAN = "branch_plan"
-"""Name of the mask's attribute."""
+"""Attribute of the mask that holds its plan."""
 MOST_PAIRS = 200_000
-"""Pairs of tokens in a block: its scores, over all heads, should stay in the processor's cache."""
+"""Maximum token pairs in a block: its scores, over all heads, should fit the processor's cache."""
 PART = 96
-"""Most query tokens of a part."""
+"""Maximum query tokens in a part."""
 BLOCK_COST = 10_000
-"""What a block more costs, in pairs of tokens (about 0.7 ms each, measured on two cores)."""
+"""Cost of one more block, in pairs of tokens (about 0.7 ms per block, measured on two cores)."""
 UNSUPPORTED = ("softcap", "position_bias", "s_aux", "output_attentions", "cache")
-"""Arguments of transformers' attention functions with which scores are more than scaled products."""
+"""Arguments of transformers' attention functions that make scores more than scaled products."""
 
 
 _ENTRY, _BY_BLOCKS, _DECODING = Shared(), Shared(), Shared()
 
 
 def attend_by_blocks(model: nn.Module) -> Undo:
-    """Let `model` compute by blocks in the batches whose mask got a plan."""
+    """Let `model` attend by blocks in batches whose mask has a plan."""
     return _let(model, _BY_BLOCKS)
 
 
 def attends_by_blocks(model: nn.Module) -> bool:
-    """Whether that was asked for, for `model` or for a model that it is a part of."""
+    """Whether `attend_by_blocks` is on for `model` or for a model that contains it."""
     return model in _BY_BLOCKS
 
 
@@ -70,12 +70,12 @@ def decode_by_products(model: nn.Module) -> Undo:
 
 
 def entry_is_free() -> bool:
-    """Whether what transformers finds under "sdpa" is its own function, or ours."""
+    """Whether "sdpa" in transformers' registry is its own function or ours."""
     return ALL_ATTENTION_FUNCTIONS["sdpa"] in (sdpa_attention_forward, branch_attention_forward)
 
 
 def _let(model: nn.Module, use: Shared) -> Undo:
-    """Register our function, and note the layers for which it computes; for others it does what transformers' does."""
+    """Register our function, and note the layers it serves; for others it acts as transformers' function."""
     return both(_ENTRY.join(["sdpa"], _register), use.join(model.modules(), lambda layer: lambda: None))
 
 
@@ -92,7 +92,7 @@ def _register(name: str) -> Undo:
 
 
 def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
-    """Give `mask`, the dense one of `branches` on a CPU, the plan by which layers compute in blocks; returns it."""
+    """Attach the plan for attention by blocks to `mask`, the dense mask of `branches` on a CPU; return it."""
     setattr(mask, PLAN, make_plan(branches))
     return mask
 
@@ -107,18 +107,18 @@ def branch_attention_forward(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Compute as transformers' `sdpa_attention_forward`: by blocks where the mask has a plan, by `one_token_attention`
-    for decoding, else by itself.
+    """Compute attention as `sdpa_attention_forward` does: by blocks if the mask has a plan, by `one_token_attention`
+    for decoding, otherwise by that function.
 
     Args:
         module: The attention layer.
         query: `[R, H, T, d]`.
         key: `[R, KV, T, d]`.
         value: `[R, KV, T, dv]`.
-        attention_mask: As the model got it.
-        dropout: Of the probabilities; blocks are for none.
-        scaling: Of the scores. Default: 1 / sqrt(d).
-        kwargs: What else the model passes on.
+        attention_mask: As passed to the model.
+        dropout: Dropout of the probabilities; with any, attention isn't computed by blocks.
+        scaling: Factor on the scores. Default: 1 / sqrt(d).
+        kwargs: Further arguments from the model.
 
     Returns:
         `[R, T, H, dv]`, and None for the probabilities.
@@ -138,18 +138,18 @@ def branch_attention_forward(
     return out.view(query.shape[0], query.shape[2], *out.shape[1:]), None
 
 
-# ---- which tokens attend to which ----
+# ---- blocks: which tokens attend to which ----
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of the queries of a block's prompts or responses: as attention is causal, later tokens are no keys to them.
+    """A range of queries of a block's prompts or responses; attention is causal, so later tokens are no keys for them.
 
     Attributes:
         start: The first query token, counted from the prompt's or response's start.
-        stop: The one behind the last.
-        mask: `[1 or D, stop - start, N]` what is added to their scores over N keys: the first `stop` tokens of the
-            prompt, or all P of the prompt and the first `stop` of the response.
+        stop: One past the last.
+        mask: `[1 or D, stop - start, N]`, added to their scores over N keys: the first `stop` tokens of the prompt, or
+            all P of the prompt and the first `stop` of the response.
     """
 
     start: int
@@ -159,13 +159,13 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Block:
-    """Documents that are computed together: index 0 is for their prompts, 1 for their responses.
+    """Documents computed together; index 0 is for their prompts, 1 for their responses.
 
     Attributes:
-        positions: `[D, P]` and `[D, K, L]` the tokens' flat positions; behind a sequence's end its first again, and any
-            one for a response that a document with fewer doesn't have.
-        real: The same shapes, False behind a sequence's end.
-        parts: In which parts the queries are computed.
+        positions: `[D, P]` and `[D, K, L]`, the tokens' flat positions; past a sequence's end its first position, and
+            any position for a response that a document with fewer responses lacks.
+        real: Same shapes, False past a sequence's end.
+        parts: Parts in which the queries are computed.
     """
 
     positions: tuple[Tensor, Tensor]
@@ -175,14 +175,14 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Places of the rows of a `[tokens * heads, d]` tensor in the blocks.
+    """Indices of the rows of a `[tokens * heads, d]` tensor in the blocks.
 
     Attributes:
-        parts: For each block the rows of each part, of the prompts, then of the responses: `[D, KV, G * part]` and
-            `[D, K, KV, G * part]`.
-        fake: Which of these are padding, `[..., 1]`; None if none are.
-        inverse: `[tokens * heads]` where each row stands in all parts of all blocks; behind the last, where zeros
-            stand, for padding.
+        parts: For each block the rows of each part, prompts first: `[D, KV, G * part]`, then responses: `[D, K, KV, G *
+            part]`.
+        fake: `[..., 1]`, True where a row is padding; None if none is.
+        inverse: `[tokens * heads]`, index of each row in all parts of all blocks joined; for padding, one past the
+            last, which holds zeros.
     """
 
     parts: list[list[Tensor]]
@@ -197,7 +197,7 @@ class _Rows:
 
 @dataclass
 class BranchPlan:
-    """Attention of a batch as blocks of tokens that see each other; made once a batch, used by every layer."""
+    """Attention of a batch as blocks of tokens that see each other; made once per batch, used by every layer."""
 
     tokens: int
     blocks: list[_Block]
@@ -205,7 +205,7 @@ class BranchPlan:
     _keys: dict[int, _Rows] = field(default_factory=dict)
 
     def queries(self, key_heads: int, group: int) -> _Rows:
-        """The rows of queries, `group` to each of `key_heads`, in the blocks' parts."""
+        """The rows of queries, `group` heads per key head, in the blocks' parts."""
         if (key_heads, group) not in self._queries:
             parts = [[[slice(part.start, part.stop) for part in side] for side in block.parts] for block in self.blocks]
             self._queries[key_heads, group] = _rows(self, key_heads, group, parts)
@@ -219,7 +219,7 @@ class BranchPlan:
 
 
 def make_plan(branches: Branches) -> BranchPlan:
-    """The blocks of a batch in the branch layout: documents of like length together."""
+    """The blocks of a batch in the branch layout: documents of similar length together."""
     documents, parts = branches.num_documents, 1 + max(branches.num_responses)  # a prompt and its K responses
     doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()
     part = torch.where(doc >= 0, doc * parts + branch, documents * parts)
@@ -231,7 +231,7 @@ def make_plan(branches: Branches) -> BranchPlan:
     def positions(members: Tensor, of: slice) -> tuple[Tensor, Tensor]:
         column = torch.arange(int(lengths[members, of].max()))
         real = column < lengths[members, of, None]
-        start = starts[members, of, None].clamp(max=len(order) - 1)  # a response that isn't there may start behind all
+        start = starts[members, of, None].clamp(max=len(order) - 1)  # a missing response may start past the end
         return order[start + column * real], real
 
     present = [part[: 1 + k] for part, k in zip(lengths.tolist(), branches.num_responses, strict=True)]
@@ -241,16 +241,16 @@ def make_plan(branches: Branches) -> BranchPlan:
         prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
         branch, branch_real = positions(members, slice(1, 1 + most))
         seen = prompt_real[:1] if prompt_real.all() else prompt_real
-        parts = _parts(prompt_real[:1, :0], prompt.shape[1]), _parts(seen, branch.shape[2])  # prompts see none before
+        parts = _parts(prompt_real[:1, :0], prompt.shape[1]), _parts(seen, branch.shape[2])  # nothing precedes a prompt
         blocks.append(_Block((prompt, branch), (prompt_real, branch_real), parts))
     return BranchPlan(doc.numel(), blocks)
 
 
 def _groups(lengths: list[list[int]]) -> list[list[int]]:
-    """Numbers of the documents, those of like length together.
+    """Document indices of each block, similar lengths together.
 
     Args:
-        lengths: Of each document's prompt and responses, in tokens.
+        lengths: Tokens of each document's prompt and responses.
     """
 
     def pairs(prompt: int, responses: list[int]) -> int:
@@ -275,7 +275,7 @@ def _groups(lengths: list[list[int]]) -> list[list[int]]:
 def _parts(seen: Tensor, length: int) -> list[_Part]:
     """The parts of sequences of `length` tokens that also see `seen` `[1 or D, P]` tokens before them."""
     parts = []
-    size = -(-length // -(-length // PART))  # of about equal size
+    size = -(-length // -(-length // PART))  # parts of about equal size
     for start in range(0, length, size):
         stop = min(start + size, length)
         causal = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)
@@ -335,7 +335,7 @@ class _BranchAttention(torch.autograd.Function):
                 grad = _take(grad_out, work.of_queries.parts[number][index])
                 fake = work.of_queries.fake[number][index]
                 grad = grad if fake is None else grad.masked_fill_(fake, 0)
-                with torch.autocast(q.device.type, enabled=False):  # a loop may call backward inside it
+                with torch.autocast(q.device.type, enabled=False):  # backward may be called inside it
                     grad_query, grad_key, grad_value = _gradients(q, k, v, mask, grad)
                 of_query.append(grad_query)
                 keys[side][..., : grad_key.shape[-2], :] += grad_key
@@ -358,12 +358,12 @@ class _Work:
         self.scale, self.blocks = scale, plan.blocks
 
     def keys(self, number: int) -> tuple[Tensor, Tensor]:
-        """Rows of the keys that a block's prompts see, `[D, KV, P]`, and its responses, `[D, K, KV, P + L]`."""
+        """Rows of the keys seen by a block's prompts, `[D, KV, P]`, and by its responses, `[D, K, KV, P + L]`."""
         prompt, branch = self.of_keys.parts[number]
         return prompt, torch.cat([prompt[:, None].expand(-1, branch.shape[1], -1, -1), branch], dim=-1)
 
     def parts(self, number: int) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]:
-        """A block's parts: their number, 0 for prompts or 1 for responses, queries (scaled), keys, values and mask."""
+        """A block's parts: index, 0 for prompts or 1 for responses, scaled queries, keys, values and mask."""
         index = 0
         for side, rows in enumerate(self.keys(number)):
             key, value = _take(self.key, rows), _take(self.value, rows)
@@ -377,7 +377,7 @@ class _Work:
 
 
 def _to_owners(prompt: Tensor, branch: Tensor) -> list[Tensor]:
-    """Gradients of the prompts' keys with what each response `[D, K, KV, P + L, d]` adds to them, and of its own."""
+    """Gradients of the prompts' keys, plus those from the responses `[D, K, KV, P + L, d]`, and of the responses'."""
     width = prompt.shape[-2]
     return [prompt + branch[..., :width, :].sum(1), branch[..., width:, :]]
 
@@ -389,12 +389,12 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """`[..., G * L, N]` float32: scaled queries `[..., G * L, d]` over keys `[..., N, d]` under `[..., 1, L, N]`."""
     scores = query @ key.float().transpose(-1, -2)
-    scores.unflatten(-2, (-1, mask.shape[-2])).add_(mask)  # a view by heads
+    scores.unflatten(-2, (-1, mask.shape[-2])).add_(mask)  # a view per head
     return scores.softmax(-1)
 
 
 def _gradients(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients for the scaled queries, keys and values; the first still wants the scale."""
+    """Gradients for the scaled queries, keys and values; the first is not scaled yet."""
     probabilities = _probabilities(query, key, mask)
     grad_value = probabilities.to(value.dtype).transpose(-1, -2) @ grad
     grad_probs = (grad @ value.transpose(-1, -2)).float()

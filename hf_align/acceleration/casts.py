@@ -1,4 +1,4 @@
-"""Weights cast once, and contiguous states, while responses are sampled."""
+"""Weights cast once, and contiguous hidden states, while responses are sampled."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CAST, _CONTIGUOUS = Shared(), Shared()
 
 
 def cast_once(model: nn.Module) -> Undo:
-    """Under autocast, hold float32 weights of linear layers in autocast's dtype until that is taken back.
+    """Under autocast, hold float32 weights of linear layers in autocast's dtype until undone.
 
-    Autocast remembers casts of trained weights only, and only of those that it casts itself: a frozen base and the
-    adapters (see `hf_align.acceleration.lora`) would be cast anew for each token. The numbers are the same.
+    Autocast caches casts of trained weights only, and only those it makes itself: a frozen base and the adapters (see
+    `hf_align.acceleration.lora`) would be cast again for each token. The results are the same.
     """
     return _CAST.join(_cast_linears(model), _cast)
 
@@ -28,10 +28,10 @@ def _cast(module: nn.Linear) -> Undo:
 
 
 def contiguous_states(model: Any) -> Undo:
-    """Give the LM head contiguous hidden states until that is taken back.
+    """Give the LM head contiguous hidden states until undone.
 
-    The last column of a prompt's states is a strided view, for which torch multiplies in batches on a copy of the
-    head's weight for each row: 900 MB for 16 prompts and a vocabulary of 49,152, 100 times the time in bfloat16.
+    The last column of a prompt's hidden states is a strided view, which torch multiplies as a batch with a copy of the
+    head's weight per row: 900 MB for 16 prompts and a vocabulary of 49,152, and 100 times as slow in bfloat16.
     """
     head = model.get_output_embeddings()
     return _CONTIGUOUS.join([] if head is None else [head], _make_contiguous)
@@ -42,7 +42,7 @@ def _make_contiguous(head: nn.Module) -> Undo:
 
 
 def _cast_linears(model: nn.Module) -> list[Any]:
-    """The layers whose weights autocast casts anew each time; quantised ones are another class."""
+    """The layers whose weights autocast casts on every call; quantised ones are another class."""
     return [
         module
         for module in model.modules()

@@ -1,7 +1,7 @@
-"""Attention of one new token to each row on a CPU, as in decoding.
+"""Attention of one new token per row on a CPU, as in decoding.
 
-torch's kernel for CPUs is made for long rows: with one query a head in bfloat16 it takes five times as long as these
-two products. Query heads that share a key head share them, too. Scores and softmax are float32.
+torch's CPU kernel is made for long rows: with one query per head in bfloat16 it takes five times as long as these two
+products. Query heads that share a key head share the products. Scores and softmax are float32.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def decodes_one_token(query: Tensor, mask: Tensor | None) -> bool:
-    """Whether queries `[B, H, T, d]` are of a new token to each row, and nobody asks for gradients.
+    """Whether queries `[B, H, T, d]` hold one new token per row, and no gradients are needed.
 
     Args:
         query: The queries.
-        mask: `[B, 1, 1, N]` over the keys, bool (True = attend) or to be added to the scores. None: all are seen.
+        mask: `[B, 1, 1, N]` over the keys, bool (True = attend) or added to the scores. None: all keys are seen.
     """
     one = query.shape[2] == 1 and query.device.type == "cpu"
     return one and not torch.is_grad_enabled() and (mask is None or mask.shape[1:3] == (1, 1))

@@ -1,4 +1,4 @@
-"""Modules of decoder layers that a patch may change, told by their parts and by what they compute."""
+"""Modules of decoder layers that a patch may change, recognised by their parts and by their outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hf_align.acceleration.shared import Shared, Undo
 
 
 def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Undo:
-    """Let `module(...)` compute `forward(module, ...)`; what somebody put in its place meanwhile stays."""
+    """Let `module(...)` compute `forward(module, ...)`; the undo leaves a forward that others set in the meantime."""
     ours = MethodType(forward, module)
     module.forward = ours  # type: ignore[method-assign]
 
@@ -31,14 +31,14 @@ def in_decoder_layers(
     computes_right: Callable[[Any], bool],
     replaced: Collection[str] = (),
 ) -> dict[nn.Module, GradientCheckpointingLayer]:
-    """Modules of a kind in a model's decoder layers, each with its layer.
+    """Modules of one kind in a model's decoder layers, each with its layer.
 
     Args:
         model: A transformers or PEFT model, or a wrapper of one.
-        changed: Those in which our forward stands already; a forward that somebody else has replaced stays.
+        changed: Modules that already have our forward; a module whose forward others replaced is left out.
         looks_right: Whether a module has the kind's parts.
-        computes_right: Whether it computes what the kind does; asked once of modules that are set up alike.
-        replaced: Names of children that it puts others in place of, so that theirs don't count.
+        computes_right: Whether it computes as the kind does; called once for modules with equal settings.
+        replaced: Names of children that `computes_right` replaces, whose settings therefore don't count.
     """
     layer_of: dict[nn.Module, GradientCheckpointingLayer] = {}
     verdicts: dict[Hashable, bool] = {}
@@ -58,7 +58,7 @@ def in_decoder_layers(
 
 
 def _settings(module: nn.Module, but: Collection[str] = ()) -> Hashable:
-    """Settings that a module's result depends on beside its weights; no plain value counts as that very object."""
+    """Settings that determine a module's result besides its weights; other than plain values count by identity."""
     values = {
         name: value if isinstance(value, bool | int | float | str | None) else id(value)
         for name, value in vars(module).items()

@@ -1,12 +1,12 @@
-"""LoRA layers on plain frozen weights in one operation: fewer casts, copies and tensors kept than peft's own forward.
+"""LoRA layers on plain frozen weights in one operation, with fewer casts, copies and saved tensors than in peft.
 
 peft computes `base(x) + lora_B(lora_A(x)) * scaling` as five operations. Under autocast each casts its own inputs, so
-that query, key and value projections hold three casts of the same hidden states until the backward pass, beside the
-cast weights and the scaled second product. Here the adapter's product is added into the base layer's output, layers
-that share an input share its cast, and the backward pass keeps that cast and `lora_A(x)` (`[T, r]`) only.
+that query, key and value projections hold three casts of the same hidden states until the backward pass, as well as the
+cast weights and the scaled second product. Here the adapter's product is added to the base layer's output in place,
+layers that share an input share its cast, and only that cast and `lora_A(x)` (`[T, r]`) are kept for the backward pass.
 
-The numbers are those of peft but for two roundings less in 16 bits. An adapter whose second matrix is zero changes
-nothing to the bit, so a new policy equals its reference.
+The results are peft's, with two roundings fewer in 16 bits. An adapter whose B matrix is zero changes nothing, to the
+bit, so a new policy equals its reference.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _FUSED = Shared()
 
 
 def fuse_lora(model: nn.Module) -> Undo:
-    """Let the LoRA layers on plain linear layers in `model` compute in one operation wherever that is the same.
+    """Let LoRA layers on plain linear layers in `model` compute in one operation wherever the result is the same.
 
-    Merged or several active adapters, dropout, DoRA and other variants, and weights that are trained themselves go
-    peft's way, decided at each call.
+    Merged or several active adapters, dropout, DoRA and other variants, and trained base weights use peft's forward,
+    decided at each call.
 
     Args:
         model: A PEFT model, or a wrapper of one; others stay as they are.
 
     Returns:
-        How to take that back.
+        The undo.
     """
     return _FUSED.join(fusible_layers(model), lambda layer: replace_forward(layer, _forward))
 
 
 def fusible_layers(model: nn.Module) -> list[nn.Module]:
-    """The LoRA layers on plain linear layers, but for those whose forward somebody else has replaced."""
+    """The LoRA layers on plain linear layers, except those whose forward others replaced."""
     return [
         module
         for module in model.modules()
@@ -55,7 +55,7 @@ def fusible_layers(model: nn.Module) -> list[nn.Module]:
 
 @cache
 def computes_as_peft() -> bool:
-    """Whether the installed peft computes a layer as this file does: a small one is asked, once a process."""
+    """Whether the installed peft computes a layer as this file does, tried on a small layer once per process."""
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
         torch.manual_seed(0)
         config = LoraConfig(r=2, lora_alpha=6, target_modules=["0"], init_lora_weights=False)
@@ -76,26 +76,26 @@ def _forward(module: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor
         return LoraLinear.forward(module, x, *args, **kwargs)
     base = cast(nn.Linear, module.base_layer)
     dtype = torch.get_autocast_dtype(x.device.type) if autocast else base.weight.dtype
-    first = cast(Tensor, module.lora_A[adapter].weight) if adapter else None
-    second = cast(Tensor, module.lora_B[adapter].weight) if adapter else None
-    if not autocast and not all(each is None or each.dtype == dtype for each in (x, first)):
+    lora_a = cast(Tensor, module.lora_A[adapter].weight) if adapter else None
+    lora_b = cast(Tensor, module.lora_B[adapter].weight) if adapter else None
+    if not autocast and not all(each is None or each.dtype == dtype for each in (x, lora_a)):
         return LoraLinear.forward(module, x)  # peft computes the adapter in its own dtype there
     inputs = _SharedCast.of(x, dtype).flatten(0, -2)
-    weights = base.weight, base.bias, first, second, module.scaling[adapter] if adapter else 0.0
+    weights = base.weight, base.bias, lora_a, lora_b, module.scaling[adapter] if adapter else 0.0
     trained = torch.is_grad_enabled()
     out = _LoraLinear.apply(x.flatten(0, -2), inputs, *weights) if trained else _output(inputs, *weights)[0]
     return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _is_plain(base: nn.Linear) -> bool:
-    """Whether a base layer is frozen, and nothing (offloading, a user's hook) wants to see its forward."""
+    """Whether a base layer is frozen and nothing (offloading, a user's hook) depends on its forward being called."""
     hooked = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or "forward" in vars(base)
     frozen = not base.weight.requires_grad and (base.bias is None or not base.bias.requires_grad)
     return frozen and not hooked and type(base.weight) is nn.Parameter
 
 
 def _only_adapter(module: LoraLinear) -> str | None:
-    """The one adapter that a layer adds, "" for none, or None where it does more than that."""
+    """Name of the one adapter that a layer adds, "" for none, or None if it does more than that."""
     if module.merged:
         return None
     if module.disable_adapters:
@@ -111,7 +111,7 @@ def _only_adapter(module: LoraLinear) -> str | None:
 
 
 class _SharedCast:
-    """The last tensor that was cast, and its cast: projections that get the same hidden states follow each other."""
+    """The last tensor cast, with its cast: projections of the same hidden states run one after another."""
 
     last: tuple[weakref.ref[Tensor], int, Tensor] | None = None
 
@@ -130,23 +130,23 @@ class _SharedCast:
 
 
 def _output(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None, first: Tensor | None, second: Tensor | None, scaling: float
+    inputs: Tensor, weight: Tensor, bias: Tensor | None, lora_a: Tensor | None, lora_b: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor | None]:
-    """The layer's output, and `lora_A(x)` if there is an adapter, in the inputs' dtype."""
+    """The layer's output `[T, out]`, and `lora_A(x)` `[T, r]` if there is an adapter, in the inputs' dtype."""
     dtype = inputs.dtype
     with torch.autocast(inputs.device.type, enabled=False):
         out = nn.functional.linear(inputs, weight.to(dtype), None if bias is None else bias.to(dtype))
         inner = None
-        if first is not None and second is not None:
-            inner = inputs @ first.to(dtype).t()
-            out.addmm_(inner, second.to(dtype).t(), alpha=scaling)
+        if lora_a is not None and lora_b is not None:
+            inner = inputs @ lora_a.to(dtype).t()
+            out.addmm_(inner, lora_b.to(dtype).t(), alpha=scaling)
     return out, inner
 
 
 class _LoraLinear(torch.autograd.Function):
     """x W' + b + scaling * (x A') B', `[T, in] -> [T, out]`, with gradients for x, A `[r, in]` and B `[out, r]`.
 
-    `inputs` is x in the dtype to compute in. Without A and B it is the base layer alone.
+    `inputs` is x in the compute dtype. Without A and B it is the base layer alone.
     """
 
     @staticmethod
@@ -156,32 +156,32 @@ class _LoraLinear(torch.autograd.Function):
         inputs: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        first: Tensor | None,
-        second: Tensor | None,
+        lora_a: Tensor | None,
+        lora_b: Tensor | None,
         scaling: float,
     ) -> Tensor:
-        out, inner = _output(inputs, weight, bias, first, second, scaling)
+        out, inner = _output(inputs, weight, bias, lora_a, lora_b, scaling)
         ctx.scaling = scaling
-        # The cast weight is made again in the backward pass: kept, it would double a float32 model's weights.
-        ctx.save_for_backward(None if first is None else inputs, inner, weight, first, second)
+        # The backward pass casts the weight again: kept, the casts would add half of a float32 model's size.
+        ctx.save_for_backward(None if lora_a is None else inputs, inner, weight, lora_a, lora_b)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        inputs, inner, weight, first, second = ctx.saved_tensors
+        inputs, inner, weight, lora_a, lora_b = ctx.saved_tensors
         (grad,) = grad_outputs
-        of_x = of_first = of_second = None
+        grad_x = grad_a = grad_b = None
         dtype = grad.dtype
         with torch.autocast(grad.device.type, enabled=False):
             if ctx.needs_input_grad[0]:
-                of_x = grad @ weight.to(dtype)
+                grad_x = grad @ weight.to(dtype)
             if inner is not None:
-                of_inner = (grad @ second.to(dtype)).mul_(ctx.scaling)
-                if of_x is not None:
-                    of_x.addmm_(of_inner, first.to(dtype))
+                grad_inner = (grad @ lora_b.to(dtype)).mul_(ctx.scaling)
+                if grad_x is not None:
+                    grad_x.addmm_(grad_inner, lora_a.to(dtype))
                 if ctx.needs_input_grad[4]:
-                    of_first = (of_inner.t() @ inputs).to(first.dtype)
+                    grad_a = (grad_inner.t() @ inputs).to(lora_a.dtype)
                 if ctx.needs_input_grad[5]:
-                    of_second = (grad.t() @ inner).mul_(ctx.scaling).to(second.dtype)
-        return of_x, None, None, None, of_first, of_second, None
+                    grad_b = (grad.t() @ inner).mul_(ctx.scaling).to(lora_b.dtype)
+        return grad_x, None, None, None, grad_a, grad_b, None

@@ -1,8 +1,8 @@
-"""Gated MLPs, `down(act(gate(x)) * up(x))`, that keep two of their four wide intermediate results.
+"""Gated MLPs, `down(act(gate(x)) * up(x))`, that keep only two of their four wide intermediate results.
 
-Autograd would keep `gate(x)`, `act(gate(x))`, `up(x)` and the product, which the down projection reads; together they
-are about 60% of what a decoder layer keeps. The second and the last are elementwise functions of the others, so the
-backward pass computes them again, with the same kernels on the same numbers: gradients are the same to the bit.
+Autograd would keep `gate(x)`, `act(gate(x))`, `up(x)` and the product, which is the down projection's input; together
+they are about 60% of a decoder layer's saved tensors. The second and the last are elementwise functions of the others,
+so the backward pass recomputes them with the same kernels on the same numbers: gradients are bitwise equal.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 def keep_less_of_mlps(model: nn.Module) -> Undo:
-    """Let the gated MLPs in decoder layers of `model` keep less for the backward pass.
+    """Let gated MLPs in decoder layers of `model` save less for the backward pass.
 
-    A layer whose activations are recomputed anyway keeps to its own forward, decided at each call.
+    In a layer whose activations are recomputed anyway the original forward runs, decided at each call.
 
     Args:
-        model: A transformers or PEFT model, or a wrapper of one. MLPs that compute something else stay as they are.
+        model: A transformers or PEFT model, or a wrapper of one. MLPs that compute something else are left alone.
 
     Returns:
-        How to take that back.
+        The undo.
     """
     layer_of = _gated_mlps(model)
     return _GATED.join(layer_of, lambda module: replace_forward(module, _forward_in(layer_of[module])))
 
 
 def gated_mlps(model: nn.Module) -> list[nn.Module]:
-    """The gated MLPs in decoder layers, but for those whose forward somebody else has replaced."""
+    """The gated MLPs in decoder layers, except those whose forward others replaced."""
     return list(_gated_mlps(model))
 
 
@@ -50,15 +50,15 @@ def _gated_mlps(model: nn.Module) -> dict[nn.Module, GradientCheckpointingLayer]
 
 def _has_parts(module: nn.Module) -> bool:
     act = getattr(module, "act_fn", None)
-    trained = isinstance(act, nn.Module) and any(True for _ in act.parameters())  # they would get no gradients
+    trained = isinstance(act, nn.Module) and any(True for _ in act.parameters())  # would get no gradients
     return callable(act) and not trained and {*_PROJECTIONS} <= {name for name, _ in module.named_children()}
 
 
 def _is_gated(module: Any) -> bool:
-    """Whether a module computes down(act(gate(x)) * up(x)) and no more.
+    """Whether a module computes exactly down(act(gate(x)) * up(x)).
 
-    It is tried out: the module's own forward runs with small random projections in place of its three, and must give
-    that result and its gradients to the bit. So neither its name nor its source decide, and its weights aren't read.
+    Probed, not looked up by name or source: the module's own forward runs with small random projections in place of its
+    three, and must give bitwise that result and its gradients. Its weights aren't read.
     """
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
         torch.manual_seed(0)
@@ -71,18 +71,18 @@ def _is_gated(module: Any) -> bool:
         try:
             computed, expected = type(module).forward(twin, x), down(module.act_fn(gate(x)) * up(x))
             gradients = [torch.autograd.grad(out.square().sum(), inputs) for out in (computed, expected)]
-        except Exception:  # it wants other inputs, or other sizes
+        except Exception:  # other inputs or sizes expected
             return False
     pairs = zip((computed, *gradients[0]), (expected, *gradients[1]), strict=True)
-    return all(torch.equal(own, ours) for own, ours in pairs)
+    return all(torch.equal(actual, ours) for actual, ours in pairs)
 
 
 def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:
     """The forward of a gated MLP in a decoder layer."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Tensor:
-        own_way = layer.gradient_checkpointing or not torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if own_way or len(args) != 1 or kwargs:
+        unpatched = layer.gradient_checkpointing or not torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if unpatched or len(args) != 1 or kwargs:
             return type(self).forward(self, *args, **kwargs)
         (x,) = args
         gate, up = self.gate_proj(x), self.up_proj(x)
@@ -96,35 +96,35 @@ def _forward_in(layer: GradientCheckpointingLayer) -> Callable[..., Tensor]:
 
 
 class _Active:
-    """act(gate) with its graph, computed once in the backward pass: for the down projection, then for the product."""
+    """act(gate) with its graph, computed once per backward pass for both the down projection and the product."""
 
     def __init__(self, act: Callable[[Tensor], Tensor]):
         self.act = act
-        self.known: tuple[Tensor, Tensor] | None = None
+        self.cached: tuple[Tensor, Tensor] | None = None
 
     def of(self, gate: Tensor) -> tuple[Tensor, Tensor]:
-        """The gate as a leaf, and act of it."""
-        if self.known is None:
+        """The gate as a leaf, and act(gate)."""
+        if self.cached is None:
             with torch.enable_grad():
                 leaf = gate.detach().requires_grad_()
-                self.known = leaf, self.act(leaf)
-        return self.known
+                self.cached = leaf, self.act(leaf)
+        return self.cached
 
 
 class _Keeper:
-    """Answers autograd's question what to keep of the down projection's input: how to compute it."""
+    """Saved-tensor hooks for the down projection's input: autograd keeps how to compute it instead of the tensor."""
 
     def __init__(self, product: Tensor, gate: Tensor, up: Tensor, active: _Active):
         self.storage, self.size = product.untyped_storage()._cdata, product.numel()
         self.gate, self.up, self.active = gate.detach(), up.detach(), active
 
     def pack(self, tensor: Tensor) -> Tensor | torch.Size:
-        """The product's shape in place of the product, whose storage lives as long as this layer computes."""
+        """The product's shape in place of the product, whose storage lives until this layer has computed."""
         whole = tensor.numel() == self.size and tensor.is_contiguous()
         return tensor.shape if whole and tensor.untyped_storage()._cdata == self.storage else tensor
 
     def unpack(self, packed: Tensor | torch.Size) -> Tensor:
-        """Give back the tensor that was packed."""
+        """Restore the tensor that was packed."""
         if isinstance(packed, Tensor):
             return packed
         with torch.autocast(self.gate.device.type, enabled=False):
@@ -132,7 +132,7 @@ class _Keeper:
 
 
 class _GatedProduct(torch.autograd.Function):
-    """act(gate) * up, elementwise; the backward pass computes act(gate) again."""
+    """act(gate) * up, elementwise; the backward pass recomputes act(gate)."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor, active: _Active) -> Tensor:
@@ -147,6 +147,6 @@ class _GatedProduct(torch.autograd.Function):
         (grad,) = grad_outputs
         with torch.autocast(grad.device.type, enabled=False):
             leaf, active = ctx.active.of(gate)
-            ctx.active.known = None
-            (of_gate,) = torch.autograd.grad(active, leaf, grad * up)
-            return of_gate, grad * active.detach(), None
+            ctx.active.cached = None
+            (grad_gate,) = torch.autograd.grad(active, leaf, grad * up)
+            return grad_gate, grad * active.detach(), None

@@ -1,9 +1,9 @@
-"""RMS norms whose weights are trained, keeping their input only.
+"""RMS norms with trained weights that save only their input.
 
-In full fine-tuning autograd keeps of `weight * (x * rsqrt(mean(x^2)))` both x, in float32, and the product in brackets:
-about a seventh of all that a decoder layer keeps. The norm is a few elementwise operations, so the backward pass runs
-it again, with the same kernels on the same numbers: gradients are the same to the bit. Under LoRA weights are frozen,
-and autograd needs no product.
+In full fine-tuning autograd saves both x, in float32, and the product in brackets of `weight * (x * rsqrt(mean(x^2)))`:
+about a seventh of a decoder layer's saved tensors. The norm is a few elementwise operations, so the backward pass runs
+it again with the same kernels on the same numbers: gradients are bitwise equal. Under LoRA the weights are frozen, and
+autograd doesn't need the product.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _LEAN = Shared()
 
 
 def keep_less_of_norms(model: nn.Module) -> Undo:
-    """Let RMS norms in decoder layers of `model` keep less for the backward pass where their weights are trained.
+    """Let RMS norms with trained weights in decoder layers of `model` save less for the backward pass.
 
-    A layer whose activations are recomputed anyway keeps to its own forward, decided at each call.
+    In a layer whose activations are recomputed anyway the original forward runs, decided at each call.
 
     Args:
         model: A transformers or PEFT model, or a wrapper of one.
 
     Returns:
-        How to take that back.
+        The undo.
     """
     layer_of = _rms_norms(model)
     return _LEAN.join(layer_of, lambda module: replace_forward(module, _forward_in(layer_of[module])))
 
 
 def rms_norms(model: nn.Module) -> list[nn.Module]:
-    """The RMS norms in decoder layers, but for those whose forward somebody else has replaced."""
+    """The RMS norms in decoder layers, except those whose forward others replaced."""
     return list(_rms_norms(model))
 
 
@@ -53,10 +53,10 @@ def _has_one_weight(module: nn.Module) -> bool:
 
 
 def _is_rms_norm(module: nn.Module) -> bool:
-    """Whether a module computes g(weight) * x / rms(x), whatever g is: the weight itself, or 1 + weight.
+    """Whether a module computes g(weight) * x / rms(x) for some g, such as the weight itself or 1 + weight.
 
-    It is tried out: its own forward runs with a random weight. A row of ones gives g(weight), but for the norm's
-    epsilon, and two other rows must have been multiplied by that.
+    Probed: its own forward runs with a random weight. A row of ones gives g(weight), up to the norm's epsilon, and two
+        other rows must be multiplied by it.
     """
     draw, size = torch.Generator().manual_seed(0), len(cast(Tensor, module.weight))
     twin = copy.copy(module)
@@ -65,7 +65,7 @@ def _is_rms_norm(module: nn.Module) -> bool:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         try:
             factors, *rows = type(module).forward(twin, x)
-        except Exception:  # it wants other inputs
+        except Exception:  # other inputs expected
             return False
         expected = factors * x[1:] * x[1:].square().mean(-1, keepdim=True).rsqrt()
     return torch.allclose(torch.stack(rows), expected, rtol=1e-3, atol=1e-3)

@@ -1,13 +1,13 @@
-"""Selective activation recompute: what a large matrix product gave is kept, what is cheap is computed again.
+"""Selective activation recompute: results of large matrix products are kept, cheap operations are repeated.
 
-Of what autograd would keep of a decoder layer, about half comes from operations that cost next to nothing: norms,
+About half of the tensors that autograd saves in a decoder layer come from operations that cost next to nothing: norms,
 activations, rotary embeddings, copies of keys and values for grouped heads, casts, a LoRA adapter's second product.
-While a layer runs, each tensor of that kind is noted as a *recipe*: the operation and its inputs, down to tensors that
-are kept anyway. Autograd then keeps the recipe, and the backward pass follows it.
+While a layer runs, each such tensor is recorded as a *recipe*: the operation and its inputs, down to tensors that are
+kept anyway. Autograd then saves the recipe, and the backward pass follows it.
 
-A recipe repeats the very same kernels on the very same inputs, below autograd and autocast. So gradients are those
-without recomputation to the last bit, and it doesn't matter which adapter, autocast or random state is in force when
-the backward pass runs: unlike with checkpointing no module runs a second time.
+A recipe repeats the same kernels on the same inputs, below autograd and autocast. So gradients are bitwise those
+without recomputation, and it doesn't matter which adapter, autocast or random state is active during the backward pass:
+unlike with checkpointing, no module runs a second time.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from hf_align.errors import UserError
 
 SMALL_CONTRACTION = 128
-"""A product over at most this many numbers is cheap: LoRA's second one, attention scores of eager attention."""
+"""A product that contracts at most this many numbers is cheap: LoRA's second product, scores of eager attention."""
 SMALL_SHARE = 8
-"""Tensors below a layer input's size divided by this are kept: not worth a recipe."""
+"""Tensors smaller than a layer's input divided by this are kept: not worth a recipe."""
 
 _aten = torch.ops.aten
 _CHEAP = {
@@ -39,22 +39,22 @@ _CHEAP = {
     *(_aten.native_layer_norm, _aten._fused_rms_norm, _aten._softmax, _aten._log_softmax),
 }
 _PRODUCTS = {_aten.mm: 0, _aten.bmm: 0, _aten.addmm: 1, _aten.baddbmm: 1}
-"""Matrix products, and which of their arguments has the contraction as its last dimension."""
+"""Matrix products, with the index of an argument whose last dimension is contracted."""
 
 
 def enable_selective_recompute(model: nn.Module) -> None:
-    """Let the decoder layers of `model` recompute what is cheap whenever they run in train mode with gradients.
+    """Let the decoder layers of `model` recompute cheap operations whenever they run in train mode with gradients.
 
     Args:
         model: A transformers or PEFT model, or a wrapper of some. `activation_checkpointing_disable()` undoes it.
 
     Raises:
-        UserError: If it has no decoder layers that transformers could checkpoint, or attends by FlexAttention, which is
-            one compiled operation that can't be looked into.
+        UserError: The model has no decoder layers that transformers could checkpoint, or uses FlexAttention, a single
+            compiled operation that can't be recorded.
     """
     if getattr(getattr(model, "config", None), "_attn_implementation", None) == "flex_attention":
         raise UserError(
-            "activation_recompute='selective' doesn't go with attn_implementation='flex_attention'; use 'full', or "
+            "activation_recompute='selective' doesn't work with attn_implementation='flex_attention'; use 'full', or "
             "load the model with attn_implementation='sdpa'."
         )
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -69,7 +69,7 @@ def enable_selective_recompute(model: nn.Module) -> None:
 
 
 def recompute_cheap(function: Callable[..., Any], *args: Any) -> Any:
-    """Call `function(*args)`, a decoder layer's forward; of its cheap intermediate results autograd keeps recipes."""
+    """Call `function(*args)`, a decoder layer's forward, with recipes saved for its cheap intermediate results."""
     if not torch.is_grad_enabled():
         return function(*args)
     inputs = [*args, *getattr(function, "keywords", {}).values()]  # a partial of the layer's forward
@@ -83,7 +83,7 @@ def recompute_cheap(function: Callable[..., Any], *args: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A tensor that stays in memory: a layer's input, a weight, what a large product gave."""
+    """A tensor that stays in memory: a layer's input, a weight, the result of a large product."""
 
     tensor: Tensor
     version: int
@@ -100,7 +100,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Recipe:
-    """A tensor that isn't in memory: a view of an output of a call."""
+    """A tensor that isn't kept: a view of one of a call's outputs."""
 
     call: _Call
     output: int
@@ -111,7 +111,7 @@ class _Recipe:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Origin of a storage. The weak reference keeps its number from being given to another one."""
+    """Origin of a storage. The weak reference keeps the storage's number from being reused."""
 
     storage: StorageWeakRef
     call: _Call
@@ -120,14 +120,14 @@ class _Made:
 
 
 class _Recorder(TorchDispatchMode):
-    """Record of the cheap operations in one pass through one layer; stands in for what autograd keeps of them.
+    """Record of the cheap operations in one pass through one layer, in place of the tensors autograd would save.
 
     Args:
         smallest: Bytes below which a tensor is kept.
         device: The type of the layer's device.
     """
 
-    _latest: weakref.ref[_Recorder] | None = None  # whose results the backward pass is using
+    _latest: weakref.ref[_Recorder] | None = None  # the one whose results the backward pass is using
 
     def __init__(self, smallest: int, device: str):
         super().__init__()
@@ -138,10 +138,10 @@ class _Recorder(TorchDispatchMode):
     # ---- forward ----
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and note it if it is cheap."""
+        """Run an operation, and record it if it is cheap."""
         kwargs = kwargs or {}
-        # bitsandbytes' 4-bit operation may end in a plain product, in bfloat16 under autocast, which is off in here:
-        # without this the policy would differ from a reference, whose passes have no recipes.
+        # bitsandbytes' 4-bit operation may end in a plain product, in bfloat16 under autocast, which is off inside a
+        #   dispatch mode: without this the policy would differ from a reference, whose passes have no recipes.
         inside = func.namespace != "aten" and self.autocast
         with torch.autocast(self.device, torch.get_autocast_dtype(self.device)) if inside else nullcontext():
             result = func(*args, **kwargs)
@@ -151,7 +151,7 @@ class _Recorder(TorchDispatchMode):
             self._note(func, args, kwargs, result)
         elif func._schema.is_mutable:
             for tensor in _tensors((args, tuple(kwargs.values()))):
-                self.made.pop(_number(tensor), None)  # it no longer holds what the noted call gave
+                self.made.pop(_number(tensor), None)  # changed in place: no longer the recorded call's result
         return result
 
     def _note(self, op: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
@@ -161,15 +161,15 @@ class _Recorder(TorchDispatchMode):
             return
         shrinks = op is _aten._to_copy.default and outputs[0].nbytes < args[0].nbytes
         if shrinks and not isinstance(args[0], nn.Parameter) and self._recipe(args[0]) is None:
-            return  # its input, which is larger and wouldn't be there anyway, would have to be kept instead
+            return  # its larger input, not kept otherwise, would have to be kept instead
         call = _Call(op, _map(self._source, args), {name: _map(self._source, arg) for name, arg in kwargs.items()})
         for index, output in enumerate(outputs):
             storage = output.untyped_storage()
             self.made[storage._cdata] = _Made(StorageWeakRef(storage), call, index, output.dtype)
 
     def _source(self, tensor: Tensor) -> _Kept | _Recipe:
-        # Not detached: that would give it a version of its own. No cycle comes of it, since what keeps a recipe is
-        # further down the graph than the recipe's inputs.
+        # Not detached: that would start a new version counter. This creates no cycle, since whatever holds a recipe is
+        #   further down the graph than the recipe's inputs.
         return self._recipe(tensor) or _Kept(tensor, tensor._version)
 
     def _recipe(self, tensor: Tensor) -> _Recipe | None:
@@ -179,19 +179,19 @@ class _Recorder(TorchDispatchMode):
         return _Recipe(made.call, made.output, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
 
     def pack(self, tensor: Tensor) -> Tensor | _Recipe:
-        """A tensor that autograd would keep, or the recipe that it keeps instead."""
+        """The tensor itself, or a recipe for autograd to save instead."""
         return tensor if tensor.nbytes < self.smallest else self._recipe(tensor) or tensor
 
     # ---- backward ----
 
     def unpack(self, packed: Tensor | _Recipe) -> Tensor:
-        """Give back, in the backward pass, the tensor that was packed."""
+        """Restore the packed tensor in the backward pass."""
         if isinstance(packed, Tensor):
             return packed
         latest = _Recorder._latest and _Recorder._latest()
         if latest is not self:
             if latest is not None:
-                latest.results.clear()  # the backward pass has left that layer
+                latest.results.clear()  # the backward pass has left the previous layer
             _Recorder._latest = weakref.ref(self)
         with torch.no_grad(), torch.autocast(self.device, enabled=False):
             return self._value(packed)
@@ -219,13 +219,13 @@ class _Recorder(TorchDispatchMode):
 
 @cache
 def _is_cheap(op: Any) -> bool:
-    """Whether an operation is a function of its inputs that reads and writes every number about once."""
+    """Whether an operation is deterministic and reads and writes every number about once."""
     cheap = op.overloadpacket in _CHEAP or torch.Tag.pointwise in op.tags or torch.Tag.reduction in op.tags
     return cheap and not op._schema.is_mutable and torch.Tag.nondeterministic_seeded not in op.tags
 
 
 def _number(tensor: Tensor) -> int:
-    """Number of a tensor's storage while it lives."""
+    """Identifier of a tensor's storage while it lives."""
     return tensor.untyped_storage()._cdata
 
 
@@ -238,7 +238,7 @@ def _tensors(arguments: Any) -> Iterator[Tensor]:
 
 
 def _map(function: Callable[[Any], Any], argument: Any) -> Any:
-    """`argument` with `function` applied to every tensor (or what stands for one) in its lists and tuples."""
+    """`argument` with `function` applied to every tensor, `_Kept` and `_Recipe` in its lists and tuples."""
     if isinstance(argument, (Tensor, _Kept, _Recipe)):
         return function(argument)
     if isinstance(argument, (tuple, list)):

@@ -1,14 +1,14 @@
-"""The patches in one list: where each may be used, how it is switched on and taken back, and whether numbers stay.
+"""The list of patches: where each applies, how it is switched on and undone, and whether results stay exact.
 
-A patch replaces how transformers, peft or the C library compute something by a faster or leaner way. None is on but
-inside `accelerated`; trainers, scoring and sampling use it, and so may a loop of one's own. What several of them use
-is taken back after the last.
+A patch replaces an implementation in transformers, peft or the C library by a faster or leaner one. Patches are on only
+inside `accelerated`, which trainers, scoring and sampling use, and which custom loops may use. A patch with several
+users is undone after the last.
 
-    accelerated              a context: patches of one model on, then as before
-        decide               for each patch of the choice: on, or the reason against it
+    accelerated              context: one model's patches on, undone at its end
+        decide               for each chosen patch: on, or the reason against it
             Patch.reason_against, .layers
         Patch.apply          -> Undo
-    describe                 what was decided, as one line for log, card and dry run
+    describe                 the decisions in one line, for log, card and dry run
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hf_align.errors import UserError
 
 Use = Literal["train", "score", "sample"]
 Choice = str | Sequence[str]
-"""Patches to use: "auto" for all that help, "none", or names, as a list or with commas between them."""
+"""Patches to use: "auto" for all that help, "none", or names, as a list or separated by commas."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Setting:
     """Circumstances in which a model computes.
 
     Attributes:
-        uses: What is done with it: "train" (forwards and backwards), "score" (forwards), "sample" (token by token).
-        device: Type of the device: "cpu", "cuda".
-        sharded: Its weights are sharded over processes (FSDP, DeepSpeed) and gathered where modules are called.
-        recomputes: Its layers run again in the backward pass, or their cheap operations do.
-        quantized: It stands for a model whose linear layers will be quantised.
+        uses: Uses of the model: "train" (forward and backward), "score" (forward), "sample" (token by token).
+        device: Type of device: "cpu", "cuda".
+        sharded: The weights are sharded over processes (FSDP, DeepSpeed) and gathered where modules are called.
+        recomputes: Layers, or their cheap operations, run again in the backward pass.
+        quantized: The model is a stand-in for one whose linear layers will be quantised.
     """
 
     uses: tuple[Use, ...]
@@ -56,21 +56,21 @@ class Setting:
 
     @classmethod
     def of(cls, model: nn.Module, *uses: Use) -> Setting:
-        """The setting of a model that is whole and keeps its activations, on the device of its weights."""
+        """The setting of a model that is not sharded and keeps its activations, on its weights' device."""
         return cls(uses, next(model.parameters()).device.type)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A faster or leaner way to compute something.
+    """A faster or leaner implementation of something.
 
     Attributes:
-        name: As users write it.
-        reason_against: Why it would not help or not be right for a model in a setting, in a few words; None: it is.
-        apply: Switches it on for a model; returns how to take that back.
-        exact: Results and gradients stay the same to the bit.
-        rounding: Where not: what is rounded otherwise.
-        layers: What of a model it changes, to be counted; None where that is no matter of layers.
+        name: Name in `acceleration`.
+        reason_against: Why it would not help or be wrong for a model in a setting, in a few words; None if it applies.
+        apply: Switches it on for a model and returns the undo.
+        exact: Results and gradients stay bitwise the same.
+        rounding: If not exact, the difference in rounding.
+        layers: The modules of a model that it changes, to be counted; None if it changes no modules.
     """
 
     name: str
@@ -140,7 +140,7 @@ PATCHES = (
         _against_lora,
         fuse_lora,
         exact=False,
-        rounding="the adapter's product is added before the sum is rounded: two roundings less in 16 bits",
+        rounding="the adapter's product is added before the sum is rounded: two roundings fewer in 16 bits",
         layers=fusible_layers,
     ),
     Patch("gated_mlp", _against_gated_mlp, keep_less_of_mlps, exact=True, layers=gated_mlps),
@@ -154,12 +154,12 @@ _surrounding: ContextVar[Choice] = ContextVar("acceleration", default="auto")
 
 @contextmanager
 def accelerated(model: nn.Module, setting: Setting, choice: Choice | None = None) -> Iterator[None]:
-    """Let `model` compute with patches while this context lasts, then as before.
+    """Let `model` compute with patches inside this context.
 
     Args:
         model: A transformers or PEFT model, or a wrapper of one.
-        setting: What is done with it, and where.
-        choice: "auto", "none" or names. Default: that of the surrounding `accelerated`, else "auto".
+        setting: How and where the model is used.
+        choice: "auto", "none" or names. Default: that of the enclosing `accelerated`, else "auto".
 
     Example:
         >>> from hf_align.acceleration.registry import Setting, accelerated
@@ -183,12 +183,12 @@ def accelerated(model: nn.Module, setting: Setting, choice: Choice | None = None
 
 @dataclass(frozen=True)
 class Decision:
-    """A patch of a choice, and what became of it.
+    """A chosen patch, and whether it is on.
 
     Attributes:
         patch: The patch.
-        reason: Why it is off; None: it is on.
-        layers: The number of layers that it changes; None where that is no matter of layers, or it is off.
+        reason: Why it is off; None if it is on.
+        layers: Number of layers that it changes; None if it is off or changes no layers.
     """
 
     patch: Patch
@@ -197,7 +197,7 @@ class Decision:
 
 
 def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]:
-    """Say of each patch of a choice whether it would be used for a model in a setting, and why not."""
+    """Decide for each chosen patch whether a model uses it in a setting, and why not."""
     names = names_of(choice)
     decisions = []
     for patch in (each for each in PATCHES if each.name in names):
@@ -208,7 +208,7 @@ def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]
 
 
 def describe(decisions: Sequence[Decision]) -> str:
-    """Say what was decided in a line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
+    """Put the decisions in one line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
     on = [decision for decision in decisions if decision.reason is None]
     counted = next((decision for decision in on if decision.layers is not None), None)  # says what is counted
     words = [
@@ -229,7 +229,7 @@ def names_of(choice: Choice) -> tuple[str, ...]:
     """The names of a choice's patches.
 
     Raises:
-        UserError: There is no such patch; the nearest name is given.
+        UserError: A name is unknown; the message suggests the nearest one.
     """
     if choice in ("auto", "none"):
         return NAMES if choice == "auto" else ()

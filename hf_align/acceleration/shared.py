@@ -1,4 +1,4 @@
-"""Changes that are made for their first user and taken back after the last."""
+"""Changes made for their first user and undone after the last."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from threading import RLock
 from typing import Any
 
 Undo = Callable[[], None]
-"""Takes a change back."""
+"""Undoes a change."""
 
 
 class Shared:
-    """Changes of one kind, by what is changed, with the number of their users.
+    """Changes of one kind, by changed object, with the number of users of each.
 
     Example:
         >>> from hf_align.acceleration.shared import Shared
@@ -39,14 +39,14 @@ class Shared:
         return key in self._users
 
     def join(self, keys: Iterable[Any], change: Callable[[Any], Undo]) -> Undo:
-        """Change what isn't changed yet.
+        """Register a user, and make the changes that aren't made yet.
 
         Args:
-            keys: What is to be changed, held until it is changed back.
-            change: Makes the change and returns how to take it back.
+            keys: Objects to change, referenced until the change is undone.
+            change: Makes the change and returns its undo.
 
         Returns:
-            How to leave: what has no other users is changed back.
+            The function that ends this use; changes without other users are undone.
         """
         keys = list(keys)
         with self._lock:
@@ -67,7 +67,7 @@ class Shared:
 
 
 def both(first: Undo, second: Undo) -> Undo:
-    """Take two changes back, the second one first."""
+    """Undo two changes, the second one first."""
 
     def undo() -> None:
         second()

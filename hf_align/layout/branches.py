@@ -6,7 +6,7 @@ prompt p p p p | chosen c c c | rejected r r r r        position: 0 1 2 3 | 4 5 
 
 A token sees its own prompt and the earlier tokens of its own branch, never another branch; the positions of every
 branch restart where the prompt ends. The log-probabilities, rewards and gradients are therefore those of separate
-sequences `prompt + response`, at the price of one prompt instead of K. Several documents (a prompt with its branches)
+sequences `prompt + response`, at the cost of one prompt instead of K. Several documents (a prompt with its branches)
 can share a row; `doc_ids` keeps them apart.
 
 Notation: R rows, T tokens a row, D documents (prompts), each with its own number K of responses, S responses in all and
@@ -33,15 +33,15 @@ class Branches:
 
     Attributes:
         input_ids: `[R, T]` token ids.
-        position_ids: `[R, T]` positions as each `prompt + response` alone would have them.
-        doc_ids: `[R, T]` which document a token belongs to, -1 for padding.
+        position_ids: `[R, T]` positions, as in each `prompt + response` on its own.
+        doc_ids: `[R, T]` document of each token, -1 for padding.
         branch_ids: `[R, T]` 0 for prompt tokens, 1..K for the branches, -1 for padding.
         predictors: `[N]` flat position (row * T + column) whose hidden state predicts response token n.
         targets: `[N]` the response tokens themselves.
-        token_branch: `[N]` which of the S responses token n belongs to.
+        token_branch: `[N]` index of the response (of S) that token n belongs to.
         last: `[S]` flat position of each response's last token.
-        num_responses: K of each document; numbers and not a tensor, so that asking for them waits for no device.
-        separate: Whether every row holds just one `prompt + response`, so that an ordinary causal mask is right.
+        num_responses: K of each document; Python ints, so that reading them never waits for a device.
+        separate: Whether every row holds exactly one `prompt + response`, so that an ordinary causal mask is right.
 
     Example:
         >>> from hf_align.layout import build_branches
@@ -86,9 +86,9 @@ class Branches:
             return (self.doc_ids >= 0).long()
         doc, branch = self.doc_ids, self.branch_ids
         same_doc = doc[:, :, None] == doc[:, None, :]
-        own_or_prompt = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
+        same_branch_or_prompt = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
         causal = torch.ones(doc.shape[1], doc.shape[1], dtype=torch.bool, device=doc.device).tril()
-        return (same_doc & own_or_prompt & causal)[:, None]
+        return (same_doc & same_branch_or_prompt & causal)[:, None]
 
     def sum_by_branch(self, per_token: Tensor) -> Tensor:
         """Sum `[N]` values over each response: `[S]`."""
@@ -118,7 +118,7 @@ class Branches:
         """The flat positions that make up each `prompt + response`, in reading order.
 
         Returns:
-            Positions `[S, L]` and a bool mask `[S, L]`, False behind a sequence's end.
+            Positions `[S, L]` and a bool mask `[S, L]`, False after a sequence's end.
         """
         doc, branch = self.doc_ids.flatten(), self.branch_ids.flatten()  # [R * T]
         if self.separate:
@@ -134,7 +134,7 @@ class Branches:
         """The same documents with one `prompt + response` a row, right-padded: S rows.
 
         For models that don't honour a branch mask (state-space layers, flash kernels, sliding windows shorter than
-        the row). Tokens, targets and their order stay the same, so results compare one to one.
+        the row). Targets and their order stay the same, so results compare one to one.
         """
         order, real = self.members()
         width = order.shape[1]
@@ -165,8 +165,8 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
     """Lay out prompts and their responses for one forward pass.
 
     Args:
-        documents: D pairs of a prompt's token ids and its K responses' token ids; each has its own K, nothing is empty.
-        pad_token_id: Fills the rows' ends. It may equal EOS: padding is known by position, never by this id.
+        documents: D pairs of a prompt's token ids and its K responses' token ids; K may differ, nothing may be empty.
+        pad_token_id: Fills the rows' ends. It may equal EOS: padding is identified by position, never by this id.
         row_tokens: Pack documents into rows of this many tokens (or of the longest document, if that is longer).
             Default: one document a row.
 
@@ -186,14 +186,14 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
             doc_start[number] = position
             position += sizes[number]
 
-    # Parts are a document's prompt and then its responses: P = D + S of them.
+    # Parts are each document's prompt followed by its responses: P = D + S of them.
     parts = [ids for prompt, responses in documents for ids in (prompt, *responses)]
     num_parts = torch.tensor([1 + len(responses) for _, responses in documents])  # [D]
     doc = torch.repeat_interleave(num_parts)  # [P]
-    first = (num_parts.cumsum(0) - num_parts)[doc]  # [P] the part that is its document's prompt
+    first = (num_parts.cumsum(0) - num_parts)[doc]  # [P] index of its document's prompt
     branch = torch.arange(len(parts)) - first  # [P] 0 for the prompt, then 1..K
     lengths = torch.tensor([len(ids) for ids in parts])  # [P]
-    before = lengths.cumsum(0) - lengths  # [P] tokens of the parts before
+    before = lengths.cumsum(0) - lengths  # [P] tokens in earlier parts
     start = torch.tensor(doc_start)[doc] + before - before[first]  # [P] flat position
     last = start + lengths - 1  # [P] flat position
 
@@ -202,7 +202,7 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
     offset = torch.arange(len(tokens)) - before[part]  # [tokens] within the part
     flat = start[part] + offset  # [tokens]
     in_response = branch[part] > 0  # [tokens]
-    # The prompt's end predicts a response's first token, then each token the next.
+    # The prompt's last token predicts a response's first token, then each token predicts the next.
     predictors = torch.where(offset == 0, last[first][part], flat - 1)
 
     def lay_out(values: Tensor, padding: int) -> Tensor:  # [tokens] -> [R, T]
@@ -215,14 +215,14 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
         branch_ids=lay_out(branch[part], -1),
         predictors=predictors[in_response],
         targets=tokens[in_response],
-        token_branch=(part - doc[part] - 1)[in_response],  # parts before it, prompts left out
+        token_branch=(part - doc[part] - 1)[in_response],  # earlier parts, prompts not counted
         last=last[branch > 0],
         num_responses=tuple(len(responses) for _, responses in documents),
     )
 
 
 def pack_rows(sizes: list[int], capacity: int) -> list[list[int]]:
-    """Document numbers by row: as few rows as first-fit decreasing needs for `capacity` tokens, filled evenly.
+    """Document indices of each row: as few rows as first-fit decreasing needs for `capacity` tokens, filled evenly.
 
     All rows are as long as the fullest one, so uneven rows would be mostly padding.
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_align.layout.branches import Branches, Document, build_branches
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 64, 32
-"""How much of a prompt (its end) and a response (its start) is compared: a mask counts at any length or at none."""
+"""Tokens compared of a prompt (its end) and of a response (its start): a mask is honoured at any length or at none."""
 
 
 def compare_layouts(
@@ -46,10 +46,10 @@ def compare_layouts(
 
 
 ROUNDING = 0.15
-"""Mean difference in nats that rounding to 16 bits may make: two layouts' kernels round differently.
+"""Mean difference in nats that rounding to 16 bits may cause: the two layouts' kernels round differently.
 
-SmolLM2-135M in bfloat16 on a CPU, 30 batches of two pairs: 0.03 to 0.06 where the mask is honoured, either layout 0.03
-to 0.05 away from float32; 0.44 to 0.93 where responses see each other.
+SmolLM2-135M in bfloat16 on a CPU, 30 batches of two pairs: 0.03 to 0.06 where the mask is honoured, with either layout
+0.03 to 0.05 away from float32; 0.44 to 0.93 where responses see each other.
 """
 
 

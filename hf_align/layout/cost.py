@@ -1,8 +1,8 @@
-"""Choice of a layout: the cost of each, estimated; whether a model honours branches, measured.
+"""Estimated cost of each layout, and the choice between them.
 
-The estimate counts what the layouts differ in. Every encoded token, padding included, goes through the layers' matrix
-products: two operations a weight. Attention costs four operations for each pair of tokens whose score is computed, each
-layer and each dimension of its heads. The LM head sees the same response tokens either way.
+Only operations in which the layouts differ are counted. Every encoded token, padding included, goes through the layers'
+matrix products: two operations per weight. Attention costs four operations per pair of tokens whose score is computed,
+per layer and per dimension of its heads. The LM head sees the same response tokens either way.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Lengths = tuple[int, Sequence[int]]
 
 @dataclass(frozen=True)
 class Work:
-    """Positions and products that a layout makes a model compute.
+    """Work of a forward pass in one layout.
 
     Attributes:
-        tokens: Encoded, padding included.
-        pairs: Of tokens whose attention score is computed.
+        tokens: Encoded tokens, padding included.
+        pairs: Pairs of tokens whose attention score is computed.
     """
 
     tokens: int
@@ -33,7 +33,7 @@ class Work:
         return Work(self.tokens + other.tokens, self.pairs + other.pairs)
 
     def operations(self, costs: Costs) -> int:
-        """Of the forward pass; the backward pass is in proportion."""
+        """Operations of the forward pass; the backward pass is proportional."""
         return self.tokens * costs.token + self.pairs * costs.pair
 
 
@@ -42,8 +42,8 @@ class Costs:
     """Operations of a model's forward pass, LM head and embeddings aside.
 
     Attributes:
-        token: For each token.
-        pair: For each pair of tokens whose attention score is computed.
+        token: Operations per token.
+        pair: Operations per pair of tokens whose attention score is computed.
     """
 
     token: int
@@ -52,7 +52,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """The layout of a run, and why in a sentence."""
+    """The layout of a run, with the reason in one sentence."""
 
     layout: Literal["branch", "separate"]
     reason: str
@@ -64,8 +64,8 @@ def branch_work(documents: Sequence[Lengths], *, row_tokens: int | None = None, 
     Args:
         documents: Of the batch.
         row_tokens: As `build_branches` takes it.
-        by_block: Attention leaves out what the mask hides: other documents, other responses. Otherwise the mask is
-            dense, and every pair of a row is computed, most of them to be thrown away.
+        by_block: Attention skips what the mask hides: other documents, other responses. Otherwise the mask is dense:
+            every pair of a row is computed, and most are thrown away.
     """
     sizes = [prompt + sum(responses) for prompt, responses in documents]
     rows = pack_rows(sizes, max([*sizes, row_tokens])) if row_tokens else [[number] for number in range(len(sizes))]
@@ -79,7 +79,7 @@ def separate_work(documents: Sequence[Lengths], *, causal: bool = False) -> Work
 
     Args:
         documents: Of the batch.
-        causal: Attention leaves out padding and what is in the future, as flash kernels do.
+        causal: Attention skips padding and future tokens, as flash kernels do.
     """
     lengths = [prompt + length for prompt, responses in documents for length in responses]
     padded = len(lengths) * max(lengths)
@@ -87,9 +87,10 @@ def separate_work(documents: Sequence[Lengths], *, causal: bool = False) -> Work
 
 
 def costs_of(config: Any) -> Costs | None:
-    """From a text model's config; of a mixture's experts those that a token sees. None if the config has no such sizes.
+    """Costs of a text model from its config, or None if it lacks the sizes.
 
-    Shapes, not parameters: these may be quantised, sharded or shared.
+    From shapes rather than parameters, which may be quantised, sharded or shared. Of a mixture's experts only the
+    active ones count.
     """
     heads = getattr(config, "num_attention_heads", None)
     sizes = {
@@ -115,11 +116,11 @@ def costs_of(config: Any) -> Costs | None:
 def choose_layout(
     batches: Sequence[Sequence[Lengths]], costs: Costs | None, *, row_tokens: int | None = None, by_block: bool = False
 ) -> LayoutChoice:
-    """The layout in which a model has less to compute on such batches; plain rows if it is the same.
+    """The layout with less work on such batches; plain rows in a tie.
 
     Args:
-        batches: The documents' lengths, as they are computed together; a sample of the data.
-        costs: Of the model; None: not known, so that tokens alone decide.
+        batches: Lengths of the documents computed together; a sample of the data.
+        costs: Of the model; None if unknown, so that tokens alone decide.
         row_tokens: As `build_branches` takes it.
         by_block: See `branch_work`.
     """

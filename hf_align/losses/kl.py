@@ -1,4 +1,4 @@
-"""KL divergence from the reference: estimators per token, the exact value, and controllers of its coefficient.
+"""KL divergence from the reference: per-token estimators and the exact value.
 
 The divergence is KL(policy || reference) over the next token, in nats. Everything starts from log-probs, never from
 the log of a softmax, which is -inf where a probability underflows.
@@ -23,12 +23,13 @@ def estimate_kl(logps: Tensor, ref_logps: Tensor, *, kind: Literal["k1", "k2", "
     """Per-token estimates of KL(policy || reference) from one token sampled from the policy (Schulman 2020).
 
     With r = log pi - log pi_ref:
-    - "k1": `r`; unbiased, can be negative. In the reward it gives the exact KL-regularised gradient; as a loss it has
-      an expected gradient of zero and does nothing.
-    - "k2": `r^2 / 2`; biased as a value, but its gradient is an unbiased estimate of that token's KL's: the one to use
-      as a loss. (In a response's KL a token counts for those before it, too, which a loss over tokens leaves out.)
+    - "k1": `r`; unbiased, can be negative. In the reward it gives the exact KL-regularised gradient; as a loss its
+      expected gradient is zero, so it does nothing.
+    - "k2": `r^2 / 2`; biased as a value, but its gradient is an unbiased estimate of the gradient of that token's KL:
+      the one to use as a loss. (In the KL of a whole response a token also affects the tokens before it, which a
+      per-token loss leaves out.)
     - "k3": `exp(-r) - 1 + r`; unbiased and never negative; its gradient is that of the reversed KL, biased for ours.
-      The exponent is held below 20.
+      The exponent is clamped to 20.
 
     Args:
         logps: `[...]` log-probs of the sampled tokens under the policy.
@@ -59,8 +60,8 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
     Tokens that the policy rules out (logit -inf) count as 0; a token that only the reference rules out makes it inf.
 
     Args:
-        logits: `[..., V]` of the policy.
-        ref_logits: Same shape, of the reference.
+        logits: `[..., V]`, the policy's.
+        ref_logits: Same shape, the reference's.
 
     Raises:
         ValueError: Shapes differ.
@@ -81,15 +82,15 @@ def full_kl_in_chunks(
     *,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
 ) -> Tensor:
-    """`full_kl` of N positions from their hidden states, without ever holding `[N, V]` logits.
+    """`full_kl` at N positions from their hidden states, without ever holding `[N, V]` logits.
 
     Each chunk is checkpointed: its logits are computed again in the backward pass.
 
     Args:
-        states: `[N, d]` of the policy, before its LM head.
+        states: `[N, d]`, the policy's hidden states before its LM head.
         head: `[C, d] -> [C, V]`, the policy's logits as the softmax takes them.
-        ref_states: `[N, d']` of the reference; a constant.
-        ref_head: `[C, d'] -> [C, V]` likewise; no gradient flows into it.
+        ref_states: `[N, d']`, the reference's; a constant.
+        ref_head: `[C, d'] -> [C, V]`, likewise; no gradient flows into it.
         chunk_size: Rows of logits held at a time.
 
     Returns:

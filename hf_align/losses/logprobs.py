@@ -1,18 +1,18 @@
 """Log-probs of response tokens without ever holding a `[tokens, vocab]` matrix.
 
 Notation: N response tokens (all rows of a batch, flattened), d hidden size, V vocabulary size, C `chunk_size`.
-The LM head is applied to C rows at a time; the backward pass recomputes each chunk's logits, so what is kept
-between the passes is `[N]`, not `[N, V]`: 1,000 tokens over a vocabulary of 150,000 would take 600 MB a copy in fp32,
-and autograd keeps several copies.
+The LM head is applied to C rows at a time; the backward pass recomputes each chunk's logits, so `[N]` tensors are kept
+between the passes, not `[N, V]`: 1,000 tokens over a vocabulary of 150,000 would take 600 MB a copy in fp32, and
+autograd keeps several copies.
 
-Two ways in: `response_logps` for a plain linear head (custom gradient, one `[C, V]` fp32 buffer), and
+Two entry points: `response_logps` for a plain linear head (custom gradient, one `[C, V]` fp32 buffer), and
 `response_logps_from_head` for any callable (a head with LoRA on it, a quantised head), through checkpointing.
 
     response_logps               a plain linear head
-        _LinearHeadLogps         forwards and backwards, over
-            _Chunks              logits [C, V] of some rows at a time, in one buffer
-            _forward_chunk_      log-probs, entropy, what the backward pass needs
-            _backward_chunk_     the gradient of a chunk's logits, in their place
+        _LinearHeadLogps         forward and backward, over
+            _Chunks              logits [C, V], C rows at a time, in one buffer
+            _forward_chunk_      log-probs, entropy, tensors for the backward pass
+            _backward_chunk_     gradient with respect to a chunk's logits, in place
     response_logps_from_head     any callable: checkpoint, a chunk at a time
 """
 
@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 # At 256 rows a CPU's matrix product runs at its full speed (64 rows: 1.4 times slower; 512: no faster), a GPU's has
 # enough work per launch, and the buffer stays small: 50 MB for a vocabulary of 49,152, 155 MB for one of 151,936.
 DEFAULT_CHUNK_SIZE = 256
-# What a chunk's logits may take, all copies of them; a vocabulary of 256,000 then goes 131 rows at a time.
+# Bytes for all copies of a chunk's logits; a vocabulary of 256,000 is then processed 131 rows at a time.
 CHUNK_BUDGET = 128 * 2**20
 
 
@@ -42,7 +42,7 @@ def chunk_rows(vocab_size: int, *, copies: int = 1) -> int:
 
 
 class _Head(NamedTuple):
-    """Transform of `hidden @ weight.T + bias` into logits, and the results that are asked for."""
+    """Transform of `hidden @ weight.T + bias` into logits, and the results to compute."""
 
     scale: float
     softcap: float | None
@@ -53,7 +53,7 @@ class _Head(NamedTuple):
     entropy_grad: bool
 
     def transform_(self, logits: Tensor) -> Tensor:
-        """Raw logits `[C, V]` to what the softmax sees, in place."""
+        """Turn raw logits `[C, V]` into the softmax's input, in place."""
         if self.scale != 1.0:
             logits.mul_(self.scale)
         if self.softcap is not None:
@@ -145,9 +145,9 @@ def _backward_chunk_(
 class _LinearHeadLogps(torch.autograd.Function):
     """(hidden, weight, bias) -> (logps `[N]`, entropy `[N]` or empty); the backward pass recomputes the logits.
 
-    Unless only hidden needs a gradient, and of the logps alone (a frozen head under LoRA): each row's gradient is then
-    its upstream number times a vector known in the forward pass, d logp / d hidden. Keeping these instead of hidden
-    saves one matrix product in three.
+    The exception: only hidden needs a gradient, and only through the logps (a frozen head under LoRA). Each row's
+    gradient is then its upstream gradient times d logp / d hidden, which the forward pass can compute. Keeping these
+    vectors instead of hidden saves one matrix product in three.
     """
 
     @staticmethod
@@ -205,7 +205,7 @@ class _LinearHeadLogps(torch.autograd.Function):
                     grad_weight.addmm_(grad.t(), chunks.hidden[rows])
                 elif grad_weight is not None:  # 16-bit factors
                     grad_weight.add_(grad.t() @ chunks.hidden[rows])
-                del grad  # its 16-bit copy would live on beside the next chunk's
+                del grad  # otherwise its 16-bit copy would stay alive beside the next chunk's
         grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
         grad_bias = None if grad_bias is None or bias is None else grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None
@@ -256,8 +256,8 @@ def response_logps(
     The head's logits are `z = cap(logit_scale * (hidden @ weight.T + bias)) / temperature`, with
     `cap(u) = softcap * tanh(u / softcap)`; the result is `log_softmax(z)[target]`.
     Under autocast the matrix products run in autocast's dtype, otherwise in the weight's; softmax and sums over chunks
-    are always fp32 (fp64 when the inputs are). Beyond its inputs and gradients it holds one `[chunk_size, V]` fp32
-    buffer, a 16-bit copy of it in 16-bit products, and one more each for the entropy and a soft-cap's gradient.
+    are always fp32 (fp64 when the inputs are). Besides inputs and gradients it holds one `[chunk_size, V]` fp32 buffer,
+    a 16-bit copy of it if the products are in 16 bits, and one more each for the entropy and a soft-cap's gradient.
     Gradients are computed for hidden, weight and bias, each only if it requires one; not twice differentiable.
 
     Args:
@@ -270,7 +270,7 @@ def response_logps(
         logit_scale: Factor on the logits (Cohere's `logit_scale`, 1 / Granite's `logits_scaling`).
         softcap: Gemma 2's `final_logit_softcapping`, or None.
         return_entropy: Also return the entropy of each position's distribution.
-        entropy_grad: Whether the entropy carries a gradient (an entropy bonus) or is a statistic to log.
+        entropy_grad: Whether the entropy is differentiable (an entropy bonus) or only a statistic to log.
 
     Returns:
         Log-probs `[N]` in nats, fp32; with `return_entropy` a pair of log-probs and entropies, both `[N]`.
@@ -286,7 +286,7 @@ def response_logps(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else lm_head_weight.dtype
     head = _Head(logit_scale, softcap, temperature, dtype, chunk_size, return_entropy, entropy_grad)
     if not torch.is_grad_enabled():
-        hidden = hidden.detach()  # so that nothing is prepared for a backward pass that can't come
+        hidden = hidden.detach()  # no backward pass follows: prepare nothing for one
     logps, entropy = _LinearHeadLogps.apply(hidden, lm_head_weight, bias, targets, head)
     return (logps, entropy) if return_entropy else logps
 
@@ -328,10 +328,10 @@ def response_logps_from_head(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Log-probability of each target under any head, in chunks.
 
-    For heads that are more than a weight: LoRA on the head, a quantised head. Each chunk is checkpointed: its logits
-    are recomputed in the backward pass by calling `head` again, so whatever the head depends on (the active adapter,
-    train or eval mode) must then be as it was. Takes twice as long as `response_logps` and holds about three
-    `[chunk_size, V]` fp32 tensors at a time, five with the entropy, one more with a soft-cap.
+    For heads that are more than a weight matrix: LoRA on the head, a quantised head. Each chunk is checkpointed: its
+    logits are recomputed in the backward pass by calling `head` again, so whatever the head depends on (the active
+    adapter, train or eval mode) must not change in between. Takes twice as long as `response_logps` and holds about
+    three `[chunk_size, V]` fp32 tensors at a time, five with the entropy, one more with a soft-cap.
 
     Args:
         hidden: `[N, d]`. N = 0 is fine: the head still takes part in the graph, with zero gradients.
@@ -339,7 +339,7 @@ def response_logps_from_head(
         targets: `[N]` token ids, int64.
         temperature: Sampling temperature that the log-probs should refer to; > 0.
         chunk_size: Rows of logits held at a time.
-        logit_scale: As in `response_logps`; the head's own output is not scaled yet.
+        logit_scale: As in `response_logps`; `head` returns unscaled logits.
         softcap: As in `response_logps`.
         return_entropy: Also return the entropy of each position's distribution, differentiable.
 

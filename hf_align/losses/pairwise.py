@@ -1,4 +1,4 @@
-"""Losses of a pairwise reward model: Bradley-Terry with three uses of a margin, and the hinge.
+"""Losses for pairwise reward models: Bradley-Terry with three uses of a margin, and the hinge.
 
 Notation: B pairs, d = chosen reward - rejected reward, m = margin (how much better the chosen response is).
 """
@@ -22,9 +22,9 @@ def bradley_terry_loss(
 ) -> Tensor:
     """Negative log-likelihood of the preferences under Bradley-Terry, P(chosen > rejected) = sigmoid(d), per pair.
 
-    What a margin does:
+    Effect of a margin:
     - "weight": `-m * logsigmoid(d)`; clear preferences count for more.
-    - "scale":  `-logsigmoid(m * d)`; clear preferences are a steeper sigmoid.
+    - "scale":  `-logsigmoid(m * d)`; clear preferences get a steeper sigmoid.
     - "shift":  `-logsigmoid(d - m)`; rewards have to differ by about m (Llama 2, eq. 2; TRL's meaning of a margin).
 
     Args:
@@ -54,12 +54,12 @@ def bradley_terry_loss(
 
 
 def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: float | Tensor = 0.0) -> Tensor:
-    """Hinge `relu(m - d)`, per pair: nothing to learn from a pair once it is ahead by its margin.
+    """Hinge loss `relu(m - d)`, per pair: no gradient once the chosen reward leads by the margin.
 
     Args:
         chosen_rewards: `[B]`.
         rejected_rewards: `[B]`.
-        margin: How far ahead the chosen reward has to be, >= 0: a number, or `[B]`.
+        margin: Required lead of the chosen reward, >= 0: a number, or `[B]`.
 
     Returns:
         `[B]` losses.
@@ -68,7 +68,7 @@ def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: fl
         UserError: A negative, NaN or infinite margin.
         ValueError: Shapes differ.
     """
-    if not isinstance(margin, Tensor):  # in float32 whatever the rewards are: 0.1 isn't 0.1 in 16 bits
+    if not isinstance(margin, Tensor):  # float32 whatever the rewards' dtype: 0.1 rounds in 16 bits
         margin = torch.full(chosen_rewards.shape, float(margin), device=chosen_rewards.device)
     chosen, rejected, margin = prepare(chosen_rewards=chosen_rewards, rejected_rewards=rejected_rewards, margin=margin)
     _check_margin(margin)
@@ -76,7 +76,7 @@ def ranking_loss(chosen_rewards: Tensor, rejected_rewards: Tensor, *, margin: fl
 
 
 def _check_margin(margin: Tensor) -> None:
-    flat = margin.reshape(-1)  # a single number has no rows
+    flat = margin.reshape(-1)  # a single number becomes one row
     bad = (~((flat >= 0) & flat.isfinite())).nonzero()  # NaN is caught, too
     if bad.numel() > 0:
         raise UserError(

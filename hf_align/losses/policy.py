@@ -1,8 +1,8 @@
 """Policy-gradient losses: PPO-Clip, REINFORCE, the value loss and the entropy.
 
-Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens; whatever stands elsewhere, NaN
-included, has no influence. Each loss is the mean over the mask, a scalar; 0 for an empty mask.
-Advantages, returns and everything "old" are constants: no gradient flows into them.
+Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens; values elsewhere, NaN included,
+have no influence. Each loss is the mean over the mask, a scalar; 0 for an empty mask. Advantages, returns and
+everything "old" are constants: no gradient flows into them.
 """
 
 import torch
@@ -20,7 +20,7 @@ def ppo_clip_loss(
 ) -> Tensor:
     """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated: `-mean(min(r * A, clip(r, 1 - e, 1 + e) * A))`.
 
-    r = exp(logps - old_logps) is the ratio of policy to rollout policy. The log-ratio is held within +-20.
+    r = exp(logps - old_logps) is the ratio of policy to rollout policy. The log-ratio is clamped to +-20.
 
     Args:
         logps: `[B, T]` log-probs of the response tokens under the policy.
@@ -49,8 +49,8 @@ def value_loss(
 ) -> Tensor:
     """Half the squared error of the value function: `mean(0.5 * (V - R)^2)`.
 
-    With a clip_range, the larger of that and the error of V held within clip_range of its old value: a step that
-    moves V further than this gains nothing.
+    With a clip_range, the larger of this error and that of V clipped to within clip_range of its old value: moving V
+    further than clip_range gains nothing.
 
     Args:
         values: `[B, T]` predictions.
@@ -79,7 +79,7 @@ def value_loss(
 def reinforce_loss(logps: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """REINFORCE (Williams 1992): `-mean(logp * R)`.
 
-    Subtract a baseline and whiten before calling (`hf_align.rl.advantages`).
+    Subtract a baseline and whiten before the call (`hf_align.rl.advantages`).
 
     Args:
         logps: `[B, T]` log-probs of the response tokens under the policy.

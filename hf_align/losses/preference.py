@@ -71,8 +71,8 @@ def ipo_loss(
         ref_rejected_logps: `[B]`, under the reference.
         beta: The paper's tau; > 0. Only sets the default target.
         chosen_lengths: `[B]` response tokens behind each chosen log-prob, or None for sums.
-        rejected_lengths: `[B]`, given exactly if chosen_lengths is.
-        target: What h is drawn to, in nats (a token, with lengths); default `1 / (2 * beta)`.
+        rejected_lengths: `[B]`, required if and only if chosen_lengths is given.
+        target: Target of h, in nats (per token with lengths); default `1 / (2 * beta)`.
 
     Returns:
         `[B]` losses.
@@ -95,7 +95,7 @@ def ipo_loss(
 
 
 def check_preference_options(beta: float, label_smoothing: float = 0.0) -> None:
-    """Refuse what makes a preference loss meaningless.
+    """Refuse values that make a preference loss meaningless.
 
     Raises:
         UserError: beta is not positive, or label_smoothing not in [0, 0.5).

@@ -1,8 +1,8 @@
-"""Returns and advantages of token-level episodes, whitening, and running statistics of rewards.
+"""Returns and advantages of token-level episodes, and whitening.
 
-Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens, which stand together in each row:
-at its left, its right or in the middle. Results are 0 outside the mask, and what stands there in the inputs, NaN
-included, has no influence. Everything is fp32 (fp64 if the input is) and a constant: no gradient flows through.
+Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens, which are contiguous in each row:
+    at its left, its right or in the middle. Results are 0 outside the mask, and input values there, NaN included, have
+    no influence. Everything is fp32 (fp64 if the input is) and a constant: no gradient flows through.
 """
 
 import torch
@@ -24,15 +24,15 @@ def gae(
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16).
 
     `delta_t = r_t + gamma * V_{t+1} - V_t`, `A_t = delta_t + gamma * lam * A_{t+1}`. After the last token the value is
-    0: the episode is over there, also when the length limit cut it, as its reward scored it as it is.
+    0: the episode ends there, even if the length limit cut it, since the reward scored the response as cut.
 
     Args:
         rewards: `[B, T]` reward of each token.
         values: `[B, T]` value of the state in which each token was chosen.
         mask: `[B, T]`.
         gamma: Discount a token.
-        lam: 0 gives one-step advantages (little variance, biased by V), 1 gives returns minus values.
-        bootstrap: `[B]` value after the last token, for episodes that really go on; default 0.
+        lam: 0 gives one-step advantages (low variance, biased by V), 1 gives returns minus values.
+        bootstrap: `[B]` value after the last token, for episodes that continue beyond it; default 0.
 
     Returns:
         Advantages and returns (advantages + values), both `[B, T]`.
@@ -73,13 +73,13 @@ def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float = 1.0) -> 
 def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     """Scale to variance 1 over the mask, and shift to mean 0 unless told not to.
 
-    The variance is the unbiased one (n - 1), and 1e-8 is added to it. A single element has variance 0 and
-    becomes 0 (with shift_mean=False it stays its mean, itself). Call it on a whole rollout, before it is split.
+    The variance is unbiased (n - 1), and 1e-8 is added to it. A single element has variance 0 and becomes 0 (with
+    shift_mean=False it stays as it is). Call it on a whole rollout, before splitting.
 
     Args:
         x: `[B, T]`, or any shape.
         mask: Same shape; holes are fine.
-        shift_mean: False keeps the mean where it was (for rewards, whose sign has a meaning).
+        shift_mean: False keeps the mean (for rewards, whose sign has a meaning).
 
     Returns:
         Same shape as x.
@@ -107,13 +107,13 @@ def _last_tokens(mask: Tensor) -> Tensor:
     """`[B, T]` bool, true at each row's last token.
 
     Raises:
-        ValueError: A row's mask has a hole; tokens on either side of it are no neighbours in time.
+        ValueError: A row's mask has a hole; tokens on either side of it are not consecutive.
     """
     last = mask & ~torch.cat([mask[:, 1:], torch.zeros_like(mask[:, :1])], dim=1)
     holes = (last.sum(1) > 1).nonzero()
     if holes.numel() > 0:
         raise ValueError(
-            f"The response tokens of a row must stand together; the mask of row {int(holes[0, 0])} has a hole."
+            f"The response tokens of a row must be contiguous; the mask of row {int(holes[0, 0])} has a hole."
         )
     return last
 

@@ -9,7 +9,7 @@ from hf_align.errors import UserError
 
 @dataclass
 class FixedKLController:
-    """A KL coefficient that stays as it is; the interface of all controllers.
+    """A constant KL coefficient; also the interface of all controllers.
 
     Args:
         coef: The coefficient, >= 0.
@@ -40,7 +40,9 @@ class FixedKLController:
             ValueError: kl is NaN (it would make the coefficient NaN for good).
         """
         if math.isnan(kl):
-            raise ValueError("The measured KL is NaN: the policy's log-probs broke before the coefficient could react.")
+            raise ValueError(
+                "The measured KL is NaN: the policy's log-probs became NaN before the coefficient could react."
+            )
         self.coef = self._next(kl, n_episodes)
         return self.coef
 
@@ -55,7 +57,7 @@ class FixedKLController:
         """Continue as the saved controller would have, its hyper-parameters included.
 
         Raises:
-            ValueError: The state is of another kind of controller.
+            ValueError: The state comes from another kind of controller.
         """
         names = {field.name for field in fields(self)}
         if set(state) != names:
@@ -85,7 +87,7 @@ class ThresholdKLController(_AdaptiveKLController):
 
     Args:
         coef: Starting coefficient, within the bounds.
-        target: KL to keep to, in nats a response; > 0.
+        target: Target KL in nats per response; > 0.
         factor: > 1.
         shrink: In (0, 1).
         min_coef: Lower bound, > 0: from 0 no factor would ever lead back.
@@ -129,7 +131,7 @@ class ProportionalKLController(_AdaptiveKLController):
 
     Args:
         coef: Starting coefficient, within the bounds.
-        target: KL to keep to, in nats a response; > 0.
+        target: Target KL in nats per response; > 0.
         horizon: Episodes over which the coefficient can change by about 20%; > 0. Ziegler et al.: 10,000.
         min_coef: Lower bound, > 0: from 0 no factor would ever lead back.
         max_coef: Upper bound.

@@ -11,10 +11,10 @@ from hf_align.losses.inputs import prepare
 class RunningMeanStd:
     """Mean and standard deviation of all numbers seen so far, in fp64 (Chan, Golub and LeVeque 1979).
 
-    Statistics of several processes merge exactly: `merge` gives what one process would have had that saw everything.
+    Statistics of several processes merge exactly: `merge` gives the statistics of one process that saw everything.
 
     Attributes:
-        count: How many numbers were seen.
+        count: Numbers seen so far.
         mean: Their mean; 0 before the first.
 
     Example:
@@ -35,7 +35,7 @@ class RunningMeanStd:
 
     @property
     def std(self) -> float:
-        """Unbiased (n - 1) standard deviation; 1 until two different numbers were seen, so that it can divide."""
+        """Unbiased (n - 1) standard deviation; 1 before two different numbers, so that it can divide."""
         return math.sqrt(self._squares / (self.count - 1)) if self._squares > 0.0 else 1.0
 
     def update(self, x: Tensor) -> None:
@@ -65,7 +65,7 @@ class RunningMeanStd:
         self.count = count
 
     def normalize(self, x: Tensor) -> Tensor:
-        """`(x - mean) / std` by what was seen so far, x's shape, fp32 (fp64 if x is)."""
+        """`(x - mean) / std` with the statistics so far, in x's shape, fp32 (fp64 if x is)."""
         (x,) = prepare(x=x)
         return (x - self.mean) / self.std
 

@@ -7,8 +7,8 @@
 - Reward: 0 at every step but the last, which gets the score of the whole response. No discount.
 
 Over a toy vocabulary every response can be listed, so expectations, gradients and the KL-regularised optimum are exact:
-what REINFORCE, PPO or DPO estimate or converge to can be compared with the truth. V tokens and L steps give about
-V**L responses: keep V**L below some ten thousand.
+the estimates and limits of REINFORCE, PPO or DPO can be compared with them. V tokens and L steps give about V**L
+responses: keep V**L below about ten thousand.
 """
 
 from collections.abc import Callable
@@ -33,11 +33,11 @@ class Step(NamedTuple):
 class LanguageMDP:
     """Deterministic token-by-token generation with one reward at the end.
 
-    Notation: R responses (all that are possible), T = max_length.
+    Notation: R responses (all possible ones), T = max_length.
 
     Args:
         vocab_size: Tokens are 0 ... vocab_size - 1.
-        eos: The token that ends a response; it is part of it.
+        eos: The token that ends a response, and is part of it.
         max_length: Tokens after which a response ends without EOS.
         reward: Scores a complete response, EOS included.
         prompt: Tokens before the response; part of every state, not of the responses.
@@ -46,7 +46,7 @@ class LanguageMDP:
         responses: All complete responses, in lexicographic order.
 
     Raises:
-        ValueError: eos is no token, or max_length or vocab_size is less than 1.
+        ValueError: eos is not a token, or max_length or vocab_size is less than 1.
 
     Example:
         >>> from hf_align.rl import LanguageMDP
@@ -82,7 +82,7 @@ class LanguageMDP:
         """Append a token.
 
         Raises:
-            ValueError: The action is no token, or the episode has already ended.
+            ValueError: The action is not a token, or the episode has already ended.
         """
         response = state[len(self.prompt) :]
         if not 0 <= action < self.vocab_size:
@@ -106,7 +106,7 @@ class LanguageMDP:
         return torch.tensor([float(self.reward(response)) for response in self.responses], dtype=torch.float64)
 
     def token_rewards(self) -> Tensor:
-        """Rewards as a trainer sees them, `[R, T]`: each response's on its last token, 0 elsewhere."""
+        """Rewards as a trainer sees them, `[R, T]`: each response's reward at its last token, 0 elsewhere."""
         mask = self.mask()
         last = mask.sum(1, keepdim=True) - 1
         return torch.zeros(mask.shape, dtype=torch.float64).scatter(1, last, self.rewards()[:, None])
@@ -157,8 +157,8 @@ class LanguageMDP:
     def policy_of(self, response_logps: Tensor) -> Policy:
         """The token-by-token policy with a given distribution over responses (log-probs `[R]`).
 
-        Its next-token probabilities in a state are the shares of the responses that go on so. States that the
-        distribution never reaches have no policy: asking for one raises KeyError.
+        Its next-token probabilities in a state are the conditional shares of the responses that continue with each
+        token. States that the distribution never reaches have no policy: they raise KeyError.
         """
         table: dict[State, Tensor] = {}
         for response, probability in zip(self.responses, response_logps.detach().double().exp(), strict=True):

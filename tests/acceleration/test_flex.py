@@ -120,5 +120,5 @@ def test_a_trainer_evaluates_with_it_and_says_that_a_cpu_cannot_train_with_it(tm
 
 def test_selective_recompute_refuses_it():
     model = PolicyModel(tiny_model(attn_implementation="flex_attention"))
-    with pytest.raises(UserError, match=r"'selective' doesn't go with attn_implementation='flex_attention'"):
+    with pytest.raises(UserError, match=r"'selective' doesn't work with attn_implementation='flex_attention'"):
         enable_selective_recompute(model)
