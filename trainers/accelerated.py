@@ -1,4 +1,4 @@
-"""A Trainer whose model computes with patches while it trains or evaluates, and without them before and after."""
+"""A Trainer whose models use patches while it trains or evaluates, and only then."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ logger = logging.get_logger(__name__)
 
 
 ACCELERATION = (
-    "Faster or leaner ways to compute the same: 'auto' for all that help on this model and machine, 'none', or names "
-    f"({', '.join(NAMES)}), as a list or with commas between them. They are on while the trainer trains or evaluates; "
-    "a line in the log says which, and why others are not."
+    "Patches that compute the same faster or leaner: 'auto' for all that help on this model and machine, 'none', or "
+    f"names ({', '.join(NAMES)}), as a list or separated by commas. They are on while the trainer trains or evaluates; "
+    "a log line says which are, and why others are not."
 )
-"""Help of the option that all configs have."""
+"""Help of the `acceleration` field of all configs."""
 
 
 def follow_log_level(args: TrainingArguments) -> None:
-    """Let this package log what `log_level` asks for; Trainer tells transformers alone."""
+    """Apply `log_level` to this package too; Trainer applies it to transformers only."""
     if args.log_level == "passive":
         return
     package = python_logging.getLogger("hf_align")
@@ -35,49 +35,49 @@ def follow_log_level(args: TrainingArguments) -> None:
 
 
 class AcceleratedTrainer(Trainer):
-    """A Trainer with patches; its config has `acceleration`, and in `uses` what a run does with the model."""
+    """A Trainer with patches; its config has `acceleration`, and `uses`, the ways in which a run uses the model."""
 
     args: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         follow_log_level(self.args)
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's, with patches; a line of the log says which."""
-        if self.is_world_process_zero():
-            decisions = self._decide()
-            logger.info(f"acceleration: {describe(decisions)}")
-            for decision in () if self.args.acceleration == "auto" else decisions:
+        if self.args.acceleration != "auto" and self.is_world_process_zero():
+            for decision in self._decide():
                 if decision.reason is not None:
                     logger.warning(f"acceleration: {decision.patch.name!r} stays off: {decision.reason}.")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does, with patches; a log line names them."""
+        if self.is_world_process_zero():
+            logger.info(f"acceleration: {self.describe_acceleration()}")
         with self.accelerated("train"):
             return super().train(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Trainer's, with patches."""
+        """Evaluate as Trainer does, with patches."""
         with self.accelerated("score"):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's, with patches."""
+        """Predict as Trainer does, with patches."""
         with self.accelerated("score"):
             return super().predict(*args, **kwargs)
 
     @contextmanager
     def accelerated(self, use: Use) -> Iterator[None]:
-        """Let the trainer's models compute with patches for a while."""
+        """Switch patches on for the trainer's models inside this context."""
         with ExitStack() as stack:
             for model in self.accelerated_models():
                 stack.enter_context(accelerated(model, self._setting(use), self.args.acceleration))
             yield
 
     def accelerated_models(self) -> list[nn.Module]:
-        """The models that compute in training; the trained one first."""
+        """The models used in training, the trained one first."""
         return [self.accelerator.unwrap_model(self.model)]
 
     def describe_acceleration(self) -> str:
-        """Say in a line which patches a run uses, and why it doesn't use others."""
+        """Say in one line which patches a run uses, and why not the others."""
         return describe(self._decide())
 
     def _decide(self) -> list[Decision]:

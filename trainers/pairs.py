@@ -77,19 +77,28 @@ class PreferenceTrainer(BranchTrainer):
         return super().get_test_dataloader(self._ready(test_dataset))
 
     def _ready(self, data: Any) -> Any:
-        if data is None or isinstance(data, str) or "prompt_ids" in getattr(data, "column_names", ()):
+        if data is None or isinstance(data, str):
+            return data
+        if "prompt_ids" in getattr(data, "column_names", ()):
+            for number, responses in enumerate(data["response_ids"]):
+                check_pair(f"Row {number} of eval_dataset", len(responses))
             return data
         return tokenized_pairs(data, cast(PreTrainedTokenizerBase, self.processing_class), self.args, "eval_dataset")
 
 
 def check_pairs(branches: Branches) -> None:
-    """Refuse a batch in which a prompt doesn't have just two responses."""
+    """Refuse a batch in which a prompt doesn't have exactly two responses: a collator's mistake."""
     for number, count in enumerate(branches.num_responses):
-        if count != 2:
-            raise UserError(
-                f"Prompt {number} of a batch has {count} response{'s' if count > 1 else ''}, and this trainer compares "
-                "pairs: give every prompt two responses, the better one first."
-            )
+        check_pair(f"Prompt {number} of a batch", count)
+
+
+def check_pair(place: str, count: int) -> None:
+    """Refuse any number of responses to a prompt but two; `place` names the prompt."""
+    if count != 2:
+        raise UserError(
+            f"{place} has {count} response{'' if count == 1 else 's'}, and this trainer compares pairs: give every "
+            "prompt two responses, the better one first."
+        )
 
 
 def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -53,6 +53,11 @@ class Setting:
     sharded: bool = False
     recomputes: bool = False
     quantized: bool = False
+
+    def __post_init__(self) -> None:
+        for use in self.uses:
+            if use not in get_args(Use):
+                raise UserError(f"A setting's uses are {', '.join(map(repr, get_args(Use)))}; there is no {use!r}.")
 
     @classmethod
     def of(cls, model: nn.Module, *uses: Use) -> Setting:
@@ -211,11 +216,10 @@ def describe(decisions: Sequence[Decision]) -> str:
     """Put the decisions in one line: "attention, lora 210 layers, gated_mlp 30; rms_norm off (frozen)"."""
     on = [decision for decision in decisions if decision.reason is None]
     counted = next((decision for decision in on if decision.layers is not None), None)  # says what is counted
-    words = [
-        decision.patch.name
-        + ("" if decision.layers is None else f" {decision.layers}" + (" layers" if decision is counted else ""))
-        for decision in on
-    ]
+    words = []
+    for decision in on:
+        unit = "" if decision is not counted else " layer" if decision.layers == 1 else " layers"
+        words.append(decision.patch.name + ("" if decision.layers is None else f" {decision.layers}{unit}"))
     off: dict[str, list[str]] = {}
     for decision in decisions:
         if decision.reason is not None:

@@ -1,4 +1,4 @@
-"""Reward functions: called with the arguments that they ask for."""
+"""Reward functions and `score` methods, called with the arguments that they name."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SHOWN = 60
 
 
 ON_REQUEST = ("prompt_ids", "response_ids", "finished")
-"""What a reward gets if it has a parameter of this name, besides columns: token ids, and whether the policy ended the
-response itself."""
+"""Arguments besides columns that a reward gets if it names them: token ids, and whether the policy ended each response
+itself. A column of the same name is not passed."""
 
 
 @dataclass
 class Samples:
-    """R prompts with a response each, as rewards see them. Columns and what is given on request hold R values each."""
+    """R prompts with one response each, as rewards see them. Every column and argument on request holds R values."""
 
     prompts: list[Any]  # text or messages
     texts: list[str]  # of the prompts
@@ -49,10 +49,20 @@ class Samples:
 
 
 class RewardFunction:
-    """A reward function, called with the arguments that it asks for."""
+    """A reward function, or the `score` method of an object, called with the arguments that it names.
 
-    def __init__(self, name: str, function: Callable[..., Any]):
-        self.name, self.function = name, function
+    Args:
+        name: Name in error messages.
+        function: The function or bound method. Its first two arguments are the prompts and the responses.
+        is_method: Whether it is an object's `score`, which gets prompts as in the data set, and no columns.
+
+    Raises:
+        UserError: The first two arguments can't be prompts and responses.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], *, is_method: bool = False):
+        self.function, self.is_method = function, is_method
+        self.label = f"The score method of the reward '{name}'" if is_method else f"The reward function '{name}'"
         try:
             parameters = list(inspect.signature(function).parameters.values())
             any_number = any(p.kind == p.VAR_POSITIONAL for p in parameters)
@@ -63,36 +73,46 @@ class RewardFunction:
         positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         keywords = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         self.keywords = {p.name: p.default is p.empty for p in keywords if p.name not in positional[:2]}
-        if positional[:2] == ["responses", "prompts"] or not (any_number or len(positional) >= 2):
+        misplaced = positional[:2] == ["responses", "prompts"] or any(name in ON_REQUEST for name in positional[:2])
+        if misplaced or not (any_number or len(positional) >= 2):
+            more = "" if is_method else ", **columns"
             raise UserError(
-                f"The reward function '{name}' takes ({', '.join(names)}); its first two arguments must be the prompts "
-                "and the responses: f(prompts, responses, **columns)."
+                f"{self.label} takes ({', '.join(names)}); its first two arguments must be the prompts and the "
+                f"responses: {'score' if is_method else 'f'}(prompts, responses{more})."
             )
 
     def check(self, columns: Iterable[str], on_request: Iterable[str] = ON_REQUEST) -> None:
-        """Refuse a data set without a column that the function asks for; `on_request` are there besides."""
-        missing = [n for n, required in self.keywords.items() if required and n not in {*columns, *on_request}]
+        """Refuse an argument without a default that nothing is passed for.
+
+        Args:
+            columns: Columns of the data set, which functions get by name.
+            on_request: Further arguments that functions and methods get by name.
+
+        Raises:
+            UserError: Names the argument.
+        """
+        available = {*on_request} if self.is_method else {*columns, *on_request}
+        missing = [name for name, required in self.keywords.items() if required and name not in available]
+        if missing and self.is_method:
+            raise UserError(
+                f"{self.label} asks for '{missing[0]}'; besides prompts and responses it can only get "
+                f"{', '.join(on_request)}. Use a function to read columns."
+            )
         if missing:
             raise UserError(
-                f"The reward function '{self.name}' asks for '{missing[0]}', which is no column of the data set "
+                f"{self.label} asks for '{missing[0]}', which is no column of the data set "
                 f"(columns: {', '.join(columns) or 'none'})."
             )
 
     def __call__(self, samples: Samples) -> Any:
         """Call the function with these samples."""
         self.check(samples.columns, samples.on_request)
-        known = {**samples.columns, **samples.on_request}
-        chosen = {name: known[name] for name in self.keywords if name in known}
-        others = samples.columns if self.takes_all else {}
-        return self.function(samples.texts, samples.responses, **{**others, **chosen})
-
-
-def asks_for_finished(score: Callable[..., Any]) -> bool:
-    """Whether an object's `score` has a parameter of this name."""
-    try:
-        return "finished" in inspect.signature(score).parameters
-    except ValueError:  # built in
-        return False
+        columns = {} if self.is_method else samples.columns
+        available = {**columns, **samples.on_request}
+        named = {name: available[name] for name in self.keywords if name in available}
+        others = columns if self.takes_all else {}
+        prompts = samples.prompts if self.is_method else samples.texts
+        return self.function(prompts, samples.responses, **{**others, **named})
 
 
 def shortened(text: str) -> str:

@@ -19,7 +19,7 @@ from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.rewards.adapter import AdapterReward, shares_base
-from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, asks_for_finished, shortened
+from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, shortened
 from hf_align.rewards.models import ModelScorer
 
 NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
@@ -127,9 +127,9 @@ def as_reward(
               chat template are the policy's, else texts with its own;
             - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
               columns of the data set that it names, or all with `**columns`; token ids if it names `prompt_ids` or
-              `response_ids`; and if it names `finished`, a list of whether the policy ended each response itself;
+              `response_ids`; and if it names `finished`, whether the policy ended each response itself;
             - an object with `score(prompts, responses) -> list[float]`; its prompts are as in the data set, and it gets
-              `finished` if it names that;
+              `prompt_ids`, `response_ids` and `finished` if it names them, but no columns;
             - a list of these, or of (weight, reward) pairs: their weighted sum.
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
             loaded onto that base (`AdapterReward`) instead of with a base of its own.
@@ -154,24 +154,32 @@ def as_reward(
 
 
 def check_functions(reward: Any, columns: Sequence[str], on_request: Sequence[str] = ON_REQUEST) -> None:
-    """Look at reward functions before anything is loaded.
+    """Check the arguments of reward functions and `score` methods before anything is loaded.
 
     Args:
-        reward: As for `as_reward`; whatever isn't a function is left alone.
-        columns: Of the data set, `prompt` left out.
-        on_request: What functions get besides if they name it.
+        reward: As for `as_reward`; models and paths are not checked.
+        columns: Columns of the data set except `prompt`.
+        on_request: Further arguments that they get by name.
 
     Raises:
-        UserError: If a function doesn't take prompts and responses, or asks for a column that isn't there.
+        UserError: One doesn't take prompts and responses, or asks for an argument that it can't get.
     """
     entries = reward.members if isinstance(reward, Reward) else reward if isinstance(reward, list) else [reward]
     for source in [part.source if isinstance(part, Part) else _weighted(part)[1] for part in entries]:
-        if _is_function(source):
-            RewardFunction(getattr(source, "__name__", type(source).__name__), source).check(columns, on_request)
+        function = _function_of(source)
+        if function is not None:
+            function.check(columns, on_request)
 
 
-def _is_function(source: Any) -> bool:
-    return callable(source) and not hasattr(source, "score") and not isinstance(source, (nn.Module, Reward))
+def _function_of(source: Any) -> RewardFunction | None:
+    """The function, or the `score` method of an object, that scores for `source`; None for a model or a path."""
+    name = getattr(source, "__name__", type(source).__name__)
+    if isinstance(source, (RewardModel, AdapterReward, Reward)):
+        return None
+    score = getattr(source, "score", None)
+    if callable(score) and not isinstance(score, nn.Module):  # classifiers of transformers have a head of this name
+        return RewardFunction(name, score, is_method=True)
+    return RewardFunction(name, source) if callable(source) and not isinstance(source, nn.Module) else None
 
 
 def _weighted(entry: Any) -> tuple[float, Any]:
@@ -203,16 +211,9 @@ def _scorer(
                 source.to(cast(Any, policy).device)
     if isinstance(source, (RewardModel, AdapterReward)):
         return name, ModelScorer(name, source, tokenizer, autocast), source
-    if callable(getattr(source, "score", None)):
-        asked = ("finished",) if asks_for_finished(source.score) else ()
-
-        def score(samples: Samples) -> Any:
-            more = {name: samples.on_request[name] for name in asked if name in samples.on_request}
-            return source.score(samples.prompts, samples.responses, **more)
-
-        return name, score, source
-    if _is_function(source):
-        return name, RewardFunction(name, source), source
+    function = _function_of(source)
+    if function is not None:
+        return name, function, source
     raise UserError(
         f"A reward can't be a {type(source).__name__}; give a reward model or its path, a function of prompts and "
         "responses, an object with score(prompts, responses), or a list of these."

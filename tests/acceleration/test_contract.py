@@ -407,7 +407,11 @@ def test_the_choice_goes_for_what_is_inside():
 
 
 def test_the_line_says_what_is_on_and_why_others_are_not(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    trainer = trainer_of("dpo", copy.deepcopy(start("gpt2", "dpo")), tmp_path, acceleration=["rms_norm", "allocator"])
+    with caplog.at_level("WARNING"):
+        trainer = trainer_of(
+            "dpo", copy.deepcopy(start("gpt2", "dpo")), tmp_path, acceleration=["rms_norm", "allocator"]
+        )
+    assert "'rms_norm' stays off: no such norms" in caplog.text, "at construction, not only once training starts"
     assert trainer.describe_acceleration() == "allocator; rms_norm off (no such norms)"
     model = AutoModelForCausalLM.from_config(LlamaConfig(**TINY))
     line = describe(decide(model, Setting(("train",), "cpu", recomputes=True), ["attention", "lora", "rms_norm"]))
@@ -415,3 +419,10 @@ def test_the_line_says_what_is_on_and_why_others_are_not(tmp_path: Path, caplog:
     line = describe(decide(model, Setting(("train",), "cuda"), ["attention", "gated_mlp", "rms_norm"]))
     assert line == "gated_mlp 2 layers, rms_norm 4; attention off (for CPUs, not cuda)"
     assert describe(decide(model, Setting(("train",), "cpu", sharded=True), "gated_mlp")).endswith("are sharded)")
+    single = AutoModelForCausalLM.from_config(LlamaConfig(**TINY | {"num_hidden_layers": 1}))
+    assert describe(decide(single, Setting(("train",), "cpu"), ["gated_mlp"])) == "gated_mlp 1 layer"
+
+
+def test_a_setting_refuses_uses_that_do_not_exist():
+    with pytest.raises(UserError, match="uses are 'train', 'score', 'sample'; there is no 'trian'"):
+        Setting.of(AutoModelForCausalLM.from_config(LlamaConfig(**TINY)), "trian")  # pyright: ignore[reportArgumentType]

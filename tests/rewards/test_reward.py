@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from hf_align.errors import UserError
 from hf_align.models.reward import RewardModel
@@ -87,10 +88,13 @@ def test_a_function_gets_the_columns_and_ids_that_it_names():
 
 
 class Ends:
-    """An object that scores whether a response has ended."""
+    """An object that scores whether a response has ended, and counts its tokens."""
 
-    def score(self, prompts: list[Any], responses: list[str], finished: list[bool]) -> list[float]:
-        return [float(end) for end in finished]
+    def score(
+        self, prompts: list[Any], responses: list[str], finished: list[bool], response_ids: Any = None, **more: Any
+    ) -> list[float]:
+        assert not more, "objects get no columns"
+        return [float(end) + (len(response_ids[0]) if response_ids else 0) for end in finished]
 
 
 def test_whether_responses_have_ended_is_told_on_request():
@@ -105,6 +109,42 @@ def test_whether_responses_have_ended_is_told_on_request():
     reward(PROMPTS, RESPONSES, finished=[True, False])
     parts = {name: scores.tolist() for name, scores in reward.parts.items()}
     assert parts == {"share": [10, 0], "Ends": [1, 0], "count": [0, 0], "Judge": [1, -1]}
+    ids, columns = [[1, 2], [3, 4]], {"finished": [7, 7], "topic": ["a", "b"]}
+    scores = as_reward(Ends())(PROMPTS, RESPONSES, columns, response_ids=ids, finished=[True, False])
+    assert scores.tolist() == [3, 2], "a column of the same name is not passed"
+
+
+def test_arguments_that_a_reward_can_not_get_are_refused_before_anything_is_loaded():
+    class Topic:
+        def score(self, prompts: list[Any], responses: list[str], topic: list[str]) -> list[float]:
+            return []
+
+    class Swapped:
+        def score(self, responses: list[str], prompts: list[Any]) -> list[float]:
+            return []
+
+    def no_responses(prompts: list[str], finished: list[bool]) -> list[float]:
+        return []
+
+    for reward, columns, on_request, problem in (
+        (
+            Topic(),
+            ["topic"],
+            ("finished",),
+            r"score method of the reward 'Topic' asks for 'topic'; .* only get finished",
+        ),
+        (Swapped(), [], (), r"'Swapped' takes \(responses, prompts\); .*: score\(prompts, responses\)"),
+        (no_responses, ["finished"], ("finished",), r"takes \(prompts, finished\); its first two .* \*\*columns\)"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            check_functions([(0.5, reward)], columns, on_request)
+
+
+def test_a_classifier_is_no_object_with_a_score_method():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    classifier = LlamaForSequenceClassification(LlamaConfig(vocab_size=9, **sizes))
+    with pytest.raises(UserError, match="A reward can't be a LlamaForSequenceClassification; give a reward model"):
+        as_reward(classifier)
 
 
 def test_a_reward_model_scores_a_cut_response_without_an_end(tmp_path):

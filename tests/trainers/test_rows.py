@@ -111,7 +111,8 @@ def test_the_reference_scores_every_response_of_a_row(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"), [((2, 1), "1 of a batch has 1 response,"), ((3, 2), "0 of a batch has 3 responses,")]
+    ("counts", "said"),
+    [((2, 1), "Row 1 of eval_dataset has 1 response,"), ((3, 2), "Row 0 of eval_dataset has 3 resp")],
 )
 def test_trainers_on_pairs_refuse_what_is_no_pair(tmp_path: Path, counts: tuple[int, ...], said: str):
     common = {"train_dataset": pairs(2), "processing_class": tiny_tokenizer()}
@@ -120,8 +121,11 @@ def test_trainers_on_pairs_refuse_what_is_no_pair(tmp_path: Path, counts: tuple[
         DPOTrainer(tiny_model(), args=DPOConfig(**options(tmp_path)), **common),
         RewardTrainer(reward_model, args=RewardConfig(**options(tmp_path)), **common),
     ):
-        with pytest.raises(UserError, match=f"Prompt {said} and this trainer compares pairs: give every prompt two"):
+        with pytest.raises(UserError, match=f"{said}.* and this trainer compares pairs: give every prompt two"):
             trainer.evaluate(rows(counts))
+        batch = trainer.data_collator(list(rows(counts)))
+        with pytest.raises(UserError, match=r"Prompt \d of a batch has \d responses?, and this trainer compares pairs"):
+            trainer.compute_loss(trainer.model, batch)
         trainer.evaluate(rows((2, 2)))
 
 
