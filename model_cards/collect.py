@@ -93,6 +93,7 @@ def collect_facts(
         conversational=bool(getattr(trainer.processing_class, "chat_template", None)),
         head=reward.head if reward else "linear",
         pooling=reward.pooling if reward else "last",
+        own_class=bool(reward) and reward.is_plain and not model.is_plain,
         value_head=getattr(model, "value_model", None) if kind == "ppo" else None,
         language=listed(language),
         license=license,
@@ -125,7 +126,8 @@ def describe_model(base: Any) -> str:
     # 4-bit weights are packed, two in a byte, and remember their shape.
     count = sum(math.prod((getattr(weight, "quant_state", None) or weight).shape) for weight in weights)
     size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
-    kind = type(base).__name__.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
+    kind = type(base).__name__.removeprefix("HfAlign")
+    kind = kind.removesuffix("ForCausalLM").removesuffix("ForSequenceClassification")
     return f"a {kind} model with {size} parameters"
 
 

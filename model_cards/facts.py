@@ -62,6 +62,7 @@ class CardFacts:
         conversational: Whether the tokenizer has a chat template.
         head: A reward model's head, "linear" or "mlp"; only the linear one on the last token is plain transformers.
         pooling: Which state a reward model's head scores.
+        own_class: Whether a reward model is of a class that only hf-align has, since transformers has none for it.
         value_head: How a PPO policy's values are made: "shared", "adapter" or "separate".
         language: ISO codes.
         license: As the Hub writes it, such as "apache-2.0".
@@ -96,6 +97,7 @@ class CardFacts:
     conversational: bool = False
     head: str = "linear"
     pooling: str = "last"
+    own_class: bool = False
     value_head: str | None = None
     language: list[str] = field(default_factory=list)
     license: str | None = None
@@ -115,7 +117,7 @@ class CardFacts:
     @property
     def is_plain(self) -> bool:
         """Whether plain transformers (and peft) computes what the model computes."""
-        return self.head == "linear" and self.pooling == "last"
+        return self.head == "linear" and self.pooling == "last" and not self.own_class
 
     @property
     def method(self) -> str:

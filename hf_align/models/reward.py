@@ -15,18 +15,16 @@ from peft import PeftModel, TaskType
 from peft.utils import AuxiliaryTrainingWrapper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
+from hf_align.models.classifier import classifier_class, is_ours
 from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
+from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
@@ -156,23 +154,27 @@ class RewardModel(BranchModel):
         if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, REWARD_HEAD):
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         base = plain_folder(base_of(adapter, path)) if adapter is not None else path
+        settings = from_pretrained(AutoConfig, base, num_labels=1)
         model, info = from_pretrained(
-            AutoModelForSequenceClassification,
+            classifier_class(settings),
             base,
-            num_labels=1,
+            config=settings,
             output_loading_info=True,
             **loading_arguments(quantization, dtype, device_map),
         )
-        if not isinstance(getattr(model, "score", None), nn.Module):
-            raise UserError(f"{base} is not a decoder language model: its classification head is not called 'score'.")
         keep_unpacked(model)
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
-            model.score = new_head_module(config.head, model.config.get_text_config().hidden_size, model.device)
+            model.score = new_head_module(config.head, model.score.in_features, model.device)
         head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
         if head_file is not None:
             model.score.load_state_dict(load_file(head_file))
         head_is_new = fresh and head_file is None and adapter is None
+        if head_is_new and not new_head and is_classifier(path):
+            raise UserError(
+                f"{path} is a {', '.join(settings.architectures)} whose head isn't a linear layer 'score' on the last "
+                "hidden states; give a reward model that RewardTrainer or transformers' usual classifiers saved."
+            )
         if head_is_new and not new_head:
             logger.warning(
                 f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
@@ -185,6 +187,11 @@ class RewardModel(BranchModel):
         loaded = cls(cast(PreTrainedModel, model), tokenizer, config)
         loaded.head_is_new = head_is_new
         return loaded
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether plain transformers, which may lack such a classifier, loads it and computes the same scores."""
+        return self.reward_config.is_plain and not is_ours(unwrapped(self))
 
     @property
     def head(self) -> nn.Module:
@@ -228,14 +235,15 @@ class RewardModel(BranchModel):
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save model or adapter, tokenizer and, if not the plain kind, head and pooling."""
+        """Save model or adapter, tokenizer and, for what only hf_align loads, head and pooling."""
         super().save_pretrained(directory, state_dict, **kwargs)
         self.tokenizer.save_pretrained(str(directory))
-        if not self.reward_config.is_plain:
+        if not self.is_plain:
             (Path(directory) / REWARD_CONFIG).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
-            if not isinstance(self.head, AuxiliaryTrainingWrapper):  # peft saves a head that it wraps with the adapter
-                tensors = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
-                save_file(tensors, Path(directory) / REWARD_HEAD)
+        # peft saves a head that it wraps with the adapter
+        if not self.reward_config.is_plain and not isinstance(self.head, AuxiliaryTrainingWrapper):
+            tensors = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
+            save_file(tensors, Path(directory) / REWARD_HEAD)
 
     def merge_and_save(self, directory: str | Path) -> None:
         """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.

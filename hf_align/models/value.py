@@ -106,8 +106,8 @@ class PolicyWithValueHead(BranchModel):
             if getattr(lm_head, "weight", None) is not backbone.get_input_embeddings().weight:
                 lm_head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
             self.value_backbone = BranchModel(backbone)
-        size = (self.value_backbone or self).config.get_text_config().hidden_size
-        self.value_head = new_head_module(head, size, cast(torch.device, model.device), zero=True)
+        lm_head = cast(Any, (self.value_backbone or self).model).get_output_embeddings()  # its inputs are valued
+        self.value_head = new_head_module(head, lm_head.in_features, cast(torch.device, model.device), zero=True)
 
     def _add_value_adapter(self) -> None:
         if not isinstance(self.model, PeftModel):

@@ -16,10 +16,11 @@ import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM
 
 from hf_align.errors import UserError
 from hf_align.losses.logprobs import DEFAULT_CHUNK_SIZE
+from hf_align.models.classifier import classifier_class
 from hf_align.models.loading import loading_arguments
 from hf_align.models.precision import compute_dtype
 from hf_align.models.sources import adapter_config, load_config, plain_folder
@@ -75,11 +76,11 @@ def outline(
     config = load_config(model_id)
     loaded = loading_arguments(None, "auto", None)["dtype"]
     dtype = (config.dtype or torch.float32) if loaded == "auto" else loaded
-    auto: Any = AutoModelForCausalLM
     if reward:
-        config.num_labels, auto = 1, AutoModelForSequenceClassification
+        config.num_labels = 1
+    make: Any = classifier_class(config)._from_config if reward else AutoModelForCausalLM.from_config
     with torch.device("meta"):
-        model = auto.from_config(config, trust_remote_code=False, dtype=compute_dtype())
+        model = make(config, dtype=compute_dtype())
         name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, dtype)
         if adapter is not None or lora is not None:
             trainable: Any = deepcopy(adapter or lora)

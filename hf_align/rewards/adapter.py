@@ -21,6 +21,7 @@ from hf_align.errors import UserError
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
+from hf_align.models.classifier import classifier_class
 from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_ids, score_texts
@@ -66,7 +67,7 @@ class AdapterReward(BranchModel):
         count = sum(name.startswith(REWARD_ADAPTER) for name in model.peft_config)
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
         self._add_adapter(model, source)
-        size = model.config.get_text_config().hidden_size
+        size = next(tensor for tensor in source.head.values() if tensor.ndim == 2).shape[1]
         self.head = new_head_module(self.reward_config.head, size, cast(torch.device, model.device))
         self.head.requires_grad_(False).load_state_dict(source.head)
 
@@ -85,15 +86,19 @@ class AdapterReward(BranchModel):
 
     def forward(self, branches: Branches) -> Tensor:
         """Rewards of all responses: `[S]` float32, in the order of `Branches.last`."""
-        lm_head = cast(Any, self.model).get_output_embeddings()
-
-        def score(hidden: Tensor) -> Tensor:
-            pooled = pool(hidden, branches, self.reward_config.pooling)
-            with torch.autocast(pooled.device.type, enabled=False):
-                return self.head(pooled.float())[:, 0]
-
-        with active_adapter(self.model, self.adapter):
-            return self.forward_to_head(branches, lm_head, score)
+        policy = unwrapped(self.model)
+        # A reward model's head reads the backbone's states, an LM head perhaps what another layer makes of them.
+        backbone = getattr(policy, classifier_class(policy.config).base_model_prefix)
+        states: list[Tensor] = []
+        hook = backbone.register_forward_hook(lambda module, args, output: states.append(output[0]))
+        try:
+            with active_adapter(self.model, self.adapter):
+                self.forward_to_head(branches, policy.get_output_embeddings(), lambda hidden: None)
+        finally:
+            hook.remove()
+        pooled = pool(states[0], branches, self.reward_config.pooling)
+        with torch.autocast(pooled.device.type, enabled=False):
+            return self.head(pooled.float())[:, 0]
 
     def score(
         self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
