@@ -22,7 +22,8 @@ from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.cost import Lengths
-from hf_align.models.adapters import disable_dropout, float32_trainable
+from hf_align.models.adapters import float32_trainable
+from hf_align.models.dropout import disable_dropout
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization

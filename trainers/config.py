@@ -63,7 +63,10 @@ class AlignmentConfig(TrainingArguments):
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
     disable_dropout: bool = field(
         default=True,
-        metadata={"help": "Set every dropout, LoRA's included, to 0, so that policy and reference compare."},
+        metadata={
+            "help": "Set every dropout, LoRA's included, to 0, and keep routers that sample or jitter in evaluation "
+            "mode, so that policy and reference compare."
+        },
     )
     logging_steps: float = field(
         default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."}

@@ -133,16 +133,6 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def disable_dropout(model: nn.Module) -> None:
-    """Set every dropout probability in `model`, LoRA's included, to zero."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("attention_dropout", "dropout", "dropout_p"):  # attention reads it as a number
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-
-
 def float32_trainable(model: nn.Module) -> None:
     """Keep what is trained in float32: bfloat16 weights silently stop moving at a preference learning rate."""
     for parameter in model.parameters():

@@ -13,7 +13,8 @@ from peft import PeftModel
 from torch import nn
 
 from hf_align.errors import UserError
-from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy, disable_dropout
+from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
+from hf_align.models.dropout import disable_dropout
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import keep_unpacked

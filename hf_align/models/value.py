@@ -32,6 +32,7 @@ from hf_align.models.adapters import (
     add_adapter,
     float32_trainable,
 )
+from hf_align.models.dropout import dropout_as_loaded
 from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
@@ -261,7 +262,10 @@ class PolicyWithValueHead(BranchModel):
                 str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own
             )
         elif self.value_backbone is not None:
-            self.value_backbone.save_pretrained(directory / VALUE_MODEL_FOLDER, _below(state_dict, "value_backbone."))
+            with dropout_as_loaded(self):  # of the whole, which knows what the backbone's config said
+                self.value_backbone.save_pretrained(
+                    directory / VALUE_MODEL_FOLDER, _below(state_dict, "value_backbone.")
+                )
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PolicyWithValueHead:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from hf_align.acceleration.attention import attach_plan, attends_by_blocks
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
+from hf_align.models.dropout import dropout_as_loaded
 
 Result = TypeVar("Result")
 FLEX = "flex_attention"
@@ -125,7 +126,8 @@ class BranchModel(nn.Module):
             state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
         if isinstance(self.model, PeftModel):
             kwargs["selected_adapters"] = list(self.model.active_adapters)
-        cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+        with dropout_as_loaded(self):
+            cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
 
 
 def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
@@ -12,7 +10,6 @@ from hf_align.models.adapters import (
     REFERENCE_ADAPTER,
     active_adapter,
     add_frozen_copy,
-    disable_dropout,
     float32_trainable,
 )
 from hf_align.models.loading import load_policy
@@ -69,18 +66,6 @@ def test_a_frozen_copy_stays_what_it_was(adapted: PeftModel):
     assert not torch.allclose(logits(adapted), before)
     with active_adapter(adapted, REFERENCE_ADAPTER):
         torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
-
-
-def test_dropout_is_off_everywhere(tiny_model_dir: str):
-    from peft import LoraConfig
-
-    model = load_policy(
-        tiny_model_dir, lora=LoraConfig(lora_dropout=0.5, target_modules="all-linear", init_lora_weights=False)
-    )
-    cast(Any, model).base_model.model.model.layers[0].self_attn.attention_dropout = 0.5
-    disable_dropout(model)
-    model.train()
-    torch.testing.assert_close(logits(model), logits(model), atol=0, rtol=0)
 
 
 def test_what_is_trained_is_float32(tiny_model_dir: str):

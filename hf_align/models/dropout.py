@@ -1,0 +1,86 @@
+"""Randomness that models add in training, switched off: dropout of every kind, and routers that sample or jitter.
+
+Found by structure, not by a list of names. In transformers' decoders a probability of dropout stands in an attribute
+with "drop" in its name (`attn_dropout`, `resid_pdrop`, `layerdrop`, `drop_path_rate`, peft's `rank_dropout`), of a
+module or of the config that modules read when they run, or in a module whose class is called so (`nn.Dropout`,
+`DropPath`). Routers with noise have an attribute with "jitter". What hides behind other names, the check of two passes
+at the start of a training finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedConfig
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability in `model`, LoRA's included, to zero, and keep noisy routers in evaluation mode.
+
+    Configs are changed in memory only: within `dropout_as_loaded` they say what they said before.
+    """
+    for module in model.modules():
+        is_leaf = not (module._modules or module._parameters)
+        is_dropout = is_leaf and any("drop" in each.__name__.lower() for each in type(module).__mro__)
+        for name, value in list(vars(module).items()):
+            if "drop" in name.lower() or (is_dropout and isinstance(value, float)):
+                vars(module)[name] = _without_probabilities(value)
+            elif "jitter" in name.lower():
+                _keep_in_evaluation(module)
+    changed: list[tuple[PreTrainedConfig, str, Any]] = vars(model).setdefault("_dropout_of_configs", [])
+    for config in _configs(model):
+        for name, value in list(vars(config).items()):
+            if "drop" in name.lower() and (zeroed := _without_probabilities(value)) != value:
+                changed.append((config, name, value))
+                vars(config)[name] = zeroed
+
+
+@contextmanager
+def dropout_as_loaded(model: nn.Module) -> Iterator[None]:
+    """Let the configs of a model whose dropout was disabled say for a while what they said before: to save them."""
+    changed: list[tuple[PreTrainedConfig, str, Any]] = vars(model).get("_dropout_of_configs", [])
+    now = [(config, name, vars(config)[name]) for config, name, _ in changed]
+    for config, name, value in changed:
+        vars(config)[name] = value
+    try:
+        yield
+    finally:
+        for config, name, value in now:
+            vars(config)[name] = value
+
+
+def _without_probabilities(value: Any) -> Any:
+    """The same with 0.0 for every float, in dicts and lists too: peft has a probability for each adapter."""
+    if isinstance(value, float):
+        return 0.0
+    if isinstance(value, dict):
+        return {key: _without_probabilities(each) for key, each in value.items()}
+    return [_without_probabilities(each) for each in value] if isinstance(value, list) else value
+
+
+def _configs(model: nn.Module) -> list[PreTrainedConfig]:
+    """The configs that modules hold, and those within them, each once."""
+    found: dict[int, PreTrainedConfig] = {}
+    queue: list[object] = list(model.modules())
+    while queue:
+        for value in vars(queue.pop()).values():
+            if isinstance(value, PreTrainedConfig) and id(value) not in found:
+                found[id(value)] = value
+                queue.append(value)
+    return list(found.values())
+
+
+def _keep_in_evaluation(module: nn.Module) -> None:
+    """Let `train()` leave a module in evaluation mode; its children follow as ever."""
+    module.training = False
+    vars(module)["train"] = MethodType(_train_children, module)
+
+
+def _train_children(module: nn.Module, mode: bool = True) -> nn.Module:
+    nn.Module.train(module, mode)
+    module.training = False
+    return module
