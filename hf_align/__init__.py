@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hf_align.lazy import lazy_names
 from hf_align.version import __version__ as __version__
 
-if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below finds all of these
+if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ below imports these
     from hf_align import (
         acceleration as acceleration,
         algorithms as algorithms,
@@ -106,8 +106,8 @@ __getattr__, __dir__ = lazy_names(
 )
 
 
-# On CPUs with fast bfloat16 bitsandbytes remarks to everyone who imports peft that it lacks an optional kernel: the one
-# that `hf_align.models.quantized.keep_unpacked` avoids.
+# On CPUs with fast bfloat16, importing peft makes bitsandbytes warn about an optional kernel, which
+#   `hf_align.models.quantized.keep_unpacked` avoids.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: "gemm_4bit_forward" not in record.getMessage()
 )

@@ -1,7 +1,7 @@
-"""The training algorithms by name: which trainer and config, what they read and what they need.
+"""The training algorithms by name: trainer, config, kind of rows and further models.
 
-Only names and dotted strings, so that everything may ask here and nothing heavy is imported. Another package adds an
-`Algorithm` under the entry-point group `hf_align.algorithms`.
+Only names and dotted strings, so that any module can import this one cheaply. Another package adds an `Algorithm` under
+the entry-point group `hf_align.algorithms`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ENTRY_POINTS = "hf_align.algorithms"
 Rows = Literal["pairs", "prompts", "demonstrations"]
 Need = Literal["reference", "reward", "value"]
 Curves = tuple[tuple[str, str], ...]
-"""Names in the log, with their titles."""
+"""Logged names of curves, with their titles."""
 PREFERENCE_CURVES: Curves = (
     ("loss", "loss"),
     ("rewards/accuracies", "pairs ranked right"),
@@ -29,16 +29,17 @@ PREFERENCE_CURVES: Curves = (
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way to train, which has a command of its name.
+    """A training algorithm, which has a command of the same name.
 
     Attributes:
-        name: Of its command, recipes and cards.
+        name: Name of its command, also in recipes and cards.
         trainer: "module:class".
         config: "module:class" of the trainer's options.
         rows: Kind of rows that it trains on.
-        needs: Models besides the one that it trains: a reward is asked for, a reference has a default, a value is made.
+        needs: Models besides the trained one: a reward must be given, a reference has a default, a value model is
+            created.
         summary: One line for lists.
-        curves: Logged figures that its pictures show.
+        curves: Logged values that plots show.
 
     Example:
         >>> from hf_align.algorithms import ALGORITHMS
@@ -70,7 +71,7 @@ class Algorithm:
 
 
 class Algorithms(Mapping[str, Algorithm]):
-    """Algorithms of this package, and those of other packages, which are imported when they are looked up.
+    """Algorithms of this package and of others; the latter are imported on first lookup.
 
     Args:
         builtin: This package's; another package's of the same name is ignored.
@@ -93,7 +94,7 @@ class Algorithms(Mapping[str, Algorithm]):
         except Exception as error:  # whatever another package's import raises
             raise UserError(f"algorithm {name}: {entry.value} can't be imported: {error}") from error
         if not isinstance(algorithm, Algorithm) or algorithm.name != name:
-            raise UserError(f"algorithm {name}: {entry.value} is no hf_align.algorithms.Algorithm of that name")
+            raise UserError(f"algorithm {name}: {entry.value} is not an hf_align.algorithms.Algorithm of that name")
         return algorithm
 
     def __iter__(self) -> Iterator[str]:
@@ -141,7 +142,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.ppo.config:PPOConfig",
         "prompts",
         ("reference", "reward", "value"),
-        "train a policy to earn reward with PPO",
+        "train a policy on a reward with PPO",
         (
             ("objective/scores", "score"),
             ("objective/kl", "KL from the reference (nats)"),
@@ -149,4 +150,4 @@ ALGORITHMS = Algorithms(
         ),
     ),
 )
-"""Every algorithm by its name, which is also its command's."""
+"""Every algorithm by name, which is also its command's name."""

@@ -18,11 +18,11 @@ class UserError(ValueError):
 
 
 class LoadError(UserError):
-    """Nothing can be loaded from a name.
+    """A model or data set can't be loaded from a name.
 
     Args:
-        message: Says why.
-        source: The name, by which the command line finds the option it was given to.
+        message: The reason.
+        source: The name; the command line looks up the option that it was given to.
     """
 
     def __init__(self, message: str, source: str) -> None:
@@ -31,4 +31,4 @@ class LoadError(UserError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, with a sentence that says how to go on."""
+    """Ctrl-C, with a sentence that says how to resume."""

@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all.
 
-Whatever is written goes under a temporary name beside its place, is flushed to the disk and then renamed: a reader, a
-crash or a full disk meets the old content or the new one, never a part. A write that fails leaves nothing behind.
+Everything is written under a temporary name beside its destination, flushed to disk and then renamed: after a crash or
+on a full disk a reader sees the old content or the new, never a part. A failed write leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".unfinished"
-"""Part of the names under which files and folders are written; whoever looks for results leaves such names alone."""
+"""Part of the temporary names of files and folders being written; code that looks for results skips such names."""
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 REWARD_CONFIG, REWARD_HEAD = "reward_config.json", "reward_head.safetensors"
 VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors", "value", "value_model"
-"""Names in a saved model's folder, which loading, cards and pushes go by."""
+"""File names in a saved model's folder, used by loading, cards and pushes."""
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name to write a file under; afterwards it replaces `path`, unless the block failed.
+    """Yield a temporary name to write a file under; it replaces `path` unless the block fails.
 
     Args:
-        path: The file; folders above it are made.
+        path: The file; missing parent folders are created.
 
     Yields:
         A path in the same folder with the same suffix.
@@ -47,10 +47,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty temporary folder to write into; afterwards it replaces `path`, unless the block failed.
+    """Yield an empty temporary folder to write into; it replaces `path` unless the block fails.
 
     Args:
-        path: The folder; one that is there already, and its content, is replaced.
+        path: The folder; an existing one is replaced with all its content.
 
     Yields:
         A folder beside it.
@@ -63,7 +63,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield unfinished
         _flush_all(unfinished)
-        if path.exists():  # moved aside, not deleted: a crash in between loses nothing
+        if path.exists():  # move aside, not delete: a crash in between loses nothing
             os.replace(path, replaced)
         os.replace(unfinished, path)
     finally:
@@ -73,10 +73,10 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty temporary folder to write into; afterwards its content moves into `folder`, one by one.
+    """Yield an empty temporary folder to write into; its files then move into `folder` one by one.
 
     Args:
-        folder: Gets the content. What it holds under other names stays, an older file until the new one is whole.
+        folder: The destination. Files with other names stay; an older file stays until the new one is whole.
 
     Yields:
         A folder in it.
@@ -102,7 +102,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write a whole JSON file; NaN and infinities, which JSON doesn't know, become null."""
+    """Write a whole JSON file; NaN and infinities, which JSON lacks, become null."""
     write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -120,7 +120,7 @@ def _flush_all(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have a file's content on the disk before its name says that it is whole."""
+    """Flush a file's content to disk before the rename that declares it whole."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that importing the package is cheap."""
+"""Lazy imports of a package's names, so that importing the package is cheap."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
@@ -12,8 +12,8 @@ def lazy_names(
 
     Args:
         package: The package's name.
-        homes: Module below the package, to the names that come from it.
-        submodules: Modules below the package that are found as attributes, too.
+        homes: Names by the submodule that defines them.
+        submodules: Submodules that are available as attributes, too.
 
     Returns:
         The two functions, to assign in the package's `__init__`.

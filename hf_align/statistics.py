@@ -17,8 +17,8 @@ def bootstrap_interval(
     """Percentile bootstrap interval at 95%, rows resampled together.
 
     Args:
-        statistic: Takes the samples and `axis`, works along that axis.
-        *samples: One or several `[N]` arrays whose rows belong together.
+        statistic: Function of the samples and `axis`, computed along that axis.
+        *samples: One or more `[N]` arrays whose rows belong together.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resampling.
 
@@ -28,7 +28,7 @@ def bootstrap_interval(
     rows = [np.asarray(sample, dtype=float) for sample in samples]
     if len(rows[0]) < 2:
         return [float("nan"), float("nan")]
-    # Percentile, not BCa: BCa is undefined where every resample gives the same value (a judge that scores all alike).
+    # Percentile, not BCa: BCa is undefined if every resample gives the same value (a judge with one score for all).
     result = bootstrap(
         rows, statistic, paired=True, n_resamples=resamples, method="percentile", batch=200, rng=seed, vectorized=True
     )
@@ -36,7 +36,7 @@ def bootstrap_interval(
 
 
 def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
-    """Pearson correlation along an axis; 0 where one side is constant, since it then orders nothing."""
+    """Pearson correlation along an axis; 0 where one side is constant."""
     a, b = (np.asarray(side, dtype=float) for side in (x, y))
     a, b = (side - side.mean(axis=axis, keepdims=True) for side in (a, b))
     scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
@@ -44,7 +44,7 @@ def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
 
 
 def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:
-    """Row numbers of every label, labels in alphabetical order."""
+    """Row indices of every label, labels in alphabetical order."""
     array = np.asarray(labels)
     return {label: np.flatnonzero(array == label) for label in sorted(set(labels))}
 

@@ -1,4 +1,4 @@
-"""The version of this package, and those of the libraries that decide what a run computes."""
+"""Versions of this package and of the libraries that determine a run's results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIBRARIES = ("hf-align", "transformers", "peft", "torch", "trl", "datasets", "ac
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed package, None where it isn't installed."""
+    """The version of a package, or None if it isn't installed."""
     try:
         return version(name)
     except PackageNotFoundError:

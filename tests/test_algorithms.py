@@ -66,4 +66,4 @@ def test_the_command_lists_them(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert "can't be imported" in listed["kto"]["error"]
     assert main(["algorithms"]) == 0
     shown = capsys.readouterr().out
-    assert "train a policy to earn reward with PPO" in shown and "algorithm kto: " in shown
+    assert "train a policy on a reward with PPO" in shown and "algorithm kto: " in shown

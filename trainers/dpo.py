@@ -79,7 +79,7 @@ class DPOConfig(PreferenceConfig):
         metadata={
             "help": "Score all rows with the reference once, before training, in length-sorted batches; keep that "
             "in the cache under a key of weights, tokens and layout. Scores in training's own batches would differ by "
-            "rounding: less than 1e-3 nats a response in float32, less than 0.5 in bf16, 8-bit and 4-bit (short "
+            "rounding: less than 1e-3 nats per response in float32, less than 0.5 in bf16, 8-bit and 4-bit (short "
             "responses of a 135M model)."
         },
     )

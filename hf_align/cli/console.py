@@ -1,4 +1,4 @@
-"""A command's output: progress bars on a terminal, plain lines elsewhere, and no noise from libraries."""
+"""Output of commands: progress bars on a terminal, plain lines elsewhere, no library noise."""
 
 import logging
 import os
@@ -15,30 +15,30 @@ from hf_align.progress import Advance
 
 
 class Screen:
-    """The command's standard output; everything it prints goes through here so that bars and lines do not collide.
+    """Standard output of a command; everything is printed through it so that bars and lines don't collide.
 
     Args:
-        stderr: Print to standard error, for commands whose standard output is read by a program.
+        stderr: Print to standard error, for commands whose standard output is read by programs.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
         self.console = Console(
             highlight=False,
             soft_wrap=True,
-            quiet=os.environ.get("RANK", "0") != "0",  # under `accelerate launch` only the first process talks
+            quiet=os.environ.get("RANK", "0") != "0",  # under `accelerate launch` only the first process prints
             stderr=stderr,
         )
 
     def line(self, text: str, style: str = "") -> None:
-        """Print one line, taken literally (brackets are no markup)."""
+        """Print one line, without markup."""
         self.console.print(Text(text, style=style))
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
-        """Show a bar for something longer than two seconds; off a terminal print nothing.
+        """Show a bar for work of more than two seconds; off a terminal show nothing.
 
         Args:
-            label: What is going on.
+            label: Description of the work.
             total: Number of units.
 
         Yields:
@@ -61,20 +61,20 @@ class Screen:
             yield lambda done, note="": progress.update(bar, completed=done, note=note)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table whose first column is text and whose others are figures."""
+        """Print a table of one text column followed by columns of figures."""
         table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
         for position, column in enumerate(columns):
             table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        # Never cut a figure off: where the screen is too narrow, lines run on.
+        # Never truncate a figure: on a narrow screen lines wrap.
         unlimited = self.console.options.update(width=10_000)
         table.width = self.console.measure(table, options=unlimited).maximum
         self.console.print(table)
 
 
 class _ScreenHandler(logging.Handler):
-    """Handler that prints log records as one line each, above a running progress bar."""
+    """Handler that prints each log record as one line, above a running progress bar."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__(logging.WARNING)
@@ -86,13 +86,13 @@ class _ScreenHandler(logging.Handler):
 
 @contextmanager
 def quiet_libraries(screen: Screen) -> Iterator[None]:
-    """Hide what a user can't act on, and show warnings of hf_align and TRL as one line each.
+    """Hide output that users can't act on, and show warnings of hf_align and TRL as one line each.
 
     Silenced: transformers' and datasets' progress bars and log lines below errors, the Hub's download bars off
     a terminal, and Python warnings raised outside hf_align.
 
     Args:
-        screen: Where those warnings go.
+        screen: Receives those warnings.
     """
     import datasets
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
@@ -107,7 +107,7 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     datasets.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    # Downloads from the Hub take long: their bars stay where someone can watch them.
+    # Downloads from the Hub are slow: keep their bars on a terminal.
     (enable_progress_bars if screen.console.is_terminal else disable_progress_bars)()
     try:
         with warnings.catch_warnings():

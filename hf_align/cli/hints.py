@@ -1,4 +1,4 @@
-"""Places for errors: the flag or the recipe's line that one is about, and the flag that was meant.
+"""Hints for errors: the flag or recipe line at fault, and the flag that was meant.
 
 Nothing heavy is imported here.
 """
@@ -14,19 +14,19 @@ from hf_align.experiments.recipe import read_recipe
 
 
 def nearest_flag(flag: str, flags: Iterable[str]) -> str | None:
-    """The flag that was meant; dashes and underscores count as the same."""
+    """The nearest existing flag; dashes and underscores count as equal."""
     by_spelling = {name.replace("_", "-"): name for name in flags if name.startswith("--")}
     nearest = difflib.get_close_matches(flag.replace("_", "-"), by_spelling, n=1, cutoff=0.7)
     return by_spelling[nearest[0]] if nearest else None
 
 
 def with_place(error: UserError, options: argparse.Namespace | None) -> str:
-    """An error's message, headed by the flag or the recipe's line that it is about, where one is.
+    """An error's message, preceded by the flag or recipe line at fault, if any.
 
     Args:
-        error: What the command raised. A `LoadError` is about the option that holds its `source`; any other message
-            about the option it begins with, as in "beta is -1".
-        options: What was parsed, or None if the command line itself is at fault.
+        error: The command's error. A `LoadError` concerns the option that holds its `source`; any other error the
+            option that its message begins with, as in "beta is -1".
+        options: The parsed arguments, or None if parsing failed.
     """
     message = str(error)
     if options is None:
@@ -43,12 +43,12 @@ def with_place(error: UserError, options: argparse.Namespace | None) -> str:
 
 
 def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values and places of the command's recipe, if it has one that can be read; else the places of its flags."""
+    """Values and places of the command's recipe, if it has a readable one, or else the places of its flags."""
     if not options.takes_fields:
         return {}, {name: f"--{name.replace('_', '-')}" for name in vars(options)}
     try:
         recipe = read_recipe(options.config, options.fields)
-    except UserError:  # it is the error
+    except UserError:  # this is the error being reported
         return {}, {}
     return recipe.values, recipe.places
 

@@ -1,6 +1,6 @@
 """Entry point of `hf-align`: arguments, exit codes and error messages.
 
-Nothing heavy is imported here, so that `--help` and a wrong flag answer at once; a command imports torch when it runs.
+Nothing heavy is imported here, so that `--help` and flag errors are immediate; a command imports torch when it runs.
 """
 
 import errno
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; default `sys.argv[1:]`.
 
     Returns:
-        The exit status: 0 for success, 2 for bad input (one line on stderr says what), 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for bad input (explained in one line on stderr), 130 after Ctrl-C.
     """
     options = None
     try:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if fields and not options.takes_fields:
             raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
         module, _, function = options.run.partition(":")
-        gc.disable()  # nothing that an import makes is garbage, and torch's imports alone make half a million objects
+        gc.disable()  # imports create no garbage, and torch's alone create half a million objects
         try:
             run = getattr(import_module(module), function)
         finally:
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
-    """Whether this came of a full disk or quota; safetensors and pyarrow wrap the system's error in their own."""
+    """Whether a full disk or quota caused the error; safetensors and pyarrow wrap the system's error in their own."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

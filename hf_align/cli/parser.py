@@ -19,12 +19,12 @@ class _Parser(argparse.ArgumentParser):
         if unknown := re.match(r"argument COMMAND: invalid choice: '(\S+)' \(choose from (.*)\)", message):
             commands = unknown[2].replace("'", "").split(", ")
             nearest = difflib.get_close_matches(unknown[1], commands, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(commands)}"
+            hint = f"did you mean {nearest[0]}?" if nearest else f"commands are {', '.join(commands)}"
             message = f"there is no command {unknown[1]}; {hint}"
         raise UserError(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse as argparse does, after a look at the flags: it would first miss a required one that is misspelt."""
+        """Parse as argparse does, but check flags first: it would report a misspelt required flag as missing."""
         words = list(sys.argv[1:] if args is None else args)
         if self.get_default("takes_fields") is False:
             self._refuse_unknown(words[: words.index("--")] if "--" in words else words)

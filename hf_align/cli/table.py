@@ -1,7 +1,7 @@
-"""The table of commands: what each is called, takes, shows as help, and which function runs it.
+"""The table of commands: names, arguments, help texts and functions.
 
-Imports nothing heavy, so that `--help` and a wrong flag answer at once. A new command is an entry of `COMMANDS`.
-Training commands are made from `hf_align.algorithms`.
+Imports nothing heavy, so that `--help` and flag errors are immediate. A new command is an entry of `COMMANDS`. Training
+commands are made from `hf_align.algorithms`.
 """
 
 import argparse
@@ -19,14 +19,14 @@ class Command:
     """A command, or a group of them.
 
     Attributes:
-        name: What is typed.
+        name: Name on the command line.
         summary: One line for the list of commands.
-        description: What `--help` says first.
-        examples: Command lines that `--help` shows, indented by two.
+        description: First paragraph of `--help`.
+        examples: Command lines for `--help`, indented by two.
         run: "module:function"; the function gets the parsed arguments.
-        add_arguments: Adds the flags to the parser.
-        takes_fields: Whether flags that are not declared are a recipe's keys.
-        usage: Replaces argparse's own line.
+        add_arguments: Adds the arguments to the parser.
+        takes_fields: Whether undeclared flags are recipe keys.
+        usage: Replaces argparse's usage line.
         parts: The commands of a group, which has no `run` of its own.
     """
 
@@ -49,7 +49,7 @@ def _quickstart_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the base model (default: no)")
     parser.add_argument("--seed", type=int, default=0, help="seed of data, training and sampling (%(default)s)")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the unfinished run in DIR")
+    again.add_argument("--resume", action="store_true", help="continue the unfinished run in DIR")
     again.add_argument("--overwrite", action="store_true", help="delete an earlier quickstart in DIR first")
 
 
@@ -60,13 +60,13 @@ def _training_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-config",
         "--print_config",
         action="store_true",
-        help="print the recipe with every option in force, and train nothing",
+        help="print the recipe with every option in effect, without training",
     )
     instead.add_argument(
         "--dry-run",
         "--dry_run",
         action="store_true",
-        help="check options, data, model, memory and disk, and train nothing",
+        help="check options, data, model, memory and disk, without training",
     )
 
 
@@ -74,7 +74,7 @@ def _seed_and_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling and intervals (%(default)s)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (%(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there; - prints them instead of the table")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE; - prints them instead of the table")
 
 
 def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,41 +86,45 @@ def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", required=True, action="append", help="policy: folder or Hub id; repeat it to compare with the first"
+        "--model", required=True, action="append", help="policy: folder or Hub id; repeat to compare with the first"
     )
     parser.add_argument("--data", required=True, help="rows with a prompt, or embedded:ratings")
     parser.add_argument("--judge", default="vader", help="vader (default), a reward model, or FILE.py:FUNCTION")
-    parser.add_argument("--limit", type=int, metavar="N", default=200, help="prompts, at most (%(default)s)")
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="of a response (%(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", default=200, help="maximum number of prompts (%(default)s)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, metavar="N", help="maximum tokens of a response (%(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="prompts at a time (%(default)s)")
     _seed_and_json(parser)
 
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="what a trainer saved: an adapter or a whole model")
-    parser.add_argument("repo", metavar="REPO", help="ORG/NAME, or NAME in your own namespace; made if it is new")
-    parser.add_argument("--merge", action="store_true", help="push whole weights: the adapter merged in, in float32")
+    parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model")
+    parser.add_argument("repo", metavar="REPO", help="ORG/NAME, or NAME in your namespace; created if it is new")
+    parser.add_argument(
+        "--merge", action="store_true", help="push whole weights: the adapter merged into its base in float32"
+    )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="of merged weights (default: the base model's; float32 for a reward model)",
+        help="dtype of merged weights (default: the base model's; float32 for a reward model)",
     )
     parser.add_argument("--base-model", metavar="ORG/NAME", help="Hub id of the base model, if yours is a local copy")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--license", metavar="NAME", help="for the model card, such as apache-2.0")
+    parser.add_argument("--license", metavar="NAME", help="license in the model card, such as apache-2.0")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
-    parser.add_argument("--message", default="Upload a model with hf-align", help="of the commit (%(default)s)")
+    parser.add_argument("--message", default="Upload a model with hf-align", help="commit message (%(default)s)")
 
 
 QUICKSTART = Command(
     "quickstart",
-    "reward model, DPO, IPO and PPO on the model and data that come with the package",
-    "Trains a reward model, DPO, IPO and PPO on human ratings that the package carries, evaluates\n"
+    "train reward model, DPO, IPO and PPO on the included model and data",
+    "Trains a reward model, DPO, IPO and PPO on human ratings included in the package, evaluates\n"
     "them and writes a report. Needs no network. About half an hour on two CPU cores.",
     """  hf-align quickstart                              everything, in ./hf-align-quickstart
-  hf-align quickstart --profile smoke --out try    the same path in two minutes, with results that mean little
-  hf-align quickstart --quantization 4bit --out q  on a 4-bit base model
-  hf-align quickstart --resume                     go on after Ctrl-C or a crash
+  hf-align quickstart --profile smoke --out try the same in two minutes, with results that mean little hf-align
+  quickstart --quantization 4bit --out q on a 4-bit base model hf-align quickstart --resume continue after Ctrl-C or a
+  crash
 """,
     "hf_align.cli.commands.quickstart:run_quickstart",
     _quickstart_arguments,
@@ -131,10 +135,10 @@ _COLUMNS = {
     "prompts": "prompt; other columns are passed to the reward",
     "demonstrations": "prompt + completion, messages, or text",
 }
-_KEYS = {  # which of them are required is checked in `hf_align.experiments.recipe`
+_KEYS = {  # `hf_align.experiments.recipe` checks which are required
     "reference": "  ref_model       Hub id or folder of the reference policy (default: the policy before training)\n",
     "reward": """\
-  reward          what scores responses (required): a reward model's Hub id or folder, FILE.py:FUNCTION,
+  reward          scores responses (required): a reward model's Hub id or folder, FILE.py:FUNCTION,
                   MODULE:FUNCTION, or a list of these with weights: [{reward: ..., weight: ...}]
 """,
 }
@@ -144,7 +148,7 @@ def _training(algorithm: Algorithm) -> Command:
     name, scored = algorithm.name, "reward" in algorithm.needs
     description = f"""{algorithm.summary[0].upper()}{algorithm.summary[1:]}.
 
-A recipe is a YAML file of `key: value` lines; a flag of the same name wins over it. Keys:
+A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
   model           Hub id or folder (required)
 {"".join(_KEYS.get(need, "") for need in algorithm.needs)}\
   train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
@@ -182,18 +186,18 @@ def _training_command(name: str, summary: str, description: str, examples: Itera
 
 EVALUATE = Command(
     "evaluate",
-    "measure a reward model, or what policies write",
-    "Measures a reward model on pairs or ratings, or policies by what they write.",
+    "measure a reward model or policies",
+    "Measures a reward model on pairs or ratings, or policies by their responses.",
     """  hf-align evaluate reward --model out/reward --data pairs.jsonl
   hf-align evaluate policy --model base --model out/dpo --data prompts.jsonl
 """,
     parts=(
         Command(
             "reward",
-            "how well a reward model agrees with people",
+            "agreement of a reward model with people",
             "Scores held-out data with a reward model. With columns chosen and rejected: the share of pairs that it\n"
-            "orders as people did, and the mean difference of rewards. With response and rating (a number) or ratings\n"
-            "(a list, one a person): Pearson's r and the share of pairs ordered alike. 95% intervals.",
+            "ranks as people did, and the mean difference of rewards. With response and rating (a number) or ratings\n"
+            "(a list, one per person): Pearson's r and the share of pairs ranked alike. 95% intervals.",
             """  hf-align evaluate reward --model out/reward --data pairs.jsonl
   hf-align evaluate reward --model ./hf-align-quickstart/reward --data embedded:ratings
   hf-align evaluate reward --model ORG/MODEL --data ORG/DATA --quantization 4bit --json figures.json
@@ -203,10 +207,10 @@ EVALUATE = Command(
         ),
         Command(
             "policy",
-            "what policies write, scored by a judge",
-            "Samples one response to each prompt at temperature 1 and scores it. Shows the mean score, its gain over\n"
+            "responses of policies, scored by a judge",
+            "Samples one response per prompt at temperature 1 and scores it. Shows the mean score, its gain over\n"
             "the first policy on the same prompts, distinct-2 (the share of different word pairs), the length in\n"
-            "tokens and the share of responses that ended themselves. 95% intervals.",
+            "tokens and the share of responses that the policy ended. 95% intervals.",
             """  hf-align evaluate policy --model out/dpo --data prompts.jsonl --judge out/reward
   hf-align evaluate policy --model ./hf-align-quickstart/base --model ./hf-align-quickstart/dpo \\
       --data embedded:ratings --json figures.json
@@ -222,7 +226,7 @@ PUSH = Command(
     "push",
     "push a saved model, adapter or merged weights to the Hub",
     "Pushes a model folder with its tokenizer, heads and model card in one commit. Checkpoints, optimizers and\n"
-    "logs stay here. An adapter whose base model is a local folder needs --base-model, the same model's id on the\n"
+    "logs are not pushed. An adapter on a local base model needs --base-model, the same model's id on the\n"
     "Hub, or --merge. Log in with `hf auth login` first, or set HF_TOKEN.",
     """  hf-align push out/dpo ORG/my-dpo-adapter
   hf-align push out/dpo ORG/my-dpo-adapter --base-model HuggingFaceTB/SmolLM2-135M-Instruct --license apache-2.0
@@ -236,8 +240,8 @@ PUSH = Command(
 DOCTOR = Command(
     "doctor",
     "check this machine: versions, GPU, bitsandbytes, disk, Hub login",
-    "Shows what hf-align finds on this machine, and what of it won't work: versions, GPU, a real 4-bit product with\n"
-    "bitsandbytes, how fast the CPU is in bfloat16, free disk space, and whether you are logged in to the Hub.\n"
+    "Checks this machine and reports problems: versions, GPU, a real 4-bit product with\n"
+    "bitsandbytes, the CPU's speed in bfloat16, free disk space and the login to the Hub.\n"
     "Exit status 2 if something that training needs is missing or broken.",
     "  hf-align doctor\n",
     "hf_align.cli.commands.doctor:run_doctor",
@@ -246,7 +250,7 @@ DOCTOR = Command(
 COMPLETION = Command(
     "completion",
     "print a script that completes commands and flags in a shell",
-    "Prints a completion script for bash, zsh or fish. It knows every field of every config, and runs nothing itself.",
+    "Prints a completion script for bash, zsh or fish. It includes every field of every config, and starts no Python.",
     """  hf-align completion bash > ~/.local/share/bash-completion/completions/hf-align
   hf-align completion zsh > ~/.zfunc/_hf-align          with `fpath+=~/.zfunc; autoload -U compinit; compinit`
   hf-align completion fish > ~/.config/fish/completions/hf-align.fish
@@ -259,8 +263,8 @@ COMPLETION = Command(
 
 ALGORITHMS_LIST = Command(
     "algorithms",
-    "list what can be trained, with what each algorithm reads and needs",
-    "Lists the algorithms that have a training command: this package's, and those that other installed packages add\n"
+    "list the algorithms, with the data and models that each needs",
+    "Lists the algorithms that have a training command: this package's, and those that other packages add\n"
     "under the entry-point group hf_align.algorithms. One that can't be imported is listed with the reason.",
     """  hf-align algorithms
   hf-align algorithms --json
@@ -273,11 +277,11 @@ OTHERS = (EVALUATE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),
-    *(  # imported only when they run, so nothing is known of them but their place
+    *(  # not imported until they run, so only their place is known
         _training_command(
             each.name,
             f"train with {each.value}",
-            f"Trains with {each.value}. `hf-align algorithms` shows what it reads and needs.",
+            f"Trains with {each.value}. `hf-align algorithms` shows the data and models it needs.",
             ("--config RECIPE.yaml", "--config RECIPE.yaml --dry-run"),
         )
         for each in ALGORITHMS.third_party.values()

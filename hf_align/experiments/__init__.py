@@ -1,1 +1,1 @@
-"""Runs: recipes, one training run from start to end, the quickstart."""
+"""Runs: recipes, single training runs, and the quickstart."""

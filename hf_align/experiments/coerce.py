@@ -1,4 +1,4 @@
-"""Values from YAML and flags, checked against a dataclass field's type."""
+"""Conversion of values from YAML and flags to a dataclass field's type."""
 
 import dataclasses
 import enum
@@ -9,17 +9,17 @@ from hf_align.trainers.fields import options_of
 
 
 def coerce(value: Any, hint: Any) -> Any:
-    """Make `value` what the type `hint` wants, converting only where nothing can be lost.
+    """Convert `value` to the type `hint`, only where nothing can be lost.
 
-    A whole number does for a float, a number does for a string; nothing else is converted (a string is no number, and
-    1 is not true).
+    An integer is accepted as a float and a number as a string; nothing else is converted (a string isn't a number, and
+    1 isn't true).
 
     Args:
-        value: What YAML gave: None, bool, int, float, str, list or dict.
+        value: A YAML value: None, bool, int, float, str, list or dict.
         hint: A resolved type hint, such as `float`, `str | None`, `list[str]` or `Literal["a", "b"]`.
 
     Raises:
-        TypeError: The value does not fit; the message says what is expected, such as "a number or null".
+        TypeError: The value doesn't fit; the message describes the expected type, such as "a number or null".
     """
     options = options_of(hint)
     for option in options:
@@ -77,4 +77,4 @@ def _describe(option: Any) -> str:
         return f"a list (of {' or '.join(map(_describe, options_of(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
-    return "a value that only Python can give" if dataclasses.is_dataclass(origin) else str(option)
+    return "a value that can only be set from Python" if dataclasses.is_dataclass(origin) else str(option)

@@ -1,8 +1,8 @@
 """Recipes: a YAML file plus flags, checked key by key against the command's config before anything is loaded.
 
-A recipe is flat. A few keys say what to train on what (`SOURCE_KEYS`); every other key is a field of the command's
-config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields. Flags have the same names and win over
-the file: `--learning_rate 1e-5`, `--lora.r 32`.
+A recipe is flat. A few keys name the models and data (`SOURCE_KEYS`); every other key is a field of the command's
+config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields. Flags have the same names and override the
+file: `--learning_rate 1e-5`, `--lora.r 32`.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ SOURCE_KEYS: dict[str, Any] = {
     "quantization": str | None,
     "lora": bool | dict | None,
 }
-"""Keys of every algorithm that say what to train on what."""
+"""Keys of every algorithm that name its model and data."""
 KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {"reference": {"ref_model": str | None}, "reward": {"reward": str | list}}
-"""Further ones, by the need that each of them meets."""
+"""Further such keys, by the need that they meet."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
-"""Flags of a command besides its recipe's keys."""
+"""Flags of a training command besides the recipe's keys."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `1e-5` is a number and `no` is a word (PyYAML's 1.1 rules read them the other way)."""
+    """YAML 1.2's plain scalars: `1e-5` is a number and `no` is a word (the other way round in PyYAML's YAML 1.1)."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -56,12 +56,12 @@ for _tag, _pattern, _first in (
 
 @dataclasses.dataclass
 class Recipe:
-    """Raw values of a recipe, each with the place it came from.
+    """Raw values of a recipe, each with its place in the file or command line.
 
     Attributes:
         values: Key to value; `lora` may hold a mapping.
-        places: Key (`lora.r` for a nested one) to where it was written, for messages.
-        bare: Keys of flags that no value follows; theirs is true.
+        places: Key (`lora.r` for a nested one) to its place, for messages.
+        bare: Keys of flags without a value, which are true.
     """
 
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -69,13 +69,13 @@ class Recipe:
     bare: set[str] = dataclasses.field(default_factory=set)
 
     def where(self, key: str) -> str:
-        """Place where `key` was written, as a message's opening."""
+        """Place of `key`, as the start of a message."""
         return self.places.get(key) or self.places.get(key.split(".")[0]) or key
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckedRecipe:
-    """A recipe whose every key is known and whose every value has its field's type."""
+    """A recipe with valid keys, and values of their fields' types."""
 
     source: dict[str, Any]
     lora: dict[str, Any] | None
@@ -83,17 +83,17 @@ class CheckedRecipe:
 
 
 def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
-    """Read a recipe file and lay the flags over it.
+    """Read a recipe file and apply the flags.
 
     Args:
         path: The YAML file, or None for flags alone.
-        overrides: Flags as argparse left them: `["--beta", "0.2", "--lora.r=8", "--bf16"]`.
+        overrides: Flags that argparse didn't recognise: `["--beta", "0.2", "--lora.r=8", "--bf16"]`.
 
     Returns:
-        The recipe. Keys are not checked yet: that needs the command's config (`check_recipe`).
+        The recipe. Keys are not checked yet, which takes the command's config (`check_recipe`).
 
     Raises:
-        UserError: The file is missing, is not YAML or not a mapping, writes a key twice, or a flag has no name.
+        UserError: The file is missing, not YAML or not a mapping, repeats a key, or a flag has no name.
     """
     recipe = _read_file(Path(path)) if path is not None else Recipe()
     for flag, text in _split_flags(overrides):
@@ -133,22 +133,22 @@ def _read_file(path: Path) -> Recipe:
     if not isinstance(node, yaml.MappingNode):
         kind = {"list": "a list", "str": "plain text"}.get(type(values).__name__, "a single value")
         raise UserError(
-            f"{path}: a recipe is made of `key: value` lines (with a space behind the colon), not {kind}; write "
+            f"{path}: a recipe is made of `key: value` lines (with a space after the colon), not {kind}; write "
             "`model: ORG/MODEL` and so on"
         )
     return Recipe(values, dict(_places(node, path)))
 
 
 def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Every key with its line; YAML itself would let the later of two equal keys win in silence."""
+    """Every key with its line; YAML itself would silently let the later of two equal keys win."""
     seen: set[str] = set()
     for key_node, value_node in node.value:
         key = f"{prefix}{key_node.value}"
         place = f"{path}, line {key_node.start_mark.line + 1}: {key}"
         if key in seen:
-            raise UserError(f"{place} is written twice; keep one of them")
+            raise UserError(f"{place} is given twice; keep one of them")
         if not prefix and key_node.tag != "tag:yaml.org,2002:str":
-            raise UserError(f"{place} is not a known key; keys are words, such as `model`")
+            raise UserError(f"{place} is not a valid key; keys are words, such as `model`")
         seen.add(key)
         yield key, place
         if isinstance(value_node, yaml.MappingNode):
@@ -156,7 +156,7 @@ def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tu
 
 
 def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
-    """Pairs of flag and text; a flag followed by another flag or nothing has None, which means true."""
+    """Pairs of flag and text; a flag without a value has None, which means true."""
     rest = list(arguments)
     while rest:
         flag = rest.pop(0)
@@ -172,24 +172,24 @@ def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
 
 
 def source_keys(needs: Iterable[Need]) -> dict[str, Any]:
-    """List the keys that say what to train on what, with their types, for an algorithm with these needs."""
+    """List the keys that name models and data, with their types, for an algorithm with these needs."""
     return {**SOURCE_KEYS, **{key: hint for need in needs for key, hint in KEYS_OF_NEEDS.get(need, {}).items()}}
 
 
 def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = ()) -> CheckedRecipe:
-    """Refuse unknown keys and wrong types, and sort the values by where they go.
+    """Refuse unknown keys and wrong types, and sort the values by destination.
 
     Args:
         recipe: From `read_recipe`.
         config_class: The command's config dataclass (`DPOConfig`).
         lora_class: `peft.LoraConfig`.
-        needs: What the algorithm needs (`Algorithm.needs`), which makes further keys known or required.
+        needs: The algorithm's needs (`Algorithm.needs`), which make further keys valid or required.
 
     Returns:
-        The values with numbers, lists and so on as their fields want them. `lora` is None for no LoRA.
+        The values, converted to their fields' types. `lora` is None for no LoRA.
 
     Raises:
-        UserError: A key is unknown (the message names the nearest one), a value has the wrong type, or a required
+        UserError: A key is unknown (the message suggests the nearest one), a value has the wrong type, or a required
             key such as `model` is missing.
     """
     sources = source_keys(needs)
@@ -212,7 +212,7 @@ def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class
 
 
 def field_hints(config_class: type) -> dict[str, Any]:
-    """Types of the fields that a config's constructor takes."""
+    """Types of the fields that a config's constructor accepts."""
     hints = get_type_hints(config_class)
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
@@ -220,7 +220,7 @@ def field_hints(config_class: type) -> dict[str, Any]:
 def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any]) -> Any:
     place = recipe.where(key)
     if key not in hints:
-        raise UserError(f"{place} is not a known key; {_what_was_meant(key, hints, place)}")
+        raise UserError(f"{place} is not a valid key; {_what_was_meant(key, hints, place)}")
     try:
         return coerce(value, hints[key])
     except TypeError as error:
@@ -230,10 +230,10 @@ def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any]) -> Any
 
 
 def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
-    """The commands whose key it is, else the nearest key, else the keys that say what to train on what."""
+    """The commands that have this key, else the nearest key, else the source keys."""
     owners = []
     for name in ALGORITHMS:
-        with suppress(UserError):  # another package's that is broken says so when it is used
+        with suppress(UserError):  # another package's broken algorithm is reported when it is used
             algorithm = ALGORITHMS[name]
             if key in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}:
                 owners.append(name)
@@ -243,14 +243,14 @@ def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
     if nearest := difflib.get_close_matches(key, [*hints, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
     sources = [name for name in hints if name in source_keys(("reference", "reward"))]
-    return f"known are {', '.join(sources)} and the fields of the command's config"
+    return f"valid are {', '.join(sources)} and the fields of the command's config"
 
 
 def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
-    """Write a recipe as YAML with every option in force, which `read_recipe` reads back to the same run.
+    """Write a recipe as YAML with every option in effect; `read_recipe` reads it back to the same run.
 
-    What was written comes first, then the other options at their defaults, ours before those of transformers. A token
-    is left out.
+    Explicit values come first, then the other options at their defaults, ours before those of transformers. A token is
+    left out.
 
     Args:
         checked: From `check_recipe`.
@@ -276,7 +276,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Dumper for `_Loader`: text that the loader would read as something else is quoted."""
+    """Dumper for `_Loader`: text that it would read as another type is quoted."""
 
 
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

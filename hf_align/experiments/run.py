@@ -1,4 +1,4 @@
-"""One training run from a recipe: checked before anything is loaded, then trained, evaluated and saved."""
+"""A training run from a recipe: checked before anything is loaded, then trained, evaluated and saved."""
 
 import errno
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "a
 
 @dataclass
 class Run:
-    """A run that is described and not loaded.
+    """A checked run, before anything is loaded.
 
     Attributes:
-        algorithm: The way to train.
-        recipe: The recipe, for the places of its keys.
-        checked: Its values.
+        algorithm: The algorithm.
+        recipe: The recipe, for its keys' places.
+        checked: The recipe's checked values.
         trainer: The trainer's class.
         args: The trainer's config.
-        resume_last: Whether to go on from the newest checkpoint.
+        resume_last: Whether to resume from the latest checkpoint.
     """
 
     algorithm: Algorithm
@@ -48,7 +48,7 @@ class Run:
     resume_last: bool
 
     def lora(self) -> LoraConfig | None:
-        """Make the config of the adapter that the recipe asks for."""
+        """Make the config of the recipe's adapter, if any."""
         return None if self.checked.lora is None else LoraConfig(**{**LORA_DEFAULTS, **self.checked.lora})
 
 
@@ -58,7 +58,7 @@ class Inputs:
 
     Attributes:
         rows: `train_dataset` and perhaps `eval_dataset`.
-        checkpoint: Where it goes on.
+        checkpoint: Checkpoint to resume from.
     """
 
     rows: dict[str, Dataset]
@@ -66,10 +66,10 @@ class Inputs:
 
 
 def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
-    """Check a recipe's keys and values, and make the trainer's config of it.
+    """Check a recipe's keys and values, and make the trainer's config from it.
 
     Raises:
-        UserError: Anything is wrong with them.
+        UserError: A key or value is wrong.
     """
     trainer, config_class = algorithm.load()
     if resume_last := recipe.values.get(RESUME) is True:
@@ -79,23 +79,23 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
 
 
 def make_config(name: str, config_class: type, checked: CheckedRecipe) -> Any:
-    """Make the algorithm's config from a checked recipe; what the config class refuses becomes a `UserError`."""
+    """Make the algorithm's config from a checked recipe; the config class's errors become `UserError`s."""
     try:
         return config_class(**{"disable_tqdm": True, **checked.config})
     except UserError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        # Trainer's enums name the value and not the option.
+        # Trainer's enums name the value but not the option.
         refused = str(error).partition(" is not a valid ")[0]
         option = next((option for option, value in checked.config.items() if value == refused), name)
         raise UserError(f"{option}: {error}") from None
 
 
 def load_inputs(run: Run) -> Inputs:
-    """Check what Trainer would only stumble over once the model is loaded, resolve the reward and load the rows.
+    """Check what Trainer would only notice once the model is loaded, resolve the reward and load the rows.
 
     Raises:
-        UserError: Anything is wrong with options, data, output folder or the models' names.
+        UserError: An option, the data, the output folder or a model's name is wrong.
     """
     args, recipe, source = run.args, run.recipe, run.checked.source
     _check_reporters_and_sizes(args, recipe)
@@ -124,9 +124,9 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             names = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; there are {names}, and none")
+            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; use {names} or none")
         if name not in installed:
-            raise UserError(f"{recipe.where('report_to')}: {name} is not installed here; pip install it, or say none")
+            raise UserError(f"{recipe.where('report_to')}: {name} is not installed; pip install it, or use none")
 
 
 def _checkpoint(run: Run) -> Path | None:
@@ -137,8 +137,8 @@ def _checkpoint(run: Run) -> Path | None:
         return check_checkpoint(named, args, recipe.where(RESUME))
     if newest is not None or any((directory / name).exists() for name in (ADAPTER_CONFIG, CONFIG)):
         raise UserError(
-            f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or go on "
-            f"with it by --{RESUME} true"
+            f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or resume "
+            f"it with --{RESUME} true"
         )
     return None
 
@@ -147,8 +147,8 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     """Train, evaluate if there is an `eval_dataset`, and save.
 
     Raises:
-        UserError: The model can't be loaded, or there can't be such an optimizer or schedule.
-        KeyboardInterrupt: After Ctrl-C; in training a checkpoint is saved first.
+        UserError: The model can't be loaded, or the optimizer or schedule can't be created.
+        KeyboardInterrupt: After Ctrl-C; during training a checkpoint is saved first.
     """
     trainer = make_trainer(run, inputs.rows)
     _train(trainer, progress, run.algorithm.name, inputs.checkpoint)
@@ -182,14 +182,14 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
             **{key: source[key] for key in ("ref_model", "reward") if key in source},
             **rows,
         )
-    except OSError as error:  # a Hub that can't be reached, a file that is no model
+    except OSError as error:  # an unreachable Hub, or a file that isn't a model
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"model: {source['model']} can't be loaded: {str(error).splitlines()[0]}") from None
 
 
 def _train(trainer: Any, progress: Progress, name: str, checkpoint: Path | None) -> None:
-    """Train; what the optimizer or the schedule can't be made of is a user's mistake, in one line."""
+    """Train; options that no optimizer or schedule can be created from are reported in one line."""
     started = trainer.state.global_step
     try:
         train(trainer, progress, name, checkpoint=checkpoint)

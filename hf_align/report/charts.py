@@ -13,7 +13,7 @@ MINUS = "\N{MINUS SIGN}"
 
 Point = tuple[float, float]
 Place = Callable[[float, float], Point]
-"""From data to pixels."""
+"""Maps data coordinates to pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ def line_chart(
     held_out: float | None = None,
     y_range: tuple[float, float] | None = None,
 ) -> Markup:
-    """Draws a training curve: every logged value faintly, a running mean over it.
+    """Draw a training curve: every logged value faintly, with a running mean on top.
 
     Args:
-        points: (step, value), steps ascending; values that are not finite are left out.
+        points: (step, value), steps ascending; values that are not finite are skipped.
         title: Caption, also the chart's accessible name.
-        color: A CSS class that sets `--series`, such as "dpo".
-        reference: A line to compare with.
-        held_out: A last value on held-out data, drawn as a ring at the right edge.
-        y_range: Fixed lower and upper end of the axis; default: what the data need.
+        color: CSS class that sets `--series`, such as "dpo".
+        reference: Horizontal line to compare with.
+        held_out: Final value on held-out data, drawn as a ring at the right edge.
+        y_range: Fixed lower and upper end of the axis. Default: from the data.
 
     Returns:
         A `<figure>`.
@@ -83,10 +83,10 @@ class Interval:
 
 
 def interval_chart(rows: Sequence[tuple[str, Sequence[Interval]]], *, title: str, digits: int = 2) -> Markup:
-    """Draws groups of dots with whiskers, one line per value, for instance scorers within domains.
+    """Draw groups of dots with whiskers, one line per value, for instance scorers within domains.
 
     Args:
-        rows: (group's name, its values); a value without an interval is a ring.
+        rows: (group name, values); a value without an interval is drawn as a ring.
         title: Caption and accessible name.
         digits: Decimals of the printed values.
     """
@@ -158,7 +158,7 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A tick's text: no trailing zeros, no exponent for everyday sizes."""
+    """Text of a tick: no trailing zeros, no exponent for ordinary magnitudes."""
     return f"{value:.4g}".replace("-", MINUS)
 
 

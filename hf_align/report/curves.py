@@ -13,12 +13,12 @@ from hf_align.algorithms import ALGORITHMS, Curves
 from hf_align.files import whole_file
 
 HELD_OUT = {"objective/scores": "eval_reward"}
-"""Where an evaluation's name of a curve isn't `eval_` and the curve's."""
+"""Evaluation names of curves where they aren't `eval_` plus the curve's name."""
 History = Sequence[Mapping[str, Any]]
 
 
 def curves_of(history: History) -> Curves:
-    """Find the curves of the trainer that logged this: those of our first algorithm that has logged all of its own."""
+    """Find the curves for a log: those of the first algorithm whose curves were all logged."""
     logged = {name for entry in history for name in entry}
     fitting = (each.curves for each in ALGORITHMS.builtin.values() if logged.issuperset(dict(each.curves)))
     return next(fitting, (("loss", "loss"),))
@@ -29,11 +29,11 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
 
     Args:
         history: `trainer.state.log_history`.
-        curves: Which.
+        curves: The curves to draw.
         path: The PNG; it appears whole or not at all.
 
     Returns:
-        Whether there is one now: not without matplotlib, nor without two logged steps.
+        Whether it was drawn, which needs matplotlib and at least two logged steps.
     """
     if (picture := curves_png(history, curves)) is not None:
         with whole_file(path) as unfinished:
@@ -42,7 +42,7 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
 
 
 def curves_png(history: History, curves: Curves) -> bytes | None:
-    """Make the picture that `draw_curves` writes; None if there is nothing to draw, or nothing to draw with."""
+    """Make the image that `draw_curves` writes, or None without matplotlib or enough points."""
     series = []
     for name, title in curves:
         logged = _points(history, name)
@@ -50,7 +50,7 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
             series.append((title, logged, _points(history, HELD_OUT.get(name, f"eval_{name}"))))
     if not series or find_spec("matplotlib") is None:
         return None
-    from matplotlib.figure import Figure  # without pyplot: a program's own figures and backend stay as they are
+    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
 
     columns = len(series) if len(series) <= 4 else 3
     rows = -(-len(series) // columns)

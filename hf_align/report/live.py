@@ -1,4 +1,4 @@
-"""Training curves while training goes on: in a notebook's cell, or in a file."""
+"""Live training curves, in a notebook cell or a file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ PICTURE = "training_curves.png"
 
 
 class CurvesCallback(TrainerCallback):
-    """Draw what a run logs, again and again: one picture in a notebook that is replaced, elsewhere a file.
+    """Plot a run's logs while it trains: one image that is updated in a notebook, elsewhere a file.
 
-    Any `Trainer` takes it: `XTrainer(..., callbacks=[CurvesCallback()])`. It needs matplotlib (`hf-align[report]`).
-    Evaluations show as dots, also those after training.
+    Works with any `Trainer`: `XTrainer(..., callbacks=[CurvesCallback()])`. It needs matplotlib (`hf-align[report]`).
+    Evaluations are drawn as dots, including those after training.
 
     Args:
-        metrics: Names in the log, such as "loss" and "grad_norm". Default: those that matter for the trainer.
-        path: The PNG. Default: none in a notebook, else `training_curves.png` in `output_dir`, which is also what the
-            model card shows.
-        every: Seconds between two pictures at least. Default: 5. Training's end and evaluations don't wait.
+        metrics: Logged names, such as "loss" and "grad_norm". Default: the main curves of the trainer's algorithm.
+        path: The PNG. Default: none in a notebook, else `training_curves.png` in `output_dir`, which the model card
+            also shows.
+        every: Minimum seconds between two updates. Default: 5. Evaluations and the end of training are drawn at once.
 
     Raises:
-        UserError: Without matplotlib.
+        UserError: matplotlib isn't installed.
 
     Example:
         >>> from pathlib import Path
@@ -61,11 +61,11 @@ class CurvesCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start a new picture in the cell that runs now."""
+        """Start a new image in the running cell."""
         self._training, self._display = True, None
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Draw, unless that was done just now."""
+        """Draw, unless the last update is too recent."""
         if not self._training or time.monotonic() - self._drawn >= self.every:
             self._draw(args, state)
 
@@ -89,7 +89,7 @@ class CurvesCallback(TrainerCallback):
         self._drawn = time.monotonic()
         notebook = _in_notebook()
         if notebook:
-            ipython = import_module("IPython.display")  # no dependency: this process runs in it
+            ipython = import_module("IPython.display")  # not a dependency: this process runs inside it
             image = ipython.Image(data=picture)
             if self._display is None:
                 self._display = ipython.display(image, display_id=True)
@@ -102,7 +102,7 @@ class CurvesCallback(TrainerCallback):
 
 
 def _in_notebook() -> bool:
-    """Whether this process is a notebook's kernel: a terminal's IPython can't show pictures."""
+    """Whether this process is a notebook's kernel; IPython in a terminal can't show images."""
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return shell is not None and getattr(shell, "kernel", None) is not None

@@ -1,4 +1,4 @@
-"""The report page of a quickstart: which curves, tables and samples it shows."""
+"""The report page of a quickstart: its curves, tables and samples."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ def render_report(
         metrics: Content of metrics.json.
         histories: Each trainer's log history, by "reward", "dpo", "ipo" and "ppo".
         samples: One per prompt: `prompt`, `domain`, `policies: {name: {text, score, reward}}`, in random order; the
-            first few of each domain are shown, so none was picked for what it says.
+            first few of each domain are shown, none hand-picked.
 
     Returns:
-        The page. All text that a model or a data set wrote is escaped.
+        The page. Text from models and data sets is escaped.
     """
     numbers = metrics["settings"]["numbers"]
     return render_page(
@@ -68,13 +68,13 @@ def render_report(
 
 
 def curve(history: History, name: str) -> list[tuple[float, float]]:
-    """Points (step, value) under which `name` was logged; a value that JSON could not hold (null) is NaN."""
+    """Points (step, value) logged under `name`; null, from a value that JSON lacks, becomes NaN."""
     values = [(entry["step"], entry[name]) for entry in history if name in entry]
     return [(float(step), math.nan if value is None else float(value)) for step, value in values]
 
 
 def _charts(stage: str, metrics: Mapping[str, Any], history: History) -> list[Markup]:
-    """The three curves of a training: name in the log, title, reference, held-out value, ends of the axis."""
+    """The three curves of a training run: logged name, title, reference, held-out value, ends of the axis."""
     held_out = metrics["held_out"][stage]
     chance = Reference(0.5, "chance")
     rows: tuple[tuple[str, str, Reference | None, float | None, tuple[float, float] | None], ...]
@@ -89,12 +89,12 @@ def _charts(stage: str, metrics: Mapping[str, Any], history: History) -> list[Ma
         target = Reference(metrics["settings"]["numbers"]["ppo"]["target_kl"], "target")
         rows = (
             ("objective/scores", "PPO: reward of a rollout", before, held_out["reward"], None),
-            ("objective/kl", "PPO: KL from before, nats a response", target, held_out["objective/kl"], None),
+            ("objective/kl", "PPO: KL from the start, nats per response", target, held_out["objective/kl"], None),
             ("kl_coef", "PPO: KL coefficient", None, None, None),
         )
     else:
         name, right, margin = NAMES[stage], "rewards/accuracies", "rewards/margins"
-        start = Reference(math.log(2), "log 2, no difference yet") if stage == "dpo" else None
+        start = Reference(math.log(2), "log 2: no difference yet") if stage == "dpo" else None
         reference = Reference(0.0, "reference policy")
         rows = (
             ("loss", f"{name}: loss", start, held_out.get("loss"), None),

@@ -1,4 +1,4 @@
-"""Templates filled in: the Jinja environment of the report pages, and how they write numbers."""
+"""The Jinja environment of the report pages, and its number formats."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ DASH = "\N{EN DASH}"
 
 
 def render_page(template: str, **context: Any) -> str:
-    """Fill in a page.
+    """Render a page.
 
     Args:
         template: File in `pages`.
         **context: The template's variables.
 
     Returns:
-        HTML. All text that a model or a data set wrote is escaped.
+        HTML. Text from models and data sets is escaped.
     """
     environment = Environment(
         loader=PackageLoader("hf_align.report", "pages"),
@@ -33,31 +33,31 @@ def render_page(template: str, **context: Any) -> str:
 
 
 def signed(value: float | None) -> str:
-    """Write `+0.12`, with a real minus sign."""
+    """Format as `+0.12`, with a real minus sign."""
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     return DASH if value is None else f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS)
 
 
 def fixed(value: float | None, digits: int = 2) -> str:
-    """Write `0.12`, with a real minus sign; a dash where there is no value."""
+    """Format as `0.12`, with a real minus sign; a dash if there is no value."""
     return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def interval(ends: Sequence[float] | None, sign: bool = True) -> str:
-    """Write `[+0.10, +0.14]`, or without plus signs; nothing where there is no interval."""
+    """Format as `[+0.10, +0.14]`, or without plus signs; empty if there is no interval."""
     show = signed if sign else fixed
     return "" if ends is None else f"[{show(ends[0])}, {show(ends[1])}]"
 
 
 def verdict(ends: Sequence[float]) -> str:
-    """Say in words whether an interval of gains shows a change."""
+    """Describe in words whether an interval of gains shows a change."""
     if ends[0] > 0:
         return "writes more positively"
     return "writes less positively" if ends[1] < 0 else "shows no clear change"
 
 
 def duration(seconds: float) -> str:
-    """Write `8 s`, `3 min 5 s` or `1 h 2 min`."""
+    """Format as `8 s`, `3 min 5 s` or `1 h 2 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

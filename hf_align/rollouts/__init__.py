@@ -1,4 +1,4 @@
-"""Rollouts: responses sampled from the policy that is being trained."""
+"""Rollouts: responses sampled from the policy in training."""
 
 from hf_align.rollouts.engine import Engine, SamplingRequest
 from hf_align.rollouts.generate import ENGINES, Response, sample_responses, stop_token_ids

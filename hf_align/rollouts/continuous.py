@@ -1,7 +1,7 @@
 """The continuous engine: transformers' continuous batching over a paged cache.
 
-A response that has ended makes room for the next one at once: meant for many more responses than fit at a time, of very
-different lengths, on a GPU with flash attention. It is tested on a CPU, where it runs but is not what one wants.
+A response that ends makes room for the next one at once: meant for many more responses than fit at a time, of very
+different lengths, on a GPU with flash attention. It is tested on a CPU, where it works but has no advantage.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from hf_align.rollouts.engine import Ids, SamplingRequest
 from hf_align.rollouts.static import generation_config, plain_generation
 
 PAGE = 16
-"""Tokens to a page of the cache on a CPU."""
+"""Tokens per page of the cache on a CPU."""
 
 
 def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     """Generate with continuous batching; an `Engine`.
 
-    `batch_size` is the most responses that are worked on at a time. The same generator state gives the same responses
-    as long as the requests are scheduled alike; they differ from those of the static engine. Stop strings are found
-    when a response is complete, so one that holds one early is generated to its end for nothing.
+    `batch_size` is the maximum number of responses generated at a time. The same generator state gives the same
+    responses if the requests are scheduled alike; they differ from those of the static engine. Stop strings are only
+    searched for in complete responses, so a response that contains one early is still generated to its end.
 
     Raises:
-        UserError: If the model's attention can't be paged, or generation fails.
+        UserError: The model's attention can't be paged, or generation fails.
     """
     inner = unwrapped(model)
     _check(inner)
@@ -46,13 +46,13 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     with plain_generation(inner), patches, _same_autocast(inner), torch.random.fork_rng(devices):
         try:
             manager = inner.init_continuous_batching(config, _settings(inner, request, seed))
-        except ValueError as error:  # an attention implementation or a kind of layer that has no pages
+        except ValueError as error:  # an attention implementation or kind of layer without paging
             raise UserError(
                 f"The continuous engine can't run {type(inner).__name__} ({error}); use the engine 'static'."
             ) from error
         try:
-            # One request a response: transformers' own copies of a request share its first token. All are there
-            # before generation begins: otherwise it would depend on timing which ones are computed together.
+            # One request per response: transformers' copies of a request share its first token. All are added before
+            #   generation starts, or timing would decide which ones are computed together.
             names = manager.add_requests(
                 [list(request.prompt_ids[prompt]) for prompt in request.prompt_of],
                 max_new_tokens=request.max_new_tokens,
@@ -95,7 +95,7 @@ def _check(model: Any) -> None:
 def _settings(model: Any, request: SamplingRequest, seed: int) -> ContinuousBatchingConfig:
     settings: dict[str, Any] = {"seed": seed, "max_requests_per_batch": request.batch_size}
     if model.device.type == "cpu":
-        # Left alone, transformers takes 60% of the machine's memory for the cache.
+        # By default transformers takes 60% of the machine's memory for the cache.
         longest = max(len(prompt) for prompt in request.prompt_ids) + request.max_new_tokens
         rows = request.batch_size or len(request.prompt_of)
         settings |= {"page_size": PAGE, "num_blocks": rows * -(-longest // PAGE) + 1, "auto_switch_to_flash": False}
@@ -104,7 +104,7 @@ def _settings(model: Any, request: SamplingRequest, seed: int) -> ContinuousBatc
 
 @contextmanager
 def _same_autocast(model: Any) -> Iterator[None]:
-    """Let the model run under this thread's autocast in every thread: the manager generates in one of its own."""
+    """Apply this thread's autocast to the model in every thread: the manager generates in a separate one."""
     kind = model.device.type
     if not torch.is_autocast_enabled(kind):
         yield

@@ -1,4 +1,4 @@
-"""Requests to an engine, and how a response ends: the interface between `sample_responses` and what generates."""
+"""The interface between `sample_responses` and engines: requests, and the end of a response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ids = list[int]
 
 
 class Engine(Protocol):
-    """Anything that can be called like this generates responses; see docs/how-to/rollouts.md.
+    """A callable that generates responses; see docs/how-to/rollouts.md.
 
     Example:
         >>> from hf_align import load_policy
@@ -36,14 +36,14 @@ class Engine(Protocol):
         """Generate `request.num_samples` responses to each prompt.
 
         Args:
-            model: The policy in evaluation mode and without gradients: the transformers model, or the PeftModel whose
-                active adapter shall sample.
-            request: What is asked for. The caller has seeded torch's generators.
+            model: The policy in evaluation mode, without gradients: a transformers model, or a PeftModel whose active
+                adapter is to sample.
+            request: The request. The caller has seeded torch's generators.
 
         Returns:
             Token ids of the responses, prompt by prompt, without the prompts. Each is sampled from
-            softmax(logits / temperature), restricted by `top_p`, up to `max_new_tokens`. What stands behind a
-            response's first end is dropped, so an engine may stop there, but doesn't have to.
+            softmax(logits / temperature), restricted by `top_p`, up to `max_new_tokens`. Tokens after a response's
+            first end are dropped, so an engine may stop there but doesn't have to.
         """
         ...
 
@@ -54,15 +54,15 @@ class SamplingRequest:
 
     Attributes:
         prompt_ids: Token ids of each prompt.
-        num_samples: Responses to each prompt.
+        num_samples: Responses per prompt.
         max_new_tokens: Length limit of a response.
-        temperature: Divides the logits; 0: take the likeliest token each time.
-        top_p: Sample from the likeliest tokens with this much probability in all.
+        temperature: Divides the logits; 0 always takes the most likely token.
+        top_p: Sample from the most likely tokens with this total probability.
         end_ids: Tokens that end a response.
         stop_strings: Texts that end a response.
-        pad_token_id: What to fill rows with; may equal an end token.
+        pad_token_id: Fills the rows; may equal an end token.
         tokenizer: The policy's.
-        batch_size: Most responses to generate at a time; None: the engine's choice.
+        batch_size: Maximum number of responses to generate at a time; None: the engine's choice.
 
     Example:
         >>> from hf_align.models.sources import load_tokenizer
@@ -89,7 +89,7 @@ class SamplingRequest:
 
     @property
     def prompt_of(self) -> list[int]:
-        """The prompt that each response answers: 0, 0, 1, 1, ... for two samples each."""
+        """Index of each response's prompt: 0, 0, 1, 1, ... for two samples each."""
         return [prompt for prompt in range(len(self.prompt_ids)) for _ in range(self.num_samples)]
 
     def ends_with_last(self, ids: Ids) -> bool:
@@ -97,7 +97,7 @@ class SamplingRequest:
         return ids[-1] in self.end_ids or self.completed_string(ids) is not None
 
     def completed_string(self, ids: Ids) -> str | None:
-        """The stop string that is in the text of a response so far, if any: the one that ends first."""
+        """The stop string in the text of a response so far, or None; of several, the one that ends first."""
         if not self.stop_strings:
             return None
         text = decode(self.tokenizer, ids[-self._window :], skip_special_tokens=False)
@@ -106,17 +106,17 @@ class SamplingRequest:
 
     @cached_property
     def _window(self) -> int:
-        # A token is at least a byte of text. The tokens before these give the decoder its context.
+        # Each token is at least a byte of text. A few more tokens give the decoder context.
         return max(len(string.encode()) for string in self.stop_strings) + 8
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
-    """The text of token ids, nothing tidied."""
+    """The text of token ids, without clean-up."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False))
 
 
 def pad_left(prompts: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
-    """Prompts that end in the same column: ids and mask of real tokens, `[B, T]` int64 both."""
+    """Left-pad prompts: ids and mask of real tokens, both `[B, T]` int64."""
     width = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), width), pad)
     mask = torch.zeros_like(ids)

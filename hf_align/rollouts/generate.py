@@ -1,8 +1,8 @@
-"""Sampling responses from exactly the distribution that log-probs refer to, with an engine of one's choice.
+"""Sampling responses from exactly the distribution that log-probs refer to, with a chosen engine.
 
-What a Hub model's `generation_config.json` brings along (top_k = 50 or so, a repetition penalty, a minimum length, bad
-words) changes the distribution without changing the log-probs that a policy gradient needs. So none of it is used,
-except the tokens that end a response.
+Settings in a Hub model's `generation_config.json` (top_k = 50 or so, a repetition penalty, a minimum length, bad words)
+change the distribution but not the log-probs that a policy gradient needs. So none of them is used, except the tokens
+that end a response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
 from hf_align.rollouts.static import static_engine
 
 ENGINES: dict[str, Engine] = {"static": static_engine, "continuous": continuous_engine}
-"""Those that come with the library, by name."""
+"""The library's engines by name."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Response:
     """One sampled response.
 
     Attributes:
-        prompt_index: Which prompt it answers.
-        token_ids: The sampled tokens, at least one; the end token too, if it was sampled.
-        finished: Whether the policy ended it, with an end token or a stop string; else the length limit cut it.
-        text: The tokens' text without special tokens; behind a stop string nothing follows.
+        prompt_index: Index of its prompt.
+        token_ids: The sampled tokens, at least one; includes a sampled end token.
+        finished: Whether the policy ended it, with an end token or a stop string; otherwise the length limit cut it.
+        text: The tokens' text without special tokens; nothing follows a stop string.
 
     Example:
         >>> from hf_align import load_policy
@@ -73,30 +73,31 @@ def sample_responses(
 ) -> list[Response]:
     """Sample responses to prompts with a KV cache, without dropout or gradient checkpointing.
 
-    The model comes out as it went in: its modes, its generation config, its adapters. The same state of torch's random
-    number generator gives the same responses.
+    The model is left as it was: modes, generation config and adapters. The same state of torch's random number
+    generator gives the same responses.
 
     Args:
-        model: A decoder language model, a PeftModel (its active adapter samples), or one of our wrappers of these;
-            not wrapped for DDP.
+        model: A decoder language model, a PeftModel (its active adapter samples), or one of our wrappers around them;
+            not wrapped in DDP.
         tokenizer: Its tokenizer; the pad token may be missing or equal EOS.
-        prompt_ids: Token ids of each prompt, as the model shall see them; nothing is added.
-        num_samples: Responses to each prompt.
+        prompt_ids: Token ids of each prompt, passed to the model unchanged.
+        num_samples: Responses per prompt.
         max_new_tokens: Length limit of a response, in tokens.
-        temperature: Divides the logits; 0 takes the likeliest token each time.
-        top_p: Sample from the likeliest tokens with this much probability in all. Below 1, log-probs under the whole
+        temperature: Divides the logits; 0 always takes the most likely token.
+        top_p: Sample from the most likely tokens with this total probability. Below 1, log-probs under the full
             distribution are no longer those of the sampling.
-        stop_strings: Texts that end a response; the token that completes one is its last.
-        generator_seed: Seed of this call's sampling, which then leaves torch's generator untouched. Default: torch's
-            generator as it is.
+        stop_strings: Texts that end a response; the token that completes one is the response's last.
+        generator_seed: Seed of this call's sampling, which then doesn't affect torch's generator. Default: use torch's
+            generator.
         batch_size: Responses generated at a time, long prompts first. Default: all.
-        engine: "static" (default), "continuous", or an `Engine` of your own.
+        engine: "static" (default), "continuous", or a custom `Engine`.
 
     Returns:
         `len(prompt_ids) * num_samples` responses, prompt by prompt.
 
     Raises:
-        UserError: A value out of range, an empty prompt, an encoder-decoder model, or something the engine can't do.
+        UserError: A value is out of range, a prompt is empty, the model is an encoder-decoder, or the engine can't do
+            it.
     """
     _check(prompt_ids, num_samples, max_new_tokens, temperature, top_p, stop_strings, batch_size)
     generate = ENGINES.get(engine) if isinstance(engine, str) else engine
@@ -136,18 +137,18 @@ def sample_responses(
 
 
 def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a response: the tokenizer's EOS and those of the model's generation config."""
+    """All tokens that end a response: the tokenizer's EOS and those of the model's generation config."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
     return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
 
 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:
-    """Cut behind the first end: what follows is filling, which may look like any token."""
+    """Cut after the first end: the rest is padding, which may be any token."""
     token_ids = list(ids[: request.max_new_tokens])
     length = next((place for place in range(1, len(token_ids) + 1) if request.ends_with_last(token_ids[:place])), None)
     token_ids = token_ids[:length]
-    # End tokens aren't always special to the tokenizer, but never part of the text.
+    # End tokens aren't always special tokens, but are never part of the text.
     body = token_ids[:-1] if token_ids[-1] in request.end_ids else token_ids
     text = decode(request.tokenizer, body, skip_special_tokens=True)
     string = None if length is None else request.completed_string(token_ids)
@@ -169,7 +170,7 @@ def _check(
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give a number from 1.")
     if not 0 <= temperature < float("inf"):
-        raise UserError(f"temperature is {temperature}; give a positive number, or 0 for the likeliest tokens.")
+        raise UserError(f"temperature is {temperature}; give a positive number, or 0 for the most likely tokens.")
     if not 0 < top_p <= 1:
         raise UserError(f"top_p is {top_p}; give a probability above 0, up to 1.")
     if isinstance(stop_strings, str) or not all(stop_strings or ["all"]):

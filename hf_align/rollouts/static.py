@@ -1,8 +1,8 @@
 """The static engine: a batch is decoded token by token until all of its responses have ended.
 
-Unlike transformers' `generate` it encodes each prompt once, however many responses it gets, lets responses that have
-ended leave the batch, and doesn't copy the whole cache for each token. Models whose generation is special (a state
-instead of a cache, inputs that the model prepares itself) go through `generate`.
+Unlike transformers' `generate` it encodes each prompt once for all its responses, drops responses that have ended from
+the batch, and doesn't copy the whole cache for each token. Models with special generation (a state instead of a cache,
+inputs that the model prepares itself) use `generate`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
 
 ROOM = 32
-"""Tokens that fit into the cache before it has to be copied into a larger one."""
+"""Tokens added to the cache's capacity each time it is copied into a larger one."""
 BLOCK = 256
-"""Tokens of the vocabulary that are summed up before one of them is looked for."""
+"""Block size in which the vocabulary's probabilities are summed before a token is searched for."""
 SHRINK = 0.75
-"""Responses that have ended leave the batch once at most this share of its rows is still running."""
+"""Ended responses are dropped once at most this share of the batch's rows is still running."""
 
 
 def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
     """Generate batch by batch; an `Engine`.
 
-    All random numbers are drawn at the start, one for each token that may come. So a response depends on its prompt,
-    on the generator's state and on its own place in the request; not, but for rounding, on `batch_size`, on the other
-    prompts or on when other responses end. (On models that go through `generate`, it does.)
+    All random numbers are drawn at the start, one for each possible token. So a response depends on its prompt, the
+    generator's state and its place in the request; not, except for rounding, on `batch_size`, the other prompts or the
+    ends of other responses. (With models that use `generate`, it does.)
     """
     inner = unwrapped(model)
     prompt_of = request.prompt_of
@@ -55,7 +55,7 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
 
 
 def decodes_stepwise(model: Any) -> bool:
-    """Whether a model's responses are a matter of ids, mask, positions and a cache whose rows can be chosen."""
+    """Whether a model decodes from ids, mask, positions and a cache whose rows can be selected."""
     usual: Any = GenerationMixin
     has_own_inputs = type(model).prepare_inputs_for_generation is not usual.prepare_inputs_for_generation
     positions = "position_ids" in inspect.signature(model.forward).parameters
@@ -66,12 +66,12 @@ def decodes_stepwise(model: Any) -> bool:
 
 
 def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
-    """One response for each entry of `prompts`, which numbers the request's prompts.
+    """Generate one response for each entry of `prompts`, which are indices of the request's prompts.
 
     Args:
         model: A model that `decodes_stepwise`.
-        request: What is asked for.
-        prompts: Which prompt each response answers.
+        request: The request.
+        prompts: Index of each response's prompt.
         draws: `[B, max_new_tokens]` uniform random numbers.
     """
     distinct = list(dict.fromkeys(prompts))
@@ -83,7 +83,7 @@ def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws:
     logits, mask, positions = logits[rows], mask[rows], positions[rows, -1:]
     _select(cache, rows)
     responses: list[Ids] = [[] for _ in prompts]
-    batch = list(range(len(prompts)))  # the response that each row of the batch works on
+    batch = list(range(len(prompts)))  # index of the response in each row of the batch
     running = set(batch)
     for step in range(request.max_new_tokens):
         tokens = next_tokens(logits, request, draws[batch, step])
@@ -107,15 +107,16 @@ def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws:
 
 
 def _logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-    """Float32 logits of the last column, `[B, vocab]`; the others aren't computed where the model allows it."""
+    """Float32 logits of the last column, `[B, vocab]`; the others aren't computed if the model allows it."""
     last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
     return model(**inputs, use_cache=True, **last).logits[:, -1].float()
 
 
 def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tensor:
-    """Tokens from softmax(logits / temperature) by inversion of its distribution function: the first at which it
-    exceeds the draw.
+    """Sample from softmax(logits / temperature) by inverting its distribution function.
+
+    A row's token is the first at which the cumulative probability exceeds the draw.
 
     Args:
         logits: `[B, vocab]` float32.
@@ -131,7 +132,7 @@ def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tens
     order = None
     if request.top_p < 1:
         probs, order = probs.sort(descending=True, stable=True)
-        # A token stays if those before it don't have top_p yet; so the likeliest always stays.
+        # A token stays if the more likely ones sum to less than top_p; so the most likely one always stays.
         probs = probs.masked_fill(probs.cumsum(-1) - probs >= request.top_p, 0.0)
     device = torch.device("cpu") if probs.device.type == "mps" else probs.device  # Apple GPUs have no float64
     places = _invert(probs.to(device), draws.to(device)).to(probs.device)
@@ -141,9 +142,9 @@ def next_tokens(logits: Tensor, request: SamplingRequest, draws: Tensor) -> Tens
 def _invert(probs: Tensor, draws: Tensor) -> Tensor:
     """The first token at which the running sum of `probs` `[B, vocab]` exceeds `draws` times the whole sum: `[B]`.
 
-    Sums are float64, so that the tail of a large vocabulary keeps its share; a token of probability 0 is never hit.
-    First the block of tokens is found, then the token in it: running sums over all tokens would take longer than
-    the LM head.
+    Sums are float64, so that the tail of a large vocabulary keeps its share; a token of probability 0 is never chosen.
+    The block of tokens is found first, then the token in it: running sums over all tokens would take longer than the LM
+    head.
     """
     blocks = nn.functional.pad(probs, (0, -probs.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
     sums = blocks.sum(-1, dtype=torch.float64)
@@ -153,15 +154,15 @@ def _invert(probs: Tensor, draws: Tensor) -> Tensor:
     rest = goal - (upto - sums).gather(1, block)
     within = blocks[torch.arange(len(blocks), device=block.device), block[:, 0]].double().cumsum(-1)
     place = torch.searchsorted(within, rest, right=True)
-    # Rounded otherwise, a block's own sum may not exceed what is left: then it is its last token that has a share.
+    # With different rounding a block's sum may not exceed the rest: then take its last token with a probability.
     last = (within < within[:, -1:]).sum(1, keepdim=True)
     return (block * BLOCK + torch.minimum(place, last))[:, 0]
 
 
 class _RoomyLayer(DynamicLayer):
-    """One layer's keys and values, views of larger tensors in which the next tokens have room.
+    """One layer's keys and values, as views of larger tensors with room for the next tokens.
 
-    transformers' own layer is copied as a whole for each token.
+    transformers' layer is copied as a whole for each token.
     """
 
     def __init__(self, keys: Tensor, values: Tensor):
@@ -176,7 +177,7 @@ class _RoomyLayer(DynamicLayer):
 
 
 def _with_room(states: Tensor) -> Tensor:
-    """A copy of `[B, heads, T, d]` that begins a tensor with room for more."""
+    """A copy of `[B, heads, T, d]` at the start of a larger tensor."""
     rows, heads, length, size = states.shape
     whole = states.new_empty(rows, heads, length + ROOM, size)
     whole[:, :, :length] = states
@@ -184,7 +185,7 @@ def _with_room(states: Tensor) -> Tensor:
 
 
 def _append(states: Tensor, new: Tensor) -> Tensor:
-    """`states`, the beginning of a larger tensor, with `new` behind it."""
+    """Append `new` to `states`, in place if its tensor has room."""
     length = states.shape[2] + new.shape[2]
     if length * states.shape[3] > states.stride(1):
         states = _with_room(states)
@@ -194,10 +195,10 @@ def _append(states: Tensor, new: Tensor) -> Tensor:
 
 
 def _select(cache: DynamicCache, rows: Tensor) -> None:
-    """Keep these rows of the cache, in this order, some of them several times or not at all."""
+    """Select rows of the cache in this order; rows may be repeated or left out."""
     for number, layer in enumerate(cast(list[DynamicLayer], cache.layers)):
         if not layer.is_initialized:
-            continue  # a layer that uses another one's keys and values
+            continue  # a layer that shares another one's keys and values
         if isinstance(layer, DynamicSlidingWindowLayer):
             layer.batch_select_indices(rows)
         else:
@@ -206,7 +207,7 @@ def _select(cache: DynamicCache, rows: Tensor) -> None:
 
 
 def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> list[Ids]:
-    """The same with transformers' `generate`, for models that need it."""
+    """Generate with transformers' `generate`, for models that need it."""
     ids, mask = pad_left([request.prompt_ids[prompt] for prompt in prompts], request.pad_token_id, model.device)
     stops = [_StopStrings(request, ids.shape[1])] if request.stop_strings else []
     with plain_generation(model):
@@ -220,7 +221,7 @@ def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> l
 
 
 class _StopStrings(StoppingCriteria):
-    """Criterion that ends a row with the token that completes a stop string."""
+    """Criterion that ends a row at the token that completes a stop string."""
 
     def __init__(self, request: SamplingRequest, prompt_width: int):
         self.request, self.prompt_width = request, prompt_width
@@ -232,7 +233,7 @@ class _StopStrings(StoppingCriteria):
 
 
 def generation_config(request: SamplingRequest) -> GenerationConfig:
-    """The request in transformers' words."""
+    """The request as a `GenerationConfig`."""
     settings: dict[str, Any] = {
         "max_new_tokens": request.max_new_tokens,
         "pad_token_id": request.pad_token_id,
@@ -242,13 +243,13 @@ def generation_config(request: SamplingRequest) -> GenerationConfig:
         settings["eos_token_id"] = list(request.end_ids)
     if request.temperature == 0:
         return GenerationConfig(do_sample=False, **settings)
-    # top_k must be said: transformers' own default is 50.
+    # top_k must be set: transformers' default is 50.
     return GenerationConfig(do_sample=True, temperature=request.temperature, top_p=request.top_p, top_k=0, **settings)
 
 
 @contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
-    """Take the model's own generation config away: `generate` fills whatever is not set from it."""
+    """Remove the model's generation config inside this context: `generate` fills unset values from it."""
     configured = model.generation_config
     model.generation_config = GenerationConfig()
     try:

@@ -43,7 +43,7 @@ def test_stages_run_once_and_a_failed_one_again(job: Job, capsys: pytest.Capture
     assert [record["answer"] for record in results.values()] == ["a", "b", "c"]
     assert all(record["seconds"] >= 0 for record in results.values())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[1/3] title of a: already done, kept"
+    assert lines[0] == "[1/3] title of a: already done"
     assert lines[1] == "[2/3] title of b"
 
 

@@ -58,7 +58,7 @@ def test_keys_of_some_commands(tmp_path: Path) -> None:
     assert source["ref_model"] == "r"
     with pytest.raises(UserError, match="reward is missing: write `reward: "):
         check_recipe(read_recipe(None, ["--model", "m", "--train_dataset", "d"]), Config, LoraConfig, ["reward"])
-    with pytest.raises(UserError, match="line 3: reward is not a known key"):
+    with pytest.raises(UserError, match="line 3: reward is not a valid key"):
         check_recipe(read_recipe(path, []), Config, LoraConfig)
     with pytest.raises(UserError, match="--reward expects text or a list"):
         check_recipe(read_recipe(path, ["--reward", "{a: 1}"]), Config, LoraConfig, ["reward"])
@@ -94,27 +94,27 @@ def test_lora_field_over_lora_true(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [
-        ("learning_rat: 1\n", [], "r.yaml, line 3: learning_rat is not a known key; did you mean learning_rate?"),
-        ("lora: {r: 1, lora_dropot: 0.1}\n", [], "r.yaml, line 3: lora.lora_dropot is not a known key; did you mean"),
+        ("learning_rat: 1\n", [], "r.yaml, line 3: learning_rat is not a valid key; did you mean learning_rate?"),
+        ("lora: {r: 1, lora_dropot: 0.1}\n", [], "r.yaml, line 3: lora.lora_dropot is not a valid key; did you mean"),
         ("learning_rate: fast\n", [], "r.yaml, line 3: learning_rate expects a number, got 'fast'"),
         ("", ["--mode", "shfit"], "--mode expects 'weight' or 'scale', got 'shfit'"),
-        ("", ["--max_step", "3"], "--max_step is not a known key; did you mean max_steps?"),
-        ("", ["--zzz", "3"], "--zzz is not a known key; known are"),
+        ("", ["--max_step", "3"], "--max_step is not a valid key; did you mean max_steps?"),
+        ("", ["--zzz", "3"], "--zzz is not a valid key; valid are"),
         ("", ["--lora.r", "x"], "--lora.r expects a whole number, got 'x'"),
         ("quantization: 2bit\n", [], "line 3: quantization is 8bit, 4bit or null, not '2bit'"),
-        ("max_steps: 1\nmax_steps: 2\n", [], "r.yaml, line 4: max_steps is written twice"),
-        ("lora:\n  r: 1\n  r: 2\n", [], "r.yaml, line 5: lora.r is written twice"),
+        ("max_steps: 1\nmax_steps: 2\n", [], "r.yaml, line 4: max_steps is given twice"),
+        ("lora:\n  r: 1\n  r: 2\n", [], "r.yaml, line 5: lora.r is given twice"),
         ("bad: [1, 2\nx: 3\n", [], "r.yaml, line 4: not valid YAML"),
         ("", ["oops"], "'oops' is not a flag"),
         ("", ["--learning_rate"], "--learning_rate has no value; it expects a number"),
         ("", ["--learning_rate", "--bf16"], "--learning_rate has no value; it expects a number"),
         ("", ["--lora.r"], "--lora.r has no value; it expects a whole number"),
         ("learning_rate:\n", [], "r.yaml, line 3: learning_rate has no value; it expects a number"),
-        ("", ["--confg", "r.yaml"], "--confg is not a known key; did you mean config?"),
-        ("kl_horizon: 100\n", [], "r.yaml, line 3: kl_horizon is not a known key; it belongs to ppo"),
-        ("label_smoothing: 0.1\n", [], "line 3: label_smoothing is not a known key; it belongs to dpo, ipo"),
-        ("ref_model: m\n", [], "line 3: ref_model is not a known key; it belongs to dpo, ipo, ppo"),
-        ("1: 2\n", [], "r.yaml, line 3: 1 is not a known key; keys are words"),
+        ("", ["--confg", "r.yaml"], "--confg is not a valid key; did you mean config?"),
+        ("kl_horizon: 100\n", [], "r.yaml, line 3: kl_horizon is not a valid key; it belongs to ppo"),
+        ("label_smoothing: 0.1\n", [], "line 3: label_smoothing is not a valid key; it belongs to dpo, ipo"),
+        ("ref_model: m\n", [], "line 3: ref_model is not a valid key; it belongs to dpo, ipo, ppo"),
+        ("1: 2\n", [], "r.yaml, line 3: 1 is not a valid key; keys are words"),
     ],
 )
 def test_mistakes_name_their_place(tmp_path: Path, text: str, flags: list[str], message: str) -> None:

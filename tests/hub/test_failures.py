@@ -38,7 +38,7 @@ def test_a_failure_is_said_clearly_and_a_retry_completes(
     with pytest.raises(UserError, match=FAILURES[status]) as caught:
         push_model(base, "mine")
     assert "\n" not in str(caught.value) and failure.seen
-    assert step == "create" or str(caught.value).endswith(f"{base} is unchanged: do the same again to go on.")
+    assert step == "create" or str(caught.value).endswith(f"{base} is unchanged: run the same again to continue.")
     assert read_files(base) == before and not list(base.parent.glob(".*"))
     assert step == "create" or hub.repositories["anna/mine"].messages == []
     hub.failures.clear()

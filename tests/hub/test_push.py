@@ -160,7 +160,11 @@ def test_a_card_that_somebody_edited_is_pushed_as_it_is(hub: StandIn, base: Path
 
 @pytest.mark.parametrize(
     ("repo_id", "message"),
-    [("a/b/c", "no repository name"), ("someone/else", r"may not do that \(403\)"), ("", "no repository name")],
+    [
+        ("a/b/c", "is not a repository name"),
+        ("someone/else", r"may not do that \(403\)"),
+        ("", "is not a repository name"),
+    ],
 )
 def test_a_name_that_will_not_do_is_refused(repo_id: str, message: str, hub: StandIn, base: Path):
     with pytest.raises(UserError, match=message):
@@ -169,7 +173,7 @@ def test_a_name_that_will_not_do_is_refused(repo_id: str, message: str, hub: Sta
 
 
 def test_a_folder_without_a_model_is_refused(hub: StandIn, base: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         push_model(tmp_path / "nothing", "mine")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"neither config\.json nor adapter_config\.json"):

@@ -66,7 +66,7 @@ def test_a_transfer_that_breaks_is_said_clearly_and_a_retry_completes(
     message = FAILURES[status].replace("something broke", "Internal Server Error")
     with pytest.raises(UserError, match=message) as caught:
         push_model(base, "mine")
-    assert str(caught.value).endswith(f"{base} is unchanged: do the same again to go on.")
+    assert str(caught.value).endswith(f"{base} is unchanged: run the same again to continue.")
     assert failure.seen and read_files(base) == before
     assert xet_hub.repositories["anna/mine"].messages == []
     xet_hub.failures.clear()

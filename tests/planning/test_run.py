@@ -104,7 +104,7 @@ def test_too_little_memory_and_too_little_disk(
     with monkeypatch.context() as patch:
         patch.setattr(dry_run.memory, "available_memory", lambda: ("a toaster", 1000))
         assert check("dpo", tiny_model_dir) == 2
-        assert "of memory and 0 MiB are free on a toaster" in capsys.readouterr().err
+        assert "of memory, and 0 MiB are free on a toaster" in capsys.readouterr().err
     monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
     assert check("dpo", tiny_model_dir) == 2
     assert "output_dir: this writes about" in capsys.readouterr().err

@@ -177,7 +177,7 @@ class PPOConfig(AlignmentConfig):
         default=6.0,
         metadata={
             "range": "(0, inf)",
-            "help": "KL to keep to: nats a response, by the 'proportional' and 'threshold' controllers.",
+            "help": "KL to keep to: nats per response, by the 'proportional' and 'threshold' controllers.",
         },
     )
     kl_horizon: float = field(

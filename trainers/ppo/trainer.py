@@ -89,7 +89,7 @@ class PPOTrainer(BranchTrainer):
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
-    Logs, besides Trainer's, means over the rollouts and steps since the last log: `objective/kl` (nats a response),
+    Logs, besides Trainer's, means over the rollouts and steps since the last log: `objective/kl` (nats per response),
     `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats a
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`

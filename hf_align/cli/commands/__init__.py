@@ -1,1 +1,1 @@
-"""One module for each command: the arguments, one library function, what is printed."""
+"""One module per command: it reads arguments, calls one library function and prints."""

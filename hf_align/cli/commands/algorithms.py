@@ -1,4 +1,4 @@
-"""`hf-align algorithms`: what can be trained, as a table or as JSON."""
+"""`hf-align algorithms`: the algorithms, as a table or as JSON."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from hf_align.errors import UserError
 
 
 def run_algorithms(options: argparse.Namespace) -> None:
-    """List the algorithms; one of another package that can't be imported is listed with the reason.
+    """List the algorithms; one that can't be imported is listed with the reason.
 
     Args:
         options: Parsed arguments: `json`.

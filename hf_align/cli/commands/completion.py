@@ -1,6 +1,6 @@
 """`hf-align completion bash | zsh | fish`: a script that completes commands, flags and the values of choices.
 
-The script holds all the words it needs, so that the shell never starts Python to complete one.
+The script contains all words, so the shell never starts Python to complete one.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from hf_align.experiments.recipe import field_hints, source_keys
 
 @dataclass
 class Words:
-    """Words that may follow a command.
+    """Words that can follow a command.
 
     Attributes:
         commands: Commands of a group, with their summaries, or the choices of an argument.
-        flags: Flags with what their value may be; an empty list means anything, such as a file.
+        flags: Flags with their possible values; an empty list means any, such as a file.
     """
 
     commands: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def _collect(parser: argparse.ArgumentParser, path: str, commands: dict[str, Wor
 
 
 def _choices(hint: Any) -> list[str]:
-    """Values of a literal or a truth value; nothing for other types."""
+    """Values of a `Literal` or a bool; an empty list for other types."""
     if hint is bool:
         return ["true", "false"]
     if get_origin(hint) is Literal:
@@ -69,7 +69,7 @@ def _choices(hint: Any) -> list[str]:
     return list(dict.fromkeys(choices))
 
 
-# Every script walks the words before the cursor: words that name a command of the path so far extend it.
+# Each script walks the words before the cursor and extends the command path by words that name a command.
 
 BASH = """# bash completion for hf-align; written by `hf-align completion bash`
 _hf_align() {{
@@ -132,7 +132,7 @@ fi
 
 
 def case_script(commands: Mapping[str, Words], template: str, assign: str) -> str:
-    """Fill in a template of `case` branches, which `assign` the words; patterns are quoted, as paths hold spaces."""
+    """Fill a template of `case` branches, which `assign` the words; patterns are quoted: paths have spaces."""
     steps = [f'"{path}/{command}"' for path, words in commands.items() for command in words.commands]
     values = [
         f'        "{path}/{flag}") {assign.format(" ".join(map(shlex.quote, choices)))} ;;'

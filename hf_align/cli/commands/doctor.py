@@ -1,4 +1,4 @@
-"""`hf-align doctor`: what this machine has, and what of it won't work."""
+"""`hf-align doctor`: checks of this machine."""
 
 import argparse
 
@@ -10,10 +10,10 @@ WIDTH = 16
 
 
 def run_doctor(options: argparse.Namespace) -> None:
-    """Show everything that training needs.
+    """Check everything that training needs.
 
     Args:
-        options: Nothing of it is used.
+        options: Not used.
 
     Raises:
         UserError: Something that training needs is missing or broken; the message lists it.

@@ -23,7 +23,7 @@ SPLITS = ("test", "validation", "eval", "train")
 
 
 def run_reward(options: argparse.Namespace) -> None:
-    """Score held-out data with a reward model and show how well it agrees with people.
+    """Score held-out data with a reward model and show its agreement with people.
 
     Args:
         options: Parsed arguments: `model`, `data`, `limit`, `quantization`, `seed`, `resamples`, `json`.
@@ -42,7 +42,7 @@ def run_reward(options: argparse.Namespace) -> None:
 
 
 def run_policy(options: argparse.Namespace) -> None:
-    """Sample policies on the same prompts and show what a judge says of their responses.
+    """Sample policies on the same prompts and show a judge's scores of their responses.
 
     Args:
         options: Parsed arguments: `model` (a list), `data`, `judge`, `limit`, `max_new_tokens`, `batch_size`,
@@ -101,7 +101,7 @@ def _reward_table(figures: Mapping[str, Any], screen: Screen) -> None:
     rows = []
     for label, part in figures["report"].items():
         for name, figure in part["scorers"].items():
-            # Nobody's ratings are resampled for the single person, so there is no interval.
+            # A single person's ratings aren't resampled, so there is no interval.
             r = f"{figure['r']:.3f}" if name == HUMAN else _with_interval(figure["r"], figure["r_interval"])
             rows.append([f"{label}: {name}", str(part["texts"]), r, f"{figure['pair_accuracy']:.3f}"])
     screen.table(str(figures["model"]), ["", "texts", "r [95% interval]", "pairs ranked right"], rows)

@@ -19,7 +19,7 @@ def run_push(options: argparse.Namespace) -> None:
             and `message`.
 
     Raises:
-        UserError: The folder holds no model, its base model is not on the Hub, or the Hub or the connection refuse.
+        UserError: The folder holds no model, its base model is not on the Hub, or the Hub or the connection fails.
     """
     screen = Screen()
     with quiet_libraries(screen):

@@ -1,4 +1,4 @@
-"""`hf-align quickstart`: the run with bars and two tables in the terminal."""
+"""`hf-align quickstart`: the run, with progress bars and two tables in the terminal."""
 
 import argparse
 import shlex
@@ -33,7 +33,7 @@ def run_quickstart(options: argparse.Namespace) -> None:
     )
     screen.line(f"hf-align quickstart, profile {options.profile}, in {options.out}", "bold")
     try:
-        with quiet_libraries(screen):  # from here on torch is imported, which takes seconds
+        with quiet_libraries(screen):  # imports torch, which takes seconds
             show(screen, quickstart.run_quickstart(job, f"hf-align {shlex.join(options.arguments)}"))
     except KeyboardInterrupt:
         words = ["hf-align", "quickstart", "--out", options.out, "--profile", options.profile]
@@ -44,7 +44,7 @@ def run_quickstart(options: argparse.Namespace) -> None:
 
 
 def show(screen: Progress, metrics: Mapping[str, Any]) -> None:
-    """Print the two tables that answer: does the reward model agree with people, did the policies change."""
+    """Print two tables: agreement of the reward model with people, and change of the policies."""
     people = metrics["reward_model"]
     scorers = list(next(iter(people.values()))["scorers"])
     screen.line("")

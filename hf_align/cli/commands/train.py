@@ -1,4 +1,4 @@
-"""`hf-align sft | reward | dpo | ipo | ppo | ...`: one training run from a recipe, or what it would be."""
+"""`hf-align sft | reward | dpo | ipo | ppo | ...`: one training run from a recipe, or its dry run."""
 
 import argparse
 import shlex
@@ -13,18 +13,18 @@ from hf_align.planning.run import plan_run
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 
 WIDTH = 48
-"""Columns of the names in front of a dry run's figures."""
+"""Width of the names before a dry run's figures."""
 
 
 def run_training(options: argparse.Namespace) -> None:
-    """Train, evaluate if the recipe has an `eval_dataset`, and save; or print the recipe, or what a run would take.
+    """Train, evaluate if the recipe has an `eval_dataset`, and save; or print the recipe or the dry run.
 
     Args:
         options: Parsed arguments: `command`, `config` (the recipe's path or None), `fields` (the other flags),
-            `print_config`, `dry_run` and `arguments` (the whole command line, for the advice after Ctrl-C).
+            `print_config`, `dry_run` and `arguments` (the whole command line, for the hint after Ctrl-C).
 
     Raises:
-        UserError: Anything is wrong with the recipe, the data or the model's name.
+        UserError: The recipe, the data or the model's name is wrong.
         Interrupted: Ctrl-C.
     """
     recipe = read_recipe(options.config, options.fields)
@@ -47,5 +47,5 @@ def run_training(options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             if last_checkpoint(Path(run.args.output_dir)) is None:
                 raise Interrupted("Nothing was saved yet; the same command starts again.") from None
-            # Of two equal flags the later one wins, so this replaces a --resume_from_checkpoint that is there already.
+            # The last of repeated flags counts, so this replaces an earlier --resume_from_checkpoint.
             raise Interrupted(f"Resume with: hf-align {shlex.join(options.arguments)} --{RESUME} true") from None

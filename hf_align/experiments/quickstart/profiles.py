@@ -1,4 +1,4 @@
-"""Every number of a quickstart in one place: how much data, how many steps, how much evaluation."""
+"""All numbers of a quickstart: data, steps and evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class Profile:
         eval_pairs: Held-out pairs per trainer, or prompts for PPO.
         reward_shares: Share of each domain in the reward model's pairs.
         rated_texts: Held-out sentences per domain for the reward model; None for all.
-        prompts: Held-out prompts from which each policy is sampled.
+        prompts: Held-out prompts to sample each policy with.
         max_new_tokens: Longest continuation, in tokens.
-        sample_batch: Prompts sampled together.
+        sample_batch: Prompts sampled at a time.
         resamples: Bootstrap resamples of every interval.
     """
 
@@ -35,7 +35,7 @@ class Profile:
     rated_texts: int | None
     prompts: int
     max_new_tokens: int
-    # Tweets take the most pairs to learn, and there a reward model has the hardest rival: VADER was made for them.
+    # Tweets need the most pairs, and have the strongest baseline: VADER was made for them.
     reward_shares: "Mapping[Domain, float]" = field(
         default_factory=lambda: {"movies": 0.2, "products": 0.2, "tweets": 0.6}
     )
@@ -44,9 +44,9 @@ class Profile:
     lora: Mapping[str, Any] = field(default_factory=lambda: {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"})
 
 
-# row_tokens packs several prompts into a row: sentences differ in length, so one prompt a row would be a third padding.
+# row_tokens packs several prompts into a row: lengths differ, so one prompt per row would be a third padding.
 _COMMON = {"lr_scheduler_type": "cosine", "row_tokens": 512, "save_total_limit": 1}
-# A rollout is 32 responses, 4 to each of 8 prompts, and two passes of two steps: one line of the log a rollout.
+# A rollout is 32 responses, 4 per prompt, with two passes of two steps: one log line per rollout.
 _PPO = {
     **_COMMON,
     "lr_scheduler_type": "linear",

@@ -1,4 +1,4 @@
-"""A quickstart from start to end: stage by stage, then metrics.json and report.html."""
+"""A whole quickstart: its stages, then metrics.json and report.html."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ def run_quickstart(job: Job, command: str = "") -> dict[str, Any]:
     """Run the stages that are not done yet, then write metrics.json and report.html.
 
     Args:
-        job: Of `open_job`.
+        job: From `open_job`.
         command: Command line that repeats the run, for the report.
 
     Returns:
@@ -23,12 +23,12 @@ def run_quickstart(job: Job, command: str = "") -> dict[str, Any]:
 
 
 def run_stages(job: Job, stages: Sequence[Stage]) -> dict[str, dict[str, Any]]:
-    """Run the stages in order, skipping those that are done; returns every stage's record by name."""
+    """Run the stages in order, skipping those that are done; return each stage's record by name."""
     results: dict[str, dict[str, Any]] = {}
     for number, stage in enumerate(stages, start=1):
         heading = f"[{number}/{len(stages)}] {stage.title}"
         if (done := job.workspace.result(stage.name)) is not None:
-            job.progress.line(f"{heading}: already done, kept")
+            job.progress.line(f"{heading}: already done")
             results[stage.name] = done
             continue
         job.progress.line(heading)

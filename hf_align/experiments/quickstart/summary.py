@@ -1,4 +1,4 @@
-"""Results of a quickstart besides its models: metrics.json and report.html."""
+"""Summary of a quickstart: metrics.json and report.html."""
 
 import json
 import os
@@ -21,11 +21,11 @@ def write_summary(job: Job, results: Mapping[str, Mapping[str, Any]], command: s
 
     Args:
         job: The run.
-        results: Every stage's record.
+        results: Each stage's record.
         command: The command line.
 
     Returns:
-        Every number of the run, with what is needed to repeat it.
+        All numbers of the run, and everything needed to repeat it.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     metrics = {

@@ -1,7 +1,7 @@
-"""The folder a quickstart writes: who owns it, which stages are done, and that nothing is half-written.
+"""The output folder of a quickstart: ownership, finished stages, no half-written results.
 
-`quickstart.json` marks the folder and holds the settings it was started with. A stage writes into its own folder and
-puts `stage.json` there last, so the file's presence means the stage is whole.
+`quickstart.json` marks the folder and holds the run's settings. A stage writes into its own folder and adds
+`stage.json` last, so the file's presence means that the stage is complete.
 """
 
 import json
@@ -21,23 +21,23 @@ class Workspace:
     """A quickstart's output folder.
 
     Args:
-        root: The folder; need not exist yet.
+        root: The folder; it need not exist yet.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def open(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
-        """Take the folder for a run with these settings.
+        """Claim the folder for a run with these settings.
 
         Args:
-            settings: Everything that changes what the run computes; must be JSON.
-            resume: Continue a run that was started in this folder with the same settings.
+            settings: Everything that changes the run's results; JSON-serialisable.
+            resume: Continue a run with the same settings in this folder.
             overwrite: Delete an earlier quickstart's folder first.
 
         Raises:
-            UserError: The folder holds something already (and neither flag applies), is not a quickstart's folder, or
-                was started with other settings.
+            UserError: The folder isn't empty (and neither flag applies), is not a quickstart's folder, or has other
+                settings.
         """
         stored = self._stored_settings()
         if stored is None:
@@ -62,7 +62,7 @@ class Workspace:
             raise UserError(f"--out: can't write to {self.root}: {error.strerror}") from None
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """A finished stage's record, None when it has not finished."""
+        """A stage's record, or None if it has not finished."""
         path = self.root / stage / STAGE_RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
