@@ -50,7 +50,7 @@ def test_a_broken_one_is_named_and_stops_no_other(monkeypatch: pytest.MonkeyPatc
     found = registry(monkeypatch, EntryPoint("kto", OTHER, algorithms.ENTRY_POINTS), wrong)
     with pytest.raises(errors.UserError, match=f"algorithm kto: {OTHER} can't be imported"):
         found["kto"]
-    with pytest.raises(errors.UserError, match=r"algorithm sac: my_sac:SAC is no .*Algorithm of that name"):
+    with pytest.raises(errors.UserError, match=r"algorithm sac: my_sac:SAC is not an .*Algorithm of that name"):
         found["sac"]
     assert found["dpo"].name == "dpo"
 

@@ -122,9 +122,9 @@ QUICKSTART = Command(
     "Trains a reward model, DPO, IPO and PPO on human ratings included in the package, evaluates\n"
     "them and writes a report. Needs no network. About half an hour on two CPU cores.",
     """  hf-align quickstart                              everything, in ./hf-align-quickstart
-  hf-align quickstart --profile smoke --out try the same in two minutes, with results that mean little hf-align
-  quickstart --quantization 4bit --out q on a 4-bit base model hf-align quickstart --resume continue after Ctrl-C or a
-  crash
+  hf-align quickstart --profile smoke --out try    the same in two minutes, with results that mean little
+  hf-align quickstart --quantization 4bit --out q  on a 4-bit base model
+  hf-align quickstart --resume                     continue after Ctrl-C or a crash
 """,
     "hf_align.cli.commands.quickstart:run_quickstart",
     _quickstart_arguments,

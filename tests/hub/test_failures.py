@@ -74,5 +74,5 @@ def test_without_a_token_it_says_how_to_log_in(
 
 def test_a_hub_that_is_not_there_is_named_as_such(hub: StandIn, base: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match=re.escape("Making the repository mine failed: the connection broke")):
+    with pytest.raises(UserError, match=re.escape("Creating the repository mine failed: the connection broke")):
         push_model(base, "mine")

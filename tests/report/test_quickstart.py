@@ -45,7 +45,7 @@ def test_the_numbers_are_on_the_page() -> None:
     assert "[+0.17, +0.29]" in page
     assert "IPO writes less positively" in page
     assert '+2.12 <span class="ends">(+0.93 sd)</span>' in page
-    assert "1152 sentences to 288 prompts" in page
+    assert "1152 sentences for 288 prompts" in page
     assert "hf-align quickstart --seed 3" in page
     assert "9 min 36 s" in page
     assert "dpo (resumed: last part only)" in page
@@ -61,7 +61,7 @@ def test_what_models_write_is_escaped() -> None:
 def test_a_smoke_run_says_so() -> None:
     metrics = synthetic.metrics()
     metrics["settings"]["profile"] = "smoke"
-    assert "say little" in render(metrics)
+    assert "mean little" in render(metrics)
 
 
 def test_at_most_three_samples_of_a_domain() -> None:
