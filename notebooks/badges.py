@@ -1,10 +1,10 @@
-"""Points the notebooks' Colab badges at the repository that pyproject.toml names, or first names it there.
+"""Point the notebooks' Colab badges at the repository in pyproject.toml, optionally setting it first.
 
-    python notebooks/badges.py              badges as pyproject.toml says
-    python notebooks/badges.py OWNER/NAME   and that in pyproject.toml before
+    python notebooks/badges.py              badges for the repository in pyproject.toml
+    python notebooks/badges.py OWNER/NAME   set that repository in pyproject.toml first
 
-As long as no repository is named, a badge opens Colab's own page, where the notebook can be uploaded: a link into a
-repository that doesn't exist would help nobody.
+While no repository is set, a badge opens Colab's start page, where the notebook can be uploaded, instead of a dead
+link.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SECTION = "[project.urls]\n"
 
 
 def repository(pyproject: str) -> str | None:
-    """OWNER/NAME of the repository that pyproject.toml's text names."""
+    """OWNER/NAME of the repository in pyproject.toml's text, or None."""
     address = tomllib.loads(pyproject)["project"].get("urls", {}).get("Repository", "")
     return address.removeprefix(GITHUB) or None
 
 
 def with_repository(pyproject: str, name: str) -> str:
-    """pyproject.toml's text with the repository named in it.
+    """pyproject.toml's text with the repository set.
 
     Raises:
-        SystemExit: If `name` isn't OWNER/NAME.
+        SystemExit: `name` isn't OWNER/NAME.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise SystemExit(f"{name!r} is no repository: give OWNER/NAME")
+        raise SystemExit(f"{name!r} is not a repository: give OWNER/NAME")
     line = f'Repository = "{GITHUB}{name}"\n'
     if repository(pyproject) is not None:
         return re.sub(r"^Repository = .*\n", line, pyproject, flags=re.MULTILINE)
