@@ -1,4 +1,4 @@
-"""Data sets: folders, files and Hub ids read, comparisons and ratings made into pairs, and the embedded ratings."""
+"""Data sets: reading files, folders and Hub ids, converting comparisons and ratings to pairs, embedded ratings."""
 
 from hf_align.data.convert import (
     ComparisonReport,

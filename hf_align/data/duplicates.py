@@ -1,8 +1,8 @@
-"""Near duplicates among texts, found exactly.
+"""Exact search for near duplicates among texts.
 
 Two texts are near duplicates when the Jaccard similarity of their character 5-gram sets reaches a threshold. Prefix
-filtering (Bayardo et al., 2007, "Scaling Up All Pairs Similarity Search") makes sure that no such pair is missed while
-only about one in two hundred pairs is looked at."""
+filtering (Bayardo et al., 2007, "Scaling Up All Pairs Similarity Search") misses no such pair while only about one in
+two hundred pairs is compared."""
 
 import math
 import re
@@ -57,7 +57,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE) 
     """
     sets = [shingles(text) for text in texts]
     frequency = Counter(shingle for each in sets for shingle in each)
-    # Rarest first: two sets that are similar enough must share a shingle within the first few of this order.
+    # Rarest first: two similar sets must share one of their first few shingles in this order.
     rarest_first = [sorted(each, key=lambda shingle: (frequency[shingle], shingle)) for each in sets]
     containing: defaultdict[str, list[int]] = defaultdict(list)
     pairs: list[tuple[int, int]] = []
@@ -68,7 +68,7 @@ def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE) 
             shared = len(sets[i] & sets[j])
             if shared >= threshold * (size + len(sets[j]) - shared):
                 pairs.append((min(i, j), max(i, j)))
-        # Texts to come are at least as long, so fewer of this one's shingles have to be findable.
+        # Later texts are at least as long, so fewer of this one's shingles have to be indexed.
         overlap = math.ceil(2 * threshold / (1 + threshold) * size)
         for shingle in rarest_first[i][: size - overlap + 1]:
             containing[shingle].append(i)

@@ -1,4 +1,4 @@
-"""Data sets that a recipe's `train_dataset` and `eval_dataset` name, and how they are loaded."""
+"""Loading of the data sets named by a recipe's `train_dataset` and `eval_dataset`."""
 
 import difflib
 import json
@@ -29,12 +29,12 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
             file, a folder (saved by `datasets`, or with such files), or a Hub id.
         role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
         seed: Seed of the embedded rows.
-        kind: What the embedded ratings become: "pairs" (prompt, chosen, rejected, margin), "prompts" with the opening
-            words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people rated
-            higher). Other data is taken as it is.
+        kind: Rows to make from the embedded ratings: "pairs" (prompt, chosen, rejected, margin), "prompts" with the
+            opening words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people
+            rated higher). Other data is returned unchanged.
 
     Raises:
-        UserError: There is nothing of that name, it can't be read, or it has no split for the role.
+        UserError: The data set doesn't exist, can't be read, or has no split for the role.
     """
     if name != EMBEDDED:
         return load_named(name, f"{role}_dataset", SPLITS[role])
@@ -49,22 +49,22 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     """Load a file, a folder or a data set of the Hub.
 
     Args:
-        name: Which.
-        field: Of the recipe or the command line, for messages.
-        splits: Splits that would do, the best first.
+        name: File, folder or Hub id.
+        field: Name of the recipe's key or the flag, for messages.
+        splits: Acceptable splits, best first.
 
     Raises:
         UserError: As `load_rows`.
     """
     path = Path(name)
     meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8)
-    if meant and ":" in name and not path.exists():  # data that the package doesn't hold
+    if meant and ":" in name and not path.exists():  # data that the package doesn't contain
         raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")
     if reader is None and path.is_file():
-        raise UserError(f"{field}: {name} is a file of another kind than {', '.join(READERS)}; convert it to one")
+        raise UserError(f"{field}: {name} is not one of {', '.join(READERS)}; convert it to one")
     try:
         if reader is not None:
             loaded: Any = _read_file(reader, path)
@@ -73,10 +73,12 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         else:
             loaded = datasets.load_dataset(name)
     except DatasetNotFoundError:
-        raise UserError(f"{field}: {name!r} is no file, no folder and no data set on the Hub you can read") from None
+        raise UserError(
+            f"{field}: {name!r} is neither a file, a folder nor a data set on the Hub that you can read"
+        ) from None
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a .py script
         if reader == "json" and (line := _bad_line(path)) is not None:
-            raise UserError(f"{field}: {name}, line {line} is no JSON object; fix or drop it") from None
+            raise UserError(f"{field}: {name}, line {line} is not a JSON object; fix or drop it") from None
         reason = str(error.__cause__ or error).splitlines()
         raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
     if not isinstance(loaded, DatasetDict):
@@ -92,7 +94,7 @@ def _read_file(reader: str, path: Path) -> Any:
         if not file.read(1 << 16).strip():
             raise ValueError("it is empty")
     verbosity = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it logs what it raises, too
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
     try:
         return datasets.load_dataset(reader, data_files=str(path), split="train")
     finally:
@@ -100,7 +102,7 @@ def _read_file(reader: str, path: Path) -> Any:
 
 
 def _bad_line(path: Path) -> int | None:
-    """The first line, from 1, of a .jsonl file that holds anything but a JSON object."""
+    """Number of the first line, from 1, of a .jsonl file that is not a JSON object."""
     if path.suffix.lower() != ".jsonl":
         return None
     with path.open("rb") as lines:
@@ -108,6 +110,6 @@ def _bad_line(path: Path) -> int | None:
             try:
                 if line.strip() and not isinstance(json.loads(line), dict):
                     return number
-            except ValueError:  # no JSON, or no UTF-8
+            except ValueError:  # neither JSON nor UTF-8
                 return number
     return None

@@ -1,4 +1,4 @@
-"""Measures of reward models and policies: against people, and against an independent judge."""
+"""Evaluation of reward models and policies: against people, and by an independent judge."""
 
 from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations

@@ -1,4 +1,4 @@
-"""A reward model measured on preference pairs."""
+"""Evaluation of a reward model on preference pairs."""
 
 from typing import Any, cast
 
@@ -17,14 +17,14 @@ from hf_align.statistics import bootstrap_interval
 def measure_on_pairs(
     model: RewardModel, rows: Dataset, *, resamples: int = 2000, seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Share of pairs that a reward model orders as people did, and the mean difference of its rewards.
+    """Share of pairs that a reward model ranks as people did, and the mean difference of its rewards.
 
     Args:
         model: The reward model.
         rows: Columns `chosen` and `rejected`, and `prompt` unless both begin with it.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
-        progress: Where progress goes. Default: nowhere.
+        progress: Receiver of progress. Default: none.
 
     Returns:
         "pairs", "accuracy" and "margin" with "accuracy_interval" and "margin_interval".
@@ -39,14 +39,14 @@ def measure_on_pairs(
     for row in rows.with_format(None):
         pair = read_pair(cast(dict[str, Any], row))
         prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
-        if prompt is None:  # text that chosen and rejected begin with
+        if prompt is None:  # the common beginning of chosen and rejected
             prompt, whole_chosen, whole_rejected = encoder.texts(pair, cast(dict[str, Any], row))
             chosen, rejected = whole_chosen[len(prompt) :], whole_rejected[len(prompt) :]
         prompts += [prompt, prompt]
         responses += [chosen, rejected]
     scores = np.asarray(score_responses(model, prompts, responses, progress or Silent())).reshape(-1, 2)
     margins = scores[:, 0] - scores[:, 1]
-    points = (np.sign(margins) + 1) / 2  # a tie is what a coin would earn
+    points = (np.sign(margins) + 1) / 2  # a tie counts as half, as by chance
     return {
         "pairs": len(margins),
         "accuracy": float(points.mean()),

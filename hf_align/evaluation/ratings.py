@@ -1,4 +1,4 @@
-"""A scorer of texts (a reward model, a lexicon, one person) against the ratings of many people."""
+"""Scorers of texts (a reward model, a lexicon, one person) compared with the ratings of many people."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from hf_align.progress import Progress, Silent
 from hf_align.statistics import bootstrap_interval, groups, pearson
 
 HUMAN = "single human"
-"""The row that a report gives to one rater against the mean of the others."""
+"""Name of the row for one rater against the mean of the others."""
 REWARD_MODEL = "reward model"
 
 
@@ -28,15 +28,15 @@ def measure_on_ratings(
 
     Args:
         model: The reward model.
-        rows: Columns `prompt`, `response` and either `ratings` (one a person, two at least) or `rating`; optionally
+        rows: Columns `prompt`, `response` and either `ratings` (one per person, at least two) or `rating`; optionally
             `domain`.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
-        progress: Where progress goes. Default: nowhere.
+        progress: Receiver of progress. Default: none.
 
     Returns:
-        "texts", and as "report" what `rating_report` returns; with one rating a text, only of all domains together
-        and without a single person.
+        "texts", and as "report" the result of `rating_report`; with one rating per text only over all domains and
+        without a single person.
 
     Raises:
         UserError: A row can't be used.
@@ -72,7 +72,7 @@ def _read_votes(row: dict[str, Any]) -> tuple[Side, Side, list[float]]:
     if not votes or not all(map(_is_number, votes)):
         raise RowProblem("no ratings that is a number")
     if len(votes) < 2:
-        raise RowProblem("fewer than two ratings (with one a row, call the column rating)")
+        raise RowProblem("fewer than two ratings (with one per row, call the column rating)")
     return read_prompt(row), read_side(row, "response"), votes
 
 
@@ -81,10 +81,10 @@ def _is_number(value: Any) -> bool:
 
 
 def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) -> tuple[float, int]:
-    """Share of pairs that the scores order as people do.
+    """Share of pairs that the scores rank as people do.
 
-    All pairs of texts count whose human means differ by more than `min_gap`. A tie in the scores counts as half: it
-    is what a coin would earn.
+    All pairs of texts whose human means differ by more than `min_gap` count. A tie in the scores counts as half, as by
+    chance.
 
     Args:
         scores: `[N]` scores, any unit.
@@ -114,10 +114,10 @@ def rating_report(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare scorers with human ratings, per domain and overall, beside a single person.
+    """Compare scorers, and a single person, with human ratings, per domain and overall.
 
     The single person is measured as one rater against the mean of that text's other raters. Texts have different
-    raters, so "rater j" is the j-th rating of every text; the figures are the average over all j.
+    raters, so "rater j" is the j-th rating of every text; figures are averages over all j.
 
     Args:
         scores: Scorer's name to its `[N]` scores. The first one is compared with every other (`r_gain`).
@@ -137,10 +137,10 @@ def rating_report(
     """
     for name, values in {**scores, "domains": domains}.items():
         if len(values) != len(ratings):
-            raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they go row by row")
+            raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they must match row by row")
     short = next((row for row, values in enumerate(ratings) if len(values) < 2), None)
     if short is not None:
-        raise UserError(f"ratings row {short} has fewer than two ratings; a rater needs others to be compared with")
+        raise UserError(f"ratings row {short} has fewer than two ratings; a rater is compared with the others")
     arrays = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
     human = np.array([np.mean(row) for row in ratings])
     by_domain = groups(domains)

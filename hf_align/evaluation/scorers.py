@@ -1,4 +1,4 @@
-"""Judges of texts: VADER, a reward model, or whatever else scores a response."""
+"""Judges of texts: VADER, a reward model, or any other scorer of responses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +13,14 @@ from hf_align.progress import Progress
 from hf_align.rewards import as_reward
 
 CHUNK = 128
-"""Responses scored between two moves of the progress bar."""
+"""Responses scored per update of the progress bar."""
 
 
 def vader_scores(texts: Sequence[str]) -> list[float]:
     """VADER's compound score of every text, -1 (most negative) to 1.
 
-    VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy cannot
-    have learned to please it in particular.
+    VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy can't
+    have learned to exploit it.
 
     Raises:
         UserError: vaderSentiment is not installed.
@@ -57,16 +57,16 @@ def judge_scores(
     columns: Mapping[str, Sequence[Any]],
     quantization: Quantization = None,
 ) -> dict[str, list[float]]:
-    """Score what several policies wrote to the same prompts.
+    """Score several policies' responses to the same prompts.
 
     Args:
-        judge: None for VADER, else what `hf_align.rewards.named.read_reward` gives: a reward model's folder or Hub id,
-            a function, or a weighted list of these.
+        judge: None for VADER, or a result of `hf_align.rewards.named.read_reward`: a reward model's folder or Hub id, a
+            function, or a weighted list of these.
         prompts: `[N]` prompts.
-        texts: Policy's name to its `[N]` responses.
-        finished: Policy's name to whether it ended them itself, `[N]`.
+        texts: `[N]` responses by policy name.
+        finished: `[N]` bools by policy name: whether it ended the response itself.
         columns: Further columns of the prompts' rows, for functions.
-        quantization: Of a reward model.
+        quantization: Quantisation of a reward model.
 
     Raises:
         UserError: The judge has no trained head, or can't be loaded.
@@ -88,5 +88,5 @@ def judge_scores(
 
 
 def to_gpu(model: Any, quantization: Quantization) -> Any:
-    """The model on the GPU if there is one; quantised weights were loaded there already."""
+    """Move a model to the GPU if there is one; quantised weights are already there."""
     return model.to("cuda") if torch.cuda.is_available() and quantization is None else model

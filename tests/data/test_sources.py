@@ -65,13 +65,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         load_rows("nowhere.csv", "eval", 0)
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "a"\nnot json\n')
-    with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl, line 1 is no JSON object"):
+    with pytest.raises(UserError, match=r"train_dataset: .*broken\.jsonl, line 1 is not a JSON object"):
         load_rows(str(broken), "train", 0)
     script = tmp_path / "rows.py"
     script.touch()
-    with pytest.raises(
-        UserError, match=r"train_dataset: .*rows\.py is a file of another kind than .jsonl, .json, .parq"
-    ):
+    with pytest.raises(UserError, match=r"train_dataset: .*rows\.py is not one of .jsonl, .json, .parq"):
         load_rows(str(script), "train", 0)
     with pytest.raises(UserError, match=r"train_dataset: nowhere\.py can't be read: Dataset scripts"):
         load_rows("nowhere.py", "train", 0)

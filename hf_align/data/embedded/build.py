@@ -3,7 +3,7 @@
     pip download --no-binary :all: --no-deps vaderSentiment==3.3.2
     python -m hf_align.data.embedded.build vaderSentiment-3.3.2.tar.gz
 
-Only the source distribution carries the rated texts; the wheel does not.
+Only the source distribution contains the rated texts; the wheel does not.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from hf_align.errors import UserError
 
 _ROOT = "vaderSentiment-3.3.2"
 _RATED_ARCHIVE = f"{_ROOT}/additional_resources/hutto_ICWSM_2014.tar.gz"
-# The newspaper sentences of the same archive (nytEditorialSnippets) are left out: they are not ours to pass on.
+# The newspaper sentences of the same archive (nytEditorialSnippets) are left out: we may not redistribute them.
 _FILES = {"movies": "movieReviewSnippets", "products": "amazonReviewSnippets", "tweets": "tweets"}
 SCHEMA = pa.schema(
     [
@@ -56,7 +56,7 @@ class RatedText:
 
 
 def read_domain(rated: tarfile.TarFile, domain: str) -> list[RatedText]:
-    """Read one domain's texts and ratings and join them by id, cleaned; texts without a word are still in.
+    """Read one domain's texts and ratings, joined by id and cleaned; texts without a word are included.
 
     Args:
         rated: the opened inner archive with the rated texts.
@@ -85,7 +85,7 @@ def build_table(archive: tarfile.TarFile) -> tuple[pa.Table, Counter[str]]:
         archive: the opened source distribution.
 
     Returns:
-        The table with `SCHEMA`, and how many rows were dropped per domain because no word is left in their text.
+        The table with `SCHEMA`, and per domain the number of rows dropped because their text has no word.
     """
     with tarfile.open(fileobj=io.BytesIO(_read(archive, _RATED_ARCHIVE))) as rated:
         everything = [row for domain in _FILES for row in read_domain(rated, domain)]
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             table, dropped = build_table(archive)
             licence = _read(archive, f"{_ROOT}/LICENSE.txt")
     except tarfile.TarError:
-        parser.error(f"{args.sdist} is no tar archive: --help says how to get it")
+        parser.error(f"{args.sdist} is not a tar archive: --help says how to get it")
     except UserError as error:
         parser.error(str(error))
     args.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Opening words of a sentence that a prompt may give away: they must say nothing about the sentence's polarity."""
+"""Opening words of a sentence that a prompt may contain: they must say nothing about the sentence's polarity."""
 
 import re
 from collections import Counter, defaultdict
@@ -7,27 +7,27 @@ from collections.abc import Iterable
 MAX_OPENING = 5
 """Longest opening, in words."""
 
-# Negation and lack turn around or announce what follows without being rated words themselves.
+# Words of negation and lack change the polarity of what follows without being rated themselves.
 _TURNING = frozenset(
     "not no never nor neither without hardly barely scarcely too only less lack lacks lacking despite unfortunately"
     " even nothing none nobody cannot dont doesnt didnt isnt wasnt cant wont".split()
 )
-_KNOWN = 10  # a word seen in fewer training sentences is not known well enough to be called neutral
+_KNOWN = 10  # a word in fewer training sentences is too rare to be called neutral
 _LEAN = 0.6  # rating points between the average sentence with the word and the average of its domain
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _TOKEN = re.compile(rf"#?(?:{_WORD.pattern})[,:]?")
 
 
 class OpeningFilter:
-    """Counts how many words at a text's start are neutral.
+    """Count the neutral words at a text's start.
 
-    A word is neutral when it is none of: an entry of the lexicon (people rated it on its own as positive or negative),
-    a negation, a word whose training sentences are rated well above or below their domain's average, an unknown word
+    A word is neutral when it is none of: an entry of the lexicon (people rated it by itself as positive or negative), a
+    negation, a word whose training sentences are rated well above or below their domain's average, an unknown word
     (unless it is a name, a number or a hashtag after the first word).
 
     Args:
         lexicon: words with a rated polarity, lower case.
-        rows: `(text, domain, mean rating)` of the training split; no other split may be given.
+        rows: `(text, domain, mean rating)` of the training split; other splits must not be passed.
     """
 
     def __init__(self, lexicon: Iterable[str], rows: Iterable[tuple[str, str, float]]) -> None:
@@ -43,7 +43,7 @@ class OpeningFilter:
             for word in set(_WORD.findall(text.lower())):
                 self.count[word] += 1
                 total[word] += mean - average[domain]
-        # Shrunk towards 0, so that a word of few sentences does not lean by chance.
+        # Shrunk towards 0, so that a word in few sentences isn't far from 0 by chance.
         self.lean = {word: total[word] / (self.count[word] + _KNOWN / 2) for word in self.count}
 
     def neutral_words(self, text: str) -> int:

@@ -29,7 +29,7 @@ def load_ratings(split: Split | None = None, domain: Domain | None = None) -> Da
     Returns:
         A data set in memory with the columns `text` (one sentence), `domain`, `ratings` (votes from -4, very negative,
         to 4, very positive, one per rater), `mean` (their mean), `source_id` (the id in the original file), `split`
-        and `neutral_words` (how many words at the start, 0 to 5, say nothing about the polarity).
+        and `neutral_words` (number of words at the start, 0 to 5, that say nothing about the polarity).
 
     Raises:
         UserError: if `split` or `domain` is not one of the names above.

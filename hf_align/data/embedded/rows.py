@@ -1,8 +1,8 @@
-"""The main job's data, made from the embedded ratings: preference pairs, evaluation prompts, held-out sentences.
+"""The quickstart's data, from the embedded ratings: preference pairs, evaluation prompts, held-out sentences.
 
 A prompt is a chat message that names the domain ("Write one sentence from a movie review.") and may give opening words.
-It never says whether the sentence should be positive or negative, so what the reward model and the policy learn is what
-people preferred, not what the prompt asked for.
+It never says whether the sentence should be positive or negative, so the reward model and the policy learn what people
+preferred, not what the prompt asked for.
 """
 
 import logging
@@ -29,10 +29,10 @@ SHARES: Mapping[Domain, float] = {"movies": 0.3, "products": 0.3, "tweets": 0.4}
 MIN_WORDS, MAX_WORDS = 4, 40
 """Shortest and longest sentence used in a pair: shorter ones are fragments, longer ones cost time."""
 
-_PAIR_OPENINGS = (3, 2)  # words, longest first: a sentence goes to the most telling opening it shares with another
-_PAIRS_PER_OPENING = 4  # or "this is" would be in every fifth prompt
+_PAIR_OPENINGS = (3, 2)  # words, longest first: a sentence is matched by the longest opening it shares with another
+_PAIRS_PER_OPENING = 4  # otherwise "this is" would be in every fifth prompt
 _PROMPT_OPENINGS = (3, 4, 5)
-_WORDS_AFTER = 3  # a sentence goes on for at least this many words after its opening
+_WORDS_AFTER = 3  # minimum number of words after the opening
 _REQUESTS: Mapping[str, Sequence[str]] = {
     "movies": (
         "Write one sentence from a movie review.",
@@ -78,15 +78,15 @@ def make_pairs(
 
     No sentence is used twice, so n pairs show 2n sentences. Where the prompt gives opening words, both sentences begin
     with them (whatever their case) and the words say nothing about polarity. Partners are otherwise drawn at random,
-    so margins vary as widely as the ratings do. No pair holds near copies of one text.
+    so margins vary as widely as the ratings. No pair contains near copies of one text.
 
     Args:
         split: which sentences to use, "train" (default), "validation" or "test".
         n: number of pairs.
-        seed: decides the choice of sentences, partners, phrasings and the order.
-        min_gap: the two mean ratings lie further apart than this, in rating points (the scale goes from -4 to 4).
-        openings: share of each domain's pairs whose prompt gives 2 or 3 opening words, in [0, 1]; where too few
-            sentences share an opening, prompts without one make up for it (with the defaults: for tweets from n = 930).
+        seed: determines sentences, partners, phrasings and order.
+        min_gap: the two mean ratings differ by more than this, in rating points (the scale is -4 to 4).
+        openings: share of each domain's pairs whose prompt gives 2 or 3 opening words, in [0, 1]; if too few sentences
+            share an opening, the rest are prompts without one (with the defaults: for tweets from n = 930).
         shares: share of each domain, in any unit.
 
     Returns:
@@ -95,8 +95,8 @@ def make_pairs(
         (None where the prompt gives none).
 
     Raises:
-        UserError: if the split has too few sentences for `n` pairs, or `n`, `min_gap`, `openings` or `shares` make no
-            sense.
+        UserError: if the split has too few sentences for `n` pairs, or `n`, `min_gap`, `openings` or `shares` are
+            invalid.
     """
     if n < 1 or min_gap < 0 or not 0 <= openings <= 1:
         raise UserError(f"need n >= 1, min_gap >= 0 and openings in [0, 1], not {n}, {min_gap} and {openings}")
@@ -118,23 +118,22 @@ def make_pairs(
             a, b = ((_message("assistant", each.text), each.votes) for each in (match.a, match.b))
             rows.append({**rated_pair(prompt, a, b), "domain": domain, "opening": match.opening})
     random.Random(f"pairs/{seed}/{split}").shuffle(rows)
-    # A reward model could learn length instead of quality: say how the two sides differ.
+    # A reward model could learn length instead of quality: log how the two sides differ.
     chosen, rejected = (fmean(len(row[side][0]["content"].split()) for row in rows) for side in ("chosen", "rejected"))
     logger.info("%d pairs; mean length %.1f words chosen, %.1f rejected", len(rows), chosen, rejected)
     return Dataset.from_list(rows)
 
 
 def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
-    """Make different prompts with opening words, to sample a policy with.
+    """Make distinct prompts with opening words, to sample a policy with.
 
     The opening words are the first 3 to 5 of the split's sentences, as written. They say nothing about polarity. Those
-    of a held-out split begin no sentence of the training split: no training prompt gives them, and no training response
-    uses them.
+    of a held-out split start no sentence of the training split, so no training prompt or response contains them.
 
     Args:
         split: where the openings come from: "test" (default) or "validation" to judge a policy, "train" for PPO.
-        n: number of prompts, as many for each domain as long as its sentences last.
-        seed: decides the choice, the number of opening words, phrasings and the order.
+        n: number of prompts, equally many per domain as far as its sentences allow.
+        seed: determines sentences, number of opening words, phrasings and order.
 
     Returns:
         Rows with `prompt` (one user message), `domain` and `opening`; no two openings are equal, whatever their case.
@@ -156,7 +155,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
                 if opening and normalise(opening) not in taken and not _begins_one(training, opening):
                     taken.add(normalise(opening))
                     candidates[domain].append(opening)
-                    break  # one opening a sentence
+                    break  # one opening per sentence
     available = sum(map(len, candidates.values()))
     if not 1 <= n <= available:
         raise UserError(f"{split} has {available} different openings, so n must be in 1..{available}, not {n}")
@@ -172,7 +171,7 @@ def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
 
 
 def heldout_sentences(split: Split = "test", domain: Domain | None = None) -> Dataset:
-    """All rated sentences of a split, each with a prompt that is true of it, to judge a reward model by.
+    """All rated sentences of a split, each with a fitting prompt, to evaluate a reward model.
 
     Args:
         split: "test" (default), "validation" or "train".
@@ -216,7 +215,7 @@ def _allocate(n: int, shares: Mapping[Domain, float]) -> dict[Domain, int]:
 
 
 def _opening(sentence: _Sentence, words: int) -> str | None:
-    """The sentence's first `words` words, if they may be given away and enough of the sentence follows."""
+    """The sentence's first `words` words, if they are neutral and enough of the sentence follows."""
     allowed = sentence.neutral_words >= words and len(sentence.text.split()) >= words + _WORDS_AFTER
     return opening_of(sentence.text, words) if allowed else None
 
@@ -231,12 +230,12 @@ def _opening_matches(sentences: Sequence[_Sentence], min_gap: float, rng: random
         for group in groups.values():
             for a, b in _partners(group, min_gap, limit=_PAIRS_PER_OPENING):
                 used |= {a.text, b.text}
-                # As written in one of the two, chosen by lot: its capitals must not tell which one is better.
+                # As written in one of the two at random: its capitals must not reveal the better one.
                 yield _Match(a, b, _opening(rng.choice((a, b)), words))
 
 
 def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> Iterator[tuple[_Sentence, _Sentence]]:
-    """Up to `limit` pairs of sentences further apart than `min_gap`, none used twice, in the order given."""
+    """Up to `limit` pairs of sentences that differ by more than `min_gap`, none used twice, in the given order."""
     waiting = list(reversed(sentences))
     while waiting and limit > 0:
         a = waiting.pop()

@@ -1,4 +1,4 @@
-"""Fixed train, validation and test splits that no text, near copy of a text or review crosses."""
+"""Fixed train, validation and test splits; copies and near copies of a text, and reviews, stay within one split."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -33,10 +33,10 @@ def assign_splits(groups: Sequence[str]) -> list[str]:
     """Give every group a split: 90% of a domain's rows to train, 5% to validation, 5% to test.
 
     Groups are taken in the order of the SHA-256 of their name and go to test while it has room, then to validation,
-    then to train. So the splits depend on nothing but the rows, and stay close to 90/5/5 though groups differ in size.
+    then to train. So the splits depend only on the rows, and stay close to 90/5/5 although groups differ in size.
 
     Args:
-        groups: each row's group, `domain/source_id`; the part before the slash is the domain whose share it counts to.
+        groups: each row's group, `domain/source_id`; the part before the slash is its domain.
 
     Returns:
         "train", "validation" or "test" for each row.

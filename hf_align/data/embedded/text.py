@@ -1,8 +1,6 @@
-"""Cleaning and comparing short texts: what the embedded data set is built with, and what keeps copies of a text apart.
+"""Cleaning of short texts for the embedded data set.
 
-Near duplicates are found exactly, not by sampling hashes: two texts are near duplicates when the Jaccard similarity of
-their character 5-gram sets reaches a threshold, and prefix filtering (Bayardo et al., 2007, "Scaling Up All Pairs
-Similarity Search") makes sure that no such pair is missed while only about one in two hundred pairs is looked at.
+Near duplicates are found in `hf_align.data.duplicates`.
 """
 
 import html
@@ -17,13 +15,12 @@ _TRAILING_LINKS = re.compile(rf"(?:\s*{LINK})+$")
 def clean_text(raw: str) -> str:
     """Make a sentence from the VADER files readable, without changing a word of it.
 
-    HTML entities are decoded (some are encoded twice: `&amp;#38;`), `''` becomes `"`, three or more spaces become the
-    dash that they were before the files were made, other runs of white space one space. The placeholders that the
-    authors put for user names and links are removed from a tweet's start and end; inside a tweet they stay, because
-    its syntax leans on them.
+    HTML entities are decoded (some are encoded twice: `&amp;#38;`), `''` becomes `"`, three or more spaces become dash
+    they originally were, other runs of white space one space. The authors' placeholders for user names and links are
+    removed from a tweet's start and end; inside a tweet they are kept, because its syntax depends on them.
 
     Args:
-        raw: the text as it stands in the file.
+        raw: the text as in the file.
 
     Returns:
         The cleaned text; it may be empty.
@@ -35,5 +32,5 @@ def clean_text(raw: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether `text` holds at least one word (two letters in a row) besides placeholders."""
+    """Whether `text` contains at least one word (two letters in a row) besides placeholders."""
     return re.search(r"[^\W\d_]{2}", normalise(text)) is not None

@@ -67,7 +67,7 @@ def test_texts_without_ratings_and_wrong_archives_are_refused(tmp_path, capsys):
     }
     wrong["no archive"].write_text("not a tar archive")
     for path, message in zip(
-        wrong.values(), ("holds no hutto_ICWSM_2014/tweets", "is no tar", "does not exist"), strict=True
+        wrong.values(), ("holds no hutto_ICWSM_2014/tweets", "is not a tar", "does not exist"), strict=True
     ):
         with pytest.raises(SystemExit) as exit_:
             build.main([str(path), "--out", str(tmp_path / "out")])
