@@ -1,4 +1,4 @@
-"""Model cards: what a training run says about its model, as the README.md that the Hub shows."""
+"""Model cards: facts of a training run as the README.md that the Hub shows."""
 
 from hf_align.model_cards.facts import CardFacts, Evaluation, as_evaluations
 from hf_align.model_cards.files import CARD_FILES, describe_folder, load_facts, save_card

@@ -1,4 +1,4 @@
-"""Facts of a card, collected from a trainer."""
+"""Collection of a card's facts from a trainer."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def collect_facts(
     Args:
         trainer: Any of ours, before, during or after training.
         language: ISO code or codes of the texts.
-        license: As the Hub writes it.
+        license: The Hub's identifier.
         tags: More tags.
         model_name: Default: the last part of `hub_model_id`, else of `output_dir`.
-        finetuned_from: Hub id of the base model. Default: `hub_base_model`, else what the model was loaded from.
+        finetuned_from: Hub id of the base model. Default: `hub_base_model`, else the model's source.
         tasks: Task identifiers; default: the kind's own.
-        dataset_tags: Hub ids of the training data. Default: the one that it was downloaded from, if it was.
+        dataset_tags: Hub ids of the training data. Default: the id it was downloaded from, if any.
         dataset: The training data in words.
         dataset_args: Its configuration.
-        evaluation: More figures than those of `evaluate()`; see `as_evaluations`.
-        samples: Rows with `prompt`, `after` and, if known, `before` and `score`. Default: PPO's last `eval_samples`.
+        evaluation: Further figures besides those of `evaluate()`; see `as_evaluations`.
+        samples: Rows with `prompt`, `after` and optionally `before` and `score`. Default: PPO's last `eval_samples`.
     """
     args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
     inner = model.model
@@ -121,9 +121,9 @@ def kind_of(model: Any, args: Any) -> Kind:
 
 
 def describe_model(base: Any) -> str:
-    """Architecture and size in words, LoRA left out; where it was loaded from is nobody's business."""
+    """Architecture and size in words, without LoRA and without the model's local source."""
     weights = (parameter for name, parameter in base.named_parameters() if ".lora_" not in name)
-    # 4-bit weights are packed, two in a byte, and remember their shape.
+    # 4-bit weights are packed two to a byte, but store their shape.
     count = sum(math.prod((getattr(weight, "quant_state", None) or weight).shape) for weight in weights)
     size = f"{count / 1e9:.2g}B" if count >= 1e9 else f"{count / 1e6:.3g}M"
     kind = type(base).__name__.removeprefix("HfAlign")
@@ -132,12 +132,12 @@ def describe_model(base: Any) -> str:
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:
-    """The part of a LoRA configuration that a reader wants to know."""
+    """The settings of a LoRA configuration to show."""
     names = ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "use_rslora", "use_dora")
     values = {name: getattr(config, name, None) for name in names}
     settings = {name: value for name, value in values.items() if value not in (None, False)}
     return {
-        # modules without where they stand, each once
+        # module names without their paths, each once
         name: sorted({module.split(".")[-1] for module in value}) if isinstance(value, (set, list)) else value
         for name, value in settings.items()
     }
@@ -152,7 +152,7 @@ def quantization_of(base: Any) -> str | None:
 
 
 def hyperparameters(args: Any) -> dict[str, Any]:
-    """The usual options of `TrainingArguments`, then all that our config classes add; those not set are left out."""
+    """The usual options of `TrainingArguments`, then all fields of our config classes; unset ones are left out."""
     of_trainer = {entry.name for entry in dataclasses.fields(TrainingArguments)}
     added_names = {entry.name for entry in dataclasses.fields(args)} - of_trainer
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
@@ -227,7 +227,7 @@ def token_lengths(data: Any) -> dict[str, np.ndarray]:
 
 
 def dataset_ids(data: Any) -> list[str]:
-    """Hub ids that a data set was downloaded from, as far as it remembers."""
+    """Hub ids that a data set was downloaded from, as far as recorded."""
     sources = getattr(getattr(data, "info", None), "download_checksums", None) or {}
     prefix = "hf://datasets/"
     return sorted({name[len(prefix) :].split("@")[0] for name in sources if name.startswith(prefix) and "@" in name})
@@ -258,7 +258,7 @@ def own_samples(trainer: Any) -> list[dict[str, Any]]:
     """Samples of PPO's last evaluation."""
     return [
         {
-            # of a conversation the last message
+            # the last message of a conversation
             "prompt": prompt if isinstance(prompt := row["prompt"], str) else str(prompt[-1]["content"]),
             "after": row["response"],
             "score": round(row["reward"], 4),

@@ -1,4 +1,4 @@
-"""Facts of a model card: plain data that can stand in a JSON file, without a path, a token or a user name."""
+"""Facts of a model card: JSON-serialisable data without paths, tokens or user names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hf_align.errors import UserError
 
 Kind = Literal["reward", "dpo", "ipo", "ppo", "model"]
-"""How the model was trained; "model": not known."""
+"""How the model was trained; "model" if unknown."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Evaluation:
     """One figure of an evaluation.
 
     Attributes:
-        metric: What was measured, such as "accuracy".
-        value: The figure; one that is not finite is left out of the card.
+        metric: Name of the metric, such as "accuracy".
+        value: The figure; the card leaves out values that aren't finite.
         interval: Lower and upper end of its 95% interval.
-        rows: How many rows it is of.
-        dataset: What it was measured on, in words.
-        dataset_id: That data set's Hub id.
+        rows: Number of rows.
+        dataset: The data in words.
+        dataset_id: The data set's Hub id.
         split: Its split.
 
     Example:
@@ -48,25 +48,25 @@ class Evaluation:
 
 @dataclass
 class CardFacts:
-    """Everything a card says about one model.
+    """All facts of a card about one model.
 
     Attributes:
-        kind: Which template it gets.
+        kind: The card's template.
         name: The model's name, without its namespace.
-        base_model: Hub id of the model that was trained further, None if it was a local one.
-        base_description: That model in words: architecture and size; empty if not known.
+        base_model: Hub id of the base model, None if it is local.
+        base_description: The base model in words: architecture and size; empty if unknown.
         library: "peft" for an adapter, "transformers" for whole weights.
-        adapter: The adapter's settings by name, None where all weights were trained.
+        adapter: The adapter's settings by name, None if all weights were trained.
         merged: Whether the adapter has been merged into the weights.
-        quantization: "8bit" or "4bit" if the base was quantised while training.
+        quantization: "8bit" or "4bit" if the base was quantised in training.
         conversational: Whether the tokenizer has a chat template.
         head: A reward model's head, "linear" or "mlp"; only the linear one on the last token is plain transformers.
-        pooling: Which state a reward model's head scores.
+        pooling: Hidden state that a reward model's head scores.
         own_class: Whether a reward model is of a class that only hf-align has, since transformers has none for it.
-        value_head: How a PPO policy's values are made: "shared", "adapter" or "separate".
+        value_head: Source of a PPO policy's values: "shared", "adapter" or "separate".
         language: ISO codes.
-        license: As the Hub writes it, such as "apache-2.0".
-        tags: Beyond those that every card gets.
+        license: The Hub's identifier, such as "apache-2.0".
+        tags: Tags besides those of every card.
         tasks: Task identifiers instead of the kind's own.
         dataset_ids: Hub ids of the training data.
         datasets: The training data in words.
@@ -74,9 +74,9 @@ class CardFacts:
         data: Statistics of the training data: label and value.
         hyperparameters: Option and value.
         run: Hardware, duration and length of the training: label and value.
-        curves: Whether `training_curves.png` stands beside the card.
+        curves: Whether there is a `training_curves.png` beside the card.
         evaluation: The figures.
-        samples: `prompt` with `before`, `after` and `score` where known.
+        samples: `prompt` with `after` and optionally `before` and `score`.
         versions: Library and version.
 
     Example:
@@ -121,16 +121,16 @@ class CardFacts:
 
     @property
     def method(self) -> str:
-        """The training method as a reader knows it."""
+        """Display name of the training method."""
         return {"reward": "reward modelling", "model": "fine-tuning"}.get(self.kind, self.kind.upper())
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to what JSON takes."""
+        """Convert to JSON-serialisable values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CardFacts:
-        """From what `to_dict` gave; names this version doesn't know are left out."""
+        """Make facts from the result of `to_dict`; names unknown to this version are ignored."""
         names = {entry.name for entry in fields(cls)}
         chosen = {name: value for name, value in values.items() if name in names}
         chosen["evaluation"] = as_evaluations(chosen.get("evaluation") or [])
@@ -138,10 +138,10 @@ class CardFacts:
 
 
 def as_evaluations(rows: Iterable[Evaluation | Mapping[str, Any]] | Mapping[str, float]) -> list[Evaluation]:
-    """Figures as users give them: a mapping of metric to value, or rows with the fields of `Evaluation`.
+    """Figures from users: a mapping of metric to value, or rows with the fields of `Evaluation`.
 
     Raises:
-        UserError: If a row has no metric or value, or a field that `Evaluation` doesn't have.
+        UserError: A row has no metric or value, or a field that `Evaluation` lacks.
     """
     if isinstance(rows, Mapping):
         return [Evaluation(str(name), float(value)) for name, value in rows.items()]
@@ -162,5 +162,5 @@ def as_evaluations(rows: Iterable[Evaluation | Mapping[str, Any]] | Mapping[str,
 
 
 def listed(value: str | Iterable[str] | None) -> list[str]:
-    """One string, several or none, as a list."""
+    """A string, several or None as a list."""
     return [value] if isinstance(value, str) else [str(entry) for entry in (() if value is None else value)]

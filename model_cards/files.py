@@ -1,4 +1,4 @@
-"""Cards in model folders: README.md, the curves, and the facts from which the card can be written again for the Hub."""
+"""Cards in model folders: README.md, the curves, and the facts to write the card again for the Hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.get_logger(__name__)
 
 CARD, CURVES, FACTS = "README.md", "training_curves.png", "model_card.json"
 CARD_FILES = (CARD, CURVES)
-"""What goes to the Hub; the facts stay, since the card says all that is in them."""
+"""Files to push; the facts aren't pushed, since the card contains them all."""
 
 
 def save_card(
@@ -36,13 +36,13 @@ def save_card(
 ) -> bool:
     """Write a card, its curves and its facts into a model folder, each whole or not at all.
 
-    A README.md that somebody has written or changed is kept.
+    A README.md that was written or edited by hand is kept.
 
     Args:
         folder: The model's folder.
-        facts: For the card.
-        history: What the trainer logged, for the curves; without it, curves that are there stay.
-        repo_id: Where the model is pushed to.
+        facts: Facts for the card.
+        history: The trainer's log history, for the curves; without it, existing curves are kept.
+        repo_id: The model's repository.
 
     Returns:
         Whether the card was written.
@@ -62,13 +62,13 @@ def save_card(
 
 
 def load_facts(folder: str | os.PathLike[str]) -> CardFacts | None:
-    """The facts that `save_card` left in a folder, None if there are none."""
+    """The facts that `save_card` wrote into a folder, or None."""
     path = Path(folder) / FACTS
     return CardFacts.from_dict(json.loads(path.read_text(encoding="utf-8"))["facts"]) if path.exists() else None
 
 
 def is_own_text(folder: str | os.PathLike[str]) -> bool:
-    """Whether the folder's README.md is somebody's own text: neither our card as it was written nor peft's."""
+    """Whether the folder's README.md was written by hand: neither our unedited card nor peft's."""
     card, facts = Path(folder) / CARD, Path(folder) / FACTS
     if not card.exists():
         return False
@@ -79,7 +79,7 @@ def is_own_text(folder: str | os.PathLike[str]) -> bool:
 
 
 def _is_generated(text: str) -> bool:
-    """Whether peft or Trainer wrote the card: theirs names a local base model by its path."""
+    """Whether peft or Trainer wrote the card, which names a local base model by its path."""
     try:
         data = ModelCard(text, ignore_metadata_errors=True).data
     except ValueError:
@@ -89,7 +89,7 @@ def _is_generated(text: str) -> bool:
 
 
 def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
-    """The little that a model folder itself says, for one that was saved without a card."""
+    """The facts in a model folder's own files, for a model saved without a card."""
     folder = Path(folder)
     adapter, config = _json(folder / ADAPTER_CONFIG), _json(folder / CONFIG)
     reward, tokenizer = _json(folder / REWARD_CONFIG), _json(folder / "tokenizer_config.json")

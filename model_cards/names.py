@@ -1,4 +1,4 @@
-"""Names of models: the Hub's, and folders of this machine that nobody else has."""
+"""Names of models: Hub ids, as opposed to local folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SNAPSHOT = re.compile(r"models--([^/\\]+)--([^/\\]+)[/\\]snapshots[/\\]")
 
 
 def hub_id(name: str | os.PathLike[str] | None) -> str | None:
-    """The Hub id that a model's name or path stands for; None for a local folder, or for nothing.
+    """The Hub id of a model's name or path; None for a local folder, or for None.
 
-    A folder in the Hub's cache is known by its repository. Whether the Hub has a model of that name isn't asked.
+    A folder in the Hub's cache gives its repository. Whether the Hub has a model of that name isn't checked.
     """
     name = str(name or "")
     if cached := _SNAPSHOT.search(name):

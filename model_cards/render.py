@@ -1,4 +1,4 @@
-"""From facts to README.md: metadata that the Hub reads, and text that people read."""
+"""Rendering of facts as README.md: metadata for the Hub, and text for people."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def card_metadata(facts: CardFacts, repo_id: str | None = None) -> ModelCardData
     """The YAML head of a card.
 
     Args:
-        facts: About the model.
-        repo_id: Where it is pushed to; default: its name.
+        facts: Facts about the model.
+        repo_id: The model's repository. Default: its name.
     """
     pipeline = facts.tasks[0] if facts.tasks else PIPELINES.get(facts.kind, "text-generation")
     tags = ["hf-align", *([facts.kind] if facts.kind != "model" else [])]
@@ -61,7 +61,7 @@ def _eval_result(row: Evaluation, task: str, facts: CardFacts) -> EvalResult:
 
 
 def metric_type(name: str) -> str:
-    """A metric's name as the Hub knows it, where it does: all our accuracies are `accuracy`."""
+    """The Hub's name of a metric, if there is one: all our accuracies are `accuracy`."""
     last = name.split("/")[-1]
     return "accuracy" if last in ("accuracy", "accuracies") or last.endswith("_accuracy") else name
 
@@ -70,12 +70,12 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
     """The whole README.md.
 
     Args:
-        facts: About the model. All of its text is escaped: it may come from a data set or from a model.
-        repo_id: Where the model is pushed to, for the code that loads it; default: its name.
+        facts: Facts about the model. All text is escaped, since it may come from a data set or a model.
+        repo_id: The model's repository, for the code that loads it. Default: its name.
     """
     environment = Environment(
         loader=PackageLoader("hf_align.model_cards", "templates"),
-        autoescape=True,  # so that macros and blocks give Markup, which `finalize` leaves alone
+        autoescape=True,  # so that macros and blocks return Markup, which `finalize` leaves alone
         finalize=lambda value: value if isinstance(value, Markup) else markdown_text(value),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -95,30 +95,30 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
 
 
 def markdown_text(value: Any) -> Markup:
-    """Text on one line that neither Markdown nor HTML takes for anything else, whoever wrote it."""
+    """Text on one line, escaped for both Markdown and HTML."""
     text = _CONTROL.sub("", str(value)).strip()
     text = _SPECIAL.sub(lambda match: "".join(f"&#{ord(character)};" for character in match[0]), text)
     return Markup("<br>".join(text.splitlines()))
 
 
 def code_text(value: Any) -> Markup:
-    """A name as code."""
+    """Format a name as code."""
     return Markup("`{}`").format(Markup(re.sub(r"[`|<>&\s]", "", str(value))))
 
 
 def python_text(value: str) -> Markup:
-    """A Python string literal in a block of code."""
+    """Format a Python string literal for a code block."""
     return Markup(json.dumps(value))
 
 
 def clip(value: Any) -> str:
-    """The beginning of a long text."""
+    """Shorten a long text."""
     text = str(value).strip()
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + " …"
 
 
 def figure(value: Any) -> str:
-    """A number as people write it; anything else as it is."""
+    """Format a number for people; return anything else unchanged."""
     if isinstance(value, (list, tuple)):
         return ", ".join(figure(entry) for entry in value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):

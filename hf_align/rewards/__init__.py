@@ -1,4 +1,4 @@
-"""Rewards: what scores a response. A reward model, a function, an object with `score`, or a weighted list of them."""
+"""Rewards score responses: a reward model, a function, an object with `score`, or a weighted list of them."""
 
 from hf_align.rewards.adapter import AdapterReward
 from hf_align.rewards.reward import Reward, as_reward

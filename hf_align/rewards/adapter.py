@@ -1,4 +1,4 @@
-"""A reward model that is an adapter on the policy's own base: no second copy of the weights."""
+"""A reward model as an adapter on the policy's base, without a second copy of the weights."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ HEAD_PREFIX = "base_model.model.score."
 
 
 class AdapterReward(BranchModel):
-    """A reward model's LoRA adapter on a policy's base, with its head beside it; scores as the reward model does.
+    """A reward model's LoRA adapter and head on a policy's base; scores as the reward model does.
 
-    The policy computes, trains and saves as before: its own adapter stays the active one.
+    The policy computes, trains and saves as before: its own adapter stays active.
 
     Args:
-        policy: A PeftModel, or one of our wrappers of one.
+        policy: A PeftModel, or one of our wrappers around it.
         reward: The folder or Hub id of a reward model's adapter, or a `RewardModel` with one, trained on the same base.
 
     Raises:
-        UserError: If either has no LoRA adapter, or the adapter doesn't fit the policy's base.
+        UserError: Either has no LoRA adapter, or the adapter doesn't fit the policy's base.
 
     Example:
         >>> from peft import LoraConfig, get_peft_model
@@ -59,7 +59,7 @@ class AdapterReward(BranchModel):
         model = unwrapped(policy, keep_peft=True)
         if not isinstance(model, PeftModel):
             raise UserError(
-                "A reward adapter needs a policy with LoRA to sit on; give peft_config, or load it on its own."
+                "A reward adapter needs a policy with LoRA; give peft_config, or load it with load_reward_model."
             )
         super().__init__(model)
         source = _Source.of_model(reward) if isinstance(reward, RewardModel) else _Source.of_folder(reward)
@@ -76,7 +76,7 @@ class AdapterReward(BranchModel):
         config.task_type, config.modules_to_save, config.init_lora_weights = "CAUSAL_LM", None, True
         try:
             add_adapter(model, self.adapter, config, trainable=False)
-        except ValueError as error:  # no such layers, another kind of adapter
+        except ValueError as error:  # no matching layers, or another kind of adapter
             raise UserError(f"The reward adapter doesn't fit the policy's base: {error}") from error
         own = get_peft_model_state_dict(model, adapter_name=self.adapter, save_embedding_layers=False)
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in source.weights.items()}:
@@ -114,7 +114,7 @@ class AdapterReward(BranchModel):
 
 
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
-    """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on."""
+    """Whether this is a LoRA adapter on the same base as the policy's LoRA adapter."""
     model = unwrapped(policy, keep_peft=True)
     theirs = adapter_config(str(path_or_hub_id))
     if not isinstance(model, PeftModel) or theirs is None or not theirs.base_model_name_or_path:

@@ -10,7 +10,7 @@ from typing import Any
 from hf_align.errors import UserError
 
 SHOWN = 60
-"""Characters of a prompt and a response in an error message."""
+"""Maximum characters of a prompt or response in an error message."""
 
 
 ON_REQUEST = ("prompt_ids", "response_ids", "finished")
@@ -29,7 +29,7 @@ class Samples:
     on_request: dict[str, list[Any]] = field(default_factory=dict)
 
     def one(self, index: int) -> Samples:
-        """Sample `index` alone."""
+        """Only sample `index`."""
 
         def pick(named: Mapping[str, list[Any]]) -> dict[str, Any]:
             return {name: [values[index]] for name, values in named.items()}
@@ -43,7 +43,7 @@ class Samples:
         )
 
     def shown(self, index: int) -> str:
-        """Sample `index` for an error message."""
+        """Description of sample `index` for an error message."""
         prompt, response = (shortened(texts[index]) for texts in (self.texts, self.responses))
         return f"sample {index} (prompt {prompt!r}, response {response!r})"
 
@@ -100,7 +100,7 @@ class RewardFunction:
             )
         if missing:
             raise UserError(
-                f"{self.label} asks for '{missing[0]}', which is no column of the data set "
+                f"{self.label} asks for '{missing[0]}', which is not a column of the data set "
                 f"(columns: {', '.join(columns) or 'none'})."
             )
 
@@ -116,6 +116,6 @@ class RewardFunction:
 
 
 def shortened(text: str) -> str:
-    """`text` on one line, cut to what an error message shows."""
+    """`text` on one line, shortened for an error message."""
     text = " ".join(text.split())
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""Reward models as rewards: they score the sampled tokens themselves where these are their own, else texts."""
+"""Reward models as rewards: they score the sampled token ids if the tokenizers agree, otherwise texts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ logger = logging.get_logger(__name__)
 class ModelScorer:
     """A reward model that scores samples.
 
-    Text that is decoded and encoded again may come back as other tokens than those sampled. So where the policy's
-    tokenizer and chat template are the model's, it gets the ids.
+    Decoding and encoding text again may give other tokens than the sampled ones. So a model with the policy's tokenizer
+    and chat template gets the ids.
 
     Args:
-        name: Of the reward, for the log.
+        name: Name of the reward, for the log.
         model: The reward model.
-        policy_tokenizer: What the samples' ids belong to; None: not known, so texts are scored.
+        policy_tokenizer: Tokenizer of the samples' ids; None: unknown, so texts are scored.
         autocast: The context in which the model computes.
 
     Attributes:
-        takes_ids: Whether ids are scored.
+        takes_ids: Whether it scores ids.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ModelScorer:
             )
 
     def __call__(self, samples: Samples) -> list[float]:
-        """Score the samples, those that were cut without an end."""
+        """Score the samples; cut responses get no end."""
         given = samples.on_request
         with self.autocast():
             if not self.takes_ids or not {"prompt_ids", "response_ids"} <= given.keys():
@@ -66,9 +66,9 @@ class ModelScorer:
             return self.model.score_ids(given["prompt_ids"], [self._with_end(*row) for row in rows])
 
     def _with_end(self, prompt: Any, ids: Ids, finished: bool) -> Ids:
-        """A response as sampled, if it has ended with the end that the model learnt.
+        """A response as sampled; if it has ended, with the end that the model learnt.
 
-        A stop string ends it without any, and a policy may have several end tokens.
+        A stop string ends it without one, and a policy may have several end tokens.
         """
         if not finished:
             return ids

@@ -1,4 +1,4 @@
-"""Rewards that a recipe names: a reward model, a python function, or a weighted list of these."""
+"""Rewards named in a recipe: a reward model, a Python function, or a weighted list of these."""
 
 import importlib
 import importlib.util
@@ -13,19 +13,19 @@ WEIGHTED_KEYS = {"reward", "weight"}
 
 
 def read_reward(value: Any, place: str = "reward") -> Any:
-    """Turn a recipe's `reward` into what `hf_align.rewards.as_reward` takes.
+    """Turn a recipe's `reward` into an argument of `hf_align.rewards.as_reward`.
 
     Args:
-        value: A reward model's folder or Hub id (returned as it is), `FILE.py:FUNCTION`, `MODULE:FUNCTION` (imported
-            here; the working directory counts as a place for modules), or a list of these or of mappings with `reward`
-            and `weight` (default 1).
-        place: Where it was written, for messages.
+        value: A reward model's folder or Hub id (returned unchanged), `FILE.py:FUNCTION`, `MODULE:FUNCTION` (imported
+            here, also from the working directory), or a list of these or of mappings with `reward` and `weight`
+            (default 1).
+        place: Its place in the recipe or command line, for messages.
 
     Returns:
         A name or a function; for a list, (weight, name or function) pairs.
 
     Raises:
-        UserError: It is none of these, a file, module or function doesn't exist, or importing it fails.
+        UserError: It is none of these, a file, module or function doesn't exist, or an import fails.
     """
     if isinstance(value, str):
         return _read_one(value, place)
@@ -60,11 +60,11 @@ def _function(source: str, name: str, place: str) -> Callable[..., Any]:
             module = _import_file(Path(source), place)
         else:
             if "" not in sys.path and str(Path.cwd()) not in sys.path:
-                sys.path.insert(0, str(Path.cwd()))  # an installed command, unlike `python -m`, doesn't look there
+                sys.path.insert(0, str(Path.cwd()))  # an installed command, unlike `python -m`, doesn't search there
             module = importlib.import_module(source)
     except UserError:
         raise
-    except Exception as error:  # whatever the user's module does when it is imported
+    except Exception as error:  # any error in the user's module
         raise UserError(f"{place}: {source} can't be imported: {type(error).__name__}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -1,4 +1,4 @@
-"""One interface for whatever scores responses, and errors that say which reward and which sample."""
+"""One interface for all kinds of rewards, with errors that name the reward and the sample."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Part:
 
 
 class Reward:
-    """A weighted sum of rewards. Made by `as_reward`.
+    """A weighted sum of rewards, made by `as_reward`.
 
     Attributes:
         parts: Unweighted scores `[R]` of the last call by name, for logging.
@@ -78,14 +78,14 @@ class Reward:
             columns: Other columns of the data set, R values each.
             prompt_ids: R lists of token ids, for functions that ask for them.
             response_ids: Likewise.
-            finished: R times whether the policy ended the response itself, for reward models and for functions that
-                ask. None: not known, so responses count as whole.
+            finished: R bools: whether the policy ended the response itself, for reward models and for functions that
+                ask for it. None: unknown, so responses count as complete.
 
         Returns:
             `[R]` float32, on the CPU; higher is better.
 
         Raises:
-            UserError: If a reward fails, or gives anything but one finite number for each sample.
+            UserError: A reward fails, or doesn't return one finite number for each sample.
         """
         ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
         on_request: dict[str, list[Any]] = {
@@ -106,7 +106,7 @@ class Reward:
         return torch.stack([part.weight * self.parts[part.name] for part in self.members]).sum(0)
 
     def _texts(self, prompts: Sequence[Any], prompt_ids: Sequence[Sequence[int]] | None) -> list[str]:
-        """The prompts as functions get them: what the policy saw, without special tokens."""
+        """The prompts for functions: the policy's input without special tokens."""
         if self.tokenizer is not None and prompt_ids is not None:
             return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in prompt_ids]
         return [p if isinstance(p, str) else "\n".join(str(turn["content"]) for turn in p) for p in prompts]
@@ -119,12 +119,12 @@ def as_reward(
     tokenizer: PreTrainedTokenizerBase | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Reward:
-    """Turn whatever scores responses into a `Reward`.
+    """Turn any kind of reward into a `Reward`.
 
     Args:
         reward: One of
-            - a `RewardModel`, or its folder or Hub id; it scores token ids as they were sampled if its tokenizer and
-              chat template are the policy's, else texts with its own;
+            - a `RewardModel`, or its folder or Hub id; it scores the sampled token ids if its tokenizer and chat
+              template are the policy's, otherwise texts;
             - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
               columns of the data set that it names, or all with `**columns`; token ids if it names `prompt_ids` or
               `response_ids`; and if it names `finished`, whether the policy ended each response itself;
@@ -132,13 +132,12 @@ def as_reward(
               `prompt_ids`, `response_ids` and `finished` if it names them, but no columns;
             - a list of these, or of (weight, reward) pairs: their weighted sum.
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
-            loaded onto that base (`AdapterReward`) instead of with a base of its own.
-        tokenizer: The policy's, to show functions the prompts as the policy saw them, and to tell whether reward models
-            share it.
-        autocast: The context in which reward models compute; functions and other objects never run in it.
+            loaded onto that base (`AdapterReward`) instead of a second one.
+        tokenizer: The policy's, to decode the prompts for functions, and to check whether reward models share it.
+        autocast: The context in which reward models compute; functions and other objects don't run in it.
 
     Raises:
-        UserError: If it is none of these, or a weight isn't a finite number.
+        UserError: It is none of these, or a weight isn't a finite number.
     """
     if isinstance(reward, Reward):
         return reward
@@ -197,7 +196,7 @@ def _scorer(
     tokenizer: PreTrainedTokenizerBase | None,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> tuple[str, Scorer, Any]:
-    """A reward's name, the function that scores samples, and the reward as it was loaded."""
+    """A reward's name, the function that scores samples, and the loaded reward."""
     name = getattr(source, "__name__", type(source).__name__)
     if isinstance(source, (str, os.PathLike)):
         name = Path(source).name
@@ -227,7 +226,7 @@ def _scores(part: Part, samples: Samples) -> Tensor:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(part.source, (RewardModel, AdapterReward)):  # its failures aren't the user's
+        if isinstance(part.source, (RewardModel, AdapterReward)):  # not the user's mistake
             raise
         raise UserError(
             f"The reward '{part.name}' failed on {_culprit(part, samples)}: {type(error).__name__}: {error}"
@@ -249,7 +248,7 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
         score = score.item()
     if not isinstance(score, numbers.Real):
         raise UserError(
-            f"The reward '{part.name}' gave {shortened(repr(score))} and no number to {samples.shown(index)}; "
+            f"The reward '{part.name}' gave {shortened(repr(score))} instead of a number to {samples.shown(index)}; "
             "give every response a number."
         )
     if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
@@ -259,7 +258,7 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
 
 
 def _culprit(part: Part, samples: Samples) -> str:
-    """The first sample that fails alone, as far as there is one."""
+    """The first sample that fails by itself, or else the batch."""
     for index in range(len(samples.responses)):
         try:
             part.scorer(samples.one(index))

@@ -130,7 +130,7 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
-        ("policy", PAIRS, ["--judge", "judge.py:tokens"], "'tokens' asks for 'response_ids', which is no column"),
+        ("policy", PAIRS, ["--judge", "judge.py:tokens"], "'tokens' asks for 'response_ids', which is not a column"),
         ("policy", PAIRS, ["--judge", "MODEL"], "--judge: MODEL has no reward head"),
         ("policy", PAIRS, ["--judge", "policy"], "--judge: policy has no reward head"),
         ("policy", PAIRS, ["--judge", "./empty"], "--judge: './empty' holds no model"),

@@ -183,11 +183,11 @@ def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
         ),
         ([float("-inf"), 1.0], r"'broken' gave -inf to sample 0"),
         ([1.0, 1e39], r"gave 1e\+39 to sample 1"),
-        ([1.0, None], r"gave None and no number to sample 1 .*; give every response a number"),
-        (["good", "bad"], r"gave 'good' and no number to sample 0"),
+        ([1.0, None], r"gave None instead of a number to sample 1 .*; give every response a number"),
+        (["good", "bad"], r"gave 'good' instead of a number to sample 0"),
         (None, r"'broken' returned a NoneType"),
         ("ab", r"'broken' returned a str"),
-        (torch.tensor([[1.0, 2.0], [1.0, 2.0]]), r"gave \[1.0, 2.0\] and no number to sample 0"),
+        (torch.tensor([[1.0, 2.0], [1.0, 2.0]]), r"gave \[1.0, 2.0\] instead of a number to sample 0"),
     ],
 )
 def test_wrong_scores_are_named(scores: Any, message: str):

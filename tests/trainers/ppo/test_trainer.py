@@ -302,7 +302,7 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tmp_path: Path):
             "more than the 8 positions",
             {"model": toy_model(max_position_embeddings=8), "train_dataset": [{"prompt": "a " * 6}]},
         ),
-        ("asks for 'label', which is no column", {"model": "no/model", "reward": asks_for_label}),
+        ("asks for 'label', which is not a column", {"model": "no/model", "reward": asks_for_label}),
         ("asks for 'label'", {"model": "no/model", "reward": [(1.0, asks_for_label)]}),
         (r"takes \(responses\); its first two", {"model": "no/model", "reward": lambda responses: [0.0]}),
         ("train_dataset must be a datasets.Dataset", {"model": "no/model", "train_dataset": {"a": prompts}}),
