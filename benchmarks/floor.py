@@ -1,4 +1,4 @@
-"""The floor under our step time: the products it needs, at the rate this machine reaches at these very shapes."""
+"""The floor of our step time: its matrix products, at this machine's rate for exactly these shapes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hf_align.models.sources import load_tokenizer
 
 
 def layout_of(branches: Branches) -> Layout:
-    """A batch's sizes."""
+    """The sizes of a batch."""
     rows, width = branches.input_ids.shape
     real = branches.doc_ids >= 0
     pairs = branches.attention_mask()[:, 0] & real[:, :, None]
@@ -46,7 +46,7 @@ def step_gemms(spec: Spec) -> tuple[list[Gemm], float]:
 
 
 def preference_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> list[Layout]:
-    """Of each step's batch, in the order of the rows."""
+    """Layout of each step's batch, in the order of the rows."""
     rows = check_preferences(Dataset.from_list(read_rows(spec)), name="rows")
     tokenized = tokenize_preferences(rows, tokenizer, max_length=None)
     collate = PreferenceCollator(pad_token_id=find_pad_token_id(tokenizer))
@@ -56,7 +56,7 @@ def preference_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> list[L
 
 
 def ppo_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[Layout, Layout]:
-    """Of a rollout's prompts, and of the prompts with their responses."""
+    """Layouts of a rollout's prompts, and of the prompts with their responses."""
     rows = tokenize_prompts(Dataset.from_list(read_rows(spec)), tokenizer)
     ids = [list(prompt) for prompt in rows["prompt_ids"][:]]
     response = [0] * spec.max_new_tokens
@@ -68,10 +68,10 @@ def ppo_layouts(spec: Spec, tokenizer: PreTrainedTokenizerBase) -> tuple[Layout,
 
 
 def floor_of(gemms: Sequence[Gemm], dtype: str) -> dict[str, Any]:
-    """Operations and least seconds of the products, in all and by part; the machine's rate is measured now.
+    """Operations and minimum seconds of the products, in total and by part; measures the machine's rate now.
 
     Args:
-        gemms: Of a step.
+        gemms: Products of a step.
         dtype: "fp32" or "bf16".
     """
     clock = GemmClock(torch.bfloat16 if dtype == "bf16" else torch.float32)

@@ -1,8 +1,8 @@
-"""The matrix products that a training step can't do without, counted from shapes: the floor under its time.
+"""The unavoidable matrix products of a training step, counted from shapes: the floor of its time.
 
-What counts: each prompt once with its responses as branches, attention between tokens that see each other, the LM head
-at response tokens only, no gradients of frozen weights, nothing recomputed. What doesn't: norms, activations, softmax,
-optimizer, and everything around the products.
+Counted: each prompt once with its responses as branches, attention between tokens that see each other, the LM head at
+    response tokens only, no gradients of frozen weights, nothing recomputed. Not counted: norms, activations, softmax,
+    optimizer, and everything around the products.
 
 Notation: d hidden size, V vocabulary, r LoRA rank, T tokens (no padding), N response tokens.
 """
@@ -22,8 +22,8 @@ class Gemm:
     """`count` products of `batch` matrices `[m, k] @ [k, n]`.
 
     Attributes:
-        part: What it belongs to: "linear", "lora", "attention" or "head".
-        share: Part of the product that is needed: attention needs the pairs that see each other.
+        part: Part of the model: "linear", "lora", "attention" or "head".
+        share: Needed share of the product: attention needs only pairs that see each other.
         transposed: Which operand is stored transposed: 0 none, 1 the second, 2 the first.
     """
 
@@ -38,7 +38,7 @@ class Gemm:
 
     @property
     def flops(self) -> float:
-        """2 operations a multiplication."""
+        """2 operations per multiplication."""
         return 2.0 * self.batch * self.m * self.k * self.n * self.count * self.share
 
 
@@ -57,7 +57,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any, rank: int) -> Shape:
-        """The sizes in a transformers config."""
+        """The sizes from a transformers config."""
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             hidden=config.hidden_size,
@@ -80,14 +80,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Layout:
-    """Sizes of a batch, as far as the products depend on them.
+    """Sizes of a batch that the products depend on.
 
     Attributes:
         rows: Rows of the batch.
-        width: Tokens of a row, padding included.
+        width: Tokens per row, padding included.
         tokens: T, tokens that aren't padding.
-        pairs: Pairs of tokens of which one sees the other (or itself), over all rows.
-        responses: N, response tokens: those that go through the LM head.
+        pairs: Pairs of tokens where one sees the other (or itself), over all rows.
+        responses: N, response tokens, which go through the LM head.
     """
 
     rows: int
@@ -98,7 +98,7 @@ class Layout:
 
 
 def forward_gemms(shape: Shape, layout: Layout, *, lora: bool, head: bool) -> list[Gemm]:
-    """One pass over a batch."""
+    """Products of one forward pass over a batch."""
     layers, m = shape.layers, layout.tokens
     gemms = [Gemm("linear", m, k, n, layers, transposed=FORWARD) for k, n, _ in shape.linears()]
     if lora and shape.rank:
@@ -112,10 +112,10 @@ def forward_gemms(shape: Shape, layout: Layout, *, lora: bool, head: bool) -> li
 
 
 def backward_gemms(shape: Shape, layout: Layout, *, head: bool) -> list[Gemm]:
-    """The gradient of such a pass: under LoRA of the adapters only, else of all weights.
+    """Products of the backward pass: under LoRA for the adapters only, otherwise for all weights.
 
-    Under LoRA nothing below the first layer is trained, so its projections of q, k and v need no gradient of their
-    input; under full fine-tuning the embeddings do.
+    Under LoRA nothing below the first layer is trained, so its q, k and v projections need no input gradient; under
+    full fine-tuning the embeddings need one.
     """
     m, rank, gemms = layout.tokens, shape.rank, []
     for k, n, reads_input in shape.linears():
@@ -137,13 +137,13 @@ def backward_gemms(shape: Shape, layout: Layout, *, head: bool) -> list[Gemm]:
 
 
 def generation_gemms(shape: Shape, prompts: Layout, new_tokens: int, samples: int = 1) -> list[Gemm]:
-    """Sampling responses with a KV cache: the prompts once, then a token for each response at a time.
+    """Products of sampling with a KV cache: the prompts once, then one token of each response at a time.
 
     Args:
         shape: The model.
-        prompts: One row a prompt, `responses` being the number of prompts.
-        new_tokens: Tokens of each response; the last isn't read again.
-        samples: Responses to each prompt.
+        prompts: One row per prompt; `responses` is the number of prompts.
+        new_tokens: Tokens of each response; the last isn't processed again.
+        samples: Responses per prompt.
     """
     steps, sequences = new_tokens - 1, prompts.rows * samples
     context = round(prompts.tokens / prompts.rows + new_tokens / 2)
@@ -156,7 +156,7 @@ def generation_gemms(shape: Shape, prompts: Layout, new_tokens: int, samples: in
 
 
 def preference_gemms(shape: Shape, layout: Layout, *, task: str) -> list[Gemm]:
-    """A step of DPO (reference pass, policy pass, gradient) or of a reward model (no reference, no LM head)."""
+    """Products of a DPO step (reference pass, policy pass, gradient) or a reward model's (no reference, no LM head)."""
     head = task == "dpo"
     gemms = forward_gemms(shape, layout, lora=True, head=head) + backward_gemms(shape, layout, head=head)
     return gemms + forward_gemms(shape, layout, lora=False, head=True) if head else gemms
@@ -165,9 +165,9 @@ def preference_gemms(shape: Shape, layout: Layout, *, task: str) -> list[Gemm]:
 def ppo_gemms(
     shape: Shape, prompts: Layout, layout: Layout, new_tokens: int, epochs: int, samples: int = 1
 ) -> list[Gemm]:
-    """A rollout and its updates: sampling, scoring by reference and reward model, `epochs` updates on all.
+    """Products of a rollout and its updates: sampling, scoring by reference and reward model, `epochs` updates on all.
 
-    The policy scores in the pass with which the first update begins.
+    The policy scores in the first update's forward pass.
     """
     update = forward_gemms(shape, layout, lora=True, head=True) + backward_gemms(shape, layout, head=True)
     scoring = [gemm for head in (True, False) for gemm in forward_gemms(shape, layout, lora=False, head=head)]
@@ -175,7 +175,7 @@ def ppo_gemms(
 
 
 def times(factor: float, gemms: Sequence[Gemm]) -> list[Gemm]:
-    """All of them `factor` times."""
+    """Scale the counts by `factor`."""
     return [replace(gemm, count=gemm.count * factor) for gemm in gemms]
 
 

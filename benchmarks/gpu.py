@@ -1,4 +1,4 @@
-"""`python -m benchmarks gpu`: models too large for a CPU, random-initialised, since only time and memory are asked."""
+"""`python -m benchmarks gpu`: models too large for a CPU, with random weights, to measure time and memory."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ HEADS = {"toy": 4, "1b": 32, "8b": 32}
 KV_HEADS = {"toy": 2, "1b": 8, "8b": 8}
 GIB = 2**30
 CAPS = {("8b", "8bit"): 24 * GIB, ("8b", "4bit"): 15 * GIB}
-"""GPU memory that the process of a PPO run is held to."""
+"""Limit of GPU memory for the process of a PPO run."""
 PROMPT_WORDS, NEW_TOKENS = {"toy": 20, "1b": 620, "8b": 620}, {"toy": 8, "1b": 192, "8b": 192}
 """Words of quantised PPO's prompts and tokens of responses: about 1,024 tokens together, 36 at toy size."""
 CHAT_TOKENS = {"toy": 8, "1b": 128, "8b": 128}
-"""Of a response in PPO beside the peer, to the short chat prompts that the `ppo` command has, too."""
+"""Tokens of a response in PPO against the peer, with the short chat prompts of the `ppo` command."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """DPO, reward model and PPO beside the peer in `--dtype`; PPO with all four roles on an 8-bit and a 4-bit base."""
+    """Run DPO, reward model and PPO against the peer in `--dtype`, and PPO with all roles on 8-bit and 4-bit bases."""
     if not torch.cuda.is_available() and options.sizes != ["toy"]:
         raise UserError("--sizes: without a CUDA GPU only toy can be run")
     work, status = Path(options.work).resolve(), EXIT_OK
@@ -114,7 +114,7 @@ def _model(size: str, options: argparse.Namespace, work: Path) -> Path:
         dtype="bfloat16",
     )
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # never whole in float32
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)  # never fully in float32
     with whole_folder(folder) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -124,7 +124,7 @@ def _model(size: str, options: argparse.Namespace, work: Path) -> Path:
 
 
 def _reward(model: Path, folder: Path, seed: int) -> Path:
-    """A reward model's adapter on that base, as PPO puts it beside the policy's."""
+    """A reward model's adapter on that base, which PPO adds beside the policy's."""
     if not folder.exists():
         torch.manual_seed(seed)
         reward = load_reward_model(model, lora=True, dtype=torch.bfloat16)
@@ -136,7 +136,7 @@ def _reward(model: Path, folder: Path, seed: int) -> Path:
 
 
 def _release() -> None:
-    """Leave the GPU to the processes that are measured."""
+    """Free the GPU for the measured processes."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

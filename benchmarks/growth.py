@@ -1,4 +1,4 @@
-"""One point of a growth curve, in a process of its own: `python -m benchmarks.growth POINT.json RESULT.json`."""
+"""One point of a growth curve, in a separate process: `python -m benchmarks.growth POINT.json RESULT.json`."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class Point:
 
 
 def measure(point: Point) -> dict[str, Any]:
-    """A pass: its least seconds, since what disturbs it only adds, the bytes by which it raised the process's peak, and
-    the operations of its products.
-    """
+    """Measure a pass: minimum seconds (disturbances only add), bytes added to the peak, and operations."""
     torch.manual_seed(0)
     model, batch = _model(point), _batch(point)
     shape, layout = Shape.of(model.config, RANK), layout_of(batch)
@@ -88,7 +86,7 @@ def _seconds(model: PolicyModel, batch: Branches) -> float:
 
 
 def _reset_peak() -> int:
-    """Forget the peak so far; the bytes held now."""
+    """Reset the peak; return the bytes held now."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:

@@ -1,4 +1,4 @@
-"""The machine of a measurement, and how fast it multiplies matrices."""
+"""The machine of a measurement, and its speed in matrix products."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _gpu_versions() -> dict[str, str | None]:
-    """Of the driver, and of CUDA as torch was built for it."""
+    """Versions of the driver and of torch's CUDA."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True)
     return {"driver": next(iter(done.stdout.split()), None), "cuda": torch.version.cuda}
 
 
 def commit() -> str | None:
-    """The commit that is checked out, None outside a git repository."""
+    """The checked-out commit, or None outside a git repository."""
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 
@@ -52,7 +52,7 @@ class GemmClock:
     """Seconds that matrix products take on this machine, each shape measured once.
 
     Args:
-        dtype: Of the operands.
+        dtype: Dtype of the operands.
     """
 
     def __init__(self, dtype: torch.dtype):
@@ -60,9 +60,10 @@ class GemmClock:
         self._seconds: dict[tuple[int, ...], float] = {}
 
     def seconds(self, gemm: Gemm) -> float:
-        """Of one product of this shape: the least of a few measurements, operands laid out as autograd has them.
+        """Seconds of one product of this shape: the minimum of a few measurements, with operands laid out as in
+        autograd.
 
-        The least, because whatever else the machine does only adds to it: a floor must not stand on such a moment.
+        The minimum, because other load on the machine only adds time, which must not raise a floor.
         """
         key = (gemm.batch, gemm.m, gemm.k, gemm.n, gemm.transposed)
         if key not in self._seconds:

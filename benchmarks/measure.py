@@ -1,6 +1,6 @@
-"""Clock and memory inside a benchmark's process, the same way on both sides.
+"""Time and memory inside a benchmark's process, measured alike on both sides.
 
-Imports only torch and transformers: the peer's process loads nothing of ours beyond `benchmarks`.
+Imports only torch and transformers: the peer's process loads nothing of ours except `benchmarks`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ START_DEVIATION = 0.02
 
 
 STARTED_ALIKE = {"dpo": ("lora_A.default",), "reward": ("lora_A.default", ".score."), "ppo": ("lora_A.default",)}
-"""What begins with the same random weights; PPO's value heads begin at zero."""
+"""Parameters that start from the same random weights; PPO's value heads start at zero."""
 
 
 class Clock(TrainerCallback):
-    """Wall time of whole steps as the Trainer's loop takes them: data, forward, backward, optimizer, log.
+    """Wall time of whole steps of the Trainer's loop: data, forward, backward, optimizer, log.
 
     Args:
-        every: Optimizer steps that count as one (our PPO makes several from a rollout).
-        profile_from: The step, counted so, in which the profiler runs; that step's time isn't used. None: no profile.
+        every: Optimizer steps that count as one (our PPO makes several per rollout).
+        profile_from: The step, counted this way, in which the profiler runs; its time isn't used. None: no profile.
     """
 
     def __init__(self, every: int = 1, profile_from: int | None = None):
@@ -37,13 +37,13 @@ class Clock(TrainerCallback):
         self._profiler: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The loop is about to fetch its first batch."""
+        """Start timing, before the first batch is fetched."""
         self.held = memory()["now"]
         self.marks = [time.perf_counter()]
         self._maybe_profile()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An optimizer step is done."""
+        """Take the time of an optimizer step."""
         if state.global_step % self.every:
             return
         if torch.cuda.is_available():
@@ -62,12 +62,12 @@ class Clock(TrainerCallback):
 
     @property
     def seconds(self) -> list[float]:
-        """Of each step, the first included."""
+        """Seconds of each step, including the first."""
         return [later - earlier for earlier, later in zip(self.marks, self.marks[1:], strict=False)]
 
 
 class Losses:
-    """Every loss that `accelerator.backward` gets."""
+    """Record of every loss passed to `accelerator.backward`."""
 
     def __init__(self, accelerator: Any):
         self.values: list[float] = []
@@ -84,12 +84,12 @@ class Losses:
 def start_alike(model: torch.nn.Module, seed: int, parts: Sequence[str]) -> None:
     """Give the adapter's A matrices and reward heads the same weights on both sides (B is zero).
 
-    Names differ between the sides by a prefix only, so their order is the same.
+    Names differ between the sides only by a prefix, so their order is the same.
 
     Args:
-        model: The whole model, or a trainer's wrapper of it.
-        seed: Of the weights.
-        parts: What to look for in the names of trained parameters.
+        model: The whole model, or a trainer's wrapper around it.
+        seed: Seed of the weights.
+        parts: Substrings of the names of the parameters.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
@@ -99,7 +99,7 @@ def start_alike(model: torch.nn.Module, seed: int, parts: Sequence[str]) -> None
 
 
 def memory() -> dict[str, int]:
-    """Peak bytes of this process: resident set on CPU (`VmHWM`), the allocator's on CUDA; and what is held now."""
+    """Peak bytes of this process: resident set on CPU (`VmHWM`), the allocator's on CUDA; and the bytes held now."""
     if torch.cuda.is_available():
         return {"peak": torch.cuda.max_memory_allocated(), "now": torch.cuda.memory_allocated()}
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)

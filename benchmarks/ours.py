@@ -33,7 +33,7 @@ from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 
 def train(spec: Spec) -> dict[str, Any]:
-    """Run a spec; what was measured, and the first step's numbers for the comparison."""
+    """Run a spec; return the measurements, and the first step's numbers for the comparison."""
     trainer = (_ppo if spec.task == "ppo" else _preference)(spec)
     start_alike(trainer.model, spec.seed, STARTED_ALIKE[spec.task])
     replay = None
@@ -111,20 +111,20 @@ def _recompute(spec: Spec) -> dict[str, Any]:
 
 
 def _logged(trainer: Any) -> dict[str, float]:
-    """Figures of the first log that the peer's has, too."""
+    """Figures of the first log that the peer also logs."""
     names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
     logged = next(entry for entry in trainer.state.log_history if "loss" in entry)
     return {name: logged[name] for name in names if name in logged}
 
 
 class FirstRollout(TrainerCallback):
-    """Let the first rollout be the peer's, responses and scores.
+    """Use the peer's first rollout, responses and scores, as our first.
 
-    Scores are taken over so that what follows is compared on the same numbers. (Both sides give the reward model the
-    sampled ids; we end a response that ended otherwise, by a stop string say, as the reward model learnt it.)
+    Scores are reused so that the update is compared on the same numbers. (Both sides give the reward model the sampled
+    ids; we end a response that ended in another way, for instance by a stop string, as the reward model learnt it.)
 
     Attributes:
-        logps: After the first step: the log-probs that we give the responses, in the recording's order.
+        logps: After the first step, our log-probs of the responses, in the recording's order.
     """
 
     def __init__(self, trainer: PPOTrainer, recorded: list[dict[str, Any]]):
@@ -142,7 +142,7 @@ class FirstRollout(TrainerCallback):
         return [self.recorded[tuple(ids)]["score"] for ids in prompt_ids]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the log-probs of the first step's rollout; the next ones are our own."""
+        """Record the log-probs of the first step's rollout; later rollouts are our own."""
         if state.global_step != 1:
             return
         self.trainer.rollout_engine, self.trainer.reward = self.engine, self.reward

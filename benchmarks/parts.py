@@ -1,7 +1,7 @@
-"""`python -m benchmarks parts`: what each attention, layout and patch of a model takes by itself, and our sampling.
+"""`python -m benchmarks parts`: time and memory of each attention, layout and patch of a model, and of our sampling.
 
 A random Llama under LoRA in bfloat16, on CUDA if there is a GPU. A pass is forward and backward of the log-probs of a
-batch; its memory is the peak above what is held before it.
+batch; its memory is the peak above the bytes held before it.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ SHAPES = {
     "chat, packed": Shape(32, 143, 2, 65, row_tokens=2048),
 }
 SAMPLED = {"toy": (4, 8, 8), "1b": (32, 64, 64), "8b": (32, 64, 64)}
-"""Prompts, tokens of each, and new tokens."""
+"""Prompts, tokens per prompt, and new tokens."""
 WARMUP = 2
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure every part, and save after each, since a GPU is often lent for minutes."""
+    """Measure every part, and save after each, since a GPU may be available for minutes only."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     file = f"parts-{options.size}-{device}"
     result: dict[str, Any] = {
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def shown(value: Any) -> str:
-    """A figure for people."""
+    """Format a figure."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -101,9 +101,9 @@ Figures = Iterator[tuple[str, dict[str, Any]]]
 
 
 def attention(size: str, repeats: int, device: str) -> Figures:
-    """Every shape in plain rows and in branches, these under a dense mask with and without cuDNN and FlexAttention.
+    """Measure every shape in plain rows and in branches: under a dense mask with and without cuDNN, and FlexAttention.
 
-    Then rows that get longer from pass to pass, as batches do in training: what kernels take that are made for a shape.
+    Then rows of a new width in each pass, as in training, for the cost of kernels that are built per shape.
     """
     model = policy(size, device)
     fuse_lora(model)
@@ -118,7 +118,7 @@ def attention(size: str, repeats: int, device: str) -> Figures:
 
 
 def _ways(device: str) -> list[tuple[str, str, bool]]:
-    """Name, implementation and whether rows are plain. Torch has no backward pass of FlexAttention but on a GPU."""
+    """Name, implementation and whether rows are plain. Torch has a backward pass for FlexAttention only on GPUs."""
     ways = [("branch, sdpa", "sdpa", False), ("separate, sdpa", "sdpa", True)]
     if device == "cuda":
         ways += [("branch, sdpa without cuDNN", WITHOUT_CUDNN, False), ("branch, flex_attention", FLEX, False)]
@@ -141,7 +141,7 @@ def _way(model: PolicyModel, implementation: str) -> Iterator[None]:
 
 
 def _new_widths(model: PolicyModel, size: str, device: str, repeats: int) -> dict[str, Any]:
-    """The median pass over chat batches of which each is wider than all before."""
+    """The median pass over chat batches, each wider than all before."""
     shape, seconds = SHAPES["chat"], []
     for number in range(repeats + 1):
         wider = replace(shape, prompt=shape.prompt + 9 * (number + 1))
@@ -160,11 +160,11 @@ PATCHES: dict[str, Callable[[Any], object]] = {
     "+ norms": keep_less_of_norms,
     "+ selective recompute": enable_selective_recompute,
 }
-"""Each on top of those before it."""
+"""Patches, each added to the previous ones."""
 
 
 def patches(size: str, repeats: int, device: str) -> Figures:
-    """The chat batch with the patches of a model's layers, under LoRA and with all weights trained in float32."""
+    """Measure the chat batch with each patch of a model's layers, under LoRA and with all weights in float32."""
     branches = batch(SHAPES["chat"], 1 if size == "toy" else None).to(torch.device(device))
     for kind in ("lora", "full"):
         model = policy(size, device, full=kind == "full")
@@ -181,7 +181,7 @@ def patches(size: str, repeats: int, device: str) -> Figures:
 
 
 def sampling(size: str, repeats: int, device: str) -> Figures:
-    """Our engine, without its patches and beside transformers' `generate`; the base in bfloat16 and in float32."""
+    """Measure our engine, with and without patches, and transformers' `generate`; bfloat16 and float32 bases."""
     count, length, new = SAMPLED[size]
     rng = random.Random(0)
     prompts = [[rng.randrange(10, 1000) for _ in range(length - n % 8)] for n in range(count)]
@@ -219,7 +219,7 @@ def sampling(size: str, repeats: int, device: str) -> Figures:
 
 
 def policy(size: str, device: str, *, full: bool = False, dtype: torch.dtype = torch.bfloat16) -> PolicyModel:
-    """A random Llama, frozen under a random adapter or trained as a whole in float32."""
+    """A random Llama, frozen under a random adapter or fully trained in float32."""
     config = LlamaConfig(
         **SIZES[size],
         num_attention_heads=HEADS[size],
@@ -238,7 +238,7 @@ def policy(size: str, device: str, *, full: bool = False, dtype: torch.dtype = t
 
 
 def batch(shape: Shape, documents: int | None = None) -> Branches:
-    """Random tokens; lengths vary by up to a quarter around the shape's."""
+    """A batch of random tokens; lengths vary by up to a quarter around the shape's."""
     rng = random.Random(0)
 
     def ids(mean: int) -> list[int]:
@@ -250,11 +250,11 @@ def batch(shape: Shape, documents: int | None = None) -> Branches:
 
 
 def _pass_figures(model: PolicyModel, branches: Branches, repeats: int, warmup: int = WARMUP) -> dict[str, Any]:
-    """Seconds of the first pass and of a later one (median, least), and bytes above what is held between passes."""
+    """Seconds of the first pass and of later ones (median, minimum), and bytes above those held between passes."""
     times, peak = [], 0
     try:
         for number in range(warmup + repeats):
-            model.zero_grad(set_to_none=number == 0)  # later passes add to gradients that are there
+            model.zero_grad(set_to_none=number == 0)  # later passes add to existing gradients
             _synchronize()
             held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
             if torch.cuda.is_available():
@@ -266,7 +266,7 @@ def _pass_figures(model: PolicyModel, branches: Branches, repeats: int, warmup: 
             _synchronize()
             times.append(time.perf_counter() - start)
             peak = torch.cuda.max_memory_allocated() - held if torch.cuda.is_available() else 0
-    except Exception as error:  # a kernel that can't be compiled, a lack of memory: the other parts are still wanted
+    except Exception as error:  # a kernel that doesn't compile, or too little memory: still measure the other parts
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     later = times[warmup:] or times
     return {
@@ -280,7 +280,7 @@ def _pass_figures(model: PolicyModel, branches: Branches, repeats: int, warmup: 
 
 
 def _generate(model: PolicyModel, request: SamplingRequest) -> None:
-    """Sample with transformers' own loop."""
+    """Sample with transformers' `generate`."""
     inner = unwrapped(model)
     ids, mask = pad_left(request.prompt_ids, request.pad_token_id, inner.device)
     with plain_generation(inner):

@@ -1,4 +1,4 @@
-"""Peers are installed beside everything else, each version into a folder of its own, without dependencies."""
+"""Installation of peers, each version into a separate folder, without dependencies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hf_align.files import whole_folder
 
 
 def install_peer(package: str, version: str, folder: Path) -> Path:
-    """Install `package==version` below `folder`, unless it is there; the path to put first on PYTHONPATH.
+    """Install `package==version` below `folder`, unless present; return the path to put first on PYTHONPATH.
 
     Raises:
-        UserError: If pip can't get it.
+        UserError: pip can't install it.
     """
     target = folder / f"{package}-{version}"
     if target.exists():

@@ -15,7 +15,7 @@ GROUPS: dict[str, str] = {
     "indexing": "index embedding scatter masked where nonzero arange slice select",
     "memory": "empty zeros zero fill resize ones full set",
 }
-"""Groups of operators by the words in their names; the first that fits."""
+"""Groups of operators by the words in their names; the first match counts."""
 OTHER, OUTSIDE = "other operators", "outside operators (Python, autograd's engine)"
 
 
@@ -29,7 +29,7 @@ def breakdown(operators: Mapping[str, float], wall: float) -> dict[str, float]:
     """Seconds of each group, largest first.
 
     Args:
-        operators: Self CPU seconds by operator, as `torch.profiler` gives them.
+        operators: Self CPU seconds by operator, from `torch.profiler`.
         wall: Seconds of the whole step.
     """
     groups: dict[str, float] = {}

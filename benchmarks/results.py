@@ -1,4 +1,4 @@
-"""Results on disk: one JSON file a benchmark, and one table of all of them."""
+"""Results on disk: one JSON file per benchmark, and one table of all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ INTRODUCTION = """\
 
 <!-- Written by `python -m benchmarks` from the JSON files beside it: run that instead of editing. -->
 
-Median step time and peak memory of both sides, each run in a process of its own. *Times faster* is the peer's step time
-over ours and *memory* our peak over the peer's: the median over pairs of runs, and in brackets the least and the most.
-*Above floor* is our step time over that of the matrix products that can't be avoided. How it is measured and what the
-figures mean: [docs/benchmarks.md](../../docs/benchmarks.md). Machines, versions and commands are in the JSON files and,
-for the newest of each, in the last column.
+Median step time and peak memory of both sides, each run in a separate process. *Times faster* is the peer's step time
+over ours and *memory* our peak over the peer's: the median over pairs of runs, with minimum and maximum in brackets.
+*Above floor* is our step time over that of the unavoidable matrix products. Method and meaning of the figures:
+[docs/benchmarks.md](../../docs/benchmarks.md). Machines, versions and commands are in the JSON files and, for the
+latest run, in the last column.
 """
 COLUMNS = (
     "benchmark",
@@ -56,7 +56,7 @@ def table_page(results: dict[str, dict[str, Any]]) -> str:
 
 
 def row(name: str, result: dict[str, Any]) -> list[str]:
-    """A benchmark's line in the table; without a peer its cells are empty."""
+    """A benchmark's row of the table; without a peer its cells are empty."""
     ours, peer, share = result["ours"], result.get("peer"), result.get("ratios", {})
     floor = result.get("floor")
     return [
@@ -73,12 +73,12 @@ def row(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def spread(ratio: dict[str, float]) -> str:
-    """Median with the least and the most."""
+    """Median with minimum and maximum."""
     return f"**{ratio['median']:.2f}** [{ratio['least']:.2f}, {ratio['most']:.2f}]"
 
 
 def machine_line(result: dict[str, Any]) -> str:
-    """The machine of a result, in a line."""
+    """The machine of a result in one line."""
     machine, versions = result["machine"], result["versions"]
     kind = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores"
     flags = f" ({', '.join(machine['bf16'])})" if machine["bf16"] and not machine["gpu"] else ""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks scaling`: how our time and memory grow, one axis at a time, with the exponents fitted."""
+"""`python -m benchmarks scaling`: growth of our time and memory along one axis at a time, with fitted exponents."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AXES: dict[str, tuple[str, list[Point]]] = {
         [Point(prompt=size, response=size // 2, documents=2) for size in (128, 256, 512, 1024, 2048)],
     ),
     "vocabulary": ("words of the vocabulary", [Point(vocabulary=2**power) for power in (13, 14, 15, 16, 17)]),
-    "branches": ("responses to each prompt (K)", [Point(branches=count) for count in (1, 2, 4, 8, 16)]),
+    "branches": ("responses per prompt (K)", [Point(branches=count) for count in (1, 2, 4, 8, 16)]),
 }
 SAMPLES, SAMPLE_PROMPTS = (1, 2, 4, 8), 4
 PPO_AXIS = "samples"
@@ -79,25 +79,25 @@ def run(options: argparse.Namespace) -> int:
 
 
 def exponents(points: Sequence[dict[str, float]]) -> dict[str, float]:
-    """p in `y ~ x**p` by least squares on logarithms over all points, of seconds, bytes and counted operations."""
+    """p in `y ~ x**p` by least squares on logarithms, for seconds, bytes and counted operations."""
     x = [point["x"] for point in points]
     return {name: slope(x, [point[name] for point in points]) for name in (*Y_AXES, THEORY)}
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of the least-squares line through the logarithms."""
+    """Slope of the least-squares line through the logarithms."""
     logs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True)]
     mean_x, mean_y = (statistics.fmean(column) for column in zip(*logs, strict=True))
     return sum((a - mean_x) * (b - mean_y) for a, b in logs) / sum((a - mean_x) ** 2 for a, _ in logs)
 
 
 THEORY = "operations"
-"""Of the matrix products, which the time should grow with."""
+"""Key of the matrix products' operations, with which time should grow."""
 Y_AXES = {"seconds": ("seconds", 1.0), "bytes": ("GB above the idle process", 1e-9)}
 
 
 def draw(curves: dict[str, list[dict[str, float]]], fitted: dict[str, dict[str, float]], path: Path) -> None:
-    """Time and memory of every axis, on logarithmic scales; dashed: the operations, moved onto the last time."""
+    """Draw time and memory of every axis, on logarithmic scales; dashed: the operations, scaled to the last time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(curves), 5.6), layout="constrained")

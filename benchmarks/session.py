@@ -1,4 +1,4 @@
-"""Runs both sides of a benchmark in turn, each in a process of its own, and compares them."""
+"""Alternating runs of both sides of a benchmark, each in a separate process, and their comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.spec import TRL_VERSIONS, Spec, Task
 
 ROOT = Path(__file__).parents[1]
 BOUNDS = {"fp32": 1e-3, "bf16": 2e-2}
-"""By how much the sides' first losses and log-probs may differ, relative to the number or to 1 if that is more.
+"""Maximum difference of the sides' first losses and log-probs, relative to the number or to 1 if that is larger.
 
 Per-token log-probs are compared by their mean absolute difference, and in bf16 may differ by 0.05 nats.
 """
@@ -33,7 +33,7 @@ class RunFailed(RuntimeError):
 
 
 def peer_path(task: Task, folder: Path, say: Say) -> Path | None:
-    """Folder of this task's TRL; None if the environment has that version."""
+    """Folder of this task's TRL, or None if the environment has that version."""
     version = TRL_VERSIONS[task]
     if importlib.metadata.version("trl") == version:
         return None
@@ -42,15 +42,15 @@ def peer_path(task: Task, folder: Path, say: Say) -> Path | None:
 
 
 def run_side(spec: Spec, path: Path | None = None) -> dict[str, Any]:
-    """Run one side; its result.
+    """Run one side and return its result.
 
     Raises:
-        RunFailed: With the last line it wrote, and where the rest stands.
+        RunFailed: Gives the last line of its output, and the log file.
     """
     spec_file = spec.write()
     result = Path(spec.out) / "result.json"
     result.unlink(missing_ok=True)
-    # The peer first, so that this version is found before the environment's; what the user has there last.
+    # The peer first, so that this version takes precedence over the environment's; the user's entries last.
     search = [*([str(path)] if path else []), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
@@ -69,25 +69,26 @@ def run_side(spec: Spec, path: Path | None = None) -> dict[str, Any]:
         )
     if done.returncode or not result.exists():
         lines = log.read_text(encoding="utf-8").strip().splitlines() or [f"exit status {done.returncode}"]
-        raise RunFailed(f"the run of {spec.side} failed: {lines[-1]} (everything it wrote: {log})")
+        raise RunFailed(f"the run of {spec.side} failed: {lines[-1]} (full output: {log})")
     return json.loads(result.read_text(encoding="utf-8"))
 
 
 def run_pairs(spec: Spec, runs: int, peer: Path | None, with_peer: bool, say: Say) -> dict[str, list[dict[str, Any]]]:
-    """`runs` runs of each side; which one goes first alternates, so that a machine that slows down favours neither.
+    """Run each side `runs` times; the sides alternate in going first, so that a machine that slows down favours
+    neither.
 
     Args:
-        spec: Of our side; the peer's differs in its side, its folder and what only we have.
+        spec: Our side's; the peer's differs in side, folder and options that only we have.
         runs: Pairs of runs.
         peer: The peer's folder, None if it is in the environment.
         with_peer: Whether there is a peer.
-        say: Gets a line as each run ends.
+        say: Prints a line after each run.
     """
     results: dict[str, list[dict[str, Any]]] = {"ours": []}
     if with_peer:
         results["trl"] = []
     for number in range(runs):
-        # The first to run is TRL: PPO's first rollout is recorded there.
+        # TRL runs first: it records PPO's first rollout.
         order = list(results) if number % 2 else list(results)[::-1]
         for side in order:
             side_spec = replace(spec, side=side, out=str(Path(spec.out) / f"{side}-{number + 1}"))
@@ -96,18 +97,18 @@ def run_pairs(spec: Spec, runs: int, peer: Path | None, with_peer: bool, say: Sa
             results[side].append(result)
             timed = result["seconds"][spec.warmup :]
             say(
-                f"  run {number + 1} of {runs}, {side}: {statistics.median(timed):.2f} s a step, "
+                f"  run {number + 1} of {runs}, {side}: {statistics.median(timed):.2f} s per step, "
                 f"{result['memory']['peak'] / 1e9:.2f} GB"
             )
     return results
 
 
 def compare(ours: dict[str, Any], peer: dict[str, Any], dtype: str) -> dict[str, dict[str, Any]]:
-    """The first step's numbers side by side: name, both values, their difference and whether it is within its bound.
+    """Compare the first step's numbers: name, both values, their difference and whether it is within its bound.
 
     Args:
         ours: `first` of our result.
-        peer: The same of the peer's.
+        peer: `first` of the peer's result.
         dtype: "fp32" or "bf16".
     """
     rows = {}
@@ -131,10 +132,10 @@ def summarise(results: list[dict[str, Any]], warmup: int, tokens: float, episode
     """A side's figures over its runs.
 
     Args:
-        results: Of its runs.
-        warmup: Steps of each that don't count.
-        tokens: Tokens a step, each prompt counted once.
-        episodes: Responses a step, for PPO.
+        results: Results of its runs.
+        warmup: Steps of each run that don't count.
+        tokens: Tokens per step, each prompt counted once.
+        episodes: Responses per step, for PPO.
     """
     medians = [statistics.median(result["seconds"][warmup:]) for result in results]
     step = statistics.median(medians)
@@ -150,7 +151,7 @@ def summarise(results: list[dict[str, Any]], warmup: int, tokens: float, episode
 
 
 def ratios(ours: dict[str, Any], peer: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Speed and memory beside the peer's: the ratio of each pair of runs, and their median."""
+    """Speed and memory relative to the peer's: the ratio of each pair of runs, and their median."""
     pairs = {
         "times_faster": zip(peer["step_seconds_of_runs"], ours["step_seconds_of_runs"], strict=True),
         "memory_share": zip(ours["peak_bytes_of_runs"], peer["peak_bytes_of_runs"], strict=True),

@@ -1,6 +1,6 @@
-"""Task of one benchmark process: written by the command as JSON, read by `benchmarks.child`.
+"""Specification of one benchmark process: written by the command as JSON, read by `benchmarks.child`.
 
-Nothing here imports torch or a training library: the peer's process must see only its own.
+Nothing here imports torch or a training library: the peer's process must import only its own.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ TRL_VERSIONS: dict[Task, str] = {"dpo": "1.16.0", "reward": "1.16.0", "ppo": "1.
 
 @dataclass(frozen=True)
 class Spec:
-    """One run of one side, in a process of its own.
+    """One run of one side, in a separate process.
 
     Attributes:
-        task: What is trained.
-        side: Whose trainer trains it.
+        task: The training task.
+        side: Side whose trainer runs.
         model: Folder or Hub id of the language model.
         rows: JSON file with the data: preference rows, or for PPO prompts.
-        out: Folder for `result.json` and what else the run leaves.
+        out: Folder for `result.json` and other files of the run.
         dtype: "fp32", or "bf16": frozen weights in bfloat16 and autocast on both sides.
         full: Train all weights (kept in float32) instead of an adapter.
         checkpointing: Full gradient checkpointing.
         recompute: Our selective recomputation of activations.
-        batch: Pairs a step, or for PPO responses a rollout.
-        accumulation: Micro-batches that this is split into.
+        batch: Pairs per step, or for PPO responses per rollout.
+        accumulation: Micro-batches per batch.
         steps: Timed optimizer steps (PPO: rollouts with their updates).
-        warmup: Steps before those, which are not timed.
+        warmup: Untimed steps before them.
         max_new_tokens: Tokens of a PPO response.
         ppo_epochs: Passes over a rollout.
-        num_samples: Responses to each prompt (ours only; TRL has one).
+        num_samples: Responses per prompt (ours only; TRL has one).
         reward: Folder of the PPO's reward model.
         responses: JSON file with the first rollout: TRL writes it, ours trains its first, untimed step on it.
         quantization: "8bit" or "4bit" base (ours only).
-        memory_cap: Bytes of GPU memory the process may have. None: all.
-        profile: Profile the last step.
-        seed: Of weights, order and sampling.
+        memory_cap: Limit of the process's GPU memory in bytes. None: no limit.
+        profile: Whether to profile the last step.
+        seed: Seed of weights, order and sampling.
     """
 
     task: Task
@@ -82,5 +82,5 @@ class Spec:
 
     @property
     def total_steps(self) -> int:
-        """Steps with the warm-up."""
+        """Number of steps including the warm-up."""
         return self.warmup + self.steps

@@ -1,4 +1,4 @@
-"""Settings that both sides share: the arguments of the run, LoRA, weights and data."""
+"""Settings shared by both sides: training arguments, LoRA, weights and data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peft import LoraConfig
 from benchmarks.spec import Spec
 
 RESERVED_END = -1
-"""Which of the tokenizer's special tokens ends a PPO response: the last one; text has none, so all get full length."""
+"""Index of the special token that ends PPO responses: the last one; text has none, so all get full length."""
 
 
 def common_arguments(spec: Spec) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def common_arguments(spec: Spec) -> dict[str, Any]:
 
 
 def preference_arguments(spec: Spec) -> dict[str, Any]:
-    """Those of DPO and reward models: rows in the order of the file, none cut."""
+    """Arguments of DPO and reward models: rows in the order of the file, none cut."""
     return {
         **common_arguments(spec),
         "max_steps": spec.total_steps,
@@ -57,12 +57,12 @@ def lora(spec: Spec, task_type: str) -> LoraConfig | None:
 
 
 def weights_dtype(spec: Spec) -> torch.dtype:
-    """Of what is loaded: frozen weights in the compute dtype, trained ones in float32."""
+    """Dtype of loaded weights: frozen ones in the compute dtype, trained ones in float32."""
     return torch.bfloat16 if spec.dtype == "bf16" and not spec.full else torch.float32
 
 
 def load(auto_class: Any, path: str, dtype: torch.dtype, **kwargs: Any) -> Any:
-    """A model on the device that is trained on."""
+    """Load a model onto the training device."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return auto_class.from_pretrained(path, dtype=dtype, **kwargs).to(device)
 
@@ -73,7 +73,7 @@ def read_rows(spec: Spec) -> list[dict[str, Any]]:
 
 
 def reserved_end(tokenizer: Any) -> int:
-    """A special token that text doesn't use, as the end of PPO responses; never the pad token."""
+    """A special token that doesn't occur in text, as the end of PPO responses; never the pad token."""
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     candidates = sorted(special - {tokenizer.pad_token_id, tokenizer.eos_token_id})
     return candidates[RESERVED_END]

@@ -1,4 +1,4 @@
-"""TRL's side of a benchmark. Imports nothing of ours but `benchmarks`; which TRL it is, PYTHONPATH decides."""
+"""TRL's side of a benchmark. Imports nothing of ours except `benchmarks`; PYTHONPATH selects the TRL version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.training import common_arguments, load, lora, preference_argumen
 
 
 def train(spec: Spec) -> dict[str, Any]:
-    """Run a spec; what was measured, and the first step's numbers for the comparison."""
+    """Run a spec; return the measurements, and the first step's numbers for the comparison."""
     if trl.__version__ != TRL_VERSIONS[spec.task]:
         raise RuntimeError(f"found TRL {trl.__version__}, needed {TRL_VERSIONS[spec.task]}")
     trainer, first = _ppo(spec) if spec.task == "ppo" else (_preference(spec), {})
@@ -76,7 +76,7 @@ def _ppo(spec: Spec) -> tuple[Any, dict[str, Any]]:
         load(AutoModelForSequenceClassification, path, weights_dtype(spec), num_labels=1)
         for path in (spec.model, spec.reward)
     )
-    torch.nn.init.zeros_(value.score.weight)  # our head starts at zero, too, so that the first losses compare
+    torch.nn.init.zeros_(value.score.weight)  # our head starts at zero, too, so that the first losses are comparable
     arguments = common_arguments(spec) | {
         "total_episodes": spec.total_steps * spec.batch,
         "num_ppo_epochs": spec.ppo_epochs,
@@ -98,7 +98,7 @@ def _ppo(spec: Spec) -> tuple[Any, dict[str, Any]]:
 
 
 def _noted(module: Any, pad: int) -> dict[str, Any]:
-    """Notes the first rollout: responses, log-probs under policy and reference (the first two calls), scores."""
+    """Record the first rollout: responses, log-probs under policy and reference (the first two calls), scores."""
     first: dict[str, Any] = {}
     calls: list[str] = []
     generation, logps_of, reward_of = module.batch_generation, module.selective_log_softmax, module.get_reward
@@ -132,7 +132,7 @@ def _noted(module: Any, pad: int) -> dict[str, Any]:
 
 
 def _logged(trainer: Any) -> dict[str, float]:
-    """Figures of the first log that ours has, too."""
+    """Figures of the first log that ours also has."""
     names = ("logps/chosen", "logps/rejected", "mean_reward", "grad_norm", "objective/scores")
     logged = trainer.state.log_history[0]
     return {name: logged[name] for name in names if name in logged}

@@ -1,4 +1,4 @@
-"""The data: embedded human-written sentences, joined to the number of words that a workload asks for."""
+"""The data: embedded human-written sentences, joined to a workload's number of words."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def preference_rows(workload: Workload, count: int, seed: int = 0) -> list[dict[
 
     Args:
         workload: The lengths.
-        count: Number of rows; sentences are used again only once all have been.
-        seed: Decides the order of the sentences.
+        count: Number of rows; sentences are reused only after all have been used.
+        seed: Seed of the order of the sentences.
     """
     words = _words(seed)
 
@@ -46,7 +46,7 @@ def preference_rows(workload: Workload, count: int, seed: int = 0) -> list[dict[
 
 
 def prompt_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """`count` different prompts, each one chat message that asks for a sentence and gives its opening words."""
+    """`count` distinct prompts, each a chat message that asks for a sentence and gives its opening words."""
     return [{"prompt": row["prompt"]} for row in make_prompts("test", count, seed)]  # type: ignore[index]
 
 

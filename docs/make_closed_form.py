@@ -1,4 +1,4 @@
-"""Train on a language whose optimum is known and draw how close each method comes: `python -m docs.make_closed_form`.
+"""Train on a language with a known optimum and plot each method's distance from it: `python -m docs.make_closed_form`.
 
 Writes docs/results/closed-form.json, the figure and the table in docs/closed-form.md. Some minutes on a CPU.
 """
@@ -34,7 +34,7 @@ Results = dict[str, Any]
 
 
 def measure() -> Results:
-    """Every run's distances and probabilities, and the versions they were made with."""
+    """Train all runs; return their distances and probabilities, and the versions used."""
     runs = []
     for method, (run, changes, _) in METHODS.items():
         for seed in SEEDS:
@@ -55,7 +55,7 @@ def measure() -> Results:
 
 
 def table(results: Results) -> str:
-    """The distances before and after as Markdown, a line a method."""
+    """The distances before and after as a Markdown table."""
     lines = ["| | seed | before | after | steps |", "| --- | --- | --- | --- | --- |"]
     for run in results["runs"]:
         first, last = run["distances"][0], run["distances"][-1]
@@ -65,7 +65,7 @@ def table(results: Results) -> str:
 
 
 def page(results: Results) -> str:
-    """The page with a current table."""
+    """The page with an updated table."""
     before = PAGE.read_text(encoding="utf-8")
     return re.sub(r"(<!-- table[^>]*-->\n).*(<!-- end -->)", lambda m: m[1] + table(results) + m[2], before, flags=re.S)
 

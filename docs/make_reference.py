@@ -17,13 +17,13 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from the config classes: edit the fields' help there. -->
 
-Every config is a `transformers.TrainingArguments` with the options below; all options of that class work too, and those
-of the class it builds on. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta 0.1`).
+Every config is a `transformers.TrainingArguments` with the options below; all options of that class and of the config's
+base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta 0.1`).
 """
 
 
 def reference() -> str:
-    """Write the page: one section a class, base classes first."""
+    """Write the page: one section per class, base classes first."""
     classes: list[type] = []
     for config in CONFIGS:
         own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
@@ -36,7 +36,7 @@ def _is_ours(cls: type) -> bool:
 
 
 def section(cls: type) -> str:
-    """Write the options that `cls` adds to the class it builds on, and the defaults that it changes."""
+    """Write the options that `cls` adds to its base class, and the defaults that it changes."""
     base = cls.__mro__[1]
     inherited = {field.name: field for field in dataclasses.fields(base)}
     added, changed = [], []
@@ -62,7 +62,7 @@ def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def code(text: str) -> str:
-    """Mark `text` as code that may stand in a table cell."""
+    """Mark `text` as code for a table cell."""
     return f"`{text}`".replace("|", "\\|")
 
 

@@ -41,7 +41,7 @@ def agreement(metrics: Mapping[str, Any]) -> str:
 
 
 def policies(metrics: Mapping[str, Any]) -> str:
-    """Figures of what each policy writes."""
+    """Figures of each policy's texts."""
     lines = [
         "| policy | VADER score | gain over base, 95% interval | reward | in sd of base "
         "| distinct-2 | tokens | ended |",
@@ -75,7 +75,7 @@ TABLES = {"agreement": agreement, "policies": policies, "stages": stages}
 
 
 def filled(text: str, metrics: Mapping[str, Any]) -> str:
-    """Make anew what stands between each table's two marks."""
+    """Replace the content between each table's two markers."""
     for name, make in TABLES.items():
         before, mark, rest = text.partition(START.format(name))
         if mark:
@@ -84,7 +84,7 @@ def filled(text: str, metrics: Mapping[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """`.83`, as in the README."""
+    """Format as `.83`, as in the README."""
     return f"{value:.2f}".replace("0.", ".", 1)
 
 

@@ -1,4 +1,4 @@
-"""What mkdocs does with a page first: links that lead out of `docs` keep their text only.
+"""mkdocs hook: links that lead out of `docs` are replaced by their text.
 
 On GitHub such a link opens a file of the repository, of which the site has no copy.
 """
@@ -11,7 +11,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)\s]+)\)")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Returns the page's text without links that lead out of the site."""
+    """Return the page's text without links that lead out of the site."""
 
     def inside(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[2]))
