@@ -53,10 +53,11 @@ class GemmClock:
 
     Args:
         dtype: Dtype of the operands.
+        least_seconds: Minimum time over which a measurement repeats the product.
     """
 
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype, least_seconds: float = LEAST_SECONDS):
+        self.dtype, self.least_seconds = dtype, least_seconds
         self._seconds: dict[tuple[int, ...], float] = {}
 
     def seconds(self, gemm: Gemm) -> float:
@@ -83,7 +84,7 @@ class GemmClock:
 
         with torch.no_grad():
             product()
-            times = max(1, int(LEAST_SECONDS / max(_timed(product, 1), 1e-7)))
+            times = max(1, int(self.least_seconds / max(_timed(product, 1), 1e-7)))
             return min(_timed(product, times) for _ in range(REPEATS))
 
 

@@ -55,13 +55,14 @@ class Shape:
     row_tokens: int | None = None
 
 
-SHAPES = {
+REAL_SHAPES = {
     "chat": Shape(32, 143, 2, 65),
     "summary": Shape(32, 286, 2, 36),
     "long": Shape(8, 1024, 2, 512),
     "eight responses": Shape(8, 512, 8, 128),
     "chat, packed": Shape(32, 143, 2, 65, row_tokens=2048),
 }
+SHAPES = {"toy": {"chat": Shape(1, 20, 2, 10)}, "1b": REAL_SHAPES, "8b": REAL_SHAPES}
 SAMPLED = {"toy": (4, 8, 8), "1b": (32, 64, 64), "8b": (32, 64, 64)}
 """Prompts, tokens per prompt, and new tokens."""
 WARMUP = 2
@@ -107,8 +108,8 @@ def attention(size: str, repeats: int, device: str) -> Figures:
     """
     model = policy(size, device)
     fuse_lora(model)
-    for name, shape in SHAPES.items():
-        branches = batch(shape, 1 if size == "toy" else None).to(torch.device(device))
+    for name, shape in SHAPES[size].items():
+        branches = batch(shape).to(torch.device(device))
         for way, implementation, separate in _ways(device):
             with _way(model, implementation):
                 yield f"{name}: {way}", _pass_figures(model, branches.as_separate() if separate else branches, repeats)
@@ -142,10 +143,10 @@ def _way(model: PolicyModel, implementation: str) -> Iterator[None]:
 
 def _new_widths(model: PolicyModel, size: str, device: str, repeats: int) -> dict[str, Any]:
     """The median pass over chat batches, each wider than all before."""
-    shape, seconds = SHAPES["chat"], []
+    shape, seconds = SHAPES[size]["chat"], []
     for number in range(repeats + 1):
         wider = replace(shape, prompt=shape.prompt + 9 * (number + 1))
-        laid_out = batch(wider, 1 if size == "toy" else None).to(torch.device(device))
+        laid_out = batch(wider).to(torch.device(device))
         figures = _pass_figures(model, laid_out, 0, warmup=1)
         if "failed" in figures:
             return figures
@@ -165,7 +166,7 @@ PATCHES: dict[str, Callable[[Any], object]] = {
 
 def patches(size: str, repeats: int, device: str) -> Figures:
     """Measure the chat batch with each patch of a model's layers, under LoRA and with all weights in float32."""
-    branches = batch(SHAPES["chat"], 1 if size == "toy" else None).to(torch.device(device))
+    branches = batch(SHAPES[size]["chat"]).to(torch.device(device))
     for kind in ("lora", "full"):
         model = policy(size, device, full=kind == "full")
         for name, apply in PATCHES.items():
@@ -237,15 +238,14 @@ def policy(size: str, device: str, *, full: bool = False, dtype: torch.dtype = t
     return PolicyModel(model).to(device).train()  # type: ignore[arg-type]
 
 
-def batch(shape: Shape, documents: int | None = None) -> Branches:
+def batch(shape: Shape) -> Branches:
     """A batch of random tokens; lengths vary by up to a quarter around the shape's."""
     rng = random.Random(0)
 
     def ids(mean: int) -> list[int]:
         return [rng.randrange(10, 1000) for _ in range(rng.randint(mean * 3 // 4, mean * 5 // 4))]
 
-    count = documents or shape.documents
-    drawn = [(ids(shape.prompt), [ids(shape.response) for _ in range(shape.responses)]) for _ in range(count)]
+    drawn = [(ids(shape.prompt), [ids(shape.response) for _ in range(shape.responses)]) for _ in range(shape.documents)]
     return build_branches(drawn, pad_token_id=0, row_tokens=shape.row_tokens)
 
 

@@ -15,7 +15,6 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PYPROJECT = ROOT / "pyproject.toml"
 COLAB, GITHUB = "https://colab.research.google.com/", "https://github.com/"
 LINK = re.compile(rf"(?<=badge\.svg\)\]\(){re.escape(COLAB)}[^)]*(?=\))")
 SECTION = "[project.urls]\n"
@@ -48,13 +47,14 @@ def link(notebook: str, name: str | None) -> str:
     return COLAB if name is None else f"{COLAB}github/{name}/blob/main/notebooks/{notebook}"
 
 
-def main(arguments: list[str]) -> None:
-    """Rewrites the badges, and pyproject.toml if a repository is given."""
-    text = PYPROJECT.read_text(encoding="utf-8")
+def main(arguments: list[str], root: Path = ROOT) -> None:
+    """Rewrites the badges below `root`, and its pyproject.toml if a repository is given."""
+    pyproject = root / "pyproject.toml"
+    text = pyproject.read_text(encoding="utf-8")
     if arguments:
         text = with_repository(text, arguments[0])
-        PYPROJECT.write_text(text, encoding="utf-8")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        pyproject.write_text(text, encoding="utf-8")
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
         content = path.read_text(encoding="utf-8")
         path.write_text(LINK.sub(link(path.name, repository(text)), content), encoding="utf-8")
 

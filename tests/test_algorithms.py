@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import EntryPoint
-from types import SimpleNamespace
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from hf_align import algorithms, errors
-from hf_align.algorithms import ALGORITHMS, Algorithm, Algorithms
-from hf_align.cli.main import main
+from hf_align import errors
+from hf_align.algorithms import ALGORITHMS, ENTRY_POINTS, Algorithm, Algorithms
 
+PLUGIN = """
+from hf_align.algorithms import Algorithm
 KTO = Algorithm("kto", "my_kto:Trainer", "my_kto:Config", "prompts", ("reward",), "train with KTO")
+SAC = Algorithm("sac", "", "")
+"""
 OTHER = "hf_align.no_such_module:KTO"
 
 
-def registry(monkeypatch: pytest.MonkeyPatch, *entries: object) -> Algorithms:
+def install(folder: Path, **entries: str) -> Path:
+    """A package with such entry points; it has to stand on the path of a process."""
+    info = folder / "plugin_of_others-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-others\nVersion: 1\n")
+    lines = [f"{name} = {place}\n" for name, place in entries.items()]
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{''.join(lines)}")
+    (folder / "plugin_of_others.py").write_text(PLUGIN)
+    return folder
+
+
+def registry(folder: Path, monkeypatch: pytest.MonkeyPatch, **entries: str) -> Algorithms:
     """A registry beside which these entry points are installed."""
-    monkeypatch.setattr(algorithms, "entry_points", lambda group: entries if group == "hf_align.algorithms" else ())
+    monkeypatch.syspath_prepend(install(folder, **entries))
     return Algorithms(*ALGORITHMS.builtin.values())
 
 
@@ -31,39 +47,41 @@ def test_trainer_config_and_curves_are_there(name: str):
     assert ALGORITHMS[name].summary and ALGORITHMS[name].curves
 
 
-def test_another_package_adds_one(monkeypatch: pytest.MonkeyPatch):
-    found = registry(monkeypatch, SimpleNamespace(name="kto", value="my_kto:KTO", load=lambda: KTO))
+def test_another_package_adds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = registry(tmp_path, monkeypatch, kto="plugin_of_others:KTO")
     assert list(found) == [*ALGORITHMS.builtin, "kto"] and len(found) == len(ALGORITHMS.builtin) + 1
-    assert found["kto"] is KTO
+    kto = found["kto"]
+    assert kto == Algorithm("kto", "my_kto:Trainer", "my_kto:Config", "prompts", ("reward",), "train with KTO")
     with pytest.raises(errors.UserError, match="algorithm kto: my_kto:Trainer can't be imported: No module named"):
-        KTO.load()
+        kto.load()
 
 
-def test_a_name_of_ours_stays_ours(monkeypatch: pytest.MonkeyPatch):
-    found = registry(monkeypatch, EntryPoint("dpo", OTHER, algorithms.ENTRY_POINTS))
+def test_a_name_of_ours_stays_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = registry(tmp_path, monkeypatch, dpo=OTHER)
     assert list(found) == list(ALGORITHMS.builtin)
     assert found["dpo"] is ALGORITHMS["dpo"]
 
 
-def test_a_broken_one_is_named_and_stops_no_other(monkeypatch: pytest.MonkeyPatch):
-    wrong = SimpleNamespace(name="sac", value="my_sac:SAC", load=lambda: KTO)
-    found = registry(monkeypatch, EntryPoint("kto", OTHER, algorithms.ENTRY_POINTS), wrong)
+def test_a_broken_one_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found = registry(tmp_path, monkeypatch, kto=OTHER, sac="plugin_of_others:KTO")
     with pytest.raises(errors.UserError, match=f"algorithm kto: {OTHER} can't be imported"):
         found["kto"]
-    with pytest.raises(errors.UserError, match=r"algorithm sac: my_sac:SAC is not an .*Algorithm of that name"):
+    with pytest.raises(
+        errors.UserError, match=r"algorithm sac: plugin_of_others:KTO is not an .*Algorithm of that name"
+    ):
         found["sac"]
     assert found["dpo"].name == "dpo"
 
 
-def test_the_command_lists_them(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    broken = EntryPoint("kto", OTHER, algorithms.ENTRY_POINTS)
-    found = registry(monkeypatch, SimpleNamespace(name="sac", value="", load=lambda: Algorithm("sac", "", "")), broken)
-    monkeypatch.setattr("hf_align.cli.commands.algorithms.ALGORITHMS", found)
-    assert main(["algorithms", "--json"]) == 0
-    listed = {each.pop("name"): each for each in json.loads(capsys.readouterr().out)}
-    assert list(listed) == ["sft", "reward", "dpo", "ipo", "ppo", "sac", "kto"]
+def test_the_command_lists_them(tmp_path: Path):
+    install(tmp_path, sac="plugin_of_others:SAC", kto=OTHER)
+    code = "from hf_align.cli.main import main; main(['algorithms', '--json']); print('---'); main(['algorithms'])"
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    printed, shown = ran.stdout.split("---\n")
+    listed = {each.pop("name"): each for each in json.loads(printed)}
+    assert list(listed) == [*ALGORITHMS.builtin, "sac", "kto"]
     assert (listed["ppo"]["rows"], listed["ppo"]["needs"]) == ("prompts", ["reference", "reward", "value"])
     assert "can't be imported" in listed["kto"]["error"]
-    assert main(["algorithms"]) == 0
-    shown = capsys.readouterr().out
     assert "train a policy on a reward with PPO" in shown and "algorithm kto: " in shown

@@ -91,9 +91,9 @@ def _register(name: str) -> Undo:
     return undo
 
 
-def attach_plan(mask: Tensor, branches: Branches) -> Tensor:
-    """Attach the plan for attention by blocks to `mask`, the dense mask of `branches` on a CPU; return it."""
-    setattr(mask, PLAN, make_plan(branches))
+def attach_plan(mask: Tensor, plan: BranchPlan) -> Tensor:
+    """Attach the plan for attention by blocks to `mask`, the dense mask of a batch on a CPU; return it."""
+    setattr(mask, PLAN, plan)
     return mask
 
 
@@ -218,8 +218,17 @@ class BranchPlan:
         return self._keys[key_heads]
 
 
-def make_plan(branches: Branches) -> BranchPlan:
-    """The blocks of a batch in the branch layout: documents of similar length together."""
+def make_plan(
+    branches: Branches, *, most_pairs: int = MOST_PAIRS, block_cost: int = BLOCK_COST, part_tokens: int = PART
+) -> BranchPlan:
+    """The blocks of a batch in the branch layout: documents of similar length together.
+
+    Args:
+        branches: The batch.
+        most_pairs: Pairs of tokens in a block of several documents, at most.
+        block_cost: What a block more costs, in pairs of tokens.
+        part_tokens: Query tokens that are computed together, at most.
+    """
     documents, parts = branches.num_documents, 1 + max(branches.num_responses)  # a prompt and its K responses
     doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()
     part = torch.where(doc >= 0, doc * parts + branch, documents * parts)
@@ -236,21 +245,26 @@ def make_plan(branches: Branches) -> BranchPlan:
 
     present = [part[: 1 + k] for part, k in zip(lengths.tolist(), branches.num_responses, strict=True)]
     blocks = []
-    for group in _groups(present):
+    for group in _groups(present, most_pairs, block_cost):
         members, most = torch.tensor(group), max(branches.num_responses[number] for number in group)
         prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
         branch, branch_real = positions(members, slice(1, 1 + most))
         seen = prompt_real[:1] if prompt_real.all() else prompt_real
-        parts = _parts(prompt_real[:1, :0], prompt.shape[1]), _parts(seen, branch.shape[2])  # nothing precedes a prompt
+        parts = (  # nothing precedes a prompt
+            _parts(prompt_real[:1, :0], prompt.shape[1], part_tokens),
+            _parts(seen, branch.shape[2], part_tokens),
+        )
         blocks.append(_Block((prompt, branch), (prompt_real, branch_real), parts))
     return BranchPlan(doc.numel(), blocks)
 
 
-def _groups(lengths: list[list[int]]) -> list[list[int]]:
+def _groups(lengths: list[list[int]], most_pairs: int, block_cost: int) -> list[list[int]]:
     """Document indices of each block, similar lengths together.
 
     Args:
         lengths: Tokens of each document's prompt and responses.
+        most_pairs: As in `make_plan`.
+        block_cost: As in `make_plan`.
     """
 
     def pairs(prompt: int, responses: list[int]) -> int:
@@ -263,7 +277,7 @@ def _groups(lengths: list[list[int]]) -> list[list[int]]:
         alone, sizes_alone = pairs(prompt, responses), [prompt, max(responses), len(responses)]
         wider = [max(sizes) for sizes in zip(widest, sizes_alone, strict=True)]
         together = (len(groups[-1]) + 1 if groups else 1) * pairs(wider[0], [wider[1]] * wider[2])
-        if not groups or together > min(padded + alone + BLOCK_COST, MOST_PAIRS):
+        if not groups or together > min(padded + alone + block_cost, most_pairs):
             groups.append([])
             wider = sizes_alone
             together = pairs(sizes_alone[0], [sizes_alone[1]] * sizes_alone[2])
@@ -272,10 +286,10 @@ def _groups(lengths: list[list[int]]) -> list[list[int]]:
     return groups
 
 
-def _parts(seen: Tensor, length: int) -> list[_Part]:
-    """The parts of sequences of `length` tokens that also see `seen` `[1 or D, P]` tokens before them."""
+def _parts(seen: Tensor, length: int, most: int) -> list[_Part]:
+    """The parts, of `most` tokens at most, of sequences of `length` that also see `seen` `[1 or D, P]` before them."""
     parts = []
-    size = -(-length // -(-length // PART))  # parts of about equal size
+    size = -(-length // -(-length // most))  # parts of about equal size
     for start in range(0, length, size):
         stop = min(start + size, length)
         causal = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)

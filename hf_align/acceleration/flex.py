@@ -52,6 +52,15 @@ def short_rows_attention_forward(
     return flex_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
+def can_train(device: torch.device) -> bool:
+    """Whether what transformers finds under "flex_attention" has a backward pass there; torch's own has none on a CPU.
+
+    A function of another library may have one.
+    """
+    torchs = ALL_ATTENTION_FUNCTIONS["flex_attention"] in (flex_attention_forward, short_rows_attention_forward)
+    return device.type != "cpu" or not torchs
+
+
 def _register() -> None:
     """Register our function with transformers, once per process."""
     if ALL_ATTENTION_FUNCTIONS["flex_attention"] is flex_attention_forward:

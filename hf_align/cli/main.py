@@ -12,23 +12,25 @@ from importlib import import_module
 
 from hf_align.cli.hints import with_place
 from hf_align.cli.parser import build_parser
+from hf_align.cli.table import COMMANDS, Command
 from hf_align.errors import UserError
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
     """Run a command.
 
     Args:
         arguments: The command line without the program's name; default `sys.argv[1:]`.
+        commands: Those that there are.
 
     Returns:
         The exit status: 0 for success, 2 for bad input (explained in one line on stderr), 130 after Ctrl-C.
     """
     options = None
     try:
-        options, fields = build_parser().parse_known_args(arguments)
+        options, fields = build_parser(commands).parse_known_args(arguments)
         options.fields = fields
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         if fields and not options.takes_fields:

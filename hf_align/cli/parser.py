@@ -39,15 +39,15 @@ class _Parser(argparse.ArgumentParser):
                 raise UserError(f"{self.prog.removeprefix('hf-align ')} does not know {flag}; {hint}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of every command."""
+def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
     parser = _Parser(
         prog="hf-align",
         description="Alignment training inside the Hugging Face Trainer.",
         epilog="`hf-align COMMAND --help` explains a command and shows examples.",
         allow_abbrev=False,
     )
-    _add_commands(parser, COMMANDS, "command")
+    _add_commands(parser, commands, "command")
     return parser
 
 

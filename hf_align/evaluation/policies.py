@@ -22,7 +22,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from hf_align.progress import Progress, Silent
 from hf_align.rewards.reward import check_functions
-from hf_align.rollouts import sample_responses
+from hf_align.rollouts import Engine, sample_responses
 from hf_align.statistics import bootstrap_interval, groups
 
 
@@ -151,6 +151,7 @@ def sample_continuations(
     max_new_tokens: int = 32,
     batch_size: int = 32,
     seed: int = 0,
+    engine: str | Engine = "static",
     progress: Callable[[int], None] | None = None,
 ) -> list[Continuation]:
     """Sample one response per prompt at temperature 1 from the whole vocabulary (no top-k, no top-p).
@@ -165,6 +166,7 @@ def sample_continuations(
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
         seed: Seed of the sampling.
+        engine: As in `sample_responses`: "static", "continuous", or an `Engine` of your own.
         progress: Called with the number of prompts finished after every batch.
 
     Returns:
@@ -182,6 +184,7 @@ def sample_continuations(
                 [encoded[row] for row in rows],
                 max_new_tokens=max_new_tokens,
                 generator_seed=seed + start,
+                engine=engine,
             )
             for row, response in zip(rows, responses, strict=True):
                 # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.

@@ -22,6 +22,8 @@ from hf_align.models.wrapper import FLEX, BranchModel, attention_of, unwrapped
 
 Numbers = Callable[[BranchModel, Branches], Tensor]
 """Log-probs or rewards of a batch, flat, in the documents' order."""
+Clock = Callable[[], float]
+"""Seconds, when all that a device was asked for is done."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,21 @@ def set_attention(wrapper: BranchModel, implementation: str) -> None:
         raise RuntimeError("the model can't change its attention")
 
 
+def device_clock() -> float:
+    """`perf_counter`, when the accelerator has done what it was asked for."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return perf_counter()
+
+
 def choose_attention(
-    policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, *, exact: bool
+    policy: BranchModel,
+    others: Sequence[BranchModel],
+    branches: Branches,
+    numbers: Numbers,
+    *,
+    exact: bool,
+    clock: Clock = device_clock,
 ) -> AttentionChoice:
     """Compare FlexAttention with SDPA; afterwards every model attends by SDPA, whatever happened.
 
@@ -69,9 +84,10 @@ def choose_attention(
         branches: A training batch in the branch layout.
         numbers: Calls a model.
         exact: Computed in float32, not in 16 bits or quantised.
+        clock: Read before and after a pass of each implementation.
     """
     try:
-        choice = _measure(policy, others, branches, numbers, exact)
+        choice = _measure(policy, others, branches, numbers, exact, clock)
     except Exception as error:  # a compiler's, a kernel's, a lack of memory: whatever it is, SDPA still works
         line = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
         choice = AttentionChoice(
@@ -83,8 +99,18 @@ def choose_attention(
     return choice
 
 
+def agree(choices: Sequence[AttentionChoice | None]) -> AttentionChoice | None:
+    """What all processes do: one of them may run out of memory alone, and FlexAttention is for all or none."""
+    return next((choice for choice in choices if choice is None or choice.implementation != FLEX), choices[0])
+
+
 def _measure(
-    policy: BranchModel, others: Sequence[BranchModel], branches: Branches, numbers: Numbers, exact: bool
+    policy: BranchModel,
+    others: Sequence[BranchModel],
+    branches: Branches,
+    numbers: Numbers,
+    exact: bool,
+    clock: Clock,
 ) -> AttentionChoice:
     alone = build_branches(branches.documents(1), pad_token_id=0).to(branches.input_ids.device)
     values = _forward(policy, branches, numbers)
@@ -93,7 +119,7 @@ def _measure(
     expected = [_forward(other, branches, numbers) for other in others]
     # A second set of gradients has room where Adam's state, which a new run doesn't have yet, will have room.
     gradients = _pass(policy, branches, numbers)[1]
-    sdpa = _seconds(policy, branches, numbers)
+    sdpa = _seconds(policy, branches, numbers, clock)
     for model in (policy, *others):
         set_attention(model, FLEX)
     # Another width first: batches will differ, and what fails to compile for any width should fail here.
@@ -117,7 +143,7 @@ def _measure(
             measured=False,
         )
     del gradients_flex, gradients
-    flex = _seconds(policy, branches, numbers)
+    flex = _seconds(policy, branches, numbers, clock)
     return AttentionChoice(
         "flex_attention" if flex < sdpa else "sdpa",
         f"the first batch takes {flex:.3g} s with '{FLEX}' and {sdpa:.3g} s with 'sdpa'",
@@ -151,18 +177,11 @@ def _same_randomness(branches: Branches) -> Any:
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
 
 
-def _seconds(model: BranchModel, branches: Branches, numbers: Numbers) -> float:
+def _seconds(model: BranchModel, branches: Branches, numbers: Numbers, clock: Clock) -> float:
     """Of a pass that isn't the first of its kind."""
-    _synchronize()
-    start = perf_counter()
+    start = clock()
     _pass(model, branches, numbers)
-    _synchronize()
-    return perf_counter() - start
-
-
-def _synchronize() -> None:
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    return clock() - start
 
 
 def _distance(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> Tensor:

@@ -12,11 +12,19 @@ from accelerate.utils.operations import gather_object
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from hf_align.acceleration.flex import can_train
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.layout.compare import compare_layouts, noise_bound
 from hf_align.layout.cost import LayoutChoice, Lengths, choose_layout, costs_of
-from hf_align.models.attention_choice import AttentionChoice, choose_attention, set_attention, supports_flex
+from hf_align.models.attention_choice import (
+    AttentionChoice,
+    agree,
+    choose_attention,
+    device_clock,
+    set_attention,
+    supports_flex,
+)
 from hf_align.models.reward import RewardModel
 from hf_align.models.wrapper import BRANCH_ATTENTION, FLEX, BranchModel, attends_by_block, attention_of
 
@@ -24,10 +32,6 @@ logger = logging.get_logger(__name__)
 
 CHECK_DOCUMENTS = 2
 """Documents of the first batch on which the layout is compared with plain rows."""
-TRIES_FLEX = ("cuda",)
-"""Types of devices on which FlexAttention is measured."""
-LACKS_FLEX_BACKWARD = ("cpu",)
-"""Types of devices on which FlexAttention can't train."""
 
 
 class LayoutRunner:
@@ -52,6 +56,8 @@ class LayoutRunner:
             nothing to choose: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
             weights, a model without FlexAttention or loaded with something else than SDPA.
         separate: Every batch is laid out in plain rows.
+        measures_flex: Whether a training measures FlexAttention: on CUDA.
+        clock: What it is measured by.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class LayoutRunner:
         self.layout_choice: LayoutChoice | None = None
         self.attention_choice: AttentionChoice | None = None
         self.separate = args.layout == "separate"
+        self.measures_flex, self.clock = args.device.type == "cuda", device_clock
         self._layout_checked = args.layout != "auto"
         self._attention_open = False
 
@@ -86,7 +93,7 @@ class LayoutRunner:
             UserError: FlexAttention should compute gradients on a CPU.
         """
         attention = attention_of(self._unwrap(model).model)
-        if attention == FLEX and torch.is_grad_enabled() and self.args.device.type in LACKS_FLEX_BACKWARD:
+        if attention == FLEX and torch.is_grad_enabled() and not can_train(self.args.device):
             raise UserError(
                 "attn_implementation='flex_attention' has no backward pass on a CPU; load the model with 'sdpa'."
             )
@@ -173,7 +180,7 @@ class LayoutRunner:
         self.attention_choice = None
         self._attention_open = (
             may_choose
-            and args.device.type in TRIES_FLEX
+            and self.measures_flex
             and not (args.torch_compile or self.sharded)
             and args.activation_recompute != "selective"
             and all(supports_flex(model) for model in self.models())
@@ -196,12 +203,11 @@ class LayoutRunner:
     def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
         policy, *others = self.models()
-        exact = self._is_exact(policy)
-        separate = branches.separate
-        measured = None if separate else choose_attention(policy, others, branches, _flat_numbers, exact=exact)
-        # A process may run out of memory alone: FlexAttention is for all or none.
-        choices: list[AttentionChoice | None] = gather_object([measured])
-        choice = next((choice for choice in choices if choice is None or choice.implementation != FLEX), choices[0])
+        measured = None
+        if not branches.separate:
+            exact = self._is_exact(policy)
+            measured = choose_attention(policy, others, branches, _flat_numbers, exact=exact, clock=self.clock)
+        choice = agree(gather_object([measured]))
         if choice is None:
             return
         self.attention_choice = choice

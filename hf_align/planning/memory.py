@@ -21,7 +21,6 @@ from transformers import AutoModelForCausalLM
 from hf_align.errors import UserError
 from hf_align.losses.logprobs import DEFAULT_CHUNK_SIZE
 from hf_align.models.classifier import classifier_class
-from hf_align.models.loading import loading_arguments
 from hf_align.models.precision import compute_dtype
 from hf_align.models.sources import adapter_config, load_config, plain_folder
 
@@ -42,7 +41,8 @@ class Outline:
         trained: Number of trained weights.
         base_bytes: Bytes of the weights as loaded, without an adapter's.
         is_adapter: Whether an adapter is trained instead of all weights.
-        model: The model on the meta device, in its compute dtype.
+        dtype: The compute dtype.
+        model: The model on the meta device, in `dtype`.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Outline:
     trained: int
     base_bytes: float
     is_adapter: bool
+    dtype: torch.dtype
     model: Any
 
     @property
@@ -59,7 +60,12 @@ class Outline:
 
 
 def outline(
-    model_id: str, *, reward: bool = False, quantization: str | None = None, lora: PeftConfig | None = None
+    model_id: str,
+    *,
+    reward: bool = False,
+    quantization: str | None = None,
+    lora: PeftConfig | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Outline:
     """Build a model without data.
 
@@ -68,20 +74,22 @@ def outline(
         reward: Whether a reward head replaces the LM head.
         quantization: Quantisation on loading: "8bit", "4bit" or None.
         lora: The adapter to train. None: the adapter in `model_id`, or else all weights.
+        dtype: The compute dtype. Default: what this machine is fast at.
 
     Raises:
         UserError: There is no config to load, or no layers match `lora`.
     """
     adapter = adapter_config(plain_folder(model_id))
     config = load_config(model_id)
-    loaded = loading_arguments(None, "auto", None)["dtype"]
-    dtype = (config.dtype or torch.float32) if loaded == "auto" else loaded
-    if reward:
-        config.num_labels = 1
-    make: Any = classifier_class(config)._from_config if reward else AutoModelForCausalLM.from_config
+    dtype = dtype or compute_dtype()
+    stored = torch.float32 if dtype == torch.float32 else config.dtype or torch.float32  # as `load_policy` has it
     with torch.device("meta"):
-        model = make(config, dtype=compute_dtype())
-        name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, dtype)
+        if reward:
+            config.num_labels = 1
+            model: Any = classifier_class(config)._from_config(config, dtype=dtype)
+        else:
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=dtype)
+        name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, stored)
         if adapter is not None or lora is not None:
             trainable: Any = deepcopy(adapter or lora)
             trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
@@ -92,12 +100,12 @@ def outline(
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)
-    return Outline(name, total, trained, base_bytes, isinstance(model, PeftModel), model)
+    return Outline(name, total, trained, base_bytes, isinstance(model, PeftModel), dtype, model)
 
 
-def training_bytes(trained: int, optimizer: str) -> float:
-    """Bytes of float32 weights and gradients, the optimizer's state, and the 16-bit copy that autocast uses."""
-    copy = 0 if compute_dtype() == torch.float32 else 2
+def training_bytes(trained: int, optimizer: str, dtype: torch.dtype) -> float:
+    """Bytes of float32 weights and gradients, the optimizer's state, and the copy in `dtype` that autocast uses."""
+    copy = 0 if dtype == torch.float32 else dtype.itemsize
     return trained * (4 + 4 + optimizer_bytes(optimizer) + copy)
 
 
@@ -129,11 +137,11 @@ def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool)
     return saved + CHUNK_BYTES * vocabulary
 
 
-def cache_bytes(config: Any, sequences: int, tokens: int) -> float:
-    """Bytes of keys and values of `sequences` generated together, up to `tokens` each."""
+def cache_bytes(config: Any, sequences: int, tokens: int, dtype: torch.dtype) -> float:
+    """Bytes of keys and values in `dtype` of `sequences` generated together, up to `tokens` each."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * size * sequences * tokens * compute_dtype().itemsize
+    return 2 * config.num_hidden_layers * heads * size * sequences * tokens * dtype.itemsize
 
 
 def available_memory() -> tuple[str, int]:

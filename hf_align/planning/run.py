@@ -160,13 +160,15 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
     parts: dict[str, float] = {}
     if model.is_adapter:
         parts["weights"] = model.base_bytes
-    parts["trained weights, gradients, optimizer"] = memory.training_bytes(model.trained, str(args.optim.value))
+    training = memory.training_bytes(model.trained, str(args.optim.value), model.dtype)
+    parts["trained weights, gradients, optimizer"] = training
     if source.get("ref_model") is not None:
-        parts["reference"] = memory.outline(source["ref_model"], quantization=source["quantization"]).base_bytes
+        reference = memory.outline(source["ref_model"], quantization=source["quantization"], dtype=model.dtype)
+        parts["reference"] = reference.base_bytes
     elif "ref_model" in source and not model.is_adapter and not getattr(args, "precompute_ref_log_probs", False):
         parts["reference"] = 4.0 * model.total
     if getattr(args, "value_model", None) == "separate":
-        parts["value model"] = parts.get("weights", 0.0) + memory.training_bytes(model.trained, str(args.optim.value))
+        parts["value model"] = parts.get("weights", 0.0) + training
     if rewards := _reward_bytes(source.get("reward"), model):
         parts["reward model"] = rewards
     rows, tokens = _largest_batch(args, documents)
@@ -176,7 +178,7 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
     parts[f"largest batch, {rows} x {tokens} tokens"] = activations
     if hasattr(args, "responses_per_rollout"):
         longest = max(len(prompt) for prompt, _ in documents) + args.max_new_tokens
-        cache = memory.cache_bytes(model.text_config, args.responses_per_rollout, longest)
+        cache = memory.cache_bytes(model.text_config, args.responses_per_rollout, longest, model.dtype)
         # Sampling and training alternate: only the excess of the cache over a batch's activations counts.
         parts["keys and values while sampling, beyond that"] = max(0.0, cache - activations)
     return parts
@@ -186,7 +188,7 @@ def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
     """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base."""
     total = 0.0
     for name in _reward_models(reward):
-        model = memory.outline(name, reward=True)
+        model = memory.outline(name, reward=True, dtype=policy.dtype)
         adapter = 4.0 * model.trained if model.is_adapter else 0.0
         total += adapter + (0.0 if shares_base(policy.model, name) else model.base_bytes)
     return total

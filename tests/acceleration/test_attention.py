@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from hf_align.acceleration import attention
 from hf_align.acceleration.attention import attach_plan, attend_by_blocks, branch_attention_forward, make_plan
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.models.policy import PolicyModel
+from tests.acceleration.operations import operations
 from tests.tiny import save_tiny
 
 HEADS, KEY_HEADS, SIZE = 6, 2, 8
@@ -69,20 +69,17 @@ def attend(
 @pytest.mark.parametrize("branches_each", [1, 2, 4, (7, 1, 3, 2)])
 @pytest.mark.parametrize("small", [False, True])
 def test_outputs_and_gradients_are_those_of_the_dense_mask(
-    monkeypatch: pytest.MonkeyPatch, row_tokens: int | None, branches_each: int | tuple[int, ...], small: bool
+    row_tokens: int | None, branches_each: int | tuple[int, ...], small: bool
 ):
-    if small:  # so that these short documents fall into several blocks and parts
-        monkeypatch.setattr(attention, "PART", 5)
-        monkeypatch.setattr(attention, "MOST_PAIRS", 2000)
-    else:
-        monkeypatch.setattr(attention, "BLOCK_COST", 10**6)
+    # Small, so that these short documents fall into several blocks and parts.
+    limits = {"part_tokens": 5, "most_pairs": 2000} if small else {"block_cost": 10**6}
     branches = build_branches(documents(7, branches_each, 24), pad_token_id=0, row_tokens=row_tokens)
     qkv = states(branches)
     expected = attend(dense(branches), branches, qkv, sdpa_attention_forward)
-    plan = make_plan(branches)
+    plan = make_plan(branches, **limits)
     assert (len(plan.blocks) > 1) == small
     assert any(len(part) > 1 for block in plan.blocks for part in block.parts) == small
-    for ours, theirs in zip(attend(attach_plan(dense(branches), branches), branches, qkv), expected, strict=True):
+    for ours, theirs in zip(attend(attach_plan(dense(branches), plan), branches, qkv), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
 
 
@@ -90,7 +87,7 @@ def test_padding_gets_no_gradient():
     branches = build_branches(documents(4, 2, 20), pad_token_id=0, row_tokens=60)
     padding = branches.doc_ids < 0
     assert padding.any()
-    _, *gradients = attend(attach_plan(dense(branches), branches), branches, states(branches))
+    _, *gradients = attend(attach_plan(dense(branches), make_plan(branches)), branches, states(branches))
     for gradient in gradients:
         assert not gradient.transpose(1, 2)[padding].any()
 
@@ -101,7 +98,7 @@ def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
         dense(branches), branches, [x.detach().float().requires_grad_() for x in states(branches, torch.bfloat16)]
     )
     errors = []
-    for mask in (attach_plan(dense(branches, torch.bfloat16), branches), dense(branches, torch.bfloat16)):
+    for mask in (attach_plan(dense(branches, torch.bfloat16), make_plan(branches)), dense(branches, torch.bfloat16)):
         found = attend(mask, branches, states(branches, torch.bfloat16))
         errors.append([(a.float() - b).square().mean().sqrt() for a, b in zip(found, exact, strict=True)])
     for ours, torchs in zip(*errors, strict=True):
@@ -109,44 +106,43 @@ def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
 
 
 @pytest.mark.parametrize("option", [{"dropout": 0.5}, {"position_bias": torch.zeros(1, HEADS, 1, 1)}])
-def test_what_blocks_cant_do_goes_to_transformers(monkeypatch: pytest.MonkeyPatch, option: dict[str, Any]):
+def test_what_blocks_cant_do_goes_to_transformers(option: dict[str, Any]):
     branches = build_branches(documents(3, 2, 12), pad_token_id=0)
-    monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: pytest.fail("computed by blocks"))
-    query, key, value = states(branches)
-    out, _ = branch_attention_forward(Layer(), query, key, value, attach_plan(dense(branches), branches), **option)
-    assert out.isfinite().all()
+    mask = attach_plan(dense(branches), make_plan(branches))
+    for options, by_blocks in (({}, 1), (option, 0)):
+        with operations() as calls:
+            out, _ = branch_attention_forward(Layer(), *states(branches), mask, **options)
+        assert out.isfinite().all()
+        assert calls["_BranchAttention"] == by_blocks
 
 
-def test_documents_of_unlike_length_dont_pad_each_other(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attention, "BLOCK_COST", 0)
+def test_documents_of_unlike_length_dont_pad_each_other():
     long, short = ([1] * 200, [[1] * 100] * 2), ([1] * 10, [[1] * 5] * 2)
     branches = build_branches([long, short, long, short], pad_token_id=0)
-    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches).blocks]
+    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches, block_cost=0).blocks]
     assert sorted(shapes) == [(2, 2, 5), (2, 2, 100)]
 
 
-def test_few_responses_arent_padded_to_many(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attention, "BLOCK_COST", 0)
+def test_few_responses_arent_padded_to_many():
     many, one = ([1] * 10, [[1] * 50] * 7), ([1] * 10, [[1] * 50])
     branches = build_branches([many, one, many, one], pad_token_id=0)
-    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches).blocks]
+    shapes = [tuple(block.positions[1].shape) for block in make_plan(branches, block_cost=0).blocks]
     assert sorted(shapes) == [(2, 1, 50), (2, 7, 50)]
 
 
-def test_the_last_documents_missing_responses_are_nowhere(monkeypatch: pytest.MonkeyPatch):
+def test_the_last_documents_missing_responses_are_nowhere():
     """Without padding behind them, they would start behind the last token."""
-    monkeypatch.setattr(attention, "BLOCK_COST", 10**6)
     branches = build_branches([([1, 2, 3], [[4]] * 3), ([5, 6], [[7, 8, 9, 10]])], pad_token_id=0)
     assert (branches.doc_ids >= 0).all()
-    plan, qkv = make_plan(branches), states(branches)
+    plan, qkv = make_plan(branches, block_cost=10**6), states(branches)
     assert len(plan.blocks) == 1 and not plan.blocks[0].real[1][0, 1:].any()
     expected = attend(dense(branches), branches, qkv, sdpa_attention_forward)
-    for ours, theirs in zip(attend(attach_plan(dense(branches), branches), branches, qkv), expected, strict=True):
+    for ours, theirs in zip(attend(attach_plan(dense(branches), plan), branches, qkv), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, checkpointing: bool):
+def test_a_model_computes_by_blocks(tmp_path: Any, checkpointing: bool):
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(save_tiny(tmp_path), attn_implementation="sdpa").train()
@@ -154,15 +150,15 @@ def test_a_model_computes_by_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: A
         model.gradient_checkpointing_enable()
     policy = PolicyModel(model)
     branches = build_branches(documents(3, 2, 12), pad_token_id=0)
-    calls = []
-    real = attention._BranchAttention.apply
-    monkeypatch.setattr(attention._BranchAttention, "apply", lambda *args: (calls.append(1), real(*args))[1])
     undo = attend_by_blocks(policy)
-    logps = policy(branches)
-    logps.sum().backward()
+    with operations() as calls:
+        logps = policy(branches)
+        logps.sum().backward()
     undo()
     layers = model.config.num_hidden_layers
-    assert len(calls) == layers * (2 if checkpointing else 1), "checkpoints must recompute what was computed"
+    assert calls["_BranchAttention"] == layers * (2 if checkpointing else 1), (
+        "checkpoints must recompute what was computed"
+    )
     gradients = {name: x.grad.clone() for name, x in policy.named_parameters() if x.grad is not None}
     policy.zero_grad()
     plain = branches.as_separate()

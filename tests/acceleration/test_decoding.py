@@ -6,12 +6,13 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from hf_align.acceleration import attention
 from hf_align.acceleration.attention import branch_attention_forward, decode_by_products
+from tests.acceleration.operations import operations
 from tests.acceleration.test_attention import Layer
 
 BOUND = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
 """In bfloat16 both round their output, to 2^-9 of numbers up to 3."""
+TORCHS = "aten::scaled_dot_product_attention"
 
 
 def states(dtype: torch.dtype, tokens: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -22,7 +23,7 @@ def states(dtype: torch.dtype, tokens: int = 1) -> tuple[torch.Tensor, torch.Ten
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["none", "bool", "added"])
-def test_equals_torchs_kernel(dtype: torch.dtype, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_equals_torchs_kernel(dtype: torch.dtype, kind: str):
     query, key, value = states(dtype)
     seen = torch.ones(3, 1, 1, 11, dtype=torch.bool)
     seen[0, ..., :4] = False
@@ -32,28 +33,21 @@ def test_equals_torchs_kernel(dtype: torch.dtype, kind: str, monkeypatch: pytest
     layer.num_key_value_groups = 3
     expected, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)
     undo = decode_by_products(layer)
-    with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(attention, "sdpa_attention_forward", None)  # not asked
+    with operations() as calls, torch.no_grad():
         out, _ = branch_attention_forward(layer, query, key, value, mask, scaling=0.3)
     undo()
+    assert not calls[TORCHS]
     assert out.shape == expected.shape == (3, 1, 6, 8) and out.dtype == dtype
     torch.testing.assert_close(out, expected, atol=BOUND[dtype], rtol=0)
 
 
 @pytest.mark.parametrize("case", ["gradients", "several tokens", "a mask by head", "another model"])
-def test_what_else_is_torchs(case: str, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-
-    def theirs(*args: object, **kwargs: object) -> tuple[None, None]:
-        asked.append(case)
-        return None, None
-
-    monkeypatch.setattr(attention, "sdpa_attention_forward", theirs)
+def test_what_else_is_torchs(case: str):
     query, key, value = states(torch.float32, 2 if case == "several tokens" else 1)
     mask = torch.zeros(3, 6, 1, 11) if case == "a mask by head" else None
     layer = Layer()
     undo = decode_by_products(Layer() if case == "another model" else layer)
-    with torch.set_grad_enabled(case == "gradients"):
+    with operations() as calls, torch.set_grad_enabled(case == "gradients"):
         branch_attention_forward(layer, query, key, value, mask)
     undo()
-    assert asked == [case]
+    assert calls[TORCHS] == 1

@@ -64,24 +64,22 @@ def test_the_block_mask_is_the_dense_mask(seed: int, row_tokens: int | None):
         assert torch.equal(getattr(blocks, table), getattr(from_dense, table)), table
 
 
-def without_dense_mask(branches: Branches, monkeypatch: pytest.MonkeyPatch, model: Any) -> torch.Tensor:
-    def refuse(self: Branches) -> torch.Tensor:
-        raise AssertionError("a [T, T] mask was made")
+class NoDenseMask(Branches):
+    """Branches whose `[T, T]` mask nobody may ask for."""
 
-    with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(Branches, "attention_mask", refuse)
-        return model(branches)
+    def attention_mask(self) -> torch.Tensor:
+        raise AssertionError("a [T, T] mask was made")
 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize("row_tokens", [None, 900])
-def test_log_probs_are_those_of_sdpa(row_tokens: int | None, monkeypatch: pytest.MonkeyPatch):
+def test_log_probs_are_those_of_sdpa(row_tokens: int | None):
     branches = build_branches(documents(1), pad_token_id=0, row_tokens=row_tokens)
     expected = PolicyModel(tiny_model(max_position_embeddings=1024))
     model = PolicyModel(tiny_model(max_position_embeddings=1024, attn_implementation="flex_attention"))
     assert model.honours_branch_mask(branches)
-    found = without_dense_mask(branches, monkeypatch, model)
     with torch.no_grad():
+        found = model(NoDenseMask(**vars(branches)))
         torch.testing.assert_close(found, expected(branches), atol=1e-4, rtol=0)
         plain = branches.as_separate()
         separate = model(plain)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from hf_align.acceleration import lora
 from hf_align.acceleration.lora import fuse_lora
 from hf_align.models.adapters import active_adapter
+from tests.acceleration.operations import operations
 
 
 class Net(nn.Module):
@@ -49,32 +51,28 @@ def run(model: nn.Module, autocast: bool = False, dtype: torch.dtype = torch.flo
     return {"out": out.detach(), "x": x.grad, **gradients}  # type: ignore[dict-item]
 
 
-def applied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one with each fused layer that runs."""
-    calls: list[int] = []
-    real: Callable[..., Tensor] = lora._LoraLinear.apply
-    monkeypatch.setattr(lora._LoraLinear, "apply", lambda *args: (calls.append(1), real(*args))[1])
-    return calls
+FUSED = "_LoraLinear"
+"""The operation in which a fused layer runs."""
 
 
 @pytest.mark.parametrize("config", [{}, {"use_rslora": True}])
-def test_outputs_and_gradients_are_pefts(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]):
-    calls = applied(monkeypatch)
-    ours, theirs = (run(adapted(fused=fused, **config).double(), dtype=torch.float64) for fused in (True, False))
-    assert len(calls) == 3 and ours.keys() == theirs.keys()
+def test_outputs_and_gradients_are_pefts(config: dict[str, Any]):
+    with operations() as calls:
+        ours, theirs = (run(adapted(fused=fused, **config).double(), dtype=torch.float64) for fused in (True, False))
+    assert calls[FUSED] == 3 and ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-10, rtol=1e-10)
 
 
-def test_in_bfloat16_it_is_no_further_from_float32_than_peft(monkeypatch: pytest.MonkeyPatch):
-    calls = applied(monkeypatch)
+def test_in_bfloat16_it_is_no_further_from_float32_than_peft():
     exact = run(adapted(fused=False))
     errors = []
     for fused in (True, False):
-        found = run(adapted(fused=fused), autocast=True)
+        with operations() as calls:
+            found = run(adapted(fused=fused), autocast=True)
+        assert calls[FUSED] == (3 if fused else 0)
         assert all(found[name].dtype == exact[name].dtype for name in exact if name != "out")
         errors.append(sum(float((found[name].float() - exact[name]).square().sum()) for name in exact))
-    assert len(calls) == 3
     assert errors[0] <= 1.1 * errors[1]
 
 
@@ -119,22 +117,22 @@ def hooked(model: PeftModel) -> None:
         pytest.param(lambda model: model.get_base_model().requires_grad_(True), id="trained base"),
     ],
 )
-def test_what_it_cant_do_goes_pefts_way(monkeypatch: pytest.MonkeyPatch, prepare: Callable[[PeftModel], Any]):
-    calls = applied(monkeypatch)
+def test_what_it_cant_do_goes_pefts_way(prepare: Callable[[PeftModel], Any]):
     ours, theirs = adapted(fused=True), adapted(fused=False)
     prepare(ours)
     prepare(theirs)
-    found, expected = run(ours), run(theirs)
-    assert not calls
+    with operations() as calls:
+        found, expected = run(ours), run(theirs)
+    assert not calls[FUSED]
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 @pytest.mark.parametrize("config", [{"use_dora": True}, {"lora_dropout": 0.5}, {"lora_bias": True}])
-def test_variants_go_pefts_way(monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]):
-    calls = applied(monkeypatch)
-    run(adapted(fused=True, **config).train())
-    assert not calls
+def test_variants_go_pefts_way(config: dict[str, Any]):
+    with operations() as calls:
+        run(adapted(fused=True, **config).train())
+    assert not calls[FUSED]
 
 
 def test_inputs_changed_in_place_are_cast_again():
@@ -147,29 +145,31 @@ def test_inputs_changed_in_place_are_cast_again():
         assert torch.equal(again, model(x.clone()))
 
 
-def test_fused_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch):
-    calls = applied(monkeypatch)
+def test_fused_for_a_while_and_then_as_before():
     model = adapted(fused=False)
+
+    def fused_layers() -> int:
+        with operations() as calls:
+            run(model)
+        return calls[FUSED]
+
     undo = fuse_lora(model)
-    run(model)
+    assert fused_layers() == 3
     undo()
-    run(model)
-    assert len(calls) == 3
+    assert fused_layers() == 0
     undo_first, undo_second = fuse_lora(model), fuse_lora(model)
     undo_first()
-    run(model)
-    assert len(calls) == 6, "another user still needs it"
+    assert fused_layers() == 3, "another user still needs it"
     undo_second()
-    run(model)
-    assert len(calls) == 6 and not any("forward" in vars(module) for module in model.modules())
+    assert fused_layers() == 0 and not any("forward" in vars(module) for module in model.modules())
 
 
 def test_the_installed_peft_is_asked_whether_it_computes_the_same(monkeypatch: pytest.MonkeyPatch):
     lora.computes_as_peft.cache_clear()
     state = torch.get_rng_state()
     assert lora.computes_as_peft() and torch.equal(torch.get_rng_state(), state)
-    original = lora.LoraLinear.forward
-    monkeypatch.setattr(lora.LoraLinear, "forward", lambda self, x: original(self, x) + 0.01 * x.mean())
+    original = LoraLinear.forward
+    monkeypatch.setattr(LoraLinear, "forward", lambda self, x: original(self, x) + 0.01 * x.mean())
     lora.computes_as_peft.cache_clear()
     try:
         assert not lora.computes_as_peft()

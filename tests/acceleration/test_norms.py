@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Qwen3Config
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.models.policy import PolicyModel
@@ -58,14 +59,19 @@ def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monke
     model = built(LlamaConfig(**TINY)).train()
     keep_less_of_norms(model)
     calls: list[Any] = []
-    monkeypatch.setattr(
-        "hf_align.acceleration.norms.checkpoint", lambda own, *args, **_: calls.append(own) or own(*args)
-    )
-    wrapper = PolicyModel(model)
-    wrapper(batch())
-    assert len(calls) == len(norms(model))
-    with torch.no_grad():
-        wrapper(batch())
+    own = LlamaRMSNorm.forward
+    monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, x: calls.append(self) or own(self, x))
+    wrapper, layers, last = PolicyModel(model), len(norms(model)), 1  # the last one stands behind the layers
+
+    def runs(*, backward: bool = True) -> int:
+        calls.clear()
+        with torch.set_grad_enabled(backward):
+            logps = wrapper(batch())
+        if backward:
+            logps.sum().backward()
+        return len(calls)
+
+    assert runs() == 2 * layers + last
+    assert runs(backward=False) == layers + last
     model.gradient_checkpointing_enable()
-    wrapper(batch())
-    assert len(calls) == len(norms(model))
+    assert runs() == 2 * layers + last, "run again with their layer, and not once more by themselves"

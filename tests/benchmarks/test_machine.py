@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks import machine
 from benchmarks.flops import Gemm
 from benchmarks.machine import GemmClock, describe_machine
 
@@ -14,9 +13,8 @@ def test_each_shape_is_measured_once_with_operands_of_that_shape(monkeypatch: py
     def product(a: torch.Tensor, b: torch.Tensor) -> None:
         seen.append((a.shape, b.shape, a.dtype))
 
-    monkeypatch.setattr(machine.torch, "matmul", product)
-    monkeypatch.setattr(machine, "LEAST_SECONDS", 0)
-    clock = GemmClock(torch.bfloat16)
+    monkeypatch.setattr(torch, "matmul", product)
+    clock = GemmClock(torch.bfloat16, least_seconds=0)
     gemms = [Gemm("linear", 3, 4, 5, transposed=kind) for kind in (0, 1, 2)] + [Gemm("attention", 3, 4, 5, batch=2)]
     for gemm in gemms:
         clock.seconds(gemm)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ours, parts, trl_peer
+from benchmarks import ours, trl_peer
 from benchmarks.cli import main
 from benchmarks.commands import prepare_ppo, write_rows
 from benchmarks.floor import ppo_layouts, preference_layouts, step_gemms
@@ -111,8 +111,7 @@ def test_the_gpu_benchmark_at_toy_size(model: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_parts_at_toy_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "SHAPES", {"chat": parts.Shape(2, 20, 2, 10)})
+def test_parts_at_toy_size(tmp_path: Path):
     assert main(["parts", "--size", "toy", "--repeats", "1", "--out", str(tmp_path / "results")]) == 0
     result = json.loads((tmp_path / "results" / "parts-toy-cpu.json").read_text())
     assert {"chat: branch, sdpa", "new widths: separate, sdpa"} < result["attention"].keys()

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from hf_align.cli.main import main
-from hf_align.evaluation import policies
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, load_reward_model
 
@@ -157,7 +156,7 @@ def test_mistakes_exit_with_2(
     load_policy(tiny_model_dir, lora=True).save_pretrained("policy")
     Path("empty").mkdir()
     capsys.readouterr()  # the loading bar
-    monkeypatch.setattr(policies, "sample_continuations", None)  # refused before that
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     flags, message = [flag.replace("MODEL", tiny_model_dir) for flag in flags], message.replace("MODEL", tiny_model_dir)
     assert main(["evaluate", kind, "--model", model, "--data", write("data.jsonl", rows), *flags]) == 2
     error = capsys.readouterr().err

@@ -1,20 +1,17 @@
-import argparse
-import errno
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from hf_align.cli import main as cli
 from hf_align.cli.main import main
-from hf_align.cli.table import COMMANDS
-from hf_align.errors import Interrupted, UserError
+from hf_align.cli.parser import build_parser
+from hf_align.cli.table import COMMANDS, Command
+from tests.cli.stand_ins import SEEN
 
 ROOT = Path(__file__).parents[2]
 NAMES = [command.name for command in COMMANDS]
@@ -45,7 +42,7 @@ def test_every_example_in_the_help_is_understood(path: list[str], capsys: pytest
     assert shown
     for words in shown:
         assert words[1 : 1 + len(path)] == path
-        options, fields = cli.build_parser().parse_known_args(words[1:])
+        options, fields = build_parser().parse_known_args(words[1:])
         assert options.takes_fields or not fields
         if getattr(options, "config", None):
             assert (ROOT / options.config).exists()
@@ -138,49 +135,34 @@ def test_bad_input_exits_with_2_and_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def replace_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def run(options: argparse.Namespace) -> None:
-        raise error
-
-    monkeypatch.setattr(cli, "import_module", lambda module: SimpleNamespace(run_quickstart=run))
+def run(function: str) -> int:
+    return main(["stand-in"], [Command("stand-in", "", "", "", f"tests.cli.stand_ins:{function}")])
 
 
-def test_a_message_of_several_lines_becomes_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    replace_command(monkeypatch, UserError("first\n  second"))
-    assert main(["quickstart"]) == 2
+def test_a_message_of_several_lines_becomes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("refuse") == 2
     assert error_line(capsys) == "hf-align: error: first second\n"
 
 
-def test_ctrl_c_exits_with_130_and_says_how_to_resume(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    replace_command(monkeypatch, Interrupted("Resume with: hf-align quickstart --resume"))
-    assert main(["quickstart"]) == 130
+def test_ctrl_c_exits_with_130_and_says_how_to_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("be_interrupted") == 130
     assert "Resume with: hf-align quickstart --resume" in capsys.readouterr().err
 
 
-def test_a_full_disk_exits_with_2_and_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        raise RuntimeError("Error while serializing") from OSError(errno.ENOSPC, "No space left on device")
-    except RuntimeError as wrapped:
-        replace_command(monkeypatch, wrapped)
-    assert main(["quickstart"]) == 2
+def test_a_full_disk_exits_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fill_the_disk") == 2
     assert "no space left" in error_line(capsys)
 
 
-def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_command(monkeypatch, ZeroDivisionError())
+def test_a_bug_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError):
-        main(["quickstart"])
+        run("have_a_bug")
 
 
-def test_fields_reach_the_command_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(cli, "import_module", lambda module: SimpleNamespace(run_training=seen.append))
-    assert main(["dpo", "--beta", "-0.5", "--config", "r.yaml", "--lora.r=8", "--bf16"]) == 0
-    assert seen[0].config == "r.yaml"
-    assert seen[0].fields == ["--beta", "-0.5", "--lora.r=8", "--bf16"]
+def test_fields_reach_the_command_in_order() -> None:
+    (dpo,) = (command for command in COMMANDS if command.name == "dpo")
+    noting = replace(dpo, run="tests.cli.stand_ins:take_notes")
+    assert main(["dpo", "--beta", "-0.5", "--config", "r.yaml", "--lora.r=8", "--bf16"], [noting]) == 0
+    options = SEEN.pop()
+    assert options.config == "r.yaml"
+    assert options.fields == ["--beta", "-0.5", "--lora.r=8", "--bf16"]

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from hf_align.cli.main import main
-from hf_align.data import sources
 from hf_align.models.reward import RewardModel
+from tests.cli.few import few
 from tests.cli.test_train import RECIPES, interrupted_at
 
 REWARD = """
@@ -24,15 +24,14 @@ SMALL = (
 
 
 @pytest.fixture(autouse=True)
-def few_prompts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 8, "eval": 4})
+def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(REWARD)
 
 
 def run(model: str, out: str, *flags: str, reward: str = "mine.py:letters") -> int:
-    fixed = ["--config", str(RECIPES / "ppo.yaml"), "--model", model, "--reward", reward, "--output_dir", out, *SMALL]
-    return main(["ppo", *fixed, *flags])
+    fixed = ["--config", str(RECIPES / "ppo.yaml"), "--model", model, "--reward", reward, "--output_dir", out]
+    return main(["ppo", *fixed, *few("ppo", Path()), *SMALL, *flags])
 
 
 def test_the_recipe_trains_evaluates_and_saves(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,11 +68,9 @@ def test_full_fine_tuning_loads_plainly(tiny_model_dir: str) -> None:
 def test_after_ctrl_c_the_advice_finishes_the_run(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_align.trainers.ppo.trainer import PPOTrainer
-
     flags = ["--total_episodes", "8", "--learning_rate", "1e-2"]
     assert run(tiny_model_dir, "unbroken", *flags) == 0
-    with interrupted_at(5, PPOTrainer, monkeypatch):
+    with interrupted_at(5, monkeypatch):
         assert run(tiny_model_dir, "broken", *flags) == 130
     assert "Resume with: hf-align ppo --config" in capsys.readouterr().err
     assert run(tiny_model_dir, "broken", *flags, "--resume_from_checkpoint", "true") == 0

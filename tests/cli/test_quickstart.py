@@ -7,7 +7,6 @@ import pytest
 
 from hf_align.cli.console import Screen
 from hf_align.cli.main import main
-from hf_align.experiments.quickstart import job as quickstart_job, run as quickstart_run
 from hf_align.experiments.quickstart.job import Job, Stage
 from hf_align.experiments.quickstart.profiles import PROFILES
 from hf_align.experiments.quickstart.run import run_stages
@@ -59,7 +58,7 @@ def test_nothing_but_lines_off_a_terminal(job: Job, capsys: pytest.CaptureFixtur
 def test_missing_extras_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(quickstart_job, "find_spec", lambda name: None if name == "gguf" else object())
+    monkeypatch.setitem(sys.modules, "gguf", None)  # as if it were not installed
     assert main(["quickstart", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == ('hf-align: error: quickstart needs gguf: pip install "hf-align[quickstart]"\n')
     assert not (tmp_path / "out").exists()
@@ -68,10 +67,10 @@ def test_missing_extras_are_named(
 def test_ctrl_c_repeats_the_settings_in_its_advice(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(job: Job, stages: list[Stage]) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(quickstart_run, "run_stages", interrupted)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", interrupted)  # in the first stage
     out = tmp_path / "an out"
     assert main(["quickstart", "--out", str(out), "--profile", "smoke", "--quantization", "4bit", "--seed", "3"]) == 130
     assert (

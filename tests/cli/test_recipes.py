@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -69,10 +70,7 @@ def save_config(model: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("gpu", GPUS)
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
-def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    half = torch.float16 if gpu == "t4" else torch.bfloat16
-    for module in ("planning.memory", "models.loading", "models.precision"):
-        monkeypatch.setattr(f"hf_align.{module}.compute_dtype", lambda: half)
+def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     run = prepared(f"{command}-{gpu}")
     args, source = run.args, run.checked.source
     if command == "ppo":  # prompts and responses as long as they may be
@@ -81,7 +79,9 @@ def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path, monkeypat
         half_length = args.max_length // 2
         documents = [([1] * half_length, [[1] * half_length] * 2)] * 64
     folder = save_config(source["model"], tmp_path)
-    model = outline(folder, reward=command == "reward", quantization=source["quantization"], lora=run.lora())
+    half = torch.float16 if gpu == "t4" else torch.bfloat16
+    options: dict[str, Any] = {"quantization": source["quantization"], "lora": run.lora(), "dtype": half}
+    model = outline(folder, reward=command == "reward", **options)
     parts = memory_parts({**source, "reward": None}, args, model, documents)
     total = sum(parts.values()) / 2**30
     assert total < 0.85 * GPUS[gpu], {name: size / 2**30 for name, size in parts.items()}

@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_align.cli.main import main
 from hf_align.collators.demonstrations import read_demonstrations
-from hf_align.data import sources
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import load_reward_model
 from hf_align.trainers.sft import SFTConfig, SFTTrainer
+from tests.cli.few import few
 from tests.cli.test_train import RECIPES, interrupted_at
 
 SMALL = (
@@ -26,13 +26,12 @@ USER, ASSISTANT = {"role": "user", "content": "Say hi."}, {"role": "assistant", 
 
 
 @pytest.fixture(autouse=True)
-def few_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 8, "eval": 4})
+def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 def run(model: str, out: str, *flags: str) -> int:
-    fixed = ["--config", str(RECIPES / "sft.yaml"), "--model", model, "--output_dir", out, *SMALL]
+    fixed = ["--config", str(RECIPES / "sft.yaml"), "--model", model, "--output_dir", out, *few("sft", Path()), *SMALL]
     return main(["sft", *fixed, *flags])
 
 
@@ -57,7 +56,7 @@ def test_after_ctrl_c_the_advice_finishes_the_run(
     flags = ["--max_steps", "3", "--merge", "false"]
     assert run(tiny_model_dir, "unbroken", *flags) == 0
     assert not Path("unbroken/merged").exists()
-    with interrupted_at(1, SFTTrainer, monkeypatch):
+    with interrupted_at(1, monkeypatch):
         assert run(tiny_model_dir, "broken", *flags) == 130
     assert "Resume with: hf-align sft --config" in capsys.readouterr().err
     assert run(tiny_model_dir, "broken", *flags, "--resume_from_checkpoint", "true") == 0

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +8,34 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
+from transformers import TrainerCallback
+from transformers.trainer import DEFAULT_CALLBACKS
 
 from hf_align.cli.main import main
-from hf_align.data import sources
+from tests.cli.few import few
 from tests.trainers.test_callbacks import PressCtrlC
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "4", "--use_cpu", "--bf16", "false"]
 
 
-@pytest.fixture(autouse=True)
-def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 8, "eval": 4})
-
-
 def run(command: str, model: str, out: Path, *flags: str) -> int:
     recipe = str(RECIPES / f"{command}.yaml")
-    fixed = ["--config", recipe, "--model", model, "--output_dir", str(out), *SMALL]
+    fixed = ["--config", recipe, "--model", model, "--output_dir", str(out), *few(command, out.parent), *SMALL]
     return main([command, *fixed, *flags])
 
 
 @contextmanager
-def interrupted_at(step: int, trainer_class: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Someone presses Ctrl-C in this step of every such trainer."""
-    original = trainer_class.__init__
-
-    def pressing(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **{**kwargs, "callbacks": [PressCtrlC(step)]})
-
+def with_callback(callback: TrainerCallback, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every trainer has this callback."""
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_class, "__init__", pressing)
+        patch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*DEFAULT_CALLBACKS, callback])
         yield
+
+
+def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[None]:
+    """Someone presses Ctrl-C in this step of every trainer."""
+    return with_callback(PressCtrlC(step), monkeypatch)
 
 
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo"])
@@ -73,11 +70,11 @@ def test_resuming_with_another_lora_says_so(
 def test_a_failure_after_the_first_step_is_no_mistake_of_the_user(
     tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: Any, **kwargs: Any) -> None:
-        raise ValueError("a bug of ours")
+    class Bug(TrainerCallback):
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            raise ValueError("a bug of ours")
 
-    monkeypatch.setattr("hf_align.trainers.metrics.RowMetrics.pop", fail)
-    with pytest.raises(ValueError, match="a bug of ours"):
+    with with_callback(Bug(), monkeypatch), pytest.raises(ValueError, match="a bug of ours"):
         run("dpo", tiny_model_dir, tmp_path / "out", "--max_steps", "2", "--logging_steps", "1")
 
 
@@ -93,11 +90,9 @@ def test_a_file_and_full_fine_tuning(tiny_model_dir: str, tmp_path: Path) -> Non
 def test_after_ctrl_c_the_advice_finishes_the_run(
     tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_align.trainers.dpo import DPOTrainer
-
     flags = ["--max_steps", "3", "--learning_rate", "1e-2"]
     assert run("dpo", tiny_model_dir, tmp_path / "unbroken", *flags) == 0
-    with interrupted_at(1, DPOTrainer, monkeypatch):
+    with interrupted_at(1, monkeypatch):
         assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 130
     assert "Resume with: hf-align dpo --config" in capsys.readouterr().err
     assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags, "--resume_from_checkpoint", "true") == 0
@@ -181,6 +176,6 @@ def test_mistakes_exit_with_2(
 def test_a_missing_reference_is_named_before_the_policy_is_loaded(
     tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_align.experiments.run.make_trainer", lambda *_: pytest.fail("the trainer was made first"))
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--ref_model", "no/such/model") == 2
     assert "--ref_model: 'no/such/model' doesn't exist" in capsys.readouterr().err

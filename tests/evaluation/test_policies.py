@@ -13,7 +13,7 @@ from hf_align.evaluation.policies import (
     measure_policies,
     sample_continuations,
 )
-from hf_align.rollouts import SamplingRequest, generate
+from hf_align.rollouts import SamplingRequest
 
 
 def test_distinct_2_by_hand() -> None:
@@ -86,9 +86,7 @@ def test_samples_keep_the_prompts_order_and_the_seed(tiny: tuple[Any, Any]) -> N
     assert first != sample_continuations(model, tokenizer, prompts, max_new_tokens=4, batch_size=2, seed=1)
 
 
-def test_a_prefilled_answer_is_continued_not_followed_by_another_turn(
-    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_prefilled_answer_is_continued_not_followed_by_another_turn(tiny: tuple[Any, Any]) -> None:
     model, tokenizer = tiny
     seen: list[str] = []
 
@@ -96,15 +94,12 @@ def test_a_prefilled_answer_is_continued_not_followed_by_another_turn(
         seen.extend(tokenizer.decode(ids) for ids in request.prompt_ids)
         return [[tokenizer.eos_token_id]]
 
-    monkeypatch.setitem(generate.ENGINES, "static", engine)
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well,"}]
-    sample_continuations(model, tokenizer, [turns], max_new_tokens=2)
+    sample_continuations(model, tokenizer, [turns], max_new_tokens=2, engine=engine)
     assert seen[0].endswith("assistant\nWell,")
 
 
-def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
-    tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(tiny: tuple[Any, Any]) -> None:
     model, tokenizer = tiny
     space, letter = tokenizer(" a", add_special_tokens=False)["input_ids"]
 
@@ -112,20 +107,5 @@ def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(
         assert (request.top_p, request.temperature, request.num_samples) == (1.0, 1.0, 1)
         return [[letter, tokenizer.eos_token_id], [space, letter]]
 
-    monkeypatch.setitem(generate.ENGINES, "static", engine)
-    samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2)
+    samples = sample_continuations(model, tokenizer, ["b", "c"], max_new_tokens=2, engine=engine)
     assert samples == [Continuation("a", 1, True), Continuation("a", 2, False)]
-
-
-def test_a_turn_that_the_prompt_begins_is_continued(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = tiny
-    asked: list[list[int]] = []
-
-    def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
-        asked.extend(list(ids) for ids in request.prompt_ids)
-        return [[tokenizer.eos_token_id]]
-
-    monkeypatch.setitem(generate.ENGINES, "static", engine)
-    prompt = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It was"}]
-    sample_continuations(model, tokenizer, [prompt], max_new_tokens=1)
-    assert tokenizer.decode(asked[0]).endswith("It was")

@@ -15,7 +15,6 @@ from peft import LoraConfig, TaskType
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from hf_align.acceleration import lora as lora_module
 from hf_align.acceleration.lora import fuse_lora
 from hf_align.acceleration.mlp import gated_mlps, keep_less_of_mlps
 from hf_align.acceleration.norms import keep_less_of_norms
@@ -31,6 +30,7 @@ from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from tests.acceleration.operations import operations
 from tests.tiny import save_tiny, tiny_config, tiny_tokenizer
 from tests.trainers.pairs import options, pairs
 
@@ -131,16 +131,16 @@ def test_a_training_measures_flex_attention(folder: str, tmp_path: Path, bf16: b
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("base", [torch.float32, torch.bfloat16], ids=["base32", "base16"])
-def test_fused_lora_computes_what_peft_does(base: torch.dtype, bf16: bool, monkeypatch: pytest.MonkeyPatch):
-    calls: list[int] = []
-    real = lora_module._LoraLinear.apply
-    monkeypatch.setattr(lora_module._LoraLinear, "apply", lambda *args: (calls.append(1), real(*args))[1])
+def test_fused_lora_computes_what_peft_does(base: torch.dtype, bf16: bool):
     branches, model = batch(), policy(dtype=base)
     expected, gradients = numbers(model, branches, bf16=bf16)
     fuse_lora(model)
-    found, own = numbers(model, branches, bf16=bf16)
-    print(f"applied {len(calls)}: {float((found - expected).abs().mean()):.2e}, {distance(own, gradients):.2e}")
-    assert bool(calls) == (bf16 or base == torch.float32)
+    with operations() as calls:
+        found, own = numbers(model, branches, bf16=bf16)
+    print(
+        f"applied {calls['_LoraLinear']}: {float((found - expected).abs().mean()):.2e}, {distance(own, gradients):.2e}"
+    )
+    assert bool(calls["_LoraLinear"]) == (bf16 or base == torch.float32)
     rounded = bf16 or base == torch.bfloat16
     assert float((found - expected).abs().mean()) < (0.05 if rounded else 1e-5)
     assert distance(own, gradients) < (0.05 if rounded else 1e-4)

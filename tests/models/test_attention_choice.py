@@ -15,9 +15,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.attention.flex_attention import create_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from hf_align.acceleration.flex import can_train
 from hf_align.layout.branches import build_branches
-from hf_align.models import attention_choice, runner
-from hf_align.models.attention_choice import AttentionChoice, choose_attention
+from hf_align.models.attention_choice import AttentionChoice, agree, choose_attention
 from hf_align.models.policy import PolicyModel
 from hf_align.models.wrapper import attention_of
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
@@ -35,9 +35,9 @@ Install = Callable[..., list[torch.dtype]]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Act as on a GPU, with a stand-in for FlexAttention; returns a list of its calls: the values' dtypes."""
+    """Register a stand-in for FlexAttention; returns a list of its calls: the values' dtypes."""
 
-    def install(clock: tuple[int, ...] = FASTER, *, masked: bool = True, error: Exception | None = None) -> Any:
+    def install(*, masked: bool = True, error: Exception | None = None) -> Any:
         calls: list[torch.dtype] = []
 
         def stand_in(_: Any, query: Any, key: Any, value: Any, mask: Any, *, scaling: Any, **options: Any) -> Any:
@@ -50,14 +50,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
             how: dict[str, Any] = {"attn_mask": dense} if masked else {"is_causal": True}
             return attend(query, key, value, scale=scaling, **how).transpose(1, 2).contiguous(), None
 
-        times = iter(clock)
         monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, FLEX, stand_in)  # type: ignore[arg-type]
-        monkeypatch.setattr(attention_choice, "perf_counter", lambda: next(times))
-        monkeypatch.setattr(runner, "TRIES_FLEX", ("cpu",))
-        monkeypatch.setattr(runner, "LACKS_FLEX_BACKWARD", ())
         return calls
 
     return install
+
+
+def showing(clock: tuple[int, ...]) -> Callable[[], float]:
+    return iter(map(float, clock)).__next__
+
+
+def as_on_a_gpu(trainer: Any, clock: tuple[int, ...] = FASTER) -> Any:
+    trainer.runner.measures_flex, trainer.runner.clock = True, showing(clock)
+    return trainer
 
 
 def dpo(tmp_path: Path, model: Any = None, **changes: Any) -> DPOTrainer:
@@ -66,11 +71,9 @@ def dpo(tmp_path: Path, model: Any = None, **changes: Any) -> DPOTrainer:
     return DPOTrainer(model or save_tiny(tmp_path / "model"), args=config, train_dataset=pairs(4), **own)
 
 
-def trained_by_sdpa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> DPOTrainer:
+def trained_by_sdpa(tmp_path: Path, **changes: Any) -> DPOTrainer:
     trainer = dpo(tmp_path, **changes)
-    with monkeypatch.context() as patch:
-        patch.setattr(runner, "TRIES_FLEX", ())
-        trainer.train()
+    trainer.train()
     assert trainer.runner.attention_choice is None
     return trainer
 
@@ -88,11 +91,10 @@ def test_flex_attention_is_taken_where_it_is_faster(
     changes: dict[str, Any],
     tmp_path: Path,
     install: Install,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    calls = install(FASTER)
-    trainer = dpo(tmp_path, **changes)
+    calls = install()
+    trainer = as_on_a_gpu(dpo(tmp_path, **changes))
     with caplog.at_level("INFO", logger="hf_align"):
         trainer.train()
     assert chosen(trainer) == AttentionChoice(
@@ -103,7 +105,7 @@ def test_flex_attention_is_taken_where_it_is_faster(
     trained = len(calls)
     assert trained >= 2 * (3 + 2 * 2)  # layers: three passes of the choice, two steps of policy and reference
     assert [attention_of(model.model) for model in trainer.branch_models()] == ["sdpa"] * len(trainer.branch_models())
-    plain = trained_by_sdpa(tmp_path, monkeypatch, **changes)
+    plain = trained_by_sdpa(tmp_path, **changes)
     assert len(calls) == trained
     same_weights(trainer.model, plain.model)
     first, by_sdpa = (
@@ -113,28 +115,23 @@ def test_flex_attention_is_taken_where_it_is_faster(
     assert first == pytest.approx(by_sdpa, abs=1e-5)
 
 
-def test_a_reward_model_is_trained_by_it(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch):
-    install(FASTER)
+def test_a_reward_model_is_trained_by_it(tmp_path: Path, install: Install):
+    install()
     folder = save_tiny(tmp_path / "model")
-
-    def trained() -> RewardTrainer:
-        config = RewardConfig(**options(tmp_path / "out", max_steps=2))
-        trainer = RewardTrainer(folder, args=config, train_dataset=pairs(4))
-        trainer.train()
-        return trainer
-
-    trainer = trained()
-    assert chosen(trainer).implementation == FLEX
-    monkeypatch.setattr(runner, "TRIES_FLEX", ())
-    same_weights(trainer.model, trained().model)
+    config = RewardConfig(**options(tmp_path / "out", max_steps=2))
+    plain, trainer = (RewardTrainer(folder, args=config, train_dataset=pairs(4)) for _ in range(2))
+    for each in (plain, as_on_a_gpu(trainer)):
+        each.train()
+    assert chosen(trainer).implementation == FLEX and plain.runner.attention_choice is None
+    same_weights(trainer.model, plain.model)
 
 
-def test_sdpa_stays_where_it_is_faster(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch):
-    install(SLOWER)
-    trainer = dpo(tmp_path)
+def test_sdpa_stays_where_it_is_faster(tmp_path: Path, install: Install):
+    install()
+    trainer = as_on_a_gpu(dpo(tmp_path), SLOWER)
     trainer.train()
     assert chosen(trainer).implementation == "sdpa" and chosen(trainer).measured
-    same_weights(trainer.model, trained_by_sdpa(tmp_path, monkeypatch).model, atol=0, rtol=0)
+    same_weights(trainer.model, trained_by_sdpa(tmp_path).model, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -156,21 +153,20 @@ def test_sdpa_stays_where_flex_attention_is_wrong_or_fails(
     reason: str,
     tmp_path: Path,
     install: Install,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    install(FASTER, **stand_in)
-    trainer = dpo(tmp_path)
+    install(**stand_in)
+    trainer = as_on_a_gpu(dpo(tmp_path))
     with caplog.at_level("WARNING", logger="hf_align"):
         trainer.train()
     choice = chosen(trainer)
     assert choice.implementation == "sdpa" and not choice.measured and choice.reason.startswith(reason)
     assert f"Attention uses 'sdpa': {choice.reason}." in caplog.messages
-    same_weights(trainer.model, trained_by_sdpa(tmp_path, monkeypatch).model, atol=0, rtol=0)
+    same_weights(trainer.model, trained_by_sdpa(tmp_path).model, atol=0, rtol=0)
 
 
 def test_a_wrong_gradient_is_noticed(install: Install, monkeypatch: pytest.MonkeyPatch):
-    install(FASTER)
+    install()
     right = ALL_ATTENTION_FUNCTIONS[FLEX]
 
     def detached(module: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -179,20 +175,20 @@ def test_a_wrong_gradient_is_noticed(install: Install, monkeypatch: pytest.Monke
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, FLEX, detached)  # type: ignore[arg-type]
     branches = build_branches([([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12]])], pad_token_id=0)
     policy = PolicyModel(tiny_model()).train()
-    choice = choose_attention(policy, [], branches, lambda m, b: m(b), exact=True)
+    choice = choose_attention(policy, [], branches, lambda m, b: m(b), exact=True, clock=showing(FASTER))
     assert choice.implementation == "sdpa" and "disagrees" in choice.reason and "(bound 0.001)" in choice.reason
 
 
-@pytest.mark.parametrize("clock", [FASTER, SLOWER, ()])
+@pytest.mark.parametrize("clock", [FASTER, SLOWER, ()], ids=["faster", "slower", "a clock that fails"])
 def test_it_leaves_no_trace(clock: tuple[int, ...], install: Install):
-    install(clock)  # a clock that shows nothing fails
+    install()
     lora = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.3, init_lora_weights=False)
     policy = PolicyModel(get_peft_model(tiny_model(), lora)).train()
     for weight in policy.parameters():
         weight.grad = torch.ones_like(weight) if weight.requires_grad else None
     branches = build_branches([([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12]])], pad_token_id=0)
     before = torch.get_rng_state()
-    choice = choose_attention(policy, [], branches, lambda m, b: m(b), exact=True)
+    choice = choose_attention(policy, [], branches, lambda m, b: m(b), exact=True, clock=showing(clock))
     # With dropout the noise of another padding is large, and gradients only agree if the same is dropped.
     assert choice.measured == bool(clock), choice.reason
     assert torch.equal(torch.get_rng_state(), before)
@@ -201,53 +197,50 @@ def test_it_leaves_no_trace(clock: tuple[int, ...], install: Install):
 
 
 def test_autocast_is_that_of_training(tmp_path: Path, install: Install):
-    calls = install(FASTER)
-    trainer = dpo(tmp_path, bf16=True)
+    calls = install()
+    trainer = as_on_a_gpu(dpo(tmp_path, bf16=True))
     trainer.train()
     assert chosen(trainer).measured and set(calls) == {torch.bfloat16}
 
 
-def test_processes_agree(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch):
-    install(FASTER)
-    elsewhere = AttentionChoice(
-        "sdpa", "the comparison with 'flex_attention' failed with OutOfMemoryError: too much", measured=False
-    )
-    monkeypatch.setattr(runner, "gather_object", lambda own: [*own, elsewhere])
-    trainer = dpo(tmp_path)
-    trainer.train()
-    assert chosen(trainer) == elsewhere
+def test_processes_agree():
+    flex = AttentionChoice(FLEX, "the first batch takes 1 s", measured=True)
+    failed = AttentionChoice("sdpa", "the comparison failed", measured=False)
+    assert agree([flex, flex]) is flex
+    assert agree([flex, failed]) is agree([failed, flex]) is failed
+    assert agree([flex, None]) is None, "one process had nothing to choose"
 
 
 @pytest.mark.parametrize(
     "changes", [{"activation_recompute": "selective"}, {"layout": "separate"}, {"ref_model": tiny_model(1)}]
 )
 def test_there_is_nothing_to_choose(changes: dict[str, Any], tmp_path: Path, install: Install):
-    calls = install(FASTER)
-    trainer = dpo(tmp_path, **changes)
+    calls = install()
+    trainer = as_on_a_gpu(dpo(tmp_path, **changes))
     trainer.train()
     assert trainer.runner.attention_choice is None and not calls
 
 
 def test_objects_keep_what_their_owner_loaded(tmp_path: Path, install: Install):
-    calls = install(FASTER)
+    calls = install()
     config = IPOConfig(**options(tmp_path / "out"))
     tokenizer = dpo(tmp_path).processing_class
     trainer = IPOTrainer(tiny_model(), args=config, train_dataset=pairs(4), processing_class=tokenizer)  # type: ignore[arg-type]
-    trainer.train()
+    as_on_a_gpu(trainer).train()
     assert trainer.runner.attention_choice is None and not calls
 
 
 def test_evaluation_alone_chooses_nothing(tmp_path: Path, install: Install):
-    calls = install(FASTER)
-    trainer = dpo(tmp_path)
+    calls = install()
+    trainer = as_on_a_gpu(dpo(tmp_path))
     trainer.evaluate(trainer.train_dataset)  # type: ignore[arg-type]
     assert trainer.runner.attention_choice is None and not calls
 
 
 def test_a_reference_by_name_attends_as_the_policy_does(tmp_path: Path, install: Install):
-    install(FASTER)
+    install()
     reference = save_tiny(tmp_path / "reference", seed=1)
-    trainer = dpo(tmp_path, ref_model=reference)
+    trainer = as_on_a_gpu(dpo(tmp_path, ref_model=reference))
     seen: list[str] = []
     reference_model = trainer.branch_models()[1]
     reference_model.register_forward_pre_hook(lambda *_: seen.append(attention_of(reference_model.model)))
@@ -256,5 +249,6 @@ def test_a_reference_by_name_attends_as_the_policy_does(tmp_path: Path, install:
     assert seen == ["sdpa", FLEX, FLEX, FLEX], "twice compared, then two steps"
 
 
-def test_a_gpu_is_needed():
-    assert runner.TRIES_FLEX == ("cuda",) and runner.LACKS_FLEX_BACKWARD == ("cpu",)
+def test_a_gpu_is_needed(tmp_path: Path):
+    assert dpo(tmp_path).runner.measures_flex == torch.cuda.is_available()
+    assert [can_train(torch.device(kind)) for kind in ("cpu", "cuda")] == [False, True]

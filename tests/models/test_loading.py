@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from hf_align.errors import LoadError
-from hf_align.models import sources
 from hf_align.models.loading import load_policy
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from tests.tiny import save_tiny
@@ -26,19 +25,16 @@ def test_names_without_a_model_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_hub_id_holds_a_model_or_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {"a/model": "config.json", "an/adapter": "adapter_config.json"}
-
-    def cached_file(path: str, name: str, **kwargs: bool) -> str | None:
-        if there.get(path) == name:
-            return name
-        if kwargs:
-            return None
-        raise OSError(f"{path} is nowhere\nsecond line")
-
-    monkeypatch.setattr(sources, "cached_file", cached_file)
+    for repository, file in (("a--model", "config.json"), ("an--adapter", "adapter_config.json")):
+        folder = tmp_path / f"models--{repository}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (folder / "snapshots" / ("0" * 40) / file).write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     check_source("a/model")
     check_source("an/adapter")
-    with pytest.raises(LoadError, match=r"the Hub id or folder 'no/model': no/model is nowhere$"):
+    with pytest.raises(LoadError, match=r"the Hub id or folder 'no/model': We couldn't connect[^\n]*$"):
         check_source("no/model")
 
 

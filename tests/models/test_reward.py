@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches, build_branches
+from hf_align.layout.branches import build_branches
 from hf_align.models.heads import pool
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
@@ -167,21 +170,13 @@ def test_scoring_is_the_same_in_any_company(tiny_model_dir: str):
 
 
 @pytest.mark.parametrize("count", [3, 11])
-def test_a_prompt_that_responses_share_is_encoded_once(
-    tiny_model_dir: str, count: int, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_prompt_that_responses_share_is_encoded_once(tiny_model_dir: str, count: int):
     model = RewardModel.from_backbone(tiny_model_dir)
     prompts = [prompt for prompt in PROMPTS[:2] for _ in range(count)]
     responses = [f"{RESPONSES[0]} {'again ' * (number % 5)}{number}" for number in range(2 * count)]
     alone = [model.score([p], [r])[0] for p, r in zip(prompts, responses, strict=True)]
     tokens: list[int] = []
-    forward = model.forward
-
-    def counted(branches: Branches) -> torch.Tensor:
-        tokens.append(int((branches.doc_ids >= 0).sum()))
-        return forward(branches)
-
-    monkeypatch.setattr(model, "forward", counted)
+    model.register_forward_pre_hook(lambda _, inputs: tokens.append(int((inputs[0].doc_ids >= 0).sum())))
     assert model.score(prompts, responses) == pytest.approx(alone, abs=1e-5)
     assert model.shares_prompts
     tokens.clear()
@@ -203,11 +198,21 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
         RewardModel(two, load_tokenizer(tiny_model_dir))
 
 
-def test_a_merged_folder_is_whole_or_absent(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    model = RewardModel.from_backbone(tiny_model_dir, lora=True)
-    monkeypatch.setattr(RewardModel, "from_pretrained", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        model.merge_and_save(tmp_path / "merged")
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """As with a full disk: whoever writes more gets an error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_merged_folder_is_whole_or_absent(tiny_model_dir: str, tmp_path: Path):
+    model = RewardModel.from_backbone(tiny_model_dir)
+    with files_no_larger_than(20_000), pytest.raises(Exception, match=r"File too large|os error 27"):
+        model.merge_and_save(tmp_path / "merged")  # the config has room, the weights have none
     assert list(tmp_path.iterdir()) == []
 
 

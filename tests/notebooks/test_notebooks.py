@@ -75,26 +75,25 @@ def test_its_code_is_python_but_for_the_install_cell(path: Path):
 def test_the_badge_opens_this_notebook(path: Path):
     first = nbformat.read(path, as_version=4).cells[0].source
     (link,) = badges.LINK.findall(first)
-    named = badges.repository(badges.PYPROJECT.read_text(encoding="utf-8"))
+    named = badges.repository((badges.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert link == badges.link(path.name, named), "run `make badges`"
 
 
-def test_badges_lead_where_the_repository_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before = badges.PYPROJECT.read_text(encoding="utf-8")
-    monkeypatch.setattr(badges, "PYPROJECT", tmp_path / "pyproject.toml")
-    monkeypatch.setattr(badges, "ROOT", tmp_path)
-    badges.PYPROJECT.write_text(before, encoding="utf-8")
+def test_badges_lead_where_the_repository_is_named(tmp_path: Path):
+    before = (badges.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text(before, encoding="utf-8")
     shutil.copytree(NOTEBOOKS[0].parent, tmp_path / "notebooks")
     with pytest.raises(SystemExit, match="OWNER/NAME"):
-        badges.main(["https://github.com/one/place"])
+        badges.main(["https://github.com/one/place"], tmp_path)
     for name in ("one/place", "another/one"):
-        badges.main([name])
-        urls = tomllib.loads(badges.PYPROJECT.read_text(encoding="utf-8"))["project"]["urls"]
+        badges.main([name], tmp_path)
+        urls = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["urls"]
         assert urls["Repository"] == f"https://github.com/{name}"
         for path in (tmp_path / "notebooks").glob("*.ipynb"):
             nbformat.validate(nbformat.read(path, as_version=4))
             assert f"github/{name}/blob/main/notebooks/{path.name})" in path.read_text(encoding="utf-8")
-    known, after = (tomllib.loads(text) for text in (before, badges.PYPROJECT.read_text(encoding="utf-8")))
+    known, after = (tomllib.loads(text) for text in (before, pyproject.read_text(encoding="utf-8")))
     for project in (known["project"], after["project"]):
         project.pop("urls", None)
     assert after == known

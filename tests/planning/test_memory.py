@@ -18,12 +18,6 @@ from tests.tiny import save_tiny
 LORA: dict[str, Any] = {"r": 4, "target_modules": "all-linear"}
 
 
-@pytest.fixture(autouse=True)
-def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "compute_dtype", lambda: torch.float32)
-    monkeypatch.setattr("hf_align.models.precision.compute_dtype", lambda: torch.float32)
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny(tmp_path_factory.mktemp("tiny") / "model", hidden_size=64)
@@ -38,7 +32,7 @@ def size(parameters: Any) -> int:
 def test_weights_are_those_of_the_real_model(tiny: str, reward: bool, lora: bool) -> None:
     config = LoraConfig(**LORA) if lora else None
     real = (load_reward_model if reward else load_policy)(tiny, lora=config)
-    found = outline(tiny, reward=reward, lora=LoraConfig(**LORA) if lora else None)
+    found = outline(tiny, reward=reward, lora=LoraConfig(**LORA) if lora else None, dtype=torch.float32)
     assert found.total == size(real.parameters())
     assert found.trained == size(parameter for parameter in real.parameters() if parameter.requires_grad)
     assert all(parameter.is_meta for parameter in found.model.parameters())
@@ -50,7 +44,7 @@ def test_weights_are_those_of_the_real_model(tiny: str, reward: bool, lora: bool
 def test_quantised_weights_take_what_they_take(tiny: str, quantization: Any) -> None:
     real = load_policy(tiny, quantization=quantization)
     held = sum(parameter.nbytes for parameter in real.parameters())
-    found = outline(tiny, quantization=quantization, lora=LoraConfig(**LORA)).base_bytes
+    found = outline(tiny, quantization=quantization, lora=LoraConfig(**LORA), dtype=torch.float32).base_bytes
     assert held <= found <= 1.1 * held
 
 
@@ -79,23 +73,26 @@ def test_activations_are_those_that_autograd_keeps(tiny: str, checkpointing: boo
     del output
     gc.collect()
     config = model.config
-    found = activation_bytes(outline(tiny, lora=LoraConfig(**LORA)).model, rows, tokens, checkpointing=checkpointing)
+    traced = outline(tiny, lora=LoraConfig(**LORA), dtype=torch.float32).model
+    found = activation_bytes(traced, rows, tokens, checkpointing=checkpointing)
     found -= memory.CHUNK_BYTES * config.vocab_size
     if checkpointing:  # one of the two layers is recomputed in the backward pass
         assert held < found
-        layer = activation_bytes(outline(tiny, lora=LoraConfig(**LORA)).model, rows, tokens, checkpointing=False)
+        traced = outline(tiny, lora=LoraConfig(**LORA), dtype=torch.float32).model
+        layer = activation_bytes(traced, rows, tokens, checkpointing=False)
         assert found - held == pytest.approx((layer - memory.CHUNK_BYTES * config.vocab_size) / 2, rel=0.15)
     else:
         assert found == pytest.approx(held, rel=0.15)
 
 
 def test_optimizers_and_caches(tiny: str) -> None:
-    assert training_bytes(10, "adamw_torch_fused") == 160
-    assert training_bytes(10, "adamw_bnb_8bit") == 100
-    assert training_bytes(10, "sgd") == 80
+    for dtype, copy in ((torch.float32, 0), (torch.bfloat16, 2)):
+        assert training_bytes(10, "adamw_torch_fused", dtype) == 160 + 10 * copy
+        assert training_bytes(10, "adamw_bnb_8bit", dtype) == 100 + 10 * copy
+        assert training_bytes(10, "sgd", dtype) == 80 + 10 * copy
     config = outline(tiny).text_config
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * 4
-    assert cache_bytes(config, 5, 7) == 35 * per_token
+    assert cache_bytes(config, 5, 7, torch.float32) == 35 * per_token == 2 * cache_bytes(config, 5, 7, torch.float16)
 
 
 def test_what_is_free_is_named() -> None:

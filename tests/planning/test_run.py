@@ -1,26 +1,28 @@
 import json
+import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hf_align.cli.main import main
-from hf_align.data import sources
 from hf_align.models.reward import RewardModel
-from hf_align.planning import run as dry_run
+from tests.cli.few import few
 from tests.cli.test_train import RECIPES
 from tests.tiny import save_tiny
 
 
 @pytest.fixture(autouse=True)
-def few_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_PAIRS", {"train": 16, "eval": 4})
+def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 def check(command: str, model: str, *flags: str) -> int:
     recipe = str(RECIPES / f"{command}.yaml")
-    return main([command, "--config", recipe, "--model", model, "--output_dir", "out", "--dry-run", *flags])
+    fixed = ["--config", recipe, "--model", model, "--output_dir", "out", *few(command, Path(), train=16)]
+    return main([command, *fixed, "--dry-run", *flags])
 
 
 @pytest.mark.parametrize("command", ["sft", "reward", "dpo", "ipo", "ppo"])
@@ -101,11 +103,13 @@ def test_models_of_the_wrong_kind(tiny_model_dir: str, capsys: pytest.CaptureFix
 def test_too_little_memory_and_too_little_disk(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(dry_run.memory, "available_memory", lambda: ("a toaster", 1000))
-        assert check("dpo", tiny_model_dir) == 2
-        assert "of memory, and 0 MiB are free on a toaster" in capsys.readouterr().err
-    monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    large = json.loads((Path(tiny_model_dir) / "config.json").read_text())
+    large |= {"hidden_size": 2**18, "intermediate_size": 2**20, "head_dim": 2**16}  # 10^12 weights a layer
+    shutil.copytree(tiny_model_dir, "large", ignore=shutil.ignore_patterns("*.safetensors"))
+    Path("large/config.json").write_text(json.dumps(large))
+    assert check("dpo", "large") == 2
+    assert re.search(r"about \d+\.\d GiB of memory, and \S+ \wiB are free on", capsys.readouterr().err)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
     assert check("dpo", tiny_model_dir) == 2
     assert "output_dir: this writes about" in capsys.readouterr().err
 

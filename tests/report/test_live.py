@@ -12,7 +12,7 @@ import pytest
 from hf_align import CurvesCallback
 from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
-from hf_align.report.curves import curves_of
+from hf_align.report.curves import curves_of, curves_png
 from tests.hub.models import make_trainer
 from tests.tiny import save_tiny
 
@@ -62,28 +62,30 @@ def test_in_a_notebook_one_picture_is_replaced_as_the_run_goes_on(tmp_path: Path
     assert len(screen.pictures) == 2, "another run gets a picture of its own"
 
 
-def test_pictures_come_no_faster_than_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    drawn: list[int] = []
-    history: list[dict[str, float]] = []
-    monkeypatch.setattr("hf_align.report.live.curves_png", lambda history, curves: drawn.append(len(history)) or b"x")
-    callback = CurvesCallback(path=tmp_path / "below" / "c.png", every=3600.0)
+def test_pictures_come_no_faster_than_asked(tmp_path: Path):
+    history: list[dict[str, float]] = [{"step": 0, "loss": 1.0}]
+    path = tmp_path / "below" / "c.png"
+    callback = CurvesCallback(path=path, every=3600.0)
     state = SimpleNamespace(is_world_process_zero=True, log_history=history)
     args = SimpleNamespace(output_dir=str(tmp_path))
     callback.on_train_begin(args, state, None)  # type: ignore[arg-type]
-    for step in range(5):
-        history.append({"step": step, "loss": 1.0})
+    pictures = []
+    for step in range(1, 5):
+        history.append({"step": step, "loss": 1.0 / step})
         callback.on_log(args, state, None)  # type: ignore[arg-type]
-    assert drawn == [1]
+        pictures.append(path.read_bytes())
+    assert set(pictures) == {curves_png(history[:2], (("loss", "loss"),))}
     callback.on_train_end(args, state, None)  # type: ignore[arg-type]
-    assert drawn == [1, 5] and (tmp_path / "below" / "c.png").read_bytes() == b"x"
+    assert path.read_bytes() == curves_png(history, (("loss", "loss"),))
+    path.unlink()
     state.is_world_process_zero = False
     callback.on_train_end(args, state, None)  # type: ignore[arg-type]
-    assert drawn == [1, 5]
+    assert not path.exists()
 
 
 def test_what_it_cannot_do_is_said_at_once(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="'loss'; CurvesCallback takes a list"):
         CurvesCallback("loss")
-    monkeypatch.setattr("hf_align.report.live.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"hf-align\[report\]"):
         CurvesCallback()

@@ -1,5 +1,7 @@
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from hf_align.cli.console import Screen
+from hf_align.progress import Silent
 from hf_align.trainers.callbacks import evaluate, train
 from hf_align.trainers.checkpoints import last_checkpoint
 
@@ -87,22 +90,17 @@ def test_last_checkpoint_counts_numbers_and_skips_half_written_ones(tmp_path: Pa
     assert last_checkpoint(tmp_path / "none") is None
 
 
-def test_evaluate_counts_its_batches(tmp_path: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_counts_its_batches(tmp_path: Path) -> None:
     moves: list[int] = []
     totals: list[int] = []
 
-    class Task:
-        def __init__(self, label: str, total: int) -> None:
+    class Counting(Silent):
+        @contextmanager
+        def task(self, label: str, total: int) -> Iterator[Callable[[int, str], None]]:
             totals.append(total)
+            yield lambda done, note: moves.append(done)
 
-        def __enter__(self) -> Any:
-            return lambda done, note: moves.append(done)
-
-        def __exit__(self, *error: object) -> None:
-            return None
-
-    monkeypatch.setattr(screen, "task", Task)
-    metrics = evaluate(make_trainer(tmp_path), screen, "held out")
+    metrics = evaluate(make_trainer(tmp_path), Counting(), "held out")
     assert (totals, moves) == ([3], [1, 2, 3])
     assert "eval_runtime" in metrics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_intervals_mappings_and_backends(
     config: Any, options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(arguments, "is_deepspeed_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # as if it were not installed
     Path("broken.json").write_text("oops")
     Path("list.json").write_text("[]")
     with pytest.raises(UserError, match=message):

@@ -1,0 +1,18 @@
+"""Counting what a computation calls, as torch's profiler sees it: autograd functions and ATen's operations by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.autograd.profiler import profile
+
+
+@contextmanager
+def operations() -> Iterator[Counter[str]]:
+    """Give a counter that is filled when the block ends."""
+    counts: Counter[str] = Counter()
+    with profile() as recorded:
+        yield counts
+    counts.update(event.name for event in recorded.function_events or ())

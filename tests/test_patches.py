@@ -1,0 +1,108 @@
+"""Tests change nothing in our modules: what they need otherwise is an argument, an input or the environment.
+
+A patched name says nothing of what a user can do, and keeps a test green when the code no longer looks it up there.
+Modules of others, objects that a test made and environment variables may be patched.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+OURS = ("hf_align", "trainers", "collators", "model_cards", "benchmarks", "notebooks", "badges")
+PATCHERS = {"setattr", "delattr", "setitem", "delitem", "patch", "object", "dict", "multiple"}
+"""Names of monkeypatch's, of unittest.mock's and of builtin functions that change another module's names."""
+ALLOWED: dict[str, str] = {}
+"""Patches that stay, as `file: target`, with the reason why any other way would make the code worse."""
+
+
+def is_ours(dotted: str) -> bool:
+    return dotted.split(".")[0] in OURS
+
+
+def imported(tree: ast.Module) -> dict[str, str]:
+    """What each imported name stands for, dotted."""
+    names = {}
+    for node in ast.walk(tree):
+        for alias in getattr(node, "names", ()) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            if isinstance(node, ast.ImportFrom):
+                names[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+            else:
+                names[alias.asname or alias.name.split(".")[0]] = (
+                    alias.name if alias.asname else alias.name.split(".")[0]
+                )
+    return names
+
+
+def target_of(node: ast.expr, names: dict[str, str]) -> str:
+    """The place that an expression names, dotted, "" if it is no imported one."""
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[0] if node.values else node
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.Attribute):
+        owner = target_of(node.value, names)
+        return f"{owner}.{node.attr}" if owner else ""
+    if isinstance(node, ast.Subscript):
+        return target_of(node.value, names)
+    return names.get(node.id, "") if isinstance(node, ast.Name) else ""
+
+
+def patches(source: str) -> Iterator[tuple[int, str]]:
+    """Line and target of everything in a test's source that changes a name of ours."""
+    tree = ast.parse(source)
+    names = imported(tree)
+    for node in ast.walk(tree):
+        changed: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            changed = node.args[:2] if called in PATCHERS else []  # the second names an entry of sys.modules
+        elif isinstance(node, ast.Assign | ast.Delete):
+            changed = [each for each in node.targets if isinstance(each, ast.Attribute | ast.Subscript)]
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign) and isinstance(node.target, ast.Attribute | ast.Subscript):
+            changed = [node.target]
+        for target in filter(is_ours, (target_of(each, names) for each in changed)):
+            yield node.lineno, target
+
+
+def test_no_test_patches_a_module_of_ours():
+    found = [
+        f"{path.relative_to(TESTS)}:{line}: {target}"
+        for path in sorted(TESTS.rglob("*.py"))
+        if path != Path(__file__)
+        for line, target in patches(path.read_text(encoding="utf-8"))
+        if f"{path.relative_to(TESTS)}: {target}" not in ALLOWED
+    ]
+    assert found == [], "give the code an argument, an input or an object instead"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "monkeypatch.setattr(runner, 'LIMIT', 1)",
+        "monkeypatch.setattr(runner.torch, 'mm', None)",
+        "monkeypatch.setattr('hf_align.models.runner.LIMIT', 1)",
+        "monkeypatch.setattr(f'hf_align.{name}.LIMIT', 1)",
+        "monkeypatch.setitem(runner.TABLE, 'a', 1)",
+        "monkeypatch.setitem(sys.modules, 'hf_align.models.runner', None)",
+        "monkeypatch.setattr(Model, 'forward', None)",
+        "patch.object(runner, 'LIMIT', 1)",
+        "mock.patch('hf_align.models.runner.LIMIT', 1)",
+        "setattr(runner, 'LIMIT', 1)",
+        "runner.LIMIT = 1",
+        "runner.TABLE['a'] += 1",
+        "del runner.LIMIT",
+    ],
+)
+def test_a_patch_is_found(line: str):
+    head = "import sys\nfrom hf_align.models import runner\nfrom hf_align.models.reward import RewardModel as Model\n"
+    assert [number for number, _ in patches(head + line)] == [4]
+
+
+def test_what_is_not_ours_may_be_patched():
+    lines = ["import sys", "import torch", "model = 1", "model.size = 2", "torch.x = 1", "m.setattr(torch, 'mm', 1)"]
+    assert list(patches("\n".join([*lines, "m.setitem(sys.modules, 'matplotlib', None)"]))) == []
