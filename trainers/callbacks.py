@@ -1,4 +1,4 @@
-"""A run of a Trainer that someone watches: a progress bar, a Ctrl-C that saves, the last checkpoint."""
+"""Interactive runs of a Trainer: a progress bar, and Ctrl-C that saves a checkpoint."""
 
 import signal
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objectiv
 
 
 class _Bar(TrainerCallback):
-    """A bar that is drawn once Trainer knows how many steps there are."""
+    """A progress bar, shown once Trainer knows the number of steps."""
 
     def __init__(self, progress: Progress, label: str, stack: ExitStack) -> None:
         self.progress, self.label, self.stack = progress, label, stack
@@ -44,7 +44,7 @@ class _Bar(TrainerCallback):
 
 
 class _StopAfterStep(TrainerCallback):
-    """After Ctrl-C ends training with the running step and a checkpoint; a second one ends it at once."""
+    """Ctrl-C ends training after the running step with a checkpoint; a second one ends it at once."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress, self.asked = progress, False
@@ -76,9 +76,9 @@ def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path 
 
     Args:
         trainer: The trainer.
-        progress: Where the bar goes.
-        label: What the bar says.
-        checkpoint: Continue from here.
+        progress: Receiver of progress.
+        label: Label of the bar.
+        checkpoint: Checkpoint to resume from.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C.

@@ -1,4 +1,4 @@
-"""Folders that a trainer can resume from."""
+"""Checkpoint folders to resume from."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ RESUME = "resume_from_checkpoint"
 
 
 def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: str = RESUME) -> Path:
-    """Refuse to resume from what this trainer never saved.
+    """Refuse to resume from a folder that this trainer didn't save.
 
     Args:
         chosen: A folder, or True for the newest in `output_dir`.
         args: The trainer's config, with `checkpoint_kind`.
-        place: Where the folder was named, for messages.
+        place: The option that named the folder, for messages.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: There is none, it is no checkpoint, or one of another trainer.
+        UserError: There is none, it isn't a checkpoint, or it is another trainer's.
     """
     folder = Path(_newest(str(args.output_dir), place) if isinstance(chosen, bool) else chosen)
     if not (folder / TRAINER_STATE_NAME).is_file():
         why = f"it has no {TRAINER_STATE_NAME}" if folder.is_dir() else "there is no such folder"
         raise UserError(
-            f"{place}: {folder} is no checkpoint folder, {why}; name a checkpoint-N folder of a run, or leave it out "
-            "to start."
+            f"{place}: {folder} is not a checkpoint folder, {why}; name a checkpoint-N folder of a run, or leave it "
+            "out to start."
         )
     kind, asked = _kind_of(folder), args.checkpoint_kind
     if kind is not None and kind != asked:
@@ -53,7 +53,7 @@ def _newest(output_dir: str, place: str) -> str:
 
 
 def _kind_of(folder: Path) -> Kind | None:
-    """Tell of which training a checkpoint is; None if its files don't say."""
+    """The kind of training of a checkpoint, or None if its files don't tell."""
     if any((folder / name).exists() for name in ("ppo_state.json", "value_head.safetensors")):
         return "ppo"
     classifier = is_classifier(folder)

@@ -1,4 +1,4 @@
-"""Checks of options and places before a model is loaded, of which Trainer would stumble over some later or never."""
+"""Checks of options and folders before a model is loaded, which Trainer makes later or never."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "
 BELOW_ONE = ("adam_beta1", "adam_beta2")
 MAPPINGS = ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "lr_scheduler_kwargs")
 FILES = ("deepspeed", "fsdp_config", "accelerator_config")
-"""Options that are a mapping or a JSON file with one."""
+"""Options that take a mapping or a JSON file with one."""
 WORLD_SIZES = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
-"""Variables in which launchers say how many processes there are, as accelerate reads them."""
+"""Variables in which launchers give the number of processes, as read by accelerate."""
 SPEED_METRICS = ("runtime", "samples_per_second", "steps_per_second")
 """Metrics that Trainer adds to every evaluation."""
 
 
 def check_options(args: Any) -> None:
-    """Refuse options of which no optimizer, seed, loop or process group can be made.
+    """Refuse options from which no optimizer, seed, loop or process group can be created.
 
     Args:
         args: Any `TrainingArguments`, not yet through its `__post_init__`.
 
     Raises:
-        UserError: It names the option and what it may be.
+        UserError: Names the option and its valid values.
     """
     for name in (*FROM_ZERO, *BELOW_ONE, "num_train_epochs", "max_steps"):
         if not _is_number(getattr(args, name)):
@@ -63,14 +63,14 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _check_intervals(args: Any) -> None:
-    """Refuse steps between logs, evaluations or checkpoints that no step is a multiple of."""
+    """Refuse intervals of logs, evaluations or checkpoints that no step is a multiple of."""
     for event in ("logging", "eval", "save"):
         name = f"{event}_steps"
         value = getattr(args, name)
         if _strategy(args, event) != "steps" or (value is None and event == "eval"):
             continue
         if not _is_number(value) or not (0 < value < 1 or (value >= 1 and float(value).is_integer())):
-            shown = f"{value:g}" if _is_number(value) else repr(value)  # recipes make 0 a 0.0
+            shown = f"{value:g}" if _is_number(value) else repr(value)  # recipes turn 0 into 0.0
             raise UserError(
                 f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {event}_strategy "
                 "'no' switches it off."
@@ -78,7 +78,7 @@ def _check_intervals(args: Any) -> None:
 
 
 def _strategy(args: Any, event: str) -> str:
-    """`logging_strategy` and so on, whether a text or Trainer's enum."""
+    """`logging_strategy` and so on, whether a string or Trainer's enum."""
     strategy = getattr(args, f"{event}_strategy")
     return getattr(strategy, "value", strategy)
 
@@ -93,15 +93,15 @@ def _check_mappings(args: Any) -> None:
         elif name in MAPPINGS and not isinstance(value, dict | None):
             raise UserError(f"{name} is {value!r}; give a mapping.")
     if args.deepspeed and not is_deepspeed_available():
-        raise UserError("deepspeed is not installed here; pip install deepspeed, or leave the option out.")
+        raise UserError("deepspeed is not installed; pip install deepspeed, or leave the option out.")
 
 
 def _check_file(name: str, value: str) -> None:
-    """Refuse what is neither a JSON file nor, for DeepSpeed, JSON in base64."""
+    """Refuse values that are neither a JSON file nor, for DeepSpeed, JSON in base64."""
     path = Path(value)
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else base64.urlsafe_b64decode(value).decode()
-    except (OSError, ValueError):  # unreadable, no UTF-8 or no base64
+    except (OSError, ValueError):  # unreadable, or neither UTF-8 nor base64
         text = None
     if text is None or not (path.is_file() or text.startswith("{")):
         problem = "can't be read as text" if path.exists() else "doesn't exist"
@@ -113,7 +113,7 @@ def _check_json(name: str, text: str, where: str) -> None:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{name}: {where} is no JSON: {error}; mend it, or give a mapping.") from None
+        raise UserError(f"{name}: {where} is not valid JSON: {error}; fix it, or give a mapping.") from None
     if not isinstance(values, dict):
         raise UserError(f"{name}: {where} holds a {type(values).__name__}; give a mapping.")
 
@@ -131,11 +131,11 @@ def _check_backend(name: Any) -> None:
 
 
 def check_evaluation(args: Any, eval_dataset: Any) -> None:
-    """Refuse to evaluate during training without anything to evaluate on, and a best model that is never found.
+    """Refuse evaluation during training without data, and a best model that could never be determined.
 
     Raises:
-        UserError: `eval_strategy` asks for evaluations and there is no `eval_dataset`, or `save_strategy` is "best"
-            and there are no evaluations, or no `metric_for_best_model`.
+        UserError: `eval_strategy` is set without an `eval_dataset`, or `save_strategy` is "best" without evaluations or
+            without `metric_for_best_model`.
     """
     strategy = _strategy(args, "eval")
     if strategy != "no" and eval_dataset is None:
@@ -155,15 +155,15 @@ def check_evaluation(args: Any, eval_dataset: Any) -> None:
 
 
 def check_best_metric(args: Any, eval_dataset: Any, metrics: Sequence[str]) -> None:
-    """Refuse a `metric_for_best_model` that the first evaluation would look for in vain.
+    """Refuse a `metric_for_best_model` that evaluations don't return.
 
     Args:
         args: Any `TrainingArguments`.
-        eval_dataset: A data set, or a dict of them, whose names stand before the metrics' names.
-        metrics: What an evaluation gives, without `eval_`, beside `SPEED_METRICS`.
+        eval_dataset: A data set, or a dict of them, whose keys prefix the metrics' names.
+        metrics: Metrics of an evaluation, without `eval_`, besides `SPEED_METRICS`.
 
     Raises:
-        UserError: It names the metrics that there are.
+        UserError: Lists the available metrics.
     """
     name = args.metric_for_best_model
     if name is None or _strategy(args, "eval") == "no":
@@ -171,7 +171,9 @@ def check_best_metric(args: Any, eval_dataset: Any, metrics: Sequence[str]) -> N
     sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
     names = [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
     if name.removeprefix("eval_") not in names:
-        raise UserError(f"metric_for_best_model is {name!r}, which no evaluation here gives; use {_either(names)}.")
+        raise UserError(
+            f"metric_for_best_model is {name!r}, which evaluations here don't return; use {_either(names)}."
+        )
 
 
 def _either(names: Sequence[str]) -> str:
@@ -182,14 +184,14 @@ def check_config_class(args: Any, config_class: type) -> None:
     """Refuse another trainer's config, plain `TrainingArguments` or a dict.
 
     Raises:
-        UserError: It names the class to use.
+        UserError: Names the class to use.
     """
     if not isinstance(args, config_class):
         raise UserError(f"args is a {type(args).__name__}; give a {config_class.__name__}.")
 
 
 def check_policies(model: Any, ref_model: Any) -> None:
-    """Refuse what is no policy, and a reference that training would change.
+    """Refuse models that aren't policies, and a reference that training would change.
 
     Raises:
         UserError: One of them is a reward model, or both are the same object.
@@ -203,14 +205,14 @@ def check_policies(model: Any, ref_model: Any) -> None:
 
 
 def check_place(directory: Path, place: str) -> None:
-    """Refuse a folder that can't be written to, without making it.
+    """Refuse a folder that can't be written to, without creating it.
 
     Args:
-        directory: Need not exist yet.
+        directory: The folder; it need not exist yet.
         place: The option or function that named it, for the message.
 
     Raises:
-        UserError: It or a folder above it is a file, or there is no right to write.
+        UserError: It or a parent is a file, or there is no write permission.
     """
     whole = directory.absolute()
     existing = next(path for path in (whole, *whole.parents) if path.exists())
@@ -224,7 +226,7 @@ def check_output_dir(args: Any) -> None:
     """Refuse an `output_dir` that can't be written to, before anything is loaded.
 
     Raises:
-        UserError: It is a file, or a folder without the right to write.
+        UserError: It is a file, or a folder without write permission.
     """
     directory = Path(args.output_dir)
     try:

@@ -34,7 +34,7 @@ class AlignmentConfig(TrainingArguments):
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
+            "help": "Compute in bfloat16 autocast. None: if the machine is fast at it, else float16 on GPUs; "
             "False: float32. Trained weights are float32 either way."
         },
     )
@@ -50,14 +50,14 @@ class AlignmentConfig(TrainingArguments):
         default=None,
         metadata={
             "range": "[1, inf)",
-            "help": "Pack prompts with their responses into rows of this many tokens. None: one prompt a row.",
+            "help": "Pack prompts with their responses into rows of this many tokens. None: one prompt per row.",
         },
     )
     activation_recompute: Literal["none", "selective", "full"] = field(
         default="none",
         metadata={
-            "help": "Activations to compute again in the backward pass instead of keeping them: 'selective' what is "
-            "cheap (norms, activations, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
+            "help": "Activations to recompute in the backward pass instead of keeping them: 'selective' the cheap ones "
+            "(norms, activation functions, attention inputs), 'full' whole layers (the same as gradient_checkpointing)."
         },
     )
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
@@ -69,17 +69,16 @@ class AlignmentConfig(TrainingArguments):
         },
     )
     logging_steps: float = field(
-        default=10, metadata={"help": "Log every this many steps (a share of all steps below 1)."}
+        default=10, metadata={"help": "Log every this many steps; below 1, a share of all steps."}
     )
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: rows are tokenised and checked by the trainer itself."}
+        default=False, metadata={"help": "Must stay off: the trainer checks and tokenises rows itself."}
     )
 
     hub_base_model: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id of the base model, for pushing an adapter that was trained on a local copy. None: what the "
-            "model was loaded from."
+            "help": "Hub id of the base model, for pushing an adapter trained on a local copy. None: the model's source."
         },
     )
 

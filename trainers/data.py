@@ -8,7 +8,7 @@ from typing import Any
 from hf_align.layout.cost import Lengths
 
 SAMPLE_ROWS = 512
-"""Rows of the data whose lengths the choice of a layout looks at."""
+"""Rows whose lengths are used to choose a layout."""
 
 
 def spread_rows(count: int, most: int = SAMPLE_ROWS) -> range:
@@ -22,6 +22,6 @@ def batches_of(documents: list[Lengths], size: int) -> list[list[Lengths]]:
 
 
 def parts_of(datasets: Iterable[Any]) -> list[Any]:
-    """List the data sets that are given, those of a dict one by one."""
+    """List the given data sets, those of a dict one by one."""
     given = [data for data in datasets if data is not None]
     return [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]

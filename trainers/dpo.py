@@ -45,7 +45,7 @@ class DPOConfig(PreferenceConfig):
         "logps/rejected",
     )
     learning_rate: float = field(
-        default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; give LoRA about 5e-5."}
+        default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; use about 5e-5 with LoRA."}
     )
     beta: float = field(
         default=0.1,
@@ -53,10 +53,10 @@ class DPOConfig(PreferenceConfig):
     )
     label_smoothing: float = field(
         default=0.0,
-        metadata={"range": "[0, 0.5)", "help": "Share of labels taken to be flipped (cDPO), below 0.5; for 'sigmoid'."},
+        metadata={"range": "[0, 0.5)", "help": "Assumed share of flipped labels (cDPO), below 0.5; for 'sigmoid'."},
     )
     loss_type: str | list[str] = field(
-        default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, added up with loss_weights."}
+        default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, summed with loss_weights."}
     )
     loss_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per entry of a loss_type list. None: 1 each."}
@@ -64,9 +64,7 @@ class DPOConfig(PreferenceConfig):
     length_normalize: bool = field(default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss."})
     ipo_target: float | None = field(
         default=None,
-        metadata={
-            "help": "Where IPO pulls the difference of log-ratios. None: 1/(2*beta). The textbook writes 1/beta."
-        },
+        metadata={"help": "IPO's target for the difference of log-ratios. None: 1/(2*beta). The textbook has 1/beta."},
     )
     ipo_reduction: Literal["mean", "sum"] = field(
         default="mean",
@@ -77,8 +75,8 @@ class DPOConfig(PreferenceConfig):
     precompute_ref_log_probs: bool = field(
         default=False,
         metadata={
-            "help": "Score all rows with the reference once, before training, in length-sorted batches; keep that "
-            "in the cache under a key of weights, tokens and layout. Scores in training's own batches would differ by "
+            "help": "Score all rows with the reference once, before training, in length-sorted batches; keep them "
+            "in the cache under a key of weights, tokens and layout. Scores in the training batches would differ by "
             "rounding: less than 1e-3 nats per response in float32, less than 0.5 in bf16, 8-bit and 4-bit (short "
             "responses of a 135M model)."
         },

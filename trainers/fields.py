@@ -11,18 +11,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hf_align.errors import UserError
 
 RANGE = re.compile(r"([\[(])(-?[\d.]+|-inf), (-?[\d.]+|inf)([\])])")
-"""An interval as mathematicians write it: `[0, 1)` holds 0 and not 1."""
+"""An interval in mathematical notation: `[0, 1)` contains 0 but not 1."""
 
 
 def check_fields(config: Any) -> None:
-    """Refuse values that a field of ours can't have.
+    """Refuse invalid values of our config fields.
 
     Args:
-        config: A dataclass. Looked at are the fields that classes of hf_align define: those with a `Literal` hint, and
-            those with `metadata["range"]`, an interval such as `"(0, inf)"`. None passes where the hint allows it.
+        config: A dataclass. Checks fields defined by classes of hf_align that have a `Literal` hint or
+            `metadata["range"]`, an interval such as `"(0, inf)"`. None passes if the hint allows it.
 
     Raises:
-        UserError: It names the field, its value and what it must be.
+        UserError: Names the field, its value and the valid values.
 
     Example:
         >>> import dataclasses
@@ -45,7 +45,7 @@ def check_fields(config: Any) -> None:
 
 
 def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
-    """Allowed values of a field, in words: `'a' or 'b'`, `above 0 or None`; empty where all of its type will do."""
+    """Allowed values of a field, in words: `'a' or 'b'`, `above 0 or None`; empty if all of its type are valid."""
     options = options_of(hint)
     choices = [repr(choice) for option in options for choice in get_args(option) if get_origin(option) is Literal]
     words = [", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else "".join(choices)]
@@ -57,7 +57,7 @@ def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
 
 
 def options_of(hint: Any) -> tuple[Any, ...]:
-    """List the types that a hint allows: the members of a union, or the one that it is."""
+    """List the types of a hint: the members of a union, or the hint itself."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
@@ -77,7 +77,7 @@ def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
 
 def _parts(interval: str) -> tuple[str, float, float, str]:
     match = RANGE.fullmatch(interval)
-    assert match is not None, f"{interval!r} is no interval such as '[0, inf)'"
+    assert match is not None, f"{interval!r} is not an interval such as '[0, inf)'"
     return match[1], float(match[2]), float(match[3]), match[4]
 
 

@@ -1,4 +1,4 @@
-"""Model cards, `push_to_hub`, and pushes while training goes on."""
+"""Model cards, `push_to_hub`, and pushes during training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ LAST = "last-checkpoint"
 
 
 class HubTrainer(Trainer):
-    """A Trainer whose model cards say what was trained, and whose pushes hold no path of this machine.
+    """A Trainer with full model cards, and with pushes that contain no local paths.
 
-    What goes to the Hub is staged first and uploaded in one commit, so a push that fails leaves both sides whole.
+    Pushes are staged first and uploaded in one commit, so a failed push leaves both sides whole.
     """
 
     args: Any  # an AlignmentConfig
@@ -49,18 +49,18 @@ class HubTrainer(Trainer):
         evaluation: Any = None,
         samples: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Write README.md and its curves into `output_dir`; saving and pushing use the same arguments from then on.
+        """Write README.md and its curves into `output_dir`; later saves and pushes use the same arguments.
 
         A README.md that you edited is kept: delete it to get a new one.
 
         Args:
             language: ISO code of the texts, such as "en".
-            license: As the Hub writes it, such as "apache-2.0".
-            tags: More tags.
+            license: The Hub's identifier, such as "apache-2.0".
+            tags: Further tags.
             model_name: Default: the last part of `hub_model_id`, else the name of the folder.
             finetuned_from: Hub id of the base model, if it was loaded from a local folder. Default: `hub_base_model`.
-            tasks: Task identifiers. Default: "text-generation", of a reward model "text-classification".
-            dataset_tags: Hub ids of the training data. Default: the one that it was downloaded from.
+            tasks: Task identifiers. Default: "text-generation", or "text-classification" for a reward model.
+            dataset_tags: Hub ids of the training data. Default: the id it was downloaded from.
             dataset: The training data in words.
             dataset_args: Its configuration.
             evaluation: Figures besides those of `evaluate()`: a dict of metric and value, or rows with `metric`,
@@ -74,7 +74,7 @@ class HubTrainer(Trainer):
             self._save_card(Path(self.args.output_dir))
 
     def _save_card(self, directory: Path) -> None:
-        """Write the card of what was just saved in `directory`."""
+        """Write the card of the model just saved in `directory`."""
         save_card(directory, self._facts(directory), self.state.log_history)
 
     def _facts(self, directory: Path) -> CardFacts:
@@ -82,10 +82,10 @@ class HubTrainer(Trainer):
         return collect_facts(self, **{**own_name, **self._card_options})
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository that is pushed to, and refuse now what would fail when training is over.
+        """Create the repository, and refuse now what would fail after training.
 
         Raises:
-            UserError: If the Hub refuses, or an adapter's base model is not on the Hub.
+            UserError: The Hub refuses, or an adapter's base model is not on the Hub.
         """
         if not self.is_world_process_zero():
             return
@@ -98,7 +98,7 @@ class HubTrainer(Trainer):
         self.push_in_progress = None
 
     def _check_base(self, api: HfApi) -> None:
-        """Stage the adapter's settings alone: they decide whether anybody could load what is pushed."""
+        """Stage only the adapter's settings, which determine whether others could load it."""
         model = self.accelerator.unwrap_model(self.model).model
         configs = getattr(model, "peft_config", None)
         if not configs:
@@ -112,7 +112,7 @@ class HubTrainer(Trainer):
             shutil.rmtree(stage, ignore_errors=True)
 
     def _api(self, token: str | None = None) -> HfApi:
-        """One for all pushes with a token: its pushes in the background go one after the other."""
+        """One client per token for all pushes, so that background pushes run one after another."""
         token = token or self.args.hub_token
         if self._last_api is None or self._last_api.token != token:
             self._last_api = HfApi(token=token)
@@ -133,18 +133,18 @@ class HubTrainer(Trainer):
         """Save the model and push it with its card to `hub_model_id`.
 
         Args:
-            commit_message: The commit's.
+            commit_message: Message of the commit.
             blocking: Whether to wait for the upload.
             token: Default: `hub_token`, else the one of `hf auth login` or HF_TOKEN.
             revision: Branch. Default: `hub_revision`, else main.
-            private: Whether a new repository is private. Default: `hub_private_repo`, else what the Hub does.
+            private: Whether a new repository is private. Default: `hub_private_repo`, else the Hub's default.
             kwargs: Arguments of `create_model_card`.
 
         Returns:
             The commit's `CommitInfo`, or a future of it if not blocking; None on all processes but the first.
 
         Raises:
-            UserError: If the Hub or the connection refuse: the saved model is whole, and pushing can be repeated.
+            UserError: The Hub or the connection fails: the saved model is whole, and the push can be repeated.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         self._card_options = {**self._card_options, **kwargs}
@@ -165,7 +165,7 @@ class HubTrainer(Trainer):
         revision: str | None = None,
         checkpoint: str | None = None,
     ) -> Callable[[], CommitInfo]:
-        """Stage what is pushed now; the returned function uploads it, now or in a thread."""
+        """Stage the push; the returned function uploads it, directly or in a thread."""
         stage, repo_id = new_stage(self.args.output_dir), str(self.hub_model_id)
         try:
             stage_model(folder, stage, self._base_model())
@@ -206,7 +206,7 @@ class HubTrainer(Trainer):
         self.push_in_progress = PushInProgress([*earlier, job])  # type: ignore[arg-type]
 
     def _finish_current_push(self) -> None:
-        """Wait for pushes in the background, and say which failed: training goes on without them."""
+        """Wait for background pushes, and warn of failed ones: training continues without them."""
         super()._finish_current_push()
         self._report_failed_pushes()
 
@@ -218,4 +218,4 @@ class HubTrainer(Trainer):
             if job.done():
                 current.jobs.remove(job)
                 if job.exception() is not None:
-                    logger.warning(f"{job.exception()} Training goes on; the next push brings what this one didn't.")
+                    logger.warning(f"{job.exception()} Training continues; the next push catches up.")

@@ -25,18 +25,18 @@ class PreferenceConfig(AlignmentConfig):
     max_length: int | None = field(
         default=1024,
         metadata={
-            "help": "Most tokens of a prompt with one response. A longer prompt is cut first, then the response; "
+            "help": "Maximum tokens of a prompt with one response. The prompt is cut first, then the response; "
             "no response is ever removed. None: no limit."
         },
     )
     max_prompt_length: int | None = field(
-        default=None, metadata={"help": "Most tokens of a prompt. None: whatever max_length leaves to it."}
+        default=None, metadata={"help": "Maximum tokens of a prompt. None: limited by max_length only."}
     )
     truncation_mode: Literal["keep_end", "keep_start"] = field(
-        default="keep_end", metadata={"help": "Which part of a prompt that is too long to keep."}
+        default="keep_end", metadata={"help": "Part of a too long prompt to keep."}
     )
     dataset_num_proc: int | None = field(
-        default=None, metadata={"help": "Processes that tokenise the data. None: one."}
+        default=None, metadata={"help": "Number of processes to tokenise with. None: one."}
     )
 
 

@@ -1,4 +1,4 @@
-"""Reference log-probs of whole data sets, computed once and kept in the cache."""
+"""Reference log-probs of whole data sets, computed once and cached."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def add_reference_logps(
     Args:
         dataset: Tokenised rows, a dict of such data sets, or None.
         score: Gives the reference's log-probs of the S responses of some rows, `[S]`.
-        key: Weights, precision and layout: with the tokens all that the numbers depend on. An unrelated argument must
-            not cost a new pass.
+        key: Weights, precision and layout: together with the tokens, everything that the numbers depend on. Unrelated
+            arguments must not cause a new pass.
         size: Rows scored together.
-        accelerator: Rows are shared out among its processes, long ones together.
+        accelerator: Distributes rows over its processes, long ones together.
         quiet: Show no progress.
     """
     if dataset is None:

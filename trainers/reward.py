@@ -54,15 +54,15 @@ class RewardConfig(PreferenceConfig):
     margin_mode: Literal["weight", "scale", "shift"] = field(
         default="weight",
         metadata={
-            "help": "What a row's margin m does, d being the difference of rewards: 'weight' -m*logsigmoid(d), "
-            "'scale' -logsigmoid(m*d), 'shift' -logsigmoid(d - m), which is what TRL does."
+            "help": "Loss of a row with margin m, where d is the difference of rewards: 'weight' -m*logsigmoid(d), "
+            "'scale' -logsigmoid(m*d), 'shift' -logsigmoid(d - m), as in TRL."
         },
     )
     center_rewards_coefficient: float | None = field(
         default=None,
         metadata={
             "range": "[0, inf)",
-            "help": "Adds this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01.",
+            "help": "Add this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01.",
         },
     )
 

@@ -55,7 +55,7 @@ class SFTConfig(sft_config.SFTConfig):
     bf16: bool | None = field(
         default=None,
         metadata={
-            "help": "Compute in bfloat16 autocast. None: where the machine is fast at it, else float16 on GPUs; "
+            "help": "Compute in bfloat16 autocast. None: if the machine is fast at it, else float16 on GPUs; "
             "False: float32. Trained weights are float32 either way."
         },
     )
@@ -63,7 +63,7 @@ class SFTConfig(sft_config.SFTConfig):
     merge: bool = field(
         default=False,
         metadata={
-            "help": f"With LoRA, also save the whole model with the adapter merged in, in the folder '{MERGED}' of "
+            "help": f"With LoRA, also save the whole model with the adapter merged, in the folder '{MERGED}' of "
             "output_dir: a base to train reward models and policies on."
         },
     )

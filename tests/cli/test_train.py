@@ -121,7 +121,7 @@ def test_print_config_can_be_run_again(
         (["--model", "no/such/model"], "no/such/model"),
         (["--ref_model", "no/such/model"], "no/such/model"),
         (["--resume_from_checkpoint", "true"], "has no checkpoint yet"),
-        (["--resume_from_checkpoint", "nowhere"], "nowhere is no checkpoint folder"),
+        (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint folder"),
         (["--train_dataset", "bad.jsonl"], "rejected"),
         (["--train_dataset", "broken.jsonl"], "train_dataset: broken.jsonl, line 2 is not a JSON object"),
         (["--train_dataset", "empty.jsonl"], "train_dataset: empty.jsonl can't be read: it is empty"),
@@ -145,7 +145,7 @@ def test_print_config_can_be_run_again(
         (["--deepspeed", "nowhere.json"], "deepspeed: nowhere.json doesn't exist"),
         (["--ddp_backend", "nonsense"], "ddp_backend is 'nonsense'; use nccl"),
         (["--resume_from_checkpoint", "ppo"], "ppo is a checkpoint of PPO; name one of DPO, IPO or SFT"),
-        (["--gradient_checkpointing_kwargs", "nope"], "gradient_checkpointing_kwargs: the text is no JSON"),
+        (["--gradient_checkpointing_kwargs", "nope"], "gradient_checkpointing_kwargs: the text is not valid JSON"),
         (["--save_steps", "0"], "save_steps is 0; give a whole number from 1"),
     ],
 )

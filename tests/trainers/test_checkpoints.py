@@ -46,10 +46,12 @@ def test_another_trainers_checkpoint(tmp_path: Path, lora: bool):
 
 def test_what_is_no_checkpoint(tmp_path: Path):
     trainer = build("dpo", tmp_path)
-    with pytest.raises(UserError, match="resume_from_checkpoint: missing is no checkpoint folder, there is no such fo"):
+    with pytest.raises(
+        UserError, match="resume_from_checkpoint: missing is not a checkpoint folder, there is no such fo"
+    ):
         trainer.train(resume_from_checkpoint="missing")
     with pytest.raises(
-        UserError, match=r"model is no checkpoint folder, it has no trainer_state.json; name a checkpoi"
+        UserError, match=r"model is not a checkpoint folder, it has no trainer_state.json; name a checkpoi"
     ):
         trainer.train(resume_from_checkpoint=str(tmp_path / "model"))
     with pytest.raises(UserError, match="dpo has no checkpoint yet; leave it out to start"):

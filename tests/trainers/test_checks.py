@@ -46,13 +46,13 @@ def test_numbers(config: Any, options: dict[str, Any], message: str, tmp_path: P
         ({"logging_steps": 0}, "logging_steps is 0; give a whole number from 1"),
         ({"eval_strategy": "steps", "eval_steps": 0}, "eval_steps is 0; give a whole number from 1"),
         ({"save_steps": 1.5}, "save_steps is 1.5; give a whole number from 1"),
-        ({"gradient_checkpointing_kwargs": "nope"}, "gradient_checkpointing_kwargs: the text is no JSON"),
+        ({"gradient_checkpointing_kwargs": "nope"}, "gradient_checkpointing_kwargs: the text is not valid JSON"),
         ({"gradient_checkpointing_kwargs": ["a"]}, r"gradient_checkpointing_kwargs is \['a'\]; give a mapping"),
-        ({"lr_scheduler_kwargs": "{"}, "lr_scheduler_kwargs: the text is no JSON"),
+        ({"lr_scheduler_kwargs": "{"}, "lr_scheduler_kwargs: the text is not valid JSON"),
         ({"deepspeed": "nowhere.json"}, "deepspeed: nowhere.json doesn't exist; name a JSON file"),
-        ({"deepspeed": "broken.json"}, "deepspeed: broken.json is no JSON: Expecting value"),
+        ({"deepspeed": "broken.json"}, "deepspeed: broken.json is not valid JSON: Expecting value"),
         ({"deepspeed": "list.json"}, "deepspeed: list.json holds a list; give a mapping"),
-        ({"deepspeed": {"zero_optimization": {}}}, "deepspeed is not installed here; pip install deepspeed"),
+        ({"deepspeed": {"zero_optimization": {}}}, "deepspeed is not installed; pip install deepspeed"),
         ({"fsdp_config": "nowhere.json"}, "fsdp_config: nowhere.json doesn't exist"),
         ({"ddp_backend": "nonsense"}, "ddp_backend is 'nonsense'; use nccl, gloo"),
         ({"ddp_backend": "gloo"}, "ddp_backend is 'gloo' and this is a single process"),
@@ -163,7 +163,7 @@ def small(trainer: Any, config: Any, out: Path, compute_metrics: Any = None, dat
 @pytest.mark.parametrize(("trainer", "config"), PAIRS)
 def test_the_best_metric_is_one_that_evaluations_give(trainer: Any, config: Any, tmp_path: Path):
     with pytest.raises(
-        UserError, match="metric_for_best_model is 'nope', which no evaluation here gives; use"
+        UserError, match="metric_for_best_model is 'nope', which evaluations here don't return; use"
     ) as caught:
         small(trainer, config, tmp_path, metric_for_best_model="nope")
     assert all(name in str(caught.value) for name in config.eval_metrics)

@@ -1,4 +1,4 @@
-"""State of PPO in a checkpoint besides weights, optimizer and generators: the rollout and what was learnt from it."""
+"""PPO's state in a checkpoint besides weights, optimizer and generators: the rollout, controller and statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATE_FILE, ROLLOUT_FILE = "ppo_state.json", "rollout_{}.safetensors"
 
 
 def save_state(folder: Path, state: Mapping[str, Any] | None, rollout: Rollout | None, process: int) -> None:
-    """Write what all processes share, and this process's rollout; None: nothing to write."""
+    """Write the shared state and this process's rollout, where not None."""
     if rollout is not None:
         rollout.save(folder / ROLLOUT_FILE.format(process))
     if state is not None:
@@ -31,11 +31,11 @@ def load_state(folder: Path, shape: Mapping[str, int]) -> dict[str, Any]:
     """Read the shared state that `save_state` wrote.
 
     Raises:
-        UserError: If the folder is no checkpoint of PPO, or of another batch arithmetic than `shape`.
+        UserError: The folder isn't a PPO checkpoint, or has other batch sizes than `shape`.
     """
     path = folder / STATE_FILE
     if not path.exists():
-        raise UserError(f"{folder} is no checkpoint of PPO: it has no {STATE_FILE}.")
+        raise UserError(f"{folder} is not a checkpoint of PPO: it has no {STATE_FILE}.")
     state = json.loads(path.read_text())
     for name, value in shape.items():
         if state["shape"][name] != value:
@@ -51,19 +51,19 @@ def load_rollout(folder: Path, process: int) -> Rollout:
 
 
 def load_controller(controller: FixedKLController, state: dict[str, float], name: str) -> None:
-    """Let the controller go on as the saved one would have; say so where the options ask for something else.
+    """Let the controller continue as the saved one; warn if the options differ.
 
     Args:
-        controller: As the options made it.
-        state: Of the saved controller.
-        name: What the options call the controller, for the message.
+        controller: Controller made from the options.
+        state: State of the saved controller.
+        name: The controller's name in the options, for the message.
 
     Raises:
-        UserError: If another kind of controller was saved.
+        UserError: Another kind of controller was saved.
     """
     asked = {option: value for option, value in controller.state_dict().items() if option != "coef"}
     if asked.keys() | {"coef"} != state.keys():
         raise UserError(f"The checkpoint was saved with another kl_controller than '{name}'; resume with the same.")
     controller.load_state_dict(state)
     if changed := [f"{key} {state[key]:g}, not {value:g}" for key, value in asked.items() if state[key] != value]:
-        logger.warning(f"The KL controller goes on as it was saved, with {' and '.join(changed)}.")
+        logger.warning(f"The KL controller continues as saved, with {' and '.join(changed)}.")

@@ -38,14 +38,14 @@ class PPOConfig(AlignmentConfig):
     uses: ClassVar[tuple[Use, ...]] = ("train", "sample")
     learning_rate: float = field(
         default=1e-5,
-        metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; LoRA takes 1e-4."},
+        metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; use 1e-4 with LoRA."},
     )
     rollout_batch_size: int | None = field(
         default=None,
         metadata={
             "range": "[1, inf)",
             "help": "Prompts per process and rollout; times num_samples it must be num_mini_batches x "
-            "per_device_train_batch_size x gradient_accumulation_steps. None: what makes that so.",
+            "per_device_train_batch_size x gradient_accumulation_steps. None: computed from these.",
         },
     )
     num_samples: int = field(
@@ -61,9 +61,12 @@ class PPOConfig(AlignmentConfig):
     )
     max_prompt_length: int | None = field(
         default=None,
-        metadata={"range": "[1, inf)", "help": "Most tokens of a prompt; a longer one keeps its end. None: no limit."},
+        metadata={
+            "range": "[1, inf)",
+            "help": "Maximum tokens of a prompt; a longer one keeps its end. None: no limit.",
+        },
     )
-    max_new_tokens: int = field(default=64, metadata={"range": "[1, inf)", "help": "Most tokens of a response."})
+    max_new_tokens: int = field(default=64, metadata={"range": "[1, inf)", "help": "Maximum tokens of a response."})
     temperature: float = field(
         default=1.0,
         metadata={"range": "(0, inf)", "help": "Sampling temperature of rollouts; all log-probs refer to it, too."},
@@ -72,7 +75,7 @@ class PPOConfig(AlignmentConfig):
         default=1.0,
         metadata={
             "range": "(0, 1]",
-            "help": "Sample rollouts from the likeliest tokens with this mass. Log-probs ignore it: 1 is exact.",
+            "help": "Sample rollouts from the most likely tokens with this mass. Log-probs ignore it: 1 is exact.",
         },
     )
     stop_strings: list[str] | None = field(
@@ -81,13 +84,13 @@ class PPOConfig(AlignmentConfig):
     rollout_engine: Literal["static", "continuous"] = field(
         default="static",
         metadata={
-            "help": "What generates the responses: 'static' decodes the rollout as one batch, 'continuous' is "
-            "transformers' continuous batching over a paged cache. One of your own: set trainer.rollout_engine."
+            "help": "Sampling engine: 'static' decodes the rollout as one batch, 'continuous' is "
+            "transformers' continuous batching over a paged cache. For a custom one set trainer.rollout_engine."
         },
     )
     num_ppo_epochs: int = field(default=4, metadata={"range": "[1, inf)", "help": "Passes over each rollout."})
     num_mini_batches: int = field(
-        default=1, metadata={"range": "[1, inf)", "help": "Mini-batches, so optimizer steps, in each pass."}
+        default=1, metadata={"range": "[1, inf)", "help": "Mini-batches, and thus optimizer steps, per pass."}
     )
     policy_loss: Literal["clip", "reinforce"] = field(
         default="clip",
@@ -98,13 +101,13 @@ class PPOConfig(AlignmentConfig):
     )
     clip_range: float = field(
         default=0.2,
-        metadata={"range": "(0, inf)", "help": "How far a token's probability ratio gains anything: 1 +- this."},
+        metadata={"range": "(0, inf)", "help": "Range of a token's probability ratio with a gradient: 1 +- this."},
     )
     value_clip_range: float | None = field(
         default=0.2,
         metadata={
             "range": "(0, inf)",
-            "help": "How far from its rollout value a value gains anything, in units of the return. None: off.",
+            "help": "Range around a value's rollout value with a gradient, in units of the return. None: off.",
         },
     )
     value_coef: float = field(default=0.1, metadata={"range": "[0, inf)", "help": "Weight of the value loss."})
@@ -118,22 +121,23 @@ class PPOConfig(AlignmentConfig):
     value_model: Literal["shared", "adapter", "separate"] = field(
         default="shared",
         metadata={
-            "help": "What the value head stands on: the policy's own trunk ('shared'), an adapter of its own on the "
-            "policy's base ('adapter'), or a copy of the model ('separate')."
+            "help": "Hidden states for the value head: those of the policy ('shared'), of a separate adapter on the "
+            "policy's base ('adapter'), or of a copy of the model ('separate')."
         },
     )
     value_head: Literal["linear", "mlp"] = field(
-        default="linear", metadata={"help": "The head that makes a value of a hidden state: 'mlp' has a hidden layer."}
+        default="linear",
+        metadata={"help": "The head that turns a hidden state into a value: 'mlp' has a hidden layer."},
     )
     detach_value_trunk: bool = field(
         default=False,
-        metadata={"help": "With value_model='shared': the value loss trains the head alone, not the policy's trunk."},
+        metadata={"help": "With value_model='shared': the value loss trains only the head, not the policy's trunk."},
     )
     value_init: Literal["zero", "reward"] = field(
         default="zero",
         metadata={
-            "help": "What values start as: 0, or ('reward') what the head of the reward model, which must then be the "
-            "only reward, makes of the value model's hidden states. With value_model='adapter' and a reward adapter of "
+            "help": "Initial values: 0, or ('reward') the output of the reward model's head, which must then be the "
+            "only reward, on the value model's hidden states. With value_model='adapter' and a reward adapter of "
             "the same shape these are its scores of the unfinished responses."
         },
     )
@@ -154,7 +158,7 @@ class PPOConfig(AlignmentConfig):
         default=False, metadata={"help": "Divide scores by the running standard deviation of all scores so far."}
     )
     reward_clip: float | None = field(
-        default=None, metadata={"range": "(0, inf)", "help": "Hold scores within +- this, after scaling. None: off."}
+        default=None, metadata={"range": "(0, inf)", "help": "Clip scores to +- this, after scaling. None: off."}
     )
     missing_eos_penalty: float | None = field(
         default=None,
@@ -164,7 +168,7 @@ class PPOConfig(AlignmentConfig):
         },
     )
     kl_coef: float = field(
-        default=0.05, metadata={"range": "[0, inf)", "help": "Weight of the KL from the reference at the start."}
+        default=0.05, metadata={"range": "[0, inf)", "help": "Initial weight of the KL from the reference."}
     )
     kl_controller: Literal["proportional", "threshold", "fixed"] = field(
         default="proportional",
@@ -177,7 +181,7 @@ class PPOConfig(AlignmentConfig):
         default=6.0,
         metadata={
             "range": "(0, inf)",
-            "help": "KL to keep to: nats per response, by the 'proportional' and 'threshold' controllers.",
+            "help": "Target KL of the 'proportional' and 'threshold' controllers, in nats per response.",
         },
     )
     kl_horizon: float = field(
@@ -185,7 +189,7 @@ class PPOConfig(AlignmentConfig):
         metadata={
             "range": "(0, inf)",
             "help": "Episodes in which 'proportional' moves kl_coef by about 20% at most. Ziegler et al. used 10,000, "
-            "at which it hardly moves in a run of 1,000 episodes.",
+            "with which it hardly moves in a run of 1,000 episodes.",
         },
     )
     kl_estimator: Literal["k1", "k2", "k3", "full"] | None = field(
@@ -193,14 +197,14 @@ class PPOConfig(AlignmentConfig):
         metadata={
             "help": "Estimator of the tokens' KL. None: k1 in the reward, whose gradient is that of the response's KL, "
             "and k2 in the loss. 'full' is the exact KL over the vocabulary, in the loss only. There the gradients of "
-            "k2 and 'full' are those of each token's own KL: right for responses of one token only."
+            "k2 and 'full' are those of each token's own KL: correct only for responses of one token."
         },
     )
     kl_in: Literal["reward", "loss"] = field(
         default="reward",
         metadata={
             "help": "Whether the KL is subtracted from each token's reward or added to the loss. In the loss a token's "
-            "KL doesn't count for the tokens before it, which moves the optimum (docs/closed-form.md)."
+            "KL doesn't affect the tokens before it, which changes the optimum (docs/closed-form.md)."
         },
     )
     early_stop_kl: float | None = field(
@@ -217,7 +221,7 @@ class PPOConfig(AlignmentConfig):
         if self.detach_value_trunk and self.value_model != "shared":
             raise UserError(
                 "detach_value_trunk is True; it must be False with value_model="
-                f"{self.value_model!r}, which has a trunk of its own."
+                f"{self.value_model!r}, which has a separate trunk."
             )
         if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
             raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
@@ -232,12 +236,12 @@ class PPOConfig(AlignmentConfig):
             self._count_steps(self.total_episodes)
 
     def _count_steps(self, episodes: int) -> None:
-        """Set `max_steps` to as many whole rollouts as these episodes take."""
+        """Set `max_steps` to the whole rollouts that these episodes take."""
         at_once = self.responses_per_rollout * self.world_size
         rollouts = math.ceil(episodes / at_once)
         steps = rollouts * self.steps_per_rollout
         if self.max_steps not in (-1, steps):
-            raise UserError("max_steps and total_episodes both say how long to train; give one of them.")
+            raise UserError("max_steps and total_episodes both set the length of training; give one of them.")
         self.max_steps = steps
         if rollouts * at_once != episodes:
             logger.warning(
@@ -260,7 +264,7 @@ class PPOConfig(AlignmentConfig):
         return self.num_ppo_epochs * self.num_mini_batches
 
     def shape(self) -> dict[str, int]:
-        """Options that a resumed run must have in common with the saved one."""
+        """Options that a resumed run must share with the saved one."""
         names = (
             "num_ppo_epochs",
             "num_mini_batches",
@@ -276,7 +280,7 @@ class PPOConfig(AlignmentConfig):
         return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
 
     def make_kl_controller(self) -> FixedKLController:
-        """The controller that `kl_controller` names, at its start."""
+        """A new controller of the kind `kl_controller`."""
         if self.kl_controller == "fixed":
             return FixedKLController(self.kl_coef)
         if self.kl_controller == "threshold":
@@ -287,7 +291,7 @@ class PPOConfig(AlignmentConfig):
         lowest, highest = ThresholdKLController.min_coef, ThresholdKLController.max_coef  # the other one's, too
         if self.kl_controller != "fixed" and not lowest <= self.kl_coef <= highest:
             raise UserError(
-                f"kl_coef is {self.kl_coef}; kl_controller={self.kl_controller!r} holds it between {lowest:g} and "
+                f"kl_coef is {self.kl_coef}; kl_controller={self.kl_controller!r} keeps it between {lowest:g} and "
                 f"{highest:g}, so start there or set kl_controller='fixed'."
             )
         if self.kl_in == "loss" and self.kl_estimator == "k1":
@@ -301,11 +305,11 @@ class PPOConfig(AlignmentConfig):
             better = "k1" if self.kl_in == "reward" else "k2"
             logger.warning(
                 f"kl_estimator='{self.kl_estimator}' in the {self.kl_in} has a biased gradient, so training ends at "
-                f"another policy than the KL-regularised optimum; '{better}' is the one to use there."
+                f"another policy than the KL-regularised optimum; use '{better}' there."
             )
 
     def _fit_rollout(self) -> None:
-        """Fill in `rollout_batch_size`, or refuse numbers that don't fit together, and say which would."""
+        """Fill in `rollout_batch_size`, or refuse numbers that don't fit together and name ones that would."""
         needed = self.responses_per_rollout
         terms = (
             f"num_mini_batches={self.num_mini_batches} x "
@@ -315,7 +319,7 @@ class PPOConfig(AlignmentConfig):
         if self.rollout_batch_size is None:
             if needed % self.num_samples:
                 raise UserError(
-                    f"{terms} a rollout, which is no multiple of num_samples={self.num_samples}; make it one."
+                    f"{terms} per rollout, which is not a multiple of num_samples={self.num_samples}; make it one."
                 )
             self.rollout_batch_size = needed // self.num_samples
             return

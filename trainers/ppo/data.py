@@ -1,4 +1,4 @@
-"""Prompts and reward of a run, checked and made ready."""
+"""Preparation of a run's prompts and reward."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN_COLUMNS = ("prompt", "prompt_ids")
 
 
 def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
-    """A data set, or a dict of them, checked, with the columns that the reward asks for and with `prompt_ids`."""
+    """A checked data set, or a dict of them, with `prompt_ids` and the columns that the reward asks for."""
     if data is None:
         return None
     if isinstance(data, dict) and name != "train_dataset":
@@ -57,10 +57,10 @@ def ready_reward(
     args: PPOConfig,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Reward:
-    """The reward, with its models on the device of the training; the values start from it if `value_init` says so.
+    """The reward, with its models on the training device; values start from it if `value_init` is "reward".
 
     Raises:
-        UserError: If values can't start from it.
+        UserError: Values can't start from it.
     """
     ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
     for part in ready.members:

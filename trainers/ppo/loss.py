@@ -15,12 +15,12 @@ from hf_align.trainers.ppo.config import PPOConfig
 def ppo_loss(
     output: Mapping[str, Tensor], old: Mapping[str, Tensor], config: PPOConfig, kl_coef: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Policy and value loss, and the entropy and KL terms that the options ask for.
+    """Policy and value loss, plus the entropy and KL terms selected by the options.
 
     Args:
-        output: What the policy says of the N tokens now, `[N]` each, with gradient: `logps` and `values`; `entropy` if
-            `entropy_coef` weighs it; `kl`, the exact one, if `kl_estimator` is "full".
-        old: What the rollout holds of them, `[N]` each: old_logps, ref_logps, values, advantages and returns.
+        output: Output of the policy for the N tokens, `[N]` each, with gradient: `logps` and `values`; `entropy` if
+            `entropy_coef` is not 0; the exact `kl` if `kl_estimator` is "full".
+        old: The rollout's values for them, `[N]` each: old_logps, ref_logps, values, advantages and returns.
         config: Options of the run.
         kl_coef: Weight of the KL with `kl_in="loss"`.
 

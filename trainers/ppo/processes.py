@@ -12,7 +12,7 @@ from hf_align.rl.advantages import whiten
 
 
 def whiten_everywhere(x: Tensor, mask: Tensor, accelerator: Accelerator, *, shift_mean: bool = True) -> Tensor:
-    """`whiten` over all processes; `[S, T]` of this process in and out."""
+    """`whiten` over all processes; takes and returns `[S, T]` of this process."""
     values = gather_rows(x[mask], accelerator)
     sizes = [len(part) for part in values]
     whitened = whiten(torch.cat(values), torch.ones(sum(sizes)), shift_mean=shift_mean).split(sizes)

@@ -1,4 +1,4 @@
-"""The models of a run in their roles: what samples, what rewards, what scores as the policy and as the reference."""
+"""The models of a run in their roles: sampling, rewarding, and scoring as the policy and as the reference."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ModelRoles:
     """`Roles` played by the models of a run.
 
     Attributes:
-        model: The policy as the training step holds it.
+        model: The policy as used in the training step.
         frozen: The reference.
-        reward: What scores responses.
-        engine: What generates them.
+        reward: The reward.
+        engine: The sampling engine.
         tokenizer: The policy's.
-        runner: Calls models on branches, by the options of the run.
+        runner: Calls models on branches, according to the run's options.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class ModelRoles:
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
         """Sample responses to the rows' prompts, prompt by prompt."""
         config: PPOConfig = self.runner.args
-        with self.runner.accelerator.autocast():  # as the scoring pass computes
+        with self.runner.accelerator.autocast():  # as in the scoring pass
             return sample_responses(
                 self.runner.accelerator.unwrap_model(self.model),
                 self.tokenizer,
@@ -59,7 +59,7 @@ class ModelRoles:
 
     def policy(self, branches: Branches) -> dict[str, Tensor]:
         """Give logps, values and entropy of the batch's tokens, `[N]` each."""
-        # A context of its own: older torch hands out casts of trained weights that were made without gradients.
+        # A separate context: older torch reuses casts of trained weights that were made without gradients.
         with self.runner.accelerator.autocast():
             return self.runner.run(self.model, branches, temperature=self.runner.args.temperature, return_entropy=True)[
                 0

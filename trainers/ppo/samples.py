@@ -1,4 +1,4 @@
-"""Samples of an evaluation as a table: in the terminal, in a file, and where the run's metrics are reported."""
+"""Samples of an evaluation as a table: in the terminal, in a file, and in the run's reporters."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ FOLDER = "eval_samples"
 def report_samples(
     samples: list[dict[str, Any]], output_dir: Path, prefix: str, step: int, callbacks: Sequence[TrainerCallback]
 ) -> None:
-    """Show an evaluation's samples and hand them to the reporters of `report_to` that take tables.
+    """Show an evaluation's samples and send them to those reporters in `report_to` that accept tables.
 
     These are TensorBoard (as text), Weights & Biases and trackio, under "eval/samples"; others get none. The file
     `eval_samples/PREFIX-STEP.json` in the output folder needs no reporter.
 
     Args:
         samples: Each with prompt, response, reward and kl.
-        output_dir: Of the run.
-        prefix: Of the metrics: "eval", or "eval_NAME" for one of several data sets.
-        step: At which the evaluation was made.
-        callbacks: Of a trainer that has logged the evaluation's metrics, by which reporters start their run.
+        output_dir: Output folder of the run.
+        prefix: Prefix of the metrics: "eval", or "eval_NAME" for one of several data sets.
+        step: Step of the evaluation.
+        callbacks: Callbacks of a trainer that has logged the evaluation's metrics, which starts the reporters' runs.
     """
     write_json(output_dir / FOLDER / f"{prefix}-{step}.json", samples)
     rows = [row_of(sample) for sample in samples]
-    name = f"{prefix.replace('_', '/', 1)}/samples"  # as the reporters rename "eval_reward"
+    name = f"{prefix.replace('_', '/', 1)}/samples"  # in analogy to the reporters' renaming of "eval_reward"
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
             callback.tb_writer.add_text(name, as_markdown(rows), step)
@@ -47,7 +47,7 @@ def report_samples(
 
 
 def row_of(sample: dict[str, Any]) -> list[Any]:
-    """A sample as a row of the table: messages as text, a turn a line."""
+    """A sample as a row of the table: messages as text, one turn per line."""
     prompt = sample["prompt"]
     prompt = prompt if isinstance(prompt, str) else "\n".join(f"{turn['role']}: {turn['content']}" for turn in prompt)
     return [prompt, sample["response"], sample["reward"], sample["kl"]]

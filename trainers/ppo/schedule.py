@@ -22,9 +22,9 @@ class Purpose(IntEnum):
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed that depends on all the numbers: on the run's seed, the rollout, the process and what it is for.
+    """A seed that depends on all the numbers: the run's seed, the rollout, the process and the purpose.
 
-    Nothing that is drawn for rollouts comes from the global generators, so a resumed run draws what it would have.
+    Rollouts draw nothing from the global generators, so a resumed run makes the same draws as an uninterrupted one.
     """
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
@@ -48,8 +48,8 @@ def group_permutation(groups: int, size: int, seed: int) -> list[int]:
 def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
     """Number of the mini-batch that a rollout's step (from 0) trains on.
 
-    What is in one stays together in all epochs: quantised and 16-bit kernels give other log-probs in other company,
-    which would move the ratio.
+    Its responses stay together in all epochs: quantised and 16-bit kernels give other log-probs in other batches, which
+    would move the ratio.
     """
     epoch, place = divmod(step, args.num_mini_batches)
     generator = torch.Generator().manual_seed(seed_of(args.seed, Purpose.BATCHES, rollout, epoch))

@@ -78,7 +78,7 @@ def test_another_batch_arithmetic_is_refused_when_resuming(tmp_path: Path):
     with pytest.raises(UserError, match="saved with num_ppo_epochs=2, not 3"):
         other.train(resume_from_checkpoint=True)
     (tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json").unlink()
-    with pytest.raises(UserError, match="no checkpoint of PPO"):
+    with pytest.raises(UserError, match="is not a checkpoint of PPO"):
         build(tmp_path, 0).train(resume_from_checkpoint=True)
 
 
