@@ -78,7 +78,7 @@ class AlignmentConfig(TrainingArguments):
     hub_base_model: str | None = field(
         default=None,
         metadata={
-            "help": "Hub id of the base model, for pushing an adapter trained on a local copy. None: the model's source."
+            "help": "Hub id of the base model, for pushing an adapter trained on a local copy. None: its source."
         },
     )
 
