@@ -1,4 +1,4 @@
-"""Reading a card as the Hub's client does."""
+"""Cards as the Hub's client reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real model and a tiny one, made once per machine user and shared by all tests."""
+"""The real model and a tiny one, made once and shared by all tests."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-# Read when huggingface_hub is imported, and by the processes that tests start. Where there is no network, its client
-# would ask again for half a minute before it says that a model isn't there. The stand-in Hub switches it off.
+# Read when huggingface_hub is imported, and by processes that tests start. Without a network, its client would retry
+#   for half a minute before it reports that a model doesn't exist. The stand-in Hub switches it off.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Tests are written for the CPU. Those of tests/integration/test_cuda.py want a GPU, and this variable.
+# Tests are written for the CPU. Those of tests/integration/test_cuda.py need a GPU and this variable.
 if not os.environ.get("HF_ALIGN_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-gc.disable()  # until everything is imported: a third of the time of the collection
+gc.disable()  # until everything is imported: saves a third of the collection time
 
 from tests.tiny import save_tiny  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
-    """Leave the half million objects that the imports made out of each collection; `Trainer.train` asks for two."""
+    """Exclude the half million objects of the imports from garbage collections; `Trainer.train` makes two."""
     gc.freeze()
     gc.enable()
 

@@ -22,7 +22,7 @@ OTHER = "hf_align.no_such_module:KTO"
 
 
 def install(folder: Path, **entries: str) -> Path:
-    """A package with such entry points; it has to stand on the path of a process."""
+    """A package with such entry points, to be put on a process's path."""
     info = folder / "plugin_of_others-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-others\nVersion: 1\n")
@@ -33,7 +33,7 @@ def install(folder: Path, **entries: str) -> Path:
 
 
 def registry(folder: Path, monkeypatch: pytest.MonkeyPatch, **entries: str) -> Algorithms:
-    """A registry beside which these entry points are installed."""
+    """A registry with these entry points installed."""
     monkeypatch.syspath_prepend(install(folder, **entries))
     return Algorithms(*ALGORITHMS.builtin.values())
 

@@ -1,4 +1,4 @@
-"""The floors of ARCHITECTURE.md hold: imports go down, no files import each other in a circle, private names stay."""
+"""Rules of ARCHITECTURE.md: imports go down, without cycles, and private names stay in their file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ print(json.dumps([(one, other) for one in sorted(graph.modules) for other in sor
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it installs: with `trainers`, `collators` and `model_cards` below `hf_align`."""
+    """The package as installed: with `trainers`, `collators` and `model_cards` below `hf_align`."""
     target = tmp_path_factory.mktemp("installed")
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "hf_align", target / "hf_align", ignore=ignore)
@@ -58,7 +58,7 @@ def test_the_packages_at_the_top_are_in_the_graph(edges: list[tuple[str, str]]) 
 
 
 def test_no_files_import_each_other_in_a_circle(edges: list[tuple[str, str]]) -> None:
-    # The root package names everything for type checkers and imports nothing of it.
+    # The root package lists all names for type checkers but imports none of them.
     edges = [edge for edge in edges if "hf_align" not in edge]
     names = sorted({module for edge in edges for module in edge})
     number = {name: index for index, name in enumerate(names)}
@@ -70,7 +70,7 @@ def test_no_files_import_each_other_in_a_circle(edges: list[tuple[str, str]]) ->
 
 
 def for_type_checkers(tree: ast.Module) -> set[ast.AST]:
-    """What stands under `if TYPE_CHECKING:`; such imports are in the graph, and so below the other tests."""
+    """Code under `if TYPE_CHECKING:`; such imports are in the graph, and so covered by the other tests."""
     blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     return {node for block in blocks for node in ast.walk(block)}
 

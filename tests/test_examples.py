@@ -1,4 +1,4 @@
-"""Every public class shows how it is used, and what the docstrings show runs."""
+"""Every public class has an example, and the examples run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 class ShownOutput(doctest.OutputChecker):
-    """Lines without an output below them may print what they like: Trainer logs there."""
+    """Lines without shown output may print anything, such as Trainer's logs."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
         return not want or super().check_output(want, got, optionflags)
 
 
 def public_classes() -> list[type]:
-    """Classes of `hf_align` and of its rooms that are there for users."""
+    """Public classes of `hf_align` and its rooms."""
     modules = [hf_align, *(importlib.import_module(f"hf_align.{room}") for room in ROOMS)]
     values = [getattr(module, name) for module in modules for name in module.__all__]
     return list(dict.fromkeys(value for value in values if inspect.isclass(value)))

@@ -1,4 +1,4 @@
-"""`import hf_align` is cheap, and everything public is reachable from it all the same."""
+"""`import hf_align` is cheap, and still everything public is reachable from it."""
 
 import ast
 import logging

@@ -1,4 +1,4 @@
-"""What `pip install hf-align` puts on a machine: built as a wheel, installed in a clean environment, imported there."""
+"""The result of `pip install hf-align`: built as a wheel, installed in a clean environment, imported there."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ PRINT_SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 def modules_in_tree() -> set[str]:
-    """The dotted name of every module that stands in the repository, as it is to be imported."""
+    """The dotted import name of every module in the repository."""
     names = set()
     for installed_as, folder in SOURCES.items():
         for file in folder.rglob("*.py"):
@@ -82,8 +82,8 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def used(clean_python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """README's code as somebody pastes it after `pip install hf-align`: in a new process, with a model in the
-    quickstart's place. Then every module is imported, too. The folder it ran in, and the last line printed.
+    """Run README's code in a new process, as after `pip install hf-align`, with a model in place of the quickstart's,
+    then import every module. Return the folder it ran in, and the last printed line.
     """
     folder = tmp_path_factory.mktemp("used")
     save_tiny(folder / "hf-align-quickstart" / "base")

@@ -1,4 +1,4 @@
-"""Models of two layers and a tokenizer of single bytes: what a test needs that isn't about language."""
+"""Models of two layers and a tokenizer of single bytes, for tests that aren't about language."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHAT = (
 
 
 def tiny_tokenizer(**special: str | None) -> PreTrainedTokenizerFast:
-    """One token a byte (0-255), then `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` (EOS), `<pad>`."""
+    """One token per byte (0-255), then `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` (EOS), `<pad>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({character: number for number, character in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

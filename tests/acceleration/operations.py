@@ -1,4 +1,4 @@
-"""Counting what a computation calls, as torch's profiler sees it: autograd functions and ATen's operations by name."""
+"""Counts of a computation's calls in torch's profiler: autograd functions and ATen operations by name."""
 
 from __future__ import annotations
 

@@ -39,8 +39,9 @@ PAGES = 25_000_000 * 4 // 4096
 
 
 def measured(**environment: str) -> tuple[bool, int, int, int]:
-    """Whether it was set, page faults of ten tensors of 100 MB, bytes that were given back when it was taken back, and
-    those that a tensor of 120 MB gave back after that."""
+    """Whether it was set, page faults of ten tensors of 100 MB, bytes given back on undo, and those given back by a
+    tensor of 120 MB after that.
+    """
     out = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True, check=True
     )
@@ -52,7 +53,7 @@ def measured(**environment: str) -> tuple[bool, int, int, int]:
 def test_the_next_tensors_take_the_memory_of_the_last_until_it_is_released() -> None:
     was_set, faults, released, after = measured()
     assert was_set
-    # Fetched anew each time, they would be ten times PAGES; a second or third place may be needed once.
+    # Fetched again each time, they would be ten times PAGES; a second or third allocation may be needed once.
     assert faults < 5 * PAGES
     assert released > 100_000_000
     assert after > 100_000_000, "malloc gives large blocks back at once again"

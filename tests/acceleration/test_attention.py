@@ -20,14 +20,14 @@ HEADS, KEY_HEADS, SIZE = 6, 2, 8
 
 
 class Layer(nn.Module):
-    """What transformers' function reads of an attention layer."""
+    """The attributes of an attention layer that transformers' function reads."""
 
     num_key_value_groups = HEADS // KEY_HEADS
     is_causal = True
 
 
 def documents(count: int, branches: int | tuple[int, ...], longest: int, seed: int = 0) -> list[Document]:
-    """Documents with so many responses each, or with these numbers in turn."""
+    """Documents with this many responses each, or with these numbers in turn."""
     draw = random.Random(seed)
     numbers = (branches,) if isinstance(branches, int) else branches
     return [
@@ -131,7 +131,7 @@ def test_few_responses_arent_padded_to_many():
 
 
 def test_the_last_documents_missing_responses_are_nowhere():
-    """Without padding behind them, they would start behind the last token."""
+    """Without padding after them, they would start past the last token."""
     branches = build_branches([([1, 2, 3], [[4]] * 3), ([5, 6], [[7, 8, 9, 10]])], pad_token_id=0)
     assert (branches.doc_ids >= 0).all()
     plan, qkv = make_plan(branches, block_cost=10**6), states(branches)

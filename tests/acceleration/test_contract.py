@@ -1,4 +1,4 @@
-"""What holds for all patches of the list: numbers stay, nothing is left behind, known families are still patched."""
+"""Contract of all patches in the list: results stay, nothing is left behind, known families are still patched."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 }
 
 
-# ---- the numbers stay ----
+# ---- results stay ----
 
 
 @cache
@@ -105,7 +105,7 @@ def trainer_of(task: Task, model: nn.Module, out: Path, **changes: Any) -> Any:
 def numbers(
     family: str, task: Task, out: Path, acceleration: Any, *, bf16: bool = False, nudge: float = 0.0
 ) -> list[Tensor]:
-    """The loss of a step and the trained weights after it; `nudge` is what all weights are off by at the start."""
+    """The loss of a step and the trained weights after it; `nudge` is a relative change of all weights at the start."""
     model = copy.deepcopy(start(family, task))
     draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -127,8 +127,9 @@ CASES = [(family, task, False) for family in FAMILIES for task in ("reward", "dp
 
 @pytest.mark.parametrize(("family", "task", "bf16"), [*CASES, ("llama", "dpo", True), ("llama", "ppo", True)])
 def test_training_gives_the_same_numbers(family: str, task: Task, bf16: bool, tmp_path: Path):
-    """Exact patches to the bit; all of them as far as a nudge of all weights by half a unit of the last place moves
-    them, which is what rounding otherwise comes to: the yardstick is measured here, on this machine."""
+    """Exact patches bitwise; all of them as far as changing all weights by half a unit of the last place moves results,
+    which is the size of rounding: the tolerance is measured here, on this machine.
+    """
     plain = numbers(family, task, tmp_path, "none", bf16=bf16)
     exact = numbers(family, task, tmp_path, EXACT, bf16=bf16)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(exact, plain, strict=True))
@@ -282,7 +283,7 @@ def gradients(model: Any) -> list[Tensor]:
 
 
 def plain_numbers(model: Any) -> list[Tensor]:
-    """What a plain model computes in training and, with a cache, in decoding."""
+    """Results of a plain model in training and, with a cache, in decoding."""
     ids = torch.arange(12).view(2, 6)
     with torch.no_grad():
         cache = model(ids, use_cache=True).past_key_values
@@ -295,7 +296,7 @@ def patched(model: nn.Module) -> list[str]:
 
 
 class Interrupts(TrainerCallback):
-    """Looks at the patched model in the first step, and ends the run with an error or, as Ctrl-C does, without one."""
+    """Inspect the patched model in the first step, and end the run with an error or, like Ctrl-C, without one."""
 
     def __init__(self, error: type[BaseException] | None):
         self.error, self.patched = error, False
@@ -326,7 +327,7 @@ def test_after_training_all_is_as_before(error: type[BaseException] | None, tmp_
 
 
 def test_a_plain_model_is_left_alone_while_another_is_patched():
-    """The function that all models share is ours meanwhile, and does for others what transformers' does."""
+    """The shared function is ours in the meantime, and acts as transformers' for other models."""
     plain, other = (AutoModelForCausalLM.from_config(LlamaConfig(**TINY)) for _ in range(2))
     before = plain_numbers(plain)
     with accelerated(other, Setting.of(other, "train", "sample")):

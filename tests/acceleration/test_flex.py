@@ -1,7 +1,7 @@
-"""FlexAttention on branches: the block mask says what the dense mask says, and log-probs are those of SDPA.
+"""FlexAttention on branches: the block mask equals the dense mask, and log-probs are those of SDPA.
 
 Transformers compiles FlexAttention and its masks, which takes half a minute on a CPU: the tests run them uncompiled.
-Torch has no backward pass of it for CPUs.
+Torch has no backward pass for it on CPUs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_the_block_mask_is_the_dense_mask(seed: int, row_tokens: int | None):
 
 
 class NoDenseMask(Branches):
-    """Branches whose `[T, T]` mask nobody may ask for."""
+    """Branches whose `[T, T]` mask must not be built."""
 
     def attention_mask(self) -> torch.Tensor:
         raise AssertionError("a [T, T] mask was made")

@@ -19,7 +19,7 @@ from tests.acceleration.operations import operations
 
 
 class Net(nn.Module):
-    """Two projections of the same hidden states, and one of what they give."""
+    """Two projections of the same hidden states, and one of their outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def test_a_new_adapter_changes_nothing_to_the_bit(autocast: bool):
 
 def test_layers_keep_one_cast_of_a_shared_input_and_the_inner_products():
     inner: Any = adapted(fused=True).get_base_model()
-    kept: dict[int, Tensor] = {}  # held, or another one would get its place
+    kept: dict[int, Tensor] = {}  # kept alive, or another one would get its storage
 
     def pack(x: Tensor) -> Tensor:
         if not isinstance(x, nn.Parameter):

@@ -1,4 +1,4 @@
-"""Gated MLPs keep less and give the same gradients to the bit."""
+"""Gated MLPs save less and give bitwise the same gradients."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_two_of_four_wide_results_are_kept():
     wide = 500 * TINY["intermediate_size"] * 4
     before = bytes_kept(lambda: mlp(x))
     keep_less_of_mlps(model)
-    # The projections' own memory is the output's; what else is kept are wide results.
+    # The projections' own memory is the output's; the other saved tensors are the wide results.
     assert before - bytes_kept(lambda: mlp(x)) == 2 * wide
 
 
@@ -101,6 +101,6 @@ def test_other_mlps_and_wrapped_ones_stay():
 
 
 def test_lora_of_peft_itself_gets_the_same_gradients(tmp_path: Any):
-    """Without `fuse_lora`: the down projection's input is kept by three operations, one recipe serves all."""
+    """Without `fuse_lora` three operations save the down projection's input; one recipe serves all."""
     config = LoraConfig(r=8, target_modules=["down_proj"], init_lora_weights=False)
     same_gradients(PolicyModel(load_policy(save_tiny(tmp_path), lora=config)))

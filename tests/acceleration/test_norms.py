@@ -1,4 +1,4 @@
-"""Trained RMS norms keep their input only and give the same gradients to the bit."""
+"""Trained RMS norms save only their input and give bitwise the same gradients."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monke
     calls: list[Any] = []
     own = LlamaRMSNorm.forward
     monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, x: calls.append(self) or own(self, x))
-    wrapper, layers, last = PolicyModel(model), len(norms(model)), 1  # the last one stands behind the layers
+    wrapper, layers, last = PolicyModel(model), len(norms(model)), 1  # the last one follows the layers
 
     def runs(*, backward: bool = True) -> int:
         calls.clear()

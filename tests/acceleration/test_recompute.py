@@ -1,4 +1,4 @@
-"""Selective recompute changes what is kept between the passes and nothing else."""
+"""Selective recompute changes only the tensors kept between the passes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def numbers(model: nn.Module, branches: Branches) -> Tensor:
 
 def bytes_kept(function: Callable[[], object]) -> int:
     """Bytes allocated while `function` runs and not freed while its result is alive."""
-    gc.collect()  # what earlier tests left would be freed, and counted, while it runs
+    gc.collect()  # garbage of earlier tests would be freed, and counted, while it runs
     with torch.profiler.profile(profile_memory=True) as profile:
         result = function()
     del result
@@ -76,7 +76,7 @@ def gradients(model: nn.Module, bf16: bool = False) -> dict[str, Tensor]:
 
 
 def same_gradients(model: nn.Module, bf16: bool = False) -> None:
-    """Selective recompute gives every gradient to the last bit."""
+    """Selective recompute gives bitwise equal gradients."""
     plain = gradients(model, bf16)
     enable_selective_recompute(model)
     for name, gradient in gradients(model, bf16).items():

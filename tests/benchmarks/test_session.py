@@ -38,7 +38,7 @@ def test_first_steps_are_compared_number_by_number_and_token_by_token():
 
 
 def test_a_run_that_fails_says_where_its_output_is(tmp_path: Path):
-    nobody: Any = "nobody"  # fails before it has imported a trainer
+    nobody: Any = "nobody"  # fails before it imports a trainer
     spec = Spec(task="dpo", side=nobody, model=str(tmp_path / "none"), rows=str(tmp_path / "none"), out=str(tmp_path))
     with pytest.raises(RunFailed, match=r"the run of nobody failed: KeyError: 'nobody' .*log\.txt"):
         run_side(spec)

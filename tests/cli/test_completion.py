@@ -22,7 +22,7 @@ def bash(words: dict[str, Words], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def completed(script: Path, line: str, folder: Path) -> list[str]:
-    """What bash offers for the line's last word."""
+    """Bash's completions of the line's last word."""
     parts = line.split(" ")
     quoted = " ".join(f"'{part}'" for part in parts)
     program = f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(parts) - 1}; _hf_align; "

@@ -19,7 +19,7 @@ PATHS = [[command.name, *part] for command in COMMANDS for part in ([[p.name] fo
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """The only line on stderr, which has to be an error line."""
+    """The only line on stderr, which must be an error line."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -31,7 +31,7 @@ def examples(path: list[str], capsys: pytest.CaptureFixture[str]) -> list[list[s
     """The words of every example that the command's help shows."""
     assert main([*path, "--help"]) == 0
     shown = capsys.readouterr().out.partition("examples:\n")[2].replace("\\\n", "")
-    # Behind the command stands a remark, two spaces away, or a redirection.
+    # The command may be followed by a remark, two spaces away, or a redirection.
     lines = [re.split(r"\s{2,}| > ", line.strip())[0] for line in re.sub(r" +--", " --", shown).splitlines()]
     return [shlex.split(line) for line in lines if line.startswith("hf-align ")]
 

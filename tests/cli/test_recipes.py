@@ -1,4 +1,4 @@
-"""The recipes in the repository: they parse, they have only known keys, and what they ask for fits their GPU."""
+"""The repository's recipes parse, have only valid keys, and fit their GPU."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from hf_align.rewards.named import read_reward
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
-"""GiB, of which a GPU's driver and torch's fragments take some."""
+"""GiB, of which the GPU's driver and fragmentation take some."""
 QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
     "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 28, 4, 18944, 152064, False),
@@ -73,7 +73,7 @@ def save_config(model: str, folder: Path) -> str:
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     run = prepared(f"{command}-{gpu}")
     args, source = run.args, run.checked.source
-    if command == "ppo":  # prompts and responses as long as they may be
+    if command == "ppo":  # prompts and responses of maximum length
         documents = [([1] * args.max_prompt_length, [[1] * args.max_new_tokens] * args.num_samples)] * 64
     else:
         half_length = args.max_length // 2

@@ -27,14 +27,14 @@ def run(command: str, model: str, out: Path, *flags: str) -> int:
 
 @contextmanager
 def with_callback(callback: TrainerCallback, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every trainer has this callback."""
+    """A callback that every trainer has."""
     with monkeypatch.context() as patch:
         patch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*DEFAULT_CALLBACKS, callback])
         yield
 
 
 def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[None]:
-    """Someone presses Ctrl-C in this step of every trainer."""
+    """Ctrl-C in this step of every trainer."""
     return with_callback(PressCtrlC(step), monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""SmolLM2's tokenizer and small ones with the habits of others, built here."""
+"""SmolLM2's tokenizer, and small ones built here with features of others."""
 
 from collections.abc import Callable
 

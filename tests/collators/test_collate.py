@@ -16,7 +16,7 @@ def test_responses_are_branches_in_the_row_s_order():
     batch = PreferenceCollator(pad_token_id=9)(ROWS)
     branches: Branches = batch["branches"]
     assert branches.input_ids.tolist() == [[1, 2, 3, 9, 4, 5, 9], [1, 6, 7, 9, 9, 9, 9]]
-    assert branches.branch_ids.tolist() == [[0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, -1, -1]]  # pad = EOS is no matter
+    assert branches.branch_ids.tolist() == [[0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, -1, -1]]  # pad = EOS doesn't matter
     assert branches.targets.tolist() == [3, 9, 4, 5, 9, 6, 7, 9, 9]
     assert branches.lengths().tolist() == [2, 3, 3, 1]
 

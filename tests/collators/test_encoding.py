@@ -1,4 +1,4 @@
-"""Where prompts end, what starts a sequence and what ends a response."""
+"""Ends of prompts, starts of sequences and ends of responses."""
 
 import pytest
 

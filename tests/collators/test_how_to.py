@@ -1,4 +1,4 @@
-"""The how-to page runs as it stands and prints what it says."""
+"""The how-to page's code runs and prints the output shown."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prompts to generate from: their ids are those of inference, and bad rows are named."""
+"""Prompts to generate from have the ids of inference, and bad rows are named."""
 
 from __future__ import annotations
 

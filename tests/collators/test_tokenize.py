@@ -1,4 +1,4 @@
-"""A whole data set: columns, problems, truncation reports, and TRL's ids as the yardstick."""
+"""A whole data set: columns, problems, truncation reports, and comparison with TRL's ids."""
 
 import copy
 import logging
@@ -31,7 +31,7 @@ def standard(prompt, chosen, rejected):
 
 
 def trl_ids(rows, tokenizer):
-    """What TRL's DPOTrainer makes of the rows."""
+    """The rows tokenised by TRL's DPOTrainer."""
     from trl.trainer.dpo_trainer import DPOTrainer
 
     args = SimpleNamespace(dataset_num_proc=None, max_length=None, truncation_mode="keep_start")
@@ -40,7 +40,7 @@ def trl_ids(rows, tokenizer):
 
 
 def without_line_break(ids, tokenizer):
-    """TRL keeps what the template writes behind the end of turn; here that is one line break."""
+    """TRL keeps the template's text after the end of turn; here that is one line break."""
     line_break = tokenizer("\n")["input_ids"]
     return ids[:-1] if ids[-1:] == line_break else ids
 

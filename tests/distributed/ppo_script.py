@@ -1,6 +1,6 @@
 """PPO on the toy language on one or two processes: `ppo_script.py KIND MODEL OUT BATCH`; MODEL is not used.
 
-Responses are set by the prompt, so that two processes train on what one has: sampling alone would differ.
+Responses are determined by the prompt, so that two processes train on the same data as one; sampling would differ.
 """
 
 from __future__ import annotations
@@ -81,6 +81,6 @@ if trainer.is_world_process_zero():
         "scores": trainer.score_statistics.state_dict(),
     }
     (out / "logs.json").write_text(json.dumps(logs))
-# Left to the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
+# At the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
 trainer.accelerator.wait_for_everyone()
 trainer.accelerator.end_training()

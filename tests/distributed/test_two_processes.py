@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("train_script.py")
 def launch(
     processes: int, batch: int, kind: str, model: str, out: Path, script: Path = SCRIPT
 ) -> tuple[dict[str, torch.Tensor], dict]:
-    """The weights and logs of a script on that many processes; on one it is this one."""
+    """The weights and logs of a script on that many processes; a single one is this process."""
     arguments = [str(script), kind, model, str(out), str(batch)]
     if processes == 1:
         with pytest.MonkeyPatch.context() as patch:
@@ -37,7 +37,7 @@ def start(processes: int, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += arguments
     root = SCRIPT.parents[2]
-    # The script imports from `tests`; accelerate picks gloo where it is told to use the CPU.
+    # The script imports from `tests`; accelerate uses gloo if told to use the CPU.
     environment = os.environ | {"PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]

@@ -43,6 +43,6 @@ digits = metrics.pop()["digits"]
 if trainer.is_world_process_zero():
     logs = {"history": history, "eval": result, "digits": digits, "processes": trainer.accelerator.num_processes}
     (out / "logs.json").write_text(json.dumps(logs))
-# Left to the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
+# At the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
 trainer.accelerator.wait_for_everyone()
 trainer.accelerator.end_training()

@@ -1,4 +1,4 @@
-"""Reading the pages: their code blocks, what they show as printed, their links."""
+"""Reading the pages: code blocks, shown output, links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BLOCK = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str, str]]:
-    """Language, what follows it (a title) and text of each fenced block."""
+    """Language, title and text of each fenced block."""
     for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
         language, info, text = match.groups()
         yield language, info.strip(), text
@@ -27,9 +27,9 @@ def prose(page: Path) -> str:
 
 
 def run(page: Path) -> dict[str, Any]:
-    """Run the page's python blocks in order, without those that have a title; compare what they print.
+    """Run the page's Python blocks in order, except those with a title; compare their output.
 
-    A `text` block behind a python block shows what that printed. Returns the names that the blocks made.
+    A `text` block after a Python block shows its output. Returns the names that the blocks defined.
     """
     names: dict[str, Any] = {}
     printed = ""

@@ -1,4 +1,4 @@
-"""README and how-to pages on training run as they stand (with a tiny model where they name the quickstart's)."""
+"""README and how-to pages on training run unchanged (with a tiny model in place of the quickstart's)."""
 
 from __future__ import annotations
 

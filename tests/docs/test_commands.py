@@ -1,4 +1,4 @@
-"""Command lines, recipes and make targets that the pages show: understood as they stand."""
+"""The pages' command lines, recipes and make targets are valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
 NAMES = {command.name for command in COMMANDS}
-RUN = {  # which test runs a page's python blocks, in order
+RUN = {  # the test that runs a page's Python blocks in order
     "README.md": "docs/test_code_blocks.py",
     "docs/index.md": "docs/test_site.py",
     "docs/migration/trl-dpo-reward.md": "docs/test_migration.py",
@@ -51,7 +51,7 @@ def test_command_lines_are_understood(page: Path) -> None:
         if program == "make":
             assert {word for word in words if "=" not in word and word != "..."} <= targets, words
             continue
-        if "--help" in words or len(words) == 1:  # a command that is only named
+        if "--help" in words or len(words) == 1:  # only the command's name
             assert words[0] in NAMES or words[0] in ("COMMAND", "--help"), words
             continue
         options, fields = build_parser().parse_known_args(words)

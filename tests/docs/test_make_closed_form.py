@@ -1,4 +1,4 @@
-"""The page on closed forms shows what its results file says."""
+"""The page on closed forms shows the figures of its results file."""
 
 import json
 

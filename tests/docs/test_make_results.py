@@ -1,4 +1,4 @@
-"""The tables of figures in the pages are those of the metrics that stand next to them."""
+"""The pages' tables show the figures of the committed metrics."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The pages for those who come from TRL: the new code runs, and the tables leave no argument out."""
+"""The migration pages: the new code runs, and the tables cover every argument."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRL_PPO = """
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folders that the pages' scripts name."""
+    """The folders named in the pages' scripts."""
     save_tiny(tmp_path / "my-sft-model")
     torch.manual_seed(1)
     LlamaForSequenceClassification(tiny_config(num_labels=1)).save_pretrained(tmp_path / "my-reward-model")

@@ -1,4 +1,4 @@
-"""The site's navigation and links hold together, and it builds, strictly."""
+"""The site's navigation and links are consistent, and it builds in strict mode."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def entries(nav: Any) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """The ids of a page's headings, as markdown's toc makes them."""
+    """The ids of a page's headings, as in markdown's toc."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     words = [re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower() for heading in headings]
     return {re.sub(r"[-\s]+", "-", text) for text in words}

@@ -1,4 +1,4 @@
-"""The messages that the page explains are the ones that the code writes."""
+"""The messages explained on the page are those of the code."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ SOURCES = ("hf_align", "trainers", "collators", "model_cards")
 
 
 def messages() -> str:
-    """All texts in the source, what is filled in replaced by "…"."""
+    """All strings in the source, with "…" for inserted values."""
     texts = []
     for folder in SOURCES:
         for file in (ROOT / folder).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Reward models on pairs, with scores by hand."""
+"""Evaluation of reward models on pairs, with scores set by hand."""
 
 from typing import Any
 

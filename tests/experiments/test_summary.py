@@ -1,4 +1,4 @@
-"""What a quickstart leaves behind, from stages' records that are made up."""
+"""Output of a quickstart, from made-up stage records."""
 
 import json
 from pathlib import Path

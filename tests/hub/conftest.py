@@ -32,7 +32,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", stand_in.url)
         monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        # The client's own retries, without the waiting between them.
+        # The client's retries without waiting in between.
         monkeypatch.setattr(huggingface_hub.utils._http, "time", SimpleNamespace(sleep=lambda seconds: None))
         yield stand_in
 
@@ -58,7 +58,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def environment(hub: StandIn, home: Path, token: str = TOKEN) -> dict[str, str]:
-    """What points a new process at the stand-in."""
+    """Environment that points a new process at the stand-in."""
     return {
         **os.environ,
         "HF_HUB_OFFLINE": "0",

@@ -82,8 +82,10 @@ def next_logps(model: Any) -> torch.Tensor:
 
 
 def same_but_for_rounding(model: Any, expected: Any) -> None:
-    """Both give the same numbers, but for twenty times what float32 rounds off those of `expected` on this machine."""
-    texts = ["A warm, funny film, too long by half."[: 2 + n] for n in range(32)]  # rounding of two scores says little
+    """Assert that both give the same numbers up to twenty times the float32 rounding of `expected` on this machine."""
+    texts = [
+        "A warm, funny film, too long by half."[: 2 + n] for n in range(32)
+    ]  # two scores would not suffice to measure rounding
 
     def numbers(m: Any) -> torch.Tensor:
         return torch.tensor(m.score(["Review."] * 32, texts)) if isinstance(m, RewardModel) else next_logps(m)

@@ -1,8 +1,8 @@
-"""A Hub in a thread: the part of the real protocol that huggingface_hub speaks when it pushes and pulls models.
+"""A Hub in a thread: the part of the real protocol that huggingface_hub uses to push and pull models.
 
-Repositories live in memory. Every push is one commit; weights go through the LFS batch API to an upload address of
-their own or, from clients with hf_xet, into the Xet storage (`xet.py`), everything else in the commit itself. `fail`
-breaks a request on purpose.
+Repositories live in memory. Every push is one commit; weights go through the LFS batch API to a separate upload address
+or, from clients with hf_xet, into the Xet storage (`xet.py`), everything else is in the commit itself. `fail` breaks a
+request on purpose.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Repository:
 
 @dataclass
 class Failure:
-    """Break the requests whose method and path match, as often as `times` says: a status, or a dropped connection."""
+    """Break requests whose method and path match, `times` times: a status, or a dropped connection."""
 
     pattern: re.Pattern[str]
     status: int | None
@@ -104,12 +104,12 @@ class StandIn:
             self.thread.join()
 
     def add(self, repo_id: str, files: dict[str, bytes]) -> None:
-        """A repository that is there already."""
+        """Add an existing repository."""
         self.repositories[repo_id] = Repository(private=False)
         self.repositories[repo_id].commit("initial commit", files)
 
     def fail(self, pattern: str, *, status: int | None = None, times: int = 10**9) -> Failure:
-        """Answer matching requests with `status`, or drop their connection (None), before anything is done."""
+        """Answer matching requests with `status`, or drop their connection (None), before processing them."""
         self.failures.append(Failure(re.compile(pattern), status, times))
         return self.failures[-1]
 
@@ -226,7 +226,7 @@ class _Handler(xet.XetRoutes, BaseHTTPRequestHandler):
         self._json({"url": f"{self.stand_in.url}/{repo_id}", "name": repo_id, "id": repo_id}, status)
 
     def validate(self) -> None:
-        """What the Hub checks of a card: that its head is YAML, and the fields it knows have the types they need."""
+        """The Hub's checks of a card: its head is YAML, and known fields have the right types."""
         content = json.loads(self.body)["content"]
         head = re.match(r"---\n(.*?)\n---", content, re.DOTALL)
         errors = []
@@ -357,7 +357,7 @@ class _Handler(xet.XetRoutes, BaseHTTPRequestHandler):
 
 
 def content_oid(data: bytes, name: str) -> str:
-    """What tells the client that a file hasn't changed: weights' SHA-256, else git's name for the content."""
+    """The id that tells the client whether a file has changed: SHA-256 for weights, else git's blob id."""
     return hashlib.sha256(data).hexdigest() if name.endswith(LFS_SUFFIXES) else git_oid(data)
 
 

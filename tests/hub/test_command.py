@@ -1,4 +1,4 @@
-"""`hf-align push`: what fails in this process, what succeeds in one of its own with HF_ENDPOINT at the stand-in."""
+"""`hf-align push`: failures in this process, success in a separate one with HF_ENDPOINT at the stand-in."""
 
 from __future__ import annotations
 

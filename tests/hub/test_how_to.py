@@ -1,4 +1,4 @@
-"""The how-to page's code runs as it stands, against the stand-in."""
+"""The how-to page's code runs unchanged against the stand-in."""
 
 from __future__ import annotations
 

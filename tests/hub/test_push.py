@@ -1,4 +1,4 @@
-"""Models of every kind pushed to the stand-in and loaded from there; what must not leave this machine."""
+"""Models of every kind pushed to the stand-in and loaded from it, and content that must not be pushed."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_nothing_outside_a_folder_is_pushed_and_no_link_is_left_out(stage: Calla
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path):
-    """A push of it would take away those that the repository has."""
+    """Pushing it would remove the repository's weights."""
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no weights"):
         stage_model(tmp_path, tmp_path / "stage")

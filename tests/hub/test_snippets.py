@@ -37,7 +37,7 @@ def snippet(hub: StandIn, repo_id: str) -> str:
 
 
 def continuation(model: Any, tokenizer: Any) -> str:
-    """What the card's prompt gets from a trained policy, greedily."""
+    """A trained policy's greedy response to the card's prompt."""
     messages = [{"role": "user", "content": "Write one sentence about the sea."}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""`trainer.push_to_hub` and `hub_strategy`: what is on the Hub during and after training."""
+"""`trainer.push_to_hub` and `hub_strategy`: the Hub's content during and after training."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_push_to_hub_saves_and_pushes_with_the_card_s_arguments(
         next_logps(load_policy("team/tuned")), next_logps(trainer.model.model), atol=1e-4, rtol=0
     )
     assert_nothing_leaks(hub, "team/tuned", tmp_path)
-    # Here, the adapter still names the base that is here.
+    # The local adapter still names the local base.
     local = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert local["base_model_name_or_path"] == str(base)
 

@@ -1,4 +1,4 @@
-"""Pushes and downloads through Xet, which is what huggingface_hub does wherever hf_xet is installed (its default)."""
+"""Pushes and downloads through Xet, huggingface_hub's default where hf_xet is installed."""
 
 from __future__ import annotations
 

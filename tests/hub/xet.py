@@ -1,9 +1,9 @@
-"""The Xet storage behind the stand-in Hub: where huggingface_hub puts weights if it can, that is, if hf_xet is there.
+"""The Xet storage behind the stand-in Hub, which huggingface_hub uses for weights if hf_xet is installed.
 
-A client cuts files into chunks, sends them packed (a *xorb*) and then says which chunks make up which file (a *shard*).
-Everything is put together again here and compared with the SHA-256 that the client names, so that what a test finds in
-a repository is what really went over the wire. The newer of the protocol's two ways (grants, streamed shards) is
-answered with 404, upon which clients take the older one.
+A client cuts files into chunks, sends them packed (a *xorb*) and then lists the chunks of each file (a *shard*).
+Files are reassembled here and compared with the client's SHA-256, so that tests see in a repository exactly the
+transferred content. The newer of the protocol's two variants (grants, streamed shards) is answered with 404, and
+clients fall back to the older one.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def chunks(xorb: bytes) -> list[bytes]:
 
 
 def places(xorb: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Of each chunk where its packed bytes are, how they are packed and how long it is."""
+    """Position, packing and length of each chunk."""
     at = 0
-    while at < len(xorb) and xorb[at] == 0:  # a chunk's version; clients may leave out what follows the chunks
+    while at < len(xorb) and xorb[at] == 0:  # a chunk's version; clients may omit the data after the chunks
         packed, size = (int.from_bytes(xorb[at + offset : at + offset + 3], "little") for offset in (1, 5))
         yield at + 8, at + 8 + packed, xorb[at + 4], size
         at += 8 + packed
 
 
 def unpack(kind: int, data: bytes, size: int) -> bytes:
-    """A chunk as it is, LZ4, or its bytes grouped by their place in a word of four, LZ4."""
+    """A chunk unpacked: stored, LZ4, or LZ4 with bytes grouped by their position in four-byte words."""
     if kind == 0:
         return data
     data = lz4_frame(data)
@@ -121,7 +121,7 @@ def lz4_block(block: bytes, whole: bytearray) -> None:
 
 
 def hash_text(digest: bytes) -> str:
-    """A hash as the protocol writes it: four little-endian numbers in hexadecimal."""
+    """A hash in the protocol's notation: four little-endian numbers in hexadecimal."""
     return "".join(f"{number:016x}" for number in struct.unpack("<4Q", digest))
 
 
@@ -141,7 +141,7 @@ def files_of(shard: bytes) -> Iterator[tuple[str, str, list[Segment]]]:
 
 
 class XetRoutes:
-    """What a handler of the stand-in answers under its storage address and when asked for a token."""
+    """The stand-in's handler for the storage address and for token requests."""
 
     stand_in: Any
     body: bytes
@@ -167,7 +167,7 @@ class XetRoutes:
         return allowed
 
     def xet_unknown(self, *_: str) -> None:
-        """No chunk is known from elsewhere, and the newer way isn't spoken."""
+        """No chunk is known from elsewhere, and the newer variant isn't supported."""
         self._error(404, "not found")
 
     def xet_xorb(self, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""What only a GPU can show: `HF_ALIGN_TEST_GPU=1 python -m pytest tests/integration/test_cuda.py`."""
+"""Tests that need a GPU: `HF_ALIGN_TEST_GPU=1 python -m pytest tests/integration/test_cuda.py`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
 def test_branches_are_plain_rows(attention: str, bf16: bool, row_tokens: int | None):
-    """Against float32 in plain rows; in bfloat16 the layout may be as far from that as plain rows in bfloat16 are."""
+    """Compared with float32 in plain rows; in bfloat16 the layout may differ by as much as plain rows in bfloat16."""
     branches = batch(row_tokens=row_tokens)
     exact, gradients = numbers(policy(), branches.as_separate())
     rounded, its_gradients = numbers(policy(), branches.as_separate(), bf16=bf16)
@@ -156,7 +156,7 @@ def test_patches_change_no_bit(patch: Any, lora: bool, bf16: bool):
     model = policy(lora=lora)
     patch(model)
     found, own = numbers(model, branches, bf16=bf16)
-    steady = distance(same, gradients)  # kernels that add in any order differ from themselves
+    steady = distance(same, gradients)  # kernels that sum in varying order differ from themselves
     print(f"{patch.__name__}: {distance(own, gradients):.1e}, twice the same {steady:.1e}")
     for name in own:
         if not torch.equal(own[name], gradients[name]):
@@ -177,7 +177,7 @@ def test_gated_mlps_keep_less_on_a_gpu():
 
     plain, patched = policy(), policy()
     keep_less_of_mlps(patched)
-    for model in (patched, plain):  # what is allocated once
+    for model in (patched, plain):  # one-time allocations
         peak(model)
     found, expected = peak(patched), peak(plain)
     assert gated_mlps(plain)
@@ -318,7 +318,7 @@ def test_recomputing_trains_the_same(task: str, how: str, folder: str, tmp_path:
 
 @pytest.mark.parametrize("task", ["dpo", "reward", "ppo"])
 def test_says_where_the_gpu_is_waited_for(task: str, folder: str, tmp_path: Path):
-    """Lines of ours that wait for the GPU, in steps that log nothing."""
+    """Our lines that wait for the GPU in steps without logging."""
     trainer = build(task, folder, tmp_path, bf16=True, peft_config=True, logging_steps=100, max_steps=8)
     step = trainer.training_step
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""Every layout and way of keeping activations gives the numbers, and the gradients, of plain transformers."""
+"""Every layout and way of keeping activations gives the results and gradients of plain transformers."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ DOCUMENTS = [
 LAYOUTS = ("branch", "packed", "separate")
 RECOMPUTE = ("none", "selective", "full")
 BOUND, GRADIENT_BOUND = 1e-4, 1e-3
-"""Nats, rewards and values, float32; shares of a gradient's norm."""
+"""Tolerances: nats, rewards and values in float32; shares of a gradient's norm."""
 TEMPERATURE = 0.7
 
 
 class Result(NamedTuple):
-    """What a task compares: numbers by name, and the gradients of a function of all of them."""
+    """Results of a task to compare: numbers by name, and the gradients of a function of all of them."""
 
     numbers: dict[str, Tensor]
     gradients: dict[str, Tensor]
@@ -75,7 +75,7 @@ def ours(model: Any, task: str, branches: Branches) -> Result:
 
 
 def plain(model: Any, task: str) -> Result:
-    """The same by transformers' own forward on each prompt + response by itself."""
+    """The same by transformers' own forward on each prompt + response separately."""
     found: dict[str, list[Tensor]] = {}
 
     def note(name: str, value: Tensor) -> None:
@@ -98,7 +98,7 @@ def plain(model: Any, task: str) -> Result:
 
 
 def value_states(model: PolicyWithValueHead, ids: Tensor, output: Any) -> Tensor:
-    """What the value head gets, `[T, d]`."""
+    """The value head's inputs, `[T, d]`."""
     if model.value_model == "shared":
         return output.hidden_states[-1][0]
     other = cast(Any, model.value_backbone).model

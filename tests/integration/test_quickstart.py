@@ -1,4 +1,4 @@
-"""`hf-align quickstart --profile smoke`, once, on the real model; everything else reads what it wrote."""
+"""`hf-align quickstart --profile smoke`, once, on the real model; all tests read its output."""
 
 import json
 from html.parser import HTMLParser

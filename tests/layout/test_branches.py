@@ -1,4 +1,4 @@
-"""The branch layout against hand-made rows and against plain sequences."""
+"""The branch layout compared with hand-made rows and with plain sequences."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def test_sums_by_branch_keep_gradients():
 
 
 def lay_out(documents: list[Document]) -> dict[str, Any]:
-    """What a collator returns."""
+    """A collator's output."""
     return {"weight": torch.ones(len(documents)), "branches": build_branches(documents, pad_token_id=0).as_separate()}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_travel_whole(monkeypatch: pytest.MonkeyPatch, workers: int):
-    """Through workers, pinned memory and accelerate's loader to a device."""
+    """A batch moves through workers, pinned memory and accelerate's loader to a device."""
     pinned, moved = [], []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(tensor), tensor)[1])
     expected = lay_out(MIXED)["branches"]

@@ -1,4 +1,4 @@
-"""Which layout is less work: counted from lengths, compared with the batches that are built from them."""
+"""Work of each layout, counted from lengths and compared with the batches built from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KL estimators against exact expectations, and the controllers step by step."""
+"""KL estimators compared with exact expectations, and the controllers step by step."""
 
 import json
 import math

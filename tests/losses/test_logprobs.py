@@ -1,4 +1,4 @@
-"""Chunked log-probs against autograd on the full matrix, and what they allocate."""
+"""Chunked log-probs compared with autograd on the full matrix, and their memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +129,7 @@ def test_double_precision_passes_gradcheck() -> None:
 def test_sixteen_bit_products_keep_softmax_and_sums_in_fp32(dtype: torch.dtype, autocast: bool) -> None:
     hidden, weight, bias, targets = inputs(torch.float32 if autocast else dtype)
     with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        # What a model does: 16-bit logits, then a log-softmax in fp32.
+        # As a model computes: 16-bit logits, then a log-softmax in fp32.
         logits = torch.nn.functional.linear(hidden, weight)
         assert logits.dtype == dtype
         expected = torch.log_softmax(logits.float() + bias.float(), -1).gather(-1, targets[:, None]).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Reward-model losses against numbers worked out by hand and against TRL's RewardTrainer."""
+"""Reward-model losses compared with numbers computed by hand and with TRL's RewardTrainer."""
 
 import math
 from collections import defaultdict
@@ -23,7 +23,7 @@ def softplus(x: float) -> float:
 
 
 def trl_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | None) -> Tensor:
-    """The loss that TRL's RewardTrainer computes from a model that scores chosen and rejected so."""
+    """The loss of TRL's RewardTrainer for a model with these scores of chosen and rejected."""
 
     class Model:
         training = True

@@ -1,4 +1,4 @@
-"""Policy-gradient losses against numbers worked out by hand."""
+"""Policy-gradient losses compared with numbers computed by hand."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""DPO and IPO against numbers worked out by hand and against TRL's own trainer code."""
+"""DPO and IPO compared with numbers computed by hand and with TRL's trainer code."""
 
 import math
 from collections import defaultdict

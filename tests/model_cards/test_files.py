@@ -1,4 +1,4 @@
-"""Cards in folders: which README.md is kept, and what a folder without facts tells."""
+"""Cards in folders: README.md files that are kept, and facts of folders without recorded facts."""
 
 from __future__ import annotations
 

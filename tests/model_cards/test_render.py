@@ -1,4 +1,4 @@
-"""Cards: metadata that the Hub's client reads back, and text that stays text whoever wrote it."""
+"""Cards: metadata that the Hub's client reads back, and escaped text."""
 
 from __future__ import annotations
 

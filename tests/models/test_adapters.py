@@ -1,4 +1,4 @@
-"""Adapter switches change what is computed and nothing else."""
+"""Adapter switches change only the computation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A trainer takes FlexAttention where it measures less time and equal numbers, and SDPA in every other case.
 
-Torch has no backward pass of FlexAttention for CPUs: under its name stands SDPA with the block mask made dense.
+Torch has no backward pass of FlexAttention for CPUs: its stand-in is SDPA with the block mask made dense.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.trainers.test_base import same_weights
 
 FLEX = "flex_attention"
 FASTER, SLOWER = (0, 2, 2, 3), (0, 1, 1, 3)
-"""What the clock shows around SDPA's pass and around FlexAttention's."""
+"""Clock times around SDPA's pass and around FlexAttention's."""
 
 Install = Callable[..., list[torch.dtype]]
 
@@ -103,7 +103,7 @@ def test_flex_attention_is_taken_where_it_is_faster(
     lines = [record for record in caplog.records if record.message.startswith("Attention uses")]
     assert [line.levelname for line in lines] == ["INFO"] and "'flex_attention': the first batch" in lines[0].message
     trained = len(calls)
-    assert trained >= 2 * (3 + 2 * 2)  # layers: three passes of the choice, two steps of policy and reference
+    assert trained >= 2 * (3 + 2 * 2)  # per layer: three passes of the choice, two steps of policy and reference
     assert [attention_of(model.model) for model in trainer.branch_models()] == ["sdpa"] * len(trainer.branch_models())
     plain = trained_by_sdpa(tmp_path, **changes)
     assert len(calls) == trained

@@ -1,4 +1,4 @@
-"""Tokenizers are the same if they write the same ids, whatever they are called."""
+"""Tokenizers are equal if they give the same ids, whatever their names."""
 
 from __future__ import annotations
 

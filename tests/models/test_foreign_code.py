@@ -1,4 +1,4 @@
-"""Code that comes with a model never runs, whatever loads the model and whatever standard input says."""
+"""A model's own code never runs, whatever loads the model and whatever standard input contains."""
 
 from __future__ import annotations
 

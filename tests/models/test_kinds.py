@@ -1,4 +1,4 @@
-"""Reward models and language models are told apart without loading them."""
+"""Reward models and language models are distinguished without loading them."""
 
 from __future__ import annotations
 

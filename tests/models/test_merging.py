@@ -1,4 +1,4 @@
-"""Merged weights: what they compute is the full-precision base model plus the adapter, whatever training quantised."""
+"""Merged weights equal the full-precision base model plus the adapter, whatever the quantisation in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-probs and gradients of the branch layout against separate sequences and the model's own logits."""
+"""Log-probs and gradients of the branch layout compared with separate sequences and the model's own logits."""
 
 from __future__ import annotations
 

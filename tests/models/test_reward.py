@@ -28,7 +28,7 @@ DOCUMENTS = [([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12]])]
 
 
 def texts(tokenizer, prompts=PROMPTS, responses=RESPONSES) -> list[str]:
-    """What plain transformers gets: the chat template up to the end of the turn."""
+    """Input for plain transformers: the chat template up to the end of the turn."""
     rendered = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": p}, {"role": "assistant", "content": r}], tokenize=False
@@ -44,7 +44,7 @@ def messages(prompts=PROMPTS) -> list[list[dict[str, str]]]:
 
 @pytest.fixture(scope="module")
 def trained(base_dir: str) -> RewardModel:
-    """The real model with an adapter and a head that are not what they started as."""
+    """The real model with a changed adapter and head."""
     torch.manual_seed(0)
     model = load_reward_model(base_dir, lora=True)
     for name, parameter in model.named_parameters():
@@ -200,7 +200,7 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """As with a full disk: whoever writes more gets an error."""
+    """Like a full disk: larger writes raise an error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

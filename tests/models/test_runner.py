@@ -1,4 +1,4 @@
-"""layout="auto" chooses by an estimate of work, says so, and honours the attention that the user chose."""
+"""layout="auto" chooses by estimated work, logs its choice, and respects the user's attention."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
 
 
 class Stub(PolicyModel):
-    """A policy that only says how batches were laid out."""
+    """A policy that only records the layout of batches."""
 
     def forward(self, branches: Branches) -> Any:  # type: ignore[override]
         return torch.full((len(branches.targets),), float(branches.separate))

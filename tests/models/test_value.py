@@ -1,4 +1,4 @@
-"""Values, log-probs and entropies of one pass, the three value models, and what is saved of them."""
+"""Values, log-probs and entropies of one pass, the three value models, and their saved files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The notebooks: valid, stripped of outputs, and run from top to bottom with the embedded model, in smoke size.
 
-Each runs in a kernel of its own, as it stands but for its parameters' values: a folder `base` with the embedded model
-is what its own cell would have made.
+Each runs in a separate kernel, changed only in its parameters: a folder `base` with the embedded model replaces the one
+that a cell would make.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def test_links_between_notebooks_hold(path: Path):
 
 
 def execute(name: str, folder: Path, base: str, env: Mapping[str, str]) -> Any:
-    """Run a notebook in `folder` in small, with the model in `base`; its cells with their outputs."""
+    """Run a notebook in `folder` at small size, with the model in `base`; return its cells with their outputs."""
     (folder / "base").symlink_to(base)
     notebook = nbformat.read(NOTEBOOKS[NAMES.index(name)], as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", ())]

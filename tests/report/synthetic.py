@@ -1,4 +1,4 @@
-"""A run's results as the quickstart records them, made up."""
+"""Made-up results in the quickstart's format."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Curves that are drawn while training goes on."""
+"""Curves drawn during training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tiny import save_tiny
 
 
 class Screen:
-    """A notebook that shows what it is given."""
+    """A notebook that records the displayed images."""
 
     def __init__(self) -> None:
         self.pictures: list[list[bytes]] = []

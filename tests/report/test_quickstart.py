@@ -7,7 +7,7 @@ from tests.report import synthetic
 
 
 class _Balance(HTMLParser):
-    """Checks that every element that is opened is closed in order."""
+    """Parser that checks that all elements are closed in order."""
 
     VOID = ("meta", "br", "line", "circle", "path")
 

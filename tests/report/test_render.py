@@ -1,4 +1,4 @@
-"""How pages write numbers."""
+"""Number formats of the pages."""
 
 import pytest
 

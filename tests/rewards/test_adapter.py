@@ -1,4 +1,4 @@
-"""A reward adapter on the policy's base gives the stand-alone scores and leaves the policy as it is."""
+"""A reward adapter on the policy's base gives the reward model's scores and leaves the policy unchanged."""
 
 from __future__ import annotations
 

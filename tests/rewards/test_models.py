@@ -1,4 +1,4 @@
-"""Reward models as rewards: the sampled tokens themselves are scored where they are the model's own."""
+"""Reward models as rewards: sampled token ids are scored if the tokenizers agree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def alone(model: RewardModel, prompt: list[int], response: list[int]) -> float:
 
 
 def scored(reward: Reward, prompt: Any, response: list[int], finished: bool) -> float:
-    """The score of one sampled response, given as PPO gives it."""
+    """The score of one sampled response, passed as in PPO."""
     tokenizer = tiny_tokenizer()
     chat = isinstance(prompt, list)
     text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) if chat else prompt

@@ -1,4 +1,4 @@
-"""What `as_reward` takes, what functions get, and what is said when one fails."""
+"""Arguments of `as_reward`, inputs of functions, and messages on failure."""
 
 from __future__ import annotations
 

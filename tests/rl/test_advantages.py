@@ -1,4 +1,4 @@
-"""Advantages against brute-force sums, whitening and running statistics against plain formulas."""
+"""Advantages compared with brute-force sums, whitening and running statistics with plain formulas."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def masks(where: str) -> Tensor:
 
 
 def episodes(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rewards and values; the same numbers in the same order wherever the tokens stand, NaN outside."""
+    """Rewards and values: the same numbers in the same order wherever the tokens are, NaN outside."""
     rewards, values = torch.full(mask.shape, math.nan), torch.full(mask.shape, math.nan)
     for row, length in enumerate(LENGTHS):
         gen = torch.Generator().manual_seed(row)

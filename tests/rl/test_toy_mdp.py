@@ -1,4 +1,4 @@
-"""The toy MDP by hand, and the losses, advantages and KL estimators against its exact answers."""
+"""The toy MDP by hand, and losses, advantages and KL estimators compared with its exact solutions."""
 
 import math
 

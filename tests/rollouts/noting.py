@@ -1,4 +1,4 @@
-"""What an engine draws, together with the log-probs it drew from: by watching transformers, not us."""
+"""An engine's draws with the log-probs they were drawn from, recorded inside transformers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.generation.continuous_batching.continuous_api import Continuou
 
 
 def note_continuous(monkeypatch: pytest.MonkeyPatch, note: Callable[[Any], None]) -> None:
-    """Let transformers' manager keep log-probs, and hand each of its results to `note`."""
+    """Let transformers' manager keep log-probs, and pass each of its results to `note`."""
     begin, get_result = ContinuousMixin.init_continuous_batching, ContinuousBatchingManager.get_result
 
     def begin_with_logps(self: Any, generation: Any, batching: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Continuous batching samples from the same distribution, and says what it can't do."""
+"""Continuous batching samples from the same distribution, and refuses unsupported requests."""
 
 from __future__ import annotations
 

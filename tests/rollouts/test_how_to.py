@@ -1,4 +1,4 @@
-"""The how-to page's examples run as they stand, with a tiny model in the quickstart's place."""
+"""The how-to page's examples run unchanged, with a tiny model in place of the quickstart's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The static engine gives what transformers' `generate` gives, with less work."""
+"""The static engine gives the results of transformers' `generate`, with less work."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_prompt_is_encoded_once_and_ended_responses_leave():
         running = int((lengths > step).sum())
         assert running <= batch < running / static.SHRINK + 1
     torch.manual_seed(0)
-    alone = static.static_engine(model, replace(request, batch_size=1))  # a batch of one has nobody who could leave
+    alone = static.static_engine(model, replace(request, batch_size=1))  # a batch of one never shrinks
     assert alone == shrinking
 
 
@@ -168,13 +168,13 @@ def test_weights_are_cast_once_under_autocast_with_the_same_numbers(tmp_path: An
 
 
 def test_the_head_gets_contiguous_states():
-    """Of a strided view torch copies the head's weight once a row."""
+    """For a strided view torch copies the head's weight once per row."""
     model, seen = build(LlamaConfig(**LLAMA_LIKE)), []
     model.lm_head.register_forward_hook(lambda _, args, out: seen.append(args[0].is_contiguous()))
     static.static_engine(model, asked())
     assert seen and all(seen)
     model(torch.tensor([[1, 2, 3], [4, 5, 6]]), logits_to_keep=1)
-    assert not seen[-1]  # the model as it was
+    assert not seen[-1]  # the model is unchanged
 
 
 @pytest.mark.parametrize("vocabulary", [1, 255, 256, 257, 1000])
@@ -192,9 +192,9 @@ def test_inversion_by_blocks_finds_what_the_running_sum_says(vocabulary: int):
 
 
 def test_a_draw_that_rounding_puts_behind_a_block_finds_its_last_token():
-    """A block's sum and its running sum round differently: the largest draw may be more than the latter reaches."""
+    """A block's sum and its running sum round differently: the largest draw may exceed the latter's maximum."""
     generator = torch.Generator().manual_seed(0)
-    logits = 12 * torch.randn(2000, 1000, generator=generator)  # shares so unlike that their sums are rounded
+    logits = 12 * torch.randn(2000, 1000, generator=generator)  # probabilities so different that their sums are rounded
     probs = logits.softmax(-1).masked_fill(torch.arange(1000) > 900, 0.0)
     tokens = static._invert(probs, torch.full((2000,), 1 - 2**-53, dtype=torch.float64))
     assert (probs.gather(1, tokens[:, None]) > 0).all()

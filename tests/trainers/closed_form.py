@@ -30,7 +30,7 @@ COMPARISONS = 200_000
 
 @dataclass
 class Course:
-    """A training run as seen from its optimum.
+    """A training run's distance from its optimum.
 
     Attributes:
         optimum: `[R]` probabilities.
@@ -48,7 +48,7 @@ class Course:
 
 
 class Watch(TrainerCallback):
-    """Takes the distance at the start and every `every` steps."""
+    """Record the distance at the start and every `every` steps."""
 
     def __init__(self, course: Course, mdp: LanguageMDP, model: Any, every: int):
         self.course, self.mdp, self.model, self.every = course, mdp, model, every
@@ -67,7 +67,7 @@ class Watch(TrainerCallback):
 
 
 def policy_model(seed: int) -> GPT2LMHeadModel:
-    """A random GPT-2 of one layer that can be any policy over the responses.
+    """A random GPT-2 of one layer that can represent any policy over the responses.
 
     A Llama can't: without BOS it doesn't tell "a" from "a a", since its attention averages equal values and positions
     turn only what is compared.
@@ -108,7 +108,7 @@ def run_ppo(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
         "num_ppo_epochs": 2,
         "kl_coef": BETA,
         "kl_controller": "fixed",
-        "whiten_advantages": False,  # at the optimum advantages vanish, unless they are scaled up to variance 1
+        "whiten_advantages": False,  # at the optimum advantages vanish, and whitening would scale noise up
         "value_clip_range": None,
         "value_coef": 0.5,
         "lam": 1.0,
@@ -170,7 +170,7 @@ def run_direct(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
         processing_class=toy_tokenizer(),
         callbacks=[Watch(course, mdp, model, every)],
     )
-    # As ids: texts can state neither the empty response (EOS alone) nor one that the length limit cut.
+    # As ids: text can express neither the empty response (EOS alone) nor one cut by the length limit.
     trainer.train_dataset = comparisons(mdp, seed)
     trainer.data_collator = Once(trainer.data_collator)
     trainer.train()
@@ -178,10 +178,10 @@ def run_direct(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
 
 
 def token_optimum(mdp: LanguageMDP, reference: Policy, beta: float) -> Tensor:
-    """Where a KL of each token in the loss leads: `[R]` probabilities.
+    """Optimum of a per-token KL in the loss: `[R]` probabilities.
 
-    Such a KL pulls at its own token only; that a token leads to states with more KL doesn't count against it. So in
-    each state `pi(a) = pi_ref(a) * exp(Q(a) / beta) / Z`, with Q(a) the expected reward alone, from the end backwards.
+    Such a KL affects only its own token; a token isn't penalised for leading to states with more KL. So in each state
+    `pi(a) = pi_ref(a) * exp(Q(a) / beta) / Z`, with Q(a) the expected reward alone, from the end backwards.
     """
     rewards = dict(zip(mdp.responses, mdp.rewards().tolist(), strict=True))
 
@@ -235,7 +235,7 @@ def win_probabilities(mdp: LanguageMDP) -> Tensor:
 
 
 def ipo_optimum(mdp: LanguageMDP, reference: Tensor, tau: float, *, per_token: bool) -> Tensor:
-    """Where IPO ends on pairs whose two responses are drawn uniformly from all.
+    """IPO's optimum on pairs whose two responses are drawn uniformly from all.
 
     With g(y) the log-ratio, or the log-ratio per token, the expected loss is, up to a constant, the sum over pairs of
     `(g(y) - g(y') - (P(y > y') - 1/2) / tau)^2`, weighted by how often they are drawn; it is least at

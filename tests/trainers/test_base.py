@@ -1,4 +1,4 @@
-"""What all trainers share: accumulation, metrics, layouts, checkpoints."""
+"""Features of all trainers: accumulation, metrics, layouts, checkpoints."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_model_without_attention_masks_falls_back_to_plain_rows(tiny_model_dir
 
 
 class Stop(TrainerCallback):
-    """Ends a run early, as a kill would."""
+    """End a run early, like a kill."""
 
     def __init__(self, step: int):
         self.step = step
@@ -148,7 +148,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_model_dir: str,
     whole.train()
     assert sorted(os.listdir(tmp_path / "whole")) == ["checkpoint-4", "checkpoint-6"]
     run(tmp_path / "cut", callbacks=[Stop(4)]).train()
-    (tmp_path / "cut" / "unfinished-checkpoint" / "checkpoint-5").mkdir(parents=True)  # what a kill leaves behind
+    (tmp_path / "cut" / "unfinished-checkpoint" / "checkpoint-5").mkdir(parents=True)  # left behind by a kill
     resumed = run(tmp_path / "cut")
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 6
@@ -157,7 +157,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_model_dir: str,
 
 
 class FullDisk(DPOTrainer):
-    """A trainer whose checkpoints find no room in the end."""
+    """A trainer whose checkpoints run out of disk space."""
 
     def _save_rng_state(self, output_dir: str) -> None:
         raise OSError("disk full")

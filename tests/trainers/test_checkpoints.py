@@ -1,4 +1,4 @@
-"""Resuming from what is no checkpoint, or another trainer's, is refused in one sentence."""
+"""Resuming from a folder that isn't a checkpoint, or another trainer's, is refused in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes in Trainer's own options are named before anything is trained, most before a model is loaded."""
+"""Mistakes in Trainer's own options are reported before training, most before a model is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPO and IPO: the loss, the reference, one step against TRL's."""
+"""DPO and IPO: the loss, the reference, one step compared with TRL's."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_every_reference_is_the_policy_as_given(tiny_model_dir: str, tmp_path: P
     model: Any = load_policy(tiny_model_dir)
     trainer_options: dict[str, Any] = {}
     changes: dict[str, Any] = {}
-    with torch.no_grad():  # changed in memory: what is on disk is no reference for it
+    with torch.no_grad():  # changed in memory: the weights on disk aren't its reference
         model.model.embed_tokens.weight.mul_(1.1)
     if how == "explicit":
         trainer_options["ref_model"] = load_policy(tiny_model_dir)

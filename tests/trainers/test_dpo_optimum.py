@@ -1,4 +1,4 @@
-"""DPO and IPO end at the policies that theory names, on comparisons drawn from a known reward."""
+"""DPO and IPO converge to their theoretical optima on comparisons drawn from a known reward."""
 
 from __future__ import annotations
 

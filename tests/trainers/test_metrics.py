@@ -1,4 +1,4 @@
-"""Metrics are means over rows, whatever the batches were, and come from the device once."""
+"""Metrics are means over rows, independent of batches, and are transferred from the device once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.trainers.pairs import options, pairs
 
 
 class OnDevice(Tensor):
-    """A tensor that counts its transfers to the CPU, and refuses what would wait for the device or lacks there."""
+    """A tensor that counts its transfers to the CPU, and refuses synchronisation and what some devices lack."""
 
     transfers: ClassVar[int] = 0
     refused = (Tensor.item, Tensor.tolist, Tensor.__float__, Tensor.__bool__, Tensor.numpy, Tensor.double)

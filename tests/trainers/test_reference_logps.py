@@ -1,4 +1,4 @@
-"""Log-probs of the reference are computed once for the same tokens, and rows keep theirs whatever the order was."""
+"""The reference's log-probs are computed once for the same tokens, and stay with their rows in any order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RewardTrainer: margins, one step against TRL's, metrics, what is trained."""
+"""RewardTrainer: margins, one step compared with TRL's, metrics, trained parameters."""
 
 from __future__ import annotations
 

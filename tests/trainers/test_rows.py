@@ -1,4 +1,4 @@
-"""Rows whose prompts have any number of responses: what trainers share takes them, trainers on pairs refuse them."""
+"""Rows with any number of responses: the shared base supports them, trainers on pairs refuse them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNTS = (1, 2, 3, 7)
 
 
 def rows(counts: tuple[int, ...] = COUNTS, prompt: int = 40) -> Dataset:
-    """Tokenised rows with so many responses."""
+    """Tokenised rows with this many responses."""
     draw = random.Random(0)
 
     def ids(most: int) -> list[int]:
@@ -44,7 +44,7 @@ def rows(counts: tuple[int, ...] = COUNTS, prompt: int = 40) -> Dataset:
 
 
 class BestOfTrainer(BranchTrainer):
-    """Makes the first response of each row likelier than the others together."""
+    """A trainer that makes each row's first response more likely than the others together."""
 
     config_class = AlignmentConfig
 

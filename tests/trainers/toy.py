@@ -1,4 +1,4 @@
-"""A language of five tokens in which every response can be listed: a model, its tokenizer and exact answers."""
+"""A language of five tokens whose responses can all be listed: a model, its tokenizer and exact solutions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def varied_prompts(count: int) -> Dataset:
 
 
 def text_of(response: Response) -> str:
-    """What a reward function gets for a response."""
+    """The text of a response that a reward function gets."""
     return " ".join(WORDS[token] for token in response if token != EOS)
 
 

@@ -1,4 +1,4 @@
-"""The build script, on a small archive of the same layout, with the source's quirks."""
+"""The build script on a small archive with the source's layout and quirks."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""The embedded file: counts, splits derived again, size, and the loader."""
+"""The embedded file: counts, re-derived splits, size, and the loader."""
 
 import re
 from collections import Counter
@@ -55,7 +55,7 @@ def test_known_rows():
     assert row["ratings"] == [-1, 0, -1, 0, -1, -1, -1, -1, 0, -2, 1, 1, -1, -1, -1]
     assert row["mean"] == pytest.approx(-0.6)
     tweets = load_ratings(domain="tweets")
-    row = tweets[tweets["source_id"][:].index("2")]  # the mean beside its text in the source is another one
+    row = tweets[tweets["source_id"][:].index("2")]  # the source's mean for this text is a different one
     assert row["text"] == "Yay. Another good phone interview."
     assert row["mean"] == pytest.approx(224 / 99) and len(row["ratings"]) == 99
 
@@ -67,7 +67,7 @@ def test_splits_follow_from_the_stored_texts(ratings):
 
 
 def test_nothing_crosses_the_splits(ratings):
-    """By another route than the build's: all held-out texts against all texts, as a product of sparse matrices."""
+    """By another method than the build's: all held-out texts against all texts, as a product of sparse matrices."""
     split = np.array(ratings["split"][:])
     rows = [shingles(text) for text in ratings["text"]]
     column = {shingle: i for i, shingle in enumerate(sorted(set().union(*rows)))}

@@ -95,7 +95,7 @@ def test_prompts_name_the_domain_and_no_polarity(pairs, prompts, judge):
     for row in pairs + prompts + heldout_sentences("test").to_list():
         content = row["prompt"][0]["content"]
         assert re.search(NOUNS[row["domain"]], content)
-        # To the judge a sentence is what a court passes.
+        # "Sentence" has a legal meaning in the lexicon.
         assert judge.polarity_scores(content.replace("sentence", "line"))["compound"] == 0, content
 
 

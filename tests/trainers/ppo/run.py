@@ -1,4 +1,4 @@
-"""A short PPO run on the toy language, to be killed and resumed: `ppo_run.py OUT SEED KILL_AT` kills itself."""
+"""A short PPO run on the toy language, to be killed and resumed; it kills itself at step KILL_AT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PPO with each rollout engine: it trains, and its log-probs are those that the responses were sampled with."""
+"""PPO with each rollout engine: it trains, and its log-probs are those of the sampling."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_log_probs_of_a_rollout_are_those_of_its_sampling(
 
 
 def test_engines_agree_where_there_is_nothing_to_draw(tmp_path: Path):
-    """At a temperature of almost 0 every engine takes the likeliest tokens, so rollouts and log-probs are the same."""
+    """At a temperature near 0 every engine takes the most likely tokens, so rollouts and log-probs are the same."""
     rollouts = []
     for engine in ENGINES:
         trainer = trainer_of(tmp_path / engine, rollout_engine=engine, temperature=1e-4, num_samples=1, max_steps=1)

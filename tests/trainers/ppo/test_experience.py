@@ -1,4 +1,4 @@
-"""Making experience with stand-ins for the models, against numbers worked out by hand."""
+"""Experience made with stand-ins for the models, compared with numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class StandIns:
         return {"logps": logps, "values": branches.targets / 10, "entropy": torch.ones(len(logps))}
 
     def reference(self, branches: Branches) -> Tensor:
-        """Half a nat a token less."""
+        """Half a nat per token less."""
         self.calls.append(("reference", len(branches.targets), torch.is_grad_enabled()))
         return -branches.targets / 10 - 0.5
 

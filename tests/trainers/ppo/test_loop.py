@@ -1,4 +1,4 @@
-"""PPO's loop where it is easily wrong: packed rows, runs that begin again, skipped optimizer steps, the exact KL."""
+"""Error-prone parts of PPO's loop: packed rows, restarted runs, skipped optimizer steps, the exact KL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.trainers.toy import policy_of, toy_model, toy_reward
 
 
 def remember_gradients(model: nn.Module) -> dict[str, Tensor]:
-    """Fills with the last gradient of each trained weight."""
+    """Record the last gradient of each trained weight."""
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -75,7 +75,7 @@ def test_packing_changes_nothing(tmp_path: Path):
     ids=["mini-batches", "one", "micro-batches"],
 )
 def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, changes: dict[str, Any]):
-    """The same weights as with a pass of its own, one pass less a rollout."""
+    """The same weights as with a separate pass, with one pass fewer per rollout."""
     runs, passes = [], []
     for kept in (True, False):
         trainer = ppo(tmp_path, layout="branch", max_steps=8, **changes)
@@ -97,7 +97,7 @@ def test_the_first_loss_goes_on_from_the_scoring_pass(tmp_path: Path, changes: d
 
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
 def test_the_kept_pass_holds_gradients_under_autocast(tmp_path: Path, adapter: bool):
-    """A pass without gradients comes right before it: autocast must not lend it that one's casts."""
+    """A pass without gradients comes right before it: autocast must not reuse that pass's casts."""
     gradients = []
     for kept in (True, False):
         lora = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False) if adapter else None
@@ -164,7 +164,7 @@ def test_the_exact_kl_is_in_the_loss(tmp_path: Path):
 
 
 def test_a_scaler_that_finds_infinite_gradients_skips_the_step(tmp_path: Path):
-    """As on a GPU with fp16; here the gradient scaler of PyTorch for CPUs is put into the accelerator."""
+    """As on a GPU with fp16; here the accelerator uses PyTorch's gradient scaler for CPUs."""
     copies = Copies()
     trainer = ppo(tmp_path, {"callbacks": [copies]}, early_stop_kl=1e-9, max_steps=8, max_grad_norm=0)
     start = weights_of(trainer.model.model)

@@ -1,4 +1,4 @@
-"""PPO's loss on experience made by hand, against numbers worked out by hand."""
+"""PPO's loss on handmade experience, compared with numbers computed by hand."""
 
 from __future__ import annotations
 

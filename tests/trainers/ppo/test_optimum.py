@@ -1,4 +1,4 @@
-"""PPO's fixed point is known. On a toy language it is computed exactly and reached; see docs/closed-form.md."""
+"""PPO reaches its fixed point, computed exactly on a toy language; see docs/closed-form.md."""
 
 from __future__ import annotations
 

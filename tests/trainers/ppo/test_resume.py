@@ -1,4 +1,4 @@
-"""A run that was killed anywhere and resumed ends, bit by bit, where an uninterrupted one does."""
+"""A run killed anywhere and resumed ends bitwise where an uninterrupted one does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: samples in a file and in the reporters that take tables. Data for `evaluate`."""
+"""Output of an evaluation: samples in a file and in reporters that accept tables. Data for `evaluate`."""
 
 from __future__ import annotations
 

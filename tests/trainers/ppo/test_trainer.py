@@ -1,4 +1,4 @@
-"""PPO's loop: which step trains on what, and how much each token weighs."""
+"""PPO's loop: data of each step, and weight of each token."""
 
 from __future__ import annotations
 

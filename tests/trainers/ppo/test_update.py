@@ -1,4 +1,4 @@
-"""PPO's updates on a rollout made by hand: nothing is sampled, nothing rewarded."""
+"""PPO's updates on a handmade rollout, without sampling and rewards."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rollout_by_hand(old_logps: Tensor) -> Rollout:
 
 
 class Updates(PPOTrainer):
-    """PPO on a rollout that is given to it."""
+    """PPO on a given rollout."""
 
     given: Rollout
 
@@ -120,7 +120,7 @@ def test_responses_become_likelier_by_their_advantage(tmp_path: Path):
 
 
 def test_tokens_that_have_moved_beyond_the_clip_range_train_nothing(tmp_path: Path):
-    # GOOD's tokens are likelier than they were by a factor of e, BAD's as much less likely: all beyond 1 +- 0.2.
+    # GOOD's tokens are more likely than before by a factor of e, BAD's less likely by as much: all beyond 1 +- 0.2.
     apart = logps_of(toy_model()).detach() - torch.tensor([1.0, 1.0, -1.0])
     trainer = trained(tmp_path, rollout_by_hand(apart), value_coef=0.0)
     for before, after in zip(toy_model().parameters(), trainer.model.model.parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Where values start, and on which device a reward model computes."""
+"""Initial values, and the device of a reward model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_values_cant_start_from_is_named(tmp_path: Path):
 
 
 class Movable(RewardModel):
-    """A reward model that notes where it is moved."""
+    """A reward model that records where it is moved."""
 
     places: tuple[Any, ...] = ()
 
