@@ -1,4 +1,4 @@
-"""Tokenised rows, prompts with their responses, become one batch in the branch layout."""
+"""Collation of tokenised rows, prompts with their responses, into a batch in the branch layout."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,8 +15,8 @@ class PreferenceCollator:
     """Collate rows of `tokenize_preferences`: each prompt once, its responses as branches in the row's order.
 
     Args:
-        pad_token_id: Fills the rows' ends; may equal EOS, since padding is known by position.
-        row_tokens: Pack several prompts into rows of this many tokens; default one prompt a row.
+        pad_token_id: Fills the rows' ends; may equal EOS, since padding is identified by position.
+        row_tokens: Pack several prompts into rows of this many tokens. Default: one prompt per row.
 
     Example:
         >>> from hf_align.collators import PreferenceCollator
@@ -33,15 +33,15 @@ class PreferenceCollator:
         """Build a batch of B rows with S responses in all.
 
         Args:
-            rows: Each with `prompt_ids` and `response_ids`, the ids of one or more responses; all or none of them with
-                `margin`, `weight`, `index`, and `ref_logps`, one for each response.
+            rows: Rows with `prompt_ids` and `response_ids`, the ids of one or more responses; all or none of them with
+                `margin`, `weight`, `index`, and `ref_logps`, one per response.
 
         Returns:
             `weight` `[B]` (1 unless rows have one), then where rows have them `margin` `[B]`, `ref_logps` `[S]` and
             `index` `[B]`, then `branches`, an `hf_align.layout.branches.Branches`.
         """
         first = rows[0]
-        # `weight` leads: accelerate reads the batch size off what comes first.
+        # `weight` comes first: accelerate reads the batch size from the first entry.
         batch: dict[str, Any] = {"weight": torch.tensor([float(row.get("weight", 1.0)) for row in rows])}
         if "margin" in first:
             batch["margin"] = torch.tensor([float(row["margin"]) for row in rows])
@@ -55,10 +55,10 @@ class PreferenceCollator:
 
 
 def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The tokenizer's pad token, or EOS where it has none.
+    """The tokenizer's pad token, or EOS if it has none.
 
     Raises:
-        UserError: If the tokenizer has neither.
+        UserError: The tokenizer has neither.
     """
     for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token is not None:

@@ -1,4 +1,4 @@
-"""Shorten a prompt with its responses to a maximum length without ever removing a response."""
+"""Truncation of a prompt with its responses to a maximum length, without ever removing a response."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +11,15 @@ TruncationMode = Literal["keep_end", "keep_start"]
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a row's length, and which part goes first.
+    """Limits of a row's length, and the part of a prompt to keep.
 
     Attributes:
         max_length: Tokens of prompt + response, for any response; None for no limit.
         max_prompt_length: Tokens of the prompt, whether or not the whole fits; None for no limit.
-        truncation_mode: Which part of a prompt stays: its end (default) or its start.
+        truncation_mode: Part of a prompt to keep: its end (default) or its start.
 
     Raises:
-        UserError: If a limit leaves no room for a prompt's and a response's token, or the mode is unknown.
+        UserError: A limit leaves no room for a prompt's and a response's token, or the mode is unknown.
     """
 
     max_length: int | None = None
@@ -27,7 +27,7 @@ class Limits:
     truncation_mode: TruncationMode = "keep_end"
 
     def __post_init__(self) -> None:
-        """Refuse limits that nothing fits into."""
+        """Refuse limits that no row fits into."""
         if self.max_length is not None and self.max_length < 2:
             raise UserError(
                 f"max_length must be at least 2 (a prompt's and a response's token), not {self.max_length}."
@@ -41,15 +41,15 @@ class Limits:
 def truncate(prompt: Ids, responses: list[Ids], limits: Limits, *, start: Ids | None = None) -> tuple[Ids, list[Ids]]:
     """Cut the prompt first, then, if prompt and longest response still don't fit, the responses' ends.
 
-    At least one token stays of the prompt (it predicts the response's first) and of each response. A response that is
-    cut loses its EOS: the model must not learn to stop there.
+    At least one token of the prompt (which predicts the response's first) and of each response is kept. A cut response
+    loses its EOS: the model must not learn to stop there.
 
     Args:
         prompt: At least one token.
         responses: One or more, each of at least one token.
         limits: See `Limits`.
-        start: Tokens (BOS) that stay at the prompt's start whatever is cut, if the prompt has them and there is room
-            for one more: many models fall apart without.
+        start: Tokens (BOS) to keep at the prompt's start, if the prompt has them and there is room for one more: many
+            models fail without them.
     """
     if limits.max_prompt_length is not None:
         prompt = cut_prompt(prompt, limits.max_prompt_length, limits.truncation_mode, start or [])
@@ -62,7 +62,7 @@ def truncate(prompt: Ids, responses: list[Ids], limits: Limits, *, start: Ids | 
 
 
 def cut_prompt(prompt: Ids, length: int, mode: TruncationMode, start: Ids) -> Ids:
-    """At most `length` tokens of a prompt; `start` stays in front where the end is kept, if there is room."""
+    """At most `length` tokens of a prompt; with "keep_end", `start` stays in front if there is room."""
     if len(prompt) <= length:
         return prompt
     if mode == "keep_start":

@@ -1,1 +1,1 @@
-"""Models: loading with quantisation and LoRA, and the modules that trainers train."""
+"""Models: loading with quantisation and LoRA, and the modules for training."""

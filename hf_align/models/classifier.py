@@ -1,4 +1,4 @@
-"""Classes for a reward head on any decoder: transformers' own where it has one that fits, else one made here."""
+"""Classes for a reward head on any decoder: transformers' own if it fits, otherwise one made here."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hf_align.errors import UserError
 def classifier_class(config: Any) -> type[PreTrainedModel]:
     """The class of a model with a linear head `score` on the last hidden states of a decoder with this config.
 
-    transformers' own if it has one and its head is just that. Others get theirs through layers of which the language
-    model has no weights, so that an adapter's base would start at random each time it is loaded.
+    transformers' own if its head is exactly that. Others have additional layers without weights in the language model,
+    so an adapter's base would be random after each loading.
 
     Raises:
         UserError: transformers has no such decoder without its LM head.
@@ -43,7 +43,7 @@ def classifier_class(config: Any) -> type[PreTrainedModel]:
 
 
 def is_ours(model: nn.Module) -> bool:
-    """Whether a classifier is of a class made here, which plain transformers doesn't have."""
+    """Whether a classifier's class was made here, so that plain transformers lacks it."""
     return isinstance(model, _ScoreOnBackbone)
 
 
@@ -55,17 +55,17 @@ def _scores_hidden_states(own: type[PreTrainedModel], config: Any) -> bool:
 
 
 def _place_of(backbone: Any, language_model: Any, config: Any) -> str | None:
-    """The name under which a language model keeps its backbone, so that saved weights find it."""
+    """The language model's attribute for its backbone, so that saved weights match."""
     with torch.device("meta"):
         children = language_model(config).named_children()
     return next((name for name, child in children if type(child) is backbone), None)
 
 
 class _ScoreOnBackbone(GenericForSequenceClassification):
-    """Mixin of the classes made here: what transformers' own do, on backbones of any signature and output."""
+    """Mixin of the classes made here: as transformers' own, for backbones with any signature and output."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
-        """Scores `[B, num_labels]` of each row's last token that is no padding."""
+        """Scores `[B, num_labels]` of each row's last token that isn't padding."""
         model: Any = self
         states = getattr(model, model.base_model_prefix)(input_ids, attention_mask=attention_mask, **kwargs)[0]
         scores = model.score(states)  # [B, T, num_labels]
@@ -77,8 +77,8 @@ class _ScoreOnBackbone(GenericForSequenceClassification):
 @cache
 def _new_class(language_model: Any, backbone: Any, place: str) -> type[PreTrainedModel]:
     family = next(base for base in backbone.__mro__ if issubclass(language_model, base))  # its PreTrainedModel
-    # The name says where it comes from; its end is how a classifier's folder is known. The module is the family's,
-    # in whose source transformers looks for what the model can do.
+    # The name shows the origin; its suffix identifies a classifier's folder. The module is the family's, since
+    #   transformers inspects its source for the model's features.
     name = f"HfAlign{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
     settings = {"base_model_prefix": place, "__module__": backbone.__module__}
     return type(name, (_ScoreOnBackbone, family), settings)

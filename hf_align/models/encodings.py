@@ -1,4 +1,4 @@
-"""Whether two tokenizers write the same text in the same tokens."""
+"""Comparison of two tokenizers' encodings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 RULES = ("model", "normalizer", "pre_tokenizer", "post_processor")
-"""Parts of a tokenizer file that say how text becomes ids, merges and added BOS included."""
+"""Parts of a tokenizer file that determine ids, including merges and an added BOS."""
 
 
 def encoding_difference(first: PreTrainedTokenizerBase, second: PreTrainedTokenizerBase) -> str | None:
-    """Name what keeps two tokenizers from giving the same ids to every text and conversation; None: nothing does.
+    """Name the difference that makes two tokenizers encode some text or conversation differently, or None.
 
-    Neither their names count nor their padding tokens, which reward models choose for themselves.
+    Names and padding tokens, which reward models set themselves, don't count.
     """
     if first is second:
         return None
@@ -37,7 +37,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase, padding: list[Any]) -> t
 
 
 def _rules(tokenizer: Any) -> Any:
-    """Rules by which text becomes ids; of a tokenizer that isn't a `tokenizers` one, its class."""
+    """Rules from text to ids; for tokenizers not from `tokenizers`, the class."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return type(tokenizer)

@@ -1,4 +1,4 @@
-"""Heads on a language model's hidden states, and how these are pooled."""
+"""Heads on a language model's hidden states, and pooling."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HEADS: dict[str, Callable[[int, bool], nn.Module]] = {
     "linear": lambda size, bias: nn.Linear(size, 1, bias=bias),
     "mlp": lambda size, bias: nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, 1, bias=bias)),
 }
-"""Heads by name: from the hidden size and whether the last layer has a bias to a module `[., d] -> [., 1]`."""
+"""Heads by name: functions of the hidden size and of a last layer's bias that make a module `[., d] -> [., 1]`."""
 
 
 def new_head_module(kind: str, size: int, device: torch.device, *, zero: bool = False) -> nn.Module:
-    """Make a float32 head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit size.
+    """Make a float32 head with weights from N(0, 1/sqrt(d + 1)), so that scores start near unit scale.
 
     Args:
         kind: One of `HEADS`.
         size: Hidden size d of the model.
         device: Where to put it.
-        zero: Start with 0 for everything: the last layer has a bias and is zero, as value heads are.
+        zero: Start with output 0: the last layer has a bias and is zero, as in value heads.
     """
     head = HEADS[kind](size, zero)
     layers = linear_layers(head)
@@ -40,7 +40,7 @@ def new_head_module(kind: str, size: int, device: torch.device, *, zero: bool = 
 
 
 def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
-    """One hidden state for each response: `[R, T, d]` -> `[S, d]`. Padding never counts, whatever side it is on."""
+    """One hidden state per response: `[R, T, d]` -> `[S, d]`. Padding on either side never counts."""
     flat = hidden.flatten(0, 1)
     if pooling == "last":
         return flat[branches.last]
@@ -54,7 +54,7 @@ def pool(hidden: Tensor, branches: Branches, pooling: str) -> Tensor:
 
 
 def linear_layers(head: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a head, the first one first."""
+    """The linear layers of a head, in order."""
     return [module for module in _trained(head).modules() if isinstance(module, nn.Linear)]
 
 
@@ -64,7 +64,7 @@ def head_dtype(head: nn.Module) -> torch.dtype:
 
 
 def _trained(head: nn.Module) -> nn.Module:
-    """The head that peft trains: it keeps the untrained one, maybe in 16 bits, beside that."""
+    """The trained head under peft, which also keeps the untrained one, possibly in 16 bits."""
     if isinstance(head, ModulesToSaveWrapper) and head.active_adapters:
         return head.modules_to_save[head.active_adapters[0]]
     return head

@@ -1,4 +1,4 @@
-"""Kinds of models, told from their config without loading a weight."""
+"""Kinds of models, determined from their configs without loading weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CLASSIFIER = "ForSequenceClassification"
 
 
 def is_classifier(model: Any) -> bool | None:
-    """Whether this is a sequence-classification model, or an adapter for one, as reward models are.
+    """Whether this is a sequence-classification model, or an adapter for one, like reward models.
 
     Args:
-        model: A model, a Hub id or a folder. A language model loaded from a classifier's folder is one, too: its head
+        model: A model, a Hub id or a folder. A language model loaded from a classifier's folder counts as one: its head
             was never trained.
 
     Returns:
-        None where nothing says so: no config, or one without architecture or task.
+        None if unknown: no config, or one without architecture or task.
     """
     if isinstance(model, nn.Module):
         model = unwrapped(model, keep_peft=True)
@@ -44,7 +44,7 @@ def is_classifier(model: Any) -> bool | None:
 
 
 def check_head(path_or_hub_id: str | os.PathLike[str]) -> None:
-    """Refuse a language model, or an adapter for one, as reward model.
+    """Refuse a language model, or an adapter for one, as a reward model.
 
     Raises:
         UserError: It would score with a head that was never trained.
@@ -63,7 +63,7 @@ def _read(path: str, name: str) -> dict[str, Any] | None:
     file = find_file(path, name)
     try:
         values = None if file is None else json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:  # broken: loading the model says so
+    except ValueError:  # broken: loading the model reports it
         return None
     return values if isinstance(values, dict) else None
 
@@ -72,9 +72,9 @@ def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
     """Refuse a reward model where a language model is wanted: it would get an untrained LM head.
 
     Args:
-        model: What the user gave: an object, a Hub id, a folder or None.
+        model: The user's argument: an object, a Hub id, a folder or None.
         name: The argument's name.
-        ask_hub: Look at Hub ids, too, instead of leaving them until they are loaded.
+        ask_hub: Also check Hub ids now, instead of when they are loaded.
 
     Raises:
         UserError: It is a sequence-classification model, or an adapter for one.

@@ -1,4 +1,4 @@
-"""The dtype that this machine is fast at, and training arguments that follow it."""
+"""This machine's fast dtype, and training arguments set accordingly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def compute_dtype() -> torch.dtype:
-    """The dtype this machine is fast at: bfloat16, else float16 on a GPU, else float32."""
+    """This machine's fast dtype: bfloat16, else float16 on a GPU, else float32."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -16,10 +16,10 @@ def compute_dtype() -> torch.dtype:
 
 
 def choose_precision(args: Any) -> None:
-    """Settle `bf16=None` of training arguments: bfloat16 where the machine is fast at it, else float16 on GPUs.
+    """Resolve `bf16=None` of training arguments: bfloat16 if the machine is fast at it, else float16 on GPUs.
 
     Args:
-        args: With `bf16`, `fp16` and `use_cpu`, which are set; not yet through `TrainingArguments.__post_init__`.
+        args: Arguments before `TrainingArguments.__post_init__`; sets `bf16`, `fp16` and `use_cpu`.
     """
     if args.bf16 is None:
         dtype = compute_dtype()
@@ -27,4 +27,4 @@ def choose_precision(args: Any) -> None:
         args.bf16 = dtype == torch.bfloat16 and not args.fp16 and not on_wrong_device
         args.fp16 = args.fp16 or (dtype == torch.float16 and not on_wrong_device)
     if args.bf16 and not torch.accelerator.is_available():
-        args.use_cpu = True  # TrainingArguments refuses bf16 on a machine without a GPU unless this is said
+        args.use_cpu = True  # otherwise TrainingArguments refuses bf16 on a machine without a GPU

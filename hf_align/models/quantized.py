@@ -1,4 +1,4 @@
-"""8-bit and 4-bit weights through bitsandbytes, kept in the state whose gradients are right on CPU."""
+"""8-bit and 4-bit weights through bitsandbytes, kept in the state with correct gradients on CPUs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
 
 
 def keep_unpacked(model: nn.Module) -> None:
-    """Keep bitsandbytes layers in the one state whose gradients are right on CPU.
+    """Keep bitsandbytes layers in the only state with correct gradients on CPUs.
 
     In eval mode an avx512_bf16 CPU repacks 4-bit weights for a kernel without autograd, which silently breaks later
-    gradients; 8-bit layers compute differently in eval and train mode, which makes a reference differ from its policy.
+    gradients; 8-bit layers compute differently in eval and train mode, so a reference would differ from its policy.
     """
     for module in model.modules():
         if type(module).__module__.startswith("bitsandbytes"):
