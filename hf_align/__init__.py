@@ -107,7 +107,7 @@ __getattr__, __dir__ = lazy_names(
 
 
 # On CPUs with fast bfloat16, importing peft makes bitsandbytes warn about an optional kernel, which
-#   `hf_align.models.quantized.keep_unpacked` avoids.
+# `hf_align.models.quantized.keep_unpacked` avoids.
 logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
     lambda record: "gemm_4bit_forward" not in record.getMessage()
 )

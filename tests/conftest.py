@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 # Read when huggingface_hub is imported, and by processes that tests start. Without a network, its client would retry
-#   for half a minute before it reports that a model doesn't exist. The stand-in Hub switches it off.
+# for half a minute before it reports that a model doesn't exist. The stand-in Hub switches it off.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Tests are written for the CPU. Those of tests/integration/test_cuda.py need a GPU and this variable.
 if not os.environ.get("HF_ALIGN_TEST_GPU"):

@@ -79,7 +79,7 @@ def _visible_blocks(doc: Tensor, branch: Tensor) -> tuple[Tensor, Tensor]:
     """
     rows, width = doc.shape
     # The mask treats all tokens of a part (a prompt, a response or padding) alike. So two products of "block holds
-    #   part" with "part sees part" give "block sees block".
+    # part" with "part sees part" give "block sees block".
     changes = (doc[:, 1:] != doc[:, :-1]) | (branch[:, 1:] != branch[:, :-1])
     part = torch.nn.functional.pad(changes.long().cumsum(1), (1, 0))
     count = int(part.max()) + 1

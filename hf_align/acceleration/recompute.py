@@ -141,7 +141,7 @@ class _Recorder(TorchDispatchMode):
         """Run an operation, and record it if it is cheap."""
         kwargs = kwargs or {}
         # bitsandbytes' 4-bit operation may end in a plain product, in bfloat16 under autocast, which is off inside a
-        #   dispatch mode: without this the policy would differ from a reference, whose passes have no recipes.
+        # dispatch mode: without this the policy would differ from a reference, whose passes have no recipes.
         inside = func.namespace != "aten" and self.autocast
         with torch.autocast(self.device, torch.get_autocast_dtype(self.device)) if inside else nullcontext():
             result = func(*args, **kwargs)
@@ -169,7 +169,7 @@ class _Recorder(TorchDispatchMode):
 
     def _source(self, tensor: Tensor) -> _Kept | _Recipe:
         # Not detached: that would start a new version counter. This creates no cycle, since whatever holds a recipe is
-        #   further down the graph than the recipe's inputs.
+        # further down the graph than the recipe's inputs.
         return self._recipe(tensor) or _Kept(tensor, tensor._version)
 
     def _recipe(self, tensor: Tensor) -> _Recipe | None:

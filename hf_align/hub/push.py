@@ -202,7 +202,7 @@ def upload(
         others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
         stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *replaced]))
         # `upload_folder` would do the same, but with hf_xet it uses several commits if there are many files, if it
-        #   takes long, or if the first commit fails. An interrupted push would then leave a partial model behind.
+        # takes long, or if the first commit fails. An interrupted push would then leave a partial model behind.
         return api.create_commit(
             repo_id,
             [*map(CommitOperationDelete, stale), *(CommitOperationAdd(name, path) for name, path in files.items())],

@@ -78,7 +78,7 @@ class _ScoreOnBackbone(GenericForSequenceClassification):
 def _new_class(language_model: Any, backbone: Any, place: str) -> type[PreTrainedModel]:
     family = next(base for base in backbone.__mro__ if issubclass(language_model, base))  # its PreTrainedModel
     # The name shows the origin; its suffix identifies a classifier's folder. The module is the family's, since
-    #   transformers inspects its source for the model's features.
+    # transformers inspects its source for the model's features.
     name = f"HfAlign{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
     settings = {"base_model_prefix": place, "__module__": backbone.__module__}
     return type(name, (_ScoreOnBackbone, family), settings)

@@ -52,7 +52,7 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
             ) from error
         try:
             # One request per response: transformers' copies of a request share its first token. All are added before
-            #   generation starts, or timing would decide which ones are computed together.
+            # generation starts, or timing would decide which ones are computed together.
             names = manager.add_requests(
                 [list(request.prompt_ids[prompt]) for prompt in request.prompt_of],
                 max_new_tokens=request.max_new_tokens,
