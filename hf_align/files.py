@@ -18,9 +18,10 @@ from typing import Any
 UNFINISHED = ".unfinished"
 """Part of the temporary names of files and folders being written; code that looks for results skips such names."""
 
-CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 REWARD_CONFIG, REWARD_HEAD = "reward_config.json", "reward_head.safetensors"
 VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors", "value", "value_model"
+BASE_FINGERPRINT = "base_fingerprint.json"
 """File names in a saved model's folder, used by loading, cards and pushes."""
 
 

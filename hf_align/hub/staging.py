@@ -17,6 +17,7 @@ from pathlib import Path
 from hf_align.errors import UserError
 from hf_align.files import (
     ADAPTER_CONFIG,
+    BASE_FINGERPRINT,
     CONFIG,
     REWARD_CONFIG,
     REWARD_HEAD,
@@ -28,7 +29,7 @@ from hf_align.model_cards.names import hub_id
 
 WEIGHTS = (
     *(CONFIG, "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
-    *(ADAPTER_CONFIG, "adapter_model.safetensors"),
+    *(ADAPTER_CONFIG, "adapter_model.safetensors", BASE_FINGERPRINT),
     *(REWARD_CONFIG, REWARD_HEAD, VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"),
 )
 """Patterns of the files of any kind of model. A push removes matching files that the stage lacks."""
@@ -140,7 +141,7 @@ def rewrite(path: Path, values: object) -> None:
 def base_models(folder: str | os.PathLike[str]) -> dict[Path, str]:
     """The base model's name in each adapter of a folder: `{adapter_config.json: name}`."""
     return {
-        path: json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+        path: str(json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
         for path in sorted(Path(folder).rglob(ADAPTER_CONFIG))
     }
 

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from hf_align.errors import LoadError, UserError
+from hf_align.files import ADAPTER_CONFIG
 from hf_align.models.gguf import convert_gguf
 
 
@@ -48,7 +49,7 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
     """
     try:
         return auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AssertionError) as error:
         _check_folder(path)
         raise _cannot_load(auto_class.__name__, path, error) from error
 
@@ -81,6 +82,8 @@ def _check_folder(path: str) -> None:
 
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if "Padding_idx" in reason:
+        reason = "pad_token_id in its config.json is no token of its vocabulary; set it to one, or to null"
     if "custom code" in reason:
         reason = "it needs code that comes with it, which is never run; use a model that transformers itself knows"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
@@ -125,8 +128,13 @@ def plain_folder(path: str | os.PathLike[str]) -> str:
 
 def adapter_config(path: str) -> PeftConfig | None:
     """The adapter's config at a folder or Hub id; None if there is no adapter."""
+    file = Path(path) / ADAPTER_CONFIG
     if os.path.isdir(path):
-        return PeftConfig.from_pretrained(path) if (Path(path) / "adapter_config.json").exists() else None
+        try:
+            return PeftConfig.from_pretrained(path) if file.exists() else None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise LoadError(f"{file} is no adapter's config ({reason}); save the adapter again.", path) from error
     try:
         return PeftConfig.from_pretrained(path)
     except (OSError, ValueError):
@@ -137,10 +145,16 @@ def base_of(adapter: PeftConfig, path: str) -> str:
     """The base model that the adapter at `path` names.
 
     Raises:
-        UserError: It names none.
+        UserError: It names none, or something that is no name.
     """
-    if not adapter.base_model_name_or_path:
+    name: Any = adapter.base_model_name_or_path
+    if not name:
         raise UserError(
             f"The adapter in {path} doesn't name its base model; set base_model_name_or_path in adapter_config.json."
         )
-    return adapter.base_model_name_or_path
+    if not isinstance(name, str):
+        raise UserError(
+            f"The adapter in {path} names {name!r} as its base model; set base_model_name_or_path in {ADAPTER_CONFIG} "
+            "to a folder or Hub id."
+        )
+    return name

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from hf_align.errors import LoadError
+from hf_align.errors import LoadError, UserError
 from hf_align.models.loading import load_policy
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from tests.tiny import save_tiny
@@ -44,3 +45,19 @@ def test_the_config_of_an_adapter_is_its_bases(tmp_path: Path) -> None:
     for name in ("base", "adapter"):
         check_source(str(tmp_path / name))
         assert load_config(tmp_path / name).max_position_embeddings == 77
+
+
+def test_an_adapter_config_that_says_nothing_usable_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "base", num_hidden_layers=1)
+    load_policy(base, lora=True).save_pretrained(str(tmp_path / "adapter"))
+    file = tmp_path / "adapter" / "adapter_config.json"
+    whole = json.loads(file.read_text())
+    for value in (5, ["base"], {"a": 1}, True):
+        file.write_text(json.dumps(whole | {"base_model_name_or_path": value}))
+        for load in (load_policy, load_config):
+            with pytest.raises(UserError, match="as its base model; set base_model_name_or_path"):
+                load(str(tmp_path / "adapter"))
+    for text in ("{", "[]", "5", json.dumps(whole | {"peft_type": "NONE"}), json.dumps(whole | {"task_type": 3})):
+        file.write_text(text)
+        with pytest.raises(LoadError, match=r"adapter_config.json is no adapter's config \("):
+            load_policy(str(tmp_path / "adapter"))
