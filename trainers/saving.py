@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+from peft import PeftModel
 from torch import nn
 from transformers.trainer_utils import rotate_checkpoints
 
 from hf_align.files import whole_files
+from hf_align.models.fingerprint import check_base
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checks import check_place
 from hf_align.trainers.hub import HubTrainer
@@ -40,7 +42,10 @@ class SavingTrainer(HubTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         model = self.model if model is None else model
         # Trainer tells adapters from full models by type: show it the model inside our wrapper.
-        super()._load_from_checkpoint(resume_from_checkpoint, model.model if isinstance(model, BranchModel) else model)
+        inner = model.model if isinstance(model, BranchModel) else model
+        if isinstance(inner, PeftModel):
+            check_base(inner, resume_from_checkpoint, "the model to train")
+        super()._load_from_checkpoint(resume_from_checkpoint, inner)
 
     def _load_best_model(self) -> None:
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:

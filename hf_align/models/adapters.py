@@ -48,7 +48,8 @@ def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
             vars(module)["_gradient_checkpointing_func"] = partial(_checkpoint_under, module, name, original)
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             saved.append((module, module._active_adapter, module._disable_adapters))
-            module._disable_adapters = name is None
+            # A layer that this adapter isn't in computes as the base; peft's token layers would look for it in vain.
+            module._disable_adapters = name is None or not _has_adapter(module, name)
             if name is not None:
                 module._active_adapter = [name]
     try:
@@ -58,6 +59,12 @@ def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
             module._active_adapter, module._disable_adapters = adapters, disabled  # type: ignore[assignment]
         for module, original in checkpoints:
             vars(module)["_gradient_checkpointing_func"] = original
+
+
+def _has_adapter(module: BaseTunerLayer | AuxiliaryTrainingWrapper, name: str) -> bool:
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return name in module._adapters
+    return any(name in getattr(module, parts, ()) for parts in module.adapter_layer_names)
 
 
 def _checkpoint_under(
@@ -89,14 +96,15 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     Returns:
         The names of its parameters.
     """
-    before = {key: parameter.requires_grad for key, parameter in model.named_parameters()}
+    # By identity: a layer that gets its first adapter changes its weights' names.
+    before = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
     active = list(model.active_adapters)
     model.add_adapter(name, copy.deepcopy(config))
     assert list(model.active_adapters) == active
-    names = [key for key, _ in model.named_parameters() if name in key.split(".") and key not in before]
-    for key, parameter in model.named_parameters():
-        parameter.requires_grad_(trainable if key in names else before[key])
-    return names
+    new = {key: p for key, p in model.named_parameters() if name in key.split(".") and id(p) not in before}
+    for parameter in model.parameters():
+        parameter.requires_grad_(before.get(id(parameter), trainable))
+    return list(new)
 
 
 def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:

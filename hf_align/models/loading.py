@@ -15,9 +15,11 @@ from transformers import (
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import Lora, add_lora
+from hf_align.models.fingerprint import check_base
 from hf_align.models.precision import compute_dtype
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, plain_folder
+from hf_align.models.vocabulary import fit_vocabulary
 
 
 def load_policy(
@@ -41,7 +43,8 @@ def load_policy(
             is one, else CPU; trainers place models themselves.
 
     Raises:
-        UserError: If nothing can be loaded from there, or `lora` is given for what already is an adapter.
+        UserError: If nothing can be loaded from there, an adapter's base has other weights than those it was trained
+            on, or `lora` is given for what already is an adapter.
     """
     path = plain_folder(model_id_or_path)
     adapter = adapter_config(path)
@@ -51,6 +54,8 @@ def load_policy(
     model = from_pretrained(AutoModelForCausalLM, base, **loading_arguments(quantization, dtype, device_map))
     keep_unpacked(model)
     if adapter is not None:
+        check_base(model, path, base, any_vocabulary=True)
+        fit_vocabulary(model, path, adapter)
         return PeftModel.from_pretrained(model, path, is_trainable=True)
     return add_lora(model, lora, TaskType.CAUSAL_LM) if lora else model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
 from hf_align.models.classifier import classifier_class, is_ours
+from hf_align.models.fingerprint import BaseDiffers, check_base, has_float32_base
 from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
@@ -30,6 +32,7 @@ from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
+from hf_align.models.vocabulary import fit_vocabulary
 from hf_align.models.wrapper import BranchModel, unwrapped
 
 logger = logging.get_logger(__name__)
@@ -181,6 +184,8 @@ class RewardModel(BranchModel):
             )
         tokenizer = load_tokenizer(path)
         if adapter is not None:
+            check_base(model, path, base, any_vocabulary=True)
+            fit_vocabulary(model, path, adapter)
             model = PeftModel.from_pretrained(model, path, is_trainable=True)
         elif lora:
             model = add_lora(model, lora, TaskType.SEQ_CLS)
@@ -255,15 +260,29 @@ class RewardModel(BranchModel):
             self.merged().save_pretrained(unfinished)
 
     def merged(self, dtype: torch.dtype = torch.float32) -> RewardModel:
-        """Add the adapter to the base, loaded again in float32, and round the sum to `dtype`; without adapter, itself.
+        """Add the adapter to the base in float32 and round the sum to `dtype`; without adapter, itself.
 
-        Merging into bfloat16 would move scores by some hundredths.
+        A base that isn't in float32 is loaded again, unless it was changed in memory: merging into bfloat16 would move
+        scores by some hundredths.
+
+        Raises:
+            UserError: A quantised base was changed in memory, so that what is loaded has other weights.
         """
         if not isinstance(self.model, PeftModel):
             return self
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return merge_saved(folder, dtype)
+        if not has_float32_base(self.model):
+            try:
+                with TemporaryDirectory() as folder:
+                    self.save_pretrained(folder)
+                    return merge_saved(folder, dtype)
+            except BaseDiffers as error:
+                if getattr(self.model, "quantization_method", None) is not None:
+                    raise UserError(
+                        "The quantised base of this reward model was changed in memory, and merging needs it in full "
+                        "precision; save the changed base with save_pretrained and train on that folder."
+                    ) from error
+        model = cast(Any, copy.deepcopy(self.model).float()).merge_and_unload().to(dtype)
+        return RewardModel(model, self.tokenizer, self.reward_config)
 
 
 def load_reward_model(

@@ -33,6 +33,7 @@ from hf_align.models.adapters import (
     float32_trainable,
 )
 from hf_align.models.dropout import dropout_as_loaded
+from hf_align.models.fingerprint import check_base, fingerprint_of, listed
 from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
@@ -314,6 +315,7 @@ class PolicyWithValueHead(BranchModel):
             _load_adapter(cast(PeftModel, self.model), folder / VALUE_ADAPTER_FOLDER)
         elif self.value_backbone is not None and isinstance(self.value_backbone.model, PeftModel):
             model = self.value_backbone.model
+            check_base(model, folder / VALUE_MODEL_FOLDER, "the value model")
             set_peft_model_state_dict(model, load_peft_weights(str(folder / VALUE_MODEL_FOLDER)), adapter_name(model))
         elif self.value_backbone is not None:
             saved = load_policy(folder / VALUE_MODEL_FOLDER, dtype=torch.float32)
@@ -332,6 +334,11 @@ def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:
     weights = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
     own = get_peft_model_state_dict(target, adapter_name=VALUE_ADAPTER)
     if {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}:
+        if names := fingerprint_of(source).differing(fingerprint_of(target)):
+            raise UserError(
+                f"Values can't start from this reward model: it was trained on another base than the policy's, "
+                f"{listed(names)}; set value_init to 'zero'."
+            )
         set_peft_model_state_dict(target, weights, VALUE_ADAPTER)
 
 

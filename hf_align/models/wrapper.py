@@ -24,6 +24,8 @@ from hf_align.acceleration.attention import attach_plan, attends_by_blocks, make
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
 from hf_align.models.dropout import dropout_as_loaded
+from hf_align.models.fingerprint import write_fingerprint
+from hf_align.models.vocabulary import carry_embeddings
 
 Result = TypeVar("Result")
 FLEX = "flex_attention"
@@ -121,13 +123,19 @@ class BranchModel(nn.Module):
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save the wrapped model as plain transformers or peft would: of adapters, the trained one."""
+        """Save the wrapped model as plain transformers or peft would: of adapters, the trained one.
+
+        A fingerprint of an adapter's base goes beside it, and the embeddings of one that was resized.
+        """
         if state_dict is not None:
             state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
         if isinstance(self.model, PeftModel):
             kwargs["selected_adapters"] = list(self.model.active_adapters)
         with dropout_as_loaded(self):
             cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
+        if isinstance(self.model, PeftModel):
+            write_fingerprint(self.model, directory, state_dict)
+            carry_embeddings(self.model, directory)
 
 
 def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:

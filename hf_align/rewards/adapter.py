@@ -16,19 +16,32 @@ from peft.utils import load_peft_weights
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
 from hf_align.models.classifier import classifier_class
+from hf_align.models.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    listed,
+    read_fingerprint,
+    rewrites_base,
+    unrecorded,
+)
 from hf_align.models.heads import new_head_module, pool
 from hf_align.models.reward import RewardModel, RewardModelConfig
 from hf_align.models.scoring import score_ids, score_texts
-from hf_align.models.sources import adapter_config, load_tokenizer, plain_folder
+from hf_align.models.sources import adapter_config, base_of, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
 
+logger = logging.get_logger(__name__)
+
 HEAD_PREFIX = "base_model.model.score."
+HEADS_TO_SAVE = {"score", "classifier"}
+"""Modules that peft trains and saves with any classifier's adapter."""
 
 
 class AdapterReward(BranchModel):
@@ -63,6 +76,11 @@ class AdapterReward(BranchModel):
             )
         super().__init__(model)
         source = _Source.of_model(reward) if isinstance(reward, RewardModel) else _Source.of_folder(reward)
+        if problem := misfit(model, source.config, source.base):
+            raise UserError(
+                f"The reward adapter doesn't fit the policy's base: {problem}; load it with its own base "
+                "(load_reward_model)."
+            )
         self.tokenizer, self.reward_config = source.tokenizer, source.reward_config
         count = sum(name.startswith(REWARD_ADAPTER) for name in model.peft_config)
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
@@ -114,23 +132,61 @@ class AdapterReward(BranchModel):
 
 
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
-    """Whether this is a LoRA adapter on the same base as the policy's LoRA adapter."""
-    model = unwrapped(policy, keep_peft=True)
-    theirs = adapter_config(str(path_or_hub_id))
-    if not isinstance(model, PeftModel) or theirs is None or not theirs.base_model_name_or_path:
+    """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on.
+
+    Weights are compared; the name counts for an adapter without a record of its base's weights.
+    """
+    model, path = unwrapped(policy, keep_peft=True), str(path_or_hub_id)
+    theirs = adapter_config(path)
+    if not isinstance(model, PeftModel) or theirs is None:
         return False
     mine = model.peft_config[adapter_name(model)]
-    if not mine.peft_type == theirs.peft_type == "LORA" or mine.base_model_name_or_path is None:
+    if not mine.peft_type == theirs.peft_type == "LORA":
         return False
-    first, second = plain_folder(mine.base_model_name_or_path), plain_folder(theirs.base_model_name_or_path)
-    return first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
+    recorded = read_fingerprint(path)
+    if problem := misfit(model, theirs, recorded):
+        logger.info(f"{path} gets its own base, since it doesn't fit the policy's: {problem}.")
+        return False
+    if recorded is not None:
+        return True
+    if not mine.base_model_name_or_path or not theirs.base_model_name_or_path:
+        return False
+    first, second = plain_folder(mine.base_model_name_or_path), plain_folder(base_of(theirs, path))
+    same = first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
+    if same:
+        logger.warning(unrecorded(path, "the policy's base"))
+    return same
+
+
+def misfit(model: PeftModel, config: PeftConfig, base: Fingerprint | None) -> str | None:
+    """What keeps a reward adapter from computing on a policy's base what it computes on its own, in words.
+
+    Args:
+        model: The policy.
+        config: The adapter's.
+        base: The weights that it was trained on, if they are known.
+    """
+    modules = set(getattr(config, "modules_to_save", None) or ()) - HEADS_TO_SAVE
+    if modules:
+        return f"it has {', '.join(sorted(modules))} of its own (modules_to_save)"
+    if getattr(config, "trainable_token_indices", None) is not None:
+        return "it has tokens of its own (trainable_token_indices)"
+    if getattr(config, "bias", "none") != "none":
+        return "it has biases of its own (bias)"
+    if rewrites_base(config) or any(map(rewrites_base, model.peft_config.values())):
+        return "the start of one of their adapters has rewritten what it sits on (init_lora_weights)"
+    if any(getattr(own, "trainable_token_indices", None) is not None for own in model.peft_config.values()):
+        return "the policy has tokens of its own (trainable_token_indices), beside which peft loads no other adapter"
+    names = [] if base is None else base.differing(fingerprint_of(model))
+    return f"it was trained on another, {listed(names)}" if names else None
 
 
 @dataclass
 class _Source:
-    """Adapter, head, pooling and tokenizer of a reward model."""
+    """Adapter, head, pooling and tokenizer of a reward model, and the weights it was trained on if they are known."""
 
     config: PeftConfig
+    base: Fingerprint | None
     weights: dict[str, Tensor]
     head: dict[str, Tensor]
     reward_config: RewardModelConfig
@@ -144,7 +200,8 @@ class _Source:
         name = adapter_name(model)
         weights, head = _split(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
         config = copy.deepcopy(model.peft_config[name])
-        return cls(config, weights, head or reward.head.state_dict(), reward.reward_config, reward.tokenizer)
+        base, head = fingerprint_of(model), head or reward.head.state_dict()
+        return cls(config, base, weights, head, reward.reward_config, reward.tokenizer)
 
     @classmethod
     def of_folder(cls, path_or_hub_id: str | os.PathLike[str]) -> _Source:
@@ -159,10 +216,11 @@ class _Source:
             head = load_file(folder / REWARD_HEAD)
         if not head:
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
-        return cls(config, weights, head, RewardModelConfig(**settings), load_tokenizer(path))
+        base, tokenizer = read_fingerprint(path), load_tokenizer(path)
+        return cls(config, base, weights, head, RewardModelConfig(**settings), tokenizer)
 
 
 def _split(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """An adapter's weights, and those of the reward head saved with it."""
+    """An adapter's weights in layers, and those of the reward head saved with it."""
     head = {name.removeprefix(HEAD_PREFIX): t for name, t in weights.items() if name.startswith(HEAD_PREFIX)}
-    return {name: t for name, t in weights.items() if not name.startswith(HEAD_PREFIX)}, head
+    return {name: t for name, t in weights.items() if ".lora_" in name}, head

@@ -47,7 +47,8 @@ def test_what_was_pushed_is_what_is_loaded(
     assert read_files(folder) == before
     assert not list(tmp_path.glob(".*"))
     assert_nothing_leaks(hub, "anna/mine", tmp_path)
-    weights = {"adapter_config.json", "adapter_model.safetensors"} if lora else {"config.json", "model.safetensors"}
+    adapter = {"adapter_config.json", "adapter_model.safetensors", "base_fingerprint.json"}
+    weights = adapter if lora else {"config.json", "model.safetensors"}
     extra = {"value_head.safetensors"} if kind == "ppo" else set()
     tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     generation = set() if lora or kind == "reward" else {"generation_config.json"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_align.errors import UserError
@@ -88,6 +90,38 @@ def test_a_path_shares_the_policys_base_if_it_can(folder: str, tmp_path: Path):
     other = load_policy(save_tiny(tmp_path / "other", seed=5), lora=True)
     for own in (load_policy(folder), other):
         assert type(as_reward(str(tmp_path / "adapter"), policy=own).members[0].source) is RewardModel
+
+
+def test_a_base_is_shared_by_its_weights_whatever_it_is_called(
+    folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    alone = reward_model(folder)
+    alone.save_pretrained(tmp_path / "adapter")
+    expected = pytest.approx(alone.score(PROMPTS, RESPONSES), abs=1e-4)
+    merged = cast(Any, load_policy(folder, lora=LoraConfig(init_lora_weights=False))).merge_and_unload()
+    elsewhere = save_tiny(tmp_path / "copy")
+    for base, shares in ((merged, False), (load_policy(elsewhere), True)):
+        policy = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM"))
+        reward = as_reward(str(tmp_path / "adapter"), policy=policy)
+        assert isinstance(reward.members[0].source, AdapterReward) == shares
+        assert reward(PROMPTS, RESPONSES).tolist() == expected
+        if not shares:
+            for source in (alone, tmp_path / "adapter"):
+                with pytest.raises(UserError, match="doesn't fit the policy's base: it was trained on another, layers"):
+                    AdapterReward(policy, source)
+    (tmp_path / "adapter" / "base_fingerprint.json").unlink()  # as adapters from elsewhere: the name decides
+    with caplog.at_level("WARNING"):
+        logging.getLogger("transformers").propagate = True
+        assert isinstance(
+            as_reward(str(tmp_path / "adapter"), policy=load_policy(folder, lora=True)).members[0].source, AdapterReward
+        )
+    assert sum("is not checked" in record.message for record in caplog.records) == 1
+
+
+def test_an_adapter_whose_start_rewrote_the_base_shares_none(folder: str):
+    rewritten = load_policy(folder, lora=LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa"))
+    with pytest.raises(UserError, match="has rewritten what it sits on"):
+        AdapterReward(rewritten, reward_model(folder))
 
 
 def test_what_does_not_fit_is_named(folder: str, tmp_path: Path):
