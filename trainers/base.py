@@ -35,7 +35,7 @@ from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig, Callbacks
-from hf_align.trainers.data import batches_of, parts_of, spread_rows
+from hf_align.trainers.data import batches_of, check_tokens, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.saving import SavingTrainer
 
@@ -106,6 +106,7 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         torch.manual_seed(args.seed)  # the first weights of adapters and heads
         wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)
         self.check_room(wrapped, train_rows, eval_rows)
+        check_tokens(wrapped, tokenizer, train_dataset=train_rows, eval_dataset=eval_rows)
         if args.disable_dropout:
             disable_dropout(wrapped)
         float32_trainable(wrapped)

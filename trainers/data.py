@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from hf_align.layout.cost import Lengths
+from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.wrapper import unwrapped
 
 SAMPLE_ROWS = 512
 """Rows whose lengths are used to choose a layout."""
@@ -25,3 +30,11 @@ def parts_of(datasets: Iterable[Any]) -> list[Any]:
     """List the given data sets, those of a dict one by one."""
     given = [data for data in datasets if data is not None]
     return [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]
+
+
+def check_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, **datasets: Any) -> None:
+    """Refuse tokenised data sets, given under their names, with tokens that the model has no embedding for."""
+    for name, data in datasets.items():
+        for part in parts_of([data]):
+            rows = (chain(row["prompt_ids"], *row.get("response_ids", ())) for row in part)
+            check_token_ids(unwrapped(model), tokenizer, rows, name)

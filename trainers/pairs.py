@@ -15,7 +15,7 @@ from hf_align.layout.branches import Branches
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.data import parts_of
+from hf_align.trainers.data import check_tokens, parts_of
 
 
 @dataclass
@@ -83,7 +83,10 @@ class PreferenceTrainer(BranchTrainer):
             for number, responses in enumerate(data["response_ids"]):
                 check_pair(f"Row {number} of eval_dataset", len(responses))
             return data
-        return tokenized_pairs(data, cast(PreTrainedTokenizerBase, self.processing_class), self.args, "eval_dataset")
+        tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
+        rows = tokenized_pairs(data, tokenizer, self.args, "eval_dataset")
+        check_tokens(self.model, tokenizer, eval_dataset=rows)
+        return rows
 
 
 def check_pairs(branches: Branches) -> None:

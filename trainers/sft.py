@@ -22,12 +22,14 @@ from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.errors import UserError
 from hf_align.files import whole_files
 from hf_align.models.adapters import float32_trainable
+from hf_align.models.fingerprint import check_base, write_fingerprint
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.merging import merge_adapter
 from hf_align.models.precision import choose_precision
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
 from hf_align.models.trainable import trainable_policy
+from hf_align.models.vocabulary import check_token_ids
 from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
@@ -135,6 +137,8 @@ class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
             processing_class=tokenizer,
             callbacks=callbacks,
         )
+        for name, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            check_token_ids(policy, tokenizer, (row["input_ids"] for row in cast(Any, rows) or ()), name)
         float32_trainable(cast(nn.Module, self.model))  # TRL makes adapters on quantised weights bfloat16
         _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
@@ -143,8 +147,17 @@ class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
         directory = Path(output_dir or cast(str, self.args.output_dir))
         with whole_files(directory) as unfinished:
             super()._save(str(unfinished), state_dict)
+            model = self.accelerator.unwrap_model(self.model)
+            if isinstance(model, PeftModel):
+                write_fingerprint(model, unfinished, state_dict)
             for pickle in unfinished.glob("*.bin"):  # of the options
                 pickle.unlink()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        loaded = self.model if model is None else model
+        if isinstance(loaded, PeftModel):
+            check_base(loaded, resume_from_checkpoint, "the model to train")
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the adapter or model with its tokenizer; at the end of a run merged too, if `merge` says so."""

@@ -14,7 +14,8 @@ from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.compare import compare_layouts, noise_bound
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.wrapper import BranchModel, unwrapped
 
 BATCH_TOKENS = 4096
 """Padded tokens in one batch."""
@@ -43,6 +44,7 @@ def score_texts(
         prompt_ids, ids = encode(prompt, response)
         # The last token is the end, which a cut response doesn't have; of one without any other it is what is scored.
         encoded.append((prompt_ids, ids if ended or len(ids) == 1 else ids[:-1]))
+    check_token_ids(unwrapped(model), tokenizer, ([*prompt_ids, *ids] for prompt_ids, ids in encoded), "score")
     return score_ids(model, encoded, tokenizer.pad_token_id)
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import evaluation_mode
+from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.continuous import continuous_engine
 from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
@@ -108,6 +109,7 @@ def sample_responses(
         raise UserError(
             f"{type(inner).__name__} is an encoder-decoder model; responses are sampled from decoders only."
         )
+    check_token_ids(inner, tokenizer, prompt_ids, "prompts")
     ends = stop_token_ids(inner, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0)
     request = SamplingRequest(

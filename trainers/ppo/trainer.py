@@ -41,7 +41,7 @@ from hf_align.rollouts import Engine
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.data import batches_of
+from hf_align.trainers.data import batches_of, check_tokens
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import check_room, prompts_of, ready_reward
@@ -413,8 +413,10 @@ class PPOTrainer(BranchTrainer):
         """Sample a response to each prompt and score it; the samples are the same at every evaluation."""
         data: Any = dataloader.dataset
         if "prompt_ids" not in getattr(data, "column_names", ()):
-            data = prompts_of(data, self.reward, cast(Any, self.processing_class), self.args, "eval_dataset")
+            tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
+            data = prompts_of(data, self.reward, tokenizer, self.args, "eval_dataset")
             check_room(self.model, self.args, data)
+            check_tokens(self.model, tokenizer, eval_dataset=data)
         model = cast(nn.Module, self.model_wrapped)
 
         def after_batch() -> None:
