@@ -33,7 +33,7 @@ from hf_align.models.adapters import (
     float32_trainable,
 )
 from hf_align.models.dropout import dropout_as_loaded
-from hf_align.models.fingerprint import check_base, fingerprint_of, listed
+from hf_align.models.fingerprint import check_base, fingerprint_of, listed, untuned
 from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
@@ -105,11 +105,13 @@ class PolicyWithValueHead(BranchModel):
             keep_unpacked(backbone)
             float32_trainable(backbone)
             lm_head = backbone.get_output_embeddings()
-            if getattr(lm_head, "weight", None) is not backbone.get_input_embeddings().weight:
+            if untuned(lm_head).weight is not untuned(backbone.get_input_embeddings()).weight:
                 lm_head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
             self.value_backbone = BranchModel(backbone)
         lm_head = cast(Any, (self.value_backbone or self).model).get_output_embeddings()  # its inputs are valued
-        self.value_head = new_head_module(head, lm_head.in_features, cast(torch.device, model.device), zero=True)
+        self.value_head = new_head_module(
+            head, untuned(lm_head).in_features, cast(torch.device, model.device), zero=True
+        )
 
     def _add_value_adapter(self) -> None:
         if not isinstance(self.model, PeftModel):
