@@ -1,8 +1,8 @@
 """The unavoidable matrix products of a training step, counted from shapes: the floor of its time.
 
 Counted: each prompt once with its responses as branches, attention between tokens that see each other, the LM head at
-    response tokens only, no gradients of frozen weights, nothing recomputed. Not counted: norms, activations, softmax,
-    optimizer, and everything around the products.
+response tokens only, no gradients of frozen weights, nothing recomputed. Not counted: norms, activations, softmax,
+optimizer, and everything around the products.
 
 Notation: d hidden size, V vocabulary, r LoRA rank, T tokens (no padding), N response tokens.
 """

@@ -13,7 +13,7 @@ gets, where the function registered as "sdpa" looks for it. Any other mask goes 
 models whose attention doesn't use the registry read the dense mask as before.
 
 Notation: a block has D documents, padded to P prompt tokens and K responses of L tokens; KV key heads, G query heads
-    per key head.
+per key head.
 
     attach_plan                        once per batch: attaches the layout to the mask
         make_plan                      groups documents of similar length

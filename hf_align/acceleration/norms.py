@@ -56,7 +56,7 @@ def _is_rms_norm(module: nn.Module) -> bool:
     """Whether a module computes g(weight) * x / rms(x) for some g, such as the weight itself or 1 + weight.
 
     Probed: its own forward runs with a random weight. A row of ones gives g(weight), up to the norm's epsilon, and two
-        other rows must be multiplied by it.
+    other rows must be multiplied by it.
     """
     draw, size = torch.Generator().manual_seed(0), len(cast(Tensor, module.weight))
     twin = copy.copy(module)

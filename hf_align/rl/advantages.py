@@ -1,8 +1,8 @@
 """Returns and advantages of token-level episodes, and whitening.
 
 Notation: B responses, T tokens. Masks are `[B, T]`, true (or 1) at response tokens, which are contiguous in each row:
-    at its left, its right or in the middle. Results are 0 outside the mask, and input values there, NaN included, have
-    no influence. Everything is fp32 (fp64 if the input is) and a constant: no gradient flows through.
+at its left, its right or in the middle. Results are 0 outside the mask, and input values there, NaN included, have
+no influence. Everything is fp32 (fp64 if the input is) and a constant: no gradient flows through.
 """
 
 import torch
