@@ -225,19 +225,19 @@ def make_plan(
 
     Args:
         branches: The batch.
-        most_pairs: Pairs of tokens in a block of several documents, at most.
-        block_cost: What a block more costs, in pairs of tokens.
-        part_tokens: Query tokens that are computed together, at most.
+        most_pairs: Maximum token pairs in a block of several documents.
+        block_cost: Cost of one more block, in pairs of tokens.
+        part_tokens: Maximum query tokens computed together.
     """
     documents, parts = branches.num_documents, 1 + max(branches.num_responses)  # a prompt and its K responses
-    doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()
-    part = torch.where(doc >= 0, doc * parts + branch, documents * parts)
-    order = torch.argsort(part, stable=True)
+    doc, branch = branches.doc_ids.flatten(), branches.branch_ids.flatten()  # [R * T]
+    part = torch.where(doc >= 0, doc * parts + branch, documents * parts)  # [R * T], padding last
+    order = torch.argsort(part, stable=True)  # [R * T] flat positions, part by part
     lengths = torch.bincount(part, minlength=documents * parts + 1)
-    starts = (lengths.cumsum(0) - lengths)[:-1].view(documents, parts)
-    lengths = lengths[:-1].view(documents, parts)
+    starts = (lengths.cumsum(0) - lengths)[:-1].view(documents, parts)  # [D, 1 + K] in `order`
+    lengths = lengths[:-1].view(documents, parts)  # [D, 1 + K]
 
-    def positions(members: Tensor, of: slice) -> tuple[Tensor, Tensor]:
+    def positions(members: Tensor, of: slice) -> tuple[Tensor, Tensor]:  # [D, K, L] each
         column = torch.arange(int(lengths[members, of].max()))
         real = column < lengths[members, of, None]
         start = starts[members, of, None].clamp(max=len(order) - 1)  # a missing response may start past the end
@@ -247,8 +247,8 @@ def make_plan(
     blocks = []
     for group in _groups(present, most_pairs, block_cost):
         members, most = torch.tensor(group), max(branches.num_responses[number] for number in group)
-        prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))
-        branch, branch_real = positions(members, slice(1, 1 + most))
+        prompt, prompt_real = (x[:, 0] for x in positions(members, slice(0, 1)))  # [D, P] each
+        branch, branch_real = positions(members, slice(1, 1 + most))  # [D, K, L] each
         seen = prompt_real[:1] if prompt_real.all() else prompt_real
         parts = (  # nothing precedes a prompt
             _parts(prompt_real[:1, :0], prompt.shape[1], part_tokens),
@@ -293,7 +293,7 @@ def _parts(seen: Tensor, length: int, most: int) -> list[_Part]:
     for start in range(0, length, size):
         stop = min(start + size, length)
         causal = torch.ones(1, stop - start, stop, dtype=torch.bool).tril(start).expand(len(seen), -1, -1)
-        sees = torch.cat([seen[:, None].expand(-1, stop - start, -1), causal], dim=2)
+        sees = torch.cat([seen[:, None].expand(-1, stop - start, -1), causal], dim=2)  # [1 or D, queries, keys]
         parts.append(_Part(start, stop, torch.zeros(sees.shape).masked_fill_(~sees, -torch.inf)))
     return parts
 
@@ -301,7 +301,7 @@ def _parts(seen: Tensor, length: int, most: int) -> list[_Part]:
 def _rows(plan: BranchPlan, key_heads: int, group: int, parts: list[list[list[slice]]]) -> _Rows:
     """The rows of `key_heads` x `group` heads in the given parts of each block's prompts and responses."""
     heads = key_heads * group
-    head = torch.arange(heads).view(key_heads, group, 1)
+    head = torch.arange(heads).view(key_heads, group, 1)  # [KV, G, 1]
 
     def by_head(x: Tensor) -> Tensor:  # [..., L] -> [..., KV, G, L]
         return x[..., None, None, :].expand(*x.shape[:-1], key_heads, group, x.shape[-1])
@@ -309,10 +309,11 @@ def _rows(plan: BranchPlan, key_heads: int, group: int, parts: list[list[list[sl
     rows, reals = [], []
     for block, of_block in zip(plan.blocks, parts, strict=True):
         sides = list(zip(block.positions, block.real, of_block, strict=True))
+        # [D, KV, G * part] for prompts, [D, K, KV, G * part] for responses
         rows.append([(by_head(x[..., part]) * heads + head).flatten(-2) for x, _, side in sides for part in side])
         reals.append([by_head(real[..., part]).flatten(-2) for _, real, side in sides for part in side])
     in_order, real = (torch.cat([x.flatten() for block in blocks for x in block]) for blocks in (rows, reals))
-    inverse = torch.full((plan.tokens * heads,), len(in_order))
+    inverse = torch.full((plan.tokens * heads,), len(in_order))  # [tokens * H]
     inverse[in_order[real]] = torch.arange(len(in_order))[real]
     return _Rows(rows, [[None if x.all() else ~x[..., None] for x in block] for block in reals], inverse)
 
@@ -340,13 +341,13 @@ class _BranchAttention(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         query, key, value = ctx.saved_tensors
         work = _Work(query, key, value, ctx.scale, ctx.plan)
-        grad_out = grad_outputs[0].to(value.dtype).reshape(-1, value.shape[-1])
+        grad_out = grad_outputs[0].to(value.dtype).reshape(-1, value.shape[-1])  # [tokens * H, dv]
         of_query, of_key, of_value = [], [], []
         for number in range(len(ctx.plan.blocks)):
             shapes = [rows.shape for rows in work.keys(number)]
             keys, values = ([x.new_zeros(*shape, x.shape[-1]) for shape in shapes] for x in (work.key, work.value))
             for index, side, q, k, v, mask in work.parts(number):
-                grad = _take(grad_out, work.of_queries.parts[number][index])
+                grad = _take(grad_out, work.of_queries.parts[number][index])  # [..., KV, G * part, dv]
                 fake = work.of_queries.fake[number][index]
                 grad = grad if fake is None else grad.masked_fill_(fake, 0)
                 with torch.autocast(q.device.type, enabled=False):  # backward may be called inside it
@@ -377,7 +378,11 @@ class _Work:
         return prompt, torch.cat([prompt[:, None].expand(-1, branch.shape[1], -1, -1), branch], dim=-1)
 
     def parts(self, number: int) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor, Tensor]]:
-        """A block's parts: index, 0 for prompts or 1 for responses, scaled queries, keys, values and mask."""
+        """A block's parts: index, 0 for prompts or 1 for responses, scaled queries, keys, values and mask.
+
+        Queries are `[D, KV, G * part, d]` float32 for prompts, `[D, K, KV, G * part, d]` for responses; keys and values
+        likewise with N keys in place of `G * part`.
+        """
         index = 0
         for side, rows in enumerate(self.keys(number)):
             key, value = _take(self.key, rows), _take(self.value, rows)
@@ -385,7 +390,7 @@ class _Work:
                 query = _take(self.query, self.of_queries.parts[number][index])
                 query = (query if query.dtype == torch.float32 else query.float()).mul_(self.scale)
                 count = part.mask.shape[-1]
-                mask = part.mask.view(len(part.mask), *[1] * (side + 2), *part.mask.shape[1:])
+                mask = part.mask.view(len(part.mask), *[1] * (side + 2), *part.mask.shape[1:])  # [..., part, N]
                 yield index, side, query, key[..., :count, :], value[..., :count, :], mask
                 index += 1
 
@@ -402,7 +407,7 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
 
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """`[..., G * L, N]` float32: scaled queries `[..., G * L, d]` over keys `[..., N, d]` under `[..., 1, L, N]`."""
-    scores = query @ key.float().transpose(-1, -2)
+    scores = query @ key.float().transpose(-1, -2)  # [..., G * L, N]
     scores.unflatten(-2, (-1, mask.shape[-2])).add_(mask)  # a view per head
     return scores.softmax(-1)
 
