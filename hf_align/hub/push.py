@@ -16,7 +16,7 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, VALUE_HEAD
 from hf_align.hub.errors import hub_errors
-from hf_align.hub.staging import WEIGHTS, base_models, new_stage, stage_model
+from hf_align.hub.staging import WEIGHTS, base_models, check_links, new_stage, stage_model, staged_files
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.model_cards.names import hub_id
@@ -86,7 +86,7 @@ def push_model(
 
 
 def check_push(folder: str | os.PathLike[str], repo_id: str) -> Path:
-    """Refuse an invalid repository name or a missing folder; return the folder's path.
+    """Refuse an invalid repository name, a missing folder, and links out of it; return the folder's path.
 
     Raises:
         UserError: Names the problem.
@@ -94,6 +94,7 @@ def check_push(folder: str | os.PathLike[str], repo_id: str) -> Path:
     check_repo_id(repo_id)
     if not Path(folder).is_dir():
         raise UserError(f"{folder} is not a folder; name the one that a model was saved in.")
+    check_links(folder)
     return Path(folder)
 
 
@@ -197,7 +198,7 @@ def upload(
     Raises:
         UserError: The Hub or the connection fails.
     """
-    files = {path.relative_to(stage).as_posix(): path for path in sorted(stage.rglob("*")) if path.is_file()}
+    files = staged_files(stage)
     with hub_errors(f"pushing to {repo_id}", unchanged):
         others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
         stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *replaced]))

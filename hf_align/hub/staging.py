@@ -38,6 +38,7 @@ TOKENIZER = (
     *("chat_template.*", "additional_chat_templates/*", "preprocessor_config.json", "processor_config.json"),
 )
 TEXTS = ("README.md", "training_curves.png", "LICENSE*", "NOTICE*")
+READ_FOR_CARDS = ("model_card.json",)
 NOT_IN_CHECKPOINTS = ("README.md", "training_args.bin")
 LOCAL_NAMES = ("_name_or_path", "name_or_path")
 
@@ -122,14 +123,42 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
         rewrite(state, values)
 
 
+def check_links(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder with links to files outside that a push would send or read for the card.
+
+    Raises:
+        UserError: Names the link.
+    """
+    folder = Path(folder)
+    for name in (*model_files(folder), *filter(lambda name: (folder / name).is_symlink(), READ_FOR_CARDS)):
+        _check_link(folder, folder / name)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make a hard link, or a copy if the file system has none; symbolic links are followed."""
+    """Make a hard link, or a copy if the file system has none; links are followed once, so a later one stays a link."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source.resolve()
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, target, follow_symlinks=False)
+
+
+def staged_files(stage: Path) -> dict[str, Path]:
+    """The files of a stage by their names in the repository.
+
+    Raises:
+        UserError: One is a link; whatever it led to when it was checked, it may lead elsewhere now.
+    """
+    files = {}
+    for path in sorted(stage.rglob("*")):
+        if path.is_symlink():
+            raise UserError(
+                f"{path.relative_to(stage)} became a link while it was made ready to be pushed; push again."
+            )
+        if path.is_file():
+            files[path.relative_to(stage).as_posix()] = path
+    return files
 
 
 def rewrite(path: Path, values: object) -> None:

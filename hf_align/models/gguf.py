@@ -33,9 +33,11 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
     if len(files) != 1:
         raise UserError(f"{source} holds {len(files)} .gguf files; name a folder with exactly one.")
     with _parsed_once():
-        options: dict[str, Any] = {"gguf_file": files[0].name, "trust_remote_code": False}
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        name = files[0].name
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name, trust_remote_code=False)
     model.config.__dict__.pop("quantization_config", None)
     model.hf_quantizer, model.is_quantized = None, False
     set_distinct_pad_token(tokenizer, model.config)

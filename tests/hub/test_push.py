@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,9 @@ from huggingface_hub import HfApi
 from peft import PeftModel
 
 from hf_align.errors import UserError
-from hf_align.files import VALUE_ADAPTER_FOLDER
+from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER
 from hf_align.hub import push_model
-from hf_align.hub.staging import stage_checkpoint, stage_model
+from hf_align.hub.staging import link_or_copy, stage_checkpoint, stage_model, staged_files
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import push_merged
 from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
@@ -203,6 +205,87 @@ def test_nothing_outside_a_folder_is_pushed_and_no_link_is_left_out(stage: Calla
         assert not list((tmp_path / f"stage-{number}").glob("generation*"))
         (folder / name).unlink()
     stage(folder, tmp_path / "whole")
+
+
+SECRET = "nobody else's"
+
+
+@pytest.fixture
+def with_secret(base: Path, base_on_hub: str, tmp_path: Path) -> tuple[Path, Path]:
+    """The folder of an adapter with a separate value model, and a file elsewhere."""
+    folder = tmp_path / "model"
+    policy = PolicyWithValueHead(load_policy(base, lora=True), value_model="separate")
+    policy.save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(str(folder))
+    (tmp_path / "secret.json").write_text(json.dumps({"secret": SECRET}))
+    return folder, tmp_path / "secret.json"
+
+
+@pytest.mark.parametrize("push", [push_model, push_merged])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("README.md", "training_curves.png", "LICENSE", "model_card.json", "tokenizer.json", "value_head.safetensors"),
+        *("adapter_model.safetensors", f"{VALUE_MODEL_FOLDER}/adapter_config.json", f"{VALUE_MODEL_FOLDER}/x.json"),
+        VALUE_MODEL_FOLDER,
+    ],
+)
+def test_nothing_outside_a_folder_is_pushed_by_any_file_of_it(
+    name: str, push: Callable[..., Any], with_secret: tuple[Path, Path], hub: StandIn, base_on_hub: str
+):
+    folder, secret = with_secret
+    place = folder / name
+    if place.is_dir():
+        shutil.rmtree(place)
+        (secret.parent / "elsewhere").mkdir()
+        secret = secret.rename(secret.parent / "elsewhere" / "config.json").parent
+    place.unlink(missing_ok=True)
+    # Up through the folder itself and out again.
+    place.symlink_to(Path(*[".."] * (name.count("/") + 1), folder.name, "..", secret.name))
+    with pytest.raises(UserError, match=f"{name} is a link to a (file outside|folder)"):
+        push(folder, "mine", base_model=base_on_hub)
+    assert "anna/mine" not in hub.repositories
+    assert not list(folder.parent.glob(".*")), "the stage is gone"
+
+
+def test_links_within_a_folder_are_followed(
+    with_secret: tuple[Path, Path], hub: StandIn, base_on_hub: str, tmp_path: Path
+):
+    folder, _ = with_secret
+    (folder / "LICENSE.txt").write_text("mine")
+    (folder / "NOTICE").symlink_to("LICENSE.txt")
+    Path(tmp_path / "by-another-name").symlink_to(folder)
+    push_model(tmp_path / "by-another-name", "mine", base_model=base_on_hub)
+    assert hub.repositories["anna/mine"].files["NOTICE"] == b"mine"
+
+
+def test_a_file_that_becomes_a_link_after_staging_is_not_followed(with_secret: tuple[Path, Path], tmp_path: Path):
+    folder, secret = with_secret
+    stage = tmp_path / "stage"
+    stage_model(folder, stage, "team/base")
+    before = (folder / "tokenizer.json").read_bytes()
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").symlink_to(secret)
+    assert staged_files(stage)["tokenizer.json"].read_bytes() == before, "the stage has the file itself"
+    (stage / "tokenizer.json").unlink()
+    (stage / "tokenizer.json").symlink_to(secret)
+    with pytest.raises(UserError, match=r"tokenizer\.json became a link"):
+        staged_files(stage)
+
+
+def test_a_file_that_becomes_a_link_while_it_is_staged_is_not_followed(tmp_path: Path):
+    """Between the look at it and the copy: then a link is staged, which is never sent."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    link_or_copy(Resolved(tmp_path / "link"), tmp_path / "stage" / "file")
+    assert (tmp_path / "stage" / "file").is_symlink()
+
+
+class Resolved(PosixPath):
+    """A path that was no link when it was resolved."""
+
+    def resolve(self, strict: bool = False) -> Path:
+        return Path(self)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path):
