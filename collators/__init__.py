@@ -1,4 +1,4 @@
-"""Collators: rows of a data set become token ids and branch batches."""
+"""Collators: from rows of a data set to token ids and branch batches."""
 
 from hf_align.collators.checks import Findings, check_preferences, find_bad_rows
 from hf_align.collators.collate import PreferenceCollator, find_pad_token_id

@@ -22,10 +22,10 @@ class SavingTrainer(HubTrainer):
     """A Trainer that writes models and checkpoints under another name first and renames them."""
 
     _unfinished: Path | None = None
-    """Where a checkpoint is being written."""
+    """Folder of the checkpoint being written."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save what plain transformers or peft loads, and no pickles."""
+        """Save a model that plain transformers or peft loads, without pickles."""
         if not self.args.should_save:
             return
         directory = Path(output_dir or cast(str, self.args.output_dir))
@@ -35,13 +35,13 @@ class SavingTrainer(HubTrainer):
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(unfinished))
             for card in unfinished.rglob("README.md"):
-                card.unlink()  # peft's, which names a local base model by its path
+                card.unlink()  # peft's card, which names a local base model by its path
         if self._unfinished is None:  # no checkpoint
             self._save_card(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         model = self.model if model is None else model
-        # Trainer tells adapters from full models by type: show it the model inside our wrapper.
+        # Trainer distinguishes adapters from full models by type: pass it the model inside our wrapper.
         inner = model.model if isinstance(model, BranchModel) else model
         if isinstance(inner, PeftModel):
             check_base(inner, resume_from_checkpoint, "the model to train")
@@ -62,7 +62,10 @@ class SavingTrainer(HubTrainer):
             shutil.rmtree(self._unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         best = self.state.best_global_step
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotate below, where the others are
+        limit, self.args.save_total_limit = (
+            self.args.save_total_limit,
+            None,
+        )  # rotate below, beside the other checkpoints
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()

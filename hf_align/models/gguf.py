@@ -26,8 +26,8 @@ from hf_align.models.padding import set_distinct_pad_token
 def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Path:
     """Dequantise the one .gguf file in the folder `source` into a plain model folder `target` (float32, safetensors).
 
-    GGUF models can't be quantised again, saved or trained as they are. The folder's pad token is not EOS, as reward
-    models need it (`set_distinct_pad_token`). It appears whole or not at all.
+    GGUF models can't be quantised again, saved or trained directly. The folder's pad token is not EOS, as needed by
+    reward models (`set_distinct_pad_token`). It appears whole or not at all.
     """
     files = sorted(Path(source).glob("*.gguf"))
     if len(files) != 1:
@@ -51,15 +51,15 @@ def convert_gguf(source: str | os.PathLike[str], target: str | os.PathLike[str])
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Keep what the gguf package parses: transformers asks for it anew, three times a file and once a module."""
-    if not is_gguf_available():  # transformers says what to install
+    """Cache the gguf package's parsing, which transformers repeats three times per file and once per module."""
+    if not is_gguf_available():  # transformers' error says what to install
         yield
         return
     package: Any = import_module("gguf")
     reader, name_map = package.GGUFReader, package.get_tensor_name_map
 
     class PlainReader(reader):
-        """Reads from a plain array on the mapped file, whose slices cost a third of a memmap's."""
+        """Reader on a plain array over the mapped file, whose slices cost a third of a memmap's."""
 
         data = property(
             lambda self: self.__dict__["data"], lambda self, mapped: self.__dict__.update(data=np.asarray(mapped))

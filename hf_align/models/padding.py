@@ -1,4 +1,4 @@
-"""A pad token that is not EOS, which reward models need."""
+"""Pad tokens other than EOS, needed by reward models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def set_distinct_pad_token(tokenizer: PreTrainedTokenizerBase, config: Any) -> N
     """Give tokenizer and model config a pad token that is not EOS, from the tokens that both have.
 
     Raises:
-        UserError: If it has none that would do.
+        UserError: The vocabulary has no suitable token.
     """
     count = getattr(config.get_text_config(), "vocab_size", None) or len(tokenizer)
     pad = cast(int | None, tokenizer.pad_token_id)
