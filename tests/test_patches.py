@@ -1,7 +1,7 @@
-"""Tests change nothing in our modules: what they need otherwise is an argument, an input or the environment.
+"""Tests and benchmarks change nothing in our modules: they use arguments, inputs and the environment.
 
-A patched name says nothing of what a user can do, and keeps a test green when the code no longer looks it up there.
-Modules of others, objects that a test made and environment variables may be patched.
+A patched name says nothing about what a user can do, and keeps a test green when the code no longer looks it up there.
+Modules of other libraries, objects that a test made and environment variables may be patched.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 OURS = ("hf_align", "trainers", "collators", "model_cards", "benchmarks", "notebooks", "badges")
-PATCHERS = {"setattr", "delattr", "setitem", "delitem", "patch", "object", "dict", "multiple"}
-"""Names of monkeypatch's, of unittest.mock's and of builtin functions that change another module's names."""
-ALLOWED: dict[str, str] = {}
-"""Patches that stay, as `file: target`, with the reason why any other way would make the code worse."""
+PATCHERS = {"setattr", "delattr", "setitem", "delitem", "patch"}
+"""Functions of monkeypatch, of unittest.mock and builtin ones that change names of another module."""
 
 
 def is_ours(dotted: str) -> bool:
@@ -52,6 +50,12 @@ def target_of(node: ast.expr, names: dict[str, str]) -> str:
     return names.get(node.id, "") if isinstance(node, ast.Name) else ""
 
 
+def is_patcher(function: ast.expr) -> bool:
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    of_patch = name in ("object", "dict", "multiple") and ast.unparse(function).endswith(f"patch.{name}")
+    return name in PATCHERS or of_patch
+
+
 def patches(source: str) -> Iterator[tuple[int, str]]:
     """Line and target of everything in a test's source that changes a name of ours."""
     tree = ast.parse(source)
@@ -59,8 +63,8 @@ def patches(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         changed: list[ast.expr] = []
         if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            changed = node.args[:2] if called in PATCHERS else []  # the second names an entry of sys.modules
+            # The second argument may be the name of an entry of sys.modules.
+            changed = node.args[:2] if is_patcher(node.func) else []
         elif isinstance(node, ast.Assign | ast.Delete):
             changed = [each for each in node.targets if isinstance(each, ast.Attribute | ast.Subscript)]
         elif isinstance(node, ast.AugAssign | ast.AnnAssign) and isinstance(node.target, ast.Attribute | ast.Subscript):
@@ -69,13 +73,12 @@ def patches(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, target
 
 
-def test_no_test_patches_a_module_of_ours():
+@pytest.mark.parametrize("folder", ["tests", "benchmarks"])
+def test_no_module_of_ours_is_patched(folder: str):
     found = [
-        f"{path.relative_to(TESTS)}:{line}: {target}"
-        for path in sorted(TESTS.rglob("*.py"))
-        if path != Path(__file__)
+        f"{path.relative_to(ROOT)}:{line}: {target}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for line, target in patches(path.read_text(encoding="utf-8"))
-        if f"{path.relative_to(TESTS)}: {target}" not in ALLOWED
     ]
     assert found == [], "give the code an argument, an input or an object instead"
 
