@@ -16,6 +16,7 @@ from transformers import (
 from hf_align.errors import UserError
 from hf_align.models.adapters import Lora, add_lora
 from hf_align.models.fingerprint import check_base
+from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.precision import compute_dtype
 from hf_align.models.quantized import Quantization, keep_unpacked
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, plain_folder
@@ -56,7 +57,9 @@ def load_policy(
     if adapter is not None:
         check_base(model, path, base, any_vocabulary=True)
         fit_vocabulary(model, path, adapter)
-        return PeftModel.from_pretrained(model, path, is_trainable=True)
+        adapted = PeftModel.from_pretrained(model, path, is_trainable=True)
+        check_loaded(saved_weights(adapted), path)
+        return adapted
     return add_lora(model, lora, TaskType.CAUSAL_LM) if lora else model
 
 

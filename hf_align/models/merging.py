@@ -19,6 +19,7 @@ from hf_align.files import ADAPTER_CONFIG, VALUE_ADAPTER_FOLDER, VALUE_HEAD, VAL
 from hf_align.hub.push import PushedFolder, check_bases, check_push, create_repo, facts_for, push_stage
 from hf_align.hub.staging import link_or_copy, name_bases, new_stage, rewrite
 from hf_align.model_cards import CARD_FILES
+from hf_align.models.finite import nonfinite_weight
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import check_target, merge_saved
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, load_tokenizer, plain_folder
@@ -55,12 +56,20 @@ def merge_adapter(
     with whole_folder(target) as unfinished, TemporaryDirectory(prefix=".merging-", dir=target.parent) as scratch:
         source = _on_unquantized_base(folder, base, Path(scratch))
         if config.task_type == "SEQ_CLS":
-            merge_saved(source, dtype or torch.float32).save_pretrained(unfinished)
+            dtype = dtype or torch.float32
+            _save_finite(merge_saved(source, dtype), dtype, unfinished)
             return []
-        policy = cast(Any, load_policy(source, dtype=torch.float32))
-        policy.merge_and_unload().to(dtype or _own_dtype(base)).save_pretrained(unfinished)
+        policy, dtype = cast(Any, load_policy(source, dtype=torch.float32)), dtype or _own_dtype(base)
+        _save_finite(policy.merge_and_unload().to(dtype), dtype, unfinished)
         load_tokenizer(source).save_pretrained(str(unfinished))
         return _add_value_head(folder, unfinished)
+
+
+def _save_finite(merged: Any, dtype: torch.dtype, folder: Path) -> None:
+    """Save merged weights, unless their sum or its rounding is more than `dtype` holds."""
+    if (name := nonfinite_weight(dict(merged.named_parameters()))) is not None:
+        raise UserError(f"The weight {name} merged into {dtype} is NaN or infinite; merge into float32 or bfloat16.")
+    merged.save_pretrained(folder)
 
 
 def push_merged(

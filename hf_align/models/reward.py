@@ -25,6 +25,7 @@ from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
 from hf_align.models.classifier import classifier_class, is_ours
 from hf_align.models.fingerprint import BaseDiffers, check_base, has_float32_base
+from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
@@ -187,6 +188,7 @@ class RewardModel(BranchModel):
             check_base(model, path, base, any_vocabulary=True)
             fit_vocabulary(model, path, adapter)
             model = PeftModel.from_pretrained(model, path, is_trainable=True)
+            check_loaded(saved_weights(model), path)
         elif lora:
             model = add_lora(model, lora, TaskType.SEQ_CLS)
         loaded = cls(cast(PreTrainedModel, model), tokenizer, config)

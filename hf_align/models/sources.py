@@ -11,6 +11,7 @@ from huggingface_hub.constants import HF_HOME
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from peft import PeftConfig
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -20,6 +21,7 @@ from transformers.utils.hub import cached_file
 
 from hf_align.errors import LoadError, UserError
 from hf_align.files import ADAPTER_CONFIG
+from hf_align.models.finite import check_files, check_loaded
 from hf_align.models.gguf import convert_gguf
 
 
@@ -45,13 +47,20 @@ def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
 def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
     """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load.
 
+    A model with weights that are NaN or infinite is refused.
     Code that comes with a model is never run, nor asked about: whoever answers on standard input may be a script.
     """
     try:
-        return auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
+        loaded = auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError, AssertionError) as error:
         _check_folder(path)
         raise _cannot_load(auto_class.__name__, path, error) from error
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    if isinstance(model, nn.Module):
+        check_loaded(dict(model.named_parameters()), path)
+        if kwargs.get("quantization_config") is not None:
+            check_files(path)
+    return loaded
 
 
 def check_source(path: str) -> None:

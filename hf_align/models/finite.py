@@ -1,0 +1,86 @@
+"""Whether weights are numbers: one that is NaN or infinite makes NaN of all that is computed, trained and saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from hf_align.errors import LoadError
+
+INDEX = "model.safetensors.index.json"
+
+
+def saved_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Weights of a model that saving writes, by name: of a model with an adapter those that are trained."""
+    adapted = any(isinstance(module, PeftModel) for module in (model, getattr(model, "model", None)))
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad or not adapted}
+
+
+@torch.no_grad()
+def nonfinite_weight(weights: Mapping[str, Any]) -> str | None:
+    """Name of the first weight with a NaN or an infinite number in it, or None.
+
+    Integers, such as quantised weights, are passed over; of sharded weights this process's part is looked at. Each
+    device is waited for once.
+    """
+    parts = {name: getattr(weight, "to_local", lambda weight=weight: weight)() for name, weight in weights.items()}
+    names = [name for name, part in parts.items() if part.is_floating_point() and part.numel()]
+    finite: dict[str, bool] = {}
+    for device in {parts[name].device for name in names}:
+        here = [name for name in names if parts[name].device == device and device.type != "meta"]
+        # The largest absolute number is NaN if one is; it needs no copy of the weight.
+        largest = [torch.linalg.vector_norm(parts[name], ord=float("inf")).float() for name in here]
+        finite |= dict(zip(here, torch.stack(largest).isfinite().tolist(), strict=True)) if here else {}
+    return next((name for name in names if not finite.get(name, True)), None)
+
+
+def check_loaded(weights: Mapping[str, Any], path: str) -> None:
+    """Refuse a model or adapter with weights that aren't finite.
+
+    Raises:
+        LoadError: It names the weight, and the file if it is in a folder.
+    """
+    if (name := nonfinite_weight(weights)) is not None:
+        raise _broken(path, name, _file_of(path, name))
+
+
+def check_files(path: str) -> None:
+    """The same from a folder's files, for weights that are quantised on loading: quantising hides it.
+
+    Raises:
+        LoadError: It names weight and file.
+    """
+    for file in sorted(Path(path).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            if (name := next(_nonfinite_names(tensors), None)) is not None:
+                raise _broken(path, name, file.name)
+
+
+def _nonfinite_names(tensors: Any) -> Iterator[str]:
+    for name in tensors.keys():  # noqa: SIM118 (no dict)
+        if nonfinite_weight({name: tensors.get_tensor(name)}) is not None:
+            yield name
+
+
+def _file_of(path: str, name: str) -> str | None:
+    folder = Path(path)
+    if (folder / INDEX).exists():
+        return json.loads((folder / INDEX).read_text())["weight_map"].get(name)
+    names = ("adapter_model.safetensors", "model.safetensors", "pytorch_model.bin")
+    return next((file for file in names if (folder / file).exists()), None)
+
+
+def _broken(path: str, name: str, file: str | None) -> LoadError:
+    where = f"in {file} of '{path}'" if file else f"of '{path}'"
+    return LoadError(
+        f"The weight {name} {where} holds NaN or infinite numbers, so nothing can be computed with it; download or "
+        "save the model again, or take a checkpoint from before it broke.",
+        path,
+    )
