@@ -37,12 +37,14 @@ from hf_align.trainers.checks import check_best_metric, check_config_class, chec
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
+from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
+from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
 logger = logging.get_logger(__name__)
 
 
-class BranchTrainer(AcceleratedTrainer, SavingTrainer):
+class BranchTrainer(ResumingTrainer, AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
@@ -226,6 +228,10 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._train_metrics = RowMetrics()  # without rows of an earlier run, or of a try that ran out of memory
+        return super()._inner_training_loop(*args, **kwargs)
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""
         self.runner.choose_attention(model, lambda: cast(Any, self._prepare_inputs(inputs))["branches"])
@@ -248,12 +254,16 @@ class BranchTrainer(AcceleratedTrainer, SavingTrainer):
         processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
         loss = (weight * losses).sum() / total * processes
         if model.training:
-            self._train_metrics.add(metrics)
+            rows = inputs.get(REAL_ROWS)
+            self._train_metrics.add({name: values[:rows] for name, values in metrics.items()})
         return (loss, {"row_loss": losses, **metrics}) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         if not batch_samples:
             return None
+        last = batch_samples[-1]
+        if (rows := real_rows(self, len(last["weight"]))) < len(last["weight"]):
+            last[REAL_ROWS], last["weight"][rows:] = rows, 0.0
         total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
         total = cast(Tensor, self.accelerator.reduce(total, "sum"))
         return total.clamp(min=torch.finfo(total.dtype).tiny)

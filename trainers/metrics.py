@@ -38,7 +38,7 @@ class RowMetrics:
         ] = {}  # with their counts; of extremes: the smallest, of `max_*` negated
 
     def add(self, rows: dict[str, Tensor]) -> None:
-        """Add a batch: values `[B]` by name."""
+        """Add a batch: values `[B]` by name; B may be 0."""
         for name, values in rows.items():
             self._waiting.append((name, values.detach()))
             self._values += len(values)
@@ -71,7 +71,8 @@ class RowMetrics:
     def _take(self, name: str, values: Tensor) -> None:
         count = len(values)
         if name.startswith(("min_", "max_")):
-            total = float(values.min() if name.startswith("min_") else -values.max())
+            smallest = values if name.startswith("min_") else -values
+            total = float(smallest.min()) if count else float("inf")
         else:
             total = float(values.sum())
         if name in self._sums:

@@ -34,6 +34,8 @@ from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.resuming import ResumingTrainer
+from hf_align.trainers.uneven import real_rows
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class SFTConfig(sft_config.SFTConfig):
         return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
 
-class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
+class SFTTrainer(ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -142,6 +144,17 @@ class SFTTrainer(AcceleratedTrainer, sft_trainer.SFTTrainer):
         float32_trainable(cast(nn.Module, self.model))  # TRL makes adapters on quantised weights bfloat16
         _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._metrics["train"].clear()  # of an earlier run, or of a try that ran out of memory
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
+        # Where each row of the data is a row of the batch: rows that fill up the epoch's last one count nothing.
+        labels = batch_samples[-1]["labels"] if batch_samples else ()
+        if len(labels) == self.args.per_device_train_batch_size:
+            labels[real_rows(self, len(labels)) :] = -100
+        return super()._get_num_items_in_batch(batch_samples, device)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         directory = Path(output_dir or cast(str, self.args.output_dir))

@@ -1,4 +1,4 @@
-"""Trains a tiny model on one or two processes: `train_script.py dpo|reward MODEL OUT BATCH`."""
+"""Trains a tiny model on one or two processes: `train_script.py dpo|reward|sft MODEL OUT BATCH`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import torch
+from datasets import Dataset
+from transformers import Trainer
 
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from hf_align.trainers.sft import SFTConfig, SFTTrainer
 from tests.trainers.pairs import options, pairs
 
 kind, model_dir, out, batch = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
@@ -25,16 +28,22 @@ common = options(
     gradient_accumulation_steps=2,
 )
 rows = pairs(8, margin=kind == "reward", weights=[1, 2, 1, 1, 0.5, 1, 1, 3])
+rows = rows.select([*range(8), 1])  # an epoch ends with a batch of one: the other process has nothing but padding
 held_out = pairs(7, margin=kind == "reward")  # odd: one process gets a row twice, which must not count twice
 torch.manual_seed(0)
-if kind == "dpo":
+trainer: Trainer
+if kind == "sft":
+    demonstrations = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    trainer = SFTTrainer(model_dir, SFTConfig(**common), Dataset.from_list(demonstrations))
+elif kind == "dpo":
     trainer = DPOTrainer(load_policy(model_dir), args=DPOConfig(**common), train_dataset=rows, eval_dataset=held_out)
 else:
     model = RewardModel.from_backbone(model_dir)
     trainer = RewardTrainer(model, args=RewardConfig(**common), train_dataset=rows, eval_dataset=held_out)
 trainer.train()
 timings = ("runtime", "per_second", "flos", "epoch")
-result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}
+evaluated = {} if kind == "sft" else trainer.evaluate()
+result = {key: value for key, value in evaluated.items() if not any(word in key for word in timings)}
 trainer.save_model()
 history = [log for log in trainer.state.log_history if "loss" in log]
 metrics = RowMetrics()

@@ -218,6 +218,7 @@ class PPOTrainer(BranchTrainer):
         if self.train_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt.")
         self._micro, self._log_ratios = 0, []  # a run begins; an earlier one may have ended within a step
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
         rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
         micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
         ticks = range(micro_batches * args.per_device_train_batch_size * args.world_size)

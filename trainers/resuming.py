@@ -1,0 +1,48 @@
+"""A Trainer that trains nothing more once its run is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+
+class ResumingTrainer(Trainer):
+    """A Trainer whose `train(resume_from_checkpoint=...)` leaves a finished run as it is.
+
+    Trainer looks whether `max_steps` is reached only behind a step, so a finished run that is resumed takes one more
+    each time, unless it ended with an epoch.
+    """
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        over = self._why_over()
+        if over is None:
+            super()._run_epoch(*args, **kwargs)
+            return
+        self.control.should_training_stop = True
+        if self.is_world_process_zero():
+            logger.warning(f"Nothing is trained: the run {over}.")
+
+    def _why_over(self) -> str | None:
+        """Say why no step is to come, or None."""
+        if self.state.global_step >= self.state.max_steps:
+            return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to go on"
+        saved = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__, [])
+        states: Any = saved if isinstance(saved, list) else [saved]
+        for callback in self.callback_handler.callbacks:
+            if not isinstance(callback, EarlyStoppingCallback):
+                continue
+            waited = [state["attributes"]["early_stopping_patience_counter"] for state in states]
+            if max(waited, default=0) >= callback.early_stopping_patience:
+                patience = callback.early_stopping_patience
+                return f"was stopped early; raise early_stopping_patience above {patience} to go on"
+        return None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Trainer's, without the mean loss of no steps, which would be 0."""
+        if self.state.global_step == getattr(self, "_initial_global_step", None):
+            logs.pop("train_loss", None)
+        super().log(logs, start_time)
