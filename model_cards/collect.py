@@ -173,6 +173,13 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     facts["Steps"] = state.global_step
     if state.epoch:
         facts["Epochs"] = round(float(state.epoch), 2)
+    if left_out := [int(entry["nonfinite/step"]) for entry in state.log_history if "nonfinite/step" in entry]:
+        facts["Steps with NaN or infinite numbers, not taken"] = ", ".join(map(str, left_out))
+    warned = {name: entry["step"] for entry in state.log_history for name in entry if name.startswith("health/")}
+    if warned:
+        facts["Warnings of PPO, from step"] = ", ".join(
+            f"{name.removeprefix('health/')} {step}" for name, step in warned.items()
+        )
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":

@@ -37,6 +37,7 @@ from hf_align.trainers.checks import check_best_metric, check_config_class, chec
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
+from hf_align.trainers.nonfinite import FiniteTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.uneven import REAL_ROWS, real_rows
@@ -44,7 +45,7 @@ from hf_align.trainers.uneven import REAL_ROWS, real_rows
 logger = logging.get_logger(__name__)
 
 
-class BranchTrainer(ResumingTrainer, AcceleratedTrainer, SavingTrainer):
+class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
@@ -231,6 +232,14 @@ class BranchTrainer(ResumingTrainer, AcceleratedTrainer, SavingTrainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._train_metrics = RowMetrics()  # without rows of an earlier run, or of a try that ran out of memory
         return super()._inner_training_loop(*args, **kwargs)
+
+    def begin_step(self) -> None:
+        """Let the metrics of a step that isn't taken be taken back."""
+        self._train_metrics.begin_step()
+
+    def void_step(self) -> None:
+        """Take them back."""
+        self._train_metrics.drop_step()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen."""

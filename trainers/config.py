@@ -17,6 +17,7 @@ from hf_align.trainers.accelerated import ACCELERATION
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
 from hf_align.trainers.fields import check_fields
+from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
 
 Callbacks = list[TrainerCallback] | None
 
@@ -61,6 +62,8 @@ class AlignmentConfig(TrainingArguments):
         },
     )
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
+    on_nonfinite: Literal["stop", "skip"] = field(default="stop", metadata={"help": ON_NONFINITE})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": NAN_FILTER})
     disable_dropout: bool = field(
         default=True,
         metadata={

@@ -33,6 +33,7 @@ class RowMetrics:
         self._most_waiting = most_waiting
         self._waiting: list[tuple[str, Tensor]] = []  # not on the CPU yet
         self._values = 0  # of them
+        self._step: int | None = None  # where in what waits the running step begins, if one was begun
         self._sums: dict[
             str, tuple[float, int]
         ] = {}  # with their counts; of extremes: the smallest, of `max_*` negated
@@ -42,8 +43,20 @@ class RowMetrics:
         for name, values in rows.items():
             self._waiting.append((name, values.detach()))
             self._values += len(values)
+        if self._step is None and self._values > self._most_waiting:
+            self._fetch()
+
+    def begin_step(self) -> None:
+        """Begin a step whose rows `drop_step` can take back; they wait until the next begins."""
         if self._values > self._most_waiting:
             self._fetch()
+        self._step = len(self._waiting)
+
+    def drop_step(self) -> None:
+        """Forget all batches since `begin_step`."""
+        for _, values in self._waiting[self._step :]:
+            self._values -= len(values)
+        del self._waiting[self._step :]
 
     def pop(self) -> dict[str, float]:
         """Compute the metrics over all processes, and start afresh. Every process must call it."""
@@ -61,7 +74,7 @@ class RowMetrics:
 
     def _fetch(self) -> None:
         """Bring what waits to the CPU, a transfer for each device, and sum it up batch by batch."""
-        waiting, self._waiting, self._values = self._waiting, [], 0
+        waiting, self._waiting, self._values, self._step = self._waiting, [], 0, None
         for device in {values.device for _, values in waiting}:
             rows = [(name, values) for name, values in waiting if values.device == device]
             everything = torch.cat([values for _, values in rows]).cpu().double()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from datasets import Dataset
@@ -34,6 +34,8 @@ from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.fields import check_fields
+from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.uneven import real_rows
 
@@ -64,6 +66,8 @@ class SFTConfig(sft_config.SFTConfig):
         },
     )
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
+    on_nonfinite: Literal["stop", "skip"] = field(default="stop", metadata={"help": ON_NONFINITE})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": NAN_FILTER})
     merge: bool = field(
         default=False,
         metadata={
@@ -73,6 +77,7 @@ class SFTConfig(sft_config.SFTConfig):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_options(self)
         names_of(self.acceleration)
         choose_precision(self)
@@ -84,7 +89,7 @@ class SFTConfig(sft_config.SFTConfig):
         return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
 
-class SFTTrainer(ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):
+class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -148,6 +153,16 @@ class SFTTrainer(ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._metrics["train"].clear()  # of an earlier run, or of a try that ran out of memory
         return super()._inner_training_loop(*args, **kwargs)
+
+    def begin_step(self) -> None:
+        """Remember how many values TRL has noted."""
+        self._noted = {name: len(values) for name, values in self._metrics["train"].items()}
+
+    def void_step(self) -> None:
+        """Drop those of the step that isn't taken."""
+        for name, values in self._metrics["train"].items():
+            if name != "num_tokens":  # a count of all tokens so far
+                del values[self._noted.get(name, 0) :]
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
         # Where each row of the data is a row of the batch: rows that fill up the epoch's last one count nothing.

@@ -28,6 +28,10 @@ NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
 Scorer = Callable[[Samples], Any]
 
 
+class NonFiniteReward(UserError):
+    """A reward gave NaN, or what is too large for float32."""
+
+
 @dataclass
 class Part:
     """One of the rewards that make up a `Reward`."""
@@ -253,7 +257,7 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
         )
     if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
         fix = "check its weights" if isinstance(part.source, (RewardModel, AdapterReward)) else NO_SCORE
-        raise UserError(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}; {fix}.")
+        raise NonFiniteReward(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}; {fix}.")
     return float(score)
 
 

@@ -209,12 +209,14 @@ def _select(cache: DynamicCache, rows: Tensor) -> None:
 def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> list[Ids]:
     """Generate with transformers' `generate`, for models that need it."""
     ids, mask = pad_left([request.prompt_ids[prompt] for prompt in prompts], request.pad_token_id, model.device)
+    config = generation_config(request)
+    config.remove_invalid_values = True  # a policy that became NaN is found by its log-probs, on all processes
     stops = [_StopStrings(request, ids.shape[1])] if request.stop_strings else []
     with plain_generation(model):
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
-            generation_config=generation_config(request),
+            generation_config=config,
             stopping_criteria=StoppingCriteriaList(stops),
         )
     return output[:, ids.shape[1] :].tolist()

@@ -1,4 +1,4 @@
-"""Two processes must end with the weights of one with twice the batch."""
+"""Two processes must end with the weights of one with twice the batch, and find together what only one meets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from tests.trainers.injections import TWO_PROCESSES
 
 SCRIPT = Path(__file__).with_name("train_script.py")
 
@@ -59,4 +61,12 @@ def test_two_processes_equal_one_with_twice_the_batch_also_where_rows_do_not_go_
         counted = {name: value for name, value in mine.items() if name != "num_tokens"}  # TRL's, with padding rows
         assert counted == pytest.approx({name: theirs[name] for name in counted}, abs=1e-4)
     assert one_logs["eval"] == pytest.approx(two_logs["eval"], abs=1e-4)
+    assert all(injection["held"] for injection in two_logs["injections"]), two_logs["injections"]
     assert one_logs["digits"] == (2**25 + 1) / 2 and two_logs["digits"] == (2**26 + 3) / 4, "float64 all the way"
+
+
+@pytest.mark.slow
+def test_what_one_process_meets_both_find_in_its_step_and_neither_saves(tmp_path: Path):
+    start(2, [str(SCRIPT.parents[1] / "trainers" / "injections.py"), str(tmp_path)])
+    rows = json.loads((tmp_path / "report.json").read_text())
+    assert len(rows) == len(TWO_PROCESSES) and not [row for row in rows if not row["held"]]

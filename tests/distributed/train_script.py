@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -16,6 +17,7 @@ from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from hf_align.trainers.sft import SFTConfig, SFTTrainer
+from tests.trainers.injections import Injection, report
 from tests.trainers.pairs import options, pairs
 
 kind, model_dir, out, batch = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
@@ -49,8 +51,17 @@ history = [log for log in trainer.state.log_history if "loss" in log]
 metrics = RowMetrics()
 metrics.add({"digits": torch.tensor([2.0**25, 1.0 + trainer.accelerator.process_index])})
 digits = metrics.pop()["digits"]
+broken: list[dict[str, Any]] = []
+if kind == "dpo" and trainer.accelerator.num_processes == 2:  # here since starting processes takes longest
+    injections = [
+        Injection("dpo", "constant", 1, 1, 1),
+        Injection("ppo", "reward", 0, 0, 1),
+        Injection("dpo", "late", 1, 0, 1),
+    ]
+    broken = report(injections, out / "injections")
 if trainer.is_world_process_zero():
     logs = {"history": history, "eval": result, "digits": digits, "processes": trainer.accelerator.num_processes}
+    logs["injections"] = broken
     (out / "logs.json").write_text(json.dumps(logs))
 # At the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
 trainer.accelerator.wait_for_everyone()

@@ -14,6 +14,8 @@ from datasets import Dataset
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_align.errors import UserError
+from hf_align.rewards import NonFiniteReward
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.experience import Roles, describe_responses, reward_responses, score_tokens
 from hf_align.trainers.ppo.processes import gather_rows
@@ -55,11 +57,15 @@ def evaluate_policy(
         compute_metrics: Gets predictions `[rows, 2]`, score and KL, for further metrics.
         after_batch: Called after each batch.
 
+    Raises:
+        UserError: A reward isn't finite on any process, unless `on_nonfinite` is "skip".
+
     Returns:
         The metrics, and prompt, response, reward and KL of the first rows.
     """
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
+    error: NonFiniteReward | None = None
     samples: list[tuple[int, dict[str, Any]]] = []  # with their rows' numbers
     for number, first in enumerate(range(0, len(data), size * world)):
         numbers = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
@@ -67,6 +73,7 @@ def evaluate_policy(
         rows = [data[row] for row in numbers] or [data[0]]
         responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
         rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)
+        error = error or rollout.reward_error
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
         figures = describe_responses(rollout)
         results.append(torch.stack([figures[name] for name in NAMES], 1)[: len(numbers)])
@@ -78,6 +85,8 @@ def evaluate_policy(
             ]
         after_batch()
     values = torch.cat(gather_rows(torch.cat(results), accelerator)).double().numpy()
+    if config.on_nonfinite == "stop" and not np.isfinite(values[:, 0]).all():  # on all processes
+        raise error or UserError("A reward gave NaN or an infinite number to a response of another process.")
     samples = sorted(gather_object(samples) if world > 1 else samples, key=itemgetter(0))
     metrics = {f"{prefix}_{name}": float(mean) for name, mean in zip(NAMES.values(), values.mean(0), strict=True)}
     predictions = values[:, :2].astype(np.float32)

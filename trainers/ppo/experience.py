@@ -13,6 +13,7 @@ Notation: S responses, T tokens of the longest, N tokens in all, B responses a b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from hf_align.layout.branches import Branches
 from hf_align.losses.kl import estimate_kl
-from hf_align.rewards import Reward
+from hf_align.rewards import NonFiniteReward, Reward
 from hf_align.rl.advantages import gae
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Response
+from hf_align.trainers.nonfinite import nonfinite_everywhere
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import OWN_COLUMNS, Row
 from hf_align.trainers.ppo.processes import gather_rows, whiten_everywhere
@@ -83,7 +85,8 @@ def collect(
         timed: Contexts in which "generate" and "score" happen.
 
     Returns:
-        The rollout, ready to be trained on, and its metrics: one number a response, or one in all.
+        The rollout, ready to be trained on, and its metrics: one number a response, or one in all. If a number of it
+        isn't finite on any process, all give a rollout that says so, is `stopped` and has no metrics.
     """
     seed = (number, config.process_index)
 
@@ -96,6 +99,8 @@ def collect(
 
         # 2 Reward whole responses.
         rollout = reward_responses(rows, responses, roles.reward, num_samples=config.num_samples, kl_coef=kl_coef)
+        if found := nonfinite_everywhere({"rewards": [rollout.scores]}, accelerator):
+            return rollout.rejected(found), {}
 
         # 3 Score their tokens by the policy and the reference, in the batches that training will see.
         score_tokens(rollout, config, roles, config.per_device_train_batch_size, pad_token_id, kept_start)
@@ -108,7 +113,11 @@ def collect(
         # 5 Give tokens their KL penalty and responses their score, and make advantages of both.
         rewards = add_advantages(rollout, scores, config, accelerator)  # [S, T]
 
-        # 6 Say how it went.
+        # 6 Nothing is learnt from what isn't a number.
+        if found := nonfinite_everywhere({name: [values] for name, values in rollout.tokens.items()}, accelerator):
+            return rollout.rejected(found), {}
+
+        # 7 Say how it went.
         metrics = describe(rollout, rewards, accelerator)
         if len(roles.reward.parts) > 1:
             metrics |= {f"rewards/{name}": values for name, values in roles.reward.parts.items()}
@@ -128,14 +137,18 @@ def reward_responses(
         kl_coef: The KL coefficient that holds for this rollout.
     """
     asked = [rows[response.prompt_index] for response in responses]
-    scores = reward(
-        [row["prompt"] for row in asked],
-        [response.text for response in responses],
-        prompt_ids=[row["prompt_ids"] for row in asked],
-        response_ids=[response.token_ids for response in responses],
-        finished=[response.finished for response in responses],
-        columns={name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS},
-    )
+    error = None
+    try:
+        scores = reward(
+            [row["prompt"] for row in asked],
+            [response.text for response in responses],
+            prompt_ids=[row["prompt_ids"] for row in asked],
+            response_ids=[response.token_ids for response in responses],
+            finished=[response.finished for response in responses],
+            columns={name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS},
+        )
+    except NonFiniteReward as found:  # the other processes are to hear of it
+        scores, error = torch.full((len(responses),), math.nan), found
     return Rollout(
         prompt_ids=[list(row["prompt_ids"]) for row in asked],
         response_ids=[response.token_ids for response in responses],
@@ -143,6 +156,7 @@ def reward_responses(
         scores=scores,  # [S]
         num_samples=num_samples,
         kl_coef=kl_coef,
+        reward_error=error,
     )
 
 

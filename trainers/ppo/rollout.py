@@ -6,7 +6,8 @@ Notation: S responses, T tokens of the longest response, B responses a micro-bat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hf_align.layout.branches import Branches, build_branches
+from hf_align.rewards import NonFiniteReward
 
 PER_TOKEN = ("old_logps", "ref_logps", "values", "entropy", "advantages", "returns")
 
@@ -32,6 +34,8 @@ class Rollout:
         stopped: Whether its updates were stopped early.
         tokens: `[S, T]` each, 0 behind a response's end: old_logps (of the policy that made the rollout), ref_logps,
             values, entropy, advantages, returns.
+        nonfinite: Names of what isn't finite in it on some process; then it is `stopped`.
+        reward_error: What the reward says of a score that isn't finite.
         first_output: The policy's `logps` and `values` of the micro-batch that training begins with, as scoring left
             them for the backward pass, until training takes them. Not saved: checkpoints are written after steps.
     """
@@ -44,7 +48,15 @@ class Rollout:
     kl_coef: float
     stopped: bool = False
     tokens: dict[str, Tensor] = field(default_factory=dict)
+    nonfinite: tuple[str, ...] = ()
+    reward_error: NonFiniteReward | None = None
     first_output: dict[str, Tensor] | None = field(default=None, repr=False)
+
+    def rejected(self, nonfinite: Sequence[str]) -> Rollout:
+        """The same responses with zeros for numbers, which no step is to train on: they may be saved."""
+        zeros = {name: torch.zeros(self.mask.shape) for name in PER_TOKEN}
+        scores = torch.zeros_like(self.scores)
+        return replace(self, scores=scores, tokens=zeros, first_output=None, stopped=True, nonfinite=tuple(nonfinite))
 
     @property
     def lengths(self) -> Tensor:

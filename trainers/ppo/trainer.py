@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import logging
 
 from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
@@ -47,12 +48,18 @@ from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import check_room, prompts_of, ready_reward
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
+from hf_align.trainers.ppo.health import Figures, Health
 from hf_align.trainers.ppo.loss import ppo_loss
 from hf_align.trainers.ppo.processes import gather_rows, mean_everywhere
 from hf_align.trainers.ppo.roles import ModelRoles
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.samples import report_samples
 from hf_align.trainers.ppo.schedule import Purpose, micro_batch_rows, mini_batch_of, prompt_numbers, seed_of
+
+logger = logging.get_logger(__name__)
+
+WATCHED = ("objective/kl", "response/length", "response/eos_share", "objective/entropy")
+"""Figures of each response that `Health` watches."""
 
 
 class PPOTrainer(BranchTrainer):
@@ -83,6 +90,7 @@ class PPOTrainer(BranchTrainer):
         rollout: The responses that are trained on now, None before the first.
         rollout_engine: What samples, in training and evaluation: `args.rollout_engine`, or the `Engine` you put here.
         kl_controller: Gives the KL coefficient of the next rollout.
+        health: Watches the rollouts; `health.said` has its warnings so far.
         eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
             of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
 
@@ -200,6 +208,8 @@ class PPOTrainer(BranchTrainer):
         self.reward = ready_reward(self.reward, self.model, tokenizer, args, lambda: self.accelerator.autocast())
         self.kl_controller = args.make_kl_controller()
         self.score_statistics = RunningMeanStd()
+        self.health = Health(None if args.kl_controller == "fixed" else args.target_kl)
+        self._clipped: list[Tensor] = []
         self.rollout: Rollout | None = None
         self.rollout_engine: str | Engine = args.rollout_engine
         self.eval_samples: list[dict[str, Any]] = []
@@ -280,6 +290,8 @@ class PPOTrainer(BranchTrainer):
         loss, metrics = ppo_loss(output, inputs, args, rollout.kl_coef)
         count = len(inputs["old_logps"])
         self._train_metrics.add(metrics)
+        if args.policy_loss == "clip":
+            self._clipped.append(metrics["policy/clipfrac_avg"].mean())
         if args.early_stop_kl is not None:
             self._log_ratios.append(metrics["policy/approxkl_avg"])
         # Processes' gradients are averaged, so each counts its share of the global sum once per process.
@@ -308,10 +320,27 @@ class PPOTrainer(BranchTrainer):
             kept_start=kept_row(number, args, self.accelerator),
             timed=self._timed,
         )
+        if rollout.nonfinite:
+            self.meet_nonfinite(list(rollout.nonfinite), f"rollout {number}", rollout.reward_error)
+            return rollout
         self._train_metrics.add(metrics)
-        kl = torch.cat(gather_rows(metrics["objective/kl"], self.accelerator))
+        everyone = torch.cat(gather_rows(torch.stack([metrics[name] for name in WATCHED], 1), self.accelerator))
+        kl = everyone[:, 0].contiguous()
         self.kl_controller.update(float(kl.mean()), len(kl))
+        self._watch(everyone, float(metrics["val/explained_variance"]))
         return rollout
+
+    def _watch(self, everyone: Tensor, explained_variance: float) -> None:
+        """Warn of what goes wrong; `everyone` are the `WATCHED` figures `[S, 4]` of all processes' responses."""
+        clipped = mean_everywhere(torch.stack(self._clipped), self.accelerator) if self._clipped else math.nan
+        self._clipped = []
+        kl, length, eos_share, entropy = everyone.double().mean(0).tolist()
+        known = clipped if math.isfinite(clipped) else None
+        figures = Figures(len(everyone), kl, length, eos_share, entropy / length, explained_variance, known)
+        for kind, text in self.health.watch(figures).items():
+            self.log({f"health/{kind}": 1.0})
+            if self.is_world_process_zero():
+                logger.warning(f"PPO, step {self.state.global_step}: {text}")
 
     def train_on(self, rollout: Rollout) -> None:
         """Let the steps until the next rollout train on this one, whoever made it."""
@@ -448,6 +477,7 @@ class PPOTrainer(BranchTrainer):
             "shape": args.shape(),
             "kl_controller": self.kl_controller.state_dict(),
             "score_statistics": self.score_statistics.state_dict(),
+            "health": self.health.state_dict(),
         }
         rollout = self.rollout if self._in_rollout else None
         save_state(Path(output_dir), state if args.should_save else None, rollout, args.process_index)
@@ -459,6 +489,8 @@ class PPOTrainer(BranchTrainer):
         state = load_state(Path(checkpoint), self.args.shape())
         load_controller(self.kl_controller, state["kl_controller"], self.args.kl_controller)
         self.score_statistics.load_state_dict(state["score_statistics"])
+        if "health" in state:  # of older versions it isn't
+            self.health.load_state_dict(state["health"])
         self.rollout = None
         if self._in_rollout:
             self.train_on(load_rollout(Path(checkpoint), self.args.process_index))
