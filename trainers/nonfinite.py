@@ -1,7 +1,7 @@
-"""Numbers that are no numbers: found by all processes in the step in which they come up, and never saved.
+"""Non-finite numbers: found by all processes in the step in which they come up, and never saved.
 
-A process sees only its own losses and rewards, so what each has found is added up before anyone acts: one that stopped
-or left a step out alone would wait for the others forever, and they for it.
+A process sees only its own losses and rewards, so the findings of all are added up before any acts: one that stopped or
+left a step out alone would wait for the others forever, and they for it.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ class FiniteTrainer(Trainer):
     # ---- hooks ----
 
     def begin_step(self) -> None:
-        """Remember what `void_step` would go back to."""
+        """Remember the state that `void_step` restores."""
 
     def void_step(self) -> None:
-        """Forget what the step that isn't taken has left in the metrics."""
+        """Remove the metrics of a step that isn't taken."""
 
     # ---- the step ----
 
@@ -109,17 +109,17 @@ class FiniteTrainer(Trainer):
         return norm
 
     def _scaler_seeks(self) -> bool:
-        """Whether an infinite gradient may come from float16's loss scaling alone, which then skips and scales less."""
+        """Whether an infinite gradient may come from float16's loss scale, which the scaler then lowers."""
         scaler = self.accelerator.scaler
         return scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1
 
     def meet_nonfinite(self, found: list[str], where: str, error: UserError | None = None) -> None:
-        """Log what was found on any process; return if its step, or rollout, is to be left out.
+        """Log the findings of all processes; return if the step, or rollout, is to be left out.
 
         Args:
-            found: The names of what isn't finite.
+            found: Names of the non-finite values.
             where: The step or rollout, for the message.
-            error: What this process knows better.
+            error: A more precise error of this process.
 
         Raises:
             UserError: The run ends here.
@@ -141,7 +141,7 @@ class FiniteTrainer(Trainer):
         raise UserError(f"{text}: the step isn't taken and nothing is saved; {FIXES}, or set on_nonfinite='skip'.")
 
     def _record(self, found: list[str], step: int) -> None:
-        """Put what was found in a step, counted from 1, into the log and its history."""
+        """Add the findings of a step, counted from 1, to the log and its history."""
         self.log({**{f"nonfinite/{name}": 1.0 for name in found}, "nonfinite/step": step})
 
     def _leave_out(self) -> None:

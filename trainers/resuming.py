@@ -1,4 +1,4 @@
-"""A Trainer that trains nothing more once its run is over."""
+"""Resuming a finished run, which trains nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last batch of an epoch where rows and processes don't go round: which of its rows count."""
+"""Rows that fill up the last batch of an epoch on several processes, which must not count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether weights are numbers: one that is NaN or infinite makes NaN of all that is computed, trained and saved."""
+"""Checks for weights that are NaN or infinite: a single one makes all results NaN."""
 
 from __future__ import annotations
 

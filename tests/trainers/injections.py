@@ -1,6 +1,6 @@
 """NaN put into a run: into one micro-batch, gradient, reward or weight, on one process, at one step.
 
-`python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.injections OUT` writes what came of each.
+`python -m torch.distributed.run --nproc_per_node 2 -m tests.trainers.injections OUT` writes the outcome of each.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ TWO_PROCESSES = [
 
 @dataclass
 class Outcome:
-    """What came of an injection on this process.
+    """Outcome of an injection on this process.
 
     Attributes:
         found: The step, from 0, at which the log has it; None: nowhere.
@@ -213,7 +213,7 @@ def build(injection: Injection, out: Path, model: str | None = None, **changes: 
 
 
 def run(injection: Injection, out: Path, model: str | None = None, **changes: Any) -> tuple[Outcome, Any]:
-    """Train with the injection; what came of it, and the trainer."""
+    """Train with the injection and return the outcome and the trainer."""
     trainer, _ = build(injection, out, model, **changes)
     error = ""
     try:

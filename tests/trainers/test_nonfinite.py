@@ -1,4 +1,4 @@
-"""Numbers that are no numbers: found in their step, on all processes, and never saved."""
+"""Non-finite numbers: found in their step, on all processes, and never saved."""
 
 from __future__ import annotations
 

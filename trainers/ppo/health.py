@@ -1,4 +1,4 @@
-"""What goes wrong in PPO without an error, told from the figures of its rollouts: figures in, warnings out.
+"""Warnings about a PPO run that goes wrong without an error: figures of its rollouts in, warnings out.
 
 Each figure is looked at over several rollouts and enough responses that noise doesn't reach the thresholds, and each
 kind is said once in a run. The thresholds:
@@ -78,7 +78,7 @@ class Health:
         self._rollouts = 0
 
     def watch(self, figures: Figures) -> dict[str, str]:
-        """Take in the next rollout and return the warnings that are new, with advice, by kind."""
+        """Add the next rollout and return the new warnings, with advice, by kind."""
         self._rollouts += 1
         if not _enough(self._start):
             self._start.append(figures)
@@ -98,7 +98,7 @@ class Health:
         return new
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on watching."""
+        """State from which a resumed run goes on watching."""
         return {
             "said": self.said,
             "start": [asdict(each) for each in self._start],

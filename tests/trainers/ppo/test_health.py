@@ -1,4 +1,4 @@
-"""Warnings of what goes wrong in PPO: each from its own series, once, and none from a run that goes well."""
+"""Warnings about PPO runs: each from its own series, once, and none from a run that goes well."""
 
 from __future__ import annotations
 
