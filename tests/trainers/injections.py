@@ -202,7 +202,11 @@ def build(injection: Injection, out: Path, model: str | None = None, **changes: 
             reward=reward,
         )
     elif injection.trainer == "reward":
-        backbone = RewardModel.from_backbone(model or save_tiny(out / f"base-{PartialState().process_index}"))
+        folder = model or str(out / "base")
+        if model is None and PartialState().is_main_process:
+            save_tiny(out / "base")
+        PartialState().wait_for_everyone()
+        backbone = RewardModel.from_backbone(folder)
         trainer = RewardTrainer(backbone, args=RewardConfig(**common), train_dataset=pairs())
     else:
         trainer = DPOTrainer(
