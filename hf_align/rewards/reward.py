@@ -29,7 +29,17 @@ Scorer = Callable[[Samples], Any]
 
 
 class NonFiniteReward(UserError):
-    """A reward gave NaN, or what is too large for float32."""
+    """A reward gave NaN, or a number that is too large for float32.
+
+    Example:
+        >>> from hf_align.rewards import NonFiniteReward, as_reward
+        >>> reward = as_reward(lambda prompts, responses: [float("nan")])
+        >>> try:
+        ...     reward(["Say hello."], ["Hello!"])
+        ... except NonFiniteReward as error:
+        ...     print(type(error).__name__)
+        NonFiniteReward
+    """
 
 
 @dataclass
