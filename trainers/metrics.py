@@ -1,4 +1,4 @@
-"""Averages over rows, right under accumulation and across processes."""
+"""Averages over rows, correct under accumulation and across processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from torch import Tensor
 
 
 class RowMetrics:
-    """Averages over rows, right under accumulation and across processes: sums and counts are kept, not means.
+    """Averages over rows, correct under accumulation and across processes: stores sums and counts, not means.
 
-    Values wait on the device where they were computed and come to the CPU together when the metrics are wanted: one
-    transfer, so one synchronisation, however many batches and metrics there were. They are summed up there, in float64,
-    which some GPUs lack.
+    Values stay on their device and are moved to the CPU together when the metrics are read: one transfer, so one
+    synchronisation, for any number of batches and metrics. They are summed there in float64, which some GPUs lack.
 
     A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean.
 
     Args:
-        most_waiting: Values that wait at most: 4 MB of them by default.
+        most_waiting: Maximum number of waiting values; 4 MB by default.
 
     Example:
         >>> import torch
@@ -59,7 +58,7 @@ class RowMetrics:
         del self._waiting[self._step :]
 
     def pop(self) -> dict[str, float]:
-        """Compute the metrics over all processes, and start afresh. Every process must call it."""
+        """Compute the metrics over all processes, and reset. Every process must call it."""
         self._fetch()
         sums, self._sums = self._sums, {}
         everyone: list[dict[str, tuple[float, int]]] = gather_object([sums])  # as objects: float64 stays float64
@@ -73,7 +72,7 @@ class RowMetrics:
         return result
 
     def _fetch(self) -> None:
-        """Bring what waits to the CPU, a transfer for each device, and sum it up batch by batch."""
+        """Move waiting values to the CPU, in one transfer per device, and sum them batch by batch."""
         waiting, self._waiting, self._values, self._step = self._waiting, [], 0, None
         for device in {values.device for _, values in waiting}:
             rows = [(name, values) for name, values in waiting if values.device == device]

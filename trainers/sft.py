@@ -1,7 +1,7 @@
-"""Supervised fine-tuning: TRL's `SFTTrainer` behind this library's loading, checks and saving.
+"""Supervised fine-tuning: TRL's `SFTTrainer` with this library's loading, checks and saving.
 
-The loss is over what the model shall say: completions, or a conversation's last message, not the prompt. (Text without
-a prompt is learnt whole.)
+The loss is over completions, or a conversation's last message, not over the prompt. (Text without a prompt is learnt
+whole.)
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
         callbacks: As in `Trainer`.
 
     Raises:
-        UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room to its
+        UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room for its
             completion.
 
     Example:
@@ -133,9 +133,9 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
         if eval_dataset is not None:
             eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         tokenizer = load_tokenizer(model)
-        torch.manual_seed(args.seed)  # the adapter's first weights
+        torch.manual_seed(args.seed)  # initial weights of the adapter
         policy = trainable_policy(model, peft_config, quantization_config)
-        args._n_gpu = min(args.n_gpu, 1)  # more of them take `accelerate launch`
+        args._n_gpu = min(args.n_gpu, 1)  # several GPUs need `accelerate launch`
         super().__init__(
             policy,
             args,
@@ -146,7 +146,7 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
         )
         for name, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_token_ids(policy, tokenizer, (row["input_ids"] for row in cast(Any, rows) or ()), name)
-        float32_trainable(cast(nn.Module, self.model))  # TRL makes adapters on quantised weights bfloat16
+        float32_trainable(cast(nn.Module, self.model))  # TRL casts adapters on quantised weights to bfloat16
         _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
 
@@ -188,7 +188,7 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter or model with its tokenizer; at the end of a run merged too, if `merge` says so."""
+        """Save the adapter or model with its tokenizer; with `merge`, at the end of a run also the merged model."""
         super().save_model(output_dir, _internal_call)
         model = self.accelerator.unwrap_model(self.model)
         if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
@@ -199,7 +199,7 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
 
 
 def _say_dropped(given: Dataset | None, left: Any, name: str, args: SFTConfig) -> None:
-    """TRL drops rows whose prompt fills `max_length`, without a word."""
+    """Warn of rows whose prompt fills `max_length`, which TRL drops silently."""
     if given is None or args.packing or len(given) == len(left):
         return
     count = f"{len(given) - len(left)} of {len(given)} rows have"

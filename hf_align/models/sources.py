@@ -1,4 +1,4 @@
-"""The source behind a model's name: a folder, a Hub id, a GGUF folder or an adapter; read without loading weights."""
+"""Sources of models: a folder, a Hub id, a GGUF folder or an adapter; read without loading weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hf_align.models.gguf import convert_gguf
 
 
 def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a model or adapter; one without a pad token pads with EOS."""
+    """The tokenizer of a model or adapter; one without a pad token pads with EOS."""
     path = plain_folder(model_id_or_path)
     adapter = adapter_config(path)
     if adapter is not None and find_file(path, "tokenizer_config.json") is None:
@@ -45,10 +45,10 @@ def load_config(model_id_or_path: str | os.PathLike[str]) -> Any:
 
 
 def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
-    """`auto_class.from_pretrained`, with one clear sentence when there is nothing to load.
+    """`auto_class.from_pretrained`, with one clear sentence if it fails.
 
     A model with weights that are NaN or infinite is refused.
-    Code that comes with a model is never run, nor asked about: whoever answers on standard input may be a script.
+    A model's own code is never run, nor is the user asked about it: standard input may be a script.
     """
     try:
         loaded = auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
@@ -64,7 +64,7 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
 
 
 def check_source(path: str) -> None:
-    """Refuse a name behind which there is no model or adapter, without loading one.
+    """Refuse a name without a model or adapter, without loading anything.
 
     Raises:
         LoadError: There is no such folder or Hub id, or it holds no model.
@@ -80,7 +80,7 @@ def check_source(path: str) -> None:
 
 
 def _check_folder(path: str) -> None:
-    """Refuse a folder without a model, and what is neither a folder nor could be a Hub id."""
+    """Refuse a folder without a model, and a name that is neither a folder nor a possible Hub id."""
     if not os.path.isdir(path):
         if not _may_be_hub_id(path):
             problem = "is a file" if os.path.exists(path) else "doesn't exist"
@@ -94,7 +94,7 @@ def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     if "Padding_idx" in reason:
         reason = "pad_token_id in its config.json is no token of its vocabulary; set it to one, or to null"
     if "custom code" in reason:
-        reason = "it needs code that comes with it, which is never run; use a model that transformers itself knows"
+        reason = "it needs its own code, which is never run; use a model that transformers supports"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
     return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
 
@@ -108,9 +108,9 @@ def _may_be_hub_id(path: str) -> bool:
 
 
 def find_file(path: str, name: str) -> Path | None:
-    """A file of a model folder or of a Hub repository, downloaded if need be; None if there is none.
+    """A file of a model folder or Hub repository, downloaded if necessary; None if there is none.
 
-    None, too, if nothing can be loaded from there at all: loading the model says why.
+    Also None if nothing can be loaded from there: loading the model reports why.
     """
     optional = dict.fromkeys(("missing_entries", "gated_repo", "connection_errors"), False)
     try:
@@ -151,7 +151,7 @@ def adapter_config(path: str) -> PeftConfig | None:
 
 
 def base_of(adapter: PeftConfig, path: str) -> str:
-    """The base model that the adapter at `path` names.
+    """The base model named by the adapter at `path`.
 
     Raises:
         UserError: It names none, or something that is no name.

@@ -202,7 +202,7 @@ def test_what_takes_the_name_of_a_model_is_tried_here():
 
 @pytest.mark.parametrize("name", LOADS)
 def test_code_that_a_model_needs_is_refused_and_never_run(name: str, foreign: str, marker: Path):
-    with pytest.raises(LoadError, match="it needs code that comes with it, which is never run"):
+    with pytest.raises(LoadError, match="it needs its own code, which is never run"):
         LOADS[name](foreign)
     assert not marker.exists()
 

@@ -1,4 +1,4 @@
-"""Evaluating a policy: a response to each prompt, its score and its distance from the reference."""
+"""Evaluation of a policy: a response to each prompt, its score and its KL from the reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hf_align.trainers.ppo.processes import gather_rows
 from hf_align.trainers.ppo.schedule import Purpose, seed_of
 
 SHOWN = 8
-"""Samples that are kept and shown."""
+"""Number of samples to store and show."""
 NAMES = {
     "objective/scores": "reward",
     "objective/kl": "objective/kl",
@@ -43,17 +43,17 @@ def evaluate_policy(
     compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None,
     after_batch: Callable[[], None],
 ) -> tuple[EvalLoopOutput, list[dict[str, Any]]]:
-    """Sample a response to each prompt, the rows shared out among the processes, and average over all rows.
+    """Sample a response to each prompt, with the rows distributed over the processes, and average over all rows.
 
-    The random numbers are the run's seed's, the same at every evaluation, and training's are left alone.
+    Random numbers depend on the run's seed, are the same at every evaluation, and don't affect training's.
 
     Args:
         data: Rows with `prompt_ids`.
         config: Options of the run.
-        roles: Who samples, rewards and scores.
-        accelerator: Whose processes share the rows.
+        roles: Models that sample, reward and score.
+        accelerator: Distributes the rows over its processes.
         pad_token_id: Fills the rows of batches.
-        prefix: Of the metrics' names.
+        prefix: Prefix of the metrics' names.
         compute_metrics: Gets predictions `[rows, 2]`, score and KL, for further metrics.
         after_batch: Called after each batch.
 
@@ -66,10 +66,10 @@ def evaluate_policy(
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     error: NonFiniteReward | None = None
-    samples: list[tuple[int, dict[str, Any]]] = []  # with their rows' numbers
+    samples: list[tuple[int, dict[str, Any]]] = []  # with their row numbers
     for number, first in enumerate(range(0, len(data), size * world)):
         numbers = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
-        # Every process runs the model equally often; one without rows of its own repeats the first.
+        # Every process runs the model equally often; one without rows repeats the first.
         rows = [data[row] for row in numbers] or [data[0]]
         responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
         rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)

@@ -1,4 +1,4 @@
-"""PPO's experience: responses of the policy, their scores, and the worth of each of their tokens.
+"""PPO's experience: responses of the policy, their scores, and the advantages of their tokens.
 
     collect                  a rollout from the prompts of one process
       Roles.sample             1  responses
@@ -8,7 +8,7 @@
       add_advantages           5  KL penalty, whitening, GAE
       describe                 6  metrics
 
-Notation: S responses, T tokens of the longest, N tokens in all, B responses a batch.
+Notation: S responses, T tokens of the longest, N tokens in all, B responses per batch.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from hf_align.trainers.ppo.schedule import Purpose, group_permutation, micro_bat
 
 
 class Roles(Protocol):
-    """Participants in making experience: the models of a run (`ModelRoles`), or stand-ins for them."""
+    """Models used to make experience: those of a run (`ModelRoles`), or stand-ins."""
 
     @property
     def reward(self) -> Reward:
-        """Gives the scores `[S]` of responses."""
+        """The reward, which returns scores `[S]` of responses."""
         ...
 
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
@@ -49,11 +49,11 @@ class Roles(Protocol):
         ...
 
     def policy(self, branches: Branches) -> dict[str, Tensor]:
-        """Give logps, values and entropy of the batch's tokens, `[N]` each."""
+        """Return logps, values and entropy of the batch's tokens, `[N]` each."""
         ...
 
     def reference(self, branches: Branches) -> Tensor:
-        """Give the reference's log-probs of the batch's tokens, `[N]`."""
+        """Return the reference's log-probs of the batch's tokens, `[N]`."""
         ...
 
 
@@ -74,23 +74,23 @@ def collect(
 
     Args:
         rows: The prompts, `config.num_samples` responses each.
-        number: Of the rollout, from 0: it seeds what is drawn.
+        number: Number of the rollout, from 0, which seeds its draws.
         config: Options of the run.
         roles: Who samples, rewards and scores.
-        kl_coef: Weight of the KL, of this rollout's updates too.
-        statistics: Of all scores so far; takes in the new ones with `scale_rewards`.
+        kl_coef: Weight of the KL, also in this rollout's updates.
+        statistics: Statistics of all scores so far; updated with `scale_rewards`.
         accelerator: Statistics and whitening are over all its processes.
         pad_token_id: Fills the rows of batches.
-        kept_start: The first row of the batch whose policy pass is kept for the first update; see `kept_row`.
-        timed: Contexts in which "generate" and "score" happen.
+        kept_start: First row of the batch whose policy pass is kept for the first update; see `kept_row`.
+        timed: Contexts around "generate" and "score".
 
     Returns:
-        The rollout, ready to be trained on, and its metrics: one number a response, or one in all. If a number of it
+        The rollout, ready for training, and its metrics: one number per response, or one in total. If a number of it
         isn't finite on any process, all give a rollout that says so, is `stopped` and has no metrics.
     """
     seed = (number, config.process_index)
 
-    # 1 Sample responses, and shuffle the prompts, since micro-batches take responses as they stand.
+    # 1 Sample responses, and shuffle the prompts, since micro-batches take responses in order.
     with timed("generate"):
         responses = roles.sample(rows, config.num_samples, seed_of(config.seed, Purpose.SAMPLING, *seed))
     with timed("score"):
@@ -102,7 +102,7 @@ def collect(
         if found := nonfinite_everywhere({"rewards": [rollout.scores]}, accelerator):
             return rollout.rejected(found), {}
 
-        # 3 Score their tokens by the policy and the reference, in the batches that training will see.
+        # 3 Score their tokens by the policy and the reference, in the batches used in training.
         score_tokens(rollout, config, roles, config.per_device_train_batch_size, pad_token_id, kept_start)
 
         # 4 Shape the scores.
@@ -110,7 +110,7 @@ def collect(
             statistics.update(torch.cat(gather_rows(rollout.scores, accelerator)))
         scores = shape_scores(rollout.scores, rollout.finished, config, statistics)  # [S]
 
-        # 5 Give tokens their KL penalty and responses their score, and make advantages of both.
+        # 5 Compute advantages from the tokens' KL penalties and the responses' scores.
         rewards = add_advantages(rollout, scores, config, accelerator)  # [S, T]
 
         # 6 Nothing is learnt from what isn't a number.
@@ -127,14 +127,14 @@ def collect(
 def reward_responses(
     rows: list[Row], responses: list[Response], reward: Reward, *, num_samples: int, kl_coef: float
 ) -> Rollout:
-    """A rollout of responses and their scores, without anything for single tokens yet.
+    """A rollout of responses and their scores, without per-token values yet.
 
     Args:
         rows: The prompts.
-        responses: To these prompts, in the order in which micro-batches shall take them.
-        reward: What scores them.
-        num_samples: Responses to the same prompt that stand next to each other.
-        kl_coef: The KL coefficient that holds for this rollout.
+        responses: Responses to these prompts, in the order for micro-batches.
+        reward: The reward.
+        num_samples: Number of adjacent responses to the same prompt.
+        kl_coef: KL coefficient of this rollout.
     """
     asked = [rows[response.prompt_index] for response in responses]
     error = None
@@ -161,10 +161,10 @@ def reward_responses(
 
 
 def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | None:
-    """Start of the micro-batch that rollout `number`'s training begins with, if its scoring pass is kept for that.
+    """Start of rollout `number`'s first micro-batch, if its scoring pass is kept for training.
 
-    The weights are still the same, so its loss needs no pass of its own. None where the loss asks the model for more
-    than scoring does, and where processes' gradients are reduced by hooks that expect forward and backward in turn.
+    The weights are unchanged then, so its loss needs no further pass. None if the loss needs more outputs than scoring,
+    or if gradients are reduced across processes by hooks that expect alternating forwards and backwards.
     """
     several = accelerator.num_processes > 1 or accelerator.state.deepspeed_plugin is not None
     if several or config.entropy_coef or config.kl_kind == "full":
@@ -178,10 +178,10 @@ def score_tokens(
 ) -> None:
     """Add old_logps, ref_logps, values and entropy, `size` responses at a time.
 
-    The kept batch comes last, its policy after its reference: what its pass holds for the backward pass isn't there
-    while others run.
+    The kept batch comes last, with its policy after its reference, so that its saved activations don't exist while
+    others run.
     """
-    flat: dict[int, dict[str, Tensor]] = {}  # by the batch's first row, [N] each
+    flat: dict[int, dict[str, Tensor]] = {}  # by first row of the batch, [N] each
     for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept_start):
         rows = slice(start, start + size)
         branches = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens).to(config.device)
@@ -197,7 +197,7 @@ def score_tokens(
 
 
 def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics: RunningMeanStd) -> Tensor:
-    """Scores `[S]` as they enter the rewards: scaled by the running deviation, clipped, cut responses penalised."""
+    """Scores `[S]` for the rewards: scaled by the running deviation, clipped, cut responses penalised."""
     if config.scale_rewards:
         scores = scores / statistics.std
     if config.reward_clip is not None:
@@ -208,11 +208,12 @@ def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics
 
 
 def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelerator: Accelerator) -> Tensor:
-    """Add `advantages` and `returns` to a rollout whose tokens have been scored.
+    """Add `advantages` and `returns` to a rollout with scored tokens.
 
     Args:
-        rollout: With old_logps, ref_logps and values.
-        scores: `[S]`, shaped; each goes to its response's last token, whether EOS or where the limit cut it.
+        rollout: A rollout with old_logps, ref_logps and values.
+        scores: `[S]`, shaped; each is the reward of its response's last token, EOS or the one at which the limit cut
+            it.
         config: Options of the run.
         accelerator: Whitening is over all its processes.
 
@@ -232,10 +233,10 @@ def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelera
 
 
 def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dict[str, Tensor]:
-    """Metrics of a rollout, one number a response or, for what belongs to the whole, one in all.
+    """Metrics of a rollout, one number per response or one in total.
 
     Args:
-        rollout: With everything.
+        rollout: The complete rollout.
         rewards: `[S, T]` with the KL penalty.
         accelerator: The explained variance is over all its processes.
     """

@@ -1,6 +1,6 @@
-"""A rollout: responses of one process with everything their updates need, kept between steps and in checkpoints.
+"""Rollouts: responses of one process with everything needed for their updates, kept between steps and in checkpoints.
 
-Notation: S responses, T tokens of the longest response, B responses a micro-batch.
+Notation: S responses, T tokens of the longest response, B responses per micro-batch.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ PER_TOKEN = ("old_logps", "ref_logps", "values", "entropy", "advantages", "retur
 
 @dataclass
 class Rollout:
-    """Responses in the order in which micro-batches take them, prompt by prompt, and what was computed for each token.
+    """Responses in micro-batch order, prompt by prompt, with per-token values.
 
     Attributes:
         prompt_ids: S prompts, repeated for each of their responses.
         response_ids: S responses.
-        finished: `[S]` whether the policy ended the response; else the length limit did.
+        finished: `[S]` whether the policy ended the response; otherwise the length limit did.
         scores: `[S]` raw scores of the reward.
-        num_samples: Responses that stand next to each other for the same prompt.
-        kl_coef: The KL coefficient that holds for this rollout.
+        num_samples: Number of adjacent responses to the same prompt.
+        kl_coef: KL coefficient of this rollout.
         stopped: Whether its updates were stopped early.
-        tokens: `[S, T]` each, 0 behind a response's end: old_logps (of the policy that made the rollout), ref_logps,
+        tokens: `[S, T]` each, 0 after a response's end: old_logps (of the policy that sampled the rollout), ref_logps,
             values, entropy, advantages, returns.
         nonfinite: Names of what isn't finite in it on some process; then it is `stopped`.
         reward_error: What the reward says of a score that isn't finite.
-        first_output: The policy's `logps` and `values` of the micro-batch that training begins with, as scoring left
-            them for the backward pass, until training takes them. Not saved: checkpoints are written after steps.
+        first_output: The policy's `logps` and `values` of the first micro-batch, with graph, from scoring until
+            training uses them. Not saved: checkpoints are written after steps.
     """
 
     prompt_ids: list[list[int]]
@@ -70,7 +70,7 @@ class Rollout:
         return torch.arange(int(lengths.max())) < lengths[:, None]
 
     def branches(self, rows: slice, *, pad_token_id: int, row_tokens: int | None) -> Branches:
-        """The rows' responses laid out for the model; those of one prompt that stand in `rows` share it."""
+        """The rows' responses laid out for the model; those to the same prompt share it."""
         prompts, responses = self.prompt_ids[rows], self.response_ids[rows]
         together = math.gcd(len(responses), self.num_samples)
         documents = [
@@ -99,7 +99,7 @@ class Rollout:
 
     @classmethod
     def load(cls, path: Path) -> Rollout:
-        """Read what `save` wrote."""
+        """Read a saved rollout."""
         tensors = load_file(path)
         ids = {}
         for name in ("prompt", "response"):
