@@ -1,7 +1,7 @@
-"""Cost of the look for NaN: `python -m benchmarks.nonfinite MODEL [--steps N]`, figures as JSON.
+"""Cost of the checks for NaN: `python -m benchmarks.nonfinite MODEL [--steps N]` prints figures as JSON.
 
-Measured are the time that `FiniteTrainer` adds to Trainer's own methods, in a DPO run with LoRA on short rows and so
-with short steps, and one look at all weights, which each save takes when all of them are trained.
+It measures the time that `FiniteTrainer` adds to Trainer's methods, in a DPO run with LoRA on short rows and thus short
+steps, and one check of all weights, made on each save in full fine-tuning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Seconds = dict[tuple[str, str], float]
 
 
 def time_method(owner: type, name: str, seconds: Seconds) -> None:
-    """Add up the time of a class's method, including the methods that it calls."""
+    """Sum the time of a class's method, including the methods that it calls."""
     inner: Any = getattr(owner, name)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ def time_method(owner: type, name: str, seconds: Seconds) -> None:
 
 
 def measure(model: str, steps: int) -> dict[str, Any]:
-    """Train for some steps of four micro-batches and return the share of their time that the look takes."""
+    """Train for some steps of four micro-batches and return the share of their time that the checks take."""
     seconds: Seconds = defaultdict(float)
     for owner in (FiniteTrainer, Trainer):
         for name in METHODS:

@@ -1,7 +1,7 @@
-"""Non-finite numbers: found by all processes in the step in which they come up, and never saved.
+"""Non-finite numbers: detected by all processes in the step in which they occur, and never saved.
 
-A process sees only its own losses and rewards, so the findings of all are added up before any acts: one that stopped or
-left a step out alone would wait for the others forever, and they for it.
+A process sees only its own losses and rewards, so the findings of all are combined before any process acts: one that
+stopped or skipped a step alone would deadlock with the others.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from hf_align.models.finite import nonfinite_weight, saved_weights
 logger = logging.get_logger(__name__)
 
 IN_A_ROW = 3
-"""Steps in a row that 'skip' leaves out at most before it stops, too: what doesn't pass by itself is no outlier."""
+"""Consecutive steps at which 'skip' stops, too: a persistent problem isn't an outlier."""
 
 ON_NONFINITE = (
     "What to do once a loss, a gradient norm or, in PPO, a reward, log-prob, value or advantage is NaN or infinite on "
-    f"any process. 'stop': end with an error; the step isn't taken. 'skip': leave the step out and go on, but stop at "
-    f"the {IN_A_ROW}rd in a row; of PPO's rollouts each counts once. Steps that float16's loss scaling leaves out to "
+    f"any process. 'stop': end with an error, without taking the step. 'skip': skip the step, but stop at "
+    f"the {IN_A_ROW}rd in a row; each of PPO's rollouts counts once. Steps that float16's loss scaling skips to "
     "find its scale are neither. Weights that aren't finite are never saved."
 )
-"""Help of the option that all configs have."""
+"""Help of the `on_nonfinite` field of all configs."""
 NAN_FILTER = (
     "Log the mean of earlier losses for one that is NaN or infinite. Off: the log would hide what on_nonfinite acts on."
 )
-"""Help of Trainer's option, whose default all configs change."""
+"""Help of Trainer's field, whose default all configs change."""
 FIXES = "lower learning_rate, look at the rows and rewards of this step, or compute in float32 (bf16=False)"
 
 
 def nonfinite_everywhere(values: Mapping[str, Iterable[Tensor]], accelerator: Accelerator) -> list[str]:
-    """Names of the values that aren't all finite on some process. Every process must ask, with the same names.
+    """Names of the values that aren't all finite on some process. Every process must call it, with the same names.
 
-    The device is waited for once.
+    It synchronises with the device once.
     """
     here = [torch.stack([~each.isfinite().all() for each in tensors]).any() for tensors in values.values()]
     flags = torch.stack([flag.to(accelerator.device) for flag in here]).float()
@@ -52,9 +52,9 @@ def nonfinite_everywhere(values: Mapping[str, Iterable[Tensor]], accelerator: Ac
 
 
 class FiniteTrainer(Trainer):
-    """A Trainer that looks at each step's loss and gradient norm before the optimizer does.
+    """A Trainer that checks each step's loss and gradient norm before the optimizer step.
 
-    Its config has `on_nonfinite`. Trainer itself would take the step, which makes NaN of all weights, log the mean of
+    Its config has `on_nonfinite`. Trainer itself would take the step, which makes all weights NaN, log the mean of
     earlier losses instead, and save.
     """
 
@@ -62,7 +62,7 @@ class FiniteTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._step_losses: list[Tensor] = []
-        self._in_a_row = self._left_out = 0  # steps; of the latter those since the last log
+        self._in_a_row = self._left_out = 0  # steps; the latter since the last log
         super().__init__(*args, **kwargs)
         if self.is_deepspeed_enabled and self.args.on_nonfinite == "skip":
             raise UserError(
@@ -72,7 +72,7 @@ class FiniteTrainer(Trainer):
     # ---- hooks ----
 
     def begin_step(self) -> None:
-        """Remember the state that `void_step` restores."""
+        """Save the state that `void_step` restores."""
 
     def void_step(self) -> None:
         """Remove the metrics of a step that isn't taken."""
@@ -84,7 +84,7 @@ class FiniteTrainer(Trainer):
         return super()._inner_training_loop(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Trainer's; its loss is looked at once the step's last micro-batch is done."""
+        """Train on a micro-batch; check the loss after the step's last one."""
         if not self._step_losses:
             self._total_before = self._tr_loss.clone()
             self.begin_step()
@@ -93,10 +93,10 @@ class FiniteTrainer(Trainer):
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """Trainer's, which it asks for once a step, before the optimizer."""
+        """The gradient norm, which Trainer computes once per step, before the optimizer."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         losses, self._step_losses = self._step_losses, []
-        whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of sharded gradients
+        whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # for sharded gradients
         norms = [] if whole is None else [torch.as_tensor(whole, device=self.args.device)]
         found = nonfinite_everywhere(
             {"loss": losses, "grad_norm": norms} if norms else {"loss": losses}, self.accelerator
@@ -114,12 +114,12 @@ class FiniteTrainer(Trainer):
         return scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1
 
     def meet_nonfinite(self, found: list[str], where: str, error: UserError | None = None) -> None:
-        """Log the findings of all processes; return if the step, or rollout, is to be left out.
+        """Log the findings of all processes; return if the step or rollout is to be skipped.
 
         Args:
             found: Names of the non-finite values.
             where: The step or rollout, for the message.
-            error: A more precise error of this process.
+            error: A more specific error of this process.
 
         Raises:
             UserError: The run ends here.
@@ -145,15 +145,15 @@ class FiniteTrainer(Trainer):
         self.log({**{f"nonfinite/{name}": 1.0 for name in found}, "nonfinite/step": step})
 
     def _leave_out(self) -> None:
-        """Let Trainer count the step, without an optimizer step, its loss and its metrics."""
+        """Let Trainer count the step without an optimizer step, its loss or its metrics."""
         self.accelerator.gradient_state._set_sync_gradients(False)  # then the optimizer's step does nothing
         accelerator = self.accelerator
         if accelerator.scaler is not None and accelerator.native_amp and accelerator.mixed_precision == "fp16":
-            accelerator.scaler.update()  # as the optimizer's step would: the norm has unscaled the gradients
+            accelerator.scaler.update()  # as in the optimizer's step: the norm has unscaled the gradients
         self._tr_loss.copy_(self._total_before)
         self.void_step()
         self._left_out += 1
-        self._initial_global_step += 1  # `train_loss` is a mean over the steps that were taken
+        self._initial_global_step += 1  # `train_loss` is a mean over the steps taken
 
     # ---- logs ----
 
@@ -162,7 +162,7 @@ class FiniteTrainer(Trainer):
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's; `loss` is a mean over the steps that were taken, and a NaN of an evaluation is remarked."""
+        """Log as Trainer does, with `loss` as a mean over the steps taken, and warn of NaN in an evaluation."""
         if "loss" in logs and self._left_out:
             taken = self._window - self._left_out
             logs["loss"] = logs["loss"] * self._window / taken if taken > 0 else float("nan")
@@ -183,7 +183,7 @@ class FiniteTrainer(Trainer):
         super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Alone: of several processes only those that write come here.
+        # Without the other processes: only those that write call this.
         weights = saved_weights(self.accelerator.unwrap_model(self.model)) if state_dict is None else state_dict
         if nonfinite_weight(weights) is not None:
             self._refuse_to_save(weights, str(output_dir or self.args.output_dir))

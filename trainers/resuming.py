@@ -1,4 +1,4 @@
-"""Resuming a finished run, which trains nothing."""
+"""Resuming of finished runs, which trains nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ logger = logging.get_logger(__name__)
 
 
 class ResumingTrainer(Trainer):
-    """A Trainer whose `train(resume_from_checkpoint=...)` leaves a finished run as it is.
+    """A Trainer whose `train(resume_from_checkpoint=...)` doesn't change a finished run.
 
-    Trainer looks whether `max_steps` is reached only behind a step, so a finished run that is resumed takes one more
-    each time, unless it ended with an epoch.
+    Trainer checks `max_steps` only after a step, so each resume of a finished run takes one more, unless it ended with
+    an epoch.
     """
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
@@ -27,7 +27,7 @@ class ResumingTrainer(Trainer):
             logger.warning(f"Nothing is trained: the run {over}.")
 
     def _why_over(self) -> str | None:
-        """Say why no step is to come, or None."""
+        """The reason why no steps are left, or None."""
         if self.state.global_step >= self.state.max_steps:
             return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to go on"
         saved = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__, [])
@@ -42,7 +42,7 @@ class ResumingTrainer(Trainer):
         return None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Trainer's, without the mean loss of no steps, which would be 0."""
+        """Log as Trainer does, without the mean loss of zero steps, which would be 0."""
         if self.state.global_step == getattr(self, "_initial_global_step", None):
             logs.pop("train_loss", None)
         super().log(logs, start_time)

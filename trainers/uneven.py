@@ -1,4 +1,4 @@
-"""Rows that fill up the last batch of an epoch on several processes, which must not count."""
+"""Padding rows in the last batch of an epoch on several processes, which must not count."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, cast
 from transformers import Trainer
 
 REAL_ROWS = "real_rows"
-"""Key of a batch whose last rows are padding: the number of those before."""
+"""Key of a batch for its number of rows before the padding rows."""
 
 
 def real_rows(trainer: Trainer, batch_rows: int) -> int:
-    """Rows of the training batch that was drawn last which the epoch hasn't had before.
+    """Number of rows of the latest training batch that are new in the epoch.
 
-    All processes get batches of one size, so Accelerate fills up the last ones with rows from the epoch's start.
+    All processes get batches of one size, so accelerate pads the last ones with rows from the epoch's start.
 
     Args:
-        trainer: Drew the batch from its `train_dataset`.
+        trainer: The trainer whose `train_dataset` the batch comes from.
         batch_rows: Rows of the batch on this process.
     """
     accelerator: Any = trainer.accelerator
@@ -28,13 +28,13 @@ def real_rows(trainer: Trainer, batch_rows: int) -> int:
 
 
 def count_real(rows: int, batch_rows: int, process: int, processes: int) -> int:
-    """Rows of a process's last batch that aren't filled up.
+    """Number of rows of a process's last batch that aren't padding.
 
     Args:
         rows: Rows of an epoch, over all processes.
         batch_rows: Rows of each process's batches.
         process: Number of the process.
-        processes: How many there are.
+        processes: Number of processes.
 
     Example:
         >>> from hf_align.trainers.uneven import count_real

@@ -1,4 +1,4 @@
-"""Checks for weights that are NaN or infinite: a single one makes all results NaN."""
+"""Checks for NaN or infinite weights: a single one makes all results NaN."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ INDEX = "model.safetensors.index.json"
 
 
 def saved_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Weights of a model that saving writes, by name: of a model with an adapter those that are trained."""
+    """The weights that saving writes, by name: the trained ones for a model with an adapter."""
     adapted = any(isinstance(module, PeftModel) for module in (model, getattr(model, "model", None)))
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad or not adapted}
 
 
 @torch.no_grad()
 def nonfinite_weight(weights: Mapping[str, Any]) -> str | None:
-    """Name of the first weight with a NaN or an infinite number in it, or None.
+    """Name of the first weight that contains a NaN or infinite number, or None.
 
-    Integers, such as quantised weights, are passed over; of sharded weights this process's part is looked at. Each
-    device is waited for once.
+    Integers, such as quantised weights, are skipped; of sharded weights this process's part is checked. Synchronises
+    with each device once.
     """
     parts = {name: getattr(weight, "to_local", lambda weight=weight: weight)() for name, weight in weights.items()}
     names = [name for name, part in parts.items() if part.is_floating_point() and part.numel()]
     finite: dict[str, bool] = {}
     for device in {parts[name].device for name in names}:
         here = [name for name in names if parts[name].device == device and device.type != "meta"]
-        # The largest absolute number is NaN if one is; it needs no copy of the weight.
+        # The largest absolute number is NaN if any number is; it needs no copy of the weight.
         largest = [torch.linalg.vector_norm(parts[name], ord=float("inf")).float() for name in here]
         finite |= dict(zip(here, torch.stack(largest).isfinite().tolist(), strict=True)) if here else {}
     return next((name for name in names if not finite.get(name, True)), None)
@@ -45,17 +45,17 @@ def check_loaded(weights: Mapping[str, Any], path: str) -> None:
     """Refuse a model or adapter with weights that aren't finite.
 
     Raises:
-        LoadError: It names the weight, and the file if it is in a folder.
+        LoadError: Names the weight, and the file if it is in a folder.
     """
     if (name := nonfinite_weight(weights)) is not None:
         raise _broken(path, name, _file_of(path, name))
 
 
 def check_files(path: str) -> None:
-    """The same from a folder's files, for weights that are quantised on loading: quantising hides it.
+    """Check a folder's files, for weights that are quantised on loading, which hides NaN.
 
     Raises:
-        LoadError: It names weight and file.
+        LoadError: Names weight and file.
     """
     for file in sorted(Path(path).glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:

@@ -1,4 +1,4 @@
-"""Weights as they are stored: slices of single tensors, read by name without loading the rest."""
+"""Stored weights: slices of single tensors, read by name without loading the rest."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from transformers.pytorch_utils import Conv1D
 from hf_align.models.sources import find_file
 
 MOST_OTHER_CODES = 0.02
-"""Share of quantised numbers that may differ by rounding, as between processors."""
+"""Share of quantised numbers that may differ by rounding, for instance between processors."""
 
 
 class StoredWeights:
-    """The safetensors files of a model folder or Hub id; none of them is opened before a tensor is asked for.
+    """The safetensors files of a model folder or Hub id; they are opened when a tensor is first read.
 
     Args:
-        source: Where a model was loaded from. What can't be found or is no safetensors file counts as empty.
+        source: The model's source. Missing files and other formats count as empty.
     """
 
     def __init__(self, source: str):
@@ -47,7 +47,7 @@ class StoredWeights:
         return self._open[name]
 
     def find(self, *names: str) -> Any:
-        """The first of these tensors that is stored, as a slice to index; None if there is none."""
+        """The first of these tensors that is stored, as an indexable slice, or None."""
         for name in names:
             if name in self._file_of and (file := self._file(self._file_of[name])) is not None:
                 return file.get_slice(name)
@@ -55,18 +55,18 @@ class StoredWeights:
 
 
 def is_packed(module: nn.Module) -> bool:
-    """Whether a layer's weight is one that bitsandbytes has quantised."""
+    """Whether bitsandbytes has quantised a layer's weight."""
     weight = getattr(module, "weight", None)
     return type(weight).__name__ in ("Params4bit", "Int8Params") and not getattr(weight, "has_fp16_weights", False)
 
 
 def is_quantised_from(layer: Any, stored: Any, dtype: torch.dtype) -> bool:
-    """Whether quantising a stored tensor gives the numbers that a layer has, told from some rows.
+    """Whether quantising a stored tensor gives a layer's numbers, judged by some rows.
 
     Args:
-        layer: One of bitsandbytes' linear layers.
-        stored: A slice of the stored tensor, or None if it isn't there.
-        dtype: In which the model was loaded.
+        layer: A linear layer of bitsandbytes.
+        stored: A slice of the stored tensor, or None if it is missing.
+        dtype: Dtype in which the model was loaded.
     """
     if stored is None:
         return False

@@ -1,4 +1,4 @@
-"""Vocabularies that don't fit: bases resized to what an adapter was trained with, and tokens without an embedding."""
+"""Mismatched vocabularies: resizing a base to an adapter's vocabulary, and tokens without an embedding."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from hf_align.models.fingerprint import output_embeddings, read_fingerprint, unt
 from hf_align.models.sources import find_file, load_config
 
 PREFIX = "base_model.model."
-"""Of the names in peft's files."""
+"""Prefix of the names in peft's files."""
 WHOLE = ("original_module.weight", "token_adapter.base_layer.weight", "base_layer.weight", "weight")
-"""Names under which peft saves whole embeddings: the base's; last those trained in their place, or plain ones."""
+"""Names under which peft saves whole embeddings: the base's; last those trained instead, or plain ones."""
 DELTA = "token_adapter.trainable_tokens_delta"
 
 
 class Carried(NamedTuple):
-    """Embeddings that an adapter's file has."""
+    """Embeddings in an adapter's file."""
 
-    tokens: int  # of the whole vocabulary
+    tokens: int  # size of the whole vocabulary
     new: Tensor  # [tokens - tokens of the base, d]
 
 
 def fit_vocabulary(model: Any, path_or_hub_id: str | os.PathLike[str], config: PeftConfig) -> None:
-    """Resize a base to the vocabulary that an adapter was trained with, before the adapter is put on it.
+    """Resize a base to an adapter's vocabulary before the adapter is added.
 
-    New tokens get the embeddings that the adapter carries.
+    New tokens get the embeddings stored with the adapter.
 
     Args:
         model: The base; changed in place.
         path_or_hub_id: The adapter's folder or Hub id.
-        config: The adapter's.
+        config: The adapter's config.
 
     Raises:
-        UserError: The adapter has more tokens than the base and doesn't carry their embeddings.
+        UserError: The adapter has more tokens than the base, without their embeddings.
     """
     path, names, count = str(path_or_hub_id), list(_embeddings(model)), embedded_tokens(model)
     file, recorded = find_file(path, ADAPTER_WEIGHTS), read_fingerprint(path)
@@ -67,7 +67,7 @@ def fit_vocabulary(model: Any, path_or_hub_id: str | os.PathLike[str], config: P
 
 
 def _embeddings(model: Any) -> dict[str, nn.Module]:
-    """A model's embeddings by name: the input's, and the output's if they have weights of their own."""
+    """A model's embeddings by name: the input's, and the output's unless tied."""
     layers = [layer for layer in (model.get_input_embeddings(), output_embeddings(model)) if layer is not None]
     if len(layers) == 2 and untuned(layers[0]).weight is untuned(layers[1]).weight:
         layers.pop()
@@ -76,7 +76,7 @@ def _embeddings(model: Any) -> dict[str, nn.Module]:
 
 
 def _carried(file: Path, name: str, count: int, config: PeftConfig) -> Carried | None:
-    """The rows beyond the first `count` of the embeddings `name` in an adapter's file; None if some aren't there."""
+    """The rows beyond the first `count` of the embeddings `name` in an adapter's file; None if some are missing."""
     with safe_open(file, "pt") as weights:
         keys = set(weights.keys())
         for key in (f"{PREFIX}{name}.{suffix}" for suffix in WHOLE):
@@ -96,14 +96,14 @@ def _carried(file: Path, name: str, count: int, config: PeftConfig) -> Carried |
 
 
 def carry_embeddings(model: PeftModel, folder: str | os.PathLike[str]) -> None:
-    """Add to a saved adapter the embeddings of a base that has another vocabulary than it is stored with.
+    """Add the embeddings of a base whose vocabulary differs from the stored one to a saved adapter.
 
-    peft adds them itself, but not output embeddings beside input ones under LoRA, nor any of a base from the Hub
+    peft adds them itself, except output embeddings besides input ones under LoRA, and any for a base from the Hub
     without a connection.
 
     Args:
         model: The adapter's model.
-        folder: Where it was saved.
+        folder: Its folder.
     """
     base: Any = model.get_base_model()
     file = Path(folder) / ADAPTER_WEIGHTS
@@ -111,7 +111,7 @@ def carry_embeddings(model: PeftModel, folder: str | os.PathLike[str]) -> None:
         return
     try:
         stored = load_config(base.name_or_path).get_text_config().vocab_size
-    except LoadError:  # it was made in memory; nobody can load it by name
+    except LoadError:  # made in memory: it can't be loaded by name
         return
     if stored == base.config.get_text_config().vocab_size:
         return
@@ -125,25 +125,25 @@ def carry_embeddings(model: PeftModel, folder: str | os.PathLike[str]) -> None:
 
 
 def embedded_tokens(model: Any) -> int:
-    """The number of tokens that a model has embeddings for."""
+    """The number of tokens with embeddings in a model."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     weight = untuned(base.get_input_embeddings()).weight
     return cast(int, weight.shape[0] or base.config.get_text_config().vocab_size)  # 0: sharded
 
 
 def check_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Iterable[int]], name: str) -> None:
-    """Refuse tokens that the model has no embedding for: they would end in an "index out of range".
+    """Refuse tokens without an embedding in the model, which would fail with "index out of range".
 
     A tokenizer may have more tokens than the model, as long as none of them occurs.
 
     Args:
         model: The language model or its PeftModel.
-        tokenizer: What made the ids.
+        tokenizer: The tokenizer of the ids.
         rows: Token ids of each row.
-        name: What to call the rows.
+        name: Name of the rows, for messages.
 
     Raises:
-        UserError: It names the row and the token, or the pad token.
+        UserError: Names the row and the token, or the pad token.
     """
     count = embedded_tokens(model)
     if max(len(tokenizer) - 1, *tokenizer.added_tokens_decoder, 0) < count:

@@ -1,16 +1,17 @@
-"""Warnings about a PPO run that goes wrong without an error: figures of its rollouts in, warnings out.
+"""Warnings about PPO runs that go wrong without an error, from figures of their rollouts.
 
-Each figure is looked at over several rollouts and enough responses that noise doesn't reach the thresholds, and each
-kind is said once in a run. The thresholds:
+Each figure is averaged over several rollouts and enough responses to keep noise below the thresholds, and each warning
+is given once per run. The thresholds:
 
-- **KL** thrice the target in three rollouts running: an adaptive coefficient overshoots up to twice while it is still
-  moving. Without a target, a nat a token: there the reference says little about what is sampled.
-- **Length** half or twice the start's. Where lengths spread as much as they measure, the ratio of two means of 128
-  responses has an error of an eighth, so half is four errors away. Growth that is wanted is worth a look, too.
-- **Share of ended responses** .4 from the start's: six errors of the difference of two shares of 128.
-- **Clipped tokens** more than half in three rollouts running: .1 to .3 is usual, and a clipped token teaches nothing.
-- **Explained variance** 0 or below in five rollouts running, from the tenth on: a new value head starts below 0.
-- **Entropy** a fifth of the start's, by token: it halves in runs that go well.
+- **KL** three times the target in three consecutive rollouts: an adaptive coefficient may overshoot up to twice the
+  target while it adapts. Without a target, one nat per token, where samples have little to do with the reference.
+- **Length** half or twice the initial one. If the deviation of lengths equals their mean, the ratio of two means of 128
+  responses has an error of an eighth, so half is four errors away. Intended growth is worth a look, too.
+- **Share of ended responses** .4 from the initial one: six errors of the difference of two shares of 128.
+- **Clipped tokens** more than half in three consecutive rollouts: .1 to .3 is usual, and clipped tokens have no
+  gradient.
+- **Explained variance** 0 or below in five consecutive rollouts, from the tenth on: a new value head starts below 0.
+- **Entropy** a fifth of the initial one, per token: it halves in good runs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ROLLOUTS, RESPONSES = 3, 128
-"""A mean is over at least so many of both."""
+"""Minimum rollouts and responses of a mean."""
 KL_FACTOR, KL_BY_TOKEN = 3.0, 1.0
 LENGTH_FACTOR = 2.0
 SHARE_DRIFT = 0.4
@@ -34,13 +35,13 @@ class Figures:
     """Means over a rollout's responses, of all processes.
 
     Attributes:
-        responses: How many there are.
-        kl: Nats a response.
-        length: Tokens a response.
+        responses: Number of responses.
+        kl: Nats per response.
+        length: Tokens per response.
         eos_share: Share of responses that the policy ended.
-        entropy: Nats a token; None: not known.
-        explained_variance: Of the returns, by the values; None: not known.
-        clipped: Share of tokens beyond the clip range in the updates since the rollout before; None: there were none.
+        entropy: Nats per token; None if unknown.
+        explained_variance: Explained variance of the returns by the values; None if unknown.
+        clipped: Share of tokens beyond the clip range in the updates since the previous rollout; None without updates.
     """
 
     responses: int
@@ -53,13 +54,13 @@ class Figures:
 
 
 class Health:
-    """Watches the rollouts of a run.
+    """Monitor of a run's rollouts.
 
     Args:
-        target_kl: Nats a response that the KL controller keeps to; None: it keeps to nothing.
+        target_kl: The KL controller's target in nats per response; None without a target.
 
     Attributes:
-        said: The warnings so far, by kind.
+        said: The warnings so far by kind.
 
     Example:
         >>> from hf_align.trainers.ppo.health import Figures, Health
@@ -98,7 +99,7 @@ class Health:
         return new
 
     def state_dict(self) -> dict[str, Any]:
-        """State from which a resumed run goes on watching."""
+        """State for a resumed run."""
         return {
             "said": self.said,
             "start": [asdict(each) for each in self._start],
@@ -107,7 +108,7 @@ class Health:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Continue from a saved state."""
         self.said, self._rollouts = dict(state["said"]), state["rollouts"]
         self._start = [Figures(**each) for each in state["start"]]
         self._last = [Figures(**each) for each in state["last"]]
@@ -186,7 +187,7 @@ class Health:
         )
 
     def _then_and_now(self, name: str) -> tuple[float | None, float | None]:
-        """A figure's mean at the start and over the last rollouts, by responses; None before there are enough."""
+        """A figure's mean over responses at the start and over the last rollouts; None before there are enough."""
         last = self._last[-_count(self._last) :]
         if not _enough(self._start) or not _enough(last):
             return None, None
@@ -198,7 +199,7 @@ def _enough(rollouts: list[Figures]) -> bool:
 
 
 def _count(rollouts: list[Figures]) -> int:
-    """How many of the last rollouts are enough; all if all are too few."""
+    """Number of last rollouts with enough responses; all if all are too few."""
     return next((count for count in range(ROLLOUTS, len(rollouts)) if _enough(rollouts[-count:])), len(rollouts))
 
 
