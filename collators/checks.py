@@ -1,7 +1,6 @@
 """Look at a whole preference data set before anything is trained on it."""
 
 import logging
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,8 +8,10 @@ from typing import Any, TypeVar
 
 from datasets import Dataset
 
-from hf_align.collators.rows import Pair, RowProblem, key_of, read_pair, text_of
+from hf_align.collators.rows import NO_MESSAGES, NO_PROMPT, Pair, RowProblem, key_of, read_pair, text_of, word_ends
+from hf_align.collators.tools import to_dataset
 from hf_align.errors import UserError
+from hf_align.numbers import number_problem
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,11 @@ LONG_CHARACTERS = 4000
 
 PAIR = ("chosen", "rejected")
 """The columns that preference training needs."""
+PROMPT_LIKE = (
+    *("question", "instruction", "input", "query", "system", "system_prompt", "messages", "conversation"),
+    *("conversations", "context", "problem", "user", "user_prompt", "prompt_text", "prompts", "post", "history"),
+)
+"""Columns that look like a prompt under another name."""
 
 T = TypeVar("T")
 Kinds = dict[str, list[int]]
@@ -68,12 +74,11 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
     """
     if isinstance(dataset, list) and dataset and all(isinstance(row, dict) for row in dataset):
         try:
-            # Only the first row's keys would become columns: name them all.
-            columns = list(dict.fromkeys(key for row in dataset for key in row))
-            dataset = Dataset.from_list([{key: row.get(key) for key in columns} for row in dataset])
-        except (TypeError, ValueError) as error:  # Arrow's errors are of these types, and name no row
+            dataset = to_dataset(dataset)
+        except (TypeError, ValueError, OverflowError) as error:  # Arrow's errors are of these types, and name no row
             if needed == PAIR:
                 refuse(_inspect(dataset).bad, name, "fix or drop them")
+            refuse(group_rows(map(_too_large, dataset)), name, "fix or drop them")
             raise UserError(f"{name} must have one type in each column, not text here and messages there.") from error
     if not isinstance(dataset, Dataset):
         raise UserError(
@@ -132,6 +137,7 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
     """
     dataset = as_dataset(dataset, name)
     findings = find_bad_rows(dataset)
+    _look_for_prompt(dataset, findings.bad, name)
     refuse(findings.bad, name, f"fix or drop them: find_bad_rows({name}).bad_rows lists their numbers")
     if "weight" in dataset.column_names and not any(dataset["weight"]):
         raise UserError(
@@ -140,6 +146,12 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
     if findings.doubtful:
         logger.warning("%s: %s.", name, describe(findings.doubtful))
     return dataset
+
+
+def refuse_own_columns(columns: Iterable[str], own: tuple[str, ...], name: str) -> None:
+    """Refuse a data set with columns that are named like the trainer's, and would be lost."""
+    if clash := [column for column in own if column in columns]:
+        raise UserError(f"{name} has a column {clash[0]}, which is the trainer's own; rename or remove it.")
 
 
 def refuse(bad: Kinds, name: str, fix: str) -> None:
@@ -228,14 +240,52 @@ def _rows(dataset: Dataset) -> Iterable[dict[str, Any]]:
 def _number_problem(row: dict[str, Any], name: str) -> str | None:
     if name not in row:
         return None
-    value = row[name]
-    if value is None:
+    if row[name] is None:
         return f"no {name}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"a {name} that is not a number"
-    if not math.isfinite(value):
-        return f"a {name} that is NaN or infinite"
-    return f"a negative {name}" if value < 0 else None
+    if problem := number_problem(row[name]):
+        return f"a {name} that is {problem}"
+    return f"a negative {name}" if row[name] < 0 else None
+
+
+def _too_large(row: dict[str, Any]) -> str:
+    """What Arrow can't hold of a row: integers of more than 64 bits."""
+    names = [name for name, value in row.items() if isinstance(value, int) and not -(2**63) <= value < 2**63]
+    return f"a {names[0]} of more than 64 bits" if names else ""
+
+
+def _look_for_prompt(dataset: Dataset, bad: Kinds, name: str) -> None:
+    """Stop where pairs have no prompt and a column looks like one; warn where they share words that aren't its."""
+    unread = [column for column in PROMPT_LIKE if column in dataset.column_names]
+    if not unread or "prompt" in dataset.column_names:
+        return
+    columns = " and ".join(map(repr, unread))
+    if without := bad.get(NO_PROMPT) or bad.get(NO_MESSAGES):
+        use = (
+            f'{name}.rename_column("{unread[0]}", "prompt")'
+            if len(unread) == 1
+            else f"{name}.map(...) to make one column prompt of what belongs to it"
+        )
+        raise UserError(
+            f"{name} has no column prompt, {describe({'chosen and rejected without a common beginning': without})}, "
+            f"and {columns} would not be read: is this the prompt? use {use}."
+        )
+    others = [
+        number
+        for number, row in enumerate(_rows(dataset.select_columns([*PAIR, *unread]).with_format(None)))
+        if isinstance(row["chosen"], str) and not _begins_with(row, unread)
+    ]
+    if others:
+        logger.warning(
+            "%s: %s; is one of them the prompt?",
+            *(name, describe({f"a prompt of shared words alone, without what is in {columns}": others})),
+        )
+
+
+def _begins_with(row: dict[str, Any], columns: list[str]) -> bool:
+    """Whether the words that chosen and rejected share have one of the columns' text in them, or none has any."""
+    texts = [row[column].strip() for column in columns if isinstance(row[column], str) and row[column].strip()]
+    shared = row["chosen"][: next(word_ends(row["chosen"], row["rejected"]), 0)]
+    return not texts or any(text in shared for text in texts)
 
 
 def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int]:

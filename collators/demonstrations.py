@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -9,6 +10,7 @@ from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import RowProblem, read_side
+from hf_align.collators.tools import template_options
 from hf_align.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Data
         whole: Keep conversations in one piece, for `assistant_only_loss`, instead of splitting off the last message.
 
     Returns:
-        Rows with `prompt` and `completion`, with `messages` (whole conversations), or with `text`.
+        Rows with `prompt` and `completion`, with `messages` (whole conversations), or with `text`; and with `tools`.
 
     Raises:
         UserError: There are no such columns, or rows can't be used; the message counts and numbers them.
@@ -38,8 +40,17 @@ def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Data
             f"{name} has the columns {', '.join(data.column_names)}; training on demonstrations needs prompt and "
             "completion, messages, or text."
         )
-    rows = data.select_columns(list(columns)).with_format(None)
-    return Dataset.from_list(read_rows(rows, lambda row: _read_row(row, columns, whole), name))
+    if "chat_template_kwargs" in data.column_names:
+        logger.warning("%s: training on demonstrations does not read the column chat_template_kwargs.", name)
+    tools = ["tools"] if "tools" in data.column_names and columns != ("text",) else []
+    rows = data.select_columns([*columns, *tools]).with_format(None)
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        # As JSON text, which TRL parses, tools are safe from Arrow.
+        given = {"tools": json.dumps(template_options(row)["tools"] or [], ensure_ascii=False)} if tools else {}
+        return _read_row(row, columns, whole) | given
+
+    return Dataset.from_list(read_rows(rows, read, name))
 
 
 def _read_row(row: dict[str, Any], columns: tuple[str, ...], whole: bool) -> dict[str, Any]:

@@ -1,26 +1,44 @@
 """Text and conversations to token ids: where the prompt ends, which token starts a sequence and which ends a response.
 
 A prompt gets the ids it has at inference. A response gets the ids it has right behind that prompt: those of the joint
-tokenisation, whenever the prompt's ids are how the joint ones begin.
+tokenisation, whenever the prompt's ids are how the joint ones begin. Prompt and response of a conversation are together
+what the chat template writes; where that begins otherwise than at inference, the prompt is shorter.
 """
 
-import json
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.rows import Message, Pair, RowProblem, Side, join_messages, shared_length
+from hf_align.collators.rows import NO_PROMPT, Pair, RowProblem, Side, shared_length, word_ends
+from hf_align.collators.templates import ChatTemplate
 from hf_align.errors import UserError
 from hf_align.version import __version__
 
 Ids = list[int]
-Texts = tuple[str, str, str]
-"""A prompt, prompt + chosen, prompt + rejected."""
-Triple = tuple[Ids, Ids, Ids]
-"""Their ids."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A prompt and its responses as text.
+
+    Attributes:
+        prompt: As at inference.
+        whole: The prompt with each response.
+        turn: Of a conversation, the prompt up to where the assistant's turn begins.
+        continued: Whether the prompt's last message goes on in the response.
+    """
+
+    prompt: str
+    whole: Sequence[str]
+    turn: str | None = None
+    continued: bool = False
+
+    @property
+    def all(self) -> list[str]:
+        """The prompt and the prompt with each response."""
+        return [self.prompt, *self.whole]
 
 
 class PairEncoder:
@@ -39,90 +57,85 @@ class PairEncoder:
         self.tokenizer = tokenizer
         self.version = __version__  # datasets caches what `map` made under what the encoder holds
         self.start = self._added_start()
-        self.specials = set(tokenizer.all_special_ids)
-        self.specials |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.specials.discard(cast(int, tokenizer.unk_token_id))  # stands for text
+        self.specials = set(special_tokens(tokenizer))
         self.eos = cast(int, tokenizer.eos_token_id)
-        self.specials.add(self.eos)
-        self.end_of_turn = self._end_of_turn() if tokenizer.chat_template else self.eos
+        self.template = ChatTemplate(tokenizer)
+        self.closing = self._closing() if tokenizer.chat_template else [self.eos]
         self._blank: dict[int, bool] = {}
 
     def encode(self, texts: list[str]) -> list[Ids]:
         """Ids of each text, without the special tokens that the tokenizer adds."""
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
-    def texts(self, pair: Pair, row: dict[str, Any]) -> Texts:
-        """A pair's prompt, prompt + chosen and prompt + rejected as text.
+    def texts(self, prompt: Side | None, responses: Sequence[Side], row: dict[str, Any]) -> Texts:
+        """A prompt and the prompt with each of its responses, as text.
 
         Args:
-            pair: The row, read by `read_pair`.
+            prompt: Text or messages; None: text that both responses begin with.
+            responses: One or more of the same type.
             row: May hold `tools` (a list, or JSON of one) and `chat_template_kwargs` for the chat template.
 
         Raises:
-            RowProblem: If the chat template refuses the messages.
-            UserError: If there is no chat template, or `tools` is no JSON.
+            RowProblem: If the chat template refuses the messages, or tools or thoughts can't be written.
+            UserError: If there is no chat template.
         """
-        if isinstance(pair.chosen, list) and isinstance(pair.rejected, list) and isinstance(pair.prompt, list):
-            whole = [(join_messages(pair.prompt, response), {}) for response in (pair.chosen, pair.rejected)]
-            rendered = self._conversations([(pair.prompt, _ending(pair.prompt)), *whole], row)
-            return rendered[0], rendered[1], rendered[2]
-        chosen, rejected = str(pair.chosen), str(pair.rejected)
-        if pair.prompt is None:
-            end = next(_word_ends(chosen, rejected), 0)
-            return chosen[:end], chosen, rejected
-        return str(pair.prompt), f"{pair.prompt}{chosen}", f"{pair.prompt}{rejected}"
+        if isinstance(prompt, list):
+            text = self.template.prompt(prompt, row)
+            whole = [self.template.whole(prompt, cast(Any, response), row) for response in responses]
+            continued = prompt[-1]["role"] == "assistant"
+            turn = text if continued else self.template.without_addition(text, row)
+            return Texts(text, whole, turn, continued)
+        whole = [str(response) for response in responses]
+        if prompt is None:
+            return Texts(whole[0][: next(word_ends(whole[0], whole[1]), 0)], whole)
+        return Texts(prompt, [f"{prompt}{response}" for response in whole])
 
-    def split(self, pair: Pair, texts: Texts, ids: Triple) -> tuple[Ids, list[Ids]]:
+    def split(self, pair: Pair, texts: Texts, ids: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
         """Ids of the prompt and of the responses alone, chosen first; with the sequence's start and the responses' end.
 
         Args:
             pair: The row.
-            texts: Of `texts(pair)`.
-            ids: Of `encode(texts)`.
+            texts: Of `texts`, for its prompt, chosen and rejected.
+            ids: Of `encode(texts.all)`.
 
         Raises:
             RowProblem: If a response has no tokens, both have the same, or there is no prompt to predict them from.
         """
-        prompt, chosen, rejected = ids
+        prompt, *joints = ids
         if pair.prompt is None:
             texts, prompt = self._implicit_prompt(texts, ids)
-        responses = [
-            self._response(prompt, joint, texts[0], text, pair.conversational)
-            for joint, text in ((chosen, texts[1]), (rejected, texts[2]))
-        ]
+        prompt = self._border(prompt, joints, texts)
+        responses = self._responses(prompt, joints, texts)
         if empty := [name for name, ids in zip(("chosen", "rejected"), responses, strict=True) if len(ids) < 2]:
             raise RowProblem(f"a {empty[0]} without a token")
         if responses[0] == responses[1]:
             raise RowProblem("responses that are identical once tokenised")
-        if not (prompt := self._started(prompt, pair.conversational)):
-            raise RowProblem("no prompt: chosen and rejected share no first words, and the tokenizer adds no BOS token")
-        return prompt, responses
+        if pair.prompt is None and not prompt:
+            raise RowProblem(NO_PROMPT)
+        return self._started(prompt, conversational=texts.turn is not None), responses
 
-    def prompt_and_response(self, prompt: Side, response: Side) -> tuple[Ids, Ids]:
+    def prompt_and_response(self, prompt: Side, response: Side, row: dict[str, Any] | None = None) -> tuple[Ids, Ids]:
         """Ids of one prompt and one response to it, as `split` gives them: what a reward model scores.
 
         Args:
             prompt: Text, or messages; text before a response given as messages becomes a user message.
             response: Text, or messages; text behind a prompt given as messages becomes an assistant message. An empty
                 one is EOS alone.
+            row: As for `texts`.
 
         Raises:
-            UserError: If the prompt is empty, or there is no chat template or it refuses the messages.
+            RowProblem: If the prompt has no token of its own, or the chat template refuses the messages.
+            UserError: If there is no chat template.
         """
         if isinstance(prompt, list) and isinstance(response, str):
             response = [{"role": "assistant", "content": response}]
         if isinstance(response, list) and isinstance(prompt, str):
             prompt = [{"role": "user", "content": prompt}]
-        pair = Pair(prompt, response, response)
-        try:
-            texts = self.texts(pair, {})
-        except RowProblem as problem:
-            raise UserError(f"A prompt and its response have {problem}.") from problem
-        ids, joint = self.encode(list(texts[:2]))
-        behind = self._response(ids, joint, texts[0], texts[1], pair.conversational)
-        if not (ids := self._started(ids, pair.conversational)):
-            raise UserError("A prompt is empty: give it at least one token that a response can follow.")
-        return ids, behind
+        texts = self.texts(prompt, [response], row or {})
+        ids, joint = self.encode(texts.all)
+        ids = self._border(ids, [joint], texts)
+        (behind,) = self._responses(ids, [joint], texts)
+        return self._started(ids, conversational=texts.turn is not None), behind
 
     def prompt(self, prompt: Side, row: dict[str, Any]) -> Ids:
         """Ids of a prompt alone, up to where a response begins (generation prompt of the chat template included).
@@ -132,12 +145,28 @@ class PairEncoder:
             row: As for `texts`.
 
         Raises:
-            RowProblem: If the chat template refuses the messages.
+            RowProblem: If the chat template refuses the messages, or the prompt has no token of its own.
             UserError: If there is no chat template.
         """
-        conversational = isinstance(prompt, list)
-        text = self._conversations([(prompt, _ending(prompt))], row)[0] if isinstance(prompt, list) else prompt
-        return self._started(self.encode([text])[0], conversational)
+        text = self.template.prompt(prompt, row) if isinstance(prompt, list) else prompt
+        return self._started(self.encode([text])[0], conversational=isinstance(prompt, list))
+
+    def ended(self, response: Ids, *, conversational: bool) -> Ids:
+        """A sampled response that has ended, with the end that it has in training.
+
+        A stop string ends one without any token, and a policy may have several end tokens.
+        """
+        closing = self.closing if conversational else [self.eos]
+        for length in range(len(closing), 0, -1):
+            if response[-length:] == closing[:length]:
+                return [*response[:-length], *closing]
+        return [*(response[:-1] if response and response[-1] in self.specials else response), *closing]
+
+    def unended(self, response: Ids, *, conversational: bool) -> Ids:
+        """A response of `prompt_and_response` without its end; one of nothing else stays."""
+        closing = self.closing if conversational else [self.eos]
+        length = len(closing) if response[-len(closing) :] == closing else 1
+        return response[:-length] or response
 
     def _added_start(self) -> Ids:
         """Tokens that the tokenizer puts before a text (BOS, or nothing); what it appends is left to `_end_text`."""
@@ -147,57 +176,51 @@ class PairEncoder:
                 return full[:start]
         return []
 
-    def _end_of_turn(self) -> int:
-        """The token by which a chat model stops: the first special one that the template puts behind an answer."""
-        mark = "ANSWER"
-        turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": mark}]
-        try:
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False)
-        except TemplateError:  # some templates want a system message: rows will tell
-            return self.eos
-        behind = self.encode([str(text).rpartition(mark)[2]])[0]
-        return next((token for token in behind if token in self.specials), self.eos)
+    def _closing(self) -> Ids:
+        """Tokens that close a turn: those of the template behind an answer, from the first to the last special one.
 
-    def _conversations(self, conversations: list[tuple[list[Message], dict[str, Any]]], row: dict) -> list[str]:
-        """Conversations as text; each comes with how the template should end it."""
-        if not self.tokenizer.chat_template:
-            raise UserError(
-                "The rows are conversations, but the tokenizer has no chat template: set tokenizer.chat_template, take "
-                "an instruct model's tokenizer, or turn the rows into text."
-            )
-        options = _template_options(row)
-        try:
-            return [
-                str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options, **ending))
-                for messages, ending in conversations
-            ]
-        except (TemplateError, TypeError, ValueError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise RowProblem(f"messages that the chat template refuses ({reason})") from error
+        What it writes behind the last answer alone is the conversation's end, unless an inner one has none. EOS, where
+        there is none either.
+        """
+        marks = self.specials | set(self.tokenizer.added_tokens_decoder)
+        for ids in self.encode(list(self.template.closings())):
+            if places := [place for place, token in enumerate(ids) if token in self.specials]:
+                return ids[next(place for place, token in enumerate(ids) if token in marks) : places[-1] + 1]
+        return [self.eos]
 
-    def _implicit_prompt(self, texts: Texts, ids: Triple) -> tuple[Texts, Ids]:
+    def _implicit_prompt(self, texts: Texts, ids: Sequence[Ids]) -> tuple[Texts, Ids]:
         """The longest common beginning that ends with a word and whose ids begin both joint tokenisations."""
         first, chosen, rejected = ids
-        for end in _word_ends(texts[1], texts[2]):
-            text = texts[1][:end]
-            prompt = first if text == texts[0] else self.encode([text])[0]
+        for end in word_ends(*texts.whole):
+            text = texts.whole[0][:end]
+            prompt = first if text == texts.prompt else self.encode([text])[0]
             if prompt == chosen[: len(prompt)] == rejected[: len(prompt)]:
-                return (text, texts[1], texts[2]), prompt
-        return ("", texts[1], texts[2]), []
+                return Texts(text, texts.whole), prompt
+        return Texts("", texts.whole), []
 
-    def _started(self, prompt: Ids, conversational: bool) -> Ids:
+    def _border(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> Ids:
+        """The prompt's ids, cut to how the whole conversations begin where the template writes them otherwise."""
+        if texts.turn is None or all(joint[: len(prompt)] == prompt for joint in joints):
+            return prompt
+        if texts.continued and all(text.startswith(texts.prompt) for text in texts.whole):
+            return prompt  # a token crosses a border that isn't the template's, as in text
+        (turn,) = self.encode([texts.turn])
+        return prompt[: min(shared_length(prompt, other) for other in (turn, *joints))]
+
+    def _started(self, prompt: Ids, *, conversational: bool) -> Ids:
         """The prompt with what the tokenizer puts before a text; a chat template writes its own BOS."""
+        if not set(prompt) - {*self.start, self.tokenizer.bos_token_id}:
+            raise RowProblem("a prompt without a token of its own")
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt
 
-    def _response(self, prompt: Ids, joint: Ids, prompt_text: str, text: str, conversational: bool) -> Ids:
-        """The response's ids behind the prompt's, with their end."""
-        if joint[: len(prompt)] == prompt:
-            ids = joint[len(prompt) :]
-        elif text.startswith(prompt_text):  # a token crosses the border
-            ids = self._alone(text[len(prompt_text) :])
-        else:  # the template writes a prompt's end that it leaves out in front of an answer (an empty thought, say)
-            ids = joint[shared_length(prompt, joint) :]
-        return self._end_turn(ids) if conversational else self._end_text(ids)
+    def _responses(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> list[Ids]:
+        """The responses' ids behind the prompt's, with their end."""
+        responses = []
+        for joint, text in zip(joints, texts.whole, strict=True):
+            crossed = joint[: len(prompt)] != prompt
+            ids = self._alone(text[len(texts.prompt) :]) if crossed else joint[len(prompt) :]
+            responses.append(self._ended(ids, conversational=texts.turn is not None))
+        return responses
 
     def _alone(self, response: str) -> Ids:
         """Ids of a response that follows something, hence without the space SentencePiece puts before a text."""
@@ -205,22 +228,19 @@ class PairEncoder:
         follows = both[: len(before)] == before and len(both) > len(before)
         return both[len(before) :] if follows else self.encode([response])[0]
 
-    def _end_text(self, ids: Ids) -> Ids:
-        """The response with EOS at its end, once."""
-        while ids and ids[-1] == self.eos:
-            ids = ids[:-1]
-        return [*ids, self.eos]
-
-    def _end_turn(self, ids: Ids) -> Ids:
-        """The response up to the token that ends the turn; whatever the template writes behind it is dropped."""
+    def _ended(self, ids: Ids, *, conversational: bool) -> Ids:
+        """The response up to its end, which it may have, once; whatever is written behind that is dropped."""
         body = len(ids)
         while body and (ids[body - 1] in self.specials or self._is_blank(ids[body - 1])):
             body -= 1
-        tail = ids[body:]
-        if self.end_of_turn in tail:
-            return ids[: body + tail.index(self.end_of_turn) + 1]
-        specials = [position for position, token in enumerate(tail) if token in self.specials]
-        return ids[: body + specials[-1] + 1] if specials else [*ids[:body], self.end_of_turn]
+        tail, ends = ids[body:], {self.closing[-1]} if conversational else {self.closing[-1], self.eos}
+        places = [place for place, token in enumerate(tail) if token in ends]
+        if places:
+            return ids[: body + places[0] + 1]
+        if not conversational:
+            return [*ids, self.eos]
+        specials = [place for place, token in enumerate(tail) if token in self.specials]
+        return ids[: body + specials[-1] + 1] if specials else [*ids[:body], *self.closing]
 
     def _is_blank(self, token: int) -> bool:
         if token not in self._blank:
@@ -228,35 +248,10 @@ class PairEncoder:
         return self._blank[token]
 
 
-def _ending(prompt: list[Message]) -> dict[str, Any]:
-    """Template options for the end of a prompt: a last assistant message is continued."""
-    return {"continue_final_message": True} if prompt[-1]["role"] == "assistant" else {"add_generation_prompt": True}
-
-
-def _template_options(row: dict[str, Any]) -> dict[str, Any]:
-    tools = row.get("tools")
-    try:
-        tools = json.loads(tools) if isinstance(tools, str) and tools else tools
-    except json.JSONDecodeError as error:
-        raise RowProblem(f"tools that are neither a list nor JSON ({error})") from error
-    options = {key: value for key, value in (row.get("chat_template_kwargs") or {}).items() if value is not None}
-    return {"tools": tools or None, **options}
-
-
-def _word_ends(chosen: str, rejected: str) -> Iterator[int]:
-    """Possible ends of an implicit prompt, the longest first: not inside a word, and with something left of both."""
-    shared = shared_length(chosen, rejected)
-    # Something other than spaces has to be left of both responses, and to be in the prompt.
-    last = min(shared, len(chosen.rstrip()) - 1, len(rejected.rstrip()) - 1)
-    first = len(chosen) - len(chosen.lstrip()) + 1
-    for end in range(last, first - 1, -1):
-        inside = _in_word(chosen[end - 1]) and (_in_word(chosen[end]) or _in_word(rejected[end]))
-        if not inside and chosen[end - 1] != " ":  # a space belongs to the word behind it, as in most vocabularies
-            yield end
-
-
-def _in_word(character: str) -> bool:
-    """Part of a word that must not be split; Chinese and Japanese put no spaces between words."""
-    if "\u3040" <= character <= "\u9fff" or character >= "\U00020000":
-        return False
-    return character.isalnum() or character in "_'\u2019" or unicodedata.category(character).startswith("M")
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Tokens that are no text, by id: those with a role (EOS, padding) and those added as special ones."""
+    tokens = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    tokens |= {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if tokenizer.unk_token_id != tokenizer.eos_token_id:  # else it stands for text
+        tokens.pop(cast(int, tokenizer.unk_token_id), None)
+    return tokens

@@ -1,34 +1,46 @@
 """A data set of prompts becomes token ids, after a check of every row."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.checks import as_dataset, group_rows, read_rows, refuse
+from hf_align.collators.checks import as_dataset, group_rows, read_rows, refuse, refuse_own_columns
 from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.collators.rows import RowProblem, read_prompt
 from hf_align.collators.truncation import cut_prompt
-from hf_align.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Iterable[Any], name: str = "prompts") -> list[Ids]:
+OWN_COLUMNS = ("prompt_ids", "response_ids", "finished")
+"""Names by which rewards get what the trainer knows of a sample."""
+PROBLEM, CUT = "prompt_ids/problem", "prompt_ids/cut"
+"""Columns of the report, under names that no data set has."""
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Any],
+    name: str = "prompts",
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Ids]:
     """Encode prompts up to where a response begins; a last assistant message is continued.
 
     Args:
         tokenizer: The model's; messages need its chat template.
         prompts: Texts or lists of messages, not empty.
         name: What they are called in messages.
+        rows: One for each prompt, with `tools` and `chat_template_kwargs` for the chat template. Default: none has any.
 
     Raises:
         UserError: If there is no chat template for messages, or it refuses some; the message numbers them.
     """
     encoder = PairEncoder(tokenizer)
-    return read_rows(prompts, lambda prompt: encoder.prompt(prompt, {}), name)
+    pairs = zip(prompts, rows or [{}] * len(prompts), strict=True)
+    return read_rows(pairs, lambda pair: encoder.prompt(pair[0], dict(pair[1])), name)
 
 
 def tokenize_prompts(
@@ -57,29 +69,28 @@ def tokenize_prompts(
             counts and row numbers.
     """
     rows = as_dataset(dataset, name, ("prompt",)).with_format(None)
-    if "prompt_ids" in rows.column_names:
-        raise UserError(f"{name} has a column prompt_ids, which is the trainer's own; rename or remove it.")
+    refuse_own_columns(rows.column_names, OWN_COLUMNS, name)
     tokenized = rows.map(
         _tokenize_row,
         fn_kwargs={"encoder": PairEncoder(tokenizer), "limit": max_prompt_length},
         features=Features(
-            {**rows.features, "prompt_ids": List(Value("int32")), "problem": Value("string"), "cut": Value("bool")}
+            {**rows.features, "prompt_ids": List(Value("int32")), PROBLEM: Value("string"), CUT: Value("bool")}
         ),
         num_proc=num_proc,
         desc=f"Tokenizing {name}",
     )
-    refuse(group_rows(tokenized["problem"]), name, "fix or drop them")
-    if cut := sum(tokenized["cut"]):
+    refuse(group_rows(tokenized[PROBLEM]), name, "fix or drop them")
+    if cut := sum(tokenized[CUT]):
         logger.warning(
             "%s: %d of %d prompts are cut to their last %d tokens.", name, cut, len(tokenized), max_prompt_length
         )
-    return tokenized.remove_columns(["problem", "cut"])
+    return tokenized.remove_columns([PROBLEM, CUT])
 
 
 def _tokenize_row(row: dict[str, Any], encoder: PairEncoder, limit: int | None) -> dict[str, Any]:
     try:
         ids = encoder.prompt(read_prompt(row), row)
     except RowProblem as problem:
-        return {"prompt_ids": [], "problem": str(problem), "cut": False}
+        return {"prompt_ids": [], PROBLEM: str(problem), CUT: False}
     shortened = ids if limit is None else cut_prompt(ids, limit, "keep_end", encoder.start)
-    return {"prompt_ids": shortened, "problem": "", "cut": len(shortened) < len(ids)}
+    return {"prompt_ids": shortened, PROBLEM: "", CUT: len(shortened) < len(ids)}

@@ -6,13 +6,22 @@ Accepted are the formats users bring along from TRL. Text ("standard") or lists 
 """
 
 import json
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import regex
 
 Message = dict[str, Any]
 Side = str | list[Message]
 """A prompt or a response: text, or a list of messages."""
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Keys under which a message has its thought, if it isn't in the content."""
+
+
+NO_PROMPT = "no prompt: chosen and rejected share no first words"
+NO_MESSAGES = "no prompt: chosen and rejected share no first messages"
 
 
 class RowProblem(ValueError):
@@ -56,8 +65,11 @@ def read_pair(row: dict[str, Any]) -> Pair:
         raise RowProblem("identical chosen and rejected")
     if isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
         chosen, rejected = ([Message(role="assistant", content=text)] for text in (chosen, rejected))
-    if isinstance(chosen, str) or isinstance(rejected, str):
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        if prompt is None and not any(word_ends(chosen, rejected)):
+            raise RowProblem(NO_PROMPT)
         return Pair(prompt, chosen, rejected)
+    assert isinstance(chosen, list) and isinstance(rejected, list)
     return _read_conversation(prompt, chosen, rejected)
 
 
@@ -74,7 +86,7 @@ def join_messages(prompt: list[Message], response: list[Message]) -> list[Messag
     """The whole conversation; a prompt that ends with an assistant message is continued inside that message."""
     if prompt[-1]["role"] != "assistant":
         return prompt + response
-    text = _content(prompt[-1]) + _content(response[0])
+    text = content_of(prompt[-1]) + content_of(response[0])
     content = text if isinstance(prompt[-1].get("content"), str) else [{"type": "text", "text": text}]
     return [*prompt[:-1], {**prompt[-1], **response[0], "content": content}, *response[1:]]
 
@@ -95,12 +107,54 @@ def shared_length(first: Sequence, second: Sequence) -> int:
     return next((number for number, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
+def thought_of(message: Message) -> str:
+    """The thought that a message has beside its content, if any."""
+    return next((str(message[key]) for key in THOUGHTS if message.get(key)), "")
+
+
+def without_nulls(value: Any) -> Any:
+    """The value without keys that are None, at any depth: Arrow fills them in where other rows have some."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+def word_ends(chosen: str, rejected: str) -> Iterator[int]:
+    """Possible ends of an implicit prompt, the longest first: not inside a word, and with something left of both."""
+    shared = shared_length(chosen, rejected)
+    # Something other than spaces has to be left of both responses, and to be in the prompt.
+    last = min(shared, len(chosen.rstrip()) - 1, len(rejected.rstrip()) - 1)
+    first = len(chosen) - len(chosen.lstrip()) + 1
+    for end in range(last, first - 1, -1):
+        inside = _in_word(chosen[end - 1]) and (_in_word(chosen[end]) or _in_word(rejected[end]))
+        # A space belongs to the word behind it, as in most vocabularies.
+        if not inside and chosen[end - 1] != " " and not any(_in_character(text, end) for text in (chosen, rejected)):
+            yield end
+
+
+def _in_word(character: str) -> bool:
+    """Part of a word that must not be split; Chinese and Japanese put no spaces between words."""
+    if "\u3040" <= character <= "\u9fff" or character >= "\U00020000":
+        return False
+    return character.isalnum() or character in "_'\u2019" or unicodedata.category(character).startswith("M")
+
+
+def _in_character(text: str, end: int) -> bool:
+    """Whether `text[:end]` ends inside what is read as one character: an emoji of several, a letter with its accent."""
+    start = end - 1
+    while start and text[start] >= "\u0300":  # what comes before joins nothing
+        start -= 1
+    before, behind = (len(regex.findall(r"\X", text[start:stop])) for stop in (end, end + 1))
+    return before == behind
+
+
 def _message_text(message: Message) -> str:
     calls = message.get("tool_calls")
-    return _content(message) + (json.dumps(calls, default=str) if calls else "")
+    return thought_of(message) + content_of(message) + (json.dumps(calls, default=str) if calls else "")
 
 
-def _content(message: Message) -> str:
+def content_of(message: Message) -> str:
+    """The text of a message's content."""
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
@@ -125,7 +179,7 @@ def read_side(row: dict[str, Any], field: str) -> Side:
 def _read_message(message: Any, field: str) -> Message:
     if not isinstance(message, dict):
         raise RowProblem(f"a {field} that is neither text nor a list of messages")
-    message = {key: value for key, value in message.items() if value is not None}
+    message = without_nulls(message)
     if not isinstance(message.get("role"), str) or not message["role"].strip():
         raise RowProblem(f"a message without role in {field}")
     content = message.get("content")
@@ -149,7 +203,7 @@ def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: lis
             shared -= 1
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt:
-            raise RowProblem("no prompt: chosen and rejected share no first messages")
+            raise RowProblem(NO_MESSAGES)
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         if not response:
             raise RowProblem(f"an empty {field}")
@@ -165,9 +219,9 @@ def _without_prompt(prompt: list[Message], response: list[Message]) -> list[Mess
     n = len(prompt)
     if response[:n] == prompt:
         return response[n:]
-    prefill = _content(prompt[-1])
+    prefill = content_of(prompt[-1])
     if 1 < n <= len(response) and response[: n - 1] == prompt[:-1] and prompt[-1]["role"] == "assistant":
-        continued = _content(response[n - 1])
+        continued = content_of(response[n - 1])
         if response[n - 1]["role"] == "assistant" and continued.startswith(prefill):
             return [{**response[n - 1], "content": continued[len(prefill) :]}, *response[n:]]
     return response

@@ -6,8 +6,8 @@ from typing import Any
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.checks import as_dataset, group_rows, refuse
-from hf_align.collators.encoding import PairEncoder, Texts, Triple
+from hf_align.collators.checks import as_dataset, group_rows, refuse, refuse_own_columns
+from hf_align.collators.encoding import Ids, PairEncoder, Texts
 from hf_align.collators.rows import Pair, RowProblem, read_pair
 from hf_align.collators.truncation import Limits, TruncationMode, truncate
 
@@ -55,6 +55,7 @@ def tokenize_preferences(
             row numbers.
     """
     rows = as_dataset(dataset, name)
+    refuse_own_columns(rows.column_names, tuple(IDS), name)
     limits = Limits(max_length, max_prompt_length, truncation_mode)
     columns = [column for column in KEPT if column in rows.column_names]
     types = IDS | {column: rows.features[column] for column in columns}
@@ -83,9 +84,9 @@ def _tokenize_batch(batch: dict[str, list], encoder: PairEncoder, limits: Limits
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     readings = [_read(row, encoder) for row in rows]
     # One call for the whole batch: the tokenizer works on it in parallel.
-    ids = iter(encoder.encode([text for _, texts, _ in readings for text in texts or ()]))
+    ids = iter(encoder.encode([text for _, texts, _ in readings if texts for text in texts.all]))
     results = [
-        _finish(pair, texts, (next(ids), next(ids), next(ids)), encoder, limits) if pair and texts else _bad(problem)
+        _finish(pair, texts, [next(ids), next(ids), next(ids)], encoder, limits) if pair and texts else _bad(problem)
         for pair, texts, problem in readings
     ]
     return {column: [result[column] for result in results] for column in (*IDS, *REPORT)}
@@ -95,12 +96,12 @@ def _read(row: dict[str, Any], encoder: PairEncoder) -> tuple[Pair | None, Texts
     """The row read and rendered, or what is wrong with it."""
     try:
         pair = read_pair(row)
-        return pair, encoder.texts(pair, row), ""
+        return pair, encoder.texts(pair.prompt, (pair.chosen, pair.rejected), row), ""
     except RowProblem as problem:
         return None, None, str(problem)
 
 
-def _finish(pair: Pair, texts: Texts, ids: Triple, encoder: PairEncoder, limits: Limits) -> dict[str, Any]:
+def _finish(pair: Pair, texts: Texts, ids: list[Ids], encoder: PairEncoder, limits: Limits) -> dict[str, Any]:
     """The output row of a pair's joint ids."""
     try:
         prompt, responses = encoder.split(pair, texts, ids)

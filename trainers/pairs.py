@@ -79,7 +79,8 @@ class PreferenceTrainer(BranchTrainer):
     def _ready(self, data: Any) -> Any:
         if data is None or isinstance(data, str):
             return data
-        if "prompt_ids" in getattr(data, "column_names", ()):
+        columns = set(getattr(data, "column_names", ()))
+        if columns >= {"prompt_ids", "response_ids"} and not columns & {"chosen", "rejected"}:
             for number, responses in enumerate(data["response_ids"]):
                 check_pair(f"Row {number} of eval_dataset", len(responses))
             return data

@@ -81,6 +81,7 @@ def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="reward model: folder or Hub id")
     parser.add_argument("--data", required=True, help="pairs or rated responses, or embedded:ratings")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    parser.add_argument("--across-prompts", action="store_true", help="rank rated responses to different prompts, too")
     _seed_and_json(parser)
 
 
@@ -197,7 +198,8 @@ EVALUATE = Command(
             "agreement of a reward model with people",
             "Scores held-out data with a reward model. With columns chosen and rejected: the share of pairs that it\n"
             "ranks as people did, and the mean difference of rewards. With response and rating (a number) or ratings\n"
-            "(a list, one per person): Pearson's r and the share of pairs ranked alike. 95% intervals.",
+            "(a list, one per person): Pearson's r over all texts, and the share of pairs of one prompt (or, with\n"
+            "--across-prompts, of any two) ranked alike. 95% intervals.",
             """  hf-align evaluate reward --model out/reward --data pairs.jsonl
   hf-align evaluate reward --model ./hf-align-quickstart/reward --data embedded:ratings
   hf-align evaluate reward --model ORG/MODEL --data ORG/DATA --quantization 4bit --json figures.json

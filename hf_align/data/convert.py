@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from hf_align.collators.tools import to_dataset
 from hf_align.errors import UserError
+from hf_align.numbers import number_problem
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +137,7 @@ def ratings_to_pairs(rows: Dataset | Iterable[Row], *, min_gap: float) -> tuple[
         UserError: if a row lacks a column, a rating is not a finite number or a non-empty list of such, or `min_gap` is
             negative or not finite.
     """
-    if not (math.isfinite(min_gap) and min_gap >= 0):
+    if number_problem(min_gap) or min_gap < 0:
         raise UserError(f"min_gap must be a number of rating points >= 0, not {min_gap!r}")
     by_prompt: dict[str, list[tuple[Any, Any, list[float]]]] = {}
     total = 0
@@ -202,11 +204,7 @@ def _fields(row: Row, number: int, names: Sequence[str]) -> list[Any]:
 
 def _votes(rating: Any, number: int) -> list[float]:
     votes = [rating] if isinstance(rating, Real) else rating
-    if (
-        not isinstance(votes, list | tuple)
-        or not votes
-        or not all(isinstance(v, Real) and math.isfinite(v) for v in votes)
-    ):
+    if not isinstance(votes, list | tuple) or not votes or any(map(number_problem, votes)):
         raise UserError(f"row {number}: rating must be a finite number or a list of finite numbers, not {rating!r}")
     return [float(vote) for vote in votes]
 
@@ -220,4 +218,6 @@ def _counts(report: ComparisonReport | RatingReport) -> str:
 
 
 def _to_dataset(pairs: Sequence[Row], columns: Sequence[str]) -> Dataset:
-    return Dataset.from_dict({name: [pair.get(name) for pair in pairs] for name in columns})
+    if not pairs:
+        return Dataset.from_dict({name: [] for name in columns})
+    return to_dataset([{name: pair.get(name) for name in columns} for pair in pairs])

@@ -1,14 +1,12 @@
 """Evaluation of a reward model on preference pairs."""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
-from hf_align.collators import check_preferences
-from hf_align.collators.encoding import PairEncoder
-from hf_align.collators.rows import Side, read_pair
-from hf_align.evaluation.scorers import score_responses
+from hf_align.collators import check_preferences, tokenize_preferences
+from hf_align.evaluation.scorers import score_encoded
 from hf_align.models.reward import RewardModel
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import bootstrap_interval
@@ -21,7 +19,8 @@ def measure_on_pairs(
 
     Args:
         model: The reward model.
-        rows: Columns `chosen` and `rejected`, and `prompt` unless both begin with it.
+        rows: Columns `chosen` and `rejected`, and `prompt` unless both begin with it; they get the token ids that
+            training gives them, uncut.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
         progress: Receiver of progress. Default: none.
@@ -32,19 +31,10 @@ def measure_on_pairs(
     Raises:
         UserError: A row can't be used.
     """
-    check_preferences(rows, name="data")
-    encoder = PairEncoder(model.tokenizer)
-    prompts: list[Side] = []
-    responses: list[Side] = []
-    for row in rows.with_format(None):
-        pair = read_pair(cast(dict[str, Any], row))
-        prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
-        if prompt is None:  # the common beginning of chosen and rejected
-            prompt, whole_chosen, whole_rejected = encoder.texts(pair, cast(dict[str, Any], row))
-            chosen, rejected = whole_chosen[len(prompt) :], whole_rejected[len(prompt) :]
-        prompts += [prompt, prompt]
-        responses += [chosen, rejected]
-    scores = np.asarray(score_responses(model, prompts, responses, progress or Silent())).reshape(-1, 2)
+    encoded = tokenize_preferences(check_preferences(rows, name="data"), model.tokenizer, name="data")
+    prompts = [ids for ids in encoded["prompt_ids"] for _ in range(2)]
+    responses = [ids for pair in encoded["response_ids"] for ids in pair]
+    scores = np.asarray(score_encoded(model, prompts, responses, progress or Silent())).reshape(-1, 2)
     margins = scores[:, 0] - scores[:, 1]
     points = (np.sign(margins) + 1) / 2  # a tie counts as half, as by chance
     return {

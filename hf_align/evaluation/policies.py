@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
-from hf_align.collators.checks import read_rows
+from hf_align.collators.checks import read_rows, refuse_own_columns
+from hf_align.collators.prompts import OWN_COLUMNS
 from hf_align.collators.rows import Side, read_prompt
+from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
 from hf_align.evaluation.rows import domains_of
 from hf_align.evaluation.scorers import judge_scores, to_gpu
@@ -22,7 +24,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from hf_align.progress import Progress, Silent
 from hf_align.rewards.reward import check_functions
-from hf_align.rollouts import Engine, sample_responses
+from hf_align.rollouts import Engine, sample_responses, warn_of_open_turns
 from hf_align.statistics import bootstrap_interval, groups
 
 
@@ -67,7 +69,8 @@ def measure_policies(
 
     Args:
         policies: Folders or Hub ids, each once; the others are compared with the first.
-        rows: Column `prompt`; optionally `domain`, and columns that the judge reads.
+        rows: Column `prompt`; optionally `domain`, `tools` and `chat_template_kwargs` for the chat template, and what
+            the judge reads.
         judge: See `judge_scores`.
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
@@ -87,9 +90,11 @@ def measure_policies(
             raise UserError(f"{name} is {value}; give a number from 1")
     if len(set(policies)) < len(policies):
         raise UserError("model names the same policy twice; name each once")
+    refuse_own_columns(rows.column_names, OWN_COLUMNS, "data")
     plain = rows.with_format(None)
-    read_rows(plain, read_prompt, "data")
-    prompts = plain["prompt"][:]
+    prompts = read_rows(plain, read_prompt, "data")
+    options = [dict(row) for row in plain.select_columns([name for name in NESTED if name in rows.column_names])]
+    options = options or [{}] * len(prompts)
     for name in policies:
         check_source(name)
         check_is_policy(name, "model")
@@ -102,7 +107,7 @@ def measure_policies(
     elif judge is not None:
         check_functions(judge, [name for name in rows.column_names if name != "prompt"], ("finished",))
     for name in policies:
-        _check_room(name, rows, max_new_tokens)
+        _check_room(name, prompts, options, max_new_tokens)
     samples: dict[str, list[Continuation]] = {}
     for name in policies:
         model = to_gpu(load_policy(name, quantization=quantization), quantization)
@@ -111,6 +116,7 @@ def measure_policies(
                 model,
                 load_tokenizer(name),
                 prompts,
+                rows=options,
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 seed=seed,
@@ -129,13 +135,13 @@ def measure_policies(
     }
 
 
-def _check_room(name: str, rows: Dataset, max_new_tokens: int) -> None:
+def _check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_new_tokens: int) -> None:
     """Refuse prompts that a policy has no chat template for, and responses that it has no positions for."""
     tokenizer = load_tokenizer(name)
-    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in rows.with_format(None)["prompt"]):
+    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
     positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
-    longest = max(map(len, encode_prompts(tokenizer, rows.with_format(None)["prompt"], "data")))
+    longest = max(map(len, encode_prompts(tokenizer, prompts, "data", rows)))
     takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
     if positions is not None and longest >= positions:
         raise UserError(f"data: {takes}, which leaves no room for a response; shorten or drop such prompts")
@@ -148,6 +154,7 @@ def sample_continuations(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Side],
     *,
+    rows: Sequence[Mapping[str, Any]] | None = None,
     max_new_tokens: int = 32,
     batch_size: int = 32,
     seed: int = 0,
@@ -163,6 +170,7 @@ def sample_continuations(
         model: A decoder language model or a PeftModel.
         tokenizer: Its tokenizer.
         prompts: `[N]` texts or chat messages.
+        rows: `[N]`, with `tools` and `chat_template_kwargs` for the chat template. Default: none has any.
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
         seed: Seed of the sampling.
@@ -172,21 +180,23 @@ def sample_continuations(
     Returns:
         `[N]` responses in the order of the prompts.
     """
-    encoded = encode_prompts(tokenizer, prompts)
+    encoded = encode_prompts(tokenizer, prompts, rows=rows)
+    if any(isinstance(prompt, list) for prompt in prompts):
+        warn_of_open_turns(model, tokenizer)
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
     results: dict[int, Continuation] = {}
     with accelerated(model, Setting.of(model, "sample")):  # once for all batches
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+            batch = order[start : start + batch_size]
             responses = sample_responses(
                 model,
                 tokenizer,
-                [encoded[row] for row in rows],
+                [encoded[row] for row in batch],
                 max_new_tokens=max_new_tokens,
                 generator_seed=seed + start,
                 engine=engine,
             )
-            for row, response in zip(rows, responses, strict=True):
+            for row, response in zip(batch, responses, strict=True):
                 # The length limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
                 text = response.text.rstrip("\N{REPLACEMENT CHARACTER}").strip()
                 results[row] = Continuation(text, len(response.token_ids) - response.finished, response.finished)

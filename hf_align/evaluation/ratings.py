@@ -1,5 +1,6 @@
 """Scorers of texts (a reward model, a lexicon, one person) compared with the ratings of many people."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,11 +9,13 @@ from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
 from hf_align.collators.checks import read_rows
-from hf_align.collators.rows import RowProblem, Side, read_prompt, read_side
+from hf_align.collators.encoding import Ids, PairEncoder
+from hf_align.collators.rows import RowProblem, Side, key_of, read_prompt, read_side
 from hf_align.errors import UserError
 from hf_align.evaluation.rows import domains_of
-from hf_align.evaluation.scorers import score_responses
+from hf_align.evaluation.scorers import score_encoded
 from hf_align.models.reward import RewardModel
+from hf_align.numbers import number_problem
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import bootstrap_interval, groups, pearson
 
@@ -22,65 +25,77 @@ REWARD_MODEL = "reward model"
 
 
 def measure_on_ratings(
-    model: RewardModel, rows: Dataset, *, resamples: int = 2000, seed: int = 0, progress: Progress | None = None
+    model: RewardModel,
+    rows: Dataset,
+    *,
+    across_prompts: bool = False,
+    resamples: int = 2000,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Agreement of a reward model with people's ratings.
 
     Args:
         model: The reward model.
         rows: Columns `prompt`, `response` and either `ratings` (one per person, at least two) or `rating`; optionally
-            `domain`.
+            `domain`, and `tools` and `chat_template_kwargs` for the chat template.
+        across_prompts: Compare responses to different prompts, too, within a domain. A reward model is trained to
+            rank responses to one prompt; its scores of responses to another need not compare.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
         progress: Receiver of progress. Default: none.
 
     Returns:
-        "texts", and as "report" the result of `rating_report`; with one rating per text only over all domains and
-        without a single person.
+        "texts", "across_prompts", and as "report" the result of `rating_report`; with one rating per text only over
+        all domains and without a single person.
 
     Raises:
         UserError: A row can't be used.
     """
-    several = "ratings" in rows.column_names
-    prompts, responses, ratings = zip(
-        *read_rows(rows.with_format(None), _read_votes if several else _read_rating, "data"), strict=True
-    )
-    scores = score_responses(model, prompts, responses, progress or Silent())
+    several, encoder, plain = "ratings" in rows.column_names, PairEncoder(model.tokenizer), rows.with_format(None)
+
+    def read(row: dict[str, Any]) -> tuple[Any, tuple[Ids, Ids], Any]:
+        rating = _votes(row) if several else _rating(row)
+        prompt = read_prompt(row)
+        return prompt, encoder.prompt_and_response(prompt, read_side(row, "response"), row), rating
+
+    prompts, encoded, ratings = zip(*read_rows(plain, read, "data"), strict=True)
+    prompt_ids, response_ids = zip(*encoded, strict=True)
+    scores = score_encoded(model, prompt_ids, response_ids, progress or Silent())
+    shared = None if across_prompts else prompts
+    figures = {"texts": len(rows), "across_prompts": across_prompts}
     if several:
-        return {
-            "texts": len(rows),
-            "report": rating_report({REWARD_MODEL: scores}, ratings, domains_of(rows), resamples=resamples, seed=seed),
-        }
-    accuracy, pairs = pair_accuracy(scores, ratings, min_gap=0.0)
+        domains, names = domains_of(rows), {REWARD_MODEL: scores}
+        report = rating_report(names, ratings, domains, prompts=shared, resamples=resamples, seed=seed)
+        return {**figures, "report": report}
+    accuracy, pairs = pair_accuracy(scores, ratings, min_gap=0.0, prompts=shared)
     entry = {
         "r": float(pearson(scores, ratings)),
         "r_interval": bootstrap_interval(pearson, scores, ratings, resamples=resamples, seed=seed),
         "pair_accuracy": accuracy,
     }
     overall = {"texts": len(rows), "pairs": pairs, "scorers": {REWARD_MODEL: entry}}
-    return {"texts": len(rows), "report": {"all": overall}}
+    return {**figures, "report": {"all": overall}}
 
 
-def _read_rating(row: dict[str, Any]) -> tuple[Side, Side, float]:
-    if not _is_number(row["rating"]):
+def _rating(row: dict[str, Any]) -> float:
+    if number_problem(row["rating"]):
         raise RowProblem("no rating that is a number")
-    return read_prompt(row), read_side(row, "response"), row["rating"]
+    return row["rating"]
 
 
-def _read_votes(row: dict[str, Any]) -> tuple[Side, Side, list[float]]:
+def _votes(row: dict[str, Any]) -> list[float]:
     votes = row["ratings"] if isinstance(row["ratings"], list) else [row["ratings"]]
-    if not votes or not all(map(_is_number, votes)):
+    if not votes or any(map(number_problem, votes)):
         raise RowProblem("no ratings that is a number")
     if len(votes) < 2:
         raise RowProblem("fewer than two ratings (with one per row, call the column rating)")
-    return read_prompt(row), read_side(row, "response"), votes
+    return votes
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) -> tuple[float, int]:
+def pair_accuracy(
+    scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5, prompts: Sequence[Side] | None = None
+) -> tuple[float, int]:
     """Share of pairs that the scores rank as people do.
 
     All pairs of texts whose human means differ by more than `min_gap` count. A tie in the scores counts as half, as by
@@ -90,12 +105,25 @@ def pair_accuracy(scores: ArrayLike, human: ArrayLike, *, min_gap: float = 0.5) 
         scores: `[N]` scores, any unit.
         human: `[N]` mean human ratings.
         min_gap: Smallest difference of the human means, in rating points.
+        prompts: `[N]` prompts of the texts; pairs are then those of one prompt.
 
     Returns:
         The accuracy (NaN without pairs) and the number of pairs.
     """
-    correct, pairs = _ordered_pairs(np.asarray(scores, dtype=float), np.asarray(human, dtype=float), min_gap)
-    return (correct / pairs if pairs else float("nan")), pairs
+    values, target = np.asarray(scores, dtype=float), np.asarray(human, dtype=float)
+    blocks = _by_prompt(np.arange(len(target)), prompts)
+    pairs = sum(_ordered_pairs(target[block], target[block], min_gap)[1] for block in blocks)
+    return _pooled(values, target, blocks, min_gap), pairs
+
+
+def _by_prompt(rows: NDArray, prompts: Sequence[Side] | None) -> list[NDArray]:
+    """Split rows into those of one prompt, whose texts are paired with each other; without prompts that is all."""
+    if prompts is None:
+        return [rows]
+    blocks: defaultdict[int, list[int]] = defaultdict(list)
+    for row in rows.tolist():
+        blocks[key_of(prompts[row])].append(row)
+    return [np.asarray(block) for block in blocks.values()]
 
 
 def _ordered_pairs(scores: NDArray, human: NDArray, min_gap: float) -> tuple[float, int]:
@@ -110,6 +138,7 @@ def rating_report(
     ratings: Sequence[Sequence[float]],
     domains: Sequence[str],
     *,
+    prompts: Sequence[Side] | None = None,
     min_gap: float = 0.5,
     resamples: int = 2000,
     seed: int = 0,
@@ -123,6 +152,7 @@ def rating_report(
         scores: Scorer's name to its `[N]` scores. The first one is compared with every other (`r_gain`).
         ratings: N lists of individual ratings, at least two each.
         domains: `[N]` domain of every text. Pairs are made within a domain only; the overall r is over all texts.
+        prompts: `[N]` prompts of the texts; pairs are then those of one prompt. Default: pairs across prompts.
         min_gap: See `pair_accuracy`.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
@@ -135,7 +165,7 @@ def rating_report(
     Raises:
         UserError: Lengths differ, or a text has fewer than two ratings.
     """
-    for name, values in {**scores, "domains": domains}.items():
+    for name, values in {**scores, "domains": domains, "prompts": prompts or domains}.items():
         if len(values) != len(ratings):
             raise UserError(f"{name} has {len(values)} rows but ratings has {len(ratings)}; they must match row by row")
     short = next((row for row, values in enumerate(ratings) if len(values) < 2), None)
@@ -144,12 +174,13 @@ def rating_report(
     arrays = {name: np.asarray(values, dtype=float) for name, values in scores.items()}
     human = np.array([np.mean(row) for row in ratings])
     by_domain = groups(domains)
+    blocks_of = {domain: _by_prompt(rows, prompts) for domain, rows in by_domain.items()}
     report: dict[str, Any] = {}
     for label, rows in {"all": np.arange(len(human)), **by_domain}.items():
-        blocks = list(by_domain.values()) if label == "all" else [rows]
+        blocks = [block for part in blocks_of.values() for block in part] if label == "all" else blocks_of[label]
         report[label] = {
             "texts": len(rows),
-            "pairs": sum(pair_accuracy(human[block], human[block], min_gap=min_gap)[1] for block in blocks),
+            "pairs": sum(_ordered_pairs(human[block], human[block], min_gap)[1] for block in blocks),
             "scorers": {
                 **_scorers(arrays, human, rows, blocks, min_gap, resamples, seed),
                 HUMAN: _single_rater(ratings, rows, blocks, min_gap),

@@ -1,6 +1,6 @@
 """Judges of texts: VADER, a reward model, or any other scorer of responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,10 +41,30 @@ def score_responses(
     label: str = "scoring",
 ) -> list[float]:
     """A reward model's score of every response, with a progress bar."""
+    return _in_chunks(model.score, prompts, responses, progress, label)
+
+
+def score_encoded(
+    model: RewardModel,
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    progress: Progress,
+) -> list[float]:
+    """The same for token ids."""
+    return _in_chunks(model.score_ids, prompt_ids, response_ids, progress, "scoring")
+
+
+def _in_chunks(
+    score: Callable[[Any, Any], list[float]],
+    prompts: Sequence[Any],
+    responses: Sequence[Any],
+    progress: Progress,
+    label: str,
+) -> list[float]:
     scores: list[float] = []
     with progress.task(label, len(prompts)) as advance:
         for start in range(0, len(prompts), CHUNK):
-            scores += model.score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
+            scores += score(prompts[start : start + CHUNK], responses[start : start + CHUNK])
             advance(len(scores), "")
     return scores
 

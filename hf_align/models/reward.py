@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -218,7 +218,11 @@ class RewardModel(BranchModel):
         return self.forward_to_head(branches, head, score)
 
     def score(
-        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+        self,
+        prompts: Sequence[Any],
+        responses: Sequence[Any],
+        finished: Sequence[bool] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[float]:
         """Score responses to prompts.
 
@@ -227,12 +231,14 @@ class RewardModel(BranchModel):
             responses: As many strings, or lists of assistant messages.
             finished: Whether each response is whole. Of one that a length limit cut, the end of the turn (or EOS) is
                 left out, so that the text's own last token is scored. Default: all are whole.
+            rows: One for each response, with `tools` and `chat_template_kwargs` for the chat template, as in training.
+                Default: none has any.
 
         Returns:
             One raw score each; higher is better.
         """
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses, finished)
+            return score_texts(self, self.tokenizer, prompts, responses, finished, rows)
 
     def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
         """Score responses to prompts, given as token ids of `tokenizer`; nothing is added to them, no end either."""

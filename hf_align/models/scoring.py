@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.acceleration.registry import Setting, accelerated
+from hf_align.collators.checks import read_rows
 from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
@@ -29,6 +30,7 @@ def score_texts(
     prompts: Sequence[Any],
     responses: Sequence[Any],
     finished: Sequence[bool] | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[float]:
     """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
     if len(prompts) != len(responses):
@@ -38,12 +40,16 @@ def score_texts(
         raise UserError(
             f"score got {len(responses)} responses, and finished has {len(finished)} entries; give one each."
         )
-    encode = PairEncoder(tokenizer).prompt_and_response
-    encoded: list[tuple[Ids, Ids]] = []
-    for prompt, response, ended in zip(prompts, responses, finished, strict=True):
-        prompt_ids, ids = encode(prompt, response)
-        # The last token is the end, which a cut response doesn't have; of one without any other it is what is scored.
-        encoded.append((prompt_ids, ids if ended or len(ids) == 1 else ids[:-1]))
+    encoder = PairEncoder(tokenizer)
+
+    def encode(sample: tuple[Any, Any, bool, Mapping[str, Any]]) -> tuple[Ids, Ids]:
+        prompt, response, ended, row = sample
+        prompt_ids, ids = encoder.prompt_and_response(prompt, response, dict(row))
+        conversational = isinstance(prompt, list) or isinstance(response, list)
+        return prompt_ids, ids if ended else encoder.unended(ids, conversational=conversational)
+
+    samples = zip(prompts, responses, finished, rows or [{}] * len(prompts), strict=True)
+    encoded = read_rows(samples, encode, "score")
     check_token_ids(unwrapped(model), tokenizer, ([*prompt_ids, *ids] for prompt_ids, ids in encoded), "score")
     return score_ids(model, encoded, tokenizer.pad_token_id)
 

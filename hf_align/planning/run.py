@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.acceleration.registry import Setting, decide, describe
 from hf_align.algorithms import Rows
+from hf_align.collators.checks import read_rows
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
@@ -136,15 +137,16 @@ def _prompts(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, ar
 def _demonstrations(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
     read = {name: read_demonstrations(data, name) for name, data in rows.items()}["train_dataset"]
     encoder, limit = PairEncoder(tokenizer), args.max_length
-    documents = []
-    for row in map(dict, read):
+
+    def document(row: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
         if "text" in row:
-            prompt, response = [], tokenizer(row["text"])["input_ids"]
+            whole = tokenizer(row["text"])["input_ids"][:limit]
         else:
             prompt, response = encoder.prompt_and_response(row["prompt"], row["completion"])
-        whole = [*prompt, *response][:limit]
-        documents.append((whole[:1], [whole[1:] or [0]]))
-    return documents
+            whole = [*prompt, *response][:limit]
+        return whole[:1], [whole[1:] or [0]]
+
+    return read_rows(map(dict, read), document, "train_dataset")
 
 
 READERS: dict[Rows, Callable[[Mapping[str, Dataset], PreTrainedTokenizerBase, Any], Documents]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -119,11 +119,15 @@ class AdapterReward(BranchModel):
             return self.head(pooled.float())[:, 0]
 
     def score(
-        self, prompts: Sequence[Any], responses: Sequence[Any], finished: Sequence[bool] | None = None
+        self,
+        prompts: Sequence[Any],
+        responses: Sequence[Any],
+        finished: Sequence[bool] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[float]:
         """Score responses to prompts, as `RewardModel.score`."""
         with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses, finished)
+            return score_texts(self, self.tokenizer, prompts, responses, finished, rows)
 
     def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
         """Score token ids, as `RewardModel.score_ids`."""

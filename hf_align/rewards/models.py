@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.collators.encoding import Ids, PairEncoder
+from hf_align.collators.tools import NESTED
 from hf_align.models.encodings import encoding_difference
 from hf_align.models.reward import RewardModel
 from hf_align.rewards.adapter import AdapterReward
@@ -60,17 +61,13 @@ class ModelScorer:
         given = samples.on_request
         with self.autocast():
             if not self.takes_ids or not {"prompt_ids", "response_ids"} <= given.keys():
-                return self.model.score(samples.prompts, samples.responses, given.get("finished"))
+                options = {name: samples.columns[name] for name in NESTED if name in samples.columns}
+                rows = [{name: values[n] for name, values in options.items()} for n in range(len(samples.prompts))]
+                return self.model.score(samples.prompts, samples.responses, given.get("finished"), rows)
             finished = given.get("finished", [True] * len(samples.responses))
             rows = zip(samples.prompts, given["response_ids"], finished, strict=True)
             return self.model.score_ids(given["prompt_ids"], [self._with_end(*row) for row in rows])
 
     def _with_end(self, prompt: Any, ids: Ids, finished: bool) -> Ids:
-        """A response as sampled; if it has ended, with the end that the model learnt.
-
-        A stop string ends it without one, and a policy may have several end tokens.
-        """
-        if not finished:
-            return ids
-        end = self.encoder.end_of_turn if isinstance(prompt, list) else self.encoder.eos
-        return [*(ids[:-1] if ids[-1] in self.encoder.specials else ids), end]
+        """A response as sampled; if it has ended, with the end that the model learnt."""
+        return self.encoder.ended(ids, conversational=isinstance(prompt, list)) if finished else ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.numbers import LARGEST, number_problem
 from hf_align.rewards.adapter import AdapterReward, shares_base
 from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, shortened
 from hf_align.rewards.models import ModelScorer
 
-NO_SCORE = "make it return a finite number, such as 0 where it can't tell"
+NO_SCORE = f"make it return a finite number up to {LARGEST:g}, such as 0 where it can't tell"
 
 
 Scorer = Callable[[Samples], Any]
@@ -117,7 +117,15 @@ class Reward:
         if len(samples.prompts) != len(samples.responses):
             raise UserError(f"A reward got {len(samples.prompts)} prompts and {len(samples.responses)} responses.")
         self.parts = {part.name: _scores(part, samples) for part in self.members}
-        return torch.stack([part.weight * self.parts[part.name] for part in self.members]).sum(0)
+        total = sum(part.weight * self.parts[part.name].double() for part in self.members)
+        assert isinstance(total, Tensor)
+        if (large := total.abs() > LARGEST).any():
+            index = int(large.nonzero()[0])
+            raise UserError(
+                f"The weighted rewards of {samples.shown(index)} make {total[index].item():g}, which is too large for "
+                "float32; lower their weights."
+            )
+        return total.float()
 
     def _texts(self, prompts: Sequence[Any], prompt_ids: Sequence[Sequence[int]] | None) -> list[str]:
         """The prompts for functions: the policy's input without special tokens."""
@@ -199,8 +207,13 @@ def _weighted(entry: Any) -> tuple[float, Any]:
     if not isinstance(entry, tuple):
         return 1.0, entry
     weights = [part for part in entry if isinstance(part, numbers.Real)]
-    if len(entry) != 2 or len(weights) != 1 or not math.isfinite(weights[0]):
+    if len(entry) != 2 or len(weights) != 1:
         raise UserError(f"A weighted reward is a pair of a finite number and a reward; got {shortened(repr(entry))}.")
+    if problem := number_problem(weights[0]):
+        raise UserError(
+            f"A weighted reward is a pair of a finite number and a reward; a weight is {problem}: "
+            f"{_written(weights[0])}."
+        )
     return float(weights[0]), entry[1] if entry[0] is weights[0] else entry[0]
 
 
@@ -265,10 +278,17 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
             f"The reward '{part.name}' gave {shortened(repr(score))} instead of a number to {samples.shown(index)}; "
             "give every response a number."
         )
-    if not abs(float(score)) <= torch.finfo(torch.float32).max:  # NaN too
+    if not isinstance(score, bool) and number_problem(score):
         fix = "check its weights" if isinstance(part.source, (RewardModel, AdapterReward)) else NO_SCORE
-        raise NonFiniteReward(f"The reward '{part.name}' gave {float(score)} to {samples.shown(index)}; {fix}.")
+        raise NonFiniteReward(f"The reward '{part.name}' gave {_written(score)} to {samples.shown(index)}; {fix}.")
     return float(score)
+
+
+def _written(number: Any) -> str:
+    try:
+        return str(float(number))
+    except OverflowError:
+        return "an integer too large for any float"
 
 
 def _culprit(part: Part, samples: Samples) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+
+from hf_align.collators.encoding import special_tokens
 
 Ids = list[int]
 
@@ -59,7 +62,7 @@ class SamplingRequest:
         temperature: Divides the logits; 0 always takes the most likely token.
         top_p: Sample from the most likely tokens with this total probability.
         end_ids: Tokens that end a response.
-        stop_strings: Texts that end a response.
+        stop_strings: Texts that end a response, without special tokens.
         pad_token_id: Fills the rows; may equal an end token.
         tokenizer: The policy's.
         batch_size: Maximum number of responses to generate at a time; None: the engine's choice.
@@ -97,10 +100,14 @@ class SamplingRequest:
         return ids[-1] in self.end_ids or self.completed_string(ids) is not None
 
     def completed_string(self, ids: Ids) -> str | None:
-        """The stop string in the text of a response so far, or None; of several, the one that ends first."""
+        """The stop string in the text of a response so far, or None; of several, the one that ends first.
+
+        Special tokens are no text: their names don't count.
+        """
         if not self.stop_strings:
             return None
-        text = decode(self.tokenizer, ids[-self._window :], skip_special_tokens=False)
+        last = list(islice((token for token in reversed(ids) if token not in self._specials), self._window))
+        text = decode(self.tokenizer, last[::-1], skip_special_tokens=True)
         ends = {string: text.find(string) + len(string) for string in self.stop_strings if string in text}
         return min(ends, key=lambda string: ends[string]) if ends else None
 
@@ -108,6 +115,10 @@ class SamplingRequest:
     def _window(self) -> int:
         # Each token is at least a byte of text. A few more tokens give the decoder context.
         return max(len(string.encode()) for string in self.stop_strings) + 8
+
+    @cached_property
+    def _specials(self) -> set[int]:
+        return set(special_tokens(self.tokenizer))
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special_tokens: bool) -> str:

@@ -15,7 +15,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
+from hf_align.collators.encoding import PairEncoder, special_tokens
 from hf_align.errors import UserError
 from hf_align.models.adapters import evaluation_mode
 from hf_align.models.vocabulary import check_token_ids
@@ -23,6 +25,8 @@ from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.continuous import continuous_engine
 from hf_align.rollouts.engine import Engine, Ids, SamplingRequest, decode
 from hf_align.rollouts.static import static_engine
+
+logger = logging.get_logger(__name__)
 
 ENGINES: dict[str, Engine] = {"static": static_engine, "continuous": continuous_engine}
 """The library's engines by name."""
@@ -87,7 +91,8 @@ def sample_responses(
         temperature: Divides the logits; 0 always takes the most likely token.
         top_p: Sample from the most likely tokens with this total probability. Below 1, log-probs under the full
             distribution are no longer those of the sampling.
-        stop_strings: Texts that end a response; the token that completes one is the response's last.
+        stop_strings: Texts that end a response; the token that completes one is the response's last. Special tokens
+            are no part of the text; the name of one makes it an end token.
         generator_seed: Seed of this call's sampling, which then doesn't affect torch's generator. Default: use torch's
             generator.
         batch_size: Responses generated at a time, long prompts first. Default: all.
@@ -110,7 +115,8 @@ def sample_responses(
             f"{type(inner).__name__} is an encoder-decoder model; responses are sampled from decoders only."
         )
     check_token_ids(inner, tokenizer, prompt_ids, "prompts")
-    ends = stop_token_ids(inner, tokenizer)
+    strings, named = _split_stops(tokenizer, stop_strings or ())
+    ends = sorted({*stop_token_ids(inner, tokenizer), *named})
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends), 0)
     request = SamplingRequest(
         prompt_ids=prompt_ids,
@@ -119,7 +125,7 @@ def sample_responses(
         temperature=temperature,
         top_p=top_p,
         end_ids=ends,
-        stop_strings=stop_strings or (),
+        stop_strings=strings,
         pad_token_id=cast(int, pad),
         tokenizer=tokenizer,
         batch_size=batch_size,
@@ -143,6 +149,25 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
     return sorted({int(token) for token in [*ids, tokenizer.eos_token_id] if token is not None})
+
+
+def warn_of_open_turns(model: Any, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str] = ()) -> None:
+    """Warn if the chat template closes turns with a token that doesn't end a response: the policy would run on."""
+    end = PairEncoder(tokenizer).closing[-1]
+    stops = stop_token_ids(unwrapped(model), tokenizer)
+    if end not in {*stops, *_split_stops(tokenizer, stop_strings)[1]}:
+        name, *names = tokenizer.convert_ids_to_tokens([end, *stops])
+        logger.warning(
+            f"The chat template ends a turn with {name!r} (token {end}), which is no stop token of the model "
+            f"({', '.join(names)} is): responses would run on behind it. Set eos_token_id of the model's "
+            "generation_config, or tokenizer.eos_token."
+        )
+
+
+def _split_stops(tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Stop strings that are text, and the ids of those that name special tokens."""
+    ids = {name: number for number, name in special_tokens(tokenizer).items()}
+    return [text for text in stop_strings if text not in ids], [ids[text] for text in stop_strings if text in ids]
 
 
 def _response(request: SamplingRequest, prompt: int, ids: Sequence[int]) -> Response:

@@ -78,6 +78,20 @@ def test_correlation_with_ratings(reward_model: RewardModel, capsys: pytest.Capt
     assert "single human" in capsys.readouterr().out
 
 
+def test_rated_responses_to_different_prompts_are_ranked_if_asked_for(
+    reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"Say {n}.", "response": "Good.", "rating": n} for n in range(3)]
+    common = ("reward", "--model", "reward", "--data", write("rated.jsonl", rows))
+    alone = figures(*common)
+    assert alone["across_prompts"] is False and alone["report"]["all"]["pairs"] == 0
+    shown = capsys.readouterr().out
+    assert "pairs of one prompt" in shown and "no pairs" in shown and "--across-prompts compares any two" in shown
+    across = figures(*common, "--across-prompts")
+    assert across["across_prompts"] is True and across["report"]["all"]["pairs"] == 3
+    assert "pairs of any prompts" in capsys.readouterr().out
+
+
 def test_the_embedded_ratings(reward_model: RewardModel) -> None:
     report = figures("reward", "--model", "reward", "--data", "embedded:ratings", "--limit", "12")["report"]
     assert report["all"]["texts"] == 12
@@ -126,6 +140,8 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ),
         ("reward", [{"prompt": "a", "response": "b", "ratings": [1]}], [], "fewer than two ratings"),
         ("reward", PAIRS, ["--limit", "0"], "--limit is 0"),
+        ("reward", PAIRS, ["--across-prompts"], "--across-prompts is for rated responses"),
+        ("reward", [{"prompt": "a", "response": "b", "rating": 1e39}], [], "no rating that is a number"),
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),

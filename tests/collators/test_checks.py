@@ -50,6 +50,9 @@ def test_weights_must_not_all_be_zero():
         (math.inf, "a {} that is NaN or infinite"),
         (-0.5, "a negative {}"),
         (None, "no {}"),
+        (1e39, r"a {} that is beyond 1e+18, too large for float32"),
+        (10**20, r"a {} that is beyond 1e+18, too large for float32"),
+        (10**400, r"a {} that is beyond 1e+18, too large for float32"),
     ],
 )
 def test_margins_and_weights_must_be_finite_and_not_negative(name, value, problem):
@@ -147,6 +150,41 @@ def test_contradictions_show_across_conversation_formats():
         {"prompt": [hi], "chosen": [hi, no], "rejected": [hi, yes]},
     ]
     assert doubts(data) == {"the opposite preference earlier on": [1]}
+
+
+QUESTION = {"question": "What is it?", "chosen": "It is tea.", "rejected": "No idea."}
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]
+
+
+@pytest.mark.parametrize("name", ["question", "input", "instruction", "system", "messages", "query"])
+def test_a_column_that_looks_like_the_prompt_and_is_not_read_stops(name):
+    column = {name: TURNS if name == "messages" else "What is it?"}
+    row = {"chosen": "It is tea.", "rejected": "No idea."} | column
+    assert error([row, row], name="data") == (
+        "data has no column prompt, 2 rows have chosen and rejected without a common beginning (rows 0, 1), and "
+        f'{name!r} would not be read: is this the prompt? use data.rename_column("{name}", "prompt").'
+    )
+    check_preferences([row | {"prompt": "What is it?"}])
+
+
+def test_several_such_columns_and_conversations_without_a_prompt_stop_too():
+    assert "'question' and 'system' would not be read" in error([QUESTION | {"system": "Be brief."}])
+    answers = {"chosen": TURNS[1:], "rejected": [{"role": "assistant", "content": "No"}]}
+    assert "'question' would not be read: is this the prompt?" in error([QUESTION | answers])
+
+
+def test_such_a_column_may_stand_beside_a_prompt_that_both_responses_begin_with(caplog):
+    both = {"chosen": "What is it? Tea.", "rejected": "What is it? No idea."}
+    talks = {"chosen": TURNS, "rejected": [TURNS[0], {"role": "assistant", "content": "No"}], "messages": TURNS}
+    with caplog.at_level(logging.WARNING):
+        check_preferences([QUESTION | both])
+        check_preferences([talks])
+        assert not caplog.records
+        check_preferences([QUESTION | {"rejected": "It is milk."}, QUESTION | both], name="data")
+    assert [record.getMessage() for record in caplog.records] == [
+        "data: 1 row has a prompt of shared words alone, without what is in 'question' (row 0); is one of them "
+        "the prompt?"
+    ]
 
 
 def test_outliers_in_length_are_doubtful():

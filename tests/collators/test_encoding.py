@@ -2,8 +2,9 @@
 
 import pytest
 
-from hf_align.collators import tokenize_preferences
+from hf_align.collators import tokenize_preferences, tokenize_prompts
 from hf_align.collators.encoding import PairEncoder
+from hf_align.collators.rows import RowProblem
 from hf_align.errors import UserError
 
 
@@ -115,6 +116,12 @@ def test_a_tokenizer_without_eos_is_refused(make_tokenizer):
         ("Q: why?\nyes", "Q: why?\nno", "Q: why?\n"),
         ("Q: why? yes", "Q: why? yes and no", "Q: why?"),  # ... and something is left of both
         ("天气很好", "天气很坏", "天气很"),
+        # what is read as one character isn't cut: an emoji of several, a flag, a letter with its accent
+        ("Who? 👨‍👩‍👧 yes", "Who? 👨‍👩‍👦 no", "Who?"),
+        ("So 👍🏽 yes", "So 👍🏿 no", "So"),
+        ("So ❤️ yes", "So ❤ no", "So"),
+        ("From 🇩🇪 yes", "From 🇩🇰 no", "From"),
+        ("Kids: 👨‍👩‍👧yes", "Kids: 👨‍👩‍👧no", "Kids: 👨‍👩‍👧"),
     ],
 )
 def test_an_implicit_prompt_ends_with_a_word(tokenizer, chosen, rejected, prompt):
@@ -134,13 +141,15 @@ def test_an_implicit_prompt_ends_where_a_token_ends(tokenizer):
     assert prompt + rejected == [*tokenizer(row["rejected"])["input_ids"], eos]
 
 
-def test_nothing_in_common_is_refused_where_no_bos_can_be_the_prompt(tokenizer, bos_tokenizer):
+def test_a_prompt_without_tokens_of_its_own_is_refused_whether_or_not_there_is_bos(tokenizer, bos_tokenizer):
     row = {"chosen": "Yes sir", "rejected": "Yesterday"}
-    with pytest.raises(UserError, match="1 row has no prompt: chosen and rejected share no first words"):
-        ids(row, tokenizer)
-    prompt, chosen, rejected = ids(row, bos_tokenizer)
-    assert prompt == [bos_tokenizer.bos_token_id]
-    assert [chosen, rejected] == [[*part, bos_tokenizer.eos_token_id] for part in bare(bos_tokenizer, *row.values())]
+    for each in (tokenizer, bos_tokenizer):
+        with pytest.raises(UserError, match=r"1 row has no prompt: chosen and rejected share no first words \(row 0\)"):
+            ids(row, each)
+        with pytest.raises(UserError, match=r"train_dataset: 1 row has a prompt without a token of its own \(row 0\)"):
+            ids({"prompt": each.bos_token, "chosen": "a", "rejected": "b"}, each)
+        with pytest.raises(UserError, match=r"1 row has a prompt without a token of its own \(row 0\)"):
+            tokenize_prompts([{"prompt": each.bos_token}], each)
 
 
 # Conversations
@@ -220,14 +229,6 @@ def test_another_special_token_at_the_end_of_a_turn_is_kept_as_its_end(make_toke
     assert [tokenizer.convert_ids_to_tokens(part)[-1] for part in (chosen, rejected)] == ["<|call|>", "<|end|>"]
 
 
-def test_a_prompt_keeps_an_end_that_the_template_leaves_out_before_answers(make_tokenizer):
-    template = TURN.replace("<s>assistant:{% endif %}", "<s>assistant:<|call|>{% endif %}").replace("END", "<|end|>")
-    tokenizer = make_tokenizer(chat_template=template)
-    prompt, chosen, _ = ids(CHAT, tokenizer)
-    assert tokenizer.convert_ids_to_tokens(prompt)[-1] == "<|call|>"  # as at inference
-    assert tokenizer.decode(chosen).replace(" ", "") == "Yes.<|end|>"
-
-
 def test_tools_and_template_arguments_reach_the_template(tokenizer, make_tokenizer):
     template = "{{ 'no tools' if tools is none else tools[0]['name'] }} {{ mood }} " + TURN.replace("END", "</s>")
     shown = make_tokenizer(chat_template=template)
@@ -268,5 +269,5 @@ def test_one_prompt_and_response_get_the_ids_of_a_row(tokenizer, bos_tokenizer):
     assert encoder.prompt_and_response("Hi", [assistant("Yes.")]) == ids(CHAT, tokenizer)[:2]
     assert encoder.prompt_and_response([user("Hi")], "Yes.") == ids(CHAT, tokenizer)[:2]
     assert encoder.prompt_and_response("Hi", "")[1] == [tokenizer.eos_token_id]
-    with pytest.raises(UserError, match="A prompt is empty"):
+    with pytest.raises(RowProblem, match="a prompt without a token of its own"):
         encoder.prompt_and_response("", "Yes.")

@@ -56,12 +56,20 @@ def test_text_gets_no_special_tokens_that_the_tokenizer_does_not_add():
         ([{"prompt": 3}], "neither text nor a list of messages"),
         ([{"question": "a"}], "no column prompt: it has question"),
         ([{"prompt": "a", "prompt_ids": [1]}], "prompt_ids, which is the trainer's own"),
+        ([{"prompt": "a", "response_ids": [1]}], "response_ids, which is the trainer's own"),
+        ([{"prompt": "a", "finished": True}], "finished, which is the trainer's own; rename or remove it"),
+        ([{"prompt": "a"}, {"prompt": "b", "seed": 10**400}], r"1 row has a seed of more than 64 bits \(row 1\)"),
         ([], "must be a datasets.Dataset"),
     ],
 )
 def test_bad_rows_are_named(rows: list[dict[str, Any]], message: str):
     with pytest.raises(UserError, match=message):
         tokenize_prompts(rows, tiny_tokenizer())
+
+
+def test_the_columns_of_a_data_set_stay_whatever_their_names():
+    row = {"prompt": "a", "problem": "1 + 1", "cut": "no", "index": 3, "ref_logps": [0.5]}
+    assert tokenize_prompts([row], tiny_tokenizer())[0] == row | {"prompt_ids": [64]}
 
 
 def test_a_long_prompt_keeps_its_end_and_a_warning_counts_it(caplog):

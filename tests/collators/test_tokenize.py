@@ -71,6 +71,12 @@ def test_only_ids_margin_and_weight_are_kept(tokenizer):
     assert (out["margin"][:], out["weight"][:]) == ([0.5] * 4, [2] * 4)
 
 
+@pytest.mark.parametrize("name", ["prompt_ids", "response_ids"])
+def test_columns_named_like_the_trainer_s_own_are_refused(tokenizer, name):
+    with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which is the trainer's own; rename or"):
+        tokenize_preferences([standard(*TEXTS[0]) | {name: [1]}], tokenizer, name="eval_dataset")
+
+
 def test_processes_change_nothing(tokenizer):
     rows = Dataset.from_list([standard(*texts) for texts in TEXTS])
     assert tokenize_preferences(rows, tokenizer, num_proc=2)[:] == tokenize_preferences(rows, tokenizer)[:]

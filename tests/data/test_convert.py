@@ -175,14 +175,14 @@ def test_rated_pair_puts_the_higher_mean_first():
     }
 
 
-@pytest.mark.parametrize("rating", ["5", [], [1, "2"], math.nan, [math.inf], {"a": 1}])
+@pytest.mark.parametrize("rating", ["5", [], [1, "2"], math.nan, [math.inf], {"a": 1}, 1e39, [10**400]])
 def test_bad_ratings_are_refused_by_row(rating):
     rows = [{"prompt": "p", "response": "a", "rating": 1}, {"prompt": "p", "response": "b", "rating": rating}]
     with pytest.raises(UserError, match="row 1: rating must be a finite number or a list of finite numbers"):
         ratings_to_pairs(rows, min_gap=0)
 
 
-@pytest.mark.parametrize("min_gap", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("min_gap", [-0.1, math.nan, math.inf, 10**400])
 def test_bad_min_gap_is_refused(min_gap):
     with pytest.raises(UserError, match="min_gap"):
         ratings_to_pairs([], min_gap=min_gap)

@@ -4,10 +4,14 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from tokenizers import processors
 from transformers import AutoTokenizer
 
+from hf_align.collators import encode_prompts, tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.evaluation.pairs import measure_on_pairs
+from hf_align.evaluation.ratings import measure_on_ratings
+from tests.tiny import tiny_tokenizer
 
 
 class Model:
@@ -17,9 +21,11 @@ class Model:
         self.tokenizer, self.scores = tokenizer, scores
         self.asked: list[str] = []
 
-    def score(self, prompts: list[str], responses: list[str]) -> list[float]:
-        self.asked += prompts
-        return [self.scores[response] for response in responses]
+    def score_ids(self, prompt_ids: list[list[int]], response_ids: list[list[int]]) -> list[float]:
+        self.asked += self.tokenizer.batch_decode(prompt_ids)
+        responses = self.tokenizer.batch_decode(response_ids)
+        assert all(response.endswith("<|im_end|>") for response in responses)
+        return [self.scores[response.removesuffix("<|im_end|>")] for response in responses]
 
 
 def test_a_tie_counts_half(tiny_model_dir: str) -> None:
@@ -39,6 +45,51 @@ def test_a_prompt_that_both_begin_with_is_told_apart(tiny_model_dir: str) -> Non
     model: Any = Model(AutoTokenizer.from_pretrained(tiny_model_dir), {" Hi!": 1.0, " No.": 0.5})
     assert measure_on_pairs(model, rows, resamples=50)["accuracy"] == 1
     assert set(model.asked) == {"Say hi."}
+
+
+PREFILLED = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well,"}]
+
+
+def appending_tokenizer() -> Any:
+    """A tokenizer that appends EOS to each text, with a template that shows tools and an option."""
+    tokenizer = tiny_tokenizer()
+    post = processors.TemplateProcessing(single="$A <|im_end|>", special_tokens=[("<|im_end|>", 258)])
+    tokenizer.backend_tokenizer.post_processor = post
+    tokenizer.chat_template = "{{ tools[0].name }} {{ mood }} " + str(tokenizer.chat_template)
+    assert tokenizer("a").input_ids[-1] == 258
+    return tokenizer
+
+
+def test_evaluation_gives_rows_the_ids_of_training() -> None:
+    tokenizer, asked = appending_tokenizer(), []
+
+    class Noting:
+        def __init__(self) -> None:
+            self.tokenizer = tokenizer
+
+        def score_ids(self, prompt_ids: Any, response_ids: Any) -> list[float]:
+            asked.extend(zip(map(list, prompt_ids), map(list, response_ids), strict=True))
+            return [float(number) for number in range(len(prompt_ids))]
+
+    options = {"tools": [{"name": "clock"}], "chat_template_kwargs": {"mood": "calm"}}
+    answers = [[{"role": "assistant", "content": text}] for text in (" yes", " no")]
+    rows = [{"prompt": PREFILLED, "chosen": answers[0], "rejected": answers[1], **options}]
+    (trained,) = tokenize_preferences(rows, tokenizer)
+    assert tokenizer.decode(trained["prompt_ids"]).startswith("clock calm")
+    assert tokenizer.decode(trained["prompt_ids"]).endswith("assistant\nWell,")
+    expected = [(trained["prompt_ids"], ids) for ids in trained["response_ids"]]
+    model: Any = Noting()
+    measure_on_pairs(model, Dataset.from_list(rows), resamples=50)
+    assert asked == expected
+    asked.clear()
+    rated = [{"prompt": PREFILLED, "response": answer, "rating": n, **options} for n, answer in enumerate(answers)]
+    assert measure_on_ratings(model, Dataset.from_list(rated), resamples=50)["across_prompts"] is False
+    assert asked == expected
+    asked.clear()
+    texts = [{"prompt": "Hi", "chosen": " yes", "rejected": " no"}]
+    measure_on_pairs(model, Dataset.from_list(texts), resamples=50)
+    assert [tokenizer.decode(ids) for ids in asked[0]] == ["Hi", " yes<|im_end|>"]
+    assert encode_prompts(tokenizer, [PREFILLED], rows=[options]) == [trained["prompt_ids"]]
 
 
 def test_rows_that_cannot_be_used(tiny_model_dir: str) -> None:

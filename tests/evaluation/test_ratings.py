@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hf_align.data.embedded.rows import heldout_sentences
 from hf_align.errors import UserError
 from hf_align.evaluation.ratings import HUMAN, pair_accuracy, rating_report
 
@@ -62,6 +63,34 @@ def test_single_rater_against_the_mean_of_the_others() -> None:
 def test_a_rater_less_in_one_text_uses_the_raters_all_texts_have() -> None:
     report = rating_report({"any": [1.0, 2.0]}, [[1.0, 2.0], [1.0, 2.0, 5.0]], ["a", "b"])
     assert report["b"]["texts"] == 1
+
+
+def test_pairs_share_a_prompt_unless_asked_otherwise() -> None:
+    # Right within each prompt, and off by the prompt between them.
+    scores, human, prompts = [5.0, 6.0, 1.0, 2.0], [1.0, 2.0, 3.0, 4.0], ["a", "a", "b", "b"]
+    assert pair_accuracy(scores, human, prompts=prompts) == (1.0, 2)
+    assert pair_accuracy(scores, human) == (2 / 6, 6)
+    ratings = [[value, value] for value in human]
+    for domains in (["d"] * 4, ["d", "d", "e", "e"]):
+        report = rating_report({"s": scores}, ratings, domains, prompts=prompts)["all"]
+        assert (report["pairs"], report["scorers"]["s"]["pair_accuracy"]) == (2, 1.0)
+        assert report["scorers"][HUMAN]["pair_accuracy"] == 1.0
+    across = rating_report({"s": scores}, ratings, ["d"] * 4)["all"]
+    assert (across["pairs"], across["scorers"]["s"]["pair_accuracy"]) == (6, 2 / 6)
+    alone = rating_report({"s": scores}, ratings, ["d"] * 4, prompts=["a", "b", "c", "d"])["all"]
+    assert alone["pairs"] == 0 and np.isnan(alone["scorers"]["s"]["pair_accuracy"])
+    with pytest.raises(UserError, match="prompts has 1 rows"):
+        rating_report({"s": scores}, ratings, ["d"] * 4, prompts=["a"])
+
+
+def test_the_embedded_sentences_of_a_domain_share_one_prompt() -> None:
+    rows = heldout_sentences("validation")
+    scores = {"length": [float(len(text)) for text in rows["text"]]}
+    figures = [
+        rating_report(scores, rows["ratings"][:], rows["domain"][:], prompts=prompts, resamples=10)
+        for prompts in (rows["prompt"][:], None)
+    ]
+    assert figures[0] == figures[1], "so the quickstart's figures are those of one prompt"
 
 
 def test_bad_rows_are_named() -> None:

@@ -52,6 +52,9 @@ def test_scores_are_those_of_the_reward_model_alone(
         alone.save_pretrained(tmp_path)
     reward = AdapterReward(policy(folder), str(tmp_path) if saved else alone)
     assert reward.score(PROMPTS, RESPONSES) == pytest.approx(expected, abs=1e-4)
+    cut = alone.score(PROMPTS, RESPONSES, finished=[False] * 3)
+    assert reward.score(PROMPTS, RESPONSES, finished=[False] * 3) == pytest.approx(cut, abs=1e-4)
+    assert max(abs(a - b) for a, b in zip(cut, expected, strict=True)) > 1e-3
     assert max(expected) - min(expected) > 1e-3
 
 

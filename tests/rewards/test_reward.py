@@ -183,6 +183,8 @@ def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
         ),
         ([float("-inf"), 1.0], r"'broken' gave -inf to sample 0"),
         ([1.0, 1e39], r"gave 1e\+39 to sample 1"),
+        ([1.0, -1e38], r"gave -1e\+38 to sample 1 .*; make it return a finite number up to 1e\+18"),
+        ([10**400, 1.0], r"gave an integer too large for any float to sample 0"),
         ([1.0, None], r"gave None instead of a number to sample 1 .*; give every response a number"),
         (["good", "bad"], r"gave 'good' instead of a number to sample 0"),
         (None, r"'broken' returned a NoneType"),
@@ -197,6 +199,15 @@ def test_wrong_scores_are_named(scores: Any, message: str):
     with pytest.raises(UserError, match=message) as raised:
         as_reward([length, broken])(PROMPTS, RESPONSES)
     assert "\n" not in str(raised.value)
+
+
+def test_weighted_rewards_beyond_float32_are_named():
+    def large(prompts, responses):
+        return [1.0, 1e17]
+
+    assert as_reward([(10, large), length])(PROMPTS, RESPONSES)[1] == pytest.approx(1e18)
+    with pytest.raises(UserError, match=r"weighted rewards of sample 1 .* make 1e\+19, which is too large for float32"):
+        as_reward([(100, large), length])(PROMPTS, RESPONSES)
 
 
 def test_an_exception_names_the_sample_and_is_chained():
@@ -223,6 +234,8 @@ def test_an_exception_names_the_sample_and_is_chained():
         ([], "empty list"),
         ([(length, length)], "a finite number and a reward"),
         ([(float("nan"), length)], "a finite number and a reward"),
+        ([(1e39, length)], r"a finite number and a reward; a weight is beyond 1e\+18, .*: 1e\+39"),
+        ([(length, 10**400)], r"a weight is beyond 1e\+18, .*: an integer too large for any float"),
         ([(1.0, length, 2.0)], "a finite number and a reward"),
         (torch.nn.Linear(1, 1), "can't be a Linear"),
         (

@@ -16,7 +16,7 @@ from hf_align.layout.branches import build_branches
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.value import PolicyWithValueHead
-from hf_align.rollouts import SamplingRequest, sample_responses, stop_token_ids
+from hf_align.rollouts import SamplingRequest, sample_responses, stop_token_ids, warn_of_open_turns
 from tests.tiny import save_tiny, tiny_model, tiny_tokenizer
 
 PROMPTS = [[1, 2, 3, 4, 5], [70], [9, 8]]
@@ -123,6 +123,49 @@ def test_a_stop_string_ends_a_response_behind_it():
     assert [sample.text for sample in samples] == ["bcdef", "cdef", "fghij" + samples[2].text[5:]]
     assert [sample.finished for sample in samples] == [True, True, False], "a stop string in the prompt doesn't count"
     assert [len(sample.token_ids) for sample in samples] == [5, 4, 6]
+
+
+def test_stop_strings_are_matched_on_text_without_special_tokens():
+    tokenizer = tiny_tokenizer()
+    a, b = tokenizer("ab").input_ids
+    sampled: dict[str, list[int]] = {"named": [259] * 4, "apart": [a, *[257] * 40, b, a], "none": [a, 257, a, a]}
+
+    def responses(*stop_strings: str) -> list[Any]:
+        return sample_responses(
+            tiny_model(),
+            tokenizer,
+            [[1]] * len(sampled),
+            max_new_tokens=50,
+            stop_strings=stop_strings,
+            engine=lambda model, request: list(sampled.values()),
+        )
+
+    named, apart, none = responses("pad", "ab")
+    assert (named.finished, apart.finished, none.finished) == (False, True, False)
+    assert (named.text, apart.text, len(apart.token_ids)) == ("", "ab", 42)
+    # The name of a special token alone means that token.
+    named, apart, none = responses("<pad>", "b")
+    assert [len(each.token_ids) for each in (named, apart, none)] == [1, 42, 4]
+    assert named.finished and named.text == ""
+
+
+def test_a_warning_names_the_end_of_turn_that_ends_no_response(caplog: pytest.LogCaptureFixture):
+    tokenizer, model = tiny_tokenizer(eos_token="<|endoftext|>"), tiny_model()  # turns end with <|im_end|>
+
+    def warnings(*stop_strings: str) -> list[str]:
+        caplog.clear()
+        warn_of_open_turns(model, tokenizer, stop_strings)
+        return [record.getMessage() for record in caplog.records]
+
+    with caplog.at_level("WARNING", logger="hf_align"):
+        model.generation_config.eos_token_id = 256
+        (message,) = warnings()
+        assert (
+            "ends a turn with '<|im_end|>' (token 258), which is no stop token of the model (<|endoftext|>" in message
+        )
+        assert warnings("<|im_end|>") == []
+        model.generation_config.eos_token_id = [256, 258]
+        assert warnings() == []
 
 
 def test_the_same_seed_gives_the_same_responses():

@@ -157,6 +157,10 @@ def test_rows_given_to_evaluate_are_prepared_as_the_trainers_own(tiny_model_dir:
     assert cast(Any, trainer.predict(rows)).metrics["test_loss"] == own["eval_loss"]
     with pytest.raises(UserError, match="eval_dataset"):
         trainer.evaluate(rows.remove_columns("rejected"))
+    assert trainer.evaluate(cast(Any, trainer.eval_dataset).select(range(3)))["eval_loss"] == own["eval_loss"]
+    for name in ("prompt_ids", "response_ids"):
+        with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which is the trainer's own; rename"):
+            trainer.evaluate(rows.add_column(name, [[1]] * 3))
 
 
 def test_a_reference_that_is_gone_scores_no_new_rows(tiny_model_dir: str, tmp_path: Path, monkeypatch):

@@ -79,7 +79,11 @@ class PPOConfig(AlignmentConfig):
         },
     )
     stop_strings: list[str] | None = field(
-        default=None, metadata={"help": "Texts that end a response, as EOS does. None: only EOS and the length limit."}
+        default=None,
+        metadata={
+            "help": "Texts that end a response, as EOS does; the name of a special token means that token. None: only "
+            "EOS and the length limit."
+        },
     )
     rollout_engine: Literal["static", "continuous"] = field(
         default="static",

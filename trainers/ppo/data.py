@@ -9,6 +9,7 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import tokenize_prompts
+from hf_align.collators.checks import refuse_own_columns
 from hf_align.errors import UserError
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
@@ -32,6 +33,16 @@ def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args:
     tokenized = tokenize_prompts(cast(Any, data), tokenizer, max_prompt_length=args.max_prompt_length, name=name)
     check_functions(reward, [column for column in tokenized.column_names if column not in OWN_COLUMNS])
     return tokenized
+
+
+def evaluation_rows(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Any:
+    """Rows for `evaluate`, as they were given or as a trainer has made them ready."""
+    given = data["prompt_ids"][:] if "prompt_ids" in getattr(data, "column_names", ()) else None
+    raw = data if given is None else data.remove_columns("prompt_ids")
+    rows = prompts_of(raw, reward, tokenizer, args, "eval_dataset")
+    if given is not None and given != rows["prompt_ids"][:]:
+        refuse_own_columns(["prompt_ids"], ("prompt_ids",), "eval_dataset")
+    return rows
 
 
 def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:

@@ -38,14 +38,14 @@ from hf_align.models.value import PolicyWithValueHead
 from hf_align.models.wrapper import BranchModel
 from hf_align.rewards import Reward
 from hf_align.rl.running_statistics import RunningMeanStd
-from hf_align.rollouts import Engine
+from hf_align.rollouts import Engine, warn_of_open_turns
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.data import batches_of, check_tokens
+from hf_align.trainers.data import batches_of, check_tokens, parts_of
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import check_room, prompts_of, ready_reward
+from hf_align.trainers.ppo.data import check_room, evaluation_rows, prompts_of, ready_reward
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.health import Figures, Health
@@ -204,6 +204,8 @@ class PPOTrainer(BranchTrainer):
         args, tokenizer = self.args, cast(PreTrainedTokenizerBase, self.processing_class)
         self.owns_attention = False  # the choice of attention isn't made for sampling
         self.pad_token_id = find_pad_token_id(tokenizer)
+        if any(isinstance(part[0]["prompt"], list) for part in parts_of([self.train_dataset, self.eval_dataset])):
+            warn_of_open_turns(self.model, tokenizer, args.stop_strings or ())
         self.reference = self.make_reference(ref_model, peft_config, quantization)
         self.reward = ready_reward(self.reward, self.model, tokenizer, args, lambda: self.accelerator.autocast())
         self.kl_controller = args.make_kl_controller()
@@ -442,9 +444,9 @@ class PPOTrainer(BranchTrainer):
     ) -> EvalLoopOutput:
         """Sample a response to each prompt and score it; the samples are the same at every evaluation."""
         data: Any = dataloader.dataset
-        if "prompt_ids" not in getattr(data, "column_names", ()):
+        if not any(data is part for part in parts_of([self.eval_dataset])):
             tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
-            data = prompts_of(data, self.reward, tokenizer, self.args, "eval_dataset")
+            data = evaluation_rows(data, self.reward, tokenizer, self.args)
             check_room(self.model, self.args, data)
             check_tokens(self.model, tokenizer, eval_dataset=data)
         model = cast(nn.Module, self.model_wrapped)

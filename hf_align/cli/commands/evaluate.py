@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -26,7 +27,8 @@ def run_reward(options: argparse.Namespace) -> None:
     """Score held-out data with a reward model and show its agreement with people.
 
     Args:
-        options: Parsed arguments: `model`, `data`, `limit`, `quantization`, `seed`, `resamples`, `json`.
+        options: Parsed arguments: `model`, `data`, `limit`, `across_prompts`, `quantization`, `seed`, `resamples`,
+            `json`.
 
     Raises:
         UserError: The model or the data can't be used.
@@ -36,6 +38,10 @@ def run_reward(options: argparse.Namespace) -> None:
         rows = heldout_sentences("test") if options.data == EMBEDDED else load_named(options.data, "data", SPLITS)
         rows = _first(as_dataset(rows, "data", ()), options.limit)
         measure = _measure_for(rows.column_names)
+        if options.across_prompts:
+            if measure is measure_on_pairs:
+                raise UserError("across_prompts is for rated responses; chosen and rejected have one prompt")
+            measure = partial(measure, across_prompts=True)
         model = to_gpu(load_reward_model(options.model, quantization=options.quantization), options.quantization)
         figures = measure(model, rows, resamples=options.resamples, seed=options.seed, progress=screen)
     _show({"model": options.model, "data": options.data, **figures}, options, screen, _reward_table)
@@ -98,13 +104,16 @@ def _reward_table(figures: Mapping[str, Any], screen: Screen) -> None:
         rows = [[name, _with_interval(figures[name], figures[f"{name}_interval"])] for name in ("accuracy", "margin")]
         screen.table(f"{figures['model']} on {figures['pairs']} pairs", ["", "95% interval"], rows)
         return
-    rows = []
+    rows, which = [], "of any prompts" if figures["across_prompts"] else "of one prompt"
     for label, part in figures["report"].items():
         for name, figure in part["scorers"].items():
             # A single person's ratings aren't resampled, so there is no interval.
             r = f"{figure['r']:.3f}" if name == HUMAN else _with_interval(figure["r"], figure["r_interval"])
-            rows.append([f"{label}: {name}", str(part["texts"]), r, f"{figure['pair_accuracy']:.3f}"])
-    screen.table(str(figures["model"]), ["", "texts", "r [95% interval]", "pairs ranked right"], rows)
+            right = f"{figure['pair_accuracy']:.3f}" if part["pairs"] else "no pairs"
+            rows.append([f"{label}: {name}", str(part["texts"]), r, right])
+    screen.table(str(figures["model"]), ["", "texts", "r [95% interval]", f"pairs {which} ranked right"], rows)
+    if not figures["report"]["all"]["pairs"] and not figures["across_prompts"]:
+        screen.line("no two responses to one prompt have different ratings; --across-prompts compares any two")
 
 
 def _policy_table(figures: Mapping[str, Any], screen: Screen) -> None:

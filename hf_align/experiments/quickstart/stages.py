@@ -116,6 +116,7 @@ def judge_reward(job: Job) -> dict[str, Any]:
         {"reward model": scores, "VADER": vader_scores(texts)},
         rows["ratings"][:],
         rows["domain"][:],
+        prompts=rows["prompt"][:],
         resamples=job.profile.resamples,
         seed=job.seed,
     )

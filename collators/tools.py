@@ -1,0 +1,180 @@
+"""Tools and tool calls as a chat template takes them, whatever Arrow and JSON made of them on the way.
+
+Arrow gives all rows of a column the same keys and the same kinds of numbers: what one row has, others get as null, and
+next to a 2.5 a 3 becomes 3.0. A template would write that into the prompt.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.collators.rows import Message, RowProblem, without_nulls
+
+NESTED = ("tools", "chat_template_kwargs")
+"""Columns for the chat template that hold anything."""
+CONVERSATIONS = ("prompt", "chosen", "rejected", "messages", "completion")
+COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
+"""Keywords of JSON Schema whose numbers are whole."""
+VALUES = {"default", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+"""Keywords whose numbers are whole where the type is integer."""
+LISTS = {"enum", "examples"}
+"""Those that list values of the type."""
+
+
+def to_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+    """Rows as a data set whose tools and tool calls are those of the rows.
+
+    What Arrow would pad or convert becomes JSON text, which `template_options` and `template_messages` read.
+
+    Raises:
+        TypeError or ValueError: Arrow's, where a column has values of several types.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # the first row's keys alone would be taken
+
+    def convert(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+        return Dataset.from_list([{key: row.get(key) for key in columns} for row in rows])
+
+    if not any(name in columns for name in NESTED) and not any(
+        any(_calls(row.get(name))) for row in rows for name in CONVERSATIONS
+    ):
+        return convert(rows)
+    nested = [name for name in NESTED if name in columns]
+    sides = [name for name in CONVERSATIONS if name in columns]
+    try:
+        data = convert(rows)
+        if all(_same(data[name][:], [row.get(name) for row in rows]) for name in nested) and all(
+            _same([_calls(value) for value in data[name]], [_calls(row.get(name)) for row in rows]) for name in sides
+        ):
+            return data
+    except (TypeError, ValueError):
+        pass  # types that differ within tools, perhaps
+    return convert([{key: _as_json(key, value) for key, value in row.items()} for row in rows])
+
+
+def template_options(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's `tools` and `chat_template_kwargs`, ready for `apply_chat_template`.
+
+    Raises:
+        RowProblem: If they are text that is no JSON of a list and a dict.
+    """
+    tools = _read(row, "tools", list)
+    if tools is not None:
+        tools = [_whole_numbers(_parsed(tool)) for tool in tools]
+    return {"tools": tools or None, **(_read(row, "chat_template_kwargs", dict) or {})}
+
+
+def template_messages(messages: Sequence[Message], tools: Sequence[Any] | None, *, as_text: bool) -> list[Message]:
+    """Messages with the arguments of their tool calls as dicts, or, for templates that want it, as JSON text.
+
+    Arguments that are JSON text, as OpenAI's interface gives them, are parsed once: a template that writes JSON would
+    quote them again. Numbers that a tool declares as integers are integers.
+    """
+    schemas = {function.get("name"): function.get("parameters") for function in map(_function, tools or ())}
+
+    def arguments(function: dict[str, Any]) -> Any:
+        value = _parsed(function["arguments"])
+        value = _of_kind(value, schemas.get(function.get("name")))
+        return value if not as_text or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    def call(given: Any) -> Any:
+        function = _function(given)
+        if "arguments" not in function:
+            return given
+        written = {**function, "arguments": arguments(function)}
+        return {**given, "function": written} if "function" in given else written
+
+    def read(message: Message) -> Message:
+        calls = _parsed(message.get("tool_calls"))
+        return {**message, "tool_calls": list(map(call, calls))} if isinstance(calls, list) else message
+
+    return [read(without_nulls(message)) for message in messages]
+
+
+def _function(tool: Any) -> dict[str, Any]:
+    """The part of a tool or a call that has name and arguments, with or without a wrapping {"function": ...}."""
+    inner = tool.get("function", tool) if isinstance(tool, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _parsed(value: Any) -> Any:
+    """What a text of JSON holds, if that is a dict or a list; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except json.JSONDecodeError:
+        return value
+    return read if isinstance(read, dict | list) else value
+
+
+def _read(row: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = row.get(name)
+    if not isinstance(value, str):
+        return without_nulls(value)
+    try:
+        read = json.loads(value) if value else None
+    except json.JSONDecodeError as error:
+        raise RowProblem(f"{name} that are neither a {kind.__name__} nor JSON ({error})") from error
+    if read is not None and not isinstance(read, kind):
+        raise RowProblem(f"{name} that are JSON of something else than a {kind.__name__}")
+    return read
+
+
+def _of_kind(value: Any, schema: Any) -> Any:
+    """A value with integers where its JSON Schema says so."""
+    if not isinstance(schema, dict):
+        return value
+    if isinstance(value, dict):
+        properties = schema.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        return {key: _of_kind(part, known.get(key, schema.get("additionalProperties"))) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_of_kind(part, schema.get("items")) for part in value]
+    kinds = schema.get("type")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    whole = "integer" in kinds and "number" not in kinds
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def _whole_numbers(schema: Any) -> Any:
+    """A tool's JSON Schema with integers where they can't be anything else."""
+    if isinstance(schema, list):
+        return [_whole_numbers(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+
+    def part(key: str, value: Any) -> Any:
+        if key == "properties" and isinstance(value, dict):
+            return {name: _whole_numbers(each) for name, each in value.items()}
+        if key in COUNTS:
+            return _of_kind(value, {"type": "integer"})
+        if key in LISTS and isinstance(value, list):
+            return [_of_kind(each, schema) for each in value]
+        return _of_kind(value, schema) if key in VALUES else _whole_numbers(value)
+
+    return {key: part(key, value) for key, value in schema.items()}
+
+
+def _calls(value: Any) -> list[Any]:
+    """The tool calls of each message of a conversation; [] of anything else."""
+    return [turn.get("tool_calls") for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two values are written alike: 3 is not 3.0, and keys have an order."""
+    return json.dumps(first, default=str) == json.dumps(second, default=str)
+
+
+def _as_json(name: str, value: Any) -> Any:
+    if name in NESTED:
+        return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if name not in CONVERSATIONS or not any(_calls(value)):
+        return value
+
+    def turn(message: Any) -> Any:
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        return {**message, "tool_calls": json.dumps(calls, ensure_ascii=False)} if isinstance(calls, list) else message
+
+    return [turn(message) for message in value]
