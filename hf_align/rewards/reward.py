@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators.rows import content_of
 from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
@@ -131,7 +132,7 @@ class Reward:
         """The prompts for functions: the policy's input without special tokens."""
         if self.tokenizer is not None and prompt_ids is not None:
             return [str(self.tokenizer.decode(list(ids), skip_special_tokens=True)) for ids in prompt_ids]
-        return [p if isinstance(p, str) else "\n".join(str(turn["content"]) for turn in p) for p in prompts]
+        return [p if isinstance(p, str) else "\n".join(map(content_of, p)) for p in prompts]
 
 
 def as_reward(
