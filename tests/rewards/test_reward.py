@@ -171,6 +171,9 @@ def test_prompts_are_texts_for_functions_and_as_they_are_for_models():
     assert judge.seen == chats
     as_reward(look)(chats, RESPONSES)
     assert seen[1] == PROMPTS
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    as_reward(look)([[*chat, call] for chat in chats], RESPONSES)
+    assert seen[2] == [f"{text}\n" for text in PROMPTS]
 
 
 @pytest.mark.parametrize(
