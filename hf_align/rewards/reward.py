@@ -122,7 +122,7 @@ class Reward:
         assert isinstance(total, Tensor)
         if (large := total.abs() > LARGEST).any():
             index = int(large.nonzero()[0])
-            raise UserError(
+            raise NonFiniteReward(
                 f"The weighted rewards of {samples.shown(index)} make {total[index].item():g}, which is too large for "
                 "float32; lower their weights."
             )
