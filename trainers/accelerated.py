@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
 from hf_align.acceleration.registry import NAMES, Decision, Setting, Use, accelerated, decide, describe
+from hf_align.trainers.start_checks import check_optimizer
 
 logger = logging.get_logger(__name__)
 
@@ -63,6 +65,14 @@ class AcceleratedTrainer(Trainer):
         """Predict as Trainer does, with patches."""
         with self.accelerated("score"):
             return super().predict(*args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make Trainer's optimizer, or see that a given one holds every trainable parameter."""
+        given = self.optimizer is not None
+        optimizer = super().create_optimizer(model)
+        if given and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # these put others in their place
+            check_optimizer(optimizer, self.accelerator.unwrap_model(model or self.model))
+        return optimizer
 
     @contextmanager
     def accelerated(self, use: Use) -> Iterator[None]:

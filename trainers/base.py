@@ -14,32 +14,35 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
+from hf_align.layout.branches import Branches, Document
+from hf_align.layout.compare import longest_documents
 from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import float32_trainable
-from hf_align.models.dropout import disable_dropout
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
+from hf_align.models.randomness import disable_dropout
 from hf_align.models.reference import Reference
-from hf_align.models.runner import LayoutRunner
+from hf_align.models.runner import LayoutRunner, RunData
 from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.checkpoints import check_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig, Callbacks
-from hf_align.trainers.data import batches_of, check_tokens, parts_of, spread_rows
+from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.nonfinite import FiniteTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
+from hf_align.trainers.start_checks import check_passes
 from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
 logger = logging.get_logger(__name__)
@@ -81,6 +84,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
     ):
         args = args or cast(AlignmentConfig, self.config_class("trainer_output"))
         self.args = args  # for the steps below
@@ -116,6 +120,8 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
 
         self.loss_is_scaled_for_ga = True
         self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
+        self._at_start = self._is_fresh = self._has_trained = False
+        self._evaluated: Any = None  # the data set of the last evaluation
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
         super().__init__(
@@ -128,9 +134,11 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             compute_metrics=self._eval_metrics,
             callbacks=callbacks,
             optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        self.runner = LayoutRunner(args, self.accelerator, self.sample_lengths, self.branch_models, sharded=sharded)
+        data = RunData(self.sample_lengths, self.longest_documents, self.planned_tokens)
+        self.runner = LayoutRunner(args, self.accelerator, data, self.branch_models, sharded=sharded)
         if args.activation_recompute == "selective":
             if sharded:
                 raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
@@ -192,6 +200,32 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
         return batches_of([(len(prompt), list(map(len, responses))) for prompt, responses in columns], size)
 
+    def document_of(self, row: dict[str, Any]) -> Document:
+        """A tokenised row as a document."""
+        return row["prompt_ids"], row["response_ids"]
+
+    def longest_documents(self) -> list[Document]:
+        """The two documents with the longest rows of training, and those of evaluation."""
+        return [*self.longest_of(self.train_dataset), *self.longest_of(self.eval_dataset)]
+
+    def longest_of(self, data: Any) -> list[Document]:
+        """The two documents with the longest rows of a tokenised data set, or of a dict of them."""
+        parts = [part for part in parts_of([data]) if "prompt_ids" in (getattr(part, "column_names", None) or ())]
+        return longest_documents([self.document_of(row) for part in parts for row in longest_rows(part)])
+
+    def planned_tokens(self) -> int:
+        """Tokens that the run puts through the model in plain rows, estimated; a backward pass counts as two."""
+        steps = self.state.max_steps * self.args.gradient_accumulation_steps
+        if steps:
+            batches, passes, count = self.sample_lengths(), 3, steps
+        else:
+            parts = parts_of([self._evaluated or self.eval_dataset or self.train_dataset])
+            rows = max(parts, key=len)
+            batches = self.batch_lengths(rows.select(spread_rows(len(rows))), 1, training=False)
+            passes, count = 1, sum(map(len, parts))
+        tokens = sum(prompt * len(lengths) + sum(lengths) for batch in batches for prompt, lengths in batch)
+        return passes * tokens * count // len(batches)
+
     def branch_models(self) -> list[BranchModel]:
         """The models that compute the same batches, which must attend alike; the trained one first."""
         reference: Reference | None = getattr(self, "reference", None)
@@ -224,8 +258,10 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         Raises:
             UserError: There is no checkpoint of such a trainer to resume from.
         """
-        if resume_from_checkpoint not in (None, False):
+        resumes = resume_from_checkpoint not in (None, False)
+        if resumes:
             check_checkpoint(resume_from_checkpoint, self.args)
+        self._at_start, self._is_fresh = True, not (resumes or self._has_trained)
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -242,9 +278,24 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         self._train_metrics.drop_step()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Trainer's; before the first one attention is chosen."""
+        """Trainer's; before the first one attention is chosen, and what must hold is checked."""
         self.runner.choose_attention(model, lambda: cast(Any, self._prepare_inputs(inputs))["branches"])
-        return super().training_step(model, inputs, *args, **kwargs)
+        if self._at_start:
+            self._at_start = False
+            model.train()
+            self.check_start(model, cast(Any, self._prepare_inputs(inputs)))
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self._has_trained = True
+        return loss
+
+    def check_start(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Refuse to train if two passes over the first batch differ, in policy or reference."""
+        if not self.args.disable_dropout:
+            logger.info("start-up check: disable_dropout=False keeps dropout, so two passes are not compared.")
+            return
+        reference: Reference | None = getattr(self, "reference", None)
+        others = [] if reference is None or reference.model is None else [reference.model.train()]
+        check_passes(self.runner, [model, *others], inputs["branches"])
 
     # ---- loss ----
 
@@ -297,9 +348,13 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         stacked = torch.stack([values.detach().float() for values in rows.values()], dim=1)
         return loss.detach(), stacked, inputs["weight"]
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
         """Evaluate as Trainer does, but the loss is the weighted mean over rows, whatever the batches were."""
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        self._evaluated = dataloader.dataset
+        self.runner.expect(self.longest_of(self._evaluated))
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
         metrics = output.metrics or {}
         if f"{metric_key_prefix}_row_loss" in metrics:
             metrics[f"{metric_key_prefix}_loss"] = metrics.pop(f"{metric_key_prefix}_row_loss")

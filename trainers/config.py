@@ -44,7 +44,7 @@ class AlignmentConfig(TrainingArguments):
         metadata={
             "help": "'branch' encodes a prompt once for all its responses, 'separate' puts each prompt + response in a "
             "row of its own. 'auto' takes what is less work on the data, by an estimate that it logs; branches only if "
-            "the first batch shows that the model honours them."
+            "the model gives its own numbers in them, on the longest rows of the data."
         },
     )
     row_tokens: int | None = field(

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.layout.cost import Lengths
@@ -24,6 +26,22 @@ def spread_rows(count: int, most: int = SAMPLE_ROWS) -> range:
 def batches_of(documents: list[Lengths], size: int) -> list[list[Lengths]]:
     """Split documents into batches of `size`."""
     return [documents[start : start + size] for start in range(0, len(documents), size)]
+
+
+def longest_rows(data: Any, count: int = 2) -> list[dict[str, Any]]:
+    """The rows of a tokenised data set with most tokens in prompt and longest response (if they have responses)."""
+    columns = [name for name in ("prompt_ids", "response_ids") if name in data.column_names]
+    lengths: list[np.ndarray] = []
+    for table in data.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
+        prompts = pc.list_value_length(table["prompt_ids"]).to_numpy()
+        responses = np.zeros(len(prompts), np.int64)
+        if "response_ids" in columns:
+            lists = table["response_ids"].combine_chunks()
+            of_each = pc.list_value_length(lists.flatten()).to_numpy(zero_copy_only=False)
+            np.maximum.at(responses, pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), of_each)
+        lengths.append(prompts + responses)
+    order = np.argsort(-np.concatenate(lengths), kind="stable") if lengths else []
+    return [data[int(number)] for number in order[:count]]
 
 
 def parts_of(datasets: Iterable[Any]) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -10,17 +12,21 @@ import torch
 from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
+from hf_align.layout.compare import ROUNDING
 from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
+from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.fields import check_fields
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
+from hf_align.trainers.start_checks import agreement_bound, check_first_loss
 
 LOSSES = ("sigmoid", "ipo")
 
@@ -90,6 +96,11 @@ class DPOConfig(PreferenceConfig):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
         if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):
             raise UserError(f"loss_weights is {self.loss_weights}; each weight must be 0 or more.")
+        if self.precompute_ref_log_probs and self.neftune_noise_alpha is not None:
+            raise UserError(
+                "neftune_noise_alpha doesn't go with precompute_ref_log_probs: the reference would be scored without "
+                "the noise that the policy sees; leave one of them out."
+            )
         super().__post_init__()
 
     @property
@@ -131,7 +142,8 @@ class DPOTrainer(PreferenceTrainer):
         processing_class: The tokenizer. Default: the model's.
         compute_metrics: Gets predictions `[rows, 2]`, the implicit rewards of chosen and rejected.
         callbacks: As in `Trainer`.
-        optimizers: As in `Trainer`.
+        optimizers, optimizer_cls_and_kwargs: As in `Trainer`. An optimizer made beforehand lacks the adapter or head
+            that is made here, which is an error: give its class.
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
 
@@ -230,9 +242,13 @@ class DPOTrainer(PreferenceTrainer):
                     "precompute_ref_log_probs keeps no copy of the reference when all weights are trained, so it can't "
                     "score new rows; give them as eval_dataset to the trainer, or switch it off."
                 )
-            ref_logps = self.reference_logps(model, branches)
+            with self._same_noise(model):
+                ref_logps = self.reference_logps(model, branches)
         logps = self.response_logps(model, branches)
         logps, ref_logps, lengths = (x.view(-1, 2) for x in (logps, ref_logps, branches.lengths()))  # [B, 2]
+        if self._is_fresh and model.training:
+            self._is_fresh = False
+            self._check_first_loss(logps, ref_logps, lengths)
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)
         losses = sum(
             weight * self._loss(name, logps, ref_logps, lengths)
@@ -249,6 +265,31 @@ class DPOTrainer(PreferenceTrainer):
             "logps/chosen": logps[:, 0],
             "logps/rejected": logps[:, 1],
         }
+
+    @contextmanager
+    def _same_noise(self, model: nn.Module) -> Iterator[None]:
+        """Let the reference see the noise of NEFTune that the policy will, drawn from the same state of generators."""
+        alpha, own = self.args.neftune_noise_alpha, self.reference.module
+        if alpha is None or not model.training:
+            yield
+            return
+        handle = None if own is None else activate_neftune(own, alpha)  # Trainer sees to the policy's embeddings
+        try:
+            with random_state_kept(self.args.device):
+                yield
+        finally:
+            if own is not None:
+                deactivate_neftune(own, handle)
+
+    def _check_first_loss(self, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> None:
+        """Refuse a reference that should be the policy as given and isn't, where nothing random is wanted."""
+        args = self.args
+        if not (self.reference.is_as_given and args.disable_dropout):
+            return
+        exact = self.runner.is_exact(self.model)
+        apart = args.precompute_ref_log_probs and not exact  # in other batches, which round differently
+        bound = ROUNDING if apart else agreement_bound(exact=exact)
+        check_first_loss(logps.detach(), ref_logps, lengths, bound, self.accelerator)
 
     def _loss(self, name: str, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> Tensor:
         args = self.args

@@ -81,7 +81,8 @@ class RewardTrainer(PreferenceTrainer):
         processing_class: The tokenizer. Default: the model's.
         compute_metrics: Gets predictions `[rows, 2]`, the rewards of chosen and rejected.
         callbacks: As in `Trainer`.
-        optimizers: As in `Trainer`.
+        optimizers, optimizer_cls_and_kwargs: As in `Trainer`. An optimizer made beforehand lacks the adapter or head
+            that is made here, which is an error: give its class.
         peft_config: A `LoraConfig` to train an adapter and the head instead of all weights.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for a model given by name.
 

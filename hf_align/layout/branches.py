@@ -41,6 +41,7 @@ class Branches:
         token_branch: `[N]` index of the response (of S) that token n belongs to.
         last: `[S]` flat position of each response's last token.
         num_responses: K of each document; Python ints, so that reading them never waits for a device.
+        longest: Tokens of the longest `prompt + response`; a Python int, too.
         separate: Whether every row holds exactly one `prompt + response`, so that an ordinary causal mask is right.
 
     Example:
@@ -61,6 +62,7 @@ class Branches:
     token_branch: Tensor
     last: Tensor
     num_responses: tuple[int, ...]
+    longest: int
     separate: bool = False
 
     @property
@@ -97,10 +99,6 @@ class Branches:
     def lengths(self) -> Tensor:
         """Tokens of each response: `[S]`, integer."""
         return torch.bincount(self.token_branch, minlength=len(self.last))
-
-    def longest(self) -> int:
-        """Length of the longest `prompt + response`, in tokens."""
-        return int(self.position_ids.max()) + 1
 
     def documents(self, count: int) -> list[Document]:
         """The token ids of the first `count` documents, as `build_branches` takes them."""
@@ -157,6 +155,7 @@ class Branches:
             token_branch=self.token_branch,
             last=rows * width + lengths - 1,
             num_responses=self.num_responses,
+            longest=self.longest,
             separate=True,
         )
 
@@ -218,7 +217,14 @@ def build_branches(documents: Sequence[Document], *, pad_token_id: int, row_toke
         token_branch=(part - doc[part] - 1)[in_response],  # earlier parts, prompts not counted
         last=last[branch > 0],
         num_responses=tuple(len(responses) for _, responses in documents),
+        longest=max(map(row_length, documents)),
     )
+
+
+def row_length(document: Document) -> int:
+    """Tokens of the longest `prompt + response` of a document."""
+    prompt, responses = document
+    return len(prompt) + max(map(len, responses))
 
 
 def pack_rows(sizes: list[int], capacity: int) -> list[list[int]]:

@@ -1,48 +1,69 @@
-"""The branch layout compared with plain rows on a real model: the difference, and how much of it is noise."""
+"""The layouts of a batch compared with a model's numbers for each row by itself, and what may be rounding of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hf_align.layout.branches import Branches, Document, build_branches
+from hf_align.layout.branches import Branches, Document, build_branches, row_length
 
-PROMPT_TOKENS, RESPONSE_TOKENS = 64, 32
-"""Tokens compared of a prompt (its end) and of a response (its start): a mask is honoured at any length or at none."""
+Numbers = Callable[[Branches], Tensor]
+"""Log-probs or rewards of a batch, flat, in the documents' order."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Mean differences of layouts from the model's numbers for each row by itself, scalars in nats or reward.
+
+    Attributes:
+        plain: Of plain rows, padded to the same length: rounding, if the model is what it should be.
+        branch: Of the branch layout; infinite if the model fails on it, 0 if it was left out.
+        width: Tokens of a row in the branch layout.
+    """
+
+    plain: Tensor
+    branch: Tensor
+    width: int
 
 
 def compare_layouts(
-    numbers: Callable[[Branches], Tensor], documents: Sequence[Document], device: torch.device
-) -> tuple[Tensor, Tensor, Branches]:
-    """Compute the same numbers in the branch layout and in plain rows.
+    numbers: Numbers,
+    documents: Sequence[Document],
+    device: torch.device,
+    *,
+    alone: Numbers | None = None,
+    row_tokens: int | None = None,
+    branch: bool = True,
+) -> Differences:
+    """Compute the same numbers in each layout and row by row.
 
     Args:
-        numbers: Log-probs or rewards of a batch, flat, in the documents' order.
-        documents: Prompts with their responses; two are enough. Long ones are cut.
+        numbers: Calls the model.
+        documents: Prompts with their responses; see `to_compare`.
         device: Where the model is.
-
-    Returns:
-        The mean difference between the layouts (infinite if the model fails on branches), the mean difference between
-        plain rows and plain rows under another padding, which is the noise to compare it with, and the plain batch.
+        alone: Gives the numbers of plain rows, each computed by itself. Default: `numbers`, called for each row.
+        row_tokens: As `build_branches` takes it.
+        branch: Compute the branch layout, too.
     """
-
-    documents = [(p[-PROMPT_TOKENS:], [r[:RESPONSE_TOKENS] for r in responses]) for p, responses in documents]
-
-    def laid_out(documents: Sequence[Document], separate: bool) -> Branches:
-        batch = build_branches(documents, pad_token_id=0)
-        return (batch.as_separate() if separate else batch).to(device)
-
-    plain = laid_out(documents, True)
-    expected = numbers(plain)
-    alone = numbers(laid_out(documents[:1], True))
-    noise = (alone - expected[: len(alone)]).abs().mean()
-    try:
-        difference = (numbers(laid_out(documents, False)) - expected).abs().mean()
-    except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
-        difference = torch.full_like(noise, torch.inf)
-    return difference, noise, plain
+    branches = build_branches(documents, pad_token_id=0, row_tokens=row_tokens).to(device)
+    plain = branches.as_separate()
+    if alone is not None:
+        expected = alone(plain)
+    else:
+        rows = [(prompt, [response]) for prompt, responses in documents for response in responses]
+        batches = (build_branches([row], pad_token_id=0).as_separate().to(device) for row in rows)
+        expected = torch.cat([numbers(batch) for batch in batches])
+    of_plain = (numbers(plain) - expected).abs().mean()
+    of_branch = torch.zeros_like(of_plain)
+    if branch:
+        try:
+            of_branch = (numbers(branches) - expected).abs().mean()
+        except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
+            of_branch = torch.full_like(of_plain, torch.inf)
+    return Differences(of_plain, of_branch, branches.input_ids.shape[1])
 
 
 ROUNDING = 0.15
@@ -56,3 +77,44 @@ SmolLM2-135M in bfloat16 on a CPU, 30 batches of two pairs: 0.03 to 0.06 where t
 def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
     """Allowed difference of layouts: three times the noise, and 1e-3 in float32 (`exact`) or `ROUNDING` otherwise."""
     return (1e-3 if exact else ROUNDING) + 3 * noise
+
+
+# ---- documents to compare ----
+
+LEAST_TOKENS = 384
+"""Tokens of plain rows that are compared however short a run is: four rows of 96."""
+
+
+def longest_documents(documents: Sequence[Document], count: int = 2) -> list[Document]:
+    """The `count` documents with the longest rows, each with its two longest responses: a mask needs no more."""
+    chosen = sorted(documents, key=row_length, reverse=True)[:count]
+    return [(prompt, sorted(responses, key=len, reverse=True)[:2]) for prompt, responses in chosen]
+
+
+def to_compare(documents: Sequence[Document], most_tokens: int) -> list[Document]:
+    """As many of the documents, and as much of them, as has at most `most_tokens` tokens in plain rows.
+
+    All that are given, or the two with the longest rows, or the longest rows cut, but no less than `LEAST_TOKENS`.
+    """
+    most_tokens = max(most_tokens, LEAST_TOKENS)
+    for chosen in (list(documents), longest_documents(documents)):
+        if plain_tokens(chosen) <= most_tokens:
+            return chosen
+    rows = sum(len(responses) for _, responses in chosen)
+    return cut(chosen, most_tokens // rows)
+
+
+def cut(documents: Sequence[Document], most: int) -> list[Document]:
+    """Documents without rows of more than `most` tokens: prompts lose their start, long responses their end."""
+    result: list[Document] = []
+    for prompt, responses in documents:
+        if row_length((prompt, responses)) > most:
+            responses = [response[: max(1, most // 3)] for response in responses]
+            prompt = prompt[-max(1, most - max(map(len, responses))) :]
+        result.append((prompt, responses))
+    return result
+
+
+def plain_tokens(documents: Sequence[Document]) -> int:
+    """Tokens of the documents in plain rows."""
+    return sum(len(prompt) * len(responses) + sum(map(len, responses)) for prompt, responses in documents)

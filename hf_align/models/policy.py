@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 
 from hf_align.layout.branches import Branches
 from hf_align.losses.kl import full_kl_in_chunks
 from hf_align.losses.logprobs import chunk_rows, response_logps, response_logps_from_head
 from hf_align.models.adapters import active_adapter
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.wrapper import BranchModel, unwrapped
 
 
 class PolicyModel(BranchModel):
@@ -31,7 +33,8 @@ class PolicyModel(BranchModel):
             branches: The prompts and responses.
             temperature: Sampling temperature that they refer to.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
-            full_logits: Take the log-probs from the model's own `[R, T, vocab]` logits: slow, to check the other way.
+            full_logits: Take the log-probs from the model's own logits for each row by itself: slow, to check the other
+                way.
 
         Returns:
             `[N]` float32, in the order of `Branches.targets`. Only these N positions go through the LM head, in chunks.
@@ -146,9 +149,22 @@ def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: fl
 
 
 def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
-    """Log-probs `[N]` from the model's own `[R, T, vocab]` logits: slow, for checking the other way."""
-    logits = wrapper.inner_forward(branches).logits.flatten(0, 1)[branches.predictors]
-    return logits.float().log_softmax(-1).gather(1, branches.targets[:, None])[:, 0]
+    """Log-probs `[N]` of plain rows from the model's own logits: slow, for checking the other way.
+
+    Every row goes through the model by itself, with nothing but its ids: no padding, positions or mask.
+    """
+    model, width = cast(Any, wrapper.model), branches.input_ids.shape[1]
+    row_of = branches.predictors // width  # [N]
+    keeps = "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
+    logps = torch.empty(len(branches.targets), device=branches.targets.device)
+    for row, real in enumerate(branches.doc_ids >= 0):
+        of_row = row_of == row
+        columns = branches.predictors[of_row] % width
+        options = {"logits_to_keep": columns} if keeps else {}
+        logits = model(input_ids=branches.input_ids[row][real][None], use_cache=False, **options).logits[0]
+        logits = (logits if keeps else logits[columns]).float()  # [tokens of the row, vocab]
+        logps[of_row] = logits.log_softmax(-1).gather(1, branches.targets[of_row][:, None])[:, 0]
+    return logps
 
 
 def logit_transform(config: Any) -> dict[str, float]:

@@ -14,10 +14,10 @@ from torch import nn
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
-from hf_align.models.dropout import disable_dropout
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import keep_unpacked
+from hf_align.models.randomness import disable_dropout
 from hf_align.models.wrapper import BranchModel
 
 
@@ -32,6 +32,7 @@ class Reference:
         place: Puts a frozen model where the training is, and wraps it as its models are.
 
     Attributes:
+        is_as_given: No explicit model: the reference computes what the policy does before training.
         module: The reference's own model, None where the policy's computes as it.
         model: The same as `place` gave it back.
         adapter: The adapter under which the policy's model is the reference, None for none.
@@ -47,6 +48,7 @@ class Reference:
         place: Callable[[PolicyModel], nn.Module],
     ):
         self.policy, self._place = policy, place
+        self.is_as_given = model is None
         self.module: PolicyModel | None = None
         self.model: nn.Module | None = None
         self.adapter: str | None = None

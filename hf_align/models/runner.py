@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -14,9 +17,17 @@ from transformers.utils import logging
 
 from hf_align.acceleration.flex import can_train
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
-from hf_align.layout.compare import compare_layouts, noise_bound
+from hf_align.layout.branches import Branches, Document, row_length
+from hf_align.layout.compare import (
+    compare_layouts,
+    cut,
+    longest_documents,
+    noise_bound,
+    plain_tokens,
+    to_compare,
+)
 from hf_align.layout.cost import LayoutChoice, Lengths, choose_layout, costs_of
+from hf_align.models.adapters import evaluation_mode
 from hf_align.models.attention_choice import (
     AttentionChoice,
     agree,
@@ -25,20 +36,52 @@ from hf_align.models.attention_choice import (
     set_attention,
     supports_flex,
 )
+from hf_align.models.randomness import random_state_kept
 from hf_align.models.reward import RewardModel
 from hf_align.models.wrapper import BRANCH_ATTENTION, FLEX, BranchModel, attends_by_block, attention_of
 
 logger = logging.get_logger(__name__)
 
-CHECK_DOCUMENTS = 2
-"""Documents of the first batch on which the layout is compared with plain rows."""
+SHARE = 0.01
+"""Of a run's time, what comparing layouts may take; on short runs `compare.LEAST_TOKENS` are compared all the same."""
+COMPARED_PASSES = 3
+"""Passes over the compared documents: row by row, in plain rows, in branches."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What a runner asks about the data of its run, once the first batch has come.
+
+    Attributes:
+        lengths: Gives the lengths of prompts and responses of some batches, as the run will meet them.
+        longest: Gives the documents with the longest rows, the same on every process. None: those of the first batch.
+        tokens: Gives the tokens that the run puts through the model in plain rows; a backward pass counts as two.
+    """
+
+    lengths: Callable[[], list[list[Lengths]]]
+    longest: Callable[[], list[Document]]
+    tokens: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a model's layouts were compared on.
+
+    Attributes:
+        tokens: Of the longest `prompt + response`, before any was cut.
+        width: Tokens of a row in branches, as it was computed.
+    """
+
+    tokens: int
+    width: int
 
 
 class LayoutRunner:
     """Calls a model on `Branches` in a layout that it honours, the one in which it has less to compute.
 
     With `args.layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch
-    mask, or if they are less work on such data; else branches, if the model gives the same numbers in them.
+    mask, or if they are less work on such data; else branches, if the model gives the same numbers in them as for each
+    row by itself. That is compared on the longest rows of the data, and again when longer ones come.
 
     On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches.
     FlexAttention is for the time of a training: afterwards the models attend as they were loaded.
@@ -46,7 +89,7 @@ class LayoutRunner:
     Args:
         args: Config the run goes by: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
         accelerator: Of the run; unwraps models and gathers what processes decide together.
-        sample_lengths: Gives the lengths of prompts and responses of some batches, as the run will meet them.
+        data: What the run's data are like.
         models: Gives the models that compute the same batches, which must attend alike; the trained one first.
         sharded: Weights are sharded over processes (FSDP, DeepSpeed).
 
@@ -64,18 +107,19 @@ class LayoutRunner:
         self,
         args: Any,
         accelerator: Accelerator,
-        sample_lengths: Callable[[], list[list[Lengths]]],
+        data: RunData,
         models: Callable[[], list[BranchModel]],
         *,
         sharded: bool,
     ):
         self.args, self.accelerator, self.sharded = args, accelerator, sharded
-        self.sample_lengths, self.models = sample_lengths, models
+        self.data, self.models = data, models
         self.layout_choice: LayoutChoice | None = None
         self.attention_choice: AttentionChoice | None = None
         self.separate = args.layout == "separate"
         self.measures_flex, self.clock = args.device.type == "cuda", device_clock
-        self._layout_checked = args.layout != "auto"
+        self._compared: dict[int, Compared] = {}  # by the id of a model without wrappers
+        self._expected: Sequence[Document] = ()
         self._attention_open = False
 
     def run(self, model: nn.Module, branches: Branches, **options: Any) -> tuple[Any, Branches]:
@@ -90,7 +134,7 @@ class LayoutRunner:
             The model's output, and the batch as it was laid out.
 
         Raises:
-            UserError: FlexAttention should compute gradients on a CPU.
+            UserError: FlexAttention should compute gradients on a CPU, or the model doesn't honour the layout.
         """
         attention = attention_of(self._unwrap(model).model)
         if attention == FLEX and torch.is_grad_enabled() and not can_train(self.args.device):
@@ -113,20 +157,28 @@ class LayoutRunner:
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
         """Lay a batch out as `model` honours it; the first one decides for the run."""
         unwrapped = self._unwrap(model)
-        if not self._layout_checked and self.layout_choice is None:
+        if self.args.layout == "auto" and self.layout_choice is None:
             self._choose_layout(unwrapped)
-        if not self.separate and not unwrapped.honours_branch_mask(branches):
+        if documents := self._to_compare(unwrapped, branches):
+            self._check_layout(model, unwrapped, documents, branches.input_ids.device)
+        compared = self._compared[id(unwrapped)]
+        if not self.separate and not unwrapped.honours_branch_mask(branches, compared.width):
             logger.warning_once(
                 "This model's attention (its implementation, or a window shorter than a prompt + response) takes no "
                 "branch mask: such batches use one row per prompt + response."
             )
             branches = branches.as_separate()
-        elif not self._layout_checked:
-            self._check_layout(model, unwrapped, branches)
         return branches.as_separate() if self.separate and not branches.separate else branches
 
+    def expect(self, documents: Sequence[Document]) -> None:
+        """Announce the longest documents of batches to come, the same on every process.
+
+        If their rows are longer than what layouts were compared on, the next batch compares again.
+        """
+        self._expected = documents
+
     def _choose_layout(self, unwrapped: BranchModel) -> None:
-        """Say what takes less work on the data; plain rows then need no comparison.
+        """Say what takes less work on the data.
 
         It depends on the data and not on the first batch, so that a resumed run chooses the same.
         """
@@ -136,40 +188,109 @@ class LayoutRunner:
         else:
             costs = costs_of(cast(Any, unwrapped.model).config.get_text_config())
             options = {"row_tokens": self.args.row_tokens, "by_block": attends_by_block(unwrapped)}
-            self.layout_choice = choose_layout(self.sample_lengths(), costs, **options)
-        self.separate = self._layout_checked = self.layout_choice.layout == "separate"
+            self.layout_choice = choose_layout(self.data.lengths(), costs, **options)
+        self.separate = self.layout_choice.layout == "separate"
         reason = self.layout_choice.reason
         if self.separate and self.accelerator.is_main_process:
             logger.warning(f"layout='auto' uses 'separate', one row per prompt + response: {reason}.")
         elif self.accelerator.is_main_process:
             logger.info(f"layout='auto' uses 'branch', a prompt with its responses in a row: {reason}.")
 
+    def _to_compare(self, unwrapped: BranchModel, branches: Branches) -> Sequence[Document]:
+        """Documents on which a model's layouts have to be compared before this batch; none if they have been."""
+        compared = self._compared.get(id(unwrapped))
+        if compared is None:
+            return self.data.longest() or branches.documents(2)
+        if self.separate:  # plain rows differ from those by themselves in their padding, which has no length
+            return ()
+        longer = [document for document in self._expected if row_length(document) > compared.tokens]
+        if not longer and branches.longest > compared.tokens and self.accelerator.num_processes == 1:
+            return branches.documents(branches.num_documents)
+        return longer
+
     @torch.no_grad()
-    def _check_layout(self, model: nn.Module, unwrapped: BranchModel, branches: Branches) -> None:
-        """Compare the branch layout with plain rows; the yardstick is plain rows' own noise under another padding."""
-        self._layout_checked = True
-        difference, noise, plain = compare_layouts(
-            lambda batch: _flat_numbers(model, batch),
-            branches.documents(CHECK_DOCUMENTS),
-            branches.input_ids.device,
-        )
-        if not isinstance(unwrapped, RewardModel):
-            logps = _flat_numbers(model, plain, full_logits=True)
-            difference = torch.maximum(difference, (logps - _flat_numbers(model, plain)).abs().mean())
-        bound = noise_bound(noise, exact=self._is_exact(unwrapped))
-        worst = self.accelerator.gather(torch.stack([difference - bound, difference, bound])[None])
-        worst = worst[worst[:, 0].argmax()]
-        if not worst[0] <= 0:  # NaN too
-            self.separate = True
+    def _check_layout(
+        self, model: nn.Module, unwrapped: BranchModel, documents: Sequence[Document], device: torch.device
+    ) -> None:
+        """Compare the layouts with the model's own numbers for each row, for at most 1% of the run's time."""
+        longest = max(map(row_length, documents))
+        documents = longest_documents(documents, count=4)
+        if unwrapped.window is not None:  # batches with longer rows are plain ones
+            documents = cut(documents, unwrapped.window)
+        whole = max(map(row_length, documents))
+        documents = to_compare(documents, int(SHARE * self.data.tokens() / COMPARED_PASSES))
+        branch = not self.separate and attention_of(unwrapped.model) in BRANCH_ATTENTION
+        own = None if isinstance(unwrapped, RewardModel) else partial(flat_numbers, model, full_logits=True)
+        with evaluation_mode(unwrapped), random_state_kept(device):
+            found = compare_layouts(
+                partial(flat_numbers, model),
+                documents,
+                device,
+                alone=own,
+                row_tokens=self.args.row_tokens,
+                branch=branch,
+            )
+        self._compared[id(unwrapped)] = Compared(longest, found.width)
+        exact = self.is_exact(unwrapped)
+        bounds = noise_bound(torch.zeros_like(found.plain), exact=exact), noise_bound(found.plain, exact=exact)
+        # What is too much on one process is too much for all.
+        table = self.accelerator.gather(torch.stack([found.plain, found.branch, *bounds])[None])  # [processes, 4]
+        plain, in_branches, most, bound = table[(table[:, 1] - table[:, 3]).nan_to_num(torch.inf).argmax()].tolist()
+        if math.isnan(plain):  # the model's own numbers: no matter of layouts
+            return
+        self._judge_plain(plain, most, exact)
+        if branch and not in_branches <= bound:  # NaN too
+            self._leave_branches(in_branches, bound)
+        self._say_compared(max(map(row_length, documents)), whole, plain_tokens(documents))
+
+    def _judge_plain(self, difference: float, bound: float, exact: bool) -> None:
+        if difference > bound and exact:
+            raise UserError(
+                f"This model's numbers for padded rows differ from those for each row by itself by {difference:.2g} on "
+                f"average (bound {bound:.2g}), so what it learns would depend on padding; it can't be trained here."
+            )
+        if difference > bound:
             logger.warning(
-                f"This model doesn't honour the branch layout (difference {worst[1]:.2g}, noise bound {worst[2]:.2g}): "
-                "using one row per prompt + response, which is slower."
+                f"This model's numbers for padded rows differ from those for each row by itself by {difference:.2g} on "
+                f"average (bound {bound:.2g}): rounding to 16 or fewer bits, or the model depends on its batch; a run "
+                "with bf16=False would tell."
             )
 
-    def _is_exact(self, unwrapped: BranchModel) -> bool:
+    def _leave_branches(self, difference: float, bound: float) -> None:
+        """Go on in plain rows, unless the user asked for branches."""
+        if self.args.layout == "branch":
+            raise UserError(
+                f"layout is 'branch', and this model doesn't honour the branch layout (difference {difference:.2g}, "
+                f"noise bound {bound:.2g}), so its numbers would be wrong; use layout='auto' or 'separate'."
+            )
+        self.separate = True
+        logger.warning(
+            f"This model doesn't honour the branch layout (difference {difference:.2g}, noise bound {bound:.2g}): "
+            "using one row per prompt + response, which is slower."
+        )
+
+    def _say_compared(self, compared: int, whole: int, tokens: int) -> None:
+        """Say on how long rows the layouts were compared, and if the longest were cut for that."""
+        if not self.accelerator.is_main_process:
+            return
+        share = COMPARED_PASSES * tokens / max(1, self.data.tokens())
+        if self.separate or compared == whole:
+            logger.info(
+                f"The layout was compared with rows by themselves, of up to {compared} tokens ({share:.1%} of the run)."
+            )
+        else:
+            logger.warning(
+                f"The branch layout was checked on {compared} of the longest row's {whole} tokens: more would take over"
+                f" {SHARE:.0%} of this run. If something in the model changes at a longer distance and its config "
+                "doesn't say so, use layout='separate'."
+            )
+
+    def is_exact(self, model: nn.Module) -> bool:
         """Say whether a model computes in float32, not in 16 bits or quantised."""
-        quantized = getattr(unwrapped.model, "quantization_method", None) is not None
-        return not (self.args.bf16 or self.args.fp16 or quantized)
+        unwrapped = self._unwrap(model).model
+        quantized = getattr(unwrapped, "quantization_method", None) is not None
+        halves = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in unwrapped.parameters())
+        return not (self.args.bf16 or self.args.fp16 or quantized or halves)
 
     # ---- attention ----
 
@@ -203,10 +324,14 @@ class LayoutRunner:
     def _choose_attention(self, model: nn.Module, branches: Branches) -> None:
         branches = self._lay_out(model, branches)
         policy, *others = self.models()
+        for (
+            other
+        ) in others:  # compares layouts before the choice: plain rows would have FlexAttention compiled for each
+            self._lay_out(other, branches)
         measured = None
-        if not branches.separate:
-            exact = self._is_exact(policy)
-            measured = choose_attention(policy, others, branches, _flat_numbers, exact=exact, clock=self.clock)
+        if not (self.separate or branches.separate):
+            exact = self.is_exact(policy)
+            measured = choose_attention(policy, others, branches, flat_numbers, exact=exact, clock=self.clock)
         choice = agree(gather_object([measured]))
         if choice is None:
             return
@@ -218,7 +343,11 @@ class LayoutRunner:
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 
 
-def _flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+def flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
     """Compute the log-probs or rewards of a batch, flat, to compare layouts by."""
-    output = model(branches, **options)
+    return flat_output(model(branches, **options))
+
+
+def flat_output(output: Any) -> Tensor:
+    """The log-probs or rewards of a model's output, flat."""
     return (output["logps"] if isinstance(output, dict) else output).flatten()

@@ -13,8 +13,8 @@ from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.checks import read_rows
 from hf_align.collators.encoding import Ids, PairEncoder
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches, Document, build_branches
-from hf_align.layout.compare import compare_layouts, noise_bound
+from hf_align.layout.branches import Document, build_branches, row_length
+from hf_align.layout.compare import compare_layouts, cut, longest_documents, noise_bound
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import BranchModel, unwrapped
 
@@ -60,13 +60,18 @@ def score_ids(
 ) -> list[float]:
     """Score prompts with a response each, given as token ids; nothing is added to them."""
     scores = [0.0] * len(encoded)
+    groups = _groups(encoded)
+
+    def document(members: Sequence[int]) -> Document:
+        return encoded[members[0]][0], [encoded[n][1] for n in members]
+
     with accelerated(model, Setting.of(model, "score")):
-        for numbers in _batches(_groups(encoded), encoded):
-            documents: list[Document] = [
-                (encoded[members[0]][0], [encoded[n][1] for n in members]) for members in numbers
-            ]
-            branches = build_branches(documents, pad_token_id=pad_token_id).to(model.device)
-            if max(branches.num_responses) == 1 or not _shares_prompts(model, branches, documents):
+        shares = _shares_prompts(model, [document(members) for members in groups if len(members) > 1])
+        for numbers in _batches(groups, encoded):
+            branches = build_branches([document(members) for members in numbers], pad_token_id=pad_token_id)
+            branches = branches.to(model.device)
+            shared = shares and max(branches.num_responses) > 1
+            if not shared or not model.honours_branch_mask(branches, model.compared_width):
                 branches = branches.as_separate()
             values = model(branches).tolist()
             for number, value in zip([n for members in numbers for n in members], values, strict=True):
@@ -74,16 +79,20 @@ def score_ids(
     return scores
 
 
-def _shares_prompts(model: BranchModel, branches: Branches, documents: Sequence[Document]) -> bool:
-    """Whether this batch may be branches; that the model honours them is measured once."""
-    if not model.honours_branch_mask(branches):
+def _shares_prompts(model: BranchModel, documents: Sequence[Document]) -> bool:
+    """Whether documents of several responses may be branches: compared on the longest, and again when longer come."""
+    if not documents or model.shares_prompts is False:
         return False
-    if model.shares_prompts is None:
+    longest = max(map(row_length, documents))
+    if model.shares_prompts is None or longest > model.compared_tokens:
         device = cast(torch.device, model.device)
-        difference, noise, _ = compare_layouts(model, documents[:2], device)
+        documents = longest_documents(documents)
+        documents = documents if model.window is None else cut(documents, model.window)  # others are plain rows
+        found = compare_layouts(model, documents, device)
         quantised = getattr(model.model, "quantization_method", None) is not None
         exact = not quantised and not torch.is_autocast_enabled(device.type) and model.dtype == torch.float32
-        model.shares_prompts = bool(difference <= noise_bound(noise, exact=exact))
+        model.shares_prompts = bool(found.branch <= noise_bound(found.plain, exact=exact))
+        model.compared_tokens, model.compared_width = longest, found.width
     return model.shares_prompts
 
 

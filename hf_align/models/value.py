@@ -32,12 +32,12 @@ from hf_align.models.adapters import (
     add_adapter,
     float32_trainable,
 )
-from hf_align.models.dropout import dropout_as_loaded
 from hf_align.models.fingerprint import check_base, fingerprint_of, listed, untuned
 from hf_align.models.heads import HEADS, linear_layers, new_head_module
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
+from hf_align.models.randomness import dropout_as_loaded
 from hf_align.models.reward import RewardModelConfig
 from hf_align.models.wrapper import BranchModel
 

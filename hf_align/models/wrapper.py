@@ -10,8 +10,10 @@ working, and no `[R, T, vocab]` matrix ever exists.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,8 +25,8 @@ from torch import Tensor, nn
 from hf_align.acceleration.attention import attach_plan, attends_by_blocks, make_plan
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
-from hf_align.models.dropout import dropout_as_loaded
 from hf_align.models.fingerprint import write_fingerprint
+from hf_align.models.randomness import dropout_as_loaded
 from hf_align.models.vocabulary import carry_embeddings
 
 Result = TypeVar("Result")
@@ -55,8 +57,10 @@ class BranchModel(nn.Module):
 
     # Trainer refuses bare quantised models; the wrapped one has been checked for adapters when it was loaded.
     is_quantized = False
-    # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured.
+    # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured. And on rows of
+    # how many tokens, alone and in branches, it was.
     shares_prompts: bool | None = None
+    compared_tokens = compared_width = 0
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -112,13 +116,26 @@ class BranchModel(nn.Module):
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
         return attach_plan(mask, make_plan(branches)) if device == "cpu" and attends_by_blocks(self.model) else mask
 
-    def honours_branch_mask(self, branches: Branches) -> bool:
+    @cached_property
+    def window(self) -> int | None:
+        """The shortest attention window of the model's layers in tokens, None if every layer sees everything."""
+        return attention_window(cast(Any, self.model).config.get_text_config())
+
+    def honours_branch_mask(self, branches: Branches, compared_width: int = 0) -> bool:
         """Whether config and lengths let this model's attention take the branch mask for this batch.
 
-        A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows.
+        A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows. A
+        model may also have its window in its layers, by columns of a row (GPT-Neo): a row wider than the window is
+        trusted if the layouts were compared at such a width.
+
+        Args:
+            branches: The batch.
+            compared_width: Tokens of the widest row on which the model's layouts were compared.
         """
-        window = attention_window(cast(Any, self.model).config.get_text_config())
-        return attention_of(self.model) in BRANCH_ATTENTION and (window is None or branches.longest() <= window)
+        if attention_of(self.model) not in BRANCH_ATTENTION:
+            return False
+        widest = max(self.window or 0, compared_width)
+        return self.window is None or (branches.longest <= self.window and branches.input_ids.shape[1] <= widest)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
@@ -155,7 +172,22 @@ def attention_of(model: Any) -> str:
     return model.config.get_text_config()._attn_implementation
 
 
+WINDOW = re.compile(r"window|attention_chunk_size|local_attention")
+NO_WINDOW = re.compile(r"layer|pattern|num_|kernel|^n_")
+"""Names of config fields that are, or aren't, as many tokens as some layer sees at most."""
+SEES_ALL = ("full_attention", "global")
+"""Kinds of layers, as configs list them, that have no window."""
+
+
 def attention_window(config: Any) -> int | None:
-    """The shortest attention window of a model's layers in tokens, None if every layer sees everything."""
-    sliding = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    return min(filter(None, (sliding, getattr(config, "attention_chunk_size", None))), default=None)
+    """The shortest attention window of a model's layers in tokens, None if every layer sees everything.
+
+    By the config's fields, whatever the family calls them (`sliding_window`, `attention_chunk_size`, GPT-Neo's
+    `window_size`). One too many costs time, no accuracy: longer rows are then plain ones.
+    """
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
+    if (kinds and all(kind in SEES_ALL for kind in kinds)) or not getattr(config, "use_sliding_window", True):
+        return getattr(config, "attention_chunk_size", None)
+    names = [name for name in vars(config) if WINDOW.search(name) and not NO_WINDOW.search(name)]
+    sizes = [size for name in names if isinstance(size := vars(config)[name], int) and not isinstance(size, bool)]
+    return min((size for size in sizes if size > 0), default=None)

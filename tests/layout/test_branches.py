@@ -33,7 +33,7 @@ def test_a_row_is_a_prompt_followed_by_its_branches():
     assert batch.token_branch.tolist() == [0, 0, 1, 1, 1, 2, 3, 3]
     assert batch.last.tolist() == [4, 7, 9, 11]
     assert batch.lengths().tolist() == [2, 3, 1, 2]
-    assert batch.longest() == 6
+    assert batch.longest == batch.as_separate().longest == 6
 
 
 def test_the_mask_shows_a_token_its_prompt_and_its_own_branch_only():

@@ -125,8 +125,9 @@ def test_windows_shorter_than_a_sequence_need_plain_rows():
     policy = PolicyModel(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
     short = build_branches([([1, 2], [[4, 5], [6]])], pad_token_id=0)
     long = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
-    assert policy.honours_branch_mask(short)
-    assert not policy.honours_branch_mask(long)
+    assert policy.honours_branch_mask(short, compared_width=5)
+    assert not policy.honours_branch_mask(short), "wider than the window, and nobody compared the layouts so wide"
+    assert not policy.honours_branch_mask(long, compared_width=6)
 
 
 def test_the_wrapper_looks_like_the_model(policy: PolicyModel):

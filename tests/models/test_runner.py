@@ -7,12 +7,17 @@ from typing import Any, cast
 
 import pytest
 import torch
+import transformers
 from accelerate import Accelerator
 from datasets import Dataset, concatenate_datasets
+from transformers import GPTNeoConfig, GPTNeoForCausalLM, GPTNeoForSequenceClassification
 
+from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.policy import PolicyModel
-from hf_align.models.runner import LayoutRunner
+from hf_align.models.reward import RewardModel
+from hf_align.models.runner import LayoutRunner, RunData
+from hf_align.models.wrapper import attention_window
 from hf_align.trainers.data import SAMPLE_ROWS, batches_of, spread_rows
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -65,7 +70,7 @@ def test_responses_without_a_prompt_worth_sharing_get_rows_of_their_own(
 class Stub(PolicyModel):
     """A policy that only records the layout of batches."""
 
-    def forward(self, branches: Branches) -> Any:  # type: ignore[override]
+    def forward(self, branches: Branches, **options: Any) -> Any:  # type: ignore[override]
         return torch.full((len(branches.targets),), float(branches.separate))
 
 
@@ -74,7 +79,8 @@ def test_attention_without_branch_masks_is_honoured(tmp_path: Path, caplog: pyte
     # As after loading with flash attention, which this machine can't run.
     cast(Any, model).config._attn_implementation_internal = "flash_attention_2"
     args = DPOConfig(**options(tmp_path))
-    runner = LayoutRunner(args, Accelerator(), lambda: [], lambda: [model], sharded=False)
+    data = RunData(lengths=lambda: [], longest=lambda: [], tokens=lambda: 0)
+    runner = LayoutRunner(args, Accelerator(), data, lambda: [model], sharded=False)
     batch = build_branches([([1, 2, 3], [[4, 5], [6]])], pad_token_id=0)
     with caplog.at_level("WARNING", logger="hf_align"):
         output, laid_out = runner.run(model, batch)
@@ -118,3 +124,138 @@ def test_a_model_without_wrappers_is_not_searched_for_them(tmp_path: Path, monke
     assert trainer.runner._unwrap(wrapped) is trainer.model
     monkeypatch.setattr(trainer.accelerator, "unwrap_model", None)
     trainer.runner.run(trainer.model, branches)
+
+
+# ---- layouts compared with the model's own numbers ----
+
+WINDOW = 140
+"""Tokens that a layer of `windowed` sees, by columns of a row."""
+WIDE = [(list(range(1, 71)), [list(range(60 * n, 60 * n + 60)) for n in (1, 2)])]
+"""One document whose rows, of 130 tokens, fit into the window and whose branches, in 190 columns, don't."""
+LONG = [(list(range(1, 91)), WIDE[0][1])]
+"""One whose rows of 150 tokens don't fit either."""
+SHORT = [(list(range(1, 9)), [[10, 11, 12], [13, 14]])]
+
+
+def windowed(*, told: bool, kind: type[Any] = GPTNeoForCausalLM) -> Any:
+    """A model with a local layer; its config tells how far that sees, or doesn't."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 260, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "initializer_range": 0.5}
+    config = GPTNeoConfig(**sizes, attention_types=[[["global", "local"], 1]], window_size=WINDOW, num_labels=1)
+    model = kind(config).eval()
+    if not told:
+        del vars(config)["window_size"]
+    return model
+
+
+def runner_of(out: Path, model: Any, longest: Any = (), tokens: int = 10**6, **changes: Any) -> LayoutRunner:
+    args = DPOConfig(**options(out, **changes))
+    lengths = [[(len(prompt), list(map(len, responses)))] for prompt, responses in LONG]
+    data = RunData(lengths=lambda: lengths, longest=lambda: list(longest), tokens=lambda: tokens)
+    return LayoutRunner(args, Accelerator(), data, lambda: [model], sharded=False)
+
+
+@torch.no_grad()
+def error(runner: LayoutRunner, model: Any, documents: Any) -> float:
+    """How far a batch's log-probs are from the model's own, at most."""
+    batch = build_branches(documents, pad_token_id=0)
+    own = model(batch.as_separate(), full_logits=True)
+    return float((runner.run(model, batch)[0] - own).abs().max())
+
+
+@pytest.mark.parametrize("documents", [WIDE, LONG], ids=["fits alone", "doesn't fit"])
+@pytest.mark.parametrize("told", [True, False])
+def test_what_depends_on_distance_gives_the_models_own_numbers_on_the_longest_rows(
+    tmp_path: Path, documents: Any, told: bool
+):
+    model = PolicyModel(windowed(told=told))
+    batch = build_branches(documents, pad_token_id=0)
+    with torch.no_grad():
+        assert (model(batch) - model(batch.as_separate())).abs().max() > 0.01, "branches would be wrong"
+    assert error(runner_of(tmp_path, model, documents), model, documents) < 1e-4
+    if told:  # too short a run to look: the config decides
+        assert error(runner_of(tmp_path, model, documents, tokens=0), model, documents) < 1e-4
+
+
+def test_a_longer_batch_than_was_compared_is_compared_again(tmp_path: Path):
+    model = PolicyModel(windowed(told=False))
+    runner = runner_of(tmp_path, model, SHORT)
+    assert error(runner, model, SHORT) < 1e-4 and not runner.separate
+    assert error(runner, model, WIDE) < 1e-4 and runner.separate
+    announced = runner_of(tmp_path, model, SHORT)
+    announced.run(model, build_branches(SHORT, pad_token_id=0))
+    announced.expect(WIDE)  # of a data set to come: processes have to look at the same time
+    assert error(announced, model, SHORT) < 1e-4 and announced.separate
+
+
+def test_a_layout_that_was_asked_for_is_compared_too(tmp_path: Path):
+    model = PolicyModel(windowed(told=False))
+    with pytest.raises(
+        UserError, match=r"layout is 'branch', and this model doesn't honour .* use layout='auto' or 'separate'"
+    ):
+        error(runner_of(tmp_path, model, WIDE, layout="branch"), model, WIDE)
+
+    class Looks(PolicyModel):
+        """Looks at how wide its batch is, which padding changes."""
+
+        def inner_forward(self, branches: Branches) -> Any:
+            with torch.no_grad():
+                cast(Any, self.model).transformer.ln_f.bias[0] = branches.input_ids.shape[1] - 9
+            return super().inner_forward(branches)
+
+    padded = [([1, 2, 3], [[4, 5], [6] * 40])]
+    model = Looks(windowed(told=False))
+    with pytest.raises(UserError, match="numbers for padded rows differ from those for each row by itself"):
+        error(runner_of(tmp_path, model, padded, layout="separate"), model, padded)
+
+
+def test_a_short_run_compares_shorter_rows_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    model, documents = PolicyModel(windowed(told=False)), 2 * LONG
+    batch = build_branches(documents, pad_token_id=0)
+    with caplog.at_level("INFO", logger="hf_align"):
+        runner_of(tmp_path, model, documents, tokens=1000).run(model, batch)
+        assert "checked on 96 of the longest row's 150 tokens: more would take over 1% of this run" in caplog.text
+        caplog.clear()
+        runner_of(tmp_path, model, documents).run(model, batch)
+        assert "of up to 150 tokens (0.2% of the run)" in caplog.text
+
+
+def test_evaluation_alone_is_compared_on_its_own_longest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hf_align.models.runner.SHARE", 10)
+    config = DPOConfig(**options(tmp_path, per_device_eval_batch_size=2, max_length=None))
+    model = windowed(told=False)
+    trainer = DPOTrainer(model, args=config, eval_dataset=rows(8, 4), processing_class=tiny_tokenizer())
+    trainer.evaluate()
+    assert not trainer.runner.separate
+    trainer.evaluate(rows(90, 60, 2))
+    assert trainer.runner.separate
+    assert error(trainer.runner, trainer.model, LONG) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        (GPTNeoConfig(), 256),
+        (GPTNeoConfig(attention_types=[[["global"], 24]]), None),
+        (transformers.MistralConfig(sliding_window=64), 64),
+        (transformers.Qwen2Config(), None),
+        (transformers.Gemma3TextConfig(sliding_window=64), 64),
+        (transformers.ModernBertDecoderConfig(), 64),
+        (transformers.RecurrentGemmaConfig(), 2048),
+        (transformers.Llama4TextConfig(attention_chunk_size=128), 128),
+        (transformers.LlamaConfig(), None),
+        (transformers.GPT2Config(), None),
+        (transformers.BloomConfig(), None),
+    ],
+)
+def test_windows_are_known_whatever_a_family_calls_them(config: Any, window: int | None):
+    assert attention_window(config) == window
+
+
+def test_scoring_compares_again_when_longer_texts_come():
+    model = RewardModel(windowed(told=False, kind=GPTNeoForSequenceClassification), tiny_tokenizer())
+    for shares, documents in ((True, SHORT), (False, WIDE)):
+        prompt, responses = documents[0]
+        together = model.score_ids([prompt] * len(responses), responses)
+        assert together == pytest.approx([model.score_ids([prompt], [r])[0] for r in responses], abs=1e-4)
+        assert model.shares_prompts is shares

@@ -231,6 +231,11 @@ class PPOConfig(AlignmentConfig):
             raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
         self._check_kl()
         self._fit_rollout()
+        if self.neftune_noise_alpha is not None:
+            raise UserError(
+                "neftune_noise_alpha is for trainers whose loss compares with no other pass, and PPO would take the "
+                "noise for a change of the policy since its rollout; leave it out."
+            )
         if self.auto_find_batch_size:
             raise UserError(
                 "auto_find_batch_size would break the batch arithmetic of PPO; set per_device_train_batch_size."

@@ -30,9 +30,10 @@ from transformers.utils import logging
 
 from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
+from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.cost import Lengths
 from hf_align.models.quantized import Quantization
+from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.models.wrapper import BranchModel
@@ -55,6 +56,9 @@ from hf_align.trainers.ppo.roles import ModelRoles
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.samples import report_samples
 from hf_align.trainers.ppo.schedule import Purpose, micro_batch_rows, mini_batch_of, prompt_numbers, seed_of
+from hf_align.trainers.start_checks import agreement_bound, check_first_ratio, check_passes
+
+logger = logging.get_logger(__name__)
 
 logger = logging.get_logger(__name__)
 
@@ -79,7 +83,7 @@ class PPOTrainer(BranchTrainer):
         eval_dataset: The same, or a dict of such data sets. `evaluate()` samples a response to each prompt.
         processing_class: The tokenizer. Default: the model's.
         compute_metrics: Gets predictions `[rows, 2]`: the score and the KL of each evaluated response.
-        callbacks, optimizers: As in `Trainer`.
+        callbacks, optimizers, optimizer_cls_and_kwargs: As in `Trainer`.
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
         reward: What scores a response: a reward model, a function `f(prompts, responses, **columns) -> list[float]`,
@@ -140,6 +144,7 @@ class PPOTrainer(BranchTrainer):
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
         reward: Any = None,
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
     ):
         self.reward: Reward = reward  # as given, until `set_up` makes it ready
         super().__init__(
@@ -155,6 +160,7 @@ class PPOTrainer(BranchTrainer):
             optimizers,
             peft_config,
             quantization_config,
+            optimizer_cls_and_kwargs,
         )
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
@@ -266,6 +272,18 @@ class PPOTrainer(BranchTrainer):
             self._log_ratios = []
         return loss
 
+    def check_start(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Refuse to train if a fresh pass gives the first update other log-probs than the rollout holds."""
+        if not self._is_fresh:  # ratios are 1 before a rollout's first step only
+            return
+        if not self.args.disable_dropout:
+            logger.info("start-up check: disable_dropout=False keeps dropout, so the first ratio isn't looked at.")
+            return
+        with torch.no_grad(), random_state_kept(self.args.device):
+            logps = self.roles(model).policy(inputs["branches"])["logps"]
+        bound = agreement_bound(exact=self.runner.is_exact(model))
+        check_first_ratio(logps, inputs["old_logps"], bound, self.accelerator)
+
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         # Not synchronised: the step is skipped.
         return super()._get_grad_norm(model, grad_norm=grad_norm) if self.accelerator.sync_gradients else 0.0
@@ -366,6 +384,12 @@ class PPOTrainer(BranchTrainer):
         responses = [self.args.max_new_tokens] * together
         return batches_of([(len(ids), responses) for ids in rows["prompt_ids"]], size // together)
 
+    def document_of(self, row: dict[str, Any]) -> Document:
+        """A prompt with responses as long as they may be, of the prompt's own tokens: what lengths are checked on."""
+        ids, length = list(row["prompt_ids"]), self.args.max_new_tokens
+        response = (ids * (length // len(ids) + 1))[:length]
+        return ids, [response, response[::-1]][: self.args.num_samples]
+
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -449,6 +473,8 @@ class PPOTrainer(BranchTrainer):
             data = evaluation_rows(data, self.reward, tokenizer, self.args)
             check_room(self.model, self.args, data)
             check_tokens(self.model, tokenizer, eval_dataset=data)
+        self._evaluated, longest = data, self.longest_of(data)
+        self.runner.expect(longest)
         model = cast(nn.Module, self.model_wrapped)
 
         def after_batch() -> None:
@@ -456,6 +482,8 @@ class PPOTrainer(BranchTrainer):
 
         training = model.training
         model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
+        if self.args.disable_dropout and not self._has_trained:  # else the start of the training has looked
+            check_passes(self.runner, [model], build_branches(longest, pad_token_id=0).to(self.args.device))
         output, self.eval_samples = evaluate_policy(
             data,
             self.args,

@@ -13,8 +13,8 @@ from peft import LoHaConfig, LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from hf_align.models.dropout import disable_dropout
 from hf_align.models.policy import PolicyModel
+from hf_align.models.randomness import disable_dropout
 from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import tiny_model
 

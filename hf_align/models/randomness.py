@@ -1,19 +1,22 @@
 """Randomness that models add in training, switched off: dropout of every kind, and routers that sample or jitter.
 
-Found by structure, not by a list of names. In transformers' decoders a probability of dropout stands in an attribute
-with "drop" in its name (`attn_dropout`, `resid_pdrop`, `layerdrop`, `drop_path_rate`, peft's `rank_dropout`), of a
-module or of the config that modules read when they run, or in a module whose class is called so (`nn.Dropout`,
+It is found by structure, not by a list of names. In transformers' decoders a probability of dropout stands in an
+attribute with "drop" in its name (`attn_dropout`, `resid_pdrop`, `layerdrop`, `drop_path_rate`, peft's `rank_dropout`),
+of a module or of the config that modules read when they run, or in a module whose class is called so (`nn.Dropout`,
 `DropPath`). Routers with noise have an attribute with "jitter". What hides behind other names, the check of two passes
-at the start of a training finds.
+at the start of a training finds (`hf_align.trainers.start_checks`).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -84,3 +87,30 @@ def _train_children(module: nn.Module, mode: bool = True) -> nn.Module:
     nn.Module.train(module, mode)
     module.training = False
     return module
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """Leave the generators (torch's of CPU and `device`, numpy's, Python's) as they were before this context."""
+    python, of_numpy = random.getstate(), np.random.get_state()
+    forks = device.type in ("cuda", "xpu")
+    try:
+        with torch.random.fork_rng([device] if forks else [], device_type=device.type if forks else "cuda"):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(of_numpy)
+
+
+@contextmanager
+def without_noise(model: nn.Module) -> Iterator[None]:
+    """Run `model` without the noise that NEFTune adds to its embeddings in train mode."""
+    noisy = [module for module in model.modules() if "neftune_noise_alpha" in vars(module)]
+    alphas = [vars(module)["neftune_noise_alpha"] for module in noisy]
+    for module in noisy:
+        vars(module)["neftune_noise_alpha"] = 0.0
+    try:
+        yield
+    finally:
+        for module, alpha in zip(noisy, alphas, strict=True):
+            vars(module)["neftune_noise_alpha"] = alpha
