@@ -1,4 +1,4 @@
-"""Look at a whole preference data set before anything is trained on it."""
+"""Checks of a whole preference data set before training."""
 
 import logging
 import re
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 SHOWN_ROWS = 5
 LONG_FACTOR = 10
-"""A row is called very long when it has this many times the characters of the median row ..."""
+"""A row counts as very long if it has this many times as many characters as the median row ..."""
 LONG_CHARACTERS = 4000
 """... and at least this many."""
 
 PAIR = ("chosen", "rejected")
-"""The columns that preference training needs."""
+"""Columns required for preference training."""
 PROMPT_LIKE = (
     *("question", "instruction", "input", "query", "system", "system_prompt", "messages", "conversation"),
     *("conversations", "context", "problem", "user", "user_prompt", "prompt_text", "prompts", "post", "history"),
@@ -31,7 +31,7 @@ PROMPT_LIKE = (
 
 T = TypeVar("T")
 Kinds = dict[str, list[int]]
-"""Row numbers (from 0) by what is wrong with them; the key is worded to follow "3 rows have"."""
+"""Row numbers (from 0) by problem; the key is worded to follow "3 rows have"."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Findings:
 
     Attributes:
         bad: Rows that can't be trained on, by problem.
-        doubtful: Rows that can, but deserve a look, by reason.
+        doubtful: Rows that can be trained on but deserve a look, by reason.
 
     Example:
         >>> from hf_align.collators import find_bad_rows
@@ -70,12 +70,16 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
         needed: The columns it must have.
 
     Raises:
-        UserError: If it is something else, has no rows, or lacks a column.
+        UserError: It is something else, has no rows, or lacks a column.
     """
     if isinstance(dataset, list) and dataset and all(isinstance(row, dict) for row in dataset):
         try:
             dataset = to_dataset(dataset)
-        except (TypeError, ValueError, OverflowError) as error:  # Arrow's errors are of these types, and name no row
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:  # Arrow's errors have these types, and don't name the row
             if needed == PAIR:
                 refuse(_inspect(dataset).bad, name, "fix or drop them")
             refuse(group_rows(map(_too_large, dataset)), name, "fix or drop them")
@@ -112,7 +116,7 @@ def find_bad_rows(dataset: Dataset | list[dict[str, Any]]) -> Findings:
         dataset: Columns `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`.
 
     Raises:
-        UserError: If it is no data set, has no rows, or lacks a column.
+        UserError: It isn't a data set, has no rows, or lacks a column.
     """
     data = as_dataset(dataset)
     wanted = ("prompt", "chosen", "rejected", "margin", "weight")
@@ -125,15 +129,15 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
 
     Args:
         dataset: A `datasets.Dataset` or a list of dicts with `chosen`, `rejected` and optionally `prompt`, `margin` and
-            `weight`; `find_bad_rows` says what is looked at.
+            `weight`; see `find_bad_rows` for the checks.
         name: The argument's name, for messages.
 
     Returns:
         The data set, unchanged (a list of dicts as a `Dataset`).
 
     Raises:
-        UserError: If any row is bad: one line with each problem, its count and its first row numbers (from 0). Or if
-            all weights are 0.
+        UserError: A row is bad: one line with each problem, its count and its first row numbers (from 0). Or all
+            weights are 0.
     """
     dataset = as_dataset(dataset, name)
     findings = find_bad_rows(dataset)
@@ -141,7 +145,7 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
     refuse(findings.bad, name, f"fix or drop them: find_bad_rows({name}).bad_rows lists their numbers")
     if "weight" in dataset.column_names and not any(dataset["weight"]):
         raise UserError(
-            f"{name}: every weight is 0, so nothing would be learned; leave the column out to weigh all alike."
+            f"{name}: every weight is 0, so nothing would be learned; leave the column out to weight all rows alike."
         )
     if findings.doubtful:
         logger.warning("%s: %s.", name, describe(findings.doubtful))
@@ -166,7 +170,7 @@ def describe(kinds: Kinds) -> str:
 
 
 def group_rows(problems: Iterable[str]) -> Kinds:
-    """Row numbers by problem, from one text a row ("" where there is none)."""
+    """Row numbers by problem, from one text per row ("" for no problem)."""
     kinds: Kinds = {}
     for number, problem in enumerate(problems):
         _add(kinds, [problem] if problem else [], number)
@@ -174,15 +178,15 @@ def group_rows(problems: Iterable[str]) -> Kinds:
 
 
 def read_rows(rows: Iterable[Any], read: Callable[[Any], T], name: str) -> list[T]:
-    """Read every row, or refuse all that can't be read at once.
+    """Read every row, or refuse all unreadable rows together.
 
     Args:
         rows: The rows.
-        read: Reads one; raises `RowProblem` where it can't be used.
+        read: Reads one row; raises `RowProblem` if it can't be used.
         name: The argument's name, for messages.
 
     Raises:
-        UserError: If there are such rows: one line with each problem, its count and its first row numbers.
+        UserError: There are such rows: one line with each problem, its count and its first row numbers.
     """
     result, problems = [], []
     for row in rows:
@@ -211,7 +215,7 @@ def _inspect(rows: Iterable[dict[str, Any]]) -> Findings:
             continue
         reasons, lengths[number] = _doubts(pair, seen)
         if row.get("margin") == 0:
-            reasons.append("a margin of 0, which weighs their loss to nothing (margin_mode='weight')")
+            reasons.append("a margin of 0, which weights their loss with 0 (margin_mode='weight')")
         _add(findings.doubtful, reasons, number)
     median = sorted(lengths.values())[len(lengths) // 2] if lengths else 0
     limit = max(LONG_FACTOR * median, LONG_CHARACTERS)
@@ -231,7 +235,7 @@ def _add(kinds: Kinds, reasons: list[str], number: int) -> None:
 
 
 def _rows(dataset: Dataset) -> Iterable[dict[str, Any]]:
-    for start in range(0, len(dataset), 1000):  # columns at a time: several times faster than row by row
+    for start in range(0, len(dataset), 1000):  # in column batches: several times faster than row by row
         batch = dataset[start : start + 1000]
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
@@ -289,7 +293,7 @@ def _begins_with(row: dict[str, Any], columns: list[str]) -> bool:
 
 
 def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int]:
-    """Reasons to look at the row, and its length in characters; remembers it in `seen`."""
+    """Reasons to doubt the row, and its length in characters; records it in `seen`."""
     reasons = []
     prompt, chosen, rejected = key_of(pair.prompt), key_of(pair.chosen), key_of(pair.rejected)
     if (prompt, chosen, rejected) in seen:

@@ -1,4 +1,4 @@
-"""Rows of demonstrations, checked and brought into a form that TRL trains on."""
+"""Checks of demonstrations, and conversion to a form that TRL trains on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = (("prompt", "completion"), ("messages",), ("text",))
 
 
 def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Dataset:
-    """Check every row and bring it into a form that TRL trains on.
+    """Check every row and convert it to a form that TRL trains on.
 
     Args:
         dataset: See `SFTTrainer`.
@@ -31,7 +31,7 @@ def read_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Data
         Rows with `prompt` and `completion`, with `messages` (whole conversations), or with `text`; and with `tools`.
 
     Raises:
-        UserError: There are no such columns, or rows can't be used; the message counts and numbers them.
+        UserError: Columns are missing, or rows can't be used; the message gives counts and row numbers.
     """
     data = as_dataset(dataset, name, ())
     columns = next((columns for columns in FORMATS if set(columns) <= set(data.column_names)), None)

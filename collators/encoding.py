@@ -1,8 +1,9 @@
-"""Text and conversations to token ids: where the prompt ends, which token starts a sequence and which ends a response.
+"""Encoding of text and conversations: the prompt's end, the token that starts a sequence and the one that ends a
+response.
 
-A prompt gets the ids it has at inference. A response gets the ids it has right behind that prompt: those of the joint
-tokenisation, whenever the prompt's ids are how the joint ones begin. Prompt and response of a conversation are together
-what the chat template writes; where that begins otherwise than at inference, the prompt is shorter.
+A prompt gets the ids it has at inference. A response gets the ids it has right after that prompt: those of the joint
+tokenisation, if it starts with the prompt's ids. Prompt and response of a conversation are together what the chat
+template writes; where that begins otherwise than at inference, the prompt is shorter.
 """
 
 from collections.abc import Sequence
@@ -48,14 +49,14 @@ class PairEncoder:
         tokenizer: Needs an EOS token, and a chat template if rows are conversations.
 
     Raises:
-        UserError: If the tokenizer has no EOS token.
+        UserError: The tokenizer has no EOS token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         if tokenizer.eos_token_id is None:
             raise UserError("The tokenizer has no EOS token to end a response with: set tokenizer.eos_token.")
         self.tokenizer = tokenizer
-        self.version = __version__  # datasets caches what `map` made under what the encoder holds
+        self.version = __version__  # part of the key under which datasets caches results of `map`
         self.start = self._added_start()
         self.specials = set(special_tokens(tokenizer))
         self.eos = cast(int, tokenizer.eos_token_id)
@@ -99,7 +100,7 @@ class PairEncoder:
             ids: Of `encode(texts.all)`.
 
         Raises:
-            RowProblem: If a response has no tokens, both have the same, or there is no prompt to predict them from.
+            RowProblem: A response has no tokens, both have the same, or there is no prompt to predict them from.
         """
         prompt, *joints = ids
         if pair.prompt is None:
@@ -115,12 +116,12 @@ class PairEncoder:
         return self._started(prompt, conversational=texts.turn is not None), responses
 
     def prompt_and_response(self, prompt: Side, response: Side, row: dict[str, Any] | None = None) -> tuple[Ids, Ids]:
-        """Ids of one prompt and one response to it, as `split` gives them: what a reward model scores.
+        """Ids of one prompt and one response, as in `split`, for scoring by a reward model.
 
         Args:
             prompt: Text, or messages; text before a response given as messages becomes a user message.
-            response: Text, or messages; text behind a prompt given as messages becomes an assistant message. An empty
-                one is EOS alone.
+            response: Text, or messages; text after a prompt given as messages becomes an assistant message. An empty
+                one is only EOS.
             row: As for `texts`.
 
         Raises:
@@ -208,7 +209,7 @@ class PairEncoder:
         return prompt[: min(shared_length(prompt, other) for other in (turn, *joints))]
 
     def _started(self, prompt: Ids, *, conversational: bool) -> Ids:
-        """The prompt with what the tokenizer puts before a text; a chat template writes its own BOS."""
+        """The prompt with the tokens the tokenizer puts before a text; a chat template writes its own BOS."""
         if not set(prompt) - {*self.start, self.tokenizer.bos_token_id}:
             raise RowProblem("a prompt without a token of its own")
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt

@@ -1,4 +1,4 @@
-"""A data set of prompts becomes token ids, after a check of every row."""
+"""Tokenisation of prompts, after a check of every row."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -32,11 +32,11 @@ def encode_prompts(
     Args:
         tokenizer: The model's; messages need its chat template.
         prompts: Texts or lists of messages, not empty.
-        name: What they are called in messages.
+        name: Their name in messages.
         rows: One for each prompt, with `tools` and `chat_template_kwargs` for the chat template. Default: none has any.
 
     Raises:
-        UserError: If there is no chat template for messages, or it refuses some; the message numbers them.
+        UserError: There is no chat template for messages, or it refuses some; the message gives row numbers.
     """
     encoder = PairEncoder(tokenizer)
     pairs = zip(prompts, rows or [{}] * len(prompts), strict=True)
@@ -51,11 +51,11 @@ def tokenize_prompts(
     num_proc: int | None = None,
     name: str = "train_dataset",
 ) -> Dataset:
-    """Tokenise prompts to generate from, text or messages; all of the data set's columns stay beside them.
+    """Tokenise prompts to generate from, text or messages; the data set's other columns are kept.
 
     Args:
-        dataset: Column `prompt`; optionally `tools` and `chat_template_kwargs` for the chat template, and whatever the
-            reward needs.
+        dataset: Column `prompt`; optionally `tools` and `chat_template_kwargs` for the chat template, and columns for
+            the reward.
         tokenizer: The model's; messages need its chat template.
         max_prompt_length: A longer prompt keeps this many tokens of its end (and BOS), which is warned about.
         num_proc: Processes to tokenise with.
@@ -65,8 +65,8 @@ def tokenize_prompts(
         The data set with the column `prompt_ids`.
 
     Raises:
-        UserError: If there is no `prompt` column, or rows have a missing, empty or malformed prompt: one line with
-            counts and row numbers.
+        UserError: There is no `prompt` column, or rows have a missing, empty or malformed prompt: one line with counts
+            and row numbers.
     """
     rows = as_dataset(dataset, name, ("prompt",)).with_format(None)
     refuse_own_columns(rows.column_names, OWN_COLUMNS, name)

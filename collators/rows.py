@@ -1,8 +1,8 @@
-"""One row of a preference data set, whatever its format: what is the prompt, what are the two responses.
+"""One row of a preference data set in any format, split into the prompt and the two responses.
 
-Accepted are the formats users bring along from TRL. Text ("standard") or lists of messages ("conversational"); a
-`prompt` column ("explicit prompt") or none, in which case the prompt is what chosen and rejected begin with in common
-("implicit prompt"). In conversations chosen and rejected may hold the responses alone or repeat the prompt's messages.
+TRL's formats are accepted: text ("standard") or lists of messages ("conversational"); a `prompt` column ("explicit
+prompt") or none, in which case the prompt is the common beginning of chosen and rejected ("implicit prompt"). In
+conversations chosen and rejected may contain only the responses or repeat the prompt's messages.
 """
 
 import json
@@ -25,15 +25,15 @@ NO_MESSAGES = "no prompt: chosen and rejected share no first messages"
 
 
 class RowProblem(ValueError):
-    """Reason against a row, worded to follow "3 rows have", e.g. "an empty chosen"."""
+    """Problem of a row, worded to follow "3 rows have", e.g. "an empty chosen"."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A preference pair with prompt and responses told apart.
+    """A preference pair with separate prompt and responses.
 
     Attributes:
-        prompt: Text or messages; None for text with an implicit prompt, which only shows on the tokens.
+        prompt: Text or messages; None for text with an implicit prompt, which is only determined on tokens.
         chosen: The preferred response. Text with an implicit prompt still begins with that prompt.
         rejected: The other response, of the same type.
     """
@@ -49,13 +49,13 @@ class Pair:
 
 
 def read_pair(row: dict[str, Any]) -> Pair:
-    """Tell prompt, chosen and rejected of one row apart.
+    """Separate prompt, chosen and rejected of one row.
 
     Args:
         row: `chosen` and `rejected`, and `prompt` unless it is implicit; other keys are ignored.
 
     Raises:
-        RowProblem: If something is missing, empty or malformed, or the responses are identical.
+        RowProblem: Something is missing, empty or malformed, or the responses are identical.
     """
     prompt = read_side(row, "prompt") if "prompt" in row else None
     chosen, rejected = read_side(row, "chosen"), read_side(row, "rejected")
@@ -74,10 +74,10 @@ def read_pair(row: dict[str, Any]) -> Pair:
 
 
 def read_prompt(row: dict[str, Any]) -> Side:
-    """The prompt of one row that holds nothing else to train on.
+    """The prompt of a row of prompts.
 
     Raises:
-        RowProblem: If it is missing, empty or malformed.
+        RowProblem: It is missing, empty or malformed.
     """
     return read_side(row, "prompt")
 
@@ -92,12 +92,12 @@ def join_messages(prompt: list[Message], response: list[Message]) -> list[Messag
 
 
 def text_of(side: Side) -> str:
-    """The text the side holds, tool calls included, without roles."""
+    """The text of a side, including tool calls, without roles."""
     return side if isinstance(side, str) else "".join(map(_message_text, side))
 
 
 def key_of(side: Side | None) -> int:
-    """A hash by which sides are compared within one process."""
+    """A hash to compare sides within one process."""
     return hash(tuple((turn["role"], _message_text(turn)) for turn in side) if isinstance(side, list) else side)
 
 
@@ -197,9 +197,9 @@ def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: lis
         prompt = [{"role": "user", "content": prompt}]
     if isinstance(prompt, list):
         chosen, rejected = _without_prompt(prompt, chosen), _without_prompt(prompt, rejected)
-    else:  # a text prompt beside whole conversations only repeats what they begin with
+    else:  # a text prompt beside whole conversations only repeats their beginning
         shared = shared_length(chosen, rejected)
-        while shared and chosen[shared - 1]["role"] == "assistant":  # its answer has to begin there
+        while shared and chosen[shared - 1]["role"] == "assistant":  # the response has to begin there
             shared -= 1
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
         if not prompt:
@@ -215,7 +215,7 @@ def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: lis
 
 
 def _without_prompt(prompt: list[Message], response: list[Message]) -> list[Message]:
-    """The response alone, where it repeats the prompt's messages (the last of them perhaps continued)."""
+    """The response without the prompt's messages that it repeats (the last of them possibly continued)."""
     n = len(prompt)
     if response[:n] == prompt:
         return response[n:]

@@ -1,4 +1,4 @@
-"""A preference data set becomes token ids: a prompt with its responses a row, the better one first."""
+"""Tokenisation of preference data: one row per prompt with its responses, the better one first."""
 
 import logging
 from typing import Any
@@ -30,10 +30,10 @@ def tokenize_preferences(
 ) -> Dataset:
     """Tokenise a preference data set, standard or conversational, with an explicit or implicit prompt.
 
-    The prompt's ids are those it has at inference (generation prompt of the chat template included). A response's ids
-    are those of the joint tokenisation behind the prompt, and end with the token by which the model stops, once: EOS
-    for text, the template's end of turn for conversations. `check_preferences` gives better messages for bad rows, so
-    call it first.
+    The prompt's ids are those of inference (including the chat template's generation prompt). A response's ids are
+    those after the prompt in the joint tokenisation, and end once with the token at which the model stops: EOS for
+    text, the template's end of turn for conversations. `check_preferences` gives better messages for bad rows, so call
+    it first.
 
     Args:
         dataset: Columns `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`, and `tools` and
@@ -41,7 +41,7 @@ def tokenize_preferences(
         tokenizer: The model's; conversations need its chat template.
         max_length: Tokens of prompt + response. Too long: the prompt is cut first, then the response's end.
         max_prompt_length: Tokens of the prompt alone.
-        truncation_mode: Which part of a cut prompt stays, "keep_end" (with BOS) or "keep_start".
+        truncation_mode: Part of a cut prompt to keep, "keep_end" (with BOS) or "keep_start".
         num_proc: Processes to tokenise with.
         name: The argument's name, for messages.
 
@@ -50,7 +50,7 @@ def tokenize_preferences(
         `weight` where the data set has them.
 
     Raises:
-        UserError: If the limits, the tokenizer or the columns don't do, or rows can't be used (see
+        UserError: The limits, the tokenizer or the columns are unsuitable, or rows can't be used (see
             `check_preferences`) or have identical responses once they are tokenised and cut: one line with counts and
             row numbers.
     """
@@ -83,7 +83,7 @@ def tokenize_preferences(
 def _tokenize_batch(batch: dict[str, list], encoder: PairEncoder, limits: Limits) -> dict[str, list]:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     readings = [_read(row, encoder) for row in rows]
-    # One call for the whole batch: the tokenizer works on it in parallel.
+    # One call for the whole batch, which the tokenizer processes in parallel.
     ids = iter(encoder.encode([text for _, texts, _ in readings if texts for text in texts.all]))
     results = [
         _finish(pair, texts, [next(ids), next(ids), next(ids)], encoder, limits) if pair and texts else _bad(problem)
@@ -93,7 +93,7 @@ def _tokenize_batch(batch: dict[str, list], encoder: PairEncoder, limits: Limits
 
 
 def _read(row: dict[str, Any], encoder: PairEncoder) -> tuple[Pair | None, Texts | None, str]:
-    """The row read and rendered, or what is wrong with it."""
+    """The row read and rendered, or its problem."""
     try:
         pair = read_pair(row)
         return pair, encoder.texts(pair.prompt, (pair.chosen, pair.rejected), row), ""

@@ -1,7 +1,7 @@
-"""Turn what people said about responses, comparisons or ratings, into chosen/rejected pairs.
+"""Conversion of people's comparisons or ratings of responses to chosen/rejected pairs.
 
-Prompts and responses are strings or conversations (lists of `{"role": ..., "content": ...}`) and are passed on as they
-are. Every function counts what it leaves out, returns the counts and logs them.
+Prompts and responses are strings or conversations (lists of `{"role": ..., "content": ...}`) and are passed on
+unchanged. Every function counts the rows it leaves out, returns the counts and logs them.
 """
 
 import json
@@ -27,7 +27,7 @@ _GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Counts of `comparisons_to_pairs`: rows in, pairs out, and why the numbers differ.
+    """Counts of `comparisons_to_pairs`: rows in, pairs out, and the reasons for the difference.
 
     Example:
         >>> from hf_align.data import comparisons_to_pairs
@@ -46,7 +46,7 @@ class ComparisonReport:
 
 @dataclass(frozen=True)
 class RatingReport:
-    """Counts of `ratings_to_pairs`: rows and prompts in, pairs out, and the candidate pairs that were left out.
+    """Counts of `ratings_to_pairs`: rows and prompts in, pairs out, and candidate pairs left out.
 
     Example:
         >>> from hf_align.data import ratings_to_pairs
@@ -70,13 +70,13 @@ def comparisons_to_pairs(
 ) -> tuple[Dataset, ComparisonReport]:
     """Turn pairwise comparisons into chosen/rejected pairs.
 
-    A kept tie says that either order is as likely, so its loss is `0.5 * loss(a, b) + 0.5 * loss(b, a)`. It becomes two
-    rows, one in each order, with 0.5 in a `weight` column (1 for decided comparisons), which multiplies a row's loss.
-    A row of margin 0 could not stand for it: margin-weighted Bradley-Terry would take it for no row at all.
+    A kept tie means that either order is equally likely, so its loss is `0.5 * loss(a, b) + 0.5 * loss(b, a)`. It
+    becomes two rows, one in each order, with 0.5 in a `weight` column (1 for decided comparisons), which multiplies a
+    row's loss. A row of margin 0 could not represent it: margin-weighted Bradley-Terry would ignore it.
 
     Args:
         rows: comparisons with `prompt`, `response_a`, `response_b` and `preference`: 1 when a was preferred, 0 when b
-            was, 0.5 for a tie. Other columns are carried along.
+            was, 0.5 for a tie. Other columns are kept.
         ties: "drop" (default) or "keep".
 
     Returns:
@@ -96,7 +96,7 @@ def comparisons_to_pairs(
     for total, row in enumerate(_mappings(rows), start=1):
         prompt, a, b, preference = _fields(row, total - 1, ("prompt", "response_a", "response_b", "preference"))
         if clash := [name for name in taken if name in row]:
-            raise UserError(f"row {total - 1} has a column {clash[0]!r}, which can't be carried along: remove it")
+            raise UserError(f"row {total - 1} has a column {clash[0]!r}, which can't be kept: remove it")
         if isinstance(preference, bool) or preference not in (0, 0.5, 1):
             raise UserError(f"row {total - 1}: preference must be 0, 0.5 or 1, not {preference!r}")
         if a == b:
@@ -123,9 +123,9 @@ def ratings_to_pairs(rows: Dataset | Iterable[Row], *, min_gap: float) -> tuple[
     """Turn rated responses into all pairs of one prompt's responses whose ratings are far enough apart.
 
     Args:
-        rows: rated responses with `prompt`, `response` and `rating`: one number, or the list of the raters' votes, of
-            which the mean counts. Other columns are not carried: they belong to one response, not to a pair.
-        min_gap: a pair is made when the gap of its ratings is larger than this (>= 0, in rating points; compared after
+        rows: rated responses with `prompt`, `response` and `rating`: one number, or the list of the raters' votes,
+            whose mean counts. Other columns are not kept: they belong to one response, not to a pair.
+        min_gap: a pair is made if the gap of its ratings is larger than this (>= 0, in rating points; compared after
             rounding to 9 decimals).
 
     Returns:
