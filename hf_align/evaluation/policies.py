@@ -63,6 +63,7 @@ def measure_policies(
     quantization: Quantization = None,
     resamples: int = 2000,
     seed: int = 0,
+    engine: str | Engine = "static",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Sample policies on the same prompts and compare what a judge says of their responses.
@@ -77,6 +78,7 @@ def measure_policies(
         quantization: Of all models.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of sampling and bootstrap.
+        engine: As in `sample_responses`.
         progress: Where progress goes. Default: nowhere.
 
     Returns:
@@ -120,6 +122,7 @@ def measure_policies(
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 seed=seed,
+                engine=engine,
                 progress=lambda done, advance=advance: advance(done, ""),
             )
     texts = {name: [sample.text for sample in written] for name, written in samples.items()}

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hf_align.evaluation.policies import (
     measure_policies,
     sample_continuations,
 )
-from hf_align.rollouts import SamplingRequest, generate
+from hf_align.rollouts import SamplingRequest
 
 
 def test_distinct_2_by_hand() -> None:
@@ -111,24 +112,23 @@ def test_the_whole_distribution_is_sampled_and_the_end_is_no_token_of_the_text(t
     assert samples == [Continuation("a", 1, True), Continuation("a", 2, False)]
 
 
-def test_policies_get_the_prompts_of_training_and_columns_keep_their_names(
-    tiny_model_dir: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_policies_get_the_prompts_of_training_and_columns_keep_their_names(tiny_model_dir: str, tmp_path: Path) -> None:
     seen: list[str] = []
 
     def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
         seen.extend(request.tokenizer.decode(ids) for ids in request.prompt_ids)
         return [[258] for _ in request.prompt_of]
 
-    monkeypatch.setitem(generate.ENGINES, "static", engine)
+    policy = str(tmp_path / "policy")
+    shutil.copytree(tiny_model_dir, policy)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
     tokenizer.chat_template = "{{ tools[0].name }} {{ mood }} " + str(tokenizer.chat_template)
-    monkeypatch.setattr("hf_align.evaluation.policies.load_tokenizer", lambda name: tokenizer)
+    tokenizer.save_pretrained(policy)
     row = {"tools": [{"name": "clock"}], "chat_template_kwargs": {"mood": "calm"}}
     rows = Dataset.from_list([row | {"prompt": [{"role": "user", "content": text}]} for text in ("Hi", "Ho")])
     judge = lambda prompts, responses: [1.0] * len(responses)  # noqa: E731
-    measure_policies([tiny_model_dir], rows, judge, max_new_tokens=2, resamples=10)
+    measure_policies([policy], rows, judge, max_new_tokens=2, resamples=10, engine=engine)
     assert len(seen) == 2 and all(text.startswith("clock calm <|im_start|>user\nH") for text in seen)
     for name in ("prompt_ids", "response_ids", "finished"):
         with pytest.raises(UserError, match=f"data has a column {name}, which is the trainer's own; rename or remove"):
-            measure_policies([tiny_model_dir], rows.add_column(name, [[1]] * 2), judge)  # type: ignore[arg-type]
+            measure_policies([policy], rows.add_column(name, [[1]] * 2), judge)  # type: ignore[arg-type]

@@ -171,7 +171,10 @@ READS: dict[str, Callable[[str], Any]] = {
     "merge_adapter": lambda name: merge_adapter(name, "merged"),
 }
 """Those that look at a folder, or refuse it for another reason before they load it."""
-TAKE_OBJECTS = {"sample_continuations(model)", "stop_token_ids(model)", "save_card(folder)"}
+TAKE_OBJECTS = {
+    *("sample_continuations(model)", "stop_token_ids(model)", "warn_of_open_turns(model)"),
+    "save_card(folder)",
+}
 """Of those that the signatures show: what is loaded already, or written."""
 LACKS_A_HEAD = {"as_reward(reward)", "PPOTrainer(reward)", "PolicyWithValueHead.from_pretrained(path_or_hub_id)"}
 """Those that refuse a language model."""
