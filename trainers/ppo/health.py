@@ -5,8 +5,8 @@ is given once per run. The thresholds:
 
 - **KL** three times the target in three consecutive rollouts: an adaptive coefficient may overshoot up to twice the
   target while it adapts. Without a target, one nat per token, where samples have little to do with the reference.
-- **Length** half or twice the initial one. If the deviation of lengths equals their mean, the ratio of two means of 128
-  responses has an error of an eighth, so half is four errors away. Intended growth is worth a look, too.
+- **Length** 1.6 times shorter or longer than the initial one. Where lengths spread by half their mean, the ratio of two
+  means of 128 responses has an error of a sixteenth: six errors away. Growth that is wanted is worth a look, too.
 - **Share of ended responses** .4 from the initial one: six errors of the difference of two shares of 128.
 - **Clipped tokens** more than half in three consecutive rollouts: .1 to .3 is usual, and clipped tokens have no
   gradient.
@@ -23,7 +23,7 @@ from typing import Any
 ROLLOUTS, RESPONSES = 3, 128
 """Minimum rollouts and responses of a mean."""
 KL_FACTOR, KL_BY_TOKEN = 3.0, 1.0
-LENGTH_FACTOR = 2.0
+LENGTH_FACTOR = 1.6
 SHARE_DRIFT = 0.4
 MOST_CLIPPED = 0.5
 VALUE_PATIENCE, VALUE_ROLLOUTS = 10, 5
