@@ -1,6 +1,6 @@
 """Base of all trainers: a `transformers.Trainer` whose model takes batches of branches.
 
-Losses are weighted right under accumulation and across processes, metrics are sums and counts.
+Losses are weighted correctly under accumulation and across processes, and metrics are sums and counts.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ logger = logging.get_logger(__name__)
 class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
-    Its constructor is the same story for all: check the arguments, tokenise the rows, load the model, hand all to
-    Trainer. A subclass fills in `check_arguments`, `prepare_rows`, `load_model`, `check_room`, `default_collator` and
-    `set_up`, which are called in this order.
+    The constructor has the same steps for all: check the arguments, tokenise the rows, load the model, call Trainer's.
+    A subclass fills in `check_arguments`, `prepare_rows`, `load_model`, `check_room`, `default_collator` and `set_up`,
+    which are called in this order.
 
-    A subclass also gives `row_losses`; rows weigh as much as their `weight` says (1 by default), over the whole
-    accumulated batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
+    A subclass also defines `row_losses`; rows are weighted by their `weight` (1 by default), over the whole accumulated
+    batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
 
     Attributes:
-        runner: Calls models on batches; says which layout and attention it uses, and why.
-        owns_attention: Whether the trainer loaded its models itself, by name, and may change how they attend. Objects
-            keep what their owner loaded.
+        runner: Calls models on batches; tells the layout and attention used, with the reasons.
+        owns_attention: Whether the trainer loaded its models by name, and may change their attention. Model objects
+            keep theirs.
     """
 
     config_class: type[Any] = AlignmentConfig
     columns = ""
-    """Columns that the rows must have, for a message."""
+    """Required columns of the rows, for a message."""
     owns_attention = False
     reference: Reference  # only where there is one
 
@@ -102,7 +102,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
         if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
             raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
-        if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may give more metrics
+        if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more
             check_best_metric(args, eval_dataset, args.eval_metrics)
 
         tokenizer = processing_class or tokenizer_of(model)
@@ -110,7 +110,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             train_rows = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
             eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
 
-        torch.manual_seed(args.seed)  # the first weights of adapters and heads
+        torch.manual_seed(args.seed)  # initial weights of adapters and heads
         wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)
         self.check_room(wrapped, train_rows, eval_rows)
         check_tokens(wrapped, tokenizer, train_dataset=train_rows, eval_dataset=eval_rows)
@@ -141,21 +141,21 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         self.runner = LayoutRunner(args, self.accelerator, data, self.branch_models, sharded=sharded)
         if args.activation_recompute == "selective":
             if sharded:
-                raise UserError("activation_recompute='selective' isn't made for sharded weights; use 'full'.")
+                raise UserError("activation_recompute='selective' doesn't support sharded weights; use 'full'.")
             enable_selective_recompute(wrapped)
         self.set_up(ref_model, peft_config, quantization_config)
 
-    # ---- what a subclass fills in ----
+    # ---- steps that subclasses fill in ----
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
-        """Refuse arguments that the trainer can't work with, before anything is loaded."""
+        """Refuse invalid arguments before anything is loaded."""
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise a data set, or a dict of them, called `name` in messages; None stays None."""
         raise NotImplementedError
 
     def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
-        """The collator of a trainer that was given none."""
+        """The collator to use by default."""
         raise NotImplementedError
 
     def load_model(
@@ -165,9 +165,9 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         peft_config: PeftConfig | None,
         quantization: Quantization,
     ) -> BranchModel:
-        """Load or take the model, with a new adapter if asked for, and wrap it for training on branches.
+        """Load or take the model, with a new adapter if requested, and wrap it for training on branches.
 
-        The generators have been seeded. Dropout and precision of what is trained are seen to afterwards.
+        The generators have been seeded. Dropout and precision of trained weights are set afterwards.
         """
         raise NotImplementedError
 
@@ -176,19 +176,19 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         raise NotImplementedError
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
-        """Make what the trainer needs beside its model, once Trainer has put that on its device."""
+        """Make what the trainer needs besides its model, after Trainer has moved the model to its device."""
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
 
-        The first two metrics are what a `compute_metrics` function of the user's gets as predictions `[rows, 2]`.
+        A user's `compute_metrics` gets the first two metrics as predictions `[rows, 2]`.
         """
         raise NotImplementedError
 
     def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of prompts and responses of some batches, as training (or else evaluation) will meet them."""
+        """Lengths of prompts and responses of some batches of training (or else evaluation)."""
         training = self.train_dataset is not None
         rows = parts_of([self.train_dataset if training else self.eval_dataset])[0]
         args = self.args
@@ -227,19 +227,19 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         return passes * tokens * count // len(batches)
 
     def branch_models(self) -> list[BranchModel]:
-        """The models that compute the same batches, which must attend alike; the trained one first."""
+        """Models that compute the same batches and must attend alike; the trained one first."""
         reference: Reference | None = getattr(self, "reference", None)
         module = None if reference is None else reference.module
         return [self.accelerator.unwrap_model(self.model), *([] if module is None else [module])]
 
     def accelerated_models(self) -> list[nn.Module]:
-        """The same: a reference computes as its policy does."""
+        """The same models: a reference computes as its policy does."""
         return [*self.branch_models()]
 
     def make_reference(
         self, model: Any, peft_config: PeftConfig | None, quantization: Quantization, *, snapshot: bool = True
     ) -> Reference:
-        """The reference for this trainer's policy, loaded if it is given by name; see `Reference`."""
+        """The reference of this trainer's policy, loaded if given by name; see `Reference`."""
         if isinstance(model, str):
             model = load_policy(model, quantization=quantization)
 
@@ -253,7 +253,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's, with patches and, on a GPU, with the attention that the first batch chooses.
+        """Train as Trainer does, with patches and, on a GPU, with the attention chosen on the first batch.
 
         Raises:
             UserError: There is no checkpoint of such a trainer to resume from.
@@ -310,7 +310,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         losses, metrics = self.row_losses(model, inputs, inputs["branches"])
         weight = inputs["weight"].to(losses.dtype)
         total = weight.sum() if num_items_in_batch is None else num_items_in_batch
-        # Processes' gradients are averaged, so each counts its share of the global sum once per process.
+        # Gradients are averaged over processes, so multiply each process's share of the global sum by their number.
         processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
         loss = (weight * losses).sum() / total * processes
         if model.training:
@@ -332,7 +332,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         return data.to(self.args.device) if isinstance(data, Branches) else super()._prepare_input(data)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """6 operations a parameter and token."""
+        """6 operations per parameter and token."""
         return 6 * inputs["branches"].input_ids.numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
 
     # ---- evaluation and metrics ----

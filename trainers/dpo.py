@@ -169,7 +169,7 @@ class DPOTrainer(PreferenceTrainer):
     config_class: type[DPOConfig] = DPOConfig
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
-        """Refuse what is no policy and no reference."""
+        """Refuse models that aren't policies."""
         check_policies(model, ref_model)
 
     def load_model(
@@ -183,7 +183,7 @@ class DPOTrainer(PreferenceTrainer):
         return PolicyModel(trainable_policy(model, peft_config, quantization))
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
-        """Make the reference, and let it score the rows if its log-probs are to be kept."""
+        """Make the reference, and score the rows with it if its log-probs are precomputed."""
         precompute = self.args.precompute_ref_log_probs
         self.reference = self.make_reference(ref_model, peft_config, quantization, snapshot=not precompute)
         if precompute:
@@ -203,7 +203,7 @@ class DPOTrainer(PreferenceTrainer):
             "quiet": args.disable_tqdm,
         }
         training = self.model.training
-        self.model.train()  # the mode in which the policy will be scored
+        self.model.train()  # the policy's mode when it is scored
         with self.accelerated("score"):  # as the policy will be
             self.train_dataset = add_reference_logps(self.train_dataset, self._score_reference, **options)
             self.eval_dataset = add_reference_logps(self.eval_dataset, self._score_reference, **options)
@@ -224,8 +224,8 @@ class DPOTrainer(PreferenceTrainer):
         """`response_logps` of the reference: `[S]`.
 
         Args:
-            model: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
-            branches: The batch that the policy is scored on, too.
+            model: The policy as in the training step (possibly wrapped for DDP or FSDP).
+            branches: The batch, on which the policy is scored, too.
         """
         with self.reference.scored_as(model) as scorer:
             return self.response_logps(scorer, branches)
@@ -234,7 +234,7 @@ class DPOTrainer(PreferenceTrainer):
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses in `loss_type`."""
-        # The reference goes first and in the same mode, batch and layout: at step 0 it equals the policy exactly.
+        # The reference runs first, in the same mode, batch and layout: at step 0 it equals the policy exactly.
         ref_logps = inputs.get("ref_logps")
         if ref_logps is None:
             if self.args.precompute_ref_log_probs and not self.reference.is_kept:

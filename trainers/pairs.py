@@ -1,4 +1,4 @@
-"""Data options and data handling of the trainers on preference pairs: all is ready before a model is loaded."""
+"""Data options and data handling of the trainers on preference pairs, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class PreferenceTrainer(BranchTrainer):
         _check_room(model, self.args, *datasets)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """As `BranchTrainer`'s, of pairs alone.
+        """Compute the loss as `BranchTrainer` does, for pairs only.
 
         Raises:
-            UserError: A prompt has one response, or three.
+            UserError: A prompt doesn't have two responses.
         """
         check_pairs(inputs["branches"])
         return super().compute_loss(model, inputs, *args, **kwargs)
@@ -121,7 +121,7 @@ def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> N
 
 
 def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str) -> Any:
-    """Check and tokenise a data set, or a dict of them, as `args` says; None stays None."""
+    """Check and tokenise a data set, or a dict of them, according to `args`; None stays None."""
     if data is None:
         return None
     if isinstance(data, dict) and name != "train_dataset":

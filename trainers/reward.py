@@ -73,7 +73,7 @@ class RewardTrainer(PreferenceTrainer):
     Args:
         model: Hub id or folder of a language model or reward model, a `RewardModel`, or a sequence-classification
             model with `num_labels=1` (trained in place).
-        ref_model: Must be None: reward models have no reference. Here so that all trainers are called alike.
+        ref_model: Must be None: reward models have no reference. Kept for a common signature of all trainers.
         args: Default: `RewardConfig("trainer_output")`.
         data_collator: Default: `PreferenceCollator`.
         train_dataset: Rows with `chosen` and `rejected`, usually `prompt`, and optionally `margin` (>= 0) and `weight`.
@@ -126,7 +126,7 @@ class RewardTrainer(PreferenceTrainer):
         return wrapped
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
-        """See that the head is trained, and say what margins do."""
+        """Check that the head is trained, and log how margins are used."""
         head: Any = self.model.head
         saved = getattr(head, "modules_to_save", None)  # under peft the head's trained copy
         if not all(each.requires_grad for each in (saved["default"] if saved is not None else head).parameters()):
@@ -141,7 +141,7 @@ class RewardTrainer(PreferenceTrainer):
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Bradley-Terry loss with the margins' use, plus the centering term."""
+        """Bradley-Terry loss with margins, plus the centering term."""
         rewards, _ = self.runner.run(model, branches)
         rewards = rewards.view(-1, 2)  # [B, 2]
         chosen, rejected = rewards.unbind(1)

@@ -1,4 +1,4 @@
-"""Policies judged by what they write: the same prompts, sampled from each, scored by a judge."""
+"""Evaluation of policies: responses to the same prompts, sampled from each, scored by a judge."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Continuation:
     Attributes:
         text: The response without special tokens.
         tokens: Its length in tokens, EOS not counted.
-        ended: Whether the policy ended it with EOS (else the length limit cut it).
+        ended: Whether the policy ended it with EOS (otherwise the length limit cut it).
 
     Example:
         >>> from hf_align import load_policy
@@ -66,7 +66,7 @@ def measure_policies(
     engine: str | Engine = "static",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Sample policies on the same prompts and compare what a judge says of their responses.
+    """Sample policies on the same prompts and compare a judge's scores of their responses.
 
     Args:
         policies: Folders or Hub ids, each once; the others are compared with the first.
@@ -75,17 +75,17 @@ def measure_policies(
         judge: See `judge_scores`.
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
-        quantization: Of all models.
+        quantization: Quantisation of all models.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of sampling and bootstrap.
         engine: As in `sample_responses`.
-        progress: Where progress goes. Default: nowhere.
+        progress: Receiver of progress. Default: none.
 
     Returns:
-        As "report" what `compare_policies` returns, and as "samples" each prompt with every policy's text and score.
+        As "report" the result of `compare_policies`, and as "samples" each prompt with every policy's text and score.
 
     Raises:
-        UserError: A model, a row or the judge can't be used; what can be told without loading a weight is told first.
+        UserError: A model, a row or the judge can't be used; checks that need no weights come first.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
         if value < 1:
@@ -139,7 +139,7 @@ def measure_policies(
 
 
 def _check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_new_tokens: int) -> None:
-    """Refuse prompts that a policy has no chat template for, and responses that it has no positions for."""
+    """Refuse prompts without a chat template in a policy, and responses beyond its positions."""
     tokenizer = load_tokenizer(name)
     if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
@@ -177,7 +177,7 @@ def sample_continuations(
         max_new_tokens: Limit of a response's length.
         batch_size: Prompts generated together.
         seed: Seed of the sampling.
-        engine: As in `sample_responses`: "static", "continuous", or an `Engine` of your own.
+        engine: As in `sample_responses`: "static", "continuous", or a custom `Engine`.
         progress: Called with the number of prompts finished after every batch.
 
     Returns:
@@ -209,7 +209,7 @@ def sample_continuations(
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
-    """Share of different n-grams among all n-grams of all texts (Li et al., 2016); lower case, split at spaces.
+    """Share of distinct n-grams among all n-grams of all texts (Li et al., 2016); lower case, split at spaces.
 
     Returns:
         1 when no n-gram repeats, near 0 when the texts are all alike, NaN when no text has n words.
@@ -231,13 +231,13 @@ def compare_policies(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Sum up what the policies wrote on the same prompts, per domain and overall.
+    """Summarise the policies' responses to the same prompts, per domain and overall.
 
     Args:
-        samples: Policy's name to its `[N]` responses. The first policy is the one the others are compared with.
-        scores: Policy's name to the judge's `[N]` scores of these responses.
+        samples: `[N]` responses by policy name. The other policies are compared with the first.
+        scores: The judge's `[N]` scores of these responses by policy name.
         domains: `[N]` domain of every prompt.
-        rewards: Policy's name to a reward model's `[N]` scores, if there is one to look at beside the judge.
+        rewards: A reward model's `[N]` scores by policy name, if there is one besides the judge.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of the bootstrap.
 

@@ -1,7 +1,7 @@
-"""Switching a PEFT model's adapters without the side effects of peft's own switches.
+"""Switching of a PEFT model's adapters without the side effects of peft's own functions.
 
-`PeftModel.set_adapter` and leaving `disable_adapter` also change `requires_grad`, which silently freezes adapters.
-`active_adapter` changes what a forward computes and nothing else.
+`PeftModel.set_adapter` and the exit of `disable_adapter` also change `requires_grad`, which silently freezes adapters.
+`active_adapter` only changes the forward's computation.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from hf_align.files import VALUE_ADAPTER_FOLDER
 Lora = LoraConfig | bool | None
 
 REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", VALUE_ADAPTER_FOLDER, "reward"
-"""Names of the adapters beside the policy's own; peft saves one in a folder of its name."""
+"""Names of further adapters besides the policy's own; peft saves each in a folder of its name."""
 
 
 @contextmanager
 def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
-    """Run `model` with the adapter `name`, or with none (`None`: the base model), and then as before.
+    """Run `model` with the adapter `name`, or with none (`None`: the base model), inside this context.
 
-    Gradient checkpointing recomputes layers in the backward pass, when another adapter is active again: what was
-    computed in here is recomputed under `name`.
+    Gradient checkpointing recomputes layers in the backward pass, when another adapter is active: layers computed in
+    here are recomputed with `name`.
 
     Args:
         model: A model that contains peft layers; `requires_grad` of its parameters is never touched.
@@ -88,9 +88,9 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     """Add a new adapter without changing which one is active or which other parameters are trained.
 
     Args:
-        model: Gets the adapter, in float32.
+        model: Model that gets the adapter, in float32.
         name: Its name.
-        config: What it is like; a copy is kept.
+        config: Its config, which is copied.
         trainable: Whether its parameters require gradients.
 
     Returns:
@@ -108,7 +108,7 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
 
 
 def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """The parameters of the adapter `name`, and no others that happen to be called so."""
+    """The parameters of the adapter `name`, excluding others that happen to have this name."""
     parameters: list[nn.Parameter] = []
     for module in model.modules():
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
@@ -131,7 +131,7 @@ def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPT
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Run `model` without dropout or gradient checkpointing, then give every module its own mode back."""
+    """Run `model` without dropout and gradient checkpointing, then restore every module's mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -142,16 +142,16 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def float32_trainable(model: nn.Module) -> None:
-    """Keep what is trained in float32: bfloat16 weights silently stop moving at a preference learning rate."""
+    """Keep trained weights in float32: bfloat16 weights silently stop moving at a preference learning rate."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()
 
 
 def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskType) -> PeftModel:
-    """Put an adapter named `default` on `model`: float32, with the right task type, tied embeddings kept tied."""
+    """Add an adapter named `default` to `model`: float32, with the right task type, tied embeddings kept tied."""
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if lora is True else copy.deepcopy(lora)
-    assert isinstance(config, PeftConfig)  # a copy: what is filled in below must not meet the user's next trainer
+    assert isinstance(config, PeftConfig)  # a copy: values filled in below must not reach the user's next trainer
     config.task_type = config.task_type or task_type  # without it peft neither trains nor saves a reward model's head
     if config.task_type != task_type:
         raise UserError(f"peft_config.task_type is {config.task_type}; this model needs {task_type.value} (or None).")

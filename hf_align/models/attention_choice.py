@@ -1,8 +1,8 @@
-"""Choice between FlexAttention and SDPA, by a measurement on the machine with a batch of the run.
+"""Choice between FlexAttention and SDPA by measuring a batch of the run on this machine.
 
-On a GPU SDPA computes every pair of a row's tokens under the dense branch mask; FlexAttention skips blocks that hold
-none that sees the other. What that is worth depends on GPU, lengths, heads and versions, so nothing is estimated: both
-compute the batch forwards and backwards, and FlexAttention is taken where it gives the same numbers in less time.
+On a GPU SDPA computes every pair of a row's tokens under the dense branch mask; FlexAttention skips blocks without
+visible pairs. The gain depends on GPU, lengths, heads and versions, so nothing is estimated: both compute the batch
+forward and backward, and FlexAttention is used if it gives the same numbers in less time.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class AttentionChoice:
     """The attention implementation of a run, and why.
 
     Attributes:
-        implementation: What its models are set to.
-        reason: A clause.
-        measured: Both implementations worked and agreed, so that time decided.
+        implementation: The implementation set on its models.
+        reason: The reason, as a clause.
+        measured: Whether both implementations worked and agreed, so that time decided.
     """
 
     implementation: Literal["sdpa", "flex_attention"]
@@ -42,16 +42,16 @@ class AttentionChoice:
 
 
 def supports_flex(wrapper: BranchModel) -> bool:
-    """Whether a wrapped model attends by SDPA and says that it could by FlexAttention."""
+    """Whether a wrapped model uses SDPA and supports FlexAttention."""
     return attention_of(wrapper.model) == "sdpa" and bool(getattr(_inner(wrapper), "_supports_flex_attn", False))
 
 
 def set_attention(wrapper: BranchModel, implementation: str) -> None:
-    """Let a wrapped model attend by `implementation`.
+    """Set the attention implementation of a wrapped model.
 
     Raises:
-        RuntimeError: It stays at what it has; transformers only warns of that.
-        ValueError: Some part of it doesn't support that.
+        RuntimeError: The implementation doesn't change, which transformers only warns about.
+        ValueError: Part of the model doesn't support it.
     """
     _inner(wrapper).set_attn_implementation(implementation)
     if attention_of(wrapper.model) != implementation:
@@ -74,28 +74,28 @@ def choose_attention(
     exact: bool,
     clock: Clock = device_clock,
 ) -> AttentionChoice:
-    """Compare FlexAttention with SDPA; afterwards every model attends by SDPA, whatever happened.
+    """Compare FlexAttention with SDPA; afterwards every model uses SDPA, whatever the result.
 
-    Gradients, random state and modes are left as they are.
+    Gradients, random state and modes are not changed.
 
     Args:
-        policy: The model that is trained, in train mode.
-        others: Models that only run forwards in the same batches, such as a reference.
+        policy: The trained model, in train mode.
+        others: Models that only run forward on the same batches, such as a reference.
         branches: A training batch in the branch layout.
         numbers: Calls a model.
-        exact: Computed in float32, not in 16 bits or quantised.
+        exact: Whether the model computes in float32, not in 16 bits or quantised.
         clock: Read before and after a pass of each implementation.
     """
     try:
         choice = _measure(policy, others, branches, numbers, exact, clock)
-    except Exception as error:  # a compiler's, a kernel's, a lack of memory: whatever it is, SDPA still works
+    except Exception as error:  # from the compiler, a kernel or lack of memory: SDPA still works
         line = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
         choice = AttentionChoice(
             "sdpa", f"the comparison with '{FLEX}' failed with {type(error).__name__}: {line}", measured=False
         )
     for model in (policy, *others):
         set_attention(model, "sdpa")
-    clear_device_cache(garbage_collection=True)  # what a failed attempt held, and blocks of sizes not needed again
+    clear_device_cache(garbage_collection=True)  # memory of a failed attempt, and blocks of sizes not needed again
     return choice
 
 
@@ -115,14 +115,14 @@ def _measure(
     alone = build_branches(branches.documents(1), pad_token_id=0).to(branches.input_ids.device)
     values = _forward(policy, branches, numbers)
     of_alone = _forward(policy, alone, numbers)
-    noise = (of_alone - values[: len(of_alone)]).abs().mean()  # of another padding, as when layouts are compared
+    noise = (of_alone - values[: len(of_alone)]).abs().mean()  # from another padding, as in the comparison of layouts
     expected = [_forward(other, branches, numbers) for other in others]
-    # A second set of gradients has room where Adam's state, which a new run doesn't have yet, will have room.
+    # A second set of gradients fits where Adam's state, which a new run doesn't have yet, will be.
     gradients = _pass(policy, branches, numbers)[1]
     sdpa = _seconds(policy, branches, numbers, clock)
     for model in (policy, *others):
         set_attention(model, FLEX)
-    # Another width first: batches will differ, and what fails to compile for any width should fail here.
+    # Another width first: widths will differ, and a compile failure for any width should occur here.
     _pass(policy, alone, numbers)
     values_flex, gradients_flex = _pass(policy, branches, numbers)
     pairs = [
@@ -163,22 +163,22 @@ def _forward(model: BranchModel, branches: Branches, numbers: Numbers) -> Tensor
 
 
 def _pass(model: BranchModel, branches: Branches, numbers: Numbers) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Forwards and backwards: the numbers, and the gradient of their sum for each trained weight."""
+    """A forward and backward pass: the numbers, and the gradient of their sum for each trained weight."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     with _same_randomness(branches):
         values = numbers(model, branches)
-        # Not `backward`: what `.grad` holds is training's, and the hooks of distributed training listen to it.
+        # Not `backward`: `.grad` belongs to training, and hooks of distributed training listen to it.
         return values.detach(), torch.autograd.grad(values.sum(), weights, allow_unused=True)
 
 
 def _same_randomness(branches: Branches) -> Any:
-    """A context that begins with the current random state, and leaves it: dropout drops the same every time."""
+    """A context that starts with the current random state and restores it, so that dropout is the same every time."""
     device = branches.input_ids.device
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
 
 
 def _seconds(model: BranchModel, branches: Branches, numbers: Numbers, clock: Clock) -> float:
-    """Of a pass that isn't the first of its kind."""
+    """Seconds of a pass that isn't the first of its kind."""
     start = clock()
     _pass(model, branches, numbers)
     return clock() - start

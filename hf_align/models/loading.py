@@ -39,18 +39,19 @@ def load_policy(
         quantization: "8bit" or "4bit" (NF4, double quantisation) through bitsandbytes, on GPU or CPU; or a
             `BitsAndBytesConfig`. Default: none.
         lora: `True` for rank 16 on all linear layers, a `LoraConfig`, or None. Adapters are always float32.
-        dtype: Of unquantised weights. "auto": the checkpoint's own, or float32 where this machine computes in float32.
+        dtype: Dtype of unquantised weights. "auto": the checkpoint's, or float32 where this machine computes in
+            float32.
         device_map: As in `from_pretrained`. Default: the GPU of this process if the weights are quantised and there
             is one, else CPU; trainers place models themselves.
 
     Raises:
         UserError: If nothing can be loaded from there, an adapter's base has other weights than those it was trained
-            on, or `lora` is given for what already is an adapter.
+            on, or `lora` is given for a model that already is an adapter.
     """
     path = plain_folder(model_id_or_path)
     adapter = adapter_config(path)
     if adapter is not None and lora:
-        raise UserError(f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first.")
+        raise UserError(f"{path} is already an adapter; leave out lora (peft_config), or merge it into its base first.")
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path
     model = from_pretrained(AutoModelForCausalLM, base, **loading_arguments(quantization, dtype, device_map))
     keep_unpacked(model)

@@ -1,4 +1,4 @@
-"""Adapters merged into their base model: exact in float32, whatever the base was quantised to while training."""
+"""Merging adapters into their base model: exact in float32, whatever the base's quantisation in training."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ from hf_align.models.sources import adapter_config, base_of, from_pretrained, lo
 def merge_adapter(
     folder: str | os.PathLike[str], target: str | os.PathLike[str], dtype: torch.dtype | None = None
 ) -> list[str]:
-    """Save a model with its adapter merged in, for plain transformers.
+    """Save a model with its adapter merged, for plain transformers.
 
-    The base model is loaded unquantised in float32, the adapter added to it there, and the sum rounded to `dtype` once.
-    A base that was saved in 8 or 4 bits is dequantised first.
+    The base model is loaded unquantised in float32, the adapter is added, and the sum is rounded to `dtype` once. A
+    base that was saved in 8 or 4 bits is dequantised first.
 
     Args:
-        folder: An adapter's folder: of a policy, with or without a value head, or of a reward model.
-        target: Gets the model, its tokenizer and, if it still fits, its value head; a model that is there is replaced.
-            The folder appears whole or not at all.
-        dtype: Of the saved weights. Default: the base model's own; float32 for a reward model, whose scores rounding to
-            bfloat16 moves by some hundredths.
+        folder: Folder of an adapter: a policy's, with or without a value head, or a reward model's.
+        target: Destination of the model, its tokenizer and, if it still fits, its value head; an existing model is
+            replaced. The folder appears whole or not at all.
+        dtype: Dtype of the saved weights. Default: the base model's, or float32 for a reward model, since rounding to
+            bfloat16 moves scores by some hundredths.
 
     Returns:
-        What was left out, in words: a value adapter belongs on the base model and fits no merged one.
+        Parts left out, in words: a value adapter belongs on the base model and doesn't fit a merged one.
 
     Raises:
-        UserError: If the folder holds no adapter, its base model can't be loaded, or `target` holds something else than
-            a model.
+        UserError: The folder holds no adapter, its base model can't be loaded, or `target` exists and isn't a model.
     """
     folder, target = Path(folder), Path(target)
     config = adapter_config(str(folder))
@@ -87,18 +86,18 @@ def push_merged(
     """Push a saved adapter as whole weights, with its tokenizer, heads and card.
 
     Args:
-        folder: As for `hf_align.hub.push_model`, which explains the other arguments, too.
+        folder: As in `hf_align.hub.push_model`, which also explains the other arguments.
         repo_id: Likewise.
-        dtype: Of the merged weights; see `merge_adapter`.
+        dtype: Dtype of the merged weights; see `merge_adapter`.
         base_model: Hub id of the base model, for the card, if it was loaded from a local folder.
         private: Whether a new repository is private.
-        license: For the card.
+        license: License in the card.
         revision: Branch to push to.
-        commit_message: The commit's.
+        commit_message: Message of the commit.
         token: Default: the one of `hf auth login` or HF_TOKEN.
 
     Raises:
-        UserError: If the folder holds no adapter, its base model can't be loaded, or the Hub or the connection refuse.
+        UserError: The folder holds no adapter, its base model can't be loaded, or the Hub or the connection fails.
     """
     folder = check_push(folder, repo_id)
     if not (folder / ADAPTER_CONFIG).exists():
@@ -106,7 +105,7 @@ def push_merged(
     api = HfApi(token=token)
     stage = new_stage(folder)
     try:
-        repo_id = create_repo(api, repo_id, private)  # refuses before the work of merging is done
+        repo_id = create_repo(api, repo_id, private)  # fails before the work of merging
         left_out = merge_adapter(folder, stage, dtype)
         for name in CARD_FILES:
             if (folder / name).exists():
@@ -126,11 +125,11 @@ def _own_dtype(base: str) -> torch.dtype:
 
 
 def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
-    """The adapter's folder; of a base that was saved quantised, a copy of it on a dequantised base."""
+    """The adapter's folder, or if the base was saved quantised, a copy on a dequantised base."""
     if getattr(from_pretrained(AutoConfig, base), "quantization_config", None) is None:
         return folder
     quantized = from_pretrained(AutoModelForCausalLM, base, dtype=torch.float32)
-    # The original format would be the packed one.
+    # The original format would be packed.
     quantized.dequantize().float().save_pretrained(scratch / "base", save_original_format=False)
     load_tokenizer(base).save_pretrained(str(scratch / "base"))
     for path in filter(Path.is_file, folder.iterdir()):
@@ -141,7 +140,7 @@ def _on_unquantized_base(folder: Path, base: str, scratch: Path) -> Path:
 
 
 def _add_value_head(folder: Path, target: Path) -> list[str]:
-    """Link a policy's value head into `target` where it fits a merged base; what doesn't, in words."""
+    """Link a policy's value head into `target` if it fits a merged base; return the parts that don't, in words."""
     if not (folder / VALUE_HEAD).exists():
         return []
     with safe_open(folder / VALUE_HEAD, "pt") as file:

@@ -1,4 +1,4 @@
-"""A policy for training: log-probabilities of the responses in a batch of branches."""
+"""Policies for training: log-probs of the responses in a batch of branches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PolicyModel(BranchModel):
 
         Args:
             branches: The prompts and responses.
-            temperature: Sampling temperature that they refer to.
+            temperature: Sampling temperature that the log-probs refer to.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
             full_logits: Take the log-probs from the model's own logits for each row by itself: slow, to check the other
                 way.
@@ -46,19 +46,19 @@ class PolicyModel(BranchModel):
 
 
 class ReferenceHead(NamedTuple):
-    """A reference's hidden states, and the head that turns them into logits, for the exact KL."""
+    """A reference's hidden states with its LM head, for the exact KL."""
 
     states: Tensor  # [N, d] before the reference's LM head, in the order of `Branches.targets`
     model: nn.Module | None  # the reference, or None: the policy's model under another adapter
-    adapter: str | None = None  # that adapter; None for none
+    adapter: str | None = None  # its adapter, or None
 
 
 class TokenScores(NamedTuple):
     """Scores of the N response tokens of a batch from one pass, in the order of `Branches.targets`."""
 
     logps: Tensor  # [N] float32
-    entropy: Tensor | None  # [N] float32, of the distribution that the token was drawn from
-    states: Tensor  # [N, d] hidden states that predict the tokens: what the LM head got
+    entropy: Tensor | None  # [N] float32, of the token's distribution
+    states: Tensor  # [N, d] hidden states that predict the tokens, the LM head's inputs
     kl: Tensor | None = None  # [N] float32, exact KL of the next-token distribution from the reference's
 
 
@@ -74,12 +74,12 @@ def score_tokens(
     """Log-probs of the response tokens in one pass of a wrapped causal language model.
 
     Args:
-        wrapper: Whose `model` is run; only the N positions that matter go through its LM head, in chunks.
+        wrapper: Wrapper of the model; only the N predicting positions go through its LM head, in chunks.
         branches: The prompts and responses.
         temperature: Sampling temperature that the log-probs refer to.
-        return_entropy: Compute the entropies, too.
-        entropy_grad: Whether they carry a gradient.
-        reference: Compute the exact KL from it, too, with gradient.
+        return_entropy: Also compute the entropies.
+        entropy_grad: Whether the entropies are differentiable.
+        reference: Also compute the exact KL from it, with gradient.
     """
     head = cast(Any, wrapper.model).get_output_embeddings()
     original = head.forward
@@ -92,7 +92,7 @@ def score_tokens(
             if return_entropy:
                 options["entropy_grad"] = entropy_grad
             scores = response_logps(states, head.weight, branches.targets, bias=head.bias, **options)
-        else:  # LoRA on the head, a quantised head: only its own forward knows its weights
+        else:  # LoRA on the head or a quantised head: only its own forward can apply its weights
             rows = chunk_rows(_vocabulary(wrapper), copies=5 if return_entropy else 3)
             scores = response_logps_from_head(states, original, branches.targets, chunk_size=rows, **options)
         logps, entropy = scores if isinstance(scores, tuple) else (scores, None)
@@ -112,7 +112,7 @@ def _kl_from(
     states: Tensor,
     temperature: float,
 ) -> Tensor:
-    """Exact KL `[N]` of a policy with this head and these states from the reference."""
+    """Exact KL `[N]` from the reference of a policy with this head and these hidden states."""
     is_separate = reference.model is not None
     source = cast(Any, reference.model if is_separate else wrapper)
     other = source.get_output_embeddings() if is_separate else head
@@ -168,7 +168,7 @@ def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
 
 
 def logit_transform(config: Any) -> dict[str, float]:
-    """A model's scaling and capping of its head's output, as options of `response_logps` (Cohere, Granite, Gemma 2)."""
+    """A model's scaling and capping of logits as options of `response_logps` (Cohere, Granite, Gemma 2)."""
     config = config.get_text_config()
     scale = getattr(config, "logit_scale", None) or 1.0
     scale /= getattr(config, "logits_scaling", None) or 1.0

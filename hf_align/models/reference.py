@@ -22,14 +22,14 @@ from hf_align.models.wrapper import BranchModel
 
 
 class Reference:
-    """The policy as it was given to the trainer, or an explicit model.
+    """The policy as given to the trainer, or an explicit model.
 
     Args:
         policy: The policy before training.
         model: An explicit reference, or None.
-        new_adapter: The policy's adapter was made for this training, so the reference is the base: adapters off.
-        snapshot: Copy a fully trained policy's weights now. Not needed where all log-probs are computed beforehand.
-        place: Puts a frozen model where the training is, and wraps it as its models are.
+        new_adapter: Whether the policy's adapter was made for this training, so that the reference is the base.
+        snapshot: Whether to copy a fully trained policy's weights now; not needed if all log-probs are precomputed.
+        place: Moves a frozen model to the training device and prepares it like the trained one.
 
     Attributes:
         is_as_given: No explicit model: the reference computes what the policy does before training.
@@ -65,7 +65,7 @@ class Reference:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it can still be scored once the policy has been trained."""
+        """Whether it can still score after the policy has been trained."""
         return self.model is not None or self.by_adapter
 
     def _take(self, model: Any) -> None:
@@ -78,13 +78,13 @@ class Reference:
 
     @contextmanager
     def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
-        """Give the module that computes as the reference while this context lasts: its own, or the policy's.
+        """Yield the module that computes as the reference inside this context: its own, or the policy's.
 
         Args:
-            policy: The policy as the training step holds it (wrapped for DDP or FSDP, or not).
+            policy: The policy as in the training step (possibly wrapped for DDP or FSDP).
         """
         if self.model is not None:
-            # The same mode as the policy: without dropout it changes nothing but quantised kernels.
+            # The policy's mode: without dropout it only affects quantised kernels.
             self.model.train(policy.training)
             yield self.model
         else:
@@ -92,7 +92,7 @@ class Reference:
                 yield policy
 
     def weights_key(self) -> str:
-        """Hash the reference's weights."""
+        """Hash of the reference's weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted((self.module or self.policy).state_dict().items()):
             parts = name.split(".")

@@ -1,4 +1,4 @@
-"""Reward models: one score for a prompt and its response, from a head on a language model's hidden states."""
+"""Reward models: one score per response, from a head on a language model's hidden states."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RewardModelConfig:
-    """Head and pooling on the language model.
+    """Head and pooling of a reward model.
 
     Attributes:
-        pooling: The hidden state that is scored: "last" real token (default), "mean" or "max" over prompt and
-            response, or "first" token (for models that read both ways).
+        pooling: The scored hidden state: "last" real token (default), "mean" or "max" over prompt and response, or
+            "first" token (for bidirectional models).
         head: "linear" (default) or "mlp" (one hidden layer, tanh). Weights start at N(0, 1/sqrt(d + 1)).
 
-    A linear head on the last token is what `AutoModelForSequenceClassification` computes; the others need hf_align.
+    A linear head on the last token equals `AutoModelForSequenceClassification`; the others need hf_align.
 
     Example:
         >>> from hf_align import RewardModel, RewardModelConfig
@@ -81,13 +81,13 @@ class RewardModel(BranchModel):
     """A sequence-classification model (or its PeftModel) with one output, its tokenizer, and how it pools.
 
     Args:
-        model: With `num_labels=1` and a head called `score`.
-        tokenizer: Gets a pad token that is not EOS if it has none: transformers pools the last token that isn't
-            padding, so with pad = EOS the end of the response would never be scored.
+        model: A model with `num_labels=1` and a head named `score`.
+        tokenizer: Its tokenizer; gets a pad token other than EOS if needed: transformers pools the last token that
+            isn't padding, so with pad = EOS the end of a response would never be scored.
         config: Default: linear head, last token.
 
     Attributes:
-        head_is_new: What it was loaded from had no reward head, so scores mean nothing until it is trained.
+        head_is_new: Whether its source had no reward head, so that scores mean nothing until it is trained.
 
     Example:
         >>> from hf_align import RewardModel
@@ -120,7 +120,7 @@ class RewardModel(BranchModel):
     def from_backbone(
         cls, model_id: str | os.PathLike[str], config: RewardModelConfig | None = None, **kwargs: Any
     ) -> RewardModel:
-        """A new reward head on a language model.
+        """Make a reward model with a new head on a language model.
 
         Args:
             model_id: Hub id or folder of the language model.
@@ -131,7 +131,7 @@ class RewardModel(BranchModel):
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
-        """Load a saved reward model or adapter, ours or any `num_labels=1` classifier; see `load_reward_model`."""
+        """Load a saved reward model or adapter, or any `num_labels=1` classifier; see `load_reward_model`."""
         path = plain_folder(path_or_hub_id)
         config_file = find_file(path, REWARD_CONFIG)
         settings = json.loads(config_file.read_text()) if config_file else {}
@@ -153,7 +153,7 @@ class RewardModel(BranchModel):
         adapter = adapter_config(path)
         if adapter is not None and lora:
             raise UserError(
-                f"{path} already is an adapter; leave out lora (peft_config), or merge it into its base first."
+                f"{path} is already an adapter; leave out lora (peft_config), or merge it into its base first."
             )
         if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, REWARD_HEAD):
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
@@ -197,7 +197,7 @@ class RewardModel(BranchModel):
 
     @property
     def is_plain(self) -> bool:
-        """Whether plain transformers, which may lack such a classifier, loads it and computes the same scores."""
+        """Whether plain transformers loads it and computes the same scores; it may lack such a classifier."""
         return self.reward_config.is_plain and not is_ours(unwrapped(self))
 
     @property
@@ -228,38 +228,38 @@ class RewardModel(BranchModel):
 
         Args:
             prompts: Strings, or lists of chat messages.
-            responses: As many strings, or lists of assistant messages.
-            finished: Whether each response is whole. Of one that a length limit cut, the end of the turn (or EOS) is
-                left out, so that the text's own last token is scored. Default: all are whole.
+            responses: The same number of strings, or lists of assistant messages.
+            finished: Whether each response is complete. A response cut by a length limit gets no end of turn (or EOS),
+                so that its own last token is scored. Default: all are complete.
             rows: One for each response, with `tools` and `chat_template_kwargs` for the chat template, as in training.
                 Default: none has any.
 
         Returns:
-            One raw score each; higher is better.
+            One raw score per response; higher is better.
         """
         with evaluation_mode(self):
             return score_texts(self, self.tokenizer, prompts, responses, finished, rows)
 
     def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
-        """Score responses to prompts, given as token ids of `tokenizer`; nothing is added to them, no end either."""
+        """Score responses to prompts, given as token ids of `tokenizer`; nothing is added, not even an end."""
         with evaluation_mode(self):
             return score_ids(self, list(zip(prompt_ids, response_ids, strict=True)), self.tokenizer.pad_token_id)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save model or adapter, tokenizer and, for what only hf_align loads, head and pooling."""
+        """Save model or adapter and tokenizer, and for models that only hf_align loads, head and pooling."""
         super().save_pretrained(directory, state_dict, **kwargs)
         self.tokenizer.save_pretrained(str(directory))
         if not self.is_plain:
             (Path(directory) / REWARD_CONFIG).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
-        # peft saves a head that it wraps with the adapter
+        # peft saves a wrapped head with the adapter
         if not self.reward_config.is_plain and not isinstance(self.head, AuxiliaryTrainingWrapper):
             tensors = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
             save_file(tensors, Path(directory) / REWARD_HEAD)
 
     def merge_and_save(self, directory: str | Path) -> None:
-        """Save a full float32 model with the adapter merged in, for plain `AutoModelForSequenceClassification`.
+        """Save a full float32 model with the adapter merged, for plain `AutoModelForSequenceClassification`.
 
         The folder appears whole or not at all.
         """
@@ -303,7 +303,7 @@ def load_reward_model(
 ) -> RewardModel:
     """Load a reward model, whether saved as a full model or as an adapter; arguments as in `load_policy`.
 
-    A language model without a reward head gets a new one (see `RewardModelConfig`), which a warning says.
+    A language model without a reward head gets a new one (see `RewardModelConfig`), with a warning.
     """
     return RewardModel.from_pretrained(
         path_or_hub_id, quantization=quantization, lora=lora, dtype=dtype, device_map=device_map
@@ -311,9 +311,9 @@ def load_reward_model(
 
 
 def check_target(folder: Path) -> None:
-    """Refuse to replace a folder with a merged model if something else than a model is in there."""
+    """Refuse to replace a folder by a merged model unless it holds a model."""
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).exists():
-        raise UserError(f"{folder} exists and is no model folder; name a new folder to save the merged model in.")
+        raise UserError(f"{folder} exists and is not a model folder; name a new folder to save the merged model in.")
 
 
 def merge_saved(folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> RewardModel:

@@ -1,4 +1,4 @@
-"""Running a model on batches in a layout that it honours and in which it has less to compute."""
+"""Running a model on batches in a layout that it honours and that takes less work."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ class Compared:
 
 
 class LayoutRunner:
-    """Calls a model on `Branches` in a layout that it honours, the one in which it has less to compute.
+    """Calls a model on `Branches` in the layout with less work that it honours.
 
     With `args.layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch
     mask, or if they are less work on such data; else branches, if the model gives the same numbers in them as for each
     row by itself. That is compared on the longest rows of the data, and again when longer ones come.
 
     On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches.
-    FlexAttention is for the time of a training: afterwards the models attend as they were loaded.
+    FlexAttention is used only during training: afterwards the models attend as loaded.
 
     Args:
         args: Config the run goes by: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
@@ -94,11 +94,11 @@ class LayoutRunner:
         sharded: Weights are sharded over processes (FSDP, DeepSpeed).
 
     Attributes:
-        layout_choice: What "auto" chose, and why; None before the first batch, or if the choice was the user's.
-        attention_choice: The attention of the last training, and why; None before its first batch, or if there was
-            nothing to choose: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
-            weights, a model without FlexAttention or loaded with something else than SDPA.
-        separate: Every batch is laid out in plain rows.
+        layout_choice: The choice of "auto" with its reason; None before the first batch, or if the user chose.
+        attention_choice: The attention of the last training with its reason; None before its first batch, or if there
+            was no choice: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
+            weights, a model without FlexAttention or not loaded with SDPA.
+        separate: Whether every batch is laid out in plain rows.
         measures_flex: Whether a training measures FlexAttention: on CUDA.
         clock: What it is measured by.
     """
@@ -128,10 +128,10 @@ class LayoutRunner:
         Args:
             model: A `BranchModel`, prepared by the accelerator or not.
             branches: The batch.
-            options: More arguments of the model's `forward`.
+            options: Further arguments of the model's `forward`.
 
         Returns:
-            The model's output, and the batch as it was laid out.
+            The model's output, and the batch in the layout used.
 
         Raises:
             UserError: FlexAttention should compute gradients on a CPU, or the model doesn't honour the layout.
@@ -145,9 +145,9 @@ class LayoutRunner:
         return model(branches, **options), branches
 
     def _unwrap(self, model: nn.Module) -> BranchModel:
-        """Model that the accelerator prepared, without its wrappers.
+        """The model prepared by the accelerator, without its wrappers.
 
-        Accelerate looks through all modules for compiled ones. Four times a step, as it was, that took 9% of a small
+        accelerate searches all modules for compiled ones. Four times per step, as before, this took 9% of a small
         model's step on a GPU, which waits for Python (under a profiler).
         """
         if isinstance(model, BranchModel) and "_orig_mod" not in vars(model):
@@ -155,7 +155,7 @@ class LayoutRunner:
         return cast(BranchModel, self.accelerator.unwrap_model(model))
 
     def _lay_out(self, model: nn.Module, branches: Branches) -> Branches:
-        """Lay a batch out as `model` honours it; the first one decides for the run."""
+        """Lay out a batch for `model`; the first one decides for the run."""
         unwrapped = self._unwrap(model)
         if self.args.layout == "auto" and self.layout_choice is None:
             self._choose_layout(unwrapped)
@@ -180,7 +180,7 @@ class LayoutRunner:
     def _choose_layout(self, unwrapped: BranchModel) -> None:
         """Say what takes less work on the data.
 
-        It depends on the data and not on the first batch, so that a resumed run chooses the same.
+        The choice depends on the data, not on the first batch, so that a resumed run chooses the same.
         """
         attention = attention_of(unwrapped.model)
         if attention not in BRANCH_ATTENTION:
@@ -296,7 +296,7 @@ class LayoutRunner:
 
     @contextmanager
     def training(self, *, may_choose: bool) -> Iterator[None]:
-        """Surround a training whose first batch chooses the attention if it may; then models attend as before."""
+        """Context of a training whose first batch may choose the attention; afterwards models attend as before."""
         args = self.args
         self.attention_choice = None
         self._attention_open = (
@@ -311,11 +311,11 @@ class LayoutRunner:
         finally:
             self._attention_open = False
             if self.attention_choice is not None:
-                for model in self.models():  # a user may go on with sampling, which is SDPA's domain
+                for model in self.models():  # sampling, which may follow, needs SDPA
                     set_attention(model, "sdpa")
 
     def choose_attention(self, model: nn.Module, batch: Callable[[], Branches]) -> None:
-        """Before a training's first step, choose the attention on its batch; at later steps do nothing."""
+        """Choose the attention on the batch of a training's first step; do nothing at later steps."""
         if self._attention_open:
             self._attention_open = False
             model.train()

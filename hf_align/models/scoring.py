@@ -1,4 +1,4 @@
-"""Scoring texts with a reward model: a prompt that many responses share is encoded once for several of them."""
+"""Scoring texts with a reward model: a prompt shared by many responses is encoded once for several of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import BranchModel, unwrapped
 
 BATCH_TOKENS = 4096
-"""Padded tokens in one batch."""
+"""Maximum padded tokens per batch."""
 MOST_BRANCHES = 8
-"""Responses that share a prompt in one document: with more, attention across branches that is masked costs more."""
+"""Maximum responses per prompt in one document: with more, masked attention across branches costs more."""
 
 
 def score_texts(
@@ -58,7 +58,7 @@ def score_texts(
 def score_ids(
     model: BranchModel, encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_token_id: Any
 ) -> list[float]:
-    """Score prompts with a response each, given as token ids; nothing is added to them."""
+    """Score prompts with one response each, given as token ids; nothing is added."""
     scores = [0.0] * len(encoded)
     groups = _groups(encoded)
 
@@ -97,7 +97,7 @@ def _shares_prompts(model: BranchModel, documents: Sequence[Document]) -> bool:
 
 
 def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[int]]:
-    """Numbers of the pairs, those with one prompt together in groups of up to MOST_BRANCHES of like length."""
+    """Indices of the pairs, grouped by prompt into up to MOST_BRANCHES of similar length."""
     by_prompt: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, (prompt, _) in enumerate(encoded):
         by_prompt[tuple(prompt)].append(number)
@@ -111,7 +111,7 @@ def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list
 def _batches(
     groups: Sequence[list[int]], encoded: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> Iterator[list[list[int]]]:
-    """Groups of one size, short ones first, at most BATCH_TOKENS padded tokens at a time."""
+    """Batches of groups of one size, short ones first, of at most BATCH_TOKENS padded tokens."""
 
     def tokens(group: list[int]) -> int:
         return len(encoded[group[0]][0]) + sum(len(encoded[n][1]) for n in group)

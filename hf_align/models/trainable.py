@@ -1,4 +1,4 @@
-"""A model object made ready to be trained: checked, with its adapter and its tokenizer."""
+"""Preparation of models for training: checks, adapters and tokenizers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hf_align.models.wrapper import unwrapped
 
 
 def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a reward model, or that saved with a model given by name or where an object was loaded from."""
+    """The tokenizer of a reward model, or the one saved with a model given by name or with an object's source."""
     if isinstance(model, RewardModel):
         return model.tokenizer
     if not isinstance(model, str):
@@ -33,17 +33,17 @@ def tokenizer_of(model: Any) -> PreTrainedTokenizerBase:
 
 
 def trainable_policy(model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> Any:
-    """A policy to be trained: loaded if it is given by name, with a new adapter if `peft_config` asks for one."""
+    """A policy for training: loaded if given by name, with a new adapter if there is a `peft_config`."""
     policy = load_policy(model, quantization=quantization) if isinstance(model, str) else model
     return with_adapter(policy, peft_config, TaskType.CAUSAL_LM)
 
 
 def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: TaskType) -> PreTrainedModel | PeftModel:
-    """The model object a user gave, with a new adapter if `peft_config` asks for one.
+    """The user's model object, with a new adapter if there is a `peft_config`.
 
     Raises:
-        UserError: If it has an adapter already, is quantised without any, trains nothing, or is a reward model in
-            place of a policy.
+        UserError: It already has an adapter, is quantised without one, trains nothing, or is a reward model instead of
+            a policy.
     """
     check_is_model(model)
     if task_type == TaskType.CAUSAL_LM:
@@ -70,13 +70,13 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
 
 
 def check_is_model(model: Any) -> None:
-    """Refuse what is no module where a model object is wanted."""
+    """Refuse an object that isn't a module."""
     if not isinstance(model, nn.Module):
         raise UserError(f"model is a {type(model).__name__}; give a Hub id, a folder or a transformers/peft model.")
 
 
 def only_with_path(model: Any, quantization_config: Quantization) -> None:
-    """Refuse to quantise a model that is loaded already."""
+    """Refuse to quantise an already loaded model."""
     if quantization_config is not None and not isinstance(model, str):
         raise UserError(
             "quantization_config applies to a model given by name; load yours with load_policy(..., quantization=)."

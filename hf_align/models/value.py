@@ -46,7 +46,7 @@ HeadKind = Literal["linear", "mlp"]
 
 
 class HeadOnAModel(Protocol):
-    """A reward model, of its own or an adapter on the policy's base, as far as a value head starts from it."""
+    """The parts of a reward model, or of an adapter on the policy's base, from which a value head starts."""
 
     model: nn.Module
     reward_config: RewardModelConfig
@@ -62,15 +62,16 @@ class PolicyWithValueHead(BranchModel):
 
     Args:
         model: The policy.
-        value_model: Which hidden states are valued. "shared" (default): the policy's own. "adapter": those of the same
-            base under an own LoRA adapter, shaped like the policy's; a second pass. "separate": those of another model.
+        value_model: Source of the valued hidden states. "shared" (default): the policy. "adapter": the same base with a
+            separate LoRA adapter, shaped like the policy's, in a second pass. "separate": another model.
         head: "linear" (default), or "mlp" with one hidden layer (tanh). Float32. It starts at zero: all values are 0.
-        detach_value_trunk: Values train the head alone, not the policy's trunk; only for "shared".
+        detach_value_trunk: The value loss trains only the head, not the policy's trunk; only for "shared".
         value_backbone: For "separate": a causal language model or its PeftModel, trained in place. Default: a copy of
             the policy.
 
     Raises:
-        UserError: An unknown name, an adapter without a PeftModel, or an argument that the value model has no use for.
+        UserError: An unknown name, an adapter without a PeftModel, or an argument that doesn't apply to the value
+            model.
 
     Example:
         >>> from hf_align import PolicyWithValueHead, load_policy
@@ -92,7 +93,7 @@ class PolicyWithValueHead(BranchModel):
         if head not in HEADS:
             raise UserError(f"The value head is {head!r}; use 'linear' or 'mlp'.")
         if value_model != "shared" and detach_value_trunk:
-            raise UserError(f"detach_value_trunk is for value_model='shared'; {value_model!r} has a trunk of its own.")
+            raise UserError(f"detach_value_trunk is for value_model='shared'; {value_model!r} has a separate trunk.")
         if value_model != "separate" and value_backbone is not None:
             raise UserError(f"value_backbone is for value_model='separate', not for {value_model!r}.")
         self.value_model, self.head_kind, self.detach_value_trunk = value_model, head, detach_value_trunk
@@ -106,9 +107,11 @@ class PolicyWithValueHead(BranchModel):
             float32_trainable(backbone)
             lm_head = backbone.get_output_embeddings()
             if untuned(lm_head).weight is not untuned(backbone.get_input_embeddings()).weight:
-                lm_head.requires_grad_(False)  # values don't go through it; an unused trained weight would stop DDP
+                lm_head.requires_grad_(False)  # values don't use it, and an unused trained weight would stop DDP
             self.value_backbone = BranchModel(backbone)
-        lm_head = cast(Any, (self.value_backbone or self).model).get_output_embeddings()  # its inputs are valued
+        lm_head = cast(
+            Any, (self.value_backbone or self).model
+        ).get_output_embeddings()  # values are computed from its inputs
         self.value_head = new_head_module(
             head, untuned(lm_head).in_features, cast(torch.device, model.device), zero=True
         )
@@ -121,7 +124,10 @@ class PolicyWithValueHead(BranchModel):
             )
         if VALUE_ADAPTER not in self.model.peft_config:
             config: Any = copy.deepcopy(self.model.peft_config[adapter_name(self.model)])
-            config.init_lora_weights, config.modules_to_save = True, None  # others would change the base's weights
+            config.init_lora_weights, config.modules_to_save = (
+                True,
+                None,
+            )  # other values would change the base's weights
             add_adapter(self.model, VALUE_ADAPTER, config, trainable=True)
         _train_adapter(self.model)
 
@@ -144,12 +150,12 @@ class PolicyWithValueHead(BranchModel):
         Args:
             branches: The prompts and responses.
             temperature: Sampling temperature that log-probs and entropy refer to.
-            return_entropy: Also give the entropy of each token's distribution.
-            entropy_grad: Whether it carries a gradient (an entropy bonus) or is a number to log.
-            return_values: Leave the values out with False: a reference has none.
-            return_states: Also give the hidden states `[N, d]` before the LM head, for a `ReferenceHead`.
-            reference: Also give the exact KL from it.
-            full_logits: Log-probs alone, from the model's own `[R, T, vocab]` logits: slow, for checking.
+            return_entropy: Also return the entropy of each token's distribution.
+            entropy_grad: Whether the entropy is differentiable (an entropy bonus) or only logged.
+            return_values: False leaves out the values, which a reference lacks.
+            return_states: Also return the hidden states `[N, d]` before the LM head, for a `ReferenceHead`.
+            reference: Also return the exact KL from it.
+            full_logits: Only log-probs, from the model's own `[R, T, vocab]` logits: slow, as a check.
 
         Returns:
             `logps`, `values` and, if asked for, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
@@ -174,7 +180,7 @@ class PolicyWithValueHead(BranchModel):
         return result | {name: tensor for name, tensor in others.items() if tensor is not None}
 
     def _value_states(self, branches: Branches, policy_states: Tensor) -> Tensor:
-        """The hidden states that are valued: `[N, d]`."""
+        """The hidden states to compute values from: `[N, d]`."""
         if self.value_model == "shared":
             return policy_states.detach() if self.detach_value_trunk else policy_states
         if self.value_model == "adapter":
@@ -185,23 +191,23 @@ class PolicyWithValueHead(BranchModel):
     # ---- parameters ----
 
     def value_parameters(self) -> list[nn.Parameter]:
-        """Parameters trained for the values alone: the head, with the value adapter or the separate model."""
+        """Parameters trained only for the values: the head, with the value adapter or the separate model."""
         backbone = () if self.value_backbone is None else self.value_backbone.parameters()
         parts = [*self.value_head.parameters(), *adapter_parameters(self.model, VALUE_ADAPTER), *backbone]
         return [parameter for parameter in parts if parameter.requires_grad]
 
     def init_from_reward(self, reward_model: HeadOnAModel, adapter: str | None = None) -> None:
-        """Start with the scores that a reward model's head gives to these states, instead of with zero.
+        """Start from a reward model's head instead of zero.
 
-        A value adapter takes over the reward model's adapter, too, if that has the same shape; values then start as the
+        A value adapter also copies the reward model's adapter if it has the same shape; initial values are then the
         reward model's scores of the unfinished responses.
 
         Args:
-            reward_model: With a head of this kind and size that scores the last token.
+            reward_model: A reward model with a head of this kind and size that scores the last token.
             adapter: The name of its adapter. Default: the active one.
 
         Raises:
-            UserError: If its head, its size or its pooling differ.
+            UserError: Its head, size or pooling differs.
         """
         config = reward_model.reward_config
         if config.pooling != "last" or config.head != self.head_kind:
@@ -272,14 +278,14 @@ class PolicyWithValueHead(BranchModel):
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> PolicyWithValueHead:
-        """Load what `save_pretrained` saved.
+        """Load a policy saved by `save_pretrained`.
 
         Args:
             path_or_hub_id: The folder, or a Hub id.
             kwargs: `quantization`, `dtype`, `device_map` as in `load_policy`.
 
         Raises:
-            UserError: If there is no value head.
+            UserError: There is no value head.
         """
         folder = Path(path_or_hub_id)
         if not folder.is_dir():
@@ -300,10 +306,10 @@ class PolicyWithValueHead(BranchModel):
         return model
 
     def load_value(self, directory: str | os.PathLike[str]) -> None:
-        """Take over the weights of a saved value head, with its adapter or separate model; the policy stays.
+        """Load the weights of a saved value head, with its adapter or separate model; the policy isn't changed.
 
         Raises:
-            UserError: If the folder has no value head, or one of another kind.
+            UserError: The folder has no value head, or one of another kind.
         """
         folder = Path(directory)
         settings = _settings(folder)
@@ -353,13 +359,13 @@ def _train_adapter(model: PeftModel) -> None:
     for parameter in adapter_parameters(model, VALUE_ADAPTER):
         parameter.requires_grad_(True)
     for parameter in adapter_parameters(cast(Any, model).get_output_embeddings(), VALUE_ADAPTER):
-        parameter.requires_grad_(False)  # values don't go through the LM head
+        parameter.requires_grad_(False)  # values don't use the LM head
 
 
 def _settings(folder: Path) -> dict[str, str]:
     if not (folder / VALUE_HEAD).exists():
         raise UserError(
-            f"{folder} has no {VALUE_HEAD}; PolicyWithValueHead(load_policy(...)) puts a new head on a policy."
+            f"{folder} has no {VALUE_HEAD}; PolicyWithValueHead(load_policy(...)) adds a new head to a policy."
         )
     with safe_open(folder / VALUE_HEAD, "pt") as file:
         return file.metadata()

@@ -1,11 +1,11 @@
-"""The module a trainer trains: one `forward(branches)` around a HuggingFace or PEFT model.
+"""The module that trainers train: one `forward(branches)` around a Hugging Face or PEFT model.
 
-DDP, FSDP and gradient checkpointing hook a module's `forward`, so everything a loss needs (log-probabilities, rewards)
-leaves the model through this one call and nobody reaches for a backbone or a head weight from outside.
+DDP, FSDP and gradient checkpointing hook into a module's `forward`, so everything a loss needs (log-probs, rewards) is
+returned by this one call, and no code accesses a backbone or a head's weight from outside.
 
 The trick is `forward_replaced`: inside the model's own forward, where it calls its head on `[R, T, d]` hidden states,
-we compute what is needed at the few positions that matter. Sharding hooks, LoRA on the head and tied weights keep
-working, and no `[R, T, vocab]` matrix ever exists.
+we compute only the needed positions. Sharding hooks, LoRA on the head and tied weights keep working, and no `[R, T,
+vocab]` matrix ever exists.
 """
 
 from __future__ import annotations
@@ -32,30 +32,29 @@ from hf_align.models.vocabulary import carry_embeddings
 Result = TypeVar("Result")
 FLEX = "flex_attention"
 BRANCH_ATTENTION = ("sdpa", "eager", FLEX)
-"""Attention implementations that take an arbitrary 4-D mask."""
+"""Attention implementations that support an arbitrary 4-D mask."""
 
 
 @contextmanager
 def forward_replaced(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let `module(x)` compute `forward(x)` for a while; its hooks still run."""
+    """Let `module(x)` compute `forward(x)` inside this context; its hooks still run."""
     saved = module.__dict__.get("forward")
     module.forward = forward
     try:
         yield
     finally:
         del module.forward
-        if saved is not None:  # a wrapper, such as an offloading hook's, that stood there before
+        if saved is not None:  # an earlier wrapper, such as an offloading hook's
             module.forward = saved
 
 
 class BranchModel(nn.Module):
     """Wrapper of `model` whose `forward` takes a `Branches`.
 
-    Everything that is not found here (`config`, `generate`, `hf_device_map`, ...) is looked up in the wrapped model,
-    which is at `.model`.
+    Other attributes (`config`, `generate`, `hf_device_map`, ...) are looked up in the wrapped model, which is `.model`.
     """
 
-    # Trainer refuses bare quantised models; the wrapped one has been checked for adapters when it was loaded.
+    # Trainer refuses bare quantised models; the wrapped one was checked for adapters on loading.
     is_quantized = False
     # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured. And on rows of
     # how many tokens, alone and in branches, it was.
@@ -76,7 +75,7 @@ class BranchModel(nn.Module):
 
     def inner_forward(self, branches: Branches) -> Any:
         """One pass of the wrapped model over a batch: its own output."""
-        # Under autocast every product casts its own inputs; peft would cast LoRA's to float32 first, to no effect.
+        # Under autocast every product casts its own inputs; peft would first cast LoRA's to float32, without effect.
         autocast = torch.is_autocast_enabled(branches.input_ids.device.type)
         with disable_input_dtype_casting(self.model, active=autocast):
             return self.model(
@@ -87,7 +86,7 @@ class BranchModel(nn.Module):
             )
 
     def forward_to_head(self, branches: Branches, head: nn.Module, compute: Callable[[Tensor], Result]) -> Result:
-        """One pass of the wrapped model in which `head` computes `compute(hidden)` of its `[R, T, d]` inputs: that."""
+        """Run the model once with `compute(hidden)` for `head` on its `[R, T, d]` inputs, and return the result."""
         result: list[Result] = []
 
         def forward(hidden: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ class BranchModel(nn.Module):
         return result[0]
 
     def _mask(self, branches: Branches) -> Any:
-        """The batch's attention mask, as numbers to add to the scores where that can be.
+        """The batch's attention mask, as numbers to add to the scores if possible.
 
         Eager attention would misread a bool mask, and with SDPA every layer would convert it again.
         """
@@ -112,7 +111,7 @@ class BranchModel(nn.Module):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         elif dtype != torch.float32 and attention_of(self.model) != "eager":
-            return mask  # SDPA wants its queries' dtype, which some models raise
+            return mask  # SDPA needs its queries' dtype, which some models raise
         mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
         return attach_plan(mask, make_plan(branches)) if device == "cpu" and attends_by_blocks(self.model) else mask
 
@@ -140,7 +139,7 @@ class BranchModel(nn.Module):
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save the wrapped model as plain transformers or peft would: of adapters, the trained one.
+        """Save the wrapped model as plain transformers or peft would; of several adapters, the trained one.
 
         A fingerprint of an adapter's base goes beside it, and the embeddings of one that was resized.
         """
@@ -156,19 +155,19 @@ class BranchModel(nn.Module):
 
 
 def unwrapped(model: Any, *, keep_peft: bool = False) -> Any:
-    """Take our wrappers off a model, and peft's unless it is to be kept: what transformers made."""
+    """Remove our wrappers from a model, and peft's unless `keep_peft`."""
     while isinstance(model, BranchModel) or (isinstance(model, PeftModel) and not keep_peft):
         model = model.model if isinstance(model, BranchModel) else model.get_base_model()
     return model
 
 
 def attends_by_block(wrapper: BranchModel) -> bool:
-    """Whether a wrapped model's attention leaves out what a branch mask hides, instead of computing it in vain."""
+    """Whether a wrapped model's attention skips masked blocks instead of computing them."""
     return attention_of(wrapper.model) == FLEX or attends_by_blocks(wrapper.model)
 
 
 def attention_of(model: Any) -> str:
-    """The attention implementation that a model was loaded with or set to."""
+    """A model's current attention implementation."""
     return model.config.get_text_config()._attn_implementation
 
 

@@ -120,7 +120,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(reward: bool, base: 
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
     model = load_reward_model(base, lora=True) if reward else load_policy(base, lora=True)
     model.save_pretrained(str(tmp_path / "adapter"))
-    with pytest.raises(UserError, match="is no model folder"):
+    with pytest.raises(UserError, match="is not a model folder"):
         merge_adapter(tmp_path / "adapter", tmp_path / "notes")
     assert (tmp_path / "notes" / "thesis.txt").exists()
 

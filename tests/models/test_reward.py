@@ -228,6 +228,6 @@ def test_a_policy_is_no_reward_model(tiny_model_dir: str):
 
 def test_merging_never_replaces_a_folder_that_holds_no_model(tiny_model_dir: str, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no model folder"):
+    with pytest.raises(UserError, match="is not a model folder"):
         RewardModel.from_backbone(tiny_model_dir).merge_and_save(tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"

@@ -67,18 +67,18 @@ WATCHED = ("objective/kl", "response/length", "response/eos_share", "objective/e
 
 
 class PPOTrainer(BranchTrainer):
-    """Trains a policy to earn reward without leaving its reference.
+    """Trains a policy to maximise a reward while staying close to its reference.
 
     Every `num_ppo_epochs` x `num_mini_batches` steps the policy answers `rollout_batch_size` prompts per process, the
-    reward scores the responses, and the steps until the next rollout train on them in shuffled mini-batches. All of
-    it happens in `Trainer.train`: a checkpoint holds the rollout, so a run that was killed at any step and resumed ends
-    with the weights it would have had.
+    reward scores the responses, and the steps until the next rollout train on them in shuffled mini-batches. All of it
+    happens in `Trainer.train`: a checkpoint holds the rollout, so a run killed at any step and resumed ends with the
+    weights of an uninterrupted one.
 
     Args:
         model: Hub id or folder of a language model or adapter, or a model object (trained in place).
         ref_model: The reference: an object, Hub id or folder. Default: the policy exactly as given.
         args: Default: `PPOConfig("trainer_output")`.
-        data_collator: Must be None, since batches are laid out once the responses are there.
+        data_collator: Must be None, since batches are laid out after sampling.
         train_dataset: Rows with `prompt`, text or messages; other columns are passed to the reward.
         eval_dataset: The same, or a dict of such data sets. `evaluate()` samples a response to each prompt.
         processing_class: The tokenizer. Default: the model's.
@@ -86,14 +86,14 @@ class PPOTrainer(BranchTrainer):
         callbacks, optimizers, optimizer_cls_and_kwargs: As in `Trainer`.
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
-        reward: What scores a response: a reward model, a function `f(prompts, responses, **columns) -> list[float]`,
-            or a weighted list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the device of the
-            training, unless it is quantised.
+        reward: The reward: a reward model, a function `f(prompts, responses, **columns) -> list[float]`, or a weighted
+            list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the training device, unless it
+            is quantised.
 
     Attributes:
-        rollout: The responses that are trained on now, None before the first.
-        rollout_engine: What samples, in training and evaluation: `args.rollout_engine`, or the `Engine` you put here.
-        kl_controller: Gives the KL coefficient of the next rollout.
+        rollout: The current rollout, None before the first.
+        rollout_engine: Sampling engine of training and evaluation: `args.rollout_engine`, or an `Engine` that you set.
+        kl_controller: Sets the KL coefficient of the next rollout.
         health: Watches the rollouts; `health.said` has its warnings so far.
         eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
             of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
@@ -102,7 +102,7 @@ class PPOTrainer(BranchTrainer):
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
     Logs, besides Trainer's, means over the rollouts and steps since the last log: `objective/kl` (nats per response),
-    `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats a
+    `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats per
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
     and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several.
@@ -146,7 +146,7 @@ class PPOTrainer(BranchTrainer):
         reward: Any = None,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
     ):
-        self.reward: Reward = reward  # as given, until `set_up` makes it ready
+        self.reward: Reward = reward  # as given, until `set_up` prepares it
         super().__init__(
             model,
             ref_model,
@@ -164,21 +164,21 @@ class PPOTrainer(BranchTrainer):
         )
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
-        """Refuse what is no policy and no reference, a missing reward and a collator."""
+        """Refuse models that aren't policies, a missing reward and a collator."""
         check_policies(model, ref_model)
         if self.reward is None:
             raise UserError(
                 "reward is missing; give a function f(prompts, responses, **columns) -> list[float] or a reward model."
             )
         if data_collator is not None:
-            raise UserError("data_collator must be None: PPO lays its batches out once the responses are there.")
+            raise UserError("data_collator must be None: PPO lays out its batches after sampling.")
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise prompts; keep the columns that the reward asks for."""
         return prompts_of(data, self.reward, tokenizer, self.args, name)
 
     def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
-        """Nothing to do: batches are laid out once the responses are there."""
+        """Nothing to do: batches are laid out after sampling."""
         return list
 
     def load_model(
@@ -202,13 +202,13 @@ class PPOTrainer(BranchTrainer):
         check_room(model, self.args, *datasets)
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
-        """Make reference and reward ready, and begin with no rollout."""
+        """Prepare reference and reward, and start without a rollout."""
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise UserError(
                 "PPO generates from whole weights: FSDP and ZeRO-3 shard them; use DDP, with LoRA and quantisation."
             )
         args, tokenizer = self.args, cast(PreTrainedTokenizerBase, self.processing_class)
-        self.owns_attention = False  # the choice of attention isn't made for sampling
+        self.owns_attention = False  # sampling doesn't support the choice of attention
         self.pad_token_id = find_pad_token_id(tokenizer)
         if any(isinstance(part[0]["prompt"], list) for part in parts_of([self.train_dataset, self.eval_dataset])):
             warn_of_open_turns(self.model, tokenizer, args.stop_strings or ())
@@ -225,17 +225,17 @@ class PPOTrainer(BranchTrainer):
         self._log_ratios: list[Tensor] = []
         self._seconds = {"generate": 0.0, "score": 0.0, "update": 0.0}
 
-    # ---- the loop: which step trains on what ----
+    # ---- the loop: data of each step ----
 
     def get_train_dataloader(self) -> DataLoader:
-        """Ticks, as many as there are micro-batches in a pass over the prompts.
+        """Dummy batches, one per micro-batch of a pass over the prompts.
 
         Accelerate fetches batches ahead of the step that uses them, so rollouts are made in the training step.
         """
         args = self.args
         if self.train_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt.")
-        self._micro, self._log_ratios = 0, []  # a run begins; an earlier one may have ended within a step
+        self._micro, self._log_ratios = 0, []  # a new run; an earlier one may have ended within a step
         self._seconds = dict.fromkeys(self._seconds, 0.0)
         rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
         micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
@@ -244,10 +244,10 @@ class PPOTrainer(BranchTrainer):
         return self.accelerator.prepare(loader)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> None:
-        return None  # known only once the step's rollout is there
+        return None  # unknown until the step's rollout exists
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Train on the next micro-batch; the first of a rollout's steps makes the rollout."""
+        """Train on the next micro-batch; the first step of a rollout makes the rollout."""
         number, step = divmod(self.state.global_step, self.args.steps_per_rollout)
         micro, last = self._micro, self.accelerator.sync_gradients
         self._micro = 0 if last else micro + 1
@@ -256,7 +256,7 @@ class PPOTrainer(BranchTrainer):
         rollout = self.rollout
         assert rollout is not None
         if rollout.stopped:
-            # No gradients and no optimizer step: with zero gradients Adam would still move, and a scaler complain.
+            # No gradients and no optimizer step: with zero gradients Adam would still move, and a scaler would raise.
             self.accelerator.gradient_state._set_sync_gradients(False)
             return torch.zeros((), device=self.args.device)
         mini_batch = mini_batch_of(step, number, self.args)
@@ -298,7 +298,7 @@ class PPOTrainer(BranchTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The micro-batch's share of the mean over the mini-batch's tokens, all processes'."""
+        """The micro-batch's share of the mean over the mini-batch's tokens of all processes."""
         args, rollout, output = self.args, self.rollout, inputs.get("output")
         assert rollout is not None
         if output is None:
@@ -314,16 +314,16 @@ class PPOTrainer(BranchTrainer):
             self._clipped.append(metrics["policy/clipfrac_avg"].mean())
         if args.early_stop_kl is not None:
             self._log_ratios.append(metrics["policy/approxkl_avg"])
-        # Processes' gradients are averaged, so each counts its share of the global sum once per process.
+        # Gradients are averaged over processes, so multiply each process's share of the global sum by their number.
         loss = loss * (count / num_items_in_batch * self.accelerator.num_processes)
         return (loss, metrics) if return_outputs else loss
 
     # ---- rollouts ----
 
     def make_rollout(self, model: nn.Module, number: int) -> Rollout:
-        """Rollout `number`, ready to be trained on; the KL coefficient moves for the next."""
+        """Make rollout `number`, ready for training; update the KL coefficient for the next."""
         args = self.args
-        model.train()  # scored in the mode in which it is trained
+        model.train()  # scored in training mode
         data = cast(Dataset, self.train_dataset)
         count = args.prompts_per_rollout
         first = (number * args.world_size + args.process_index) * count
@@ -363,14 +363,14 @@ class PPOTrainer(BranchTrainer):
                 logger.warning(f"PPO, step {self.state.global_step}: {text}")
 
     def train_on(self, rollout: Rollout) -> None:
-        """Let the steps until the next rollout train on this one, whoever made it."""
+        """Use this rollout in the steps until the next one, whatever its origin."""
         self.rollout = rollout
-        # Tokens of each mini-batch over all processes, by which its micro-batches are weighted.
+        # Tokens of each mini-batch over all processes, to weight its micro-batches.
         sums = rollout.lengths.view(self.args.num_mini_batches, -1).sum(1).to(self.args.device, torch.float32)
         self._mini_batch_tokens = self.accelerator.reduce(sums, "sum")
 
     def roles(self, model: nn.Module) -> ModelRoles:
-        """Roles for making experience, with `model` the policy as the training step holds it."""
+        """Roles for making experience, with `model` the policy as in the training step."""
         engine, tokenizer = self.rollout_engine, cast(PreTrainedTokenizerBase, self.processing_class)
         return ModelRoles(model, self.reference, self.reward, engine, tokenizer, self.runner)
 
@@ -379,7 +379,7 @@ class PPOTrainer(BranchTrainer):
         return rollout.branches(rows, pad_token_id=self.pad_token_id, row_tokens=self.args.row_tokens)
 
     def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths with every response as long as it may be, laid out as `Rollout.branches` does."""
+        """Lengths with responses of maximum length, laid out as in `Rollout.branches`."""
         together = math.gcd(size, self.args.num_samples) if training else 1
         responses = [self.args.max_new_tokens] * together
         return batches_of([(len(ids), responses) for ids in rows["prompt_ids"]], size // together)
@@ -403,7 +403,7 @@ class PPOTrainer(BranchTrainer):
     # ---- optimizer and logs ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make Trainer's optimizer; parameters trained for the values alone get `value_learning_rate`."""
+        """Make Trainer's optimizer; parameters trained only for the values get `value_learning_rate`."""
         created = self.optimizer is None
         optimizer = super().create_optimizer(model)
         rate = self.args.value_learning_rate
@@ -427,7 +427,7 @@ class PPOTrainer(BranchTrainer):
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """6 operations a parameter and token; generating and scoring are not counted."""
+        """6 operations per parameter and token; generation and scoring are not counted."""
         rollout = self.rollout
         if rollout is None or rollout.stopped:
             return 0
@@ -448,11 +448,11 @@ class PPOTrainer(BranchTrainer):
         Args:
             eval_dataset: Rows as in `eval_dataset` of the trainer, or a dict of such data sets. Default: the trainer's.
             ignore_keys: Not used.
-            metric_key_prefix: Of the metrics' names.
+            metric_key_prefix: Prefix of the metrics' names.
         """
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         data = self.eval_dataset if eval_dataset is None else eval_dataset
-        # Of a dict, each data set came here.
+        # For a dict, this was called for each data set.
         if not isinstance(data, dict) and self.eval_samples and self.is_world_process_zero():
             folder, callbacks = Path(cast(str, self.args.output_dir)), self.callback_handler.callbacks
             report_samples(self.eval_samples, folder, metric_key_prefix, self.state.global_step, callbacks)
@@ -500,7 +500,7 @@ class PPOTrainer(BranchTrainer):
     # ---- checkpoints ----
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """State of this process besides weights and optimizer."""
+        """Save this process's state besides weights and optimizer."""
         super()._save_rng_state(output_dir)
         args = self.args
         state = {
@@ -527,12 +527,12 @@ class PPOTrainer(BranchTrainer):
 
     @property
     def _in_rollout(self) -> bool:
-        """Whether steps of the last rollout are still to come."""
+        """Whether the last rollout has steps left."""
         return self.state.global_step % self.args.steps_per_rollout > 0
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.accelerator.unwrap_model(self.model).load_value(resume_from_checkpoint)
-        for name, parameter in self.model.named_parameters():  # peft freezes all adapters but the one it loads last
+        for name, parameter in self.model.named_parameters():  # peft freezes all adapters except the last one loaded
             parameter.requires_grad_(trained[name])
