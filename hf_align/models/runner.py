@@ -99,6 +99,7 @@ class LayoutRunner:
             was no choice: no GPU, models given as objects, plain rows, selective recompute, torch_compile, sharded
             weights, a model without FlexAttention or not loaded with SDPA.
         separate: Whether every batch is laid out in plain rows.
+        share: Maximum share of the run's time for comparing layouts: 1%.
         measures_flex: Whether a training measures FlexAttention: on CUDA.
         clock: What it is measured by.
     """
@@ -117,6 +118,7 @@ class LayoutRunner:
         self.layout_choice: LayoutChoice | None = None
         self.attention_choice: AttentionChoice | None = None
         self.separate = args.layout == "separate"
+        self.share = SHARE
         self.measures_flex, self.clock = args.device.type == "cuda", device_clock
         self._compared: dict[int, Compared] = {}  # by the id of a model without wrappers
         self._expected: Sequence[Document] = ()
@@ -218,7 +220,7 @@ class LayoutRunner:
         if unwrapped.window is not None:  # batches with longer rows are plain ones
             documents = cut(documents, unwrapped.window)
         whole = max(map(row_length, documents))
-        documents = to_compare(documents, int(SHARE * self.data.tokens() / COMPARED_PASSES))
+        documents = to_compare(documents, int(self.share * self.data.tokens() / COMPARED_PASSES))
         branch = not self.separate and attention_of(unwrapped.model) in BRANCH_ATTENTION
         own = None if isinstance(unwrapped, RewardModel) else partial(flat_numbers, model, full_logits=True)
         with evaluation_mode(unwrapped), random_state_kept(device):
@@ -281,7 +283,7 @@ class LayoutRunner:
         else:
             logger.warning(
                 f"The branch layout was checked on {compared} of the longest row's {whole} tokens: more would take over"
-                f" {SHARE:.0%} of this run. If something in the model changes at a longer distance and its config "
+                f" {self.share:.0%} of this run. If something in the model changes at a longer distance and its config "
                 "doesn't say so, use layout='separate'."
             )
 

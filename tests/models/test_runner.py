@@ -220,11 +220,11 @@ def test_a_short_run_compares_shorter_rows_and_says_so(tmp_path: Path, caplog: p
         assert "of up to 150 tokens (0.2% of the run)" in caplog.text
 
 
-def test_evaluation_alone_is_compared_on_its_own_longest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hf_align.models.runner.SHARE", 10)
+def test_evaluation_alone_is_compared_on_its_own_longest_rows(tmp_path: Path):
     config = DPOConfig(**options(tmp_path, per_device_eval_batch_size=2, max_length=None))
     model = windowed(told=False)
     trainer = DPOTrainer(model, args=config, eval_dataset=rows(8, 4), processing_class=tiny_tokenizer())
+    trainer.runner.share = 10
     trainer.evaluate()
     assert not trainer.runner.separate
     trainer.evaluate(rows(90, 60, 2))

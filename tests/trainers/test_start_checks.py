@@ -41,8 +41,14 @@ def reward(out: Path, model: Any, trainer_options: dict[str, Any] | None = None,
     )
 
 
-def dpo(out: Path, model: Any, trainer_options: dict[str, Any] | None = None, **changes: Any) -> DPOTrainer:
-    return DPOTrainer(
+def dpo(
+    out: Path,
+    model: Any,
+    trainer_options: dict[str, Any] | None = None,
+    trainer_class: type[DPOTrainer] = DPOTrainer,
+    **changes: Any,
+) -> DPOTrainer:
+    return trainer_class(
         model,
         args=DPOConfig(**options(out, **changes)),
         train_dataset=pairs(4),
@@ -229,18 +235,18 @@ def test_noise_is_where_the_loss_is_trained_or_refused(tmp_path: Path):
 # ---- the checks themselves ----
 
 
-def test_checks_leave_no_trace_in_what_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+class Unchecked(DPOTrainer):
+    def check_start(self, model: nn.Module, inputs: dict[str, Any]) -> None:
+        """Nothing is checked."""
+
+
+def test_checks_leave_no_trace_in_what_is_trained(tmp_path: Path):
     """Generators and modes are as they were: noise is drawn on from where it stood."""
     runs = []
-    for checked in (True, False):
-        if not checked:
-            monkeypatch.setattr("hf_align.trainers.base.check_passes", lambda *arguments: None)
-            monkeypatch.setattr("hf_align.models.runner.LayoutRunner._check_layout", skip_check)
-        trainer = dpo(tmp_path, tiny_model(), neftune_noise_alpha=5.0, max_steps=3)
+    for trainer_class in (DPOTrainer, Unchecked):
+        trainer = dpo(tmp_path, tiny_model(), trainer_class=trainer_class, neftune_noise_alpha=5.0, max_steps=3)
+        if trainer_class is Unchecked:  # as if both had been compared
+            trainer.runner._compared = {id(each): Compared(10**6, 10**6) for each in trainer.branch_models()}
         trainer.train()
         runs.append(trainer.model)
     same_weights(*runs, atol=0, rtol=0)
-
-
-def skip_check(self: Any, model: Any, unwrapped: Any, *rest: Any) -> None:
-    self._compared[id(unwrapped)] = Compared(10**6, 10**6)
