@@ -1,9 +1,8 @@
-"""Encoding of text and conversations: the prompt's end, the token that starts a sequence and the one that ends a
-response.
+"""Encoding of text and conversations: the end of the prompt, the start of the sequence and the end of the response.
 
 A prompt gets the ids it has at inference. A response gets the ids it has right after that prompt: those of the joint
-tokenisation, if it starts with the prompt's ids. Prompt and response of a conversation are together what the chat
-template writes; where that begins otherwise than at inference, the prompt is shorter.
+tokenisation, if it starts with the prompt's ids. Prompt and response of a conversation add up to the chat template's
+text; if that starts differently than at inference, the prompt is shorter.
 """
 
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ class Texts:
     Attributes:
         prompt: As at inference.
         whole: The prompt with each response.
-        turn: Of a conversation, the prompt up to where the assistant's turn begins.
-        continued: Whether the prompt's last message goes on in the response.
+        turn: For a conversation, the prompt up to the start of the assistant's turn.
+        continued: Whether the prompt's last message continues in the response.
     """
 
     prompt: str
@@ -46,7 +45,7 @@ class PairEncoder:
     """Token ids of preference pairs under one tokenizer.
 
     Args:
-        tokenizer: Needs an EOS token, and a chat template if rows are conversations.
+        tokenizer: Tokenizer with an EOS token, and a chat template if rows are conversations.
 
     Raises:
         UserError: The tokenizer has no EOS token.
@@ -72,12 +71,12 @@ class PairEncoder:
         """A prompt and the prompt with each of its responses, as text.
 
         Args:
-            prompt: Text or messages; None: text that both responses begin with.
+            prompt: Text or messages; None for text that both responses begin with.
             responses: One or more of the same type.
             row: May hold `tools` (a list, or JSON of one) and `chat_template_kwargs` for the chat template.
 
         Raises:
-            RowProblem: If the chat template refuses the messages, or tools or thoughts can't be written.
+            RowProblem: The chat template refuses the messages, or tools or thoughts can't be written.
             UserError: If there is no chat template.
         """
         if isinstance(prompt, list):
@@ -92,12 +91,12 @@ class PairEncoder:
         return Texts(prompt, [f"{prompt}{response}" for response in whole])
 
     def split(self, pair: Pair, texts: Texts, ids: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
-        """Ids of the prompt and of the responses alone, chosen first; with the sequence's start and the responses' end.
+        """Ids of the prompt and of each response, chosen first, with the sequence's start and the responses' end.
 
         Args:
             pair: The row.
-            texts: Of `texts`, for its prompt, chosen and rejected.
-            ids: Of `encode(texts.all)`.
+            texts: Result of `texts` for its prompt, chosen and rejected.
+            ids: Result of `encode(texts.all)`.
 
         Raises:
             RowProblem: A response has no tokens, both have the same, or there is no prompt to predict them from.
@@ -125,7 +124,7 @@ class PairEncoder:
             row: As for `texts`.
 
         Raises:
-            RowProblem: If the prompt has no token of its own, or the chat template refuses the messages.
+            RowProblem: The prompt has no tokens, or the chat template refuses the messages.
             UserError: If there is no chat template.
         """
         if isinstance(prompt, list) and isinstance(response, str):
@@ -139,23 +138,23 @@ class PairEncoder:
         return self._started(ids, conversational=texts.turn is not None), behind
 
     def prompt(self, prompt: Side, row: dict[str, Any]) -> Ids:
-        """Ids of a prompt alone, up to where a response begins (generation prompt of the chat template included).
+        """Ids of a prompt up to the start of a response, including the chat template's generation prompt.
 
         Args:
             prompt: Text or messages, not empty.
             row: As for `texts`.
 
         Raises:
-            RowProblem: If the chat template refuses the messages, or the prompt has no token of its own.
+            RowProblem: The chat template refuses the messages, or the prompt has no tokens.
             UserError: If there is no chat template.
         """
         text = self.template.prompt(prompt, row) if isinstance(prompt, list) else prompt
         return self._started(self.encode([text])[0], conversational=isinstance(prompt, list))
 
     def ended(self, response: Ids, *, conversational: bool) -> Ids:
-        """A sampled response that has ended, with the end that it has in training.
+        """A finished sampled response, with the end that it has in training.
 
-        A stop string ends one without any token, and a policy may have several end tokens.
+        A stop string ends a response without any token, and a policy may have several end tokens.
         """
         closing = self.closing if conversational else [self.eos]
         for length in range(len(closing), 0, -1):
@@ -164,7 +163,7 @@ class PairEncoder:
         return [*(response[:-1] if response and response[-1] in self.specials else response), *closing]
 
     def unended(self, response: Ids, *, conversational: bool) -> Ids:
-        """A response of `prompt_and_response` without its end; one of nothing else stays."""
+        """A response of `prompt_and_response` without its end, unless that is all of it."""
         closing = self.closing if conversational else [self.eos]
         length = len(closing) if response[-len(closing) :] == closing else 1
         return response[:-length] or response
@@ -178,10 +177,10 @@ class PairEncoder:
         return []
 
     def _closing(self) -> Ids:
-        """Tokens that close a turn: those of the template behind an answer, from the first to the last special one.
+        """Tokens that close a turn: the template's after an answer, from the first to the last special one.
 
-        What it writes behind the last answer alone is the conversation's end, unless an inner one has none. EOS, where
-        there is none either.
+        Tokens after the last answer only are the end of the conversation, used if inner answers have none; otherwise
+        EOS.
         """
         marks = self.specials | set(self.tokenizer.added_tokens_decoder)
         for ids in self.encode(list(self.template.closings())):
@@ -200,7 +199,7 @@ class PairEncoder:
         return Texts("", texts.whole), []
 
     def _border(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> Ids:
-        """The prompt's ids, cut to how the whole conversations begin where the template writes them otherwise."""
+        """The prompt's ids, cut to the start of the whole conversations if the template writes them differently."""
         if texts.turn is None or all(joint[: len(prompt)] == prompt for joint in joints):
             return prompt
         if texts.continued and all(text.startswith(texts.prompt) for text in texts.whole):
@@ -215,7 +214,7 @@ class PairEncoder:
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt
 
     def _responses(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> list[Ids]:
-        """The responses' ids behind the prompt's, with their end."""
+        """The responses' ids after the prompt's, with their end."""
         responses = []
         for joint, text in zip(joints, texts.whole, strict=True):
             crossed = joint[: len(prompt)] != prompt
@@ -230,7 +229,7 @@ class PairEncoder:
         return both[len(before) :] if follows else self.encode([response])[0]
 
     def _ended(self, ids: Ids, *, conversational: bool) -> Ids:
-        """The response up to its end, which it may have, once; whatever is written behind that is dropped."""
+        """The response with its end exactly once; anything after that is dropped."""
         body = len(ids)
         while body and (ids[body - 1] in self.specials or self._is_blank(ids[body - 1])):
             body -= 1
@@ -250,7 +249,7 @@ class PairEncoder:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Tokens that are no text, by id: those with a role (EOS, padding) and those added as special ones."""
+    """Tokens that aren't text, by id: those with a role (EOS, padding) and those added as special tokens."""
     tokens = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     tokens |= {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     if tokenizer.unk_token_id != tokenizer.eos_token_id:  # else it stands for text

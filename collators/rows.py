@@ -17,7 +17,7 @@ Message = dict[str, Any]
 Side = str | list[Message]
 """A prompt or a response: text, or a list of messages."""
 THOUGHTS = ("reasoning_content", "thinking", "reasoning")
-"""Keys under which a message has its thought, if it isn't in the content."""
+"""Keys of a message that may hold its thought, if the content doesn't."""
 
 
 NO_PROMPT = "no prompt: chosen and rejected share no first words"

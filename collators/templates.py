@@ -1,8 +1,8 @@
-"""Conversations as text, written by a tokenizer's chat template.
+"""Rendering of conversations by a tokenizer's chat template.
 
-A response is what the template writes behind the prompt in the whole conversation. Templates of models that think have
-habits that get between the two: a generation prompt that opens a thought, or closes an empty one, where the whole
-conversation has another or none; thoughts that are left out of every turn, the answer included.
+A response is the template's text after the prompt in the whole conversation. Templates of reasoning models complicate
+that: a generation prompt that opens a thought, or closes an empty one, where the whole conversation has another or
+none; thoughts omitted from every turn, including the answer.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hf_align.collators.tools import template_messages, template_options
 from hf_align.errors import UserError
 
 MARK = "ANSWER"
-"""Stands for an answer in a probe; no template changes it."""
+"""Answer used in a probe, which no template changes."""
 TAG = r"<[^<>]*>|\[[^\[\]]*\]"
-"""What opens or closes a thought."""
+"""Tag that opens or closes a thought."""
 
 
 class ChatTemplate:
     """A tokenizer's chat template.
 
     Args:
-        tokenizer: One with a chat template, or conversations are refused when they come.
+        tokenizer: Tokenizer with a chat template; without one, conversations are refused when they are rendered.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -43,17 +43,17 @@ class ChatTemplate:
             row: May hold `tools` and `chat_template_kwargs`.
 
         Raises:
-            RowProblem: If the template refuses the messages.
+            RowProblem: The template refuses the messages.
             UserError: If there is no chat template.
         """
         continued = messages[-1]["role"] == "assistant"
         return self._render(messages, row, **{"continue_final_message" if continued else "add_generation_prompt": True})
 
     def whole(self, prompt: list[Message], response: list[Message], row: dict[str, Any]) -> str:
-        """A prompt with its response, the thought of the last answer included.
+        """A prompt with its response, including the thought of the last answer.
 
         Raises:
-            RowProblem: If the template refuses the messages, or there is a thought that can't be written.
+            RowProblem: The template refuses the messages, or omits a thought.
             UserError: If there is no chat template.
         """
         messages = join_messages(prompt, response)
@@ -79,14 +79,14 @@ class ChatTemplate:
         thinking = content.rstrip().removesuffix(answer).strip()
         closing = re.search(rf"(?:{TAG})$", thinking)
         if closing is None or not content.rstrip().endswith(answer):
-            return text  # the template has its own way with contents
+            return text  # the template rewrites contents
         return _turn_before(start, thinking, closing[0]) + content + behind
 
     def without_addition(self, prompt: str, row: dict[str, Any]) -> str:
-        """A prompt's text up to where an assistant's turn begins in the middle of a conversation.
+        """A prompt's text up to the start of an assistant's turn, as in the middle of a conversation.
 
-        What the generation prompt adds to that, a thought's opening or an empty thought, belongs to the response
-        wherever the whole conversation has something else there.
+        The generation prompt's addition, such as an opening tag or an empty thought, belongs to the response if the
+        whole conversation has something else there.
         """
         options = {key: value for key, value in template_options(row).items() if key != "tools"}
         key = json.dumps(options, default=str)
@@ -95,11 +95,11 @@ class ChatTemplate:
         return prompt.removesuffix(self._additions[key])
 
     def closings(self) -> tuple[str, str]:
-        """What the template writes behind an answer, wherever in a conversation that stands, and behind the last."""
+        """The template's text after any answer of a conversation, and after the last one."""
         turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": MARK}]
         try:
             text = self._render([*turns, *turns], {})
-        except (RowProblem, UserError):  # some templates want a system message: rows will tell
+        except (RowProblem, UserError):  # some templates require a system message: rows will show
             return "", ""
         _, inner, last, *_ = [*text.split(MARK), "", ""]
         return inner[: shared_length(inner, last)], last
@@ -112,7 +112,7 @@ class ChatTemplate:
         except RowProblem:
             return ""
         shared = opened[: shared_length(opened, later.partition(MARK)[0])]
-        return opened[len(re.sub(r"[<\[][^<>\[\]]*$", "", shared)) :]  # a tag is all there or not at all
+        return opened[len(re.sub(r"[<\[][^<>\[\]]*$", "", shared)) :]  # no partial tags
 
     def _render(self, messages: list[Message], row: dict[str, Any], **ending: Any) -> str:
         """Messages as text; tool calls' arguments as dicts, or as text where the template fails on dicts."""
@@ -138,7 +138,7 @@ def _turn_before(start: str, thinking: str, closing: str) -> str:
     """The conversation up to an answer that begins with its thought.
 
     Args:
-        start: It with the generation prompt, which may have opened a thought or closed an empty one.
+        start: The conversation with the generation prompt, which may have opened a thought or closed an empty one.
         thinking: The thought with its tags, as the answer has it.
         closing: The tag that closes it.
     """

@@ -1,7 +1,7 @@
-"""Tools and tool calls as a chat template takes them, whatever Arrow and JSON made of them on the way.
+"""Tools and tool calls in the form that chat templates expect, whatever Arrow and JSON did to them.
 
-Arrow gives all rows of a column the same keys and the same kinds of numbers: what one row has, others get as null, and
-next to a 2.5 a 3 becomes 3.0. A template would write that into the prompt.
+Arrow gives all rows of a column the same keys and number types: a key of one row becomes null in the others, and next
+to a 2.5 a 3 becomes 3.0. A template would write that into the prompt.
 """
 
 import json
@@ -13,25 +13,25 @@ from datasets import Dataset
 from hf_align.collators.rows import Message, RowProblem, without_nulls
 
 NESTED = ("tools", "chat_template_kwargs")
-"""Columns for the chat template that hold anything."""
+"""Columns of any content for the chat template."""
 CONVERSATIONS = ("prompt", "chosen", "rejected", "messages", "completion")
 COUNTS = {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
-"""Keywords of JSON Schema whose numbers are whole."""
+"""Keywords of JSON Schema with integer values."""
 VALUES = {"default", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
-"""Keywords whose numbers are whole where the type is integer."""
+"""Keywords with integer values if the type is integer."""
 LISTS = {"enum", "examples"}
-"""Those that list values of the type."""
+"""Keywords that list values of the type."""
 
 
 def to_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    """Rows as a data set whose tools and tool calls are those of the rows.
+    """Rows as a data set that preserves their tools and tool calls.
 
-    What Arrow would pad or convert becomes JSON text, which `template_options` and `template_messages` read.
+    Values that Arrow would pad or convert become JSON text, which `template_options` and `template_messages` read.
 
     Raises:
-        TypeError or ValueError: Arrow's, where a column has values of several types.
+        TypeError or ValueError: Arrow's error if a column has values of several types.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))  # the first row's keys alone would be taken
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # Arrow only takes the first row's keys
 
     def convert(rows: Sequence[Mapping[str, Any]]) -> Dataset:
         return Dataset.from_list([{key: row.get(key) for key in columns} for row in rows])
@@ -57,7 +57,7 @@ def template_options(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row's `tools` and `chat_template_kwargs`, ready for `apply_chat_template`.
 
     Raises:
-        RowProblem: If they are text that is no JSON of a list and a dict.
+        RowProblem: They are text that isn't JSON of a list and a dict.
     """
     tools = _read(row, "tools", list)
     if tools is not None:
@@ -66,10 +66,10 @@ def template_options(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_messages(messages: Sequence[Message], tools: Sequence[Any] | None, *, as_text: bool) -> list[Message]:
-    """Messages with the arguments of their tool calls as dicts, or, for templates that want it, as JSON text.
+    """Messages with the arguments of their tool calls as dicts, or as JSON text for templates that expect it.
 
-    Arguments that are JSON text, as OpenAI's interface gives them, are parsed once: a template that writes JSON would
-    quote them again. Numbers that a tool declares as integers are integers.
+    Arguments given as JSON text, as in OpenAI's interface, are parsed once: a template that writes JSON would quote
+    them again. Numbers that a tool declares as integers become integers.
     """
     schemas = {function.get("name"): function.get("parameters") for function in map(_function, tools or ())}
 
@@ -93,13 +93,13 @@ def template_messages(messages: Sequence[Message], tools: Sequence[Any] | None, 
 
 
 def _function(tool: Any) -> dict[str, Any]:
-    """The part of a tool or a call that has name and arguments, with or without a wrapping {"function": ...}."""
+    """The part of a tool or call with name and arguments, with or without a wrapping {"function": ...}."""
     inner = tool.get("function", tool) if isinstance(tool, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 
 def _parsed(value: Any) -> Any:
-    """What a text of JSON holds, if that is a dict or a list; anything else as it is."""
+    """The value of JSON text if it is a dict or a list; anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -123,7 +123,7 @@ def _read(row: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _of_kind(value: Any, schema: Any) -> Any:
-    """A value with integers where its JSON Schema says so."""
+    """A value with integers where its JSON Schema has them."""
     if not isinstance(schema, dict):
         return value
     if isinstance(value, dict):
@@ -139,7 +139,7 @@ def _of_kind(value: Any, schema: Any) -> Any:
 
 
 def _whole_numbers(schema: Any) -> Any:
-    """A tool's JSON Schema with integers where they can't be anything else."""
+    """A tool's JSON Schema with integers wherever nothing else is valid."""
     if isinstance(schema, list):
         return [_whole_numbers(part) for part in schema]
     if not isinstance(schema, dict):
@@ -158,12 +158,12 @@ def _whole_numbers(schema: Any) -> Any:
 
 
 def _calls(value: Any) -> list[Any]:
-    """The tool calls of each message of a conversation; [] of anything else."""
+    """The tool calls of each message of a conversation; [] for anything else."""
     return [turn.get("tool_calls") for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two values are written alike: 3 is not 3.0, and keys have an order."""
+    """Whether two values are written identically: 3 is not 3.0, and the order of keys counts."""
     return json.dumps(first, default=str) == json.dumps(second, default=str)
 
 

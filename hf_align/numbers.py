@@ -1,4 +1,4 @@
-"""Numbers that people give: margins, weights, ratings, rewards."""
+"""Validation of numbers from users: margins, weights, ratings, rewards."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from numbers import Real
 from typing import Any
 
 LARGEST = 1e18
-"""Largest number, of either sign, that is taken: its square is still a float32."""
+"""Largest accepted absolute value; its square still fits float32."""
 
 
 def number_problem(value: Any) -> str | None:
-    """Say what keeps a value from being a number to train on, worded to follow "a margin that is"; None: nothing."""
+    """The reason why a value can't be trained on, worded to follow "a margin that is", or None."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return "not a number"
     if value != value or value in (math.inf, -math.inf):  # math.isfinite fails on large integers

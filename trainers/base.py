@@ -351,7 +351,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     def evaluation_loop(
         self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> EvalLoopOutput:
-        """Evaluate as Trainer does, but the loss is the weighted mean over rows, whatever the batches were."""
+        """Evaluate as Trainer does, but with the weighted mean over rows as loss, independent of batches."""
         self._evaluated = dataloader.dataset
         self.runner.expect(self.longest_of(self._evaluated))
         output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)

@@ -1,10 +1,10 @@
-"""What must hold at the start of a training: where it doesn't, numbers would be wrong without a word.
+"""Checks at the start of training of conditions without which numbers would be silently wrong.
 
 - Every trainable parameter is in the optimizer.
-- Two passes over a batch agree: nothing random but what was asked for.
-- Policy and reference agree, so that the first loss is log 2 (IPO: the square of its target); in PPO the update sees
-  what the rollout saw, so that the first ratio is 1.
-- A layout gives the model's own numbers: `hf_align.models.runner`, which lays batches out.
+- Two passes over a batch agree: nothing is random unless requested.
+- Policy and reference agree, so that the first loss is log 2 (IPO: the square of its target); in PPO the update's
+  log-probs equal the rollout's, so that the first ratio is 1.
+- A layout gives the same numbers as the model row by row: see `hf_align.models.runner`, which lays out batches.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from hf_align.models.runner import SHARE, LayoutRunner, flat_output
 logger = logging.get_logger(__name__)
 
 SAME_ON_CPU = 1e-5
-"""Mean difference in nats or reward of two passes on a CPU, which compute the same bits, that isn't randomness."""
+"""Mean difference in nats or reward of two passes that isn't randomness on a CPU, where both compute the same bits."""
 
 
 def agreement_bound(*, exact: bool) -> float:
-    """Mean difference a token, in nats, that kernels' order of adding may make where the same is computed twice.
+    """Mean difference per token, in nats, that the order of additions in kernels may cause between equal computations.
 
     Args:
-        exact: In float32, not in 16 bits or quantised.
+        exact: Whether the model computes in float32, not in 16 bits or quantised.
     """
     return 1e-3 if exact else 0.02
 
@@ -41,7 +41,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """Refuse an optimizer that leaves out parameters that require gradients.
 
     Raises:
-        UserError: It names them, and how to have them trained.
+        UserError: Parameters are missing; the message names them and the remedy.
     """
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -58,17 +58,17 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
 
 
 def check_passes(runner: LayoutRunner, models: Sequence[nn.Module], branches: Branches) -> None:
-    """Refuse to train if two passes of a model over the same batch, in the mode it is in, differ.
+    """Refuse to train if two passes of a model over the same batch, in its current mode, differ.
 
-    NEFTune's noise is left out, and generators stay as they were. Short runs compare less than the batch.
+    NEFTune's noise is excluded, and generators are restored. Short runs compare less than the batch.
 
     Args:
         runner: Calls the models.
-        models: The trained one and, where it is another, the reference.
+        models: The trained model and, if it is another model, the reference.
         branches: The first batch.
 
     Raises:
-        UserError: It says by how much.
+        UserError: The passes differ; the message gives the difference.
     """
     documents = branches.documents(branches.num_documents)
     compared = to_compare(documents, int(SHARE * runner.data.tokens() / (2 * len(models))))
@@ -79,42 +79,41 @@ def check_passes(runner: LayoutRunner, models: Sequence[nn.Module], branches: Br
         found = worst(difference_of_passes(runner, model, branches), runner.accelerator)
         if found > (SAME_ON_CPU if on_cpu else agreement_bound(exact=runner.is_exact(model))):
             raise UserError(
-                f"Two passes of the model over one batch differ by {found:.2g} a token, although dropout is off: "
-                "something else in it is random in training (a router that samples, noise, layers left out), so "
-                "numbers can't be compared; switch it off in the model's config, or set disable_dropout=False to train "
-                "with it."
+                f"Two passes of the model over one batch differ by {found:.2g} per token, although dropout is off: "
+                "something else in it is random in training (a router that samples, noise, skipped layers), so numbers "
+                "can't be compared; switch it off in the model's config, or set disable_dropout=False to train with it."
             )
         logger.info(f"start-up check: two passes over one batch agree (they differ by {found:.2g}).")
 
 
 @torch.no_grad()
 def difference_of_passes(runner: LayoutRunner, model: nn.Module, branches: Branches) -> Tensor:
-    """Mean difference of two passes of a model over the same batch, in the mode it is in: a scalar, 0 on a CPU."""
+    """Mean difference of two passes of a model over the same batch, in its current mode: a scalar, 0 on a CPU."""
     with random_state_kept(branches.input_ids.device), without_noise(model):
         first, second = (flat_output(runner.run(model, branches)[0]) for _ in range(2))
     return (first - second).abs().mean()
 
 
 def check_first_loss(logps: Tensor, ref_logps: Tensor, lengths: Tensor, bound: float, accelerator: Accelerator) -> None:
-    """Refuse to train if a reference that is the policy as given isn't, before the first step.
+    """Refuse to train if a reference that should equal the initial policy doesn't before the first step.
 
     Args:
-        logps: `[B, 2]` of the policy, sums over tokens.
-        ref_logps: `[B, 2]` of the reference.
-        lengths: `[B, 2]` tokens.
-        bound: Allowed difference a token.
-        accelerator: What is too much on one process is too much for all.
+        logps: The policy's `[B, 2]` log-probs, sums over tokens.
+        ref_logps: The reference's `[B, 2]` log-probs.
+        lengths: `[B, 2]` numbers of tokens.
+        bound: Allowed difference per token.
+        accelerator: Connection of the processes, which all fail if one exceeds the bound.
 
     Raises:
-        UserError: It says by how much they differ.
+        UserError: They differ; the message gives the difference.
     """
     found = worst(((logps - ref_logps) / lengths).abs().mean(), accelerator)
     if found > bound:
         raise UserError(
-            f"Policy and reference differ by {found:.2g} nats a token before the first step, so the first loss isn't "
-            "log 2 (IPO: the square of its target). The reference is the policy as it was given to the trainer: an "
-            "adapter that doesn't start at zero (init_lora_weights), a weight changed since or noise in one of them "
-            "would be taken for training; undo that, or name the reference yourself (ref_model)."
+            f"Policy and reference differ by {found:.2g} nats per token before the first step, so the first loss isn't "
+            "log 2 (IPO: the square of its target). The reference is the policy as given to the trainer: an adapter "
+            "that doesn't start at zero (init_lora_weights), a weight changed since or noise in one of them would "
+            "be mistaken for training; undo that, or name the reference yourself (ref_model)."
         )
 
 
@@ -122,20 +121,20 @@ def check_first_ratio(logps: Tensor, old_logps: Tensor, bound: float, accelerato
     """Refuse to train if a fresh pass over the first micro-batch doesn't give the rollout's log-probs `[N]`.
 
     Raises:
-        UserError: It says by how much they differ.
+        UserError: They differ; the message gives the difference.
     """
     found = worst((logps - old_logps).abs().mean(), accelerator)
     if found > bound:
         raise UserError(
-            f"The policy's log-probs in the first update differ by {found:.2g} nats a token from those of the rollout, "
+            f"The policy's log-probs in the first update differ by {found:.2g} nats per token from the rollout's, "
             "before any step, so ratios don't start at 1: something in the model is random or depends on its batch; "
             "switch it off in the model's config, or set disable_dropout=False to train with it."
         )
     logger.info(
-        f"start-up check: a fresh pass agrees with the first rollout (they differ by {found:.2g} nats a token)."
+        f"start-up check: a fresh pass agrees with the first rollout (they differ by {found:.2g} nats per token)."
     )
 
 
 def worst(difference: Tensor, accelerator: Accelerator) -> float:
-    """The largest of the processes' differences, a scalar each; NaN counts as none, which is dealt with elsewhere."""
+    """The maximum of the processes' scalar differences; NaN counts as 0, since other code reports it."""
     return accelerator.gather(difference.detach().float().reshape(1)).nan_to_num(0.0).max().item()

@@ -1,4 +1,4 @@
-"""The layouts of a batch compared with a model's numbers for each row by itself, and what may be rounding of it."""
+"""Comparison of a batch's layouts with a model's numbers for each row computed alone, and the bound for rounding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from hf_align.layout.branches import Branches, Document, build_branches, row_length
 
 Numbers = Callable[[Branches], Tensor]
-"""Log-probs or rewards of a batch, flat, in the documents' order."""
+"""Flat log-probs or rewards of a batch, in the documents' order."""
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Mean differences of layouts from the model's numbers for each row by itself, scalars in nats or reward.
+    """Mean differences of layouts from the model's numbers for each row computed alone, scalars in nats or reward.
 
     Attributes:
         plain: Of plain rows, padded to the same length: rounding, if the model is what it should be.
@@ -43,10 +43,10 @@ def compare_layouts(
     Args:
         numbers: Calls the model.
         documents: Prompts with their responses; see `to_compare`.
-        device: Where the model is.
-        alone: Gives the numbers of plain rows, each computed by itself. Default: `numbers`, called for each row.
-        row_tokens: As `build_branches` takes it.
-        branch: Compute the branch layout, too.
+        device: The model's device.
+        alone: Computes the numbers of plain rows, each row alone. Default: `numbers`, called for each row.
+        row_tokens: As in `build_branches`.
+        branch: Also compute the branch layout.
     """
     branches = build_branches(documents, pad_token_id=0, row_tokens=row_tokens).to(device)
     plain = branches.as_separate()
@@ -82,19 +82,19 @@ def noise_bound(noise: Tensor, *, exact: bool) -> Tensor:
 # ---- documents to compare ----
 
 LEAST_TOKENS = 384
-"""Tokens of plain rows that are compared however short a run is: four rows of 96."""
+"""Minimum number of tokens of plain rows to compare, however short a run: four rows of 96."""
 
 
 def longest_documents(documents: Sequence[Document], count: int = 2) -> list[Document]:
-    """The `count` documents with the longest rows, each with its two longest responses: a mask needs no more."""
+    """The `count` documents with the longest rows, each with its two longest responses, enough to check a mask."""
     chosen = sorted(documents, key=row_length, reverse=True)[:count]
     return [(prompt, sorted(responses, key=len, reverse=True)[:2]) for prompt, responses in chosen]
 
 
 def to_compare(documents: Sequence[Document], most_tokens: int) -> list[Document]:
-    """As many of the documents, and as much of them, as has at most `most_tokens` tokens in plain rows.
+    """Select documents, cut if needed, with at most `most_tokens` tokens in plain rows.
 
-    All that are given, or the two with the longest rows, or the longest rows cut, but no less than `LEAST_TOKENS`.
+    All of them, or the two with the longest rows, or the longest rows cut, but at least `LEAST_TOKENS`.
     """
     most_tokens = max(most_tokens, LEAST_TOKENS)
     for chosen in (list(documents), longest_documents(documents)):
@@ -105,7 +105,7 @@ def to_compare(documents: Sequence[Document], most_tokens: int) -> list[Document
 
 
 def cut(documents: Sequence[Document], most: int) -> list[Document]:
-    """Documents without rows of more than `most` tokens: prompts lose their start, long responses their end."""
+    """Documents cut to rows of at most `most` tokens: prompts lose their start, long responses their end."""
     result: list[Document] = []
     for prompt, responses in documents:
         if row_length((prompt, responses)) > most:

@@ -1,10 +1,10 @@
-"""Randomness that models add in training, switched off: dropout of every kind, and routers that sample or jitter.
+"""Switching off the randomness of models in training: dropout of every kind, and routers that sample or jitter.
 
-It is found by structure, not by a list of names. In transformers' decoders a probability of dropout stands in an
-attribute with "drop" in its name (`attn_dropout`, `resid_pdrop`, `layerdrop`, `drop_path_rate`, peft's `rank_dropout`),
-of a module or of the config that modules read when they run, or in a module whose class is called so (`nn.Dropout`,
-`DropPath`). Routers with noise have an attribute with "jitter". What hides behind other names, the check of two passes
-at the start of a training finds (`hf_align.trainers.start_checks`).
+Detection is by structure, not by a list of names. In transformers' decoders a dropout probability is an attribute with
+"drop" in its name (`attn_dropout`, `resid_pdrop`, `layerdrop`, `drop_path_rate`, peft's `rank_dropout`), of a module or
+of the config that modules read when they run, or in a module whose class has such a name (`nn.Dropout`, `DropPath`).
+Routers with noise have an attribute with "jitter". The comparison of two passes at the start of training detects other
+randomness (`hf_align.trainers.start_checks`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers import PreTrainedConfig
 def disable_dropout(model: nn.Module) -> None:
     """Set every dropout probability in `model`, LoRA's included, to zero, and keep noisy routers in evaluation mode.
 
-    Configs are changed in memory only: within `dropout_as_loaded` they say what they said before.
+    Configs are changed in memory only: `dropout_as_loaded` restores their values.
     """
     for module in model.modules():
         is_leaf = not (module._modules or module._parameters)
@@ -44,7 +44,7 @@ def disable_dropout(model: nn.Module) -> None:
 
 @contextmanager
 def dropout_as_loaded(model: nn.Module) -> Iterator[None]:
-    """Let the configs of a model whose dropout was disabled say for a while what they said before: to save them."""
+    """Restore the configs of a model whose dropout was disabled inside this context, to save them."""
     changed: list[tuple[PreTrainedConfig, str, Any]] = vars(model).get("_dropout_of_configs", [])
     now = [(config, name, vars(config)[name]) for config, name, _ in changed]
     for config, name, value in changed:
@@ -57,7 +57,7 @@ def dropout_as_loaded(model: nn.Module) -> Iterator[None]:
 
 
 def _without_probabilities(value: Any) -> Any:
-    """The same with 0.0 for every float, in dicts and lists too: peft has a probability for each adapter."""
+    """The value with 0.0 for every float, also in dicts and lists: peft has a probability for each adapter."""
     if isinstance(value, float):
         return 0.0
     if isinstance(value, dict):
@@ -66,7 +66,7 @@ def _without_probabilities(value: Any) -> Any:
 
 
 def _configs(model: nn.Module) -> list[PreTrainedConfig]:
-    """The configs that modules hold, and those within them, each once."""
+    """The modules' configs and those nested in them, each once."""
     found: dict[int, PreTrainedConfig] = {}
     queue: list[object] = list(model.modules())
     while queue:
@@ -78,7 +78,7 @@ def _configs(model: nn.Module) -> list[PreTrainedConfig]:
 
 
 def _keep_in_evaluation(module: nn.Module) -> None:
-    """Let `train()` leave a module in evaluation mode; its children follow as ever."""
+    """Make `train()` leave a module in evaluation mode; its children change as usual."""
     module.training = False
     vars(module)["train"] = MethodType(_train_children, module)
 
@@ -91,7 +91,7 @@ def _train_children(module: nn.Module, mode: bool = True) -> nn.Module:
 
 @contextmanager
 def random_state_kept(device: torch.device) -> Iterator[None]:
-    """Leave the generators (torch's of CPU and `device`, numpy's, Python's) as they were before this context."""
+    """Restore the generators (torch's of CPU and `device`, numpy's, Python's) after this context."""
     python, of_numpy = random.getstate(), np.random.get_state()
     forks = device.type in ("cuda", "xpu")
     try:

@@ -33,9 +33,9 @@ class Reference:
 
     Attributes:
         is_as_given: No explicit model: the reference computes what the policy does before training.
-        module: The reference's own model, None where the policy's computes as it.
-        model: The same as `place` gave it back.
-        adapter: The adapter under which the policy's model is the reference, None for none.
+        module: The reference's separate model, or None if the policy's model computes as the reference.
+        model: `module` as returned by `place`.
+        adapter: The adapter with which the policy's model is the reference, or None.
     """
 
     def __init__(

@@ -87,11 +87,11 @@ class LayoutRunner:
     FlexAttention is used only during training: afterwards the models attend as loaded.
 
     Args:
-        args: Config the run goes by: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
-        accelerator: Of the run; unwraps models and gathers what processes decide together.
+        args: Config of the run: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
+        accelerator: The run's accelerator; unwraps models and gathers values for joint decisions.
         data: What the run's data are like.
-        models: Gives the models that compute the same batches, which must attend alike; the trained one first.
-        sharded: Weights are sharded over processes (FSDP, DeepSpeed).
+        models: Returns the models that compute the same batches, which must attend alike; the trained one first.
+        sharded: Whether weights are sharded over processes (FSDP, DeepSpeed).
 
     Attributes:
         layout_choice: The choice of "auto" with its reason; None before the first batch, or if the user chose.
@@ -288,7 +288,7 @@ class LayoutRunner:
             )
 
     def is_exact(self, model: nn.Module) -> bool:
-        """Say whether a model computes in float32, not in 16 bits or quantised."""
+        """Whether a model computes in float32, not in 16 bits or quantised."""
         unwrapped = self._unwrap(model).model
         quantized = getattr(unwrapped, "quantization_method", None) is not None
         halves = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in unwrapped.parameters())
@@ -346,7 +346,7 @@ class LayoutRunner:
 
 
 def flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
-    """Compute the log-probs or rewards of a batch, flat, to compare layouts by."""
+    """Flat log-probs or rewards of a batch, used to compare layouts."""
     return flat_output(model(branches, **options))
 
 

@@ -56,7 +56,7 @@ class BranchModel(nn.Module):
 
     # Trainer refuses bare quantised models; the wrapped one was checked for adapters on loading.
     is_quantized = False
-    # Whether scoring may lay a shared prompt's responses out as branches: None until it was measured. And on rows of
+    # Whether scoring may lay out a shared prompt's responses as branches; None until measured. And on rows of
     # how many tokens, alone and in branches, it was.
     shares_prompts: bool | None = None
     compared_tokens = compared_width = 0
@@ -121,7 +121,7 @@ class BranchModel(nn.Module):
         return attention_window(cast(Any, self.model).config.get_text_config())
 
     def honours_branch_mask(self, branches: Branches, compared_width: int = 0) -> bool:
-        """Whether config and lengths let this model's attention take the branch mask for this batch.
+        """Whether config and lengths allow this model's attention to use the branch mask for this batch.
 
         A 4-D mask switches sliding windows off, so a `prompt + response` longer than the window needs plain rows. A
         model may also have its window in its layers, by columns of a row (GPT-Neo): a row wider than the window is
@@ -179,7 +179,7 @@ SEES_ALL = ("full_attention", "global")
 
 
 def attention_window(config: Any) -> int | None:
-    """The shortest attention window of a model's layers in tokens, None if every layer sees everything.
+    """The shortest attention window of a model's layers in tokens, or None without windows.
 
     By the config's fields, whatever the family calls them (`sliding_window`, `attention_chunk_size`, GPT-Neo's
     `window_size`). One too many costs time, no accuracy: longer rows are then plain ones.

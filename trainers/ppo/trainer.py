@@ -481,7 +481,7 @@ class PPOTrainer(BranchTrainer):
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
         training = model.training
-        model.train()  # scored as in training: without dropout it changes nothing but quantised kernels
+        model.train()  # scored as in training: without dropout the mode only affects quantised kernels
         if self.args.disable_dropout and not self._has_trained:  # else the start of the training has looked
             check_passes(self.runner, [model], build_branches(longest, pad_token_id=0).to(self.args.device))
         output, self.eval_samples = evaluate_policy(
