@@ -10,7 +10,9 @@ import pytest
 from datasets import Dataset
 
 from hf_align.errors import UserError
+from hf_align.evaluation import sample_continuations
 from hf_align.trainers.ppo.samples import COLUMNS, as_markdown, row_of
+from tests.tiny import tiny_model, tiny_tokenizer
 from tests.trainers.ppo.test_trainer import ppo
 from tests.trainers.toy import varied_prompts
 
@@ -108,3 +110,19 @@ def test_a_terminal_gets_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shown = capsys.readouterr().out
     assert "Samples" in shown and all(name in shown for name in COLUMNS)
     assert f"{trainer.eval_samples[0]['reward']:.3g}" in shown
+
+
+def test_an_end_of_turn_at_which_the_policy_does_not_stop_is_warned_of(tmp_path: Path, caplog: Any):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("<|im_end|>", "<|endoftext|>")
+    chat = {"prompt": [{"role": "user", "content": "Hi"}]}
+    warned = "ends a turn with '<|endoftext|>' (token 256), which is no stop token of the model (<|im_end|> is)"
+    with caplog.at_level("WARNING", logger="hf_align"):
+        for rows, stops, count in ((varied_prompts(2), None, 0), ([chat], ["<|endoftext|>"], 0), ([chat], None, 1)):
+            caplog.clear()
+            changes = {"model": tiny_model(), "train_dataset": rows, "processing_class": tokenizer}
+            ppo(tmp_path, changes, stop_strings=stops)
+            assert caplog.text.count(warned) == count
+    caplog.clear()
+    sample_continuations(tiny_model(), tokenizer, [chat["prompt"]], max_new_tokens=1)
+    assert caplog.text.count(warned) == 1
