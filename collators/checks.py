@@ -155,7 +155,7 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
 def refuse_own_columns(columns: Iterable[str], own: tuple[str, ...], name: str) -> None:
     """Refuse a data set with columns that are named like the trainer's, and would be lost."""
     if clash := [column for column in own if column in columns]:
-        raise UserError(f"{name} has a column {clash[0]}, which is the trainer's own; rename or remove it.")
+        raise UserError(f"{name} has a column {clash[0]}, which the trainer adds; rename or remove it.")
 
 
 def refuse(bad: Kinds, name: str, fix: str) -> None:

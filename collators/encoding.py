@@ -210,7 +210,7 @@ class PairEncoder:
     def _started(self, prompt: Ids, *, conversational: bool) -> Ids:
         """The prompt with the tokens the tokenizer puts before a text; a chat template writes its own BOS."""
         if not set(prompt) - {*self.start, self.tokenizer.bos_token_id}:
-            raise RowProblem("a prompt without a token of its own")
+            raise RowProblem("a prompt without tokens")
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt
 
     def _responses(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> list[Ids]:

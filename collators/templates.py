@@ -69,7 +69,7 @@ class ChatTemplate:
             opening = re.search(r"<([^<>/|]+)>\s*$", start)
             if opening is None:
                 raise RowProblem(
-                    "a thought beside the content that the chat template leaves out (write it into the content, as the "
+                    "a thought outside the content that the chat template omits (write it into the content, as the "
                     "model does, or drop it)"
                 )
             return f"{start}{thought}\n</{opening[1]}>\n\n{content}{behind}"

@@ -153,9 +153,7 @@ def staged_files(stage: Path) -> dict[str, Path]:
     files = {}
     for path in sorted(stage.rglob("*")):
         if path.is_symlink():
-            raise UserError(
-                f"{path.relative_to(stage)} became a link while it was made ready to be pushed; push again."
-            )
+            raise UserError(f"{path.relative_to(stage)} became a link while the push was prepared; push again.")
         if path.is_file():
             files[path.relative_to(stage).as_posix()] = path
     return files

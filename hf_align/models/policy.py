@@ -33,7 +33,7 @@ class PolicyModel(BranchModel):
             branches: The prompts and responses.
             temperature: Sampling temperature that the log-probs refer to.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
-            full_logits: Take the log-probs from the model's own logits for each row by itself: slow, to check the other
+            full_logits: Take the log-probs from the model's logits for each row alone: slow, to check the other
                 way.
 
         Returns:

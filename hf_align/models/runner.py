@@ -248,18 +248,18 @@ class LayoutRunner:
     def _judge_plain(self, difference: float, bound: float, exact: bool) -> None:
         if difference > bound and exact:
             raise UserError(
-                f"This model's numbers for padded rows differ from those for each row by itself by {difference:.2g} on "
+                f"This model's numbers for padded rows differ from those of each row alone by {difference:.2g} on "
                 f"average (bound {bound:.2g}), so what it learns would depend on padding; it can't be trained here."
             )
         if difference > bound:
             logger.warning(
-                f"This model's numbers for padded rows differ from those for each row by itself by {difference:.2g} on "
+                f"This model's numbers for padded rows differ from those of each row alone by {difference:.2g} on "
                 f"average (bound {bound:.2g}): rounding to 16 or fewer bits, or the model depends on its batch; a run "
-                "with bf16=False would tell."
+                "with bf16=False would show which."
             )
 
     def _leave_branches(self, difference: float, bound: float) -> None:
-        """Go on in plain rows, unless the user asked for branches."""
+        """Continue with plain rows, unless the user requested branches."""
         if self.args.layout == "branch":
             raise UserError(
                 f"layout is 'branch', and this model doesn't honour the branch layout (difference {difference:.2g}, "
@@ -272,13 +272,13 @@ class LayoutRunner:
         )
 
     def _say_compared(self, compared: int, whole: int, tokens: int) -> None:
-        """Say on how long rows the layouts were compared, and if the longest were cut for that."""
+        """Log the length of the compared rows, and whether the longest were cut for that."""
         if not self.accelerator.is_main_process:
             return
         share = COMPARED_PASSES * tokens / max(1, self.data.tokens())
         if self.separate or compared == whole:
             logger.info(
-                f"The layout was compared with rows by themselves, of up to {compared} tokens ({share:.1%} of the run)."
+                f"The layout was compared with single rows of up to {compared} tokens ({share:.1%} of the run)."
             )
         else:
             logger.warning(

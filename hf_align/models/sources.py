@@ -92,7 +92,7 @@ def _check_folder(path: str) -> None:
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if "Padding_idx" in reason:
-        reason = "pad_token_id in its config.json is no token of its vocabulary; set it to one, or to null"
+        reason = "pad_token_id in its config.json is not in its vocabulary; set it to one, or to null"
     if "custom code" in reason:
         reason = "it needs its own code, which is never run; use a model that transformers supports"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"

@@ -152,14 +152,14 @@ def stop_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def warn_of_open_turns(model: Any, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str] = ()) -> None:
-    """Warn if the chat template closes turns with a token that doesn't end a response: the policy would run on."""
+    """Warn if the chat template closes turns with a token that doesn't end a response: responses would continue."""
     end = PairEncoder(tokenizer).closing[-1]
     stops = stop_token_ids(unwrapped(model), tokenizer)
     if end not in {*stops, *_split_stops(tokenizer, stop_strings)[1]}:
         name, *names = tokenizer.convert_ids_to_tokens([end, *stops])
         logger.warning(
-            f"The chat template ends a turn with {name!r} (token {end}), which is no stop token of the model "
-            f"({', '.join(names)} is): responses would run on behind it. Set eos_token_id of the model's "
+            f"The chat template ends a turn with {name!r} (token {end}), which is not a stop token of the model "
+            f"({', '.join(names)} is): responses would continue past it. Set eos_token_id of the model's "
             "generation_config, or tokenizer.eos_token."
         )
 

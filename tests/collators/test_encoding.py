@@ -146,9 +146,9 @@ def test_a_prompt_without_tokens_of_its_own_is_refused_whether_or_not_there_is_b
     for each in (tokenizer, bos_tokenizer):
         with pytest.raises(UserError, match=r"1 row has no prompt: chosen and rejected share no first words \(row 0\)"):
             ids(row, each)
-        with pytest.raises(UserError, match=r"train_dataset: 1 row has a prompt without a token of its own \(row 0\)"):
+        with pytest.raises(UserError, match=r"train_dataset: 1 row has a prompt without tokens \(row 0\)"):
             ids({"prompt": each.bos_token, "chosen": "a", "rejected": "b"}, each)
-        with pytest.raises(UserError, match=r"1 row has a prompt without a token of its own \(row 0\)"):
+        with pytest.raises(UserError, match=r"1 row has a prompt without tokens \(row 0\)"):
             tokenize_prompts([{"prompt": each.bos_token}], each)
 
 
@@ -269,5 +269,5 @@ def test_one_prompt_and_response_get_the_ids_of_a_row(tokenizer, bos_tokenizer):
     assert encoder.prompt_and_response("Hi", [assistant("Yes.")]) == ids(CHAT, tokenizer)[:2]
     assert encoder.prompt_and_response([user("Hi")], "Yes.") == ids(CHAT, tokenizer)[:2]
     assert encoder.prompt_and_response("Hi", "")[1] == [tokenizer.eos_token_id]
-    with pytest.raises(RowProblem, match="a prompt without a token of its own"):
+    with pytest.raises(RowProblem, match="a prompt without tokens"):
         encoder.prompt_and_response("", "Yes.")

@@ -125,7 +125,7 @@ def test_a_thought_beside_the_content_is_written_or_the_row_is_refused(key: str)
     }
     for trait in TEMPLATES:
         if trait in ("left out of answers", "closed in answers"):
-            with pytest.raises(UserError, match="1 row has a thought beside the content that the chat template leaves"):
+            with pytest.raises(UserError, match="1 row has a thought outside the content that the chat template omits"):
                 written([row], tokenizer_with(TEMPLATES[trait]))[0]
         else:
             start, (response, other) = written([row], tokenizer_with(TEMPLATES[trait]))[0]

@@ -73,7 +73,7 @@ def test_only_ids_margin_and_weight_are_kept(tokenizer):
 
 @pytest.mark.parametrize("name", ["prompt_ids", "response_ids"])
 def test_columns_named_like_the_trainer_s_own_are_refused(tokenizer, name):
-    with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which is the trainer's own; rename or"):
+    with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which the trainer adds; rename or"):
         tokenize_preferences([standard(*TEXTS[0]) | {name: [1]}], tokenizer, name="eval_dataset")
 
 

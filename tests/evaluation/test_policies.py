@@ -130,5 +130,5 @@ def test_policies_get_the_prompts_of_training_and_columns_keep_their_names(tiny_
     measure_policies([policy], rows, judge, max_new_tokens=2, resamples=10, engine=engine)
     assert len(seen) == 2 and all(text.startswith("clock calm <|im_start|>user\nH") for text in seen)
     for name in ("prompt_ids", "response_ids", "finished"):
-        with pytest.raises(UserError, match=f"data has a column {name}, which is the trainer's own; rename or remove"):
+        with pytest.raises(UserError, match=f"data has a column {name}, which the trainer adds; rename or remove"):
             measure_policies([policy], rows.add_column(name, [[1]] * 2), judge)  # type: ignore[arg-type]

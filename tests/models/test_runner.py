@@ -205,7 +205,7 @@ def test_a_layout_that_was_asked_for_is_compared_too(tmp_path: Path):
 
     padded = [([1, 2, 3], [[4, 5], [6] * 40])]
     model = Looks(windowed(told=False))
-    with pytest.raises(UserError, match="numbers for padded rows differ from those for each row by itself"):
+    with pytest.raises(UserError, match="numbers for padded rows differ from those of each row alone"):
         error(runner_of(tmp_path, model, padded, layout="separate"), model, padded)
 
 

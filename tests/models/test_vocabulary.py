@@ -204,5 +204,5 @@ def test_a_pad_token_without_an_embedding_is_refused(folders: dict[bool, str], t
     assert tokenizer.pad_token == "<pad>"  # reward models choose one themselves
     config = Path(save_tiny(tmp_path / "model"), "config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token_id": 400}))
-    with pytest.raises(UserError, match=r"pad_token_id in its config.json is no token of its vocabulary; set it"):
+    with pytest.raises(UserError, match=r"pad_token_id in its config.json is not in its vocabulary; set it"):
         load_policy(tmp_path / "model")

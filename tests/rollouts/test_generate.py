@@ -161,7 +161,8 @@ def test_a_warning_names_the_end_of_turn_that_ends_no_response(caplog: pytest.Lo
         model.generation_config.eos_token_id = 256
         (message,) = warnings()
         assert (
-            "ends a turn with '<|im_end|>' (token 258), which is no stop token of the model (<|endoftext|>" in message
+            "ends a turn with '<|im_end|>' (token 258), which is not a stop token of the model (<|endoftext|>"
+            in message
         )
         assert warnings("<|im_end|>") == []
         model.generation_config.eos_token_id = [256, 258]

@@ -159,7 +159,7 @@ def test_rows_given_to_evaluate_are_prepared_as_the_trainers_own(tiny_model_dir:
         trainer.evaluate(rows.remove_columns("rejected"))
     assert trainer.evaluate(cast(Any, trainer.eval_dataset).select(range(3)))["eval_loss"] == own["eval_loss"]
     for name in ("prompt_ids", "response_ids"):
-        with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which is the trainer's own; rename"):
+        with pytest.raises(UserError, match=f"eval_dataset has a column {name}, which the trainer adds; rename"):
             trainer.evaluate(rows.add_column(name, [[1]] * 3))
 
 

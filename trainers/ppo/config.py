@@ -233,7 +233,7 @@ class PPOConfig(AlignmentConfig):
         self._fit_rollout()
         if self.neftune_noise_alpha is not None:
             raise UserError(
-                "neftune_noise_alpha is for trainers whose loss compares with no other pass, and PPO would take the "
+                "neftune_noise_alpha is for trainers whose loss compares no passes, and PPO would mistake the "
                 "noise for a change of the policy since its rollout; leave it out."
             )
         if self.auto_find_batch_size:

@@ -40,7 +40,7 @@ def test_data_given_to_evaluate_is_prepared_as_the_trainers_own(tmp_path: Path):
         trainer.evaluate(Dataset.from_list([{"text": "a"}]))
     prepared: Any = trainer.eval_dataset
     assert trainer.evaluate(prepared.select(range(3)))["eval_reward"] == own["eval_reward"]
-    with pytest.raises(UserError, match="eval_dataset has a column prompt_ids, which is the trainer's own; rename"):
+    with pytest.raises(UserError, match="eval_dataset has a column prompt_ids, which the trainer adds; rename"):
         trainer.evaluate(varied_prompts(3).add_column("prompt_ids", [[1]] * 3))  # type: ignore[arg-type]
 
 
