@@ -10,7 +10,7 @@ INSTALLED_BELOW_HF_ALIGN = ("trainers", "collators", "model_cards")
 
 packages = find_packages(include=["hf_align", "hf_align.*"])
 for name in INSTALLED_BELOW_HF_ALIGN:
-    packages += [f"hf_align.{found}" for found in find_packages(include=[name, f"{name}.*"])]
+    packages += [f"hf_align.{package}" for package in find_packages(include=[name, f"{name}.*"])]
 
 setup(
     packages=packages,

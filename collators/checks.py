@@ -152,9 +152,9 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
     return dataset
 
 
-def refuse_own_columns(columns: Iterable[str], own: tuple[str, ...], name: str) -> None:
+def refuse_own_columns(columns: Iterable[str], reserved: tuple[str, ...], name: str) -> None:
     """Refuse a data set with columns that are named like the trainer's, and would be lost."""
-    if clash := [column for column in own if column in columns]:
+    if clash := [column for column in reserved if column in columns]:
         raise UserError(f"{name} has a column {clash[0]}, which the trainer adds; rename or remove it.")
 
 

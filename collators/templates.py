@@ -59,13 +59,13 @@ class ChatTemplate:
         messages = join_messages(prompt, response)
         text, last = self._render(messages, row), messages[-1]
         content, thought = content_of(last), thought_of(last)
-        kept = "".join(text.split())
-        if all("".join(part.split()) in kept for part in (content, thought)):
+        rendered = "".join(text.split())
+        if all("".join(part.split()) in rendered for part in (content, thought)):
             return text
         before, _, behind = self._render([*messages[:-1], {**last, "content": MARK}], row).rpartition(MARK)
         continued = len(response) == 1 and prompt[-1]["role"] == "assistant"
         start = before if continued else self._render(messages[:-1], row, add_generation_prompt=True)
-        if "".join(thought.split()) not in kept:
+        if "".join(thought.split()) not in rendered:
             opening = re.search(r"<([^<>/|]+)>\s*$", start)
             if opening is None:
                 raise RowProblem(

@@ -128,8 +128,10 @@ def _of_kind(value: Any, schema: Any) -> Any:
         return value
     if isinstance(value, dict):
         properties = schema.get("properties")
-        known = properties if isinstance(properties, dict) else {}
-        return {key: _of_kind(part, known.get(key, schema.get("additionalProperties"))) for key, part in value.items()}
+        schemas = properties if isinstance(properties, dict) else {}
+        return {
+            key: _of_kind(part, schemas.get(key, schema.get("additionalProperties"))) for key, part in value.items()
+        }
     if isinstance(value, list):
         return [_of_kind(part, schema.get("items")) for part in value]
     kinds = schema.get("type")

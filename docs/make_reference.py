@@ -26,8 +26,8 @@ def reference() -> str:
     """Write the page: one section per class, base classes first."""
     classes: list[type] = []
     for config in CONFIGS:
-        own = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
-        classes += [cls for cls in reversed(own) if cls not in classes]
+        ours = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
+        classes += [cls for cls in reversed(ours) if cls not in classes]
     return INTRODUCTION + "".join(section(cls) for cls in classes)
 
 

@@ -269,17 +269,17 @@ class DPOTrainer(PreferenceTrainer):
     @contextmanager
     def _same_noise(self, model: nn.Module) -> Iterator[None]:
         """Let the reference see the noise of NEFTune that the policy will, drawn from the same state of generators."""
-        alpha, own = self.args.neftune_noise_alpha, self.reference.module
+        alpha, module = self.args.neftune_noise_alpha, self.reference.module
         if alpha is None or not model.training:
             yield
             return
-        handle = None if own is None else activate_neftune(own, alpha)  # Trainer sees to the policy's embeddings
+        handle = None if module is None else activate_neftune(module, alpha)  # Trainer sees to the policy's embeddings
         try:
             with random_state_kept(self.args.device):
                 yield
         finally:
-            if own is not None:
-                deactivate_neftune(own, handle)
+            if module is not None:
+                deactivate_neftune(module, handle)
 
     def _check_first_loss(self, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> None:
         """Refuse a reference that should be the policy as given and isn't, where nothing random is wanted."""

@@ -76,14 +76,14 @@ def check_passes(runner: LayoutRunner, models: Sequence[nn.Module], branches: Br
         branches = build_branches(compared, pad_token_id=0).to(branches.input_ids.device)
     on_cpu = branches.input_ids.device.type == "cpu"
     for model in models:
-        found = worst(difference_of_passes(runner, model, branches), runner.accelerator)
-        if found > (SAME_ON_CPU if on_cpu else agreement_bound(exact=runner.is_exact(model))):
+        gap = worst(difference_of_passes(runner, model, branches), runner.accelerator)
+        if gap > (SAME_ON_CPU if on_cpu else agreement_bound(exact=runner.is_exact(model))):
             raise UserError(
-                f"Two passes of the model over one batch differ by {found:.2g} per token, although dropout is off: "
+                f"Two passes of the model over one batch differ by {gap:.2g} per token, although dropout is off: "
                 "something else in it is random in training (a router that samples, noise, skipped layers), so numbers "
                 "can't be compared; switch it off in the model's config, or set disable_dropout=False to train with it."
             )
-        logger.info(f"start-up check: two passes over one batch agree (they differ by {found:.2g}).")
+        logger.info(f"start-up check: two passes over one batch agree (they differ by {gap:.2g}).")
 
 
 @torch.no_grad()
@@ -107,10 +107,10 @@ def check_first_loss(logps: Tensor, ref_logps: Tensor, lengths: Tensor, bound: f
     Raises:
         UserError: They differ; the message gives the difference.
     """
-    found = worst(((logps - ref_logps) / lengths).abs().mean(), accelerator)
-    if found > bound:
+    gap = worst(((logps - ref_logps) / lengths).abs().mean(), accelerator)
+    if gap > bound:
         raise UserError(
-            f"Policy and reference differ by {found:.2g} nats per token before the first step, so the first loss isn't "
+            f"Policy and reference differ by {gap:.2g} nats per token before the first step, so the first loss isn't "
             "log 2 (IPO: the square of its target). The reference is the policy as given to the trainer: an adapter "
             "that doesn't start at zero (init_lora_weights), a weight changed since or noise in one of them would "
             "be mistaken for training; undo that, or name the reference yourself (ref_model)."
@@ -123,15 +123,15 @@ def check_first_ratio(logps: Tensor, old_logps: Tensor, bound: float, accelerato
     Raises:
         UserError: They differ; the message gives the difference.
     """
-    found = worst((logps - old_logps).abs().mean(), accelerator)
-    if found > bound:
+    gap = worst((logps - old_logps).abs().mean(), accelerator)
+    if gap > bound:
         raise UserError(
-            f"The policy's log-probs in the first update differ by {found:.2g} nats per token from the rollout's, "
+            f"The policy's log-probs in the first update differ by {gap:.2g} nats per token from the rollout's, "
             "before any step, so ratios don't start at 1: something in the model is random or depends on its batch; "
             "switch it off in the model's config, or set disable_dropout=False to train with it."
         )
     logger.info(
-        f"start-up check: a fresh pass agrees with the first rollout (they differ by {found:.2g} nats per token)."
+        f"start-up check: a fresh pass agrees with the first rollout (they differ by {gap:.2g} nats per token)."
     )
 
 

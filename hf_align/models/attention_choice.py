@@ -129,7 +129,7 @@ def _measure(
         (values_flex, values),
         *((_forward(other, branches, numbers), e) for other, e in zip(others, expected, strict=True)),
     ]
-    difference = torch.stack([(mine - theirs).abs().mean() for mine, theirs in pairs]).max()
+    difference = torch.stack([(ours - theirs).abs().mean() for ours, theirs in pairs]).max()
     bound, distance, most = (
         noise_bound(noise, exact=exact),
         _distance(gradients_flex, gradients),
@@ -184,10 +184,10 @@ def _seconds(model: BranchModel, branches: Branches, numbers: Numbers, clock: Cl
     return clock() - start
 
 
-def _distance(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> Tensor:
+def _distance(actual: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> Tensor:
     """Norm of the difference of two gradients, as a share of the norm of the second."""
     pairs = [
-        (mine, theirs) for mine, theirs in zip(found, expected, strict=True) if mine is not None and theirs is not None
+        (ours, theirs) for ours, theirs in zip(actual, expected, strict=True) if ours is not None and theirs is not None
     ]
-    error = torch.stack([(mine.float() - theirs.float()).square().sum() for mine, theirs in pairs]).sum()
+    error = torch.stack([(ours.float() - theirs.float()).square().sum() for ours, theirs in pairs]).sum()
     return (error / torch.stack([theirs.float().square().sum() for _, theirs in pairs]).sum()).sqrt()

@@ -28,9 +28,9 @@ def classifier_class(config: Any) -> type[PreTrainedModel]:
     Raises:
         UserError: transformers has no such decoder without its LM head.
     """
-    own = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
-    if isinstance(own, type) and _scores_hidden_states(own, config):
-        return own
+    classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    if isinstance(classifier, type) and _scores_hidden_states(classifier, config):
+        return classifier
     language_model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     backbone = MODEL_MAPPING.get(type(config), None)
     place = _place_of(backbone, language_model, config) if language_model and backbone else None
@@ -47,11 +47,11 @@ def is_ours(model: nn.Module) -> bool:
     return isinstance(model, _ScoreOnBackbone)
 
 
-def _scores_hidden_states(own: type[PreTrainedModel], config: Any) -> bool:
-    if issubclass(own, GenericForSequenceClassification):
+def _scores_hidden_states(classifier: type[PreTrainedModel], config: Any) -> bool:
+    if issubclass(classifier, GenericForSequenceClassification):
         return True
     with torch.device("meta"):
-        return isinstance(getattr(own(config), "score", None), nn.Linear)
+        return isinstance(getattr(classifier(config), "score", None), nn.Linear)
 
 
 def _place_of(backbone: Any, language_model: Any, config: Any) -> str | None:

@@ -152,8 +152,8 @@ class Fingerprint:
         """
         names = []
         for name in (both := [name for name in self.samples if name in other.samples]):
-            mine, theirs = self.samples[name], other.samples[name]
-            if not mine.agrees(theirs) or (mine.shape != theirs.shape and not any_vocabulary):
+            ours, theirs = self.samples[name], other.samples[name]
+            if not ours.agrees(theirs) or (ours.shape != theirs.shape and not any_vocabulary):
                 names.append(name)
         if not both or not (self.partial or other.partial):
             names += sorted((self.samples.keys() ^ other.samples.keys()) - {OUTPUT})

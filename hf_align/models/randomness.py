@@ -67,14 +67,14 @@ def _without_probabilities(value: Any) -> Any:
 
 def _configs(model: nn.Module) -> list[PreTrainedConfig]:
     """The modules' configs and those nested in them, each once."""
-    found: dict[int, PreTrainedConfig] = {}
+    configs: dict[int, PreTrainedConfig] = {}
     queue: list[object] = list(model.modules())
     while queue:
         for value in vars(queue.pop()).values():
-            if isinstance(value, PreTrainedConfig) and id(value) not in found:
-                found[id(value)] = value
+            if isinstance(value, PreTrainedConfig) and id(value) not in configs:
+                configs[id(value)] = value
                 queue.append(value)
-    return list(found.values())
+    return list(configs.values())
 
 
 def _keep_in_evaluation(module: nn.Module) -> None:

@@ -222,21 +222,26 @@ class LayoutRunner:
         whole = max(map(row_length, documents))
         documents = to_compare(documents, int(self.share * self.data.tokens() / COMPARED_PASSES))
         branch = not self.separate and attention_of(unwrapped.model) in BRANCH_ATTENTION
-        own = None if isinstance(unwrapped, RewardModel) else partial(flat_numbers, model, full_logits=True)
+        alone = None if isinstance(unwrapped, RewardModel) else partial(flat_numbers, model, full_logits=True)
         with evaluation_mode(unwrapped), random_state_kept(device):
-            found = compare_layouts(
+            differences = compare_layouts(
                 partial(flat_numbers, model),
                 documents,
                 device,
-                alone=own,
+                alone=alone,
                 row_tokens=self.args.row_tokens,
                 branch=branch,
             )
-        self._compared[id(unwrapped)] = Compared(longest, found.width)
+        self._compared[id(unwrapped)] = Compared(longest, differences.width)
         exact = self.is_exact(unwrapped)
-        bounds = noise_bound(torch.zeros_like(found.plain), exact=exact), noise_bound(found.plain, exact=exact)
+        bounds = (
+            noise_bound(torch.zeros_like(differences.plain), exact=exact),
+            noise_bound(differences.plain, exact=exact),
+        )
         # What is too much on one process is too much for all.
-        table = self.accelerator.gather(torch.stack([found.plain, found.branch, *bounds])[None])  # [processes, 4]
+        table = self.accelerator.gather(
+            torch.stack([differences.plain, differences.branch, *bounds])[None]
+        )  # [processes, 4]
         plain, in_branches, most, bound = table[(table[:, 1] - table[:, 3]).nan_to_num(torch.inf).argmax()].tolist()
         if math.isnan(plain):  # the model's own numbers: no matter of layouts
             return

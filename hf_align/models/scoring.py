@@ -88,11 +88,11 @@ def _shares_prompts(model: BranchModel, documents: Sequence[Document]) -> bool:
         device = cast(torch.device, model.device)
         documents = longest_documents(documents)
         documents = documents if model.window is None else cut(documents, model.window)  # others are plain rows
-        found = compare_layouts(model, documents, device)
+        differences = compare_layouts(model, documents, device)
         quantised = getattr(model.model, "quantization_method", None) is not None
         exact = not quantised and not torch.is_autocast_enabled(device.type) and model.dtype == torch.float32
-        model.shares_prompts = bool(found.branch <= noise_bound(found.plain, exact=exact))
-        model.compared_tokens, model.compared_width = longest, found.width
+        model.shares_prompts = bool(differences.branch <= noise_bound(differences.plain, exact=exact))
+        model.compared_tokens, model.compared_width = longest, differences.width
     return model.shares_prompts
 
 

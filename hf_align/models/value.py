@@ -260,15 +260,15 @@ class PolicyWithValueHead(BranchModel):
         is in the subfolder `value`, a separate value model in `value_model`.
         """
         directory = Path(directory)
-        own = None if state_dict is None else {n: t for n, t in state_dict.items() if n.startswith("model.")}
-        super().save_pretrained(directory, own, **kwargs)
+        weights = None if state_dict is None else {n: t for n, t in state_dict.items() if n.startswith("model.")}
+        super().save_pretrained(directory, weights, **kwargs)
         head = _below(state_dict, "value_head.") or self.value_head.state_dict()
         settings = {"value_model": self.value_model, "head": self.head_kind, "detach": str(self.detach_value_trunk)}
         save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / VALUE_HEAD, settings)
         if self.value_model == "adapter":
-            own = _below(state_dict, "model.")
+            weights = _below(state_dict, "model.")
             cast(PeftModel, self.model).save_pretrained(
-                str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=own
+                str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=weights
             )
         elif self.value_backbone is not None:
             with dropout_as_loaded(self):  # of the whole, which knows what the backbone's config said
@@ -340,8 +340,10 @@ def _copy_adapter(source: PeftModel, name: str, target: PeftModel) -> None:
     """Copy the adapter `name` of `source` to the value adapter of `target`, if they have the same shape."""
     weights = get_peft_model_state_dict(source, adapter_name=name)
     weights = {name: tensor for name, tensor in weights.items() if ".lora_" in name}
-    own = get_peft_model_state_dict(target, adapter_name=VALUE_ADAPTER)
-    if {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in own.items()}:
+    expected = get_peft_model_state_dict(target, adapter_name=VALUE_ADAPTER)
+    if {name: tensor.shape for name, tensor in weights.items()} == {
+        name: tensor.shape for name, tensor in expected.items()
+    }:
         if names := fingerprint_of(source).differing(fingerprint_of(target)):
             raise UserError(
                 f"Values can't start from this reward model: it was trained on another base than the policy's, "

@@ -96,8 +96,8 @@ class AdapterReward(BranchModel):
             add_adapter(model, self.adapter, config, trainable=False)
         except ValueError as error:  # no matching layers, or another kind of adapter
             raise UserError(f"The reward adapter doesn't fit the policy's base: {error}") from error
-        own = get_peft_model_state_dict(model, adapter_name=self.adapter, save_embedding_layers=False)
-        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in source.weights.items()}:
+        expected = get_peft_model_state_dict(model, adapter_name=self.adapter, save_embedding_layers=False)
+        if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in source.weights.items()}:
             model.delete_adapter(self.adapter)
             raise UserError("The reward adapter doesn't fit the policy's base: its layers have other names or sizes.")
         set_peft_model_state_dict(model, source.weights, self.adapter)
@@ -144,8 +144,8 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
     theirs = adapter_config(path)
     if not isinstance(model, PeftModel) or theirs is None:
         return False
-    mine = model.peft_config[adapter_name(model)]
-    if not mine.peft_type == theirs.peft_type == "LORA":
+    ours = model.peft_config[adapter_name(model)]
+    if not ours.peft_type == theirs.peft_type == "LORA":
         return False
     recorded = read_fingerprint(path)
     if problem := misfit(model, theirs, recorded):
@@ -153,9 +153,9 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
         return False
     if recorded is not None:
         return True
-    if not mine.base_model_name_or_path or not theirs.base_model_name_or_path:
+    if not ours.base_model_name_or_path or not theirs.base_model_name_or_path:
         return False
-    first, second = plain_folder(mine.base_model_name_or_path), plain_folder(base_of(theirs, path))
+    first, second = plain_folder(ours.base_model_name_or_path), plain_folder(base_of(theirs, path))
     same = first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
     if same:
         logger.warning(unrecorded(path, "the policy's base"))
@@ -179,7 +179,7 @@ def misfit(model: PeftModel, config: PeftConfig, base: Fingerprint | None) -> st
         return "it has biases of its own (bias)"
     if rewrites_base(config) or any(map(rewrites_base, model.peft_config.values())):
         return "the start of one of their adapters has rewritten what it sits on (init_lora_weights)"
-    if any(getattr(own, "trainable_token_indices", None) is not None for own in model.peft_config.values()):
+    if any(getattr(config, "trainable_token_indices", None) is not None for config in model.peft_config.values()):
         return "the policy has tokens of its own (trainable_token_indices), beside which peft loads no other adapter"
     names = [] if base is None else base.differing(fingerprint_of(model))
     return f"it was trained on another, {listed(names)}" if names else None

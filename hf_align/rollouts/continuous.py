@@ -58,16 +58,16 @@ def continuous_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
                 max_new_tokens=request.max_new_tokens,
             )
             manager.start()
-            found = _collect(manager, len(names))
+            responses = _collect(manager, len(names))
         finally:
             manager.stop(block=True)
             manager.destroy()
-    return [found[name] for name in names]
+    return [responses[name] for name in names]
 
 
 def _collect(manager: ContinuousBatchingManager, count: int) -> dict[str, Ids]:
-    found: dict[str, Ids] = {}
-    while len(found) < count:
+    responses: dict[str, Ids] = {}
+    while len(responses) < count:
         result = manager.get_result(timeout=1)
         if result is None and not manager.is_running():
             raise UserError(
@@ -77,8 +77,8 @@ def _collect(manager: ContinuousBatchingManager, count: int) -> dict[str, Ids]:
         if result is not None and result.is_finished():
             if result.error is not None:
                 raise UserError(f"The continuous engine failed: {result.error}. Use the engine 'static'.")
-            found[result.request_id] = list(result.generated_tokens)
-    return found
+            responses[result.request_id] = list(result.generated_tokens)
+    return responses
 
 
 def _check(model: Any) -> None:

@@ -168,8 +168,8 @@ class Health:
 
     def _values(self) -> str | None:
         last = [each.explained_variance for each in (self._start + self._last)[-VALUE_ROLLOUTS:]]
-        known = [value for value in last if value is not None]
-        if self._rollouts < VALUE_PATIENCE or len(known) < VALUE_ROLLOUTS or max(known) > 0:
+        measured = [value for value in last if value is not None]
+        if self._rollouts < VALUE_PATIENCE or len(measured) < VALUE_ROLLOUTS or max(measured) > 0:
             return None
         return (
             f"the values explain nothing: explained variance 0 or below in {VALUE_ROLLOUTS} rollouts, after "

@@ -355,8 +355,8 @@ class PPOTrainer(BranchTrainer):
         clipped = mean_everywhere(torch.stack(self._clipped), self.accelerator) if self._clipped else math.nan
         self._clipped = []
         kl, length, eos_share, entropy = everyone.double().mean(0).tolist()
-        known = clipped if math.isfinite(clipped) else None
-        figures = Figures(len(everyone), kl, length, eos_share, entropy / length, explained_variance, known)
+        clip_fraction = clipped if math.isfinite(clipped) else None
+        figures = Figures(len(everyone), kl, length, eos_share, entropy / length, explained_variance, clip_fraction)
         for kind, text in self.health.watch(figures).items():
             self.log({f"health/{kind}": 1.0})
             if self.is_world_process_zero():
