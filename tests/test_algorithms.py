@@ -48,29 +48,29 @@ def test_trainer_config_and_curves_are_there(name: str):
 
 
 def test_another_package_adds_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    found = registry(tmp_path, monkeypatch, kto="plugin_of_others:KTO")
-    assert list(found) == [*ALGORITHMS.builtin, "kto"] and len(found) == len(ALGORITHMS.builtin) + 1
-    kto = found["kto"]
+    actual = registry(tmp_path, monkeypatch, kto="plugin_of_others:KTO")
+    assert list(actual) == [*ALGORITHMS.builtin, "kto"] and len(actual) == len(ALGORITHMS.builtin) + 1
+    kto = actual["kto"]
     assert kto == Algorithm("kto", "my_kto:Trainer", "my_kto:Config", "prompts", ("reward",), "train with KTO")
     with pytest.raises(errors.UserError, match="algorithm kto: my_kto:Trainer can't be imported: No module named"):
         kto.load()
 
 
 def test_a_name_of_ours_stays_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    found = registry(tmp_path, monkeypatch, dpo=OTHER)
-    assert list(found) == list(ALGORITHMS.builtin)
-    assert found["dpo"] is ALGORITHMS["dpo"]
+    actual = registry(tmp_path, monkeypatch, dpo=OTHER)
+    assert list(actual) == list(ALGORITHMS.builtin)
+    assert actual["dpo"] is ALGORITHMS["dpo"]
 
 
 def test_a_broken_one_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    found = registry(tmp_path, monkeypatch, kto=OTHER, sac="plugin_of_others:KTO")
+    actual = registry(tmp_path, monkeypatch, kto=OTHER, sac="plugin_of_others:KTO")
     with pytest.raises(errors.UserError, match=f"algorithm kto: {OTHER} can't be imported"):
-        found["kto"]
+        actual["kto"]
     with pytest.raises(
         errors.UserError, match=r"algorithm sac: plugin_of_others:KTO is not an .*Algorithm of that name"
     ):
-        found["sac"]
-    assert found["dpo"].name == "dpo"
+        actual["sac"]
+    assert actual["dpo"].name == "dpo"
 
 
 def test_the_command_lists_them(tmp_path: Path):

@@ -52,8 +52,8 @@ def test_files_join_a_folder_whole_and_together(tmp_path: Path) -> None:
         (unfinished / "adapter" / "new.bin").write_text("new")
         (unfinished / "weights.bin").write_text("new")
         assert (folder / "weights.bin").read_text() == "old"
-    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"mine.txt": "old", "weights.bin": "new", "adapter/new.bin": "new"}
+    actual = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert actual == {"mine.txt": "old", "weights.bin": "new", "adapter/new.bin": "new"}
 
 
 def test_json_has_null_where_numbers_are_not_finite(tmp_path: Path) -> None:

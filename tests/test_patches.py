@@ -75,12 +75,12 @@ def patches(source: str) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])
 def test_no_module_of_ours_is_patched(folder: str):
-    found = [
+    actual = [
         f"{path.relative_to(ROOT)}:{line}: {target}"
         for path in sorted((ROOT / folder).rglob("*.py"))
         for line, target in patches(path.read_text(encoding="utf-8"))
     ]
-    assert found == [], "give the code an argument, an input or an object instead"
+    assert actual == [], "give the code an argument, an input or an object instead"
 
 
 @pytest.mark.parametrize(

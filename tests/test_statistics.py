@@ -43,9 +43,9 @@ def test_interval_is_repeatable_and_survives_tiny_samples() -> None:
 
 
 def test_groups_are_sorted_by_name() -> None:
-    found = groups(["b", "a", "b"])
-    assert list(found) == ["a", "b"]
-    assert found["b"].tolist() == [0, 2]
+    actual = groups(["b", "a", "b"])
+    assert list(actual) == ["a", "b"]
+    assert actual["b"].tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(("hits", "rows"), [(7, 10), (0, 5), (400, 400)])

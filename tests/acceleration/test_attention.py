@@ -99,8 +99,8 @@ def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
     )
     errors = []
     for mask in (attach_plan(dense(branches, torch.bfloat16), make_plan(branches)), dense(branches, torch.bfloat16)):
-        found = attend(mask, branches, states(branches, torch.bfloat16))
-        errors.append([(a.float() - b).square().mean().sqrt() for a, b in zip(found, exact, strict=True)])
+        actual = attend(mask, branches, states(branches, torch.bfloat16))
+        errors.append([(a.float() - b).square().mean().sqrt() for a, b in zip(actual, exact, strict=True)])
     for ours, torchs in zip(*errors, strict=True):
         assert ours <= 1.25 * torchs
 

@@ -118,8 +118,8 @@ def numbers(
     return [torch.tensor(losses), *(p.detach() for p in trainer.model.parameters() if p.requires_grad)]
 
 
-def furthest(found: list[Tensor], expected: list[Tensor]) -> float:
-    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(found, expected, strict=True))
+def furthest(actual: list[Tensor], expected: list[Tensor]) -> float:
+    return max(float((ours - theirs).abs().max()) for ours, theirs in zip(actual, expected, strict=True))
 
 
 CASES = [(family, task, False) for family in FAMILIES for task in ("reward", "dpo", "ppo")]
@@ -168,15 +168,15 @@ def test_known_families_are_patched(family: str):
     config, layers = PATCHED[family]
     model = AutoModelForCausalLM.from_config(config())
     setting = Setting(("train", "sample"), "cpu")
-    found = {decision.patch.name: decision for decision in decide(model, setting, "auto")}
+    actual = {decision.patch.name: decision for decision in decide(model, setting, "auto")}
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
-    found["lora"] = next(each for each in decide(adapted, setting, "lora"))
-    assert {name: found[name].layers for name in ("lora", "gated_mlp", "rms_norm")} == {
+    actual["lora"] = next(each for each in decide(adapted, setting, "lora"))
+    assert {name: actual[name].layers for name in ("lora", "gated_mlp", "rms_norm")} == {
         name: layers[name] for name in ("lora", "gated_mlp", "rms_norm")
     }
     attends = "attention" not in layers  # Gemma 2's caps its scores: transformers computes it eagerly
-    assert all((found[name].reason is None) == attends for name in ("attention", "decoding"))
-    assert found["casts"].reason is None
+    assert all((actual[name].reason is None) == attends for name in ("attention", "decoding"))
+    assert actual["casts"].reason is None
 
 
 # ---- other structures are supported or refused ----

@@ -79,11 +79,11 @@ def test_log_probs_are_those_of_sdpa(row_tokens: int | None):
     model = PolicyModel(tiny_model(max_position_embeddings=1024, attn_implementation="flex_attention"))
     assert model.honours_branch_mask(branches)
     with torch.no_grad():
-        found = model(NoDenseMask(**vars(branches)))
-        torch.testing.assert_close(found, expected(branches), atol=1e-4, rtol=0)
+        actual = model(NoDenseMask(**vars(branches)))
+        torch.testing.assert_close(actual, expected(branches), atol=1e-4, rtol=0)
         plain = branches.as_separate()
         separate = model(plain)
-    torch.testing.assert_close(found, separate, atol=1e-4, rtol=0)
+    torch.testing.assert_close(actual, separate, atol=1e-4, rtol=0)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -108,9 +108,9 @@ def test_a_trainer_evaluates_with_it_and_says_that_a_cpu_cannot_train_with_it(tm
         return DPOTrainer(model, args=config, **own)
 
     flex, sdpa = trainer("flex_attention"), trainer("sdpa")
-    found, expected = flex.evaluate(), sdpa.evaluate()
+    actual, expected = flex.evaluate(), sdpa.evaluate()
     for name in ("eval_logps/chosen", "eval_logps/rejected"):
-        assert found[name] == pytest.approx(expected[name], abs=1e-4)
+        assert actual[name] == pytest.approx(expected[name], abs=1e-4)
     assert not flex.runner.separate
     with pytest.raises(UserError, match=r"flex_attention.*no backward pass on a CPU.*sdpa"):
         flex.train()

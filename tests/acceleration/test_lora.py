@@ -69,10 +69,10 @@ def test_in_bfloat16_it_is_no_further_from_float32_than_peft():
     errors = []
     for fused in (True, False):
         with operations() as calls:
-            found = run(adapted(fused=fused), autocast=True)
+            actual = run(adapted(fused=fused), autocast=True)
         assert calls[FUSED] == (3 if fused else 0)
-        assert all(found[name].dtype == exact[name].dtype for name in exact if name != "out")
-        errors.append(sum(float((found[name].float() - exact[name]).square().sum()) for name in exact))
+        assert all(actual[name].dtype == exact[name].dtype for name in exact if name != "out")
+        errors.append(sum(float((actual[name].float() - exact[name]).square().sum()) for name in exact))
     assert errors[0] <= 1.1 * errors[1]
 
 
@@ -122,10 +122,10 @@ def test_what_it_cant_do_goes_pefts_way(prepare: Callable[[PeftModel], Any]):
     prepare(ours)
     prepare(theirs)
     with operations() as calls:
-        found, expected = run(ours), run(theirs)
+        actual, expected = run(ours), run(theirs)
     assert not calls[FUSED]
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], expected[name]) for name in actual)
 
 
 @pytest.mark.parametrize("config", [{"use_dora": True}, {"lora_dropout": 0.5}, {"lora_bias": True}])

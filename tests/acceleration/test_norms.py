@@ -37,9 +37,9 @@ def test_full_fine_tuning_gets_the_same_gradients(name: str, bf16: bool):
     plain = gradients(model, bf16)
     keep_less_of_norms(model)
     assert norms(model) and all("forward" in vars(norm) for norm in norms(model))
-    found = gradients(model, bf16)
-    assert found.keys() == plain.keys()
-    for name, gradient in found.items():
+    actual = gradients(model, bf16)
+    assert actual.keys() == plain.keys()
+    for name, gradient in actual.items():
         assert torch.equal(gradient, plain[name]), name
 
 

@@ -66,10 +66,10 @@ def test_problems_are_listed_with_status_2(
 
 def test_a_missing_package() -> None:
     installed = {**dict.fromkeys((*PACKAGES, *QUICKSTART), "1.0"), "peft": None, "gguf": None}
-    found = {name: (text, problem) for name, text, problem in compare_versions({}, installed)}
-    assert found["peft"][1] == "peft is not installed: pip install hf-align"
-    assert "without gguf" in found["quickstart"][0]
-    assert found["quickstart"][1] is None
+    actual = {name: (text, problem) for name, text, problem in compare_versions({}, installed)}
+    assert actual["peft"][1] == "peft is not installed: pip install hf-align"
+    assert "without gguf" in actual["quickstart"][0]
+    assert actual["quickstart"][1] is None
 
 
 def test_wrong_products_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_the_hub(answer: Any, text: str, problem: bool, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
     monkeypatch.setattr(huggingface_hub, "whoami", whoami)
-    _, found, trouble = next(check_hub())
-    assert text in found
+    _, actual, trouble = next(check_hub())
+    assert text in actual
     assert (trouble is not None) is problem
-    assert "hf_x" not in found
+    assert "hf_x" not in actual

@@ -49,12 +49,12 @@ def test_accuracy_on_pairs(reward_model: RewardModel, implicit: bool, capsys: py
         reward_model.score([row["prompt"]] * 2, [f"{' ' * implicit}{row[side]}" for side in ("chosen", "rejected")])
         for row in PAIRS
     ]
-    found = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows))
-    assert found["pairs"] == 3
-    assert found["accuracy"] == pytest.approx(sum(a > b for a, b in scores) / 3)
-    assert found["margin"] == pytest.approx(sum(a - b for a, b in scores) / 3, abs=1e-4)
-    low, high = found["margin_interval"]
-    assert low <= found["margin"] <= high
+    actual = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows))
+    assert actual["pairs"] == 3
+    assert actual["accuracy"] == pytest.approx(sum(a > b for a, b in scores) / 3)
+    assert actual["margin"] == pytest.approx(sum(a - b for a, b in scores) / 3, abs=1e-4)
+    low, high = actual["margin_interval"]
+    assert low <= actual["margin"] <= high
     assert "3 pairs" in capsys.readouterr().out
 
 
@@ -103,15 +103,15 @@ def test_policies_beside_each_other(
     Path("other").symlink_to(tiny_model_dir)
     data = write("prompts.jsonl", [{"prompt": row["prompt"], "domain": "d"} for row in PAIRS])
     common = ["--data", data, "--max-new-tokens", "5", "--limit", "2", "--model", tiny_model_dir, "--model", "other"]
-    found = figures("policy", *common, "--judge", "judge.py:letters")
+    actual = figures("policy", *common, "--judge", "judge.py:letters")
     assert "distinct-2" in capsys.readouterr().out
-    assert len(found["samples"]) == found["report"]["all"]["prompts"] == 2
-    first, second = found["report"]["all"]["policies"].values()
-    lengths = [len(row[tiny_model_dir]["text"]) for row in found["samples"]]
+    assert len(actual["samples"]) == actual["report"]["all"]["prompts"] == 2
+    first, second = actual["report"]["all"]["policies"].values()
+    lengths = [len(row[tiny_model_dir]["text"]) for row in actual["samples"]]
     assert first["score"] == pytest.approx(sum(lengths) / 2)
     assert "gain" not in first
     assert second["gain"] == 0, "the same weights, prompts and seed"
-    assert set(found["report"]) == {"all", "d"}
+    assert set(actual["report"]) == {"all", "d"}
 
     assert main(["evaluate", "policy", *common, "--judge", "./reward", "--json", "-", "--resamples", "50"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -122,9 +122,9 @@ def test_policies_beside_each_other(
 
 
 def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: str) -> None:
-    found = figures("policy", "--model", tiny_model_dir, "--data", "embedded:ratings", "--limit", "3")
-    assert found["judge"] == "vader"
-    assert all(-1 <= row[tiny_model_dir]["score"] <= 1 for row in found["samples"])
+    actual = figures("policy", "--model", tiny_model_dir, "--data", "embedded:ratings", "--limit", "3")
+    assert actual["judge"] == "vader"
+    assert all(-1 <= row[tiny_model_dir]["score"] <= 1 for row in actual["samples"])
 
 
 @pytest.mark.parametrize(

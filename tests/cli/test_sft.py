@@ -115,8 +115,8 @@ def test_tools_go_along_as_they_were_and_unread_options_are_said(caplog: pytest.
     tools: list[dict[str, Any]] = [{"name": "clock", "hours": 3}, {"name": "map", "scale": 0.5}]
     rows = [{"messages": [USER, ASSISTANT], "tools": [tool], "chat_template_kwargs": {"a": 1}} for tool in tools]
     with caplog.at_level("WARNING", logger="hf_align"):
-        found = read_demonstrations(rows, "d", whole=True)
-    assert [json.loads(row) for row in found["tools"]] == [[tool] for tool in tools]
+        actual = read_demonstrations(rows, "d", whole=True)
+    assert [json.loads(row) for row in actual["tools"]] == [[tool] for tool in tools]
     assert "d: training on demonstrations does not read the column chat_template_kwargs." in caplog.text
 
 

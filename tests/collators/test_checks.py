@@ -125,9 +125,9 @@ def doubts(data):
 
 
 def test_near_identical_responses_are_doubtful():
-    found = doubts(rows({}, {"chosen": " Yes, sir!", "rejected": "yes sir "}, {"chosen": "👍", "rejected": "👎"}))
-    assert list(found.values()) == [[1]]
-    assert "near-identical" in next(iter(found))
+    actual = doubts(rows({}, {"chosen": " Yes, sir!", "rejected": "yes sir "}, {"chosen": "👍", "rejected": "👎"}))
+    assert list(actual.values()) == [[1]]
+    assert "near-identical" in next(iter(actual))
 
 
 def test_duplicates_and_contradictions_point_at_the_later_row():
@@ -188,9 +188,9 @@ def test_such_a_column_may_stand_beside_a_prompt_that_both_responses_begin_with(
 
 
 def test_outliers_in_length_are_doubtful():
-    found = doubts(rows({}, {"chosen": "long " * 1000}))
-    assert list(found.values()) == [[1]]
-    assert next(iter(found)).startswith("more than 4000 characters")
+    actual = doubts(rows({}, {"chosen": "long " * 1000}))
+    assert list(actual.values()) == [[1]]
+    assert next(iter(actual)).startswith("more than 4000 characters")
 
 
 def test_zero_margins_and_repeated_prompts_are_doubtful():

@@ -125,11 +125,11 @@ def test_a_tokenizer_without_eos_is_refused(make_tokenizer):
     ],
 )
 def test_an_implicit_prompt_ends_with_a_word(tokenizer, chosen, rejected, prompt):
-    found = ids({"chosen": chosen, "rejected": rejected}, tokenizer)
-    assert tokenizer.decode(found[0]) == prompt
-    assert found[0] == tokenizer(prompt)["input_ids"]
-    assert tokenizer.decode(found[0] + found[1]) == chosen + "<|im_end|>"
-    assert tokenizer.decode(found[0] + found[2]) == rejected + "<|im_end|>"
+    actual = ids({"chosen": chosen, "rejected": rejected}, tokenizer)
+    assert tokenizer.decode(actual[0]) == prompt
+    assert actual[0] == tokenizer(prompt)["input_ids"]
+    assert tokenizer.decode(actual[0] + actual[1]) == chosen + "<|im_end|>"
+    assert tokenizer.decode(actual[0] + actual[2]) == rejected + "<|im_end|>"
 
 
 def test_an_implicit_prompt_ends_where_a_token_ends(tokenizer):

@@ -123,11 +123,11 @@ def test_ratings_to_pairs_against_brute_force(seed, min_gap):
         if a["prompt"] == b["prompt"] and a["response"] != b["response"] and gap(a, b) > min_gap + 1e-9
     )
     pairs, report = ratings_to_pairs(rows, min_gap=min_gap)
-    found = sorted(
+    actual = sorted(
         (r["prompt"], r["chosen"], r["rejected"], round(r["margin"], 6), r["chosen_ratings"], r["rejected_ratings"])
         for r in pairs.to_list()
     )
-    assert found == expected
+    assert actual == expected
     per_prompt = [sum(row["prompt"] == prompt for row in rows) for prompt in {row["prompt"] for row in rows}]
     assert report.rows == len(rows) and report.prompts == len(per_prompt) and report.pairs == len(pairs)
     assert report.pairs + report.below_gap + report.identical == sum(n * (n - 1) // 2 for n in per_prompt)

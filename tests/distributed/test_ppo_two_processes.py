@@ -21,10 +21,10 @@ def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path)
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5, msg=name)
     assert len(one_logs["history"]) == len(two_logs["history"]) == 9
-    for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-4)
+    for ours, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
     for name in ("eval", "controller", "scores"):
         assert one_logs[name] == pytest.approx(two_logs[name], abs=1e-4), name
     assert len(one_logs["samples"]) == len(two_logs["samples"]) == 7
-    for mine, theirs in zip(one_logs["samples"], two_logs["samples"], strict=True):
-        assert mine == pytest.approx(theirs, abs=1e-4)
+    for ours, theirs in zip(one_logs["samples"], two_logs["samples"], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)

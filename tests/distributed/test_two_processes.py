@@ -57,8 +57,8 @@ def test_two_processes_equal_one_with_twice_the_batch_also_where_rows_do_not_go_
     for name, weight in one.items():
         torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5, msg=name)
     assert len(one_logs["history"]) == len(two_logs["history"]) > 3
-    for mine, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
-        counted = {name: value for name, value in mine.items() if name != "num_tokens"}  # TRL's, with padding rows
+    for ours, theirs in zip(one_logs["history"], two_logs["history"], strict=True):
+        counted = {name: value for name, value in ours.items() if name != "num_tokens"}  # TRL's, with padding rows
         assert counted == pytest.approx({name: theirs[name] for name in counted}, abs=1e-4)
     assert one_logs["eval"] == pytest.approx(two_logs["eval"], abs=1e-4)
     assert all(injection["held"] for injection in two_logs["injections"]), two_logs["injections"]

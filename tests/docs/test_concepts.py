@@ -27,10 +27,10 @@ def test_a_page_shows_its_formula_on_numbers(page: Path):
 def test_the_names_on_a_page_exist(page: Path):
     for name in re.findall(r"`(hf_align(?:\.\w+)*)`", prose(page)):
         module, parts = "hf_align", name.split(".")[1:]
-        found = importlib.import_module(module)
+        item = importlib.import_module(module)
         for part in parts:
             module = f"{module}.{part}"
-            found = getattr(found, part) if hasattr(found, part) else importlib.import_module(module)
+            item = getattr(item, part) if hasattr(item, part) else importlib.import_module(module)
 
 
 def test_the_overview_lists_every_page():

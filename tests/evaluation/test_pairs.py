@@ -33,11 +33,11 @@ def test_a_tie_counts_half(tiny_model_dir: str) -> None:
         [{"prompt": "p", "chosen": chosen, "rejected": rejected} for chosen, rejected in ("ab", "ac", "bd", "bc")]
     )
     model: Any = Model(AutoTokenizer.from_pretrained(tiny_model_dir), {"a": 1.0, "b": 0.0, "c": 3.0, "d": 0.0})
-    found = measure_on_pairs(model, rows, resamples=50)
-    assert found["pairs"] == 4
-    assert found["accuracy"] == pytest.approx((1 + 0 + 0.5 + 0) / 4)
-    assert found["margin"] == pytest.approx((1 - 2 + 0 - 3) / 4)
-    assert found["accuracy_interval"][0] <= found["accuracy"] <= found["accuracy_interval"][1]
+    actual = measure_on_pairs(model, rows, resamples=50)
+    assert actual["pairs"] == 4
+    assert actual["accuracy"] == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert actual["margin"] == pytest.approx((1 - 2 + 0 - 3) / 4)
+    assert actual["accuracy_interval"][0] <= actual["accuracy"] <= actual["accuracy_interval"][1]
 
 
 def test_a_prompt_that_both_begin_with_is_told_apart(tiny_model_dir: str) -> None:

@@ -53,8 +53,8 @@ class Repository:
         return [message for _, message, _ in self.commits[1:]]
 
     def at(self, revision: str) -> dict[str, bytes] | None:
-        found = [files for digest, _, files in self.commits if revision in (digest, "main")]
-        return found[-1] if found else None
+        commits = [files for digest, _, files in self.commits if revision in (digest, "main")]
+        return commits[-1] if commits else None
 
 
 @dataclass
@@ -188,11 +188,11 @@ class _Handler(xet.XetRoutes, BaseHTTPRequestHandler):
         return self._authorized()
 
     def _repository(self, repo_id: str) -> Repository | None:
-        found = self.stand_in.repositories.get(repo_id)
-        if found is None or (found.private and not self._authorized()):
+        repository = self.stand_in.repositories.get(repo_id)
+        if repository is None or (repository.private and not self._authorized()):
             self._error(404 if self._authorized() else 401, "Repository not found", "RepoNotFound")
             return None
-        return found
+        return repository
 
     def _files(self, repo_id: str, revision: str) -> dict[str, bytes] | None:
         repository = self._repository(repo_id)

@@ -82,9 +82,9 @@ def numbers(model: nn.Module, branches: Branches, *, bf16: bool = False) -> tupl
     return logps.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def distance(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    assert found.keys() == expected.keys() and found
-    error = sum((found[name].double() - expected[name].double()).square().sum() for name in found)
+def distance(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    assert actual.keys() == expected.keys() and actual
+    error = sum((actual[name].double() - expected[name].double()).square().sum() for name in actual)
     return float((error / sum(g.double().square().sum() for g in expected.values())).sqrt())  # type: ignore[arg-type, union-attr]
 
 
@@ -99,8 +99,8 @@ def test_branches_are_plain_rows(attention: str, bf16: bool, row_tokens: int | N
     branches = batch(row_tokens=row_tokens)
     exact, gradients = numbers(policy(), branches.as_separate())
     rounded, its_gradients = numbers(policy(), branches.as_separate(), bf16=bf16)
-    found, own = numbers(policy(attention=attention), branches, bf16=bf16)
-    error, noise = float((found - exact).abs().mean()), float((rounded - exact).abs().mean())
+    actual, own = numbers(policy(attention=attention), branches, bf16=bf16)
+    error, noise = float((actual - exact).abs().mean()), float((rounded - exact).abs().mean())
     off, noise_off = distance(own, gradients), distance(its_gradients, gradients)
     print(f"log-probs off by {error:.2e} (plain rows {noise:.2e}), gradients by {off:.2e} ({noise_off:.2e})")
     assert error <= 1e-5 + 1.5 * noise and off <= 1e-3 + 1.5 * noise_off
@@ -110,11 +110,11 @@ def test_flex_attention_takes_batches_of_any_width():
     model = policy(attention="flex_attention")
     for seed, longest in enumerate((40, 500, 130, 300, 90)):
         branches = batch(seed, longest=longest)
-        found, own = numbers(model, branches)
+        actual, own = numbers(model, branches)
         set_attention(model, "sdpa")
         expected, gradients = numbers(model, branches)
         set_attention(model, "flex_attention")
-        assert float((found - expected).abs().max()) < 1e-3 and distance(own, gradients) < 1e-3
+        assert float((actual - expected).abs().max()) < 1e-3 and distance(own, gradients) < 1e-3
 
 
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
@@ -136,13 +136,13 @@ def test_fused_lora_computes_what_peft_does(base: torch.dtype, bf16: bool):
     expected, gradients = numbers(model, branches, bf16=bf16)
     fuse_lora(model)
     with operations() as calls:
-        found, own = numbers(model, branches, bf16=bf16)
+        actual, own = numbers(model, branches, bf16=bf16)
     print(
-        f"applied {calls['_LoraLinear']}: {float((found - expected).abs().mean()):.2e}, {distance(own, gradients):.2e}"
+        f"applied {calls['_LoraLinear']}: {float((actual - expected).abs().mean()):.2e}, {distance(own, gradients):.2e}"
     )
     assert bool(calls["_LoraLinear"]) == (bf16 or base == torch.float32)
     rounded = bf16 or base == torch.bfloat16
-    assert float((found - expected).abs().mean()) < (0.05 if rounded else 1e-5)
+    assert float((actual - expected).abs().mean()) < (0.05 if rounded else 1e-5)
     assert distance(own, gradients) < (0.05 if rounded else 1e-4)
 
 
@@ -155,13 +155,13 @@ def test_patches_change_no_bit(patch: Any, lora: bool, bf16: bool):
     again, same = numbers(policy(lora=lora), branches, bf16=bf16)
     model = policy(lora=lora)
     patch(model)
-    found, own = numbers(model, branches, bf16=bf16)
+    actual, own = numbers(model, branches, bf16=bf16)
     steady = distance(same, gradients)  # kernels that sum in varying order differ from themselves
     print(f"{patch.__name__}: {distance(own, gradients):.1e}, twice the same {steady:.1e}")
     for name in own:
         if not torch.equal(own[name], gradients[name]):
             print(f"  {name}: {distance({name: own[name]}, {name: gradients[name]}):.1e}")
-    assert torch.equal(again, expected) and torch.equal(found, expected)
+    assert torch.equal(again, expected) and torch.equal(actual, expected)
     # Selective recompute was off by 5e-4 in one of two runs of this test, full fine-tuning in bfloat16.
     assert distance(own, gradients) <= max(2 * steady, 1e-3 if bf16 and not lora else 0)
 
@@ -179,9 +179,9 @@ def test_gated_mlps_keep_less_on_a_gpu():
     keep_less_of_mlps(patched)
     for model in (patched, plain):  # one-time allocations
         peak(model)
-    found, expected = peak(patched), peak(plain)
+    actual, expected = peak(patched), peak(plain)
     assert gated_mlps(plain)
-    assert found < expected
+    assert actual < expected
 
 
 # ---- sampling ----
@@ -194,9 +194,9 @@ def test_the_likeliest_tokens_are_those_of_generate(kind: str):
     tokenizer = tiny_tokenizer()
     draw = functools.partial(sample_responses, model, tokenizer, prompts, max_new_tokens=40, temperature=0)
     with torch.autocast("cuda", torch.bfloat16, enabled=kind == "autocast"):
-        found = [response.token_ids for response in draw(num_samples=2)]
+        actual = [response.token_ids for response in draw(num_samples=2)]
     with torch.no_grad():
-        for number, ids in enumerate(found):
+        for number, ids in enumerate(actual):
             prompt = prompts[number // 2]
             logits = model.model(torch.tensor([prompt + ids], device=CUDA)).logits[0, len(prompt) - 1 : -1].float()
             behind = logits.max(-1).values - logits.gather(-1, torch.tensor(ids, device=CUDA)[:, None])[:, 0]

@@ -76,10 +76,10 @@ def ours(model: Any, task: str, branches: Branches) -> Result:
 
 def plain(model: Any, task: str) -> Result:
     """The same by transformers' own forward on each prompt + response separately."""
-    found: dict[str, list[Tensor]] = {}
+    results: dict[str, list[Tensor]] = {}
 
     def note(name: str, value: Tensor) -> None:
-        found.setdefault(name, []).append(value)
+        results.setdefault(name, []).append(value)
 
     for prompt, responses in DOCUMENTS:
         for response in responses:
@@ -94,7 +94,7 @@ def plain(model: Any, task: str) -> Result:
             note("logps", logps.sum()[None] if task == "dpo" else logps)
             if task.startswith("ppo"):
                 note("values", model.value_head(value_states(model, ids, output)[len(prompt) - 1 : -1])[:, 0])
-    return with_gradients(model, {name: torch.cat(values) for name, values in found.items()})
+    return with_gradients(model, {name: torch.cat(values) for name, values in results.items()})
 
 
 def value_states(model: PolicyWithValueHead, ids: Tensor, output: Any) -> Tensor:
@@ -122,14 +122,14 @@ def test_layouts_and_recompute_give_the_numbers_of_plain_transformers(
         enable_selective_recompute(model)
     elif recompute == "full":
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    found = ours(model, task, laid_out(layout))
-    assert found.numbers.keys() == expected.numbers.keys()
+    actual = ours(model, task, laid_out(layout))
+    assert actual.numbers.keys() == expected.numbers.keys()
     for name, numbers in expected.numbers.items():
-        torch.testing.assert_close(found.numbers[name], numbers, atol=BOUND, rtol=0, msg=name)
+        torch.testing.assert_close(actual.numbers[name], numbers, atol=BOUND, rtol=0, msg=name)
         assert numbers.std() > 10 * BOUND, "numbers that could be mistaken for one another show nothing"
-    assert found.gradients.keys() == expected.gradients.keys()
+    assert actual.gradients.keys() == expected.gradients.keys()
     for name, gradient in expected.gradients.items():
-        assert (found.gradients[name] - gradient).norm() <= GRADIENT_BOUND * gradient.norm() + 1e-7, name
+        assert (actual.gradients[name] - gradient).norm() <= GRADIENT_BOUND * gradient.norm() + 1e-7, name
 
 
 def test_the_layouts_differ():

@@ -121,12 +121,12 @@ def test_sixteen_bit_rounding_passes_and_a_broken_mask_does_not(base_dir: str, m
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 return policy(batch)
 
-        found = compare_layouts(numbers, documents, torch.device("cpu"))
-        return float(found.branch), float(noise_bound(found.plain, exact=False))
+        actual = compare_layouts(numbers, documents, torch.device("cpu"))
+        return float(actual.branch), float(noise_bound(actual.plain, exact=False))
 
     with accelerated(policy, Setting.of(policy, "score")):
-        found, bound = difference()
-        assert found < 0.6 * bound
+        actual, bound = difference()
+        assert actual < 0.6 * bound
         monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", without_mask)  # type: ignore[arg-type]
         broken, bound = difference()
     assert broken > 1.5 * bound

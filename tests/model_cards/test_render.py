@@ -52,12 +52,12 @@ def facts(kind: str = "dpo", **changes: object) -> CardFacts:
 def tables(card: str) -> list[list[list[str]]]:
     """The text of every cell of every table, as a browser shows it."""
     page = MarkdownIt("commonmark", {"html": True}).enable("table").render(ModelCard(card).text)
-    found = []
+    result = []
     for table in re.findall(r"<table>(.*?)</table>", page, re.DOTALL):
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
         cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
-        found.append([[html.unescape(cell.replace("<br>", "\n")) for cell in row] for row in cells])
-    return found
+        result.append([[html.unescape(cell.replace("<br>", "\n")) for cell in row] for row in cells])
+    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)

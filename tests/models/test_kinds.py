@@ -30,8 +30,8 @@ def folders(tmp_path: Path) -> dict[str, str]:
 
 
 def test_what_is_a_classifier(folders: dict[str, str], tmp_path: Path):
-    found = {name: is_classifier(path) for name, path in folders.items()}
-    assert found == {"language": False, "reward": True, "reward-adapter": True, "adapter": False}
+    actual = {name: is_classifier(path) for name, path in folders.items()}
+    assert actual == {"language": False, "reward": True, "reward-adapter": True, "adapter": False}
     assert is_classifier(RewardModel.from_pretrained(folders["reward-adapter"]))
     assert not is_classifier(load_policy(folders["adapter"]))
     assert is_classifier(load_policy(folders["reward"])), "it has a new LM head"

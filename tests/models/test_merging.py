@@ -82,8 +82,8 @@ def test_a_merged_reward_model_scores_through_plain_transformers(hub: StandIn, b
     texts = [tokenizer.apply_chat_template(row, tokenize=False).rstrip() for row in rows]
     inputs = tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
     with torch.no_grad():
-        found = model(**inputs).logits[:, 0].tolist()
-    assert found == pytest.approx(trainer.model.score(prompts, responses), abs=1e-4)
+        actual = model(**inputs).logits[:, 0].tolist()
+    assert actual == pytest.approx(trainer.model.score(prompts, responses), abs=1e-4)
     assert scores(load_reward_model("anna/mine")) == pytest.approx(scores(trainer.model), abs=1e-4)
 
 

@@ -87,8 +87,8 @@ def test_gradients_of_both_layouts_agree_on_the_real_model(policy: PolicyModel, 
     policy.zero_grad()
     assert len(gradients[0]) == len(list(policy.parameters()))
     for name, gradient in gradients[0].items():
-        for found in gradients[1:]:
-            assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
+        for actual in gradients[1:]:
+            assert (actual[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_heads_that_transform_logits_are_honoured(config: PreTrainedConfig):
     nn.init.normal_(cast(Any, model.model).get_output_embeddings().weight, std=1.0)
     branches = build_branches([([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9, 9], [[10], [11, 12]])], pad_token_id=0)
     with torch.no_grad():
-        mine, own = call(model, branches), call(model, branches.as_separate(), full_logits=True)
-    torch.testing.assert_close(mine, own, atol=1e-5, rtol=1e-5)
+        ours, own = call(model, branches), call(model, branches.as_separate(), full_logits=True)
+    torch.testing.assert_close(ours, own, atol=1e-5, rtol=1e-5)
 
 
 def test_lora_on_the_head_is_honoured(tiny_model_dir: str):

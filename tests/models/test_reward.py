@@ -104,10 +104,10 @@ def test_branches_give_the_scores_of_separate_sequences(trained: RewardModel, ba
     trained.zero_grad()
     (expected, gradients), *others = results
     assert expected.std() > 0.01
-    for rewards, found in others:
+    for rewards, actual in others:
         torch.testing.assert_close(rewards, expected, atol=1e-4, rtol=0)
         for name, gradient in gradients.items():
-            assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
+            assert (actual[name] - gradient).norm() <= 1e-3 * gradient.norm(), name
 
 
 def test_a_cut_response_is_scored_by_its_own_last_token(trained: RewardModel):

@@ -140,8 +140,8 @@ def test_a_value_adapter_leaves_the_policy_alone(folder: str):
     shared, model = wrapped(folder), wrapped(folder, "adapter")
     with torch.no_grad():
         torch.testing.assert_close(call(model, batch())["logps"], call(shared, batch())["logps"], atol=0, rtol=0)
-        for mine, theirs in zip(shared.value_head.parameters(), model.value_head.parameters(), strict=True):
-            mine.copy_(theirs)
+        for ours, theirs in zip(shared.value_head.parameters(), model.value_head.parameters(), strict=True):
+            ours.copy_(theirs)
         for parameter in adapter_parameters(model.model, "value"):
             parameter.zero_()
         with active_adapter(shared.model, None):
@@ -175,9 +175,9 @@ def test_a_saved_folder_is_a_plain_policy_and_comes_back_whole(
     with torch.no_grad():
         expected = call(model, batch(separate=True))
         again = PolicyWithValueHead.from_pretrained(tmp_path)
-        found = call(again, batch(separate=True))
+        actual = call(again, batch(separate=True))
         for name in expected:
-            torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+            torch.testing.assert_close(actual[name], expected[name], atol=1e-5, rtol=0)
         assert {n for n, p in again.named_parameters() if p.requires_grad} == {
             n for n, p in model.named_parameters() if p.requires_grad
         }

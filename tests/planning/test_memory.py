@@ -32,20 +32,20 @@ def size(parameters: Any) -> int:
 def test_weights_are_those_of_the_real_model(tiny: str, reward: bool, lora: bool) -> None:
     config = LoraConfig(**LORA) if lora else None
     real = (load_reward_model if reward else load_policy)(tiny, lora=config)
-    found = outline(tiny, reward=reward, lora=LoraConfig(**LORA) if lora else None, dtype=torch.float32)
-    assert found.total == size(real.parameters())
-    assert found.trained == size(parameter for parameter in real.parameters() if parameter.requires_grad)
-    assert all(parameter.is_meta for parameter in found.model.parameters())
+    actual = outline(tiny, reward=reward, lora=LoraConfig(**LORA) if lora else None, dtype=torch.float32)
+    assert actual.total == size(real.parameters())
+    assert actual.trained == size(parameter for parameter in real.parameters() if parameter.requires_grad)
+    assert all(parameter.is_meta for parameter in actual.model.parameters())
     plain = AutoModelForCausalLM.from_pretrained(tiny)
-    assert found.base_bytes >= 4 * size(plain.parameters())
+    assert actual.base_bytes >= 4 * size(plain.parameters())
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_quantised_weights_take_what_they_take(tiny: str, quantization: Any) -> None:
     real = load_policy(tiny, quantization=quantization)
     held = sum(parameter.nbytes for parameter in real.parameters())
-    found = outline(tiny, quantization=quantization, lora=LoraConfig(**LORA), dtype=torch.float32).base_bytes
-    assert held <= found <= 1.1 * held
+    actual = outline(tiny, quantization=quantization, lora=LoraConfig(**LORA), dtype=torch.float32).base_bytes
+    assert held <= actual <= 1.1 * held
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -74,15 +74,15 @@ def test_activations_are_those_that_autograd_keeps(tiny: str, checkpointing: boo
     gc.collect()
     config = model.config
     traced = outline(tiny, lora=LoraConfig(**LORA), dtype=torch.float32).model
-    found = activation_bytes(traced, rows, tokens, checkpointing=checkpointing)
-    found -= memory.CHUNK_BYTES * config.vocab_size
+    actual = activation_bytes(traced, rows, tokens, checkpointing=checkpointing)
+    actual -= memory.CHUNK_BYTES * config.vocab_size
     if checkpointing:  # one of the two layers is recomputed in the backward pass
-        assert held < found
+        assert held < actual
         traced = outline(tiny, lora=LoraConfig(**LORA), dtype=torch.float32).model
         layer = activation_bytes(traced, rows, tokens, checkpointing=False)
-        assert found - held == pytest.approx((layer - memory.CHUNK_BYTES * config.vocab_size) / 2, rel=0.15)
+        assert actual - held == pytest.approx((layer - memory.CHUNK_BYTES * config.vocab_size) / 2, rel=0.15)
     else:
-        assert found == pytest.approx(held, rel=0.15)
+        assert actual == pytest.approx(held, rel=0.15)
 
 
 def test_optimizers_and_caches(tiny: str) -> None:

@@ -53,12 +53,12 @@ def test_a_shared_base_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
     base = save_tiny(Path("base"), vocab_size=50_000)  # far larger than its adapter
     RewardModel.from_backbone(base, lora=True).save_pretrained("adapter")
     RewardModel.from_backbone(base).save_pretrained("whole")
-    found = []
+    actual = []
     for reward in ("./adapter", "./whole"):
         assert check("ppo", base, "--reward", reward) == 0
         line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
-        found.append(float(line.split()[-2]))
-    assert 3 * found[0] < found[1]
+        actual.append(float(line.split()[-2]))
+    assert 3 * actual[0] < actual[1]
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def test_the_likeliest_tokens_are_those_of_generate(config: PreTrainedConfig, st
     model = build(config)
     assert static.decodes_stepwise(model) == stepwise
     length = static.ROOM + 8
-    found = static.static_engine(model, asked(max_new_tokens=length, temperature=0, num_samples=2, end_ids=[]))
-    assert found[::2] == found[1::2] == of_generate(model, length)
-    assert len({token for row in found for token in row}) > 10
+    actual = static.static_engine(model, asked(max_new_tokens=length, temperature=0, num_samples=2, end_ids=[]))
+    assert actual[::2] == actual[1::2] == of_generate(model, length)
+    assert len({token for row in actual for token in row}) > 10
 
 
 def test_a_prompt_is_encoded_once_and_ended_responses_leave():
@@ -109,8 +109,8 @@ def test_a_prompt_is_encoded_once_and_ended_responses_leave():
 
 def test_responses_may_outgrow_the_caches_room_several_times():
     model, length = tiny_model(), 3 * static.ROOM + 1
-    found = static.static_engine(model, asked(max_new_tokens=length, temperature=0, end_ids=[]))
-    assert found == of_generate(model, length)
+    actual = static.static_engine(model, asked(max_new_tokens=length, temperature=0, end_ids=[]))
+    assert actual == of_generate(model, length)
 
 
 def test_a_sampled_response_depends_on_its_prompt_its_place_and_the_seed_alone():

@@ -191,11 +191,11 @@ def token_optimum(mdp: LanguageMDP, reference: Policy, beta: float) -> Tensor:
         parts = [solve((*prefix, token)) for token in range(mdp.vocab_size)]
         q = torch.tensor([value for _, value in parts], dtype=torch.float64)
         p = (reference((*mdp.prompt, *prefix)).log_softmax(-1) + q / beta).softmax(-1)
-        found = {y: float(p[token]) * share for token, (shares, _) in enumerate(parts) for y, share in shares.items()}
-        return found, float(p @ q)
+        actual = {y: float(p[token]) * share for token, (shares, _) in enumerate(parts) for y, share in shares.items()}
+        return actual, float(p @ q)
 
-    found, _ = solve(())
-    return torch.tensor([found[response] for response in mdp.responses], dtype=torch.float64)
+    actual, _ = solve(())
+    return torch.tensor([actual[response] for response in mdp.responses], dtype=torch.float64)
 
 
 class Once:

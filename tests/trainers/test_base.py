@@ -54,8 +54,8 @@ def test_accumulation_changes_nothing(tiny_model_dir: str, tmp_path: Path, weigh
     for other in runs[1:]:
         same_weights(runs[0].model, other.model)
         for name in ("loss", "rewards/margins", "logps/chosen", "rewards/accuracies"):
-            for mine, theirs in zip(runs[0].state.log_history[:2], other.state.log_history[:2], strict=True):
-                assert mine[name] == pytest.approx(theirs[name], abs=1e-4), name
+            for ours, theirs in zip(runs[0].state.log_history[:2], other.state.log_history[:2], strict=True):
+                assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name
 
 
 def test_packing_changes_nothing(tiny_model_dir: str, tmp_path: Path):

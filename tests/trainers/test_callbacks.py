@@ -54,9 +54,9 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path, screen: Screen, caps
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(make_trainer(tmp_path, PressCtrlC(1)), screen, "t")
-    found = last_checkpoint(tmp_path)
-    assert found is not None
-    assert found.name == "checkpoint-2"
+    actual = last_checkpoint(tmp_path)
+    assert actual is not None
+    assert actual.name == "checkpoint-2"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -84,9 +84,9 @@ def test_last_checkpoint_counts_numbers_and_skips_half_written_ones(tmp_path: Pa
         (tmp_path / name).mkdir()
         if name != "checkpoint-11":
             (tmp_path / name / "trainer_state.json").write_text("{}")
-    found = last_checkpoint(tmp_path)
-    assert found is not None
-    assert found.name == "checkpoint-10"
+    actual = last_checkpoint(tmp_path)
+    assert actual is not None
+    assert actual.name == "checkpoint-10"
     assert last_checkpoint(tmp_path / "none") is None
 
 

@@ -87,8 +87,8 @@ def test_every_layout_trains_the_same(tmp_path: Path):
     ]
     for other in others:
         same_weights(plain.model, other.model)
-        for mine, theirs in zip(plain.state.log_history[:3], other.state.log_history[:3], strict=True):
-            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        for ours, theirs in zip(plain.state.log_history[:3], other.state.log_history[:3], strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
     choice = others[-1].runner.layout_choice
     assert choice is not None and choice.layout == "branch" and not others[-1].runner.separate, "compared and taken"
 

@@ -55,9 +55,9 @@ def test_near_duplicates_misses_none(threshold):
         for i in range(j)
         if shingles(texts[i]) and similarity(texts[i], texts[j]) >= threshold
     ]
-    found = near_duplicates(texts, threshold=threshold)
-    assert found == sorted(brute_force)
-    assert len(found) >= 20
+    actual = near_duplicates(texts, threshold=threshold)
+    assert actual == sorted(brute_force)
+    assert len(actual) >= 20
 
 
 def test_connected():

@@ -26,11 +26,11 @@ from tests.trainers.toy import policy_of, toy_model, toy_reward
 
 def remember_gradients(model: nn.Module) -> dict[str, Tensor]:
     """Record the last gradient of each trained weight."""
-    found: dict[str, Tensor] = {}
+    actual: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            parameter.register_hook(lambda gradient, name=name: found.__setitem__(name, gradient.clone()))
-    return found
+            parameter.register_hook(lambda gradient, name=name: actual.__setitem__(name, gradient.clone()))
+    return actual
 
 
 def change_rollouts(trainer: PPOTrainer, change: Callable[[Rollout], object]) -> None:

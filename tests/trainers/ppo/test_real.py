@@ -47,9 +47,9 @@ def gradients(trainer: PPOTrainer) -> dict[str, Tensor]:
     batch = build_branches(DOCUMENTS, pad_token_id=trainer.pad_token_id)
     output = model(batch)
     (output["logps"].sum() + output["values"].sum()).backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    actual = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    return found
+    return actual
 
 
 def same_gradients(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -105,7 +105,7 @@ def test_adapters_train_on_a_quantised_base(base_dir: str, reward_dir: str, tmp_
 
 @pytest.mark.slow
 def test_recomputed_activations_give_the_same_gradients_under_two_adapters(base_dir: str, tmp_path: Path):
-    found = []
+    actual = []
     for checkpointing in (False, True):
         trainer = PPOTrainer(
             base_dir,
@@ -134,6 +134,6 @@ def test_recomputed_activations_give_the_same_gradients_under_two_adapters(base_
         trainer.train()  # one step that changes nothing: Trainer switches checkpointing on, generating off and on again
         layers: Any = trainer.model.get_base_model().model.layers
         assert layers[0].gradient_checkpointing == checkpointing
-        found.append(gradients(trainer))
-    same_gradients(*found)
-    assert any(".value." in name for name in found[0]) and any(".default." in name for name in found[0])
+        actual.append(gradients(trainer))
+    same_gradients(*actual)
+    assert any(".value." in name for name in actual[0]) and any(".default." in name for name in actual[0])

@@ -58,11 +58,11 @@ def test_values_start_as_scores_of_the_unfinished_responses(tmp_path: Path, as_o
 def test_values_start_at_zero_unless_asked(tmp_path: Path):
     folder = save_tiny(tmp_path / "base")
     reward = RewardModel.from_backbone(folder)
-    for init, found in (("zero", False), ("reward", True)):
+    for init, actual in (("zero", False), ("reward", True)):
         trainer = trainer_on(folder, tmp_path / "out", reward, value_init=init)
         trainer.train()
         assert trainer.rollout is not None
-        assert bool(trainer.rollout.tokens["values"].any()) == found
+        assert bool(trainer.rollout.tokens["values"].any()) == actual
 
 
 def test_what_values_cant_start_from_is_named(tmp_path: Path):
