@@ -108,7 +108,7 @@ def shared_length(first: Sequence, second: Sequence) -> int:
 
 
 def thought_of(message: Message) -> str:
-    """The thought that a message has beside its content, if any."""
+    """The thought of a message outside its content, if any."""
     return next((str(message[key]) for key in THOUGHTS if message.get(key)), "")
 
 
@@ -127,7 +127,7 @@ def word_ends(chosen: str, rejected: str) -> Iterator[int]:
     first = len(chosen) - len(chosen.lstrip()) + 1
     for end in range(last, first - 1, -1):
         inside = _in_word(chosen[end - 1]) and (_in_word(chosen[end]) or _in_word(rejected[end]))
-        # A space belongs to the word behind it, as in most vocabularies.
+        # A space belongs to the word after it, as in most vocabularies.
         if not inside and chosen[end - 1] != " " and not any(_in_character(text, end) for text in (chosen, rejected)):
             yield end
 
@@ -197,7 +197,7 @@ def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: lis
         prompt = [{"role": "user", "content": prompt}]
     if isinstance(prompt, list):
         chosen, rejected = _without_prompt(prompt, chosen), _without_prompt(prompt, rejected)
-    else:  # a text prompt beside whole conversations only repeats their beginning
+    else:  # a text prompt next to whole conversations only repeats their beginning
         shared = shared_length(chosen, rejected)
         while shared and chosen[shared - 1]["role"] == "assistant":  # the response has to begin there
             shared -= 1

@@ -266,11 +266,11 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
-        self._train_metrics = RowMetrics()  # without rows of an earlier run, or of a try that ran out of memory
+        self._train_metrics = RowMetrics()  # without rows of an earlier run, or of an attempt that ran out of memory
         return super()._inner_training_loop(*args, **kwargs)
 
     def begin_step(self) -> None:
-        """Let the metrics of a step that isn't taken be taken back."""
+        """Mark the start of a step, so that its metrics can be undone."""
         self._train_metrics.begin_step()
 
     def void_step(self) -> None:

@@ -26,10 +26,10 @@ Callbacks = list[TrainerCallback] | None
 class AlignmentConfig(TrainingArguments):
     """`TrainingArguments` plus what every trainer here has."""
 
-    # What the trainer's evaluations give, without `eval_`, and what its checkpoints are.
+    # Metrics of the trainer's evaluations, without `eval_`, and kind of its checkpoints.
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     checkpoint_kind: ClassVar[Kind] = "policy"
-    # What a run does with the model.
+    # Uses of the model in a run.
     uses: ClassVar[tuple[Use, ...]] = ("train",)
 
     bf16: bool | None = field(  # type: ignore[assignment]

@@ -268,12 +268,12 @@ class DPOTrainer(PreferenceTrainer):
 
     @contextmanager
     def _same_noise(self, model: nn.Module) -> Iterator[None]:
-        """Let the reference see the noise of NEFTune that the policy will, drawn from the same state of generators."""
+        """Give the reference the policy's NEFTune noise, drawn from the same state of generators."""
         alpha, module = self.args.neftune_noise_alpha, self.reference.module
         if alpha is None or not model.training:
             yield
             return
-        handle = None if module is None else activate_neftune(module, alpha)  # Trainer sees to the policy's embeddings
+        handle = None if module is None else activate_neftune(module, alpha)  # Trainer does the policy's embeddings
         try:
             with random_state_kept(self.args.device):
                 yield
@@ -282,7 +282,7 @@ class DPOTrainer(PreferenceTrainer):
                 deactivate_neftune(module, handle)
 
     def _check_first_loss(self, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> None:
-        """Refuse a reference that should be the policy as given and isn't, where nothing random is wanted."""
+        """Refuse a reference that should equal the initial policy and doesn't, unless randomness is wanted."""
         args = self.args
         if not (self.reference.is_as_given and args.disable_dropout):
             return

@@ -193,8 +193,8 @@ class FiniteTrainer(Trainer):
         name = nonfinite_weight(weights)
         what = "a weight of another process" if name is None else f"the weight {name}"
         raise UserError(
-            f"{Path(place).name} isn't saved: {what} is NaN or infinite; go on from an earlier checkpoint with a lower "
-            "learning_rate."
+            f"{Path(place).name} isn't saved: {what} is NaN or infinite; continue from an earlier checkpoint with a "
+            "lower learning_rate."
         )
 
 

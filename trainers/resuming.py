@@ -29,7 +29,7 @@ class ResumingTrainer(Trainer):
     def _why_over(self) -> str | None:
         """The reason why no steps are left, or None."""
         if self.state.global_step >= self.state.max_steps:
-            return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to go on"
+            return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to continue"
         saved = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__, [])
         states: Any = saved if isinstance(saved, list) else [saved]
         for callback in self.callback_handler.callbacks:
@@ -38,7 +38,7 @@ class ResumingTrainer(Trainer):
             waited = [state["attributes"]["early_stopping_patience_counter"] for state in states]
             if max(waited, default=0) >= callback.early_stopping_patience:
                 patience = callback.early_stopping_patience
-                return f"was stopped early; raise early_stopping_patience above {patience} to go on"
+                return f"was stopped early; raise early_stopping_patience above {patience} to continue"
         return None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

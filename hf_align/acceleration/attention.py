@@ -143,7 +143,7 @@ def branch_attention_forward(
 
 @dataclass(frozen=True)
 class _Part:
-    """A range of queries of a block's prompts or responses; attention is causal, so later tokens are no keys for them.
+    """A range of queries of a block's prompts or responses; attention is causal, so later tokens aren't keys for them.
 
     Attributes:
         start: The first query token, counted from the prompt's or response's start.

@@ -48,7 +48,7 @@ def active_adapter(model: nn.Module, name: str | None) -> Iterator[None]:
             vars(module)["_gradient_checkpointing_func"] = partial(_checkpoint_under, module, name, original)
         if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
             saved.append((module, module._active_adapter, module._disable_adapters))
-            # A layer that this adapter isn't in computes as the base; peft's token layers would look for it in vain.
+            # A layer without this adapter computes as the base; peft's token layers would fail to look it up.
             module._disable_adapters = name is None or not _has_adapter(module, name)
             if name is not None:
                 module._active_adapter = [name]

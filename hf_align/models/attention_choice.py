@@ -23,7 +23,7 @@ from hf_align.models.wrapper import FLEX, BranchModel, attention_of, unwrapped
 Numbers = Callable[[BranchModel, Branches], Tensor]
 """Log-probs or rewards of a batch, flat, in the documents' order."""
 Clock = Callable[[], float]
-"""Seconds, when all that a device was asked for is done."""
+"""Clock in seconds, read after all work queued on a device is done."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def set_attention(wrapper: BranchModel, implementation: str) -> None:
 
 
 def device_clock() -> float:
-    """`perf_counter`, when the accelerator has done what it was asked for."""
+    """`perf_counter` after all work queued on the accelerator."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return perf_counter()

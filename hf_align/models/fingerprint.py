@@ -1,7 +1,7 @@
 """Fingerprints of base models: some numbers of every weight, by which an adapter knows the base it was trained on.
 
-A base's name says little: its weights may have been changed in memory, or its folder written anew. So each saved
-adapter has a fingerprint of its base beside it, which is compared wherever two models are taken to share a base.
+A base's name says little: its weights may have been changed in memory, or its folder rewritten. So each saved adapter
+has a fingerprint of its base beside it, which is compared wherever two models are taken to share a base.
 """
 
 from __future__ import annotations

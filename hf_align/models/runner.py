@@ -50,12 +50,12 @@ COMPARED_PASSES = 3
 
 @dataclass(frozen=True)
 class RunData:
-    """What a runner asks about the data of its run, once the first batch has come.
+    """A runner's access to its run's data, used from the first batch on.
 
     Attributes:
-        lengths: Gives the lengths of prompts and responses of some batches, as the run will meet them.
-        longest: Gives the documents with the longest rows, the same on every process. None: those of the first batch.
-        tokens: Gives the tokens that the run puts through the model in plain rows; a backward pass counts as two.
+        lengths: Returns the lengths of prompts and responses of some batches of the run.
+        longest: Returns the documents with the longest rows, the same on every process.
+        tokens: Returns the tokens that the run passes through the model in plain rows; a backward pass counts as two.
     """
 
     lengths: Callable[[], list[list[Lengths]]]
@@ -65,11 +65,11 @@ class RunData:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a model's layouts were compared on.
+    """The rows on which a model's layouts were compared.
 
     Attributes:
-        tokens: Of the longest `prompt + response`, before any was cut.
-        width: Tokens of a row in branches, as it was computed.
+        tokens: Tokens of the longest `prompt + response`, before any was cut.
+        width: Tokens per row in branches, as computed.
     """
 
     tokens: int
@@ -80,8 +80,8 @@ class LayoutRunner:
     """Calls a model on `Branches` in the layout with less work that it honours.
 
     With `args.layout="auto"` the first batch decides for the run: plain rows if the model's attention takes no branch
-    mask, or if they are less work on such data; else branches, if the model gives the same numbers in them as for each
-    row by itself. That is compared on the longest rows of the data, and again when longer ones come.
+    mask, or if they are less work on such data; otherwise branches, if the model gives the same numbers in them as for
+    each row alone. This is compared on the longest rows of the data, and again on longer ones.
 
     On a GPU the first training batch also decides, by measuring, whether SDPA or FlexAttention computes the branches.
     FlexAttention is used only during training: afterwards the models attend as loaded.
@@ -89,7 +89,7 @@ class LayoutRunner:
     Args:
         args: Config of the run: `layout`, `row_tokens`, `device`, precision, compile and recompute options.
         accelerator: The run's accelerator; unwraps models and gathers values for joint decisions.
-        data: What the run's data are like.
+        data: Lengths and sizes of the run's data.
         models: Returns the models that compute the same batches, which must attend alike; the trained one first.
         sharded: Whether weights are sharded over processes (FSDP, DeepSpeed).
 
@@ -100,8 +100,8 @@ class LayoutRunner:
             weights, a model without FlexAttention or not loaded with SDPA.
         separate: Whether every batch is laid out in plain rows.
         share: Maximum share of the run's time for comparing layouts: 1%.
-        measures_flex: Whether a training measures FlexAttention: on CUDA.
-        clock: What it is measured by.
+        measures_flex: Whether training measures FlexAttention: on CUDA.
+        clock: Clock of the measurement.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class LayoutRunner:
             noise_bound(torch.zeros_like(differences.plain), exact=exact),
             noise_bound(differences.plain, exact=exact),
         )
-        # What is too much on one process is too much for all.
+        # Too much on one process is too much for all.
         table = self.accelerator.gather(
             torch.stack([differences.plain, differences.branch, *bounds])[None]
         )  # [processes, 4]

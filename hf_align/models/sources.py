@@ -143,7 +143,7 @@ def adapter_config(path: str) -> PeftConfig | None:
             return PeftConfig.from_pretrained(path) if file.exists() else None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise LoadError(f"{file} is no adapter's config ({reason}); save the adapter again.", path) from error
+            raise LoadError(f"{file} is not an adapter's config ({reason}); save the adapter again.", path) from error
     try:
         return PeftConfig.from_pretrained(path)
     except (OSError, ValueError):
@@ -154,7 +154,7 @@ def base_of(adapter: PeftConfig, path: str) -> str:
     """The base model named by the adapter at `path`.
 
     Raises:
-        UserError: It names none, or something that is no name.
+        UserError: The config has no base name, or an invalid one.
     """
     name: Any = adapter.base_model_name_or_path
     if not name:

@@ -158,7 +158,7 @@ class PolicyWithValueHead(BranchModel):
             full_logits: Only log-probs, from the model's own `[R, T, vocab]` logits: slow, as a check.
 
         Returns:
-            `logps`, `values` and, if asked for, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
+            `logps`, `values` and, if requested, `entropy`, `kl` and `states`: `[N]` float32 (states `[N, d]`), in the
             order of `Branches.targets`.
         """
         if full_logits:

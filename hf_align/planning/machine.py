@@ -47,7 +47,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def compare_versions(needed: Mapping[str, Requirement], installed: Mapping[str, str | None]) -> Iterator[Finding]:
-    """What is installed of the packages, against what is asked for.
+    """Compare installed packages with the requirements.
 
     Args:
         needed: Requirements by package, with `-` or `_` in the name.

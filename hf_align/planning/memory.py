@@ -74,7 +74,7 @@ def outline(
         reward: Whether a reward head replaces the LM head.
         quantization: Quantisation on loading: "8bit", "4bit" or None.
         lora: The adapter to train. None: the adapter in `model_id`, or else all weights.
-        dtype: The compute dtype. Default: what this machine is fast at.
+        dtype: The compute dtype. Default: this machine's fast one.
 
     Raises:
         UserError: There is no config to load, or no layers match `lora`.

@@ -102,7 +102,7 @@ class SamplingRequest:
     def completed_string(self, ids: Ids) -> str | None:
         """The stop string in the text of a response so far, or None; of several, the one that ends first.
 
-        Special tokens are no text: their names don't count.
+        Special tokens aren't text: their names don't count.
         """
         if not self.stop_strings:
             return None

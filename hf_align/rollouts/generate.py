@@ -92,7 +92,7 @@ def sample_responses(
         top_p: Sample from the most likely tokens with this total probability. Below 1, log-probs under the full
             distribution are no longer those of the sampling.
         stop_strings: Texts that end a response; the token that completes one is the response's last. Special tokens
-            are no part of the text; the name of one makes it an end token.
+            aren't part of the text; the name of one makes it an end token.
         generator_seed: Seed of this call's sampling, which then doesn't affect torch's generator. Default: use torch's
             generator.
         batch_size: Responses generated at a time, long prompts first. Default: all.

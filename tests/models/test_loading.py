@@ -59,5 +59,5 @@ def test_an_adapter_config_that_says_nothing_usable_is_refused_in_a_sentence(tmp
                 load(str(tmp_path / "adapter"))
     for text in ("{", "[]", "5", json.dumps(whole | {"peft_type": "NONE"}), json.dumps(whole | {"task_type": 3})):
         file.write_text(text)
-        with pytest.raises(LoadError, match=r"adapter_config.json is no adapter's config \("):
+        with pytest.raises(LoadError, match=r"adapter_config.json is not an adapter's config \("):
             load_policy(str(tmp_path / "adapter"))

@@ -123,11 +123,11 @@ class Health:
         if self.target_kl is not None and lowest > KL_FACTOR * self.target_kl:
             limit = f"{KL_FACTOR:g} times target_kl={self.target_kl:g}"
         elif self.target_kl is None and all(each.kl > KL_BY_TOKEN * each.length for each in last):
-            limit = f"{KL_BY_TOKEN:g} nat a token"
+            limit = f"{KL_BY_TOKEN:g} nat per token"
         else:
             return None
         return (
-            f"the KL runs away: {lowest:.3g} nats a response and more in {ROLLOUTS} rollouts, above {limit}. Lower "
+            f"the KL runs away: at least {lowest:.3g} nats per response in {ROLLOUTS} rollouts, above {limit}. Lower "
             "learning_rate, raise kl_coef, or let it rise faster with a shorter kl_horizon."
         )
 
@@ -137,13 +137,13 @@ class Health:
             return None
         shorter = now < start
         advice = (
-            "read samples: rewards that like short answers, or a reward model that hardly saw long ones, do this"
+            "read samples: typical causes are rewards for short answers, or a reward model trained on few long ones"
             if shorter
-            else "read samples: rewards that add up over a text do this, and missing_eos_penalty holds against it"
+            else "read samples: rewards that add up over a text cause this, and missing_eos_penalty counters it"
         )
         return (
             f"responses became {'shorter' if shorter else 'longer'}: {now:.3g} tokens, {start:.3g} at the start. If "
-            f"that isn't wanted, {advice}; a lower target_kl keeps closer to the reference."
+            f"that isn't wanted, {advice}; a lower target_kl stays closer to the reference."
         )
 
     def _eos_share(self) -> str | None:
@@ -151,7 +151,7 @@ class Health:
         if start is None or now is None or abs(now - start) < SHARE_DRIFT:
             return None
         advice = (
-            "look whether responses only became shorter"
+            "check whether responses only became shorter"
             if now > start
             else "set missing_eos_penalty, or raise max_new_tokens if responses are cut in the middle"
         )
@@ -173,7 +173,7 @@ class Health:
             return None
         return (
             f"the values explain nothing: explained variance 0 or below in {VALUE_ROLLOUTS} rollouts, after "
-            f"{self._rollouts}. Raise value_learning_rate, take more responses a rollout, or start with "
+            f"{self._rollouts}. Raise value_learning_rate, use more responses per rollout, or start with "
             "value_init='reward'."
         )
 
@@ -182,7 +182,7 @@ class Health:
         if start is None or now is None or now > start / ENTROPY_FACTOR:
             return None
         return (
-            f"the entropy collapses: {now:.2g} nats a token, {start:.2g} at the start; samples are nearly all the same "
+            f"the entropy collapses: {now:.2g} nats per token, {start:.2g} at the start; samples are nearly all alike "
             "and teach little. Set entropy_coef=0.01, lower learning_rate or raise kl_coef."
         )
 

@@ -34,8 +34,8 @@ class Rollout:
         stopped: Whether its updates were stopped early.
         tokens: `[S, T]` each, 0 after a response's end: old_logps (of the policy that sampled the rollout), ref_logps,
             values, entropy, advantages, returns.
-        nonfinite: Names of what isn't finite in it on some process; then it is `stopped`.
-        reward_error: What the reward says of a score that isn't finite.
+        nonfinite: Names of its values that aren't finite on some process; then it is `stopped`.
+        reward_error: The reward's error about a score that isn't finite.
         first_output: The policy's `logps` and `values` of the first micro-batch, with graph, from scoring until
             training uses them. Not saved: checkpoints are written after steps.
     """

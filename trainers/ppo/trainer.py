@@ -351,7 +351,7 @@ class PPOTrainer(BranchTrainer):
         return rollout
 
     def _watch(self, everyone: Tensor, explained_variance: float) -> None:
-        """Warn of what goes wrong; `everyone` are the `WATCHED` figures `[S, 4]` of all processes' responses."""
+        """Warn about signs of trouble; `everyone` are the `WATCHED` figures `[S, 4]` of all processes' responses."""
         clipped = mean_everywhere(torch.stack(self._clipped), self.accelerator) if self._clipped else math.nan
         self._clipped = []
         kl, length, eos_share, entropy = everyone.double().mean(0).tolist()
