@@ -70,7 +70,7 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
         needed: The columns it must have.
 
     Raises:
-        UserError: It is something else, has no rows, or lacks a column.
+        UserError: It is of another type, has no rows, or lacks a column.
     """
     if isinstance(dataset, list) and dataset and all(isinstance(row, dict) for row in dataset):
         try:
@@ -153,7 +153,7 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
 
 
 def refuse_own_columns(columns: Iterable[str], reserved: tuple[str, ...], name: str) -> None:
-    """Refuse a data set with columns that are named like the trainer's, and would be lost."""
+    """Refuse a data set with columns named like the trainer's, which would be lost."""
     if clash := [column for column in reserved if column in columns]:
         raise UserError(f"{name} has a column {clash[0]}, which the trainer adds; rename or remove it.")
 
@@ -252,13 +252,13 @@ def _number_problem(row: dict[str, Any], name: str) -> str | None:
 
 
 def _too_large(row: dict[str, Any]) -> str:
-    """What Arrow can't hold of a row: integers of more than 64 bits."""
+    """The problem of a row with integers of more than 64 bits, which Arrow can't hold, or ""."""
     names = [name for name, value in row.items() if isinstance(value, int) and not -(2**63) <= value < 2**63]
     return f"a {names[0]} of more than 64 bits" if names else ""
 
 
 def _look_for_prompt(dataset: Dataset, bad: Kinds, name: str) -> None:
-    """Stop where pairs have no prompt and a column looks like one; warn where they share words that aren't its."""
+    """Stop if pairs have no prompt and a column looks like one; warn if the words they share aren't in that column."""
     unread = [column for column in PROMPT_LIKE if column in dataset.column_names]
     if not unread or "prompt" in dataset.column_names:
         return
@@ -286,7 +286,7 @@ def _look_for_prompt(dataset: Dataset, bad: Kinds, name: str) -> None:
 
 
 def _begins_with(row: dict[str, Any], columns: list[str]) -> bool:
-    """Whether the words that chosen and rejected share have one of the columns' text in them, or none has any."""
+    """Whether the common words of chosen and rejected contain the text of one of the columns, or all are empty."""
     texts = [row[column].strip() for column in columns if isinstance(row[column], str) and row[column].strip()]
     shared = row["chosen"][: next(word_ends(row["chosen"], row["rejected"]), 0)]
     return not texts or any(text in shared for text in texts)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 OWN_COLUMNS = ("prompt_ids", "response_ids", "finished")
-"""Names by which rewards get what the trainer knows of a sample."""
+"""Arguments that rewards get from the trainer, reserved as column names."""
 PROBLEM, CUT = "prompt_ids/problem", "prompt_ids/cut"
 """Columns of the report, under names that no data set has."""
 
@@ -27,13 +27,13 @@ def encode_prompts(
     name: str = "prompts",
     rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Ids]:
-    """Encode prompts up to where a response begins; a last assistant message is continued.
+    """Encode prompts up to the start of a response; a last assistant message is continued.
 
     Args:
         tokenizer: The model's; messages need its chat template.
         prompts: Texts or lists of messages, not empty.
-        name: Their name in messages.
-        rows: One for each prompt, with `tools` and `chat_template_kwargs` for the chat template. Default: none has any.
+        name: Name of the prompts in messages.
+        rows: One row per prompt, with `tools` and `chat_template_kwargs` for the chat template. Default: none.
 
     Raises:
         UserError: There is no chat template for messages, or it refuses some; the message gives row numbers.

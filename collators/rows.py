@@ -113,16 +113,16 @@ def thought_of(message: Message) -> str:
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without keys that are None, at any depth: Arrow fills them in where other rows have some."""
+    """The value without keys that are None, at any depth: Arrow adds keys of other rows."""
     if isinstance(value, dict):
         return {key: without_nulls(part) for key, part in value.items() if part is not None}
     return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def word_ends(chosen: str, rejected: str) -> Iterator[int]:
-    """Possible ends of an implicit prompt, the longest first: not inside a word, and with something left of both."""
+    """Possible ends of an implicit prompt, longest first: not inside a word, and with a rest of both responses."""
     shared = shared_length(chosen, rejected)
-    # Something other than spaces has to be left of both responses, and to be in the prompt.
+    # Both responses must keep something other than spaces, and the prompt must contain something.
     last = min(shared, len(chosen.rstrip()) - 1, len(rejected.rstrip()) - 1)
     first = len(chosen) - len(chosen.lstrip()) + 1
     for end in range(last, first - 1, -1):
@@ -133,16 +133,16 @@ def word_ends(chosen: str, rejected: str) -> Iterator[int]:
 
 
 def _in_word(character: str) -> bool:
-    """Part of a word that must not be split; Chinese and Japanese put no spaces between words."""
+    """Whether it is part of a word that must not be split; Chinese and Japanese have no spaces between words."""
     if "\u3040" <= character <= "\u9fff" or character >= "\U00020000":
         return False
     return character.isalnum() or character in "_'\u2019" or unicodedata.category(character).startswith("M")
 
 
 def _in_character(text: str, end: int) -> bool:
-    """Whether `text[:end]` ends inside what is read as one character: an emoji of several, a letter with its accent."""
+    """Whether `text[:end]` ends inside a visible character, such as a compound emoji or an accented letter."""
     start = end - 1
-    while start and text[start] >= "\u0300":  # what comes before joins nothing
+    while start and text[start] >= "\u0300":  # earlier characters don't combine
         start -= 1
     before, behind = (len(regex.findall(r"\X", text[start:stop])) for stop in (end, end + 1))
     return before == behind
@@ -160,7 +160,7 @@ def content_of(message: Message) -> str:
 
 
 def read_side(row: dict[str, Any], field: str) -> Side:
-    """The field's text or messages, without keys that are None (Arrow fills them in)."""
+    """The field's text or messages, without keys that are None (Arrow adds them)."""
     value = row.get(field)
     if value is None:
         raise RowProblem(f"no {field}")

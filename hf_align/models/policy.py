@@ -33,8 +33,7 @@ class PolicyModel(BranchModel):
             branches: The prompts and responses.
             temperature: Sampling temperature that the log-probs refer to.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
-            full_logits: Take the log-probs from the model's logits for each row alone: slow, to check the other
-                way.
+            full_logits: Take the log-probs from the model's logits of each row alone: slow, for checks.
 
         Returns:
             `[N]` float32, in the order of `Branches.targets`. Only these N positions go through the LM head, in chunks.
@@ -149,9 +148,9 @@ def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: fl
 
 
 def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
-    """Log-probs `[N]` of plain rows from the model's own logits: slow, for checking the other way.
+    """Log-probs `[N]` of plain rows from the model's own logits: slow, for checks.
 
-    Every row goes through the model by itself, with nothing but its ids: no padding, positions or mask.
+    Every row goes through the model alone, with only its ids: no padding, positions or mask.
     """
     model, width = cast(Any, wrapper.model), branches.input_ids.shape[1]
     row_of = branches.predictors // width  # [N]
