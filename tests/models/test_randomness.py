@@ -92,7 +92,8 @@ class DropPath(nn.Module):
 def test_adapters_and_layers_of_others_drop_nothing_either(config: Any):
     config.target_modules = ["q_proj", "up_proj"]
     model = get_peft_model(tiny_model(), config)
-    model.get_base_model().lm_head = nn.Sequential(model.get_base_model().lm_head, DropPath())
+    base: Any = model.get_base_model()
+    base.lm_head = nn.Sequential(base.lm_head, DropPath())
     model.train()
     assert not torch.equal(logits(model), logits(model))
     disable_dropout(model)

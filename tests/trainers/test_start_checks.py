@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from torch import nn
 from transformers import LlamaForSequenceClassification
@@ -71,7 +72,7 @@ def ppo(out: Path, model: Any, trainer_options: dict[str, Any] | None = None, **
     return PPOTrainer(
         model,
         args=PPOConfig(**options(out, max_new_tokens=4, **changes)),
-        train_dataset=[{"prompt": f"Say {number}:"} for number in range(4)],
+        train_dataset=Dataset.from_dict({"prompt": [f"Say {number}:" for number in range(4)]}),
         processing_class=tiny_tokenizer(),
         reward=lambda prompts, responses: [float(len(response)) for response in responses],
         **(trainer_options or {}),
