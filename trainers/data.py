@@ -33,15 +33,20 @@ def longest_rows(data: Any, count: int = 2) -> list[dict[str, Any]]:
     columns = [name for name in ("prompt_ids", "response_ids") if name in data.column_names]
     lengths: list[np.ndarray] = []
     for table in data.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
-        prompts = pc.list_value_length(table["prompt_ids"]).to_numpy()
+        prompts = _of_lists("list_value_length", table["prompt_ids"].combine_chunks())
         responses = np.zeros(len(prompts), np.int64)
         if "response_ids" in columns:
             lists = table["response_ids"].combine_chunks()
-            of_each = pc.list_value_length(lists.flatten()).to_numpy(zero_copy_only=False)
-            np.maximum.at(responses, pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), of_each)
+            rows, of_each = _of_lists("list_parent_indices", lists), _of_lists("list_value_length", lists.flatten())
+            np.maximum.at(responses, rows, of_each)
         lengths.append(prompts + responses)
     order = np.argsort(-np.concatenate(lengths), kind="stable") if lengths else []
     return [data[int(number)] for number in order[:count]]
+
+
+def _of_lists(function: str, lists: Any) -> np.ndarray:
+    """What Arrow's `function` says of an array of lists."""
+    return pc.call_function(function, [lists]).to_numpy(zero_copy_only=False)
 
 
 def parts_of(datasets: Iterable[Any]) -> list[Any]:

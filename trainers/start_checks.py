@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -137,4 +138,5 @@ def check_first_ratio(logps: Tensor, old_logps: Tensor, bound: float, accelerato
 
 def worst(difference: Tensor, accelerator: Accelerator) -> float:
     """The maximum of the processes' scalar differences; NaN counts as 0, since other code reports it."""
-    return accelerator.gather(difference.detach().float().reshape(1)).nan_to_num(0.0).max().item()
+    gathered = cast(Tensor, accelerator.gather(difference.detach().float().reshape(1)))
+    return gathered.nan_to_num(0.0).max().item()

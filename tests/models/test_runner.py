@@ -14,6 +14,7 @@ from transformers import GPTNeoConfig, GPTNeoForCausalLM, GPTNeoForSequenceClass
 
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, build_branches
+from hf_align.layout.cost import Lengths
 from hf_align.models.policy import PolicyModel
 from hf_align.models.reward import RewardModel
 from hf_align.models.runner import LayoutRunner, RunData
@@ -141,7 +142,8 @@ def windowed(*, told: bool, kind: type[Any] = GPTNeoForCausalLM) -> Any:
     """A model with a local layer; its config tells how far that sees, or doesn't."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 260, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "initializer_range": 0.5}
-    config = GPTNeoConfig(**sizes, attention_types=[[["global", "local"], 1]], window_size=WINDOW, num_labels=1)
+    config = GPTNeoConfig(**sizes, attention_types=[[["global", "local"], 1]], window_size=WINDOW)
+    config.num_labels = 1
     model = kind(config).eval()
     if not told:
         del vars(config)["window_size"]
@@ -150,7 +152,7 @@ def windowed(*, told: bool, kind: type[Any] = GPTNeoForCausalLM) -> Any:
 
 def runner_of(out: Path, model: Any, longest: Any = (), tokens: int = 10**6, **changes: Any) -> LayoutRunner:
     args = DPOConfig(**options(out, **changes))
-    lengths = [[(len(prompt), list(map(len, responses)))] for prompt, responses in LONG]
+    lengths: list[list[Lengths]] = [[(len(prompt), list(map(len, responses)))] for prompt, responses in LONG]
     data = RunData(lengths=lambda: lengths, longest=lambda: list(longest), tokens=lambda: tokens)
     return LayoutRunner(args, Accelerator(), data, lambda: [model], sharded=False)
 
