@@ -19,7 +19,7 @@ from hf_align.models.policy import PolicyModel
 from hf_align.models.reward import RewardModel
 from hf_align.models.runner import LayoutRunner, RunData
 from hf_align.models.wrapper import attention_window
-from hf_align.trainers.data import SAMPLE_ROWS, batches_of, spread_rows
+from hf_align.trainers.data import SAMPLE_ROWS, batches_of, longest_rows, spread_rows
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.trainers.pairs import options, pairs
@@ -114,6 +114,14 @@ def test_the_sample_is_spread_over_the_data():
     spread = spread_rows(10 * SAMPLE_ROWS + 1)
     assert len(spread) <= SAMPLE_ROWS and spread[-1] > 9 * SAMPLE_ROWS
     assert batches_of([(1, [2])] * 5, 2) == [[(1, [2])] * 2, [(1, [2])] * 2, [(1, [2])]]
+
+
+def test_the_longest_rows_are_found_wherever_they_stand():
+    sizes = [(1, [1, 9]), (5, [1, 1, 1]), (2, [7]), (3, [2, 2]), (9, [8])]
+    data = Dataset.from_list([{"prompt_ids": [1] * p, "response_ids": [[2] * n for n in ns]} for p, ns in sizes])
+    assert [len(row["prompt_ids"]) for row in longest_rows(data, 3)] == [9, 1, 2]
+    assert [len(row["prompt_ids"]) for row in longest_rows(data.select([3, 1]))] == [5, 3]
+    assert [len(row["prompt_ids"]) for row in longest_rows(data.select_columns(["prompt_ids"]), 1)] == [9]
 
 
 def test_a_model_without_wrappers_is_not_searched_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
