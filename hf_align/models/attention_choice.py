@@ -7,7 +7,8 @@ forward and backward, and FlexAttention is used if it gives the same numbers in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
@@ -63,6 +64,19 @@ def device_clock() -> float:
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return perf_counter()
+
+
+@contextmanager
+def without_flex(wrapper: BranchModel) -> Iterator[None]:
+    """Let a model with FlexAttention attend by SDPA for a pass over a few tokens, which would be compiled for them."""
+    if attention_of(wrapper.model) != FLEX:
+        yield
+        return
+    set_attention(wrapper, "sdpa")
+    try:
+        yield
+    finally:
+        set_attention(wrapper, FLEX)
 
 
 def choose_attention(

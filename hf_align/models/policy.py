@@ -13,6 +13,7 @@ from hf_align.layout.branches import Branches
 from hf_align.losses.kl import full_kl_in_chunks
 from hf_align.losses.logprobs import chunk_rows, response_logps, response_logps_from_head
 from hf_align.models.adapters import active_adapter
+from hf_align.models.logits import LogitTransform, logit_transform
 from hf_align.models.wrapper import BranchModel, unwrapped
 
 
@@ -82,7 +83,7 @@ def score_tokens(
     """
     head = cast(Any, wrapper.model).get_output_embeddings()
     original = head.forward
-    options: dict[str, Any] = {**logit_transform(wrapper.model.config), "temperature": temperature}
+    options: dict[str, Any] = {**logit_transform(wrapper).options(), "temperature": temperature}
     options |= {"return_entropy": True} if return_entropy else {}
 
     def scores_of(hidden: Tensor) -> TokenScores:
@@ -124,9 +125,9 @@ def _kl_from(
 
     return full_kl_in_chunks(
         states,
-        shaped_logits(original, wrapper.model.config, temperature),
+        shaped_logits(original, logit_transform(wrapper), temperature),
         reference.states,
-        shaped_logits(reference_logits, source.config, temperature),
+        shaped_logits(reference_logits, logit_transform(source), temperature),
         chunk_size=chunk_rows(_vocabulary(wrapper), copies=6),  # logits, log-probs and gradients of both
     )
 
@@ -135,16 +136,11 @@ def _vocabulary(wrapper: BranchModel) -> int:
     return cast(Any, wrapper.model).config.get_text_config().vocab_size
 
 
-def shaped_logits(head: Callable[[Tensor], Tensor], config: Any, temperature: float) -> Callable[[Tensor], Tensor]:
+def shaped_logits(
+    head: Callable[[Tensor], Tensor], transform: LogitTransform, temperature: float
+) -> Callable[[Tensor], Tensor]:
     """An LM head with the model's own scaling and capping of its logits, and the sampling temperature."""
-    options = logit_transform(config)
-    scale, softcap = options.get("logit_scale", 1.0), options.get("softcap")
-
-    def logits_of(states: Tensor) -> Tensor:
-        logits = head(states).float() * scale
-        return (logits if softcap is None else softcap * (logits / softcap).tanh()) / temperature
-
-    return logits_of
+    return lambda states: transform(head(states).float()) / temperature
 
 
 def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
@@ -164,13 +160,3 @@ def logps_of_full_logits(wrapper: BranchModel, branches: Branches) -> Tensor:
         logits = (logits if keeps else logits[columns]).float()  # [tokens of the row, vocab]
         logps[of_row] = logits.log_softmax(-1).gather(1, branches.targets[of_row][:, None])[:, 0]
     return logps
-
-
-def logit_transform(config: Any) -> dict[str, float]:
-    """A model's scaling and capping of logits as options of `response_logps` (Cohere, Granite, Gemma 2)."""
-    config = config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0
-    scale /= getattr(config, "logits_scaling", None) or 1.0
-    options = {"logit_scale": scale} if scale != 1.0 else {}
-    softcap = getattr(config, "final_logit_softcapping", None)
-    return {**options, "softcap": softcap} if softcap else options
