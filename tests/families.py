@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 VOCABULARY = 260
 _SPECIAL = {"vocab_size": VOCABULARY, "bos_token_id": 256, "eos_token_id": 258, "pad_token_id": 259}
@@ -25,40 +25,52 @@ class Family:
         config: Name of its config class in transformers.
         trait: How it differs from the others.
         settings: Sizes that make it tiny, and what brings its trait out.
+        layout: "branches" if a prompt's responses can share it in a row, "window" if they can within the window (of 8
+            tokens here), "rows" if each needs a row of its own.
+        refused: What doesn't work with it, by column of the table in docs/reference/families.md, with the beginning of
+            the sentence that says so.
     """
 
     config: str
     trait: str
     settings: dict[str, Any] = field(default_factory=dict)
+    layout: Literal["branches", "window", "rows"] = "branches"
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def make_config(self) -> PreTrainedConfig:
+        """The family's config."""
+        return getattr(transformers, self.config)(**{**_SPECIAL, "initializer_range": 0.2, **self.settings})
 
     def make(self, seed: int = 0) -> PreTrainedModel:
         """A random model of the family, in eval mode."""
         torch.manual_seed(seed)
-        config = getattr(transformers, self.config)(**{**_SPECIAL, "initializer_range": 0.2, **self.settings})
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        return AutoModelForCausalLM.from_config(self.make_config(), dtype=torch.float32).eval()
 
 
 FAMILIES = {
     "llama": Family("LlamaConfig", "tied embeddings", {**_GROUPED, "tie_word_embeddings": True}),
     "qwen2": Family("Qwen2Config", "untied embeddings, biased projections", {**_GROUPED, "tie_word_embeddings": False}),
     "qwen3": Family("Qwen3Config", "normed queries and keys", {**_GROUPED, "head_dim": 8}),
-    "mistral": Family("MistralConfig", "sliding window", {**_GROUPED, "sliding_window": 8}),
+    "mistral": Family("MistralConfig", "sliding window", {**_GROUPED, "sliding_window": 8}, layout="window"),
     "gemma": Family("GemmaConfig", "scaled embeddings", {**_GROUPED, "head_dim": 8}),
     "gemma2": Family(
         "Gemma2Config",
         "soft-capped logits and attention, alternating windows",
         {**_GROUPED, "head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0},
+        layout="window",
     ),
     "gemma3": Family(
         "Gemma3TextConfig",
         "mostly windowed layers, two rotary bases",
         {**_GROUPED, "head_dim": 8, "sliding_window": 8, "num_hidden_layers": 3, "sliding_window_pattern": 3},
+        layout="window",
     ),
     "cohere": Family("CohereConfig", "scaled logits, parallel blocks", {**_GROUPED, "logit_scale": 0.25}),
     "cohere2": Family(
         "Cohere2Config",
         "scaled logits, windowed layers without positions elsewhere",
         {**_GROUPED, "sliding_window": 8, "num_hidden_layers": 4},
+        layout="window",
     ),
     "granite": Family(
         "GraniteConfig",
@@ -66,7 +78,9 @@ FAMILIES = {
         {**_GROUPED, "logits_scaling": 4.0, "residual_multiplier": 0.5},
     ),
     "phi": Family("PhiConfig", "biased LM head", _WIDE),
-    "phi3": Family("Phi3Config", "joined projections, sliding window", {**_GROUPED, "sliding_window": 8}),
+    "phi3": Family(
+        "Phi3Config", "joined projections, sliding window", {**_GROUPED, "sliding_window": 8}, layout="window"
+    ),
     "gpt2": Family("GPT2Config", "learned positions", {**_GPT, "n_positions": 128}),
     "opt": Family(
         "OPTConfig",
@@ -85,6 +99,7 @@ FAMILIES = {
             "window_size": 8,
             "max_position_embeddings": 128,
         },
+        layout="window",
     ),
     "gpt_neox": Family("GPTNeoXConfig", "partly rotary, parallel residuals", {**_WIDE, "rotary_pct": 0.5}),
     "gptj": Family("GPTJConfig", "interleaved rotary, biased LM head", {**_GPT, "rotary_dim": 4, "n_positions": 128}),
@@ -94,25 +109,31 @@ FAMILIES = {
     "xglm": Family(
         "XGLMConfig",
         "sinusoidal positions",
-        {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64, "max_position_embeddings": 128},
+        {"d_model": 32, "num_layers": 2, "attention_heads": 4, "ffn_dim": 64, "max_position_embeddings": 300},
     ),
     "biogpt": Family("BioGptConfig", "learned positions, scaled embeddings", {**_WIDE, "max_position_embeddings": 128}),
-    "openai-gpt": Family("OpenAIGPTConfig", "learned positions, norms behind, no cache", {**_GPT, "n_positions": 128}),
+    "openai-gpt": Family(
+        "OpenAIGPTConfig", "learned positions, norms behind, no cache", {**_GPT, "n_positions": 128}, layout="rows"
+    ),
     "ctrl": Family(
         "CTRLConfig",
         "sinusoidal positions, biased LM head",
         {"n_embd": 32, "n_layer": 2, "n_head": 4, "dff": 64, "n_positions": 128},
     ),
-    "bloom": Family("BloomConfig", "ALiBi", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "mpt": Family("MptConfig", "ALiBi", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128}),
-    "falcon": Family("FalconConfig", "ALiBi, one key head", {**_SIZES, "alibi": True}),
+    "bloom": Family("BloomConfig", "ALiBi", {"hidden_size": 32, "n_layer": 2, "n_head": 4}, layout="rows"),
+    "mpt": Family(
+        "MptConfig", "ALiBi", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 128}, layout="rows"
+    ),
+    "falcon": Family("FalconConfig", "ALiBi, one key head", {**_SIZES, "alibi": True}, layout="rows"),
     "falcon_rotary": Family(
         "FalconConfig",
         "rotary, new decoder architecture",
         {**_SIZES, "alibi": False, "new_decoder_architecture": True, "num_kv_heads": 2},
     ),
     "stablelm": Family("StableLmConfig", "partly rotary, layer norms", _GROUPED),
-    "starcoder2": Family("Starcoder2Config", "biases, sliding window", {**_GROUPED, "sliding_window": 8}),
+    "starcoder2": Family(
+        "Starcoder2Config", "biases, sliding window", {**_GROUPED, "sliding_window": 8}, layout="window"
+    ),
     "olmo2": Family("Olmo2Config", "norms behind the blocks", _GROUPED),
     "nemotron": Family("NemotronConfig", "squared ReLU, partly rotary", _GROUPED),
     "glm4": Family("Glm4Config", "sandwich norms, interleaved rotary", {**_GROUPED, "head_dim": 8}),
@@ -123,6 +144,7 @@ FAMILIES = {
         "ModernBertDecoderConfig",
         "a layer between backbone and LM head, local windows",
         {**_WIDE, "num_hidden_layers": 3, "local_attention": 8},
+        layout="window",
     ),
     "llama4": Family(
         "Llama4TextConfig",
@@ -135,6 +157,7 @@ FAMILIES = {
             "num_local_experts": 2,
             "num_hidden_layers": 4,
         },
+        layout="window",
     ),
     "mixtral": Family("MixtralConfig", "MoE", {**_GROUPED, "num_local_experts": 4, "router_jitter_noise": 0.1}),
     "phimoe": Family(
@@ -169,6 +192,7 @@ FAMILIES = {
         "GptOssConfig",
         "MoE, attention sinks, windows",
         {**_GROUPED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+        layout="window",
     ),
     "granitemoe": Family(
         "GraniteMoeConfig",
@@ -238,7 +262,13 @@ FAMILIES = {
             "first_k_dense_replace": 1,
         },
     ),
-    "mamba": Family("MambaConfig", "state space", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}),
+    "mamba": Family(
+        "MambaConfig",
+        "state space",
+        {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+        layout="rows",
+        refused={"8-bit": "MambaForCausalLM doesn't run on quantised weights, some of which it reads without"},
+    ),
     "mamba2": Family(
         "Mamba2Config",
         "state space with heads",
@@ -251,14 +281,19 @@ FAMILIES = {
             "n_groups": 2,
             "chunk_size": 8,
         },
+        layout="rows",
     ),
     "falcon_mamba": Family(
-        "FalconMambaConfig", "state space, normed inputs", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+        "FalconMambaConfig",
+        "state space, normed inputs",
+        {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+        layout="rows",
     ),
     "rwkv": Family(
         "RwkvConfig",
         "linear recurrence",
         {"hidden_size": 32, "attention_hidden_size": 32, "num_hidden_layers": 2, "context_length": 128},
+        layout="rows",
     ),
     "recurrent_gemma": Family(
         "RecurrentGemmaConfig",
@@ -271,6 +306,7 @@ FAMILIES = {
             "num_key_value_heads": 1,
             "logits_soft_cap": 2.0,
         },
+        layout="rows",
     ),
     "jamba": Family(
         "JambaConfig",
@@ -287,6 +323,7 @@ FAMILIES = {
             "mamba_dt_rank": 4,
             "use_mamba_kernels": False,
         },
+        layout="rows",
     ),
     "bamba": Family(
         "BambaConfig",
@@ -299,6 +336,7 @@ FAMILIES = {
             "mamba_d_state": 8,
             "mamba_chunk_size": 8,
         },
+        layout="rows",
     ),
     "zamba2": Family(
         "Zamba2Config",
@@ -315,6 +353,8 @@ FAMILIES = {
             "use_mamba_kernels": False,
             "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
         },
+        layout="rows",
+        refused={"merge": "The adapter changes model.layers.1.shared_transformer.self_attn.q_proj and model.layers.3"},
     ),
     "falcon_h1": Family(
         "FalconH1Config",
@@ -328,6 +368,7 @@ FAMILIES = {
             "mamba_chunk_size": 8,
             "lm_head_multiplier": 0.25,
         },
+        layout="rows",
     ),
     "granitemoehybrid": Family(
         "GraniteMoeHybridConfig",
@@ -344,6 +385,7 @@ FAMILIES = {
             "mamba_chunk_size": 8,
             "logits_scaling": 4.0,
         },
+        layout="rows",
     ),
     "nemotron_h": Family(
         "NemotronHConfig",
@@ -359,11 +401,13 @@ FAMILIES = {
             "chunk_size": 8,
             "head_dim": 8,
         },
+        layout="rows",
     ),
     "lfm2": Family(
         "Lfm2Config",
         "short convolutions and attention",
         {**_GROUPED, "layer_types": ["conv", "full_attention"], "block_multiple_of": 8},
+        layout="rows",
     ),
     "qwen3_next": Family(
         "Qwen3NextConfig",
@@ -381,6 +425,7 @@ FAMILIES = {
             "moe_intermediate_size": 32,
             "shared_expert_intermediate_size": 32,
         },
+        layout="rows",
     ),
     "minimax": Family(
         "MiniMaxConfig",
@@ -393,17 +438,6 @@ FAMILIES = {
             "num_local_experts": 4,
             "num_experts_per_tok": 2,
         },
-    ),
-    "xlstm": Family(
-        "xLSTMConfig",
-        "extended LSTM, capped logits",
-        {
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_heads": 4,
-            "chunkwise_kernel": "chunkwise--native_autograd",
-            "sequence_kernel": "native_sequence__native",
-            "step_kernel": "native",
-        },
+        layout="rows",
     ),
 }

@@ -25,6 +25,7 @@ from hf_align.layout.branches import Branches, Document
 from hf_align.layout.compare import longest_documents
 from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import float32_trainable
+from hf_align.models.decoders import check_causal
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
@@ -143,6 +144,8 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             if sharded:
                 raise UserError("activation_recompute='selective' doesn't support sharded weights; use 'full'.")
             enable_selective_recompute(wrapped)
+        if not sharded:
+            check_causal(wrapped, self.head_of(wrapped), "model")
         self.set_up(ref_model, peft_config, quantization_config)
 
     # ---- steps that subclasses fill in ----
@@ -174,6 +177,10 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     def check_room(self, model: BranchModel, *datasets: Any) -> None:
         """Refuse rows with more tokens than the model has positions."""
         raise NotImplementedError
+
+    def head_of(self, model: BranchModel) -> nn.Module:
+        """The head that reads the hidden states of the trained model."""
+        return cast(Any, model.model).get_output_embeddings()
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
         """Make what the trainer needs besides its model, after Trainer has moved the model to its device."""

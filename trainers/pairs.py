@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
+from hf_align.models.decoders import positions_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import AlignmentConfig
@@ -107,7 +108,7 @@ def check_pair(place: str, count: int) -> None:
 
 def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:
     """Refuse rows with more tokens than the model has positions: some fail on them, the others compute nonsense."""
-    room = getattr(cast(Any, model.model).config.get_text_config(), "max_position_embeddings", None)
+    room = positions_of(cast(Any, model.model).config)
     if room is None or (args.max_length is not None and args.max_length <= room):
         return
     longest = max(

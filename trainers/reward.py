@@ -125,6 +125,10 @@ class RewardTrainer(PreferenceTrainer):
         wrapped.model = with_adapter(wrapped.model, peft_config, TaskType.SEQ_CLS)
         return wrapped
 
+    def head_of(self, model: RewardModel) -> nn.Module:  # type: ignore[override]
+        """The reward head."""
+        return model.head
+
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
         """Check that the head is trained, and log how margins are used."""
         head: Any = self.model.head

@@ -18,6 +18,7 @@ from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
 from hf_align.evaluation.rows import domains_of
 from hf_align.evaluation.scorers import judge_scores, to_gpu
+from hf_align.models.decoders import positions_of
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization
@@ -143,7 +144,7 @@ def _check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_
     tokenizer = load_tokenizer(name)
     if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
         raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
-    positions = getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(load_config(name))
     longest = max(map(len, encode_prompts(tokenizer, prompts, "data", rows)))
     takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
     if positions is not None and longest >= positions:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from hf_align.errors import UserError
 from hf_align.files import VALUE_ADAPTER_FOLDER
+from hf_align.models.lora_targets import check_targets, without_unfit
 
 Lora = LoraConfig | bool | None
 
@@ -162,7 +163,9 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
     if tied and touched and getattr(config, "ensure_weight_tying", None) is False:
         config.ensure_weight_tying = True  # type: ignore[attr-defined]
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=True)  # type: ignore[return-value]
+        adapted: Any = get_peft_model(model, without_unfit(config, model), autocast_adapter_dtype=True)
     except ValueError as error:  # no such modules, a rank of 0
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"peft_config, or lora: {reason}") from error
+    check_targets(adapted)
+    return adapted

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from peft import PeftModel, TaskType
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -15,10 +16,11 @@ from transformers import (
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import Lora, add_lora
+from hf_align.models.decoders import check_decoder_config
 from hf_align.models.fingerprint import check_base
 from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.precision import compute_dtype
-from hf_align.models.quantized import Quantization, keep_unpacked
+from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, plain_folder
 from hf_align.models.vocabulary import fit_vocabulary
 
@@ -53,8 +55,11 @@ def load_policy(
     if adapter is not None and lora:
         raise UserError(f"{path} is already an adapter; leave out lora (peft_config), or merge it into its base first.")
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path
+    check_decoder_config(from_pretrained(AutoConfig, base), base)
     model = from_pretrained(AutoModelForCausalLM, base, **loading_arguments(quantization, dtype, device_map))
     keep_unpacked(model)
+    if quantization is not None:
+        check_quantized(model)
     if adapter is not None:
         check_base(model, path, base, any_vocabulary=True)
         fit_vocabulary(model, path, adapter)

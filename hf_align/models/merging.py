@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import HfApi
+from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -21,6 +22,7 @@ from hf_align.hub.staging import link_or_copy, name_bases, new_stage, rewrite
 from hf_align.model_cards import CARD_FILES
 from hf_align.models.finite import nonfinite_weight
 from hf_align.models.loading import load_policy
+from hf_align.models.lora_targets import merged_into_base
 from hf_align.models.reward import check_target, merge_saved
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, load_tokenizer, plain_folder
 
@@ -58,8 +60,8 @@ def merge_adapter(
             dtype = dtype or torch.float32
             _save_finite(merge_saved(source, dtype), dtype, unfinished)
             return []
-        policy, dtype = cast(Any, load_policy(source, dtype=torch.float32)), dtype or _own_dtype(base)
-        _save_finite(policy.merge_and_unload().to(dtype), dtype, unfinished)
+        policy, dtype = cast(PeftModel, load_policy(source, dtype=torch.float32)), dtype or _own_dtype(base)
+        _save_finite(cast(Any, merged_into_base(policy)).to(dtype), dtype, unfinished)
         load_tokenizer(source).save_pretrained(str(unfinished))
         return _add_value_head(folder, unfinished)
 

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from hf_align.errors import UserError
+
 Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
+
+
+@torch.no_grad()
+def check_quantized(model: nn.Module) -> None:
+    """Refuse quantised weights that a model reads as numbers, without calling their layers, as state-space mixers do.
+
+    Raises:
+        UserError: What failed, and how to leave such layers out.
+    """
+    if not any(isinstance(module, nn.Conv1d) for module in model.modules()):
+        return
+    ids = torch.ones(1, 2, dtype=torch.long, device=next(model.parameters()).device)
+    try:
+        cast(Any, model)(input_ids=ids, use_cache=False)
+    except RuntimeError as error:
+        raise UserError(
+            f"{type(model).__name__} doesn't run on quantised weights, some of which it reads without calling their "
+            f"layers ({str(error).splitlines()[0]}); leave quantization out, or name such layers in "
+            "llm_int8_skip_modules of a BitsAndBytesConfig."
+        ) from error
 
 
 def keep_unpacked(model: nn.Module) -> None:

@@ -24,13 +24,15 @@ from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, add_lora, evaluation_mode
 from hf_align.models.classifier import classifier_class, is_ours
+from hf_align.models.decoders import check_decoder_config
 from hf_align.models.fingerprint import BaseDiffers, check_base, has_float32_base
 from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
 from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
+from hf_align.models.lora_targets import merged_into_base
 from hf_align.models.padding import set_distinct_pad_token
-from hf_align.models.quantized import Quantization, keep_unpacked
+from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
 from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
 from hf_align.models.vocabulary import fit_vocabulary
@@ -159,6 +161,7 @@ class RewardModel(BranchModel):
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         base = plain_folder(base_of(adapter, path)) if adapter is not None else path
         settings = from_pretrained(AutoConfig, base, num_labels=1)
+        check_decoder_config(settings, base)
         model, info = from_pretrained(
             classifier_class(settings),
             base,
@@ -167,6 +170,8 @@ class RewardModel(BranchModel):
             **loading_arguments(quantization, dtype, device_map),
         )
         keep_unpacked(model)
+        if quantization is not None:
+            check_quantized(model)
         fresh = new_head or "score.weight" in info["missing_keys"]
         if fresh or config.head != "linear":
             model.score = new_head_module(config.head, model.score.in_features, model.device)
@@ -289,7 +294,7 @@ class RewardModel(BranchModel):
                         "The quantised base of this reward model was changed in memory, and merging needs it in full "
                         "precision; save the changed base with save_pretrained and train on that folder."
                     ) from error
-        model = cast(Any, copy.deepcopy(self.model).float()).merge_and_unload().to(dtype)
+        model = cast(Any, merged_into_base(cast(PeftModel, copy.deepcopy(self.model).float()))).to(dtype)
         return RewardModel(model, self.tokenizer, self.reward_config)
 
 
@@ -319,5 +324,5 @@ def check_target(folder: Path) -> None:
 def merge_saved(folder: str | os.PathLike[str], dtype: torch.dtype = torch.float32) -> RewardModel:
     """Load a saved reward adapter with its base in float32, merge the two and round the sum to `dtype`."""
     adapted = RewardModel.from_pretrained(folder, dtype=torch.float32)
-    model = cast(Any, adapted.model).merge_and_unload().to(dtype)
+    model = cast(Any, merged_into_base(cast(PeftModel, adapted.model))).to(dtype)
     return RewardModel(model, adapted.tokenizer, adapted.reward_config)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import add_lora
+from hf_align.models.decoders import check_decoder
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.quantized import Quantization, keep_unpacked
@@ -46,6 +47,7 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
             a policy.
     """
     check_is_model(model)
+    check_decoder(model, "model")
     if task_type == TaskType.CAUSAL_LM:
         check_is_policy(model, "model")
     keep_unpacked(model)

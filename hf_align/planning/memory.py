@@ -21,6 +21,8 @@ from transformers import AutoModelForCausalLM
 from hf_align.errors import UserError
 from hf_align.losses.logprobs import DEFAULT_CHUNK_SIZE
 from hf_align.models.classifier import classifier_class
+from hf_align.models.decoders import check_decoder_config
+from hf_align.models.lora_targets import without_unfit
 from hf_align.models.precision import compute_dtype
 from hf_align.models.sources import adapter_config, load_config, plain_folder
 
@@ -81,6 +83,7 @@ def outline(
     """
     adapter = adapter_config(plain_folder(model_id))
     config = load_config(model_id)
+    check_decoder_config(config, model_id)
     dtype = dtype or compute_dtype()
     stored = torch.float32 if dtype == torch.float32 else config.dtype or torch.float32  # as `load_policy` has it
     with torch.device("meta"):
@@ -94,7 +97,7 @@ def outline(
             trainable: Any = deepcopy(adapter or lora)
             trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
             try:
-                model = get_peft_model(model, trainable, autocast_adapter_dtype=False)
+                model = get_peft_model(model, without_unfit(trainable, model), autocast_adapter_dtype=False)
             except ValueError as error:  # no layers match
                 raise UserError(f"lora: {str(error).splitlines()[0]}") from None
     parameters = list(model.parameters())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from hf_align.errors import UserError
@@ -15,6 +16,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.merging import merge_adapter, push_merged
 from hf_align.models.reward import load_reward_model
 from hf_align.models.value import PolicyWithValueHead
+from tests.families import FAMILIES
 from tests.hub.models import next_logps, same_but_for_rounding, scores, trained
 from tests.hub.stand_in import StandIn
 from tests.tiny import save_tiny, tiny_tokenizer
@@ -131,3 +133,30 @@ def test_a_merged_model_that_is_there_is_replaced_as_a_whole(base: Path, tmp_pat
     (tmp_path / "merged" / "value_head.safetensors").write_text("of the old model")
     merge_adapter(tmp_path / "adapter", tmp_path / "merged")
     assert not (tmp_path / "merged" / "value_head.safetensors").exists()
+
+
+def test_what_merging_would_change_is_not_merged_and_tied_embeddings_change_once(base: Path, tmp_path: Path):
+    tied = load_policy(base, lora=LoraConfig(r=2, target_modules=["q_proj", "lm_head"]))
+    randomise_lora(tied)
+    tied.save_pretrained(str(tmp_path / "tied"))
+    merge_adapter(tmp_path / "tied", tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(next_logps(merged), next_logps(tied), atol=1e-4, rtol=0)
+    for family, targets, sentence in (
+        ("zamba2", "all-linear", "model.layers.3.* share one weight, so it can't be merged; use it on its base"),
+        ("mamba", ["in_proj", "dt_proj"], "dt_proj, whose weights the model reads without calling it, so it can't"),
+    ):
+        FAMILIES[family].make().save_pretrained(tmp_path / family)
+        tiny_tokenizer().save_pretrained(tmp_path / family)
+        config = LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM")
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / family), config)  # peft's own way
+        randomise_lora(adapted)
+        adapted.save_pretrained(str(tmp_path / f"{family}-adapter"))
+        with pytest.raises(UserError, match=sentence):
+            merge_adapter(tmp_path / f"{family}-adapter", tmp_path / f"{family}-merged")
+
+
+def randomise_lora(model: Any) -> None:
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.1)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators import tokenize_prompts
 from hf_align.collators.checks import refuse_own_columns
 from hf_align.errors import UserError
+from hf_align.models.decoders import positions_of
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
@@ -47,7 +48,7 @@ def evaluation_rows(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, 
 
 def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
     """Refuse prompts that leave no room for a response among the model's positions."""
-    room = getattr(policy.config.get_text_config(), "max_position_embeddings", None)
+    room = positions_of(policy.config)
     longest = max(len(ids) for part in parts_of(datasets) for ids in part["prompt_ids"])
     if room is not None and args.max_new_tokens >= room:
         raise UserError(
