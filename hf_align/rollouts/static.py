@@ -2,24 +2,30 @@
 
 Unlike transformers' `generate` it encodes each prompt once for all its responses, drops responses that have ended from
 the batch, and doesn't copy the whole cache for each token. Models with special generation (a state instead of a cache,
-inputs that the model prepares itself) use `generate`.
+inputs that the model prepares itself) use `generate`, if that gives the logits of the text alone; else each token
+takes a pass over the whole text.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.utils import logging
 
 from hf_align.acceleration.registry import Setting, accelerated
+from hf_align.models.adapters import evaluation_mode
 from hf_align.models.wrapper import unwrapped
 from hf_align.rollouts.engine import Ids, SamplingRequest, pad_left
+
+logger = logging.get_logger(__name__)
 
 ROOM = 32
 """Tokens added to the cache's capacity each time it is copied into a larger one."""
@@ -27,6 +33,10 @@ BLOCK = 256
 """Block size in which the vocabulary's probabilities are summed before a token is searched for."""
 SHRINK = 0.75
 """Ended responses are dropped once at most this share of the batch's rows is still running."""
+TRIED = 3
+"""Tokens generated to try out a model's own generation."""
+_GENERATES: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
+"""Longest text on which a model's own generation was tried, in tokens, and whether it worked."""
 
 
 def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
@@ -43,15 +53,28 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
         order.sort(key=lambda row: -len(request.prompt_ids[prompt_of[row]]))
     size = request.batch_size or len(order)
     draws = torch.rand(len(order), request.max_new_tokens, dtype=torch.float64)
-    own_loop = decodes_stepwise(inner)
+    longest = max(len(prompt) for prompt in request.prompt_ids) + request.max_new_tokens
+    decode = _decoder_of(inner, longest)
     responses: dict[int, Ids] = {}
     with accelerated(inner, Setting.of(inner, "sample")):
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            prompts = [prompt_of[row] for row in rows]
-            batch = _decode(inner, request, prompts, draws[rows]) if own_loop else _generate(inner, request, prompts)
+            batch = decode(inner, request, [prompt_of[row] for row in rows], draws[rows])
             responses.update(zip(rows, batch, strict=True))
     return [responses[row] for row in range(len(order))]
+
+
+def _decoder_of(model: Any, longest: int) -> Callable[[Any, SamplingRequest, Sequence[int], Tensor], list[Ids]]:
+    """How to decode texts of up to `longest` tokens: the fastest way that gives the logits of the text alone."""
+    if decodes_stepwise(model):
+        return _decode
+    if generates_as_it_scores(model, longest):
+        return _generate
+    logger.warning_once(
+        f"{type(model).__name__} gives other logits with its cache, or beside padding, than without: each sampled "
+        "token takes a pass over the whole text, which is slower."
+    )
+    return _decode_uncached
 
 
 def decodes_stepwise(model: Any) -> bool:
@@ -63,6 +86,44 @@ def decodes_stepwise(model: Any) -> bool:
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+@torch.no_grad()
+def generates_as_it_scores(model: Any, longest: int) -> bool:
+    """Whether a model's own `generate` works and uses the logits that a pass over the text alone gives.
+
+    Tried out on two prompts of unequal length, again when a longer text comes: a model may lose its state between
+    tokens, take padding for text, or cut off what leaves its window.
+    """
+    tried, works = _GENERATES.get(model, (0, True))
+    if works and longest > tried:
+        with evaluation_mode(model), torch.autocast(model.device.type, enabled=False):
+            works = _compare_generation(model, longest)
+        _GENERATES[model] = longest, works
+    return works
+
+
+def _compare_generation(model: Any, longest: int) -> bool:
+    longest = max(8, longest - TRIED)
+    prompts = [[1 + (place * place // 3) % 2 for place in range(length)] for length in (longest, longest // 3)]
+    ids, mask = pad_left(prompts, 0, model.device)
+    settings = {"return_dict_in_generate": True, "output_logits": True, "pad_token_id": 0}
+    config = GenerationConfig(max_new_tokens=TRIED, do_sample=False, use_cache=True, **settings)
+    try:
+        with plain_generation(model):
+            output = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+        return False
+    generated = output.sequences[:, ids.shape[1] :]
+    exact = model.dtype == torch.float32 and getattr(model, "quantization_method", None) is None
+    tolerance = 1e-3 if exact else 0.1
+    for row, prompt in enumerate(prompts):
+        whole = torch.tensor([prompt + generated[row, :-1].tolist()], device=ids.device)
+        expected = model(input_ids=whole).logits[0, len(prompt) - 1 :].float()
+        found = torch.stack([logits[row] for logits in output.logits]).float()
+        if not (found - expected).abs().max() <= tolerance * expected.std():
+            return False
+    return True
 
 
 def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
@@ -206,8 +267,29 @@ def _select(cache: DynamicCache, rows: Tensor) -> None:
             cache.layers[number] = _RoomyLayer(layer.keys[rows], layer.values[rows])
 
 
-def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int]) -> list[Ids]:
-    """Generate with transformers' `generate`, for models that need it."""
+def _decode_uncached(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
+    """Decode without a cache, for any decoder: padding stands on the right, where no real token sees it."""
+    responses: list[Ids] = [[] for _ in prompts]
+    running = list(range(len(prompts)))
+    for step in range(request.max_new_tokens):
+        rows = [[*request.prompt_ids[prompts[response]], *responses[response]] for response in running]
+        ends = torch.tensor([len(row) for row in rows], device=model.device)
+        columns = torch.arange(int(ends.max()), device=model.device)
+        ids = torch.full((len(rows), len(columns)), request.pad_token_id, device=model.device)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.as_tensor(row)
+        mask = (columns < ends[:, None]).long()
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[range(len(rows)), ends - 1].float()
+        for response, token in zip(running, next_tokens(logits, request, draws[running, step]).tolist(), strict=True):
+            responses[response].append(token)
+        running = [response for response in running if not request.ends_with_last(responses[response])]
+        if not running:
+            break
+    return responses
+
+
+def _generate(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
+    """Generate with transformers' `generate`, which draws its own random numbers."""
     ids, mask = pad_left([request.prompt_ids[prompt] for prompt in prompts], request.pad_token_id, model.device)
     config = generation_config(request)
     config.remove_invalid_values = True  # a policy that became NaN is found by its log-probs, on all processes
