@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_align.layout.branches import Branches, Document, build_branches, row_length
+from hf_align.layout.leaks import leaks
 
 Numbers = Callable[[Branches], Tensor]
 """Flat log-probs or rewards of a batch, in the documents' order."""
@@ -20,7 +21,7 @@ class Differences:
 
     Attributes:
         plain: Of plain rows, padded to the same length: rounding, if the model is what it should be.
-        branch: Of the branch layout; infinite if the model fails on it, 0 if it was left out.
+        branch: Of the branch layout; infinite if the model fails on it or responses see each other, 0 if left out.
         width: Tokens of a row in the branch layout.
     """
 
@@ -60,7 +61,10 @@ def compare_layouts(
     of_branch = torch.zeros_like(of_plain)
     if branch:
         try:
-            of_branch = (numbers(branches) - expected).abs().mean()
+            values = numbers(branches)
+            of_branch = (values - expected).abs().mean()
+            if leaks(numbers, branches, values, of_plain):
+                of_branch = torch.full_like(of_plain, torch.inf)
         except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
             of_branch = torch.full_like(of_plain, torch.inf)
     return Differences(of_plain, of_branch, branches.input_ids.shape[1])

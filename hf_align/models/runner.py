@@ -44,8 +44,8 @@ logger = logging.get_logger(__name__)
 
 SHARE = 0.01
 """Of a run's time, what comparing layouts may take; on short runs `compare.LEAST_TOKENS` are compared all the same."""
-COMPARED_PASSES = 3
-"""Passes over the compared documents: row by row, in plain rows, in branches."""
+COMPARED_PASSES = 4
+"""Passes over the compared documents: row by row, in plain rows, in branches, and there with other tokens."""
 
 
 @dataclass(frozen=True)

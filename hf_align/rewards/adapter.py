@@ -111,10 +111,11 @@ class AdapterReward(BranchModel):
         hook = backbone.register_forward_hook(lambda module, args, output: states.append(output[0]))
         try:
             with active_adapter(self.model, self.adapter):
-                self.forward_to_head(branches, policy.get_output_embeddings(), lambda hidden: None)
+                before_head = self.forward_to_head(branches, policy.get_output_embeddings(), lambda hidden: hidden)
         finally:
             hook.remove()
-        pooled = pool(states[0], branches, self.reward_config.pooling)
+        hidden = states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
+        pooled = pool(hidden, branches, self.reward_config.pooling)
         with torch.autocast(pooled.device.type, enabled=False):
             return self.head(pooled.float())[:, 0]
 
