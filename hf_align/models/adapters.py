@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from hf_align.errors import UserError
 from hf_align.files import VALUE_ADAPTER_FOLDER
+from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.lora_targets import check_targets, without_unfit
 
 Lora = LoraConfig | bool | None
@@ -100,7 +101,10 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     # By identity: a layer that gets its first adapter changes its weights' names.
     before = {id(parameter): parameter.requires_grad for parameter in model.parameters()}
     active = list(model.active_adapters)
-    model.add_adapter(name, copy.deepcopy(config))
+    config = copy.deepcopy(config)
+    if rewrites_base(config):
+        cast(Any, config).init_lora_weights = True  # what it starts with would be taken from under the other adapters
+    model.add_adapter(name, config)
     assert list(model.active_adapters) == active
     new = {key: p for key, p in model.named_parameters() if name in key.split(".") and id(p) not in before}
     for parameter in model.parameters():

@@ -20,6 +20,7 @@ from peft import PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
@@ -204,7 +205,7 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
 
 def _weights(module: nn.Module, prefix: str, skip_tuned: bool) -> Iterator[tuple[str, Any, nn.Parameter | None]]:
     """A base's weights with their names and layers, without adapters; None for what is to be left out."""
-    if isinstance(module, BaseTunerLayer) and skip_tuned:
+    if (isinstance(module, BaseTunerLayer) and skip_tuned) or isinstance(module, FullyShardedDataParallel):
         yield prefix, module, None
         return
     module = untuned(module)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -14,6 +14,7 @@ from torch import nn
 
 from hf_align.errors import UserError
 from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
+from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import keep_unpacked
@@ -59,6 +60,11 @@ class Reference:
             if not new_adapter:
                 add_frozen_copy(policy.model, "default")
                 self.adapter = REFERENCE_ADAPTER
+            elif rewrites_base(config := cast(Any, policy.model.peft_config["default"])):
+                raise UserError(
+                    f"peft_config: init_lora_weights={config.init_lora_weights!r} changes the base's weights, so the "
+                    "policy without its adapter is no reference; give ref_model, or leave init_lora_weights out."
+                )
         elif snapshot:
             self._take(copy.deepcopy(policy.model))
         self.by_adapter = self.model is None and isinstance(policy.model, PeftModel)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -22,6 +22,7 @@ from transformers import (
 from hf_align import DPOConfig, DPOTrainer
 from hf_align.errors import LoadError, UserError
 from hf_align.files import BASE_FINGERPRINT
+from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
 from hf_align.models.fingerprint import BaseDiffers, check_base, fingerprint_of, write_fingerprint
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import merge_adapter
@@ -177,7 +178,21 @@ def test_a_start_that_rewrites_the_base_is_no_change(folder: str, tmp_path: Path
     lora = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa")
     model = PolicyWithValueHead(load_policy(folder, lora=lora))
     model.save_pretrained(tmp_path)
-    assert isinstance(load_policy(tmp_path), PeftModel)
+    loaded: Any = load_policy(tmp_path)
+    ids = torch.tensor([[1, 2, 3]])
+    expected = loaded(ids).logits.detach()
+    add_frozen_copy(loaded, "default")  # as a reference
+    with active_adapter(loaded, REFERENCE_ADAPTER):
+        torch.testing.assert_close(loaded(ids).logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded(ids).logits, expected, atol=0, rtol=0)
+
+
+def test_a_base_that_an_adapter_s_start_has_rewritten_is_no_reference(folder: str, tmp_path: Path):
+    lora = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa")
+    given: dict[str, Any] = {"args": DPOConfig(**options(tmp_path)), "train_dataset": pairs(2), "peft_config": lora}
+    with pytest.raises(UserError, match="init_lora_weights='pissa' changes the base's weights"):
+        DPOTrainer(folder, **given)
+    DPOTrainer(folder, ref_model=folder, **given)
 
 
 def test_an_adapter_without_a_record_is_loaded_with_a_line(
