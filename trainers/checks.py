@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from accelerate.utils import get_int_from_env
+from torch import nn
 from torch.distributed import is_initialized
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_available
@@ -198,7 +199,7 @@ def check_policies(model: Any, ref_model: Any) -> None:
     """
     check_is_policy(model, "model")
     check_is_policy(ref_model, "ref_model")
-    if ref_model is not None and ref_model is model:
+    if isinstance(ref_model, nn.Module) and ref_model is model:  # a name is loaded twice
         raise UserError(
             "ref_model is the model itself, which training changes; leave it out to use the policy as given."
         )
