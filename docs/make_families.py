@@ -13,18 +13,18 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from tests/families.py: edit the table there. -->
 
-Every decoder that transformers knows should work; these are tried, as tiny random models, by `make test` (log-probs and
+Every decoder in transformers should work; these are tested, as tiny random models, by `make test` (log-probs and
 samples) and `make test-all` (the trainers), each against the model's own logits for every text alone, to 1e-4:
 
 - **DPO** with LoRA on all linear layers: first log-probs, first loss, the adapter saved and loaded again. **full**: all
   weights trained, saved and loaded again. **merge**: the adapter merged into its base.
-- **reward**: a head and an adapter, trained, saved, loaded. Where the head is *ours*, transformers has no classifier
-  that fits, and hf_align is needed to load it.
+- **reward**: a head and an adapter, trained, saved, loaded. If the head is *ours*, transformers has no suitable
+  classifier, and hf_align is needed to load it.
 - **PPO**: a rollout, its scores by that reward model, an update. **8-bit**: log-probs and DPO on 8-bit weights.
-- **One row**: whether responses to a prompt share it in the [branch layout](../concepts/branch-layout.md). Where not,
-  each gets a row of its own, which the trainers find out by themselves.
+- **One row**: whether responses to a prompt share it in the [branch layout](../concepts/branch-layout.md). If not,
+  each gets a separate row, which the trainers detect.
 
-"yes" is a test that passes; anything else is the error's sentence. Encoders (BERT, XLNet) and encoder-decoders (BART,
+"yes" is a passing test; anything else is the error message. Encoders (BERT, XLNet) and encoder-decoders (BART,
 T5) are refused by every trainer and command.
 
 """

@@ -179,7 +179,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         raise NotImplementedError
 
     def head_of(self, model: BranchModel) -> nn.Module:
-        """The head that reads the hidden states of the trained model."""
+        """The head on the trained model's hidden states."""
         return cast(Any, model.model).get_output_embeddings()
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:

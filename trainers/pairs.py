@@ -107,7 +107,7 @@ def check_pair(place: str, count: int) -> None:
 
 
 def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:
-    """Refuse rows with more tokens than the model has positions: some fail on them, the others compute nonsense."""
+    """Refuse rows with more tokens than the model has positions: models fail on them or compute nonsense."""
     room = positions_of(cast(Any, model.model).config)
     if room is None or (args.max_length is not None and args.max_length <= room):
         return

@@ -21,7 +21,8 @@ class Differences:
 
     Attributes:
         plain: Of plain rows, padded to the same length: rounding, if the model is what it should be.
-        branch: Of the branch layout; infinite if the model fails on it or responses see each other, 0 if left out.
+        branch: Difference of the branch layout; infinite if the model fails on it or responses see each other, 0 if
+            left out.
         width: Tokens of a row in the branch layout.
     """
 

@@ -1,4 +1,4 @@
-"""Responses that see each other in the branch layout, told without the rounding of another layout."""
+"""Detection of responses that see each other in the branch layout, without rounding from another layout."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from hf_align.layout.branches import Branches
 
 LEAK = 1e-4
-"""Share of its own change by which a response may change others, beside noise."""
+"""Share of its own change by which a response may change others, besides noise."""
 
 
 def leaks(numbers: Callable[[Branches], Tensor], batch: Branches, values: Tensor, noise: Tensor) -> bool:
     """Whether other tokens in the first response of each document change the numbers of its other responses.
 
-    A small leak, as through the fading state of a recurrent model, looks like rounding where two layouts are compared.
-    Here shapes stay, so that a mask that is honoured leaves no difference, but for experts' batches that change.
+    A small leak, such as through the fading state of a recurrent model, looks like rounding in a comparison of layouts.
+    Here shapes are equal, so a respected mask leaves no difference, except for experts' batches that change.
 
     Args:
         numbers: Log-probs or rewards of a batch, flat, in the documents' order.
-        batch: In the branch layout.
-        values: Its numbers.
-        noise: Mean difference of the numbers by rounding.
+        batch: The batch in the branch layout.
+        values: The batch's numbers.
+        noise: Mean difference of the numbers caused by rounding.
     """
     ids = batch.input_ids[batch.doc_ids >= 0].unique()
     if len(ids) < 2 or max(batch.num_responses) < 2:

@@ -168,7 +168,7 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
         config.ensure_weight_tying = True  # type: ignore[attr-defined]
     try:
         adapted: Any = get_peft_model(model, without_unfit(config, model), autocast_adapter_dtype=True)
-    except ValueError as error:  # no such modules, a rank of 0
+    except ValueError as error:  # no matching modules, or a rank of 0
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"peft_config, or lora: {reason}") from error
     check_targets(adapted)

@@ -68,7 +68,7 @@ def device_clock() -> float:
 
 @contextmanager
 def without_flex(wrapper: BranchModel) -> Iterator[None]:
-    """Let a model with FlexAttention attend by SDPA for a pass over a few tokens, which would be compiled for them."""
+    """Set a model with FlexAttention to SDPA for a pass over a few tokens, for which it would be compiled."""
     if attention_of(wrapper.model) != FLEX:
         yield
         return

@@ -1,4 +1,4 @@
-"""Decoders told from models that read a text both ways, or with an encoder of its own; only decoders are trained."""
+"""Recognition of decoders, the only models that are trained, versus bidirectional models and encoder-decoders."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from hf_align.models.wrapper import BranchModel, unwrapped
 
 ADVICE = "hf_align trains decoders, which read prompt and response from left to right (Llama, Qwen, Gemma, Mamba, ...)."
 SEEPS = {True: 1e-3, False: 5e-2}
-"""How much of a token's own change earlier states may change by rounding, in float32 (True) or coarser."""
+"""Share of a token's change by which rounding may change earlier states, in float32 (True) or coarser."""
 
 
 def check_decoder_config(config: Any, name: str) -> None:
-    """Refuse a model that is no decoder, as far as its config and its modules say, without a weight.
+    """Refuse a model that isn't a decoder according to its config and modules, without loading weights.
 
     Args:
         config: The model's config.
         name: The model, for messages.
 
     Raises:
-        UserError: It is an encoder-decoder, an encoder, or no language model.
+        UserError: It is an encoder-decoder, an encoder, or not a language model.
     """
     kind = getattr(config, "model_type", type(config).__name__)
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(f"{name} is an encoder-decoder model ({kind}); {ADVICE}")
     language_model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if language_model is None:
-        raise UserError(f"{name} is no language model that writes text from left to right ({kind}); {ADVICE}")
+        raise UserError(f"{name} is not a language model that writes text from left to right ({kind}); {ADVICE}")
     if getattr(config, "is_decoder", None) is False:  # a switch that some decoders leave at False and don't read
         with torch.device("meta"):
             _check_modules(cast(Any, language_model)(config), name)
 
 
 def check_decoder(model: nn.Module, name: str) -> None:
-    """The same of a model object."""
+    """Refuse a model object that isn't a decoder."""
     model = unwrapped(model)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise UserError(f"{name} is an encoder-decoder model ({type(model).__name__}); {ADVICE}")
@@ -49,7 +49,7 @@ def check_decoder(model: nn.Module, name: str) -> None:
 
 
 def _check_modules(model: nn.Module, name: str) -> None:
-    """Refuse a model whose attention layers say that they don't hide what comes later."""
+    """Refuse a model whose attention layers are declared not causal."""
     said = [
         vars(module)[key] for module in model.modules() for key in ("is_causal", "is_decoder") if key in vars(module)
     ]
@@ -58,7 +58,7 @@ def _check_modules(model: nn.Module, name: str) -> None:
 
 
 def positions_of(config: Any) -> int | None:
-    """Most tokens of a text by a model's config; None if nothing limits them (XLNet says -1)."""
+    """Maximum number of tokens of a text by a model's config; None without a limit (-1 in XLNet)."""
     count = getattr(config.get_text_config(), "max_position_embeddings", None)
     return count if count is not None and count > 0 else None
 
@@ -73,7 +73,7 @@ def check_causal(wrapper: BranchModel, head: nn.Module, name: str) -> None:
         name: The model, for messages.
 
     Raises:
-        UserError: It reads both ways.
+        UserError: It is bidirectional.
     """
     device = cast(torch.device, wrapper.model.device)
     batch = build_branches([([1, 2], [[1, 1], [1, 2]])], pad_token_id=0).as_separate().to(device)
@@ -84,7 +84,7 @@ def check_causal(wrapper: BranchModel, head: nn.Module, name: str) -> None:
     with evaluation_mode(wrapper), without_flex(wrapper):
         try:
             states = wrapper.forward_to_head(batch, head, states_of)
-        except (RuntimeError, ValueError, IndexError, TypeError):  # too short for it: nothing is known
+        except (RuntimeError, ValueError, IndexError, TypeError):  # too short for the model: no result
             return
     change = (states[0] - states[1]).abs().amax(-1)  # [4]
     exact = cast(Any, wrapper.model).dtype == torch.float32

@@ -1,8 +1,8 @@
-"""A model's scaling and capping of what its LM head gives, measured on the model itself.
+"""A model's scaling and capping of its LM head's output, measured on the model itself.
 
-Only the positions that matter go through the LM head, outside the model's own forward, which may change logits once
-more: divide them (Granite), multiply them (Cohere, Falcon-H1), cap them softly (Gemma 2, RecurrentGemma). Configs call
-that by a name of each family's own, so the forward is asked instead: once, with numbers in place of logits.
+Only the positions that matter go through the LM head, outside the model's own forward, which may also change logits:
+divide them (Granite), multiply them (Cohere, Falcon-H1), cap them softly (Gemma 2, RecurrentGemma). Each family's
+config has other names for that, so the forward is run once instead, with numbers in place of logits.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hf_align.models.attention_choice import without_flex
 from hf_align.models.wrapper import BranchModel, forward_replaced, unwrapped
 
 SMALL, LARGE = 1e-3, 1e6
-"""What stands for logits near zero, where a cap does nothing, and far beyond any cap."""
+"""Test logits near zero, where a cap does nothing, and far beyond any cap."""
 BETWEEN = (-40.0, -3.0, -0.5, 0.5, 3.0, 40.0)
-"""Logits at which the measured form must give what the model gives."""
+"""Logits at which the measured form must equal the model's."""
 
 
 @dataclass(frozen=True)
 class LogitTransform:
-    """What a model does to its head's output x: `softcap * tanh(scale * x / softcap)`, or `scale * x` without a cap."""
+    """Transform of a head's output x: `softcap * tanh(scale * x / softcap)`, or `scale * x` without cap."""
 
     scale: float = 1.0
     softcap: float | None = None
@@ -39,7 +39,7 @@ class LogitTransform:
         return logits if self.softcap is None else self.softcap * (logits / self.softcap).tanh()
 
     def options(self) -> dict[str, float]:
-        """As options of `response_logps`."""
+        """The transform as options of `response_logps`."""
         scale = {} if self.scale == 1.0 else {"logit_scale": self.scale}
         return scale if self.softcap is None else {**scale, "softcap": self.softcap}
 
@@ -51,7 +51,7 @@ def logit_transform(wrapper: BranchModel) -> LogitTransform:
     """The transform of a wrapped language model; measured at the first call, in a pass over two tokens.
 
     Raises:
-        UserError: It is none of these forms, so log-probs could only be computed from the model's whole logits.
+        UserError: The transform has another form, so log-probs could only be computed from the model's whole logits.
     """
     model = unwrapped(wrapper)
     if model not in _MEASURED:
@@ -62,7 +62,7 @@ def logit_transform(wrapper: BranchModel) -> LogitTransform:
 
 @torch.no_grad()
 def _transformed(wrapper: BranchModel, points: Tensor) -> Tensor:
-    """What the model's forward makes of these logits `[P]`: `[P]` float32 on the CPU."""
+    """The model's transform of the logits `[P]`: `[P]` float32 on the CPU."""
     head: Any = unwrapped(wrapper).get_output_embeddings()
     two_tokens = build_branches([([0], [[0]])], pad_token_id=0).as_separate().to(next(head.parameters()).device)
 
@@ -78,10 +78,10 @@ def _fit(points: Tensor, values: Tensor, name: str) -> LogitTransform:
     scale = 1.0 if abs(small - 1) < 1e-5 else small
     is_capped = abs(large) < 0.5 * abs(scale)
     transform = LogitTransform(scale, large * LARGE if is_capped else None)
-    between = slice(-len(BETWEEN), None)  # what is small or large may be out of the range of 16 bits
+    between = slice(-len(BETWEEN), None)  # small or large values may exceed the range of 16 bits
     if not torch.allclose(transform(points[between]), values[between], rtol=1e-2):
         raise UserError(
-            f"{name} changes the logits of its head otherwise than by a factor and a soft cap, so log-probs can't be "
+            f"{name} changes its head's logits by more than a factor and a soft cap, so log-probs can't be "
             "computed from the head alone; use another model."
         )
     return transform

@@ -1,4 +1,4 @@
-"""Linear layers on which an adapter would do nothing or break, and those that can't take one into their weights."""
+"""Linear layers on which an adapter would do nothing or fail, and those into which none can be merged."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from transformers import PreTrainedModel
 from hf_align.errors import UserError
 
 MERGED = 2e-3
-"""Most that merging may change logits or scores by rounding, as a share of the largest."""
+"""Maximum change of logits or scores by rounding in a merge, as a share of the largest."""
 
 
 def without_unfit(config: PeftConfig, model: nn.Module) -> PeftConfig:
-    """An adapter's config for a model; one for all linear layers leaves out those on which it would fail.
+    """An adapter's config for a model, without unfit layers if it is for all linear layers.
 
     Args:
-        config: Left as it is.
-        model: Without an adapter.
+        config: The config, not changed.
+        model: A model without an adapter.
     """
     config = copy.deepcopy(config)
     settings: Any = config
@@ -37,19 +37,19 @@ def without_unfit(config: PeftConfig, model: nn.Module) -> PeftConfig:
 
 
 def unfit_layers(model: nn.Module) -> list[str]:
-    """Names of the linear layers on which an adapter would break or do nothing.
+    """Names of the linear layers on which an adapter would fail or do nothing.
 
-    It breaks routers, linear layers by class whose forward gives more than a tensor. It does nothing where the model
-    reads a layer's weight without calling the layer, as state-space mixers do; merged, it would begin to act.
+    It breaks routers, linear layers by class whose forward returns more than a tensor. It does nothing if the model
+    reads a layer's weight without calling the layer, as state-space mixers do; merged, it would take effect.
     """
     return [*_routers(model), *_uncalled(model)]
 
 
 def check_targets(model: PeftModel) -> None:
-    """Refuse an adapter on layers that are unfit for one.
+    """Refuse an adapter on unfit layers.
 
     Raises:
-        UserError: The layers, and how to leave them out.
+        UserError: There are such layers; the message names them and how to leave them out.
     """
     if names := _unfit_with_adapter(model):
         endings = sorted({name.rpartition(".")[2] for name in names})
@@ -61,13 +61,13 @@ def check_targets(model: PeftModel) -> None:
 
 @torch.no_grad()
 def merged_into_base(model: PeftModel) -> PreTrainedModel:
-    """Add an adapter to its base's weights, and check that the model computes what it did.
+    """Add an adapter to its base's weights, and check that the model's output is unchanged.
 
     Layers that share a weight and its adapter, as tied embeddings do, get the change once; peft would add it twice.
 
     Raises:
-        UserError: Layers share a weight and the adapter changes each in its own way, or a weight is read without its
-            layer, so that the adapter did nothing there until now.
+        UserError: Layers share a weight that the adapter changes differently in each, or a weight is read without its
+            layer, so that the adapter had no effect there before.
     """
     advice = "so it can't be merged; use it on its base, or train one with exclude_modules that leave such layers out."
     sharing: defaultdict[int, list[tuple[str, Any]]] = defaultdict(list)
@@ -75,7 +75,7 @@ def merged_into_base(model: PeftModel) -> PreTrainedModel:
         if isinstance(module, BaseTunerLayer) and isinstance(base := module.get_base_layer(), nn.Linear | nn.Embedding):
             sharing[base.weight.data_ptr()].append((name, module))
     if unfit := _unfit_with_adapter(model):
-        raise UserError(f"The adapter sits on {unfit[0]}, whose weights the model reads without calling it, {advice}")
+        raise UserError(f"The adapter is on {unfit[0]}, whose weights the model reads without calling it, {advice}")
     ids = torch.tensor([[1, 2, 1, 2, 2, 1, 1, 2]], device=cast(torch.device, model.device))
     before = cast(Any, model.eval())(input_ids=ids, use_cache=False).logits
     for (first, layer), *others in sharing.values():
@@ -85,8 +85,8 @@ def merged_into_base(model: PeftModel) -> PreTrainedModel:
             other.scaling = dict.fromkeys(other.scaling, 0.0)
     merged: Any = cast(Any, model).merge_and_unload()
     after = merged(input_ids=ids, use_cache=False).logits
-    if (after - before).abs().max() > MERGED * before.abs().max():  # of NaN the check of saved weights tells
-        raise UserError(f"Merging the adapter changes what the model computes, {advice}")
+    if (after - before).abs().max() > MERGED * before.abs().max():  # the check of saved weights reports NaN
+        raise UserError(f"Merging the adapter changes the model's output, {advice}")
     return merged
 
 
@@ -99,7 +99,7 @@ def _unfit_with_adapter(model: PeftModel) -> list[str]:
 
 
 def _adapter_storage(layer: Any) -> set[int]:
-    """Where the weights of a layer's adapters are."""
+    """Addresses of the weights of a layer's adapters."""
     parts = (getattr(layer, name, None) for name in layer.adapter_layer_names)
     return {weight.data_ptr() for part in parts if isinstance(part, nn.Module) for weight in part.parameters()}
 
@@ -114,15 +114,15 @@ def _routers(model: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def _maps(layer: nn.Linear) -> bool:
-    """Whether a layer's forward gives one tensor, as an adapter on it expects."""
+    """Whether a layer's forward returns one tensor, as an adapter on it expects."""
     try:
         return isinstance(layer(layer.weight.new_zeros(1, layer.in_features)), Tensor)
-    except Exception:  # whatever it wants, it isn't a row
+    except Exception:  # it expects something other than a row
         return False
 
 
 def _uncalled(model: nn.Module) -> list[str]:
-    """Linear layers beside a convolution, as in state-space mixers, that a training pass doesn't call."""
+    """Linear layers next to a convolution, as in state-space mixers, that a training pass doesn't call."""
     names: dict[nn.Module, str] = {}
     for prefix, module in model.named_modules():
         if any(isinstance(child, nn.Conv1d) for child in module.children()):
@@ -136,10 +136,10 @@ def _uncalled(model: nn.Module) -> list[str]:
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     try:
-        # Kernels that read weights run in training only.
+        # Kernels that read weights only run in training.
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             cast(Any, model.train())(input_ids=torch.ones(1, 4, dtype=torch.long, device=device), use_cache=False)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # on the meta device, which has no values to route by
+    except (RuntimeError, ValueError, TypeError, IndexError):  # on the meta device, which has no values for routing
         return []
     finally:
         for hook in hooks:
@@ -150,7 +150,7 @@ def _uncalled(model: nn.Module) -> list[str]:
 
 
 def _refused_by_peft(config: PeftConfig, model: nn.Module) -> list[str]:
-    """Names of linear layers on which peft itself refuses an adapter, in some families of state-space models."""
+    """Names of linear layers on which peft itself refuses adapters, in some families of state-space models."""
     check = getattr(tuners_utils, "_check_lora_target_modules_mamba", None)
     names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     refused = []

@@ -139,7 +139,7 @@ def _vocabulary(wrapper: BranchModel) -> int:
 def shaped_logits(
     head: Callable[[Tensor], Tensor], transform: LogitTransform, temperature: float
 ) -> Callable[[Tensor], Tensor]:
-    """An LM head with the model's own scaling and capping of its logits, and the sampling temperature."""
+    """An LM head including the model's scaling and capping of logits, and the sampling temperature."""
     return lambda states: transform(head(states).float()) / temperature
 
 

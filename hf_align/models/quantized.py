@@ -16,10 +16,10 @@ Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
 
 @torch.no_grad()
 def check_quantized(model: nn.Module) -> None:
-    """Refuse quantised weights that a model reads as numbers, without calling their layers, as state-space mixers do.
+    """Refuse quantised weights that a model reads without calling their layers, as state-space mixers do.
 
     Raises:
-        UserError: What failed, and how to leave such layers out.
+        UserError: The model fails; the message has the error and how to leave such layers out.
     """
     if not any(isinstance(module, nn.Conv1d) for module in model.modules()):
         return

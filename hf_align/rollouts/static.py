@@ -2,7 +2,7 @@
 
 Unlike transformers' `generate` it encodes each prompt once for all its responses, drops responses that have ended from
 the batch, and doesn't copy the whole cache for each token. Models with special generation (a state instead of a cache,
-inputs that the model prepares itself) use `generate`, if that gives the logits of the text alone; else each token
+inputs that the model prepares itself) use `generate`, if that gives the logits of the text alone; otherwise each token
 takes a pass over the whole text.
 """
 
@@ -34,9 +34,9 @@ BLOCK = 256
 SHRINK = 0.75
 """Ended responses are dropped once at most this share of the batch's rows is still running."""
 TRIED = 3
-"""Tokens generated to try out a model's own generation."""
+"""Tokens generated to test a model's own generation."""
 _GENERATES: WeakKeyDictionary[nn.Module, tuple[int, bool]] = WeakKeyDictionary()
-"""Longest text on which a model's own generation was tried, in tokens, and whether it worked."""
+"""Longest text on which a model's own generation was tested, in tokens, and whether it worked."""
 
 
 def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
@@ -65,13 +65,13 @@ def static_engine(model: nn.Module, request: SamplingRequest) -> list[Ids]:
 
 
 def _decoder_of(model: Any, longest: int) -> Callable[[Any, SamplingRequest, Sequence[int], Tensor], list[Ids]]:
-    """How to decode texts of up to `longest` tokens: the fastest way that gives the logits of the text alone."""
+    """Decoder of texts of up to `longest` tokens: the fastest that gives the logits of the text alone."""
     if decodes_stepwise(model):
         return _decode
     if generates_as_it_scores(model, longest):
         return _generate
     logger.warning_once(
-        f"{type(model).__name__} gives other logits with its cache, or beside padding, than without: each sampled "
+        f"{type(model).__name__} gives different logits with its cache or padding than without: each sampled "
         "token takes a pass over the whole text, which is slower."
     )
     return _decode_uncached
@@ -92,8 +92,8 @@ def decodes_stepwise(model: Any) -> bool:
 def generates_as_it_scores(model: Any, longest: int) -> bool:
     """Whether a model's own `generate` works and uses the logits that a pass over the text alone gives.
 
-    Tried out on two prompts of unequal length, again when a longer text comes: a model may lose its state between
-    tokens, take padding for text, or cut off what leaves its window.
+    Tested on two prompts of unequal length, again for a longer text: a model may lose its state between tokens, read
+    padding as text, or cut off tokens outside its window.
     """
     tried, works = _GENERATES.get(model, (0, True))
     if works and longest > tried:
@@ -268,7 +268,7 @@ def _select(cache: DynamicCache, rows: Tensor) -> None:
 
 
 def _decode_uncached(model: Any, request: SamplingRequest, prompts: Sequence[int], draws: Tensor) -> list[Ids]:
-    """Decode without a cache, for any decoder: padding stands on the right, where no real token sees it."""
+    """Decode without a cache, for any decoder, with padding on the right, where no real token sees it."""
     responses: list[Ids] = [[] for _ in prompts]
     running = list(range(len(prompts)))
     for step in range(request.max_new_tokens):

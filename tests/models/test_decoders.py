@@ -39,7 +39,7 @@ BOTH_WAYS: dict[str, dict[str, Any]] = {  # from the config and the modules that
     "T5Config": {"vocab_size": 260, "d_model": 32, "num_layers": 1, "num_heads": 4},
     "ModernBertConfig": {**SIZES, "pad_token_id": 0},
 }
-REFUSED = "encoder-decoder model|is no language model that writes text|reads a text both ways"
+REFUSED = "encoder-decoder model|is not a language model that writes text|reads a text both ways"
 NO_SWITCH: dict[str, dict[str, Any]] = {  # only running it tells
     "XLNetConfig": {"vocab_size": 260, "d_model": 32, "n_layer": 1, "n_head": 4, "d_inner": 64},
     "XLMConfig": {"vocab_size": 260, "emb_dim": 32, "n_layers": 1, "n_heads": 4},
