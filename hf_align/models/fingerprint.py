@@ -1,4 +1,4 @@
-"""Fingerprints of base models: some numbers of every weight, by which an adapter knows the base it was trained on.
+"""Fingerprints of base models: some numbers of every weight, which identify the base of an adapter.
 
 A base's name says little: its weights may have been changed in memory, or its folder rewritten. So each saved adapter
 has a fingerprint of its base beside it, which is compared wherever two models are taken to share a base.
@@ -34,13 +34,13 @@ logger = logging.get_logger(__name__)
 
 VERSION = 1
 COLUMNS, TOKENS = 4, 256
-"""Numbers taken from a row, and rows of a vocabulary under one digest."""
+"""Numbers per sampled row, and rows of a vocabulary per digest."""
 BF16_STEP, FLOAT16_STEP = 2**-7, 6e-8
-"""Relative step of bfloat16 and smallest step of float16: what rounding to either may change."""
+"""Relative step of bfloat16 and smallest step of float16: the tolerance for rounding to either."""
 OUTPUT = "lm_head.weight"
-"""Name of output embeddings with weights of their own; classifiers have none."""
+"""Name of untied output embeddings; classifiers have none."""
 REWRITING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Ways in which peft starts an adapter that take what it starts with out of the base's weights."""
+"""Initialisations of peft that subtract an adapter's initial value from the base's weights."""
 
 
 class BaseDiffers(UserError):
@@ -49,14 +49,14 @@ class BaseDiffers(UserError):
 
 @dataclass(frozen=True)
 class Sample:
-    """Numbers of one weight.
+    """Sampled numbers of one weight.
 
     Attributes:
-        shape: Of the weight.
+        shape: Shape of the weight.
         values: `[n]` float32 at bfloat16 precision: `COLUMNS` numbers each of the rows 0, 1, 4, 16, ...
-        vocabulary: A row is a token, so that another number of rows means more or fewer tokens.
+        vocabulary: Whether rows are tokens, so that another number of rows means more or fewer tokens.
         tokens: Digests of one column of a vocabulary, `TOKENS` rows each: a change of any single token shows.
-        rounded: The values came through float16 or quantisation and may be off by a rounding step.
+        rounded: Whether the values went through float16 or quantisation and may be off by a rounding step.
     """
 
     shape: tuple[int, ...]
@@ -91,7 +91,7 @@ class Sample:
         return cls((rows, columns), values.flatten().to(torch.bfloat16).float(), rounded=rounded)
 
     def agrees(self, other: Sample) -> bool:
-        """Whether both may be of the same weight, compared in the rows that both have."""
+        """Whether both may come from the same weight, compared in their common rows."""
         if self.shape[1:] != other.shape[1:] or (self.shape[0] != other.shape[0] and not self.vocabulary):
             return False
         count = min(len(self.values), len(other.values))
@@ -103,7 +103,7 @@ class Sample:
         return bool(same.all()) and self.tokens[:parts] == other.tokens[:parts]
 
     def to_json(self) -> dict[str, Any]:
-        """The sample as JSON knows it."""
+        """The sample as JSON values."""
         numbers = self.values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2").tobytes()
         flags = {name: True for name in ("vocabulary", "rounded") if getattr(self, name)}
         tokens = {"tokens": "".join(self.tokens)} if self.tokens else {}
@@ -111,7 +111,7 @@ class Sample:
 
     @classmethod
     def from_json(cls, entry: dict[str, Any]) -> Sample:
-        """What `to_json` wrote."""
+        """Make a sample from the result of `to_json`."""
         numbers = torch.frombuffer(bytearray(base64.b64decode(entry["values"])), dtype=torch.int16)
         digests = str(entry.get("tokens", ""))
         return cls(
@@ -137,8 +137,9 @@ class Fingerprint:
     """Samples of a base model's weights by name, such as `layers.0.mlp.up_proj.weight`.
 
     Attributes:
-        samples: Of the backbone, and of output embeddings that aren't tied, as they are without any adapter.
-        partial: Some weights couldn't be looked at: they are on other processes, or what an adapter's start left.
+        samples: Samples of the backbone, and of untied output embeddings, without adapters.
+        partial: Whether some weights couldn't be sampled: on other processes, or changed by an adapter's
+            initialisation.
     """
 
     samples: dict[str, Sample]
@@ -162,19 +163,19 @@ class Fingerprint:
 
     @property
     def vocabulary(self) -> int | None:
-        """The number of tokens; None if the embeddings couldn't be looked at."""
+        """The number of tokens; None if the embeddings couldn't be sampled."""
         return next((sample.shape[0] for sample in self.samples.values() if sample.vocabulary), None)
 
 
 def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None) -> Fingerprint:
-    """Take the fingerprint of the base weights of a model in memory, whatever adapters are on it.
+    """Compute the fingerprint of a model's base weights in memory, ignoring adapters.
 
-    Quantised weights count as what they were quantised from if all of that is still stored where the model was loaded
-    from, else as what they stand for now.
+    Quantised weights count as their source weights if all of those are still stored at the model's source, otherwise as
+    their dequantised values.
 
     Args:
         model: A transformers model or its PeftModel.
-        state_dict: Its weights, where its own parameters are sharded.
+        state_dict: Its weights, if its parameters are sharded.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     skip_tuned = isinstance(model, PeftModel) and any(map(rewrites_base, model.peft_config.values()))
@@ -204,7 +205,7 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
 
 
 def _weights(module: nn.Module, prefix: str, skip_tuned: bool) -> Iterator[tuple[str, Any, nn.Parameter | None]]:
-    """A base's weights with their names and layers, without adapters; None for what is to be left out."""
+    """A base's weights with their names and layers, without adapters; None for weights to leave out."""
     if (isinstance(module, BaseTunerLayer) and skip_tuned) or isinstance(module, FullyShardedDataParallel):
         yield prefix, module, None
         return
@@ -216,7 +217,7 @@ def _weights(module: nn.Module, prefix: str, skip_tuned: bool) -> Iterator[tuple
 
 
 def untuned(module: Any) -> Any:
-    """The base's layer in what peft may have put around it."""
+    """The base's layer inside a peft wrapper, if any."""
     while isinstance(module, AuxiliaryTrainingWrapper | BaseTunerLayer):
         module = module.original_module if isinstance(module, AuxiliaryTrainingWrapper) else module.get_base_layer()
     return module
@@ -228,20 +229,20 @@ def output_embeddings(model: Any) -> Any:
 
 
 def _unpacked(layer: Any) -> Sample:
-    """Sample of a weight that bitsandbytes has quantised, in the orientation in which models store it."""
+    """Sample of a weight quantised by bitsandbytes, in the orientation of stored models."""
     weight = dequantize_bnb_weight(layer.weight, getattr(layer, "state", None))
     transposed = issubclass(getattr(layer, "source_cls", nn.Linear), Conv1D)
     return Sample.of(weight.T if transposed else weight, rounded=True)
 
 
 def has_float32_base(model: PeftModel) -> bool:
-    """Whether a PeftModel's base is whole and in float32, so that an adapter can be added to it as it is."""
+    """Whether a PeftModel's base is unquantised and in float32, so that an adapter can be merged into it directly."""
     weights = [weight for _, _, weight in _weights(model.get_base_model(), "", skip_tuned=False)]
     return all(w is not None and w.dtype == torch.float32 and not hasattr(w, "placements") for w in weights)
 
 
 def rewrites_base(config: PeftConfig) -> bool:
-    """Whether peft took what this adapter started with out of the base's weights."""
+    """Whether peft subtracted this adapter's initial value from the base's weights."""
     init = getattr(config, "init_lora_weights", None)
     return isinstance(init, str) and init.lower().startswith(REWRITING_INITS)
 
@@ -252,7 +253,7 @@ def rewrites_base(config: PeftConfig) -> bool:
 def write_fingerprint(
     model: nn.Module, folder: str | os.PathLike[str], state_dict: dict[str, Tensor] | None = None
 ) -> None:
-    """Put the fingerprint of a PeftModel's base, as it is in memory, beside its saved adapter."""
+    """Write the fingerprint of a PeftModel's base in memory beside its saved adapter."""
     fingerprint = fingerprint_of(model, state_dict)
     if fingerprint.samples:
         samples = {name: sample.to_json() for name, sample in fingerprint.samples.items()}
@@ -289,13 +290,13 @@ def check_base(
 
     Args:
         model: The base in memory, with or without adapters.
-        path_or_hub_id: The adapter's folder or Hub id. Of one without a record (old ones, or saved by peft alone) a
-            line in the log says that nothing was compared.
-        base: What to call the base in messages.
-        any_vocabulary: It may have more or fewer tokens; it is resized later.
+        path_or_hub_id: The adapter's folder or Hub id. For one without a record (old ones, or saved by peft alone) a
+            log line says that nothing was compared.
+        base: Name of the base in messages.
+        any_vocabulary: Whether it may have more or fewer tokens, because it is resized later.
 
     Raises:
-        BaseDiffers: It names the weights.
+        BaseDiffers: Names the weights.
     """
     recorded = read_fingerprint(path_or_hub_id)
     if recorded is None:
@@ -309,7 +310,7 @@ def check_base(
 
 
 def unrecorded(path_or_hub_id: str | os.PathLike[str], base: str) -> str:
-    """Line for the log about an adapter whose base can't be compared."""
+    """Log line about an adapter whose base can't be compared."""
     return (
         f"The adapter in {path_or_hub_id} has no {BASE_FINGERPRINT}, so whether {base} has the weights it was trained "
         "on is not checked."
@@ -317,6 +318,6 @@ def unrecorded(path_or_hub_id: str | os.PathLike[str], base: str) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """The first of some weights that differ, and how many more there are, in words."""
+    """The first differing weights, and the number of others, in words."""
     shown = ", ".join(names[:2])
     return f"{shown} and {len(names) - 2} more differ" if len(names) > 2 else f"{shown} differ{'s' * (len(names) == 1)}"
