@@ -139,7 +139,8 @@ class AdapterReward(BranchModel):
 def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bool:
     """Whether this is a LoRA adapter on the base that the policy's own LoRA adapter sits on.
 
-    Weights are compared; the name counts for an adapter without a record of its base's weights.
+    Weights are compared; the name counts for an adapter without a record of its base's weights, and for a policy on
+    the meta device, which has none to compare (a dry run's).
     """
     model, path = unwrapped(policy, keep_peft=True), str(path_or_hub_id)
     theirs = adapter_config(path)
@@ -148,7 +149,8 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
     ours = model.peft_config[adapter_name(model)]
     if not ours.peft_type == theirs.peft_type == "LORA":
         return False
-    recorded = read_fingerprint(path)
+    outlined = any(parameter.is_meta for parameter in model.parameters())
+    recorded = None if outlined else read_fingerprint(path)
     if problem := misfit(model, theirs, recorded):
         logger.info(f"{path} gets its own base, since it doesn't fit the policy's: {problem}.")
         return False
@@ -158,7 +160,7 @@ def shares_base(policy: nn.Module, path_or_hub_id: str | os.PathLike[str]) -> bo
         return False
     first, second = plain_folder(ours.base_model_name_or_path), plain_folder(base_of(theirs, path))
     same = first == second or (os.path.isdir(first) and os.path.realpath(first) == os.path.realpath(second))
-    if same:
+    if same and not outlined:
         logger.warning(unrecorded(path, "the policy's base"))
     return same
 
