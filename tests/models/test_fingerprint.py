@@ -31,6 +31,7 @@ from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.pairs import options, pairs
 
+NEW = LoraConfig(r=4, target_modules=["q_proj", "down_proj"])
 LORA = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
 
 
@@ -125,7 +126,7 @@ def test_an_adapter_is_not_loaded_onto_other_weights_than_it_was_trained_on(fold
         args=DPOConfig(**options(tmp_path / "run", save_strategy="steps", save_steps=1)),
         train_dataset=pairs(2),
         processing_class=tiny_tokenizer(),
-        peft_config=LORA,
+        peft_config=NEW,
     )
     trainer.train()
     trainer.save_model()
@@ -135,7 +136,7 @@ def test_an_adapter_is_not_loaded_onto_other_weights_than_it_was_trained_on(fold
     with pytest.raises(BaseDiffers, match="was trained on a base with other weights"):
         merge_adapter(tmp_path / "run", tmp_path / "merged")
     other = DPOTrainer(
-        folder, args=DPOConfig(**options(tmp_path / "run", max_steps=2)), train_dataset=pairs(2), peft_config=LORA
+        folder, args=DPOConfig(**options(tmp_path / "run", max_steps=2)), train_dataset=pairs(2), peft_config=NEW
     )
     with pytest.raises(BaseDiffers, match="other weights than the model to train"):
         other.train(resume_from_checkpoint=True)
