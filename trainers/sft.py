@@ -172,6 +172,8 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return  # the others come here, too, and would write into the same folder
         directory = Path(output_dir or cast(str, self.args.output_dir))
         with whole_files(directory) as unfinished:
             super()._save(str(unfinished), state_dict)

@@ -32,13 +32,16 @@ def nonfinite_weight(weights: Mapping[str, Any]) -> str | None:
     """
     parts = {name: getattr(weight, "to_local", lambda weight=weight: weight)() for name, weight in weights.items()}
     names = [name for name, part in parts.items() if part.is_floating_point() and part.numel()]
-    finite: dict[str, bool] = {}
+    suspects: set[str] = set()
     for device in {parts[name].device for name in names}:
         here = [name for name in names if parts[name].device == device and device.type != "meta"]
-        # The largest absolute number is NaN if any number is; it needs no copy of the weight.
-        largest = [torch.linalg.vector_norm(parts[name], ord=float("inf")).float() for name in here]
-        finite |= dict(zip(here, torch.stack(largest).isfinite().tolist(), strict=True)) if here else {}
-    return next((name for name in names if not finite.get(name, True)), None)
+        # A sum is finite only if all its numbers are. It takes a tenth of the time of their maximum, and no copy.
+        sums = [parts[name].sum(dtype=torch.float32) for name in here]
+        finite = torch.stack(sums).isfinite().tolist() if here else []
+        suspects |= {name for name, sound in zip(here, finite, strict=True) if not sound}
+    # The sum of finite numbers may be too large.
+    broken = (name for name in names if name in suspects and not parts[name].isfinite().all())
+    return next(broken, None)
 
 
 def check_loaded(weights: Mapping[str, Any], path: str) -> None:
