@@ -121,7 +121,7 @@ class Outcome:
         broken: Saved files with numbers that aren't finite.
     """
 
-    actual: int | None
+    found: int | None
     error: str
     checkpoint: int
     broken: list[str]
@@ -226,9 +226,9 @@ def run(injection: Injection, out: Path, model: str | None = None, **changes: An
     except UserError as refused:
         error = str(refused)
     PartialState().wait_for_everyone()
-    actual = [int(log["nonfinite/step"]) - 1 for log in trainer.state.log_history if "nonfinite/step" in log]
+    found = [int(log["nonfinite/step"]) - 1 for log in trainer.state.log_history if "nonfinite/step" in log]
     saved = [int(folder.name.rpartition("-")[2]) for folder in out.glob("checkpoint-*")]
-    return Outcome(next(iter(actual), None), error, max(saved, default=0), sorted(broken_files(out))), trainer
+    return Outcome(next(iter(found), None), error, max(saved, default=0), sorted(broken_files(out))), trainer
 
 
 def broken_files(folder: Path) -> Iterator[str]:
