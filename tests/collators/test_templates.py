@@ -82,7 +82,7 @@ def test_prompt_and_response_are_what_the_template_writes_with_the_thought_in_th
     tokenizer = tokenizer_with(TEMPLATES[trait])
     prompts = [[HI], [HI, turn("assistant", "<think>\nhm\n</think>\n\nHello."), HI]]
     pairs = [(prompt, answers) for prompt in prompts for answers in ANSWERS.values()]
-    rows = [{"prompt": prompt, "chosen": one, "rejected": other} for prompt, (one, other) in pairs]
+    rows: list[dict[str, Any]] = [{"prompt": start, "chosen": one, "rejected": other} for start, (one, other) in pairs]
     rows = [row | {"chat_template_kwargs": options} for row in rows]
     encoded = encode_prompts(tokenizer, [row["prompt"] for row in rows], rows=rows)
     for row, ids, (start, responses) in zip(rows, encoded, written(rows, tokenizer), strict=True):
@@ -103,7 +103,7 @@ def test_what_is_scored_is_what_is_trained_on(trait: str):
     encoder = PairEncoder(tokenizer_with(TEMPLATES[trait]))
     answers = [chosen for chosen, _ in ANSWERS.values()]
     rows = [{"prompt": [HI], "chosen": answer, "rejected": [turn("assistant", "Never.")]} for answer in answers]
-    for answer, trained in zip(answers, tokenize_preferences(rows, encoder.tokenizer), strict=True):
+    for answer, trained in zip(answers, tokenize_preferences(rows, encoder.tokenizer).to_list(), strict=True):
         prompt, response = encoder.prompt_and_response([HI], answer)
         assert prompt + response == trained["prompt_ids"] + trained["response_ids"][0]
 

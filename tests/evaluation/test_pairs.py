@@ -74,7 +74,7 @@ def test_evaluation_gives_rows_the_ids_of_training() -> None:
     options = {"tools": [{"name": "clock"}], "chat_template_kwargs": {"mood": "calm"}}
     answers = [[{"role": "assistant", "content": text}] for text in (" yes", " no")]
     rows = [{"prompt": PREFILLED, "chosen": answers[0], "rejected": answers[1], **options}]
-    (trained,) = tokenize_preferences(rows, tokenizer)
+    (trained,) = tokenize_preferences(rows, tokenizer).to_list()
     assert tokenizer.decode(trained["prompt_ids"]).startswith("clock calm")
     assert tokenizer.decode(trained["prompt_ids"]).endswith("assistant\nWell,")
     expected = [(trained["prompt_ids"], ids) for ids in trained["response_ids"]]

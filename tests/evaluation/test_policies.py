@@ -116,7 +116,7 @@ def test_policies_get_the_prompts_of_training_and_columns_keep_their_names(tiny_
     seen: list[str] = []
 
     def engine(model: Any, request: SamplingRequest) -> list[list[int]]:
-        seen.extend(request.tokenizer.decode(ids) for ids in request.prompt_ids)
+        seen.extend(str(request.tokenizer.decode(list(ids))) for ids in request.prompt_ids)
         return [[258] for _ in request.prompt_of]
 
     policy = str(tmp_path / "policy")
