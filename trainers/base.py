@@ -281,7 +281,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         self._train_metrics.begin_step()
 
     def void_step(self) -> None:
-        """Take them back."""
+        """Drop the metrics of a step that isn't taken."""
         self._train_metrics.drop_step()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
