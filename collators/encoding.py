@@ -209,7 +209,7 @@ class PairEncoder:
 
     def _started(self, prompt: Ids, *, conversational: bool) -> Ids:
         """The prompt with the tokens the tokenizer puts before a text; a chat template writes its own BOS."""
-        if not set(prompt) - {*self.start, self.tokenizer.bos_token_id}:
+        if not set(prompt) - {*self.start, cast(Any, self.tokenizer).bos_token_id}:
             raise RowProblem("a prompt without tokens")
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt
 

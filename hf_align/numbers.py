@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 LARGEST = 1e18
 """Largest accepted absolute value; its square still fits float32."""
@@ -16,4 +16,4 @@ def number_problem(value: Any) -> str | None:
         return "not a number"
     if value != value or value in (math.inf, -math.inf):  # math.isfinite fails on large integers
         return "NaN or infinite"
-    return f"beyond {LARGEST:g}, too large for float32" if abs(value) > LARGEST else None
+    return f"beyond {LARGEST:g}, too large for float32" if abs(cast(Any, value)) > LARGEST else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -70,7 +71,7 @@ def patches(source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.AugAssign | ast.AnnAssign) and isinstance(node.target, ast.Attribute | ast.Subscript):
             changed = [node.target]
         for target in filter(is_ours, (target_of(each, names) for each in changed)):
-            yield node.lineno, target
+            yield cast(Any, node).lineno, target
 
 
 @pytest.mark.parametrize("folder", ["tests", "benchmarks"])

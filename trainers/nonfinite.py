@@ -94,7 +94,7 @@ class FiniteTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The gradient norm, which Trainer computes once per step, before the optimizer."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm: Any = super()._get_grad_norm(model, grad_norm=grad_norm)
         losses, self._step_losses = self._step_losses, []
         whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # for sharded gradients
         norms = [] if whole is None else [torch.as_tensor(whole, device=self.args.device)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
@@ -30,7 +30,7 @@ class ResumingTrainer(Trainer):
         """The reason why no steps are left, or None."""
         if self.state.global_step >= self.state.max_steps:
             return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to continue"
-        saved = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__, [])
+        saved = cast(Any, self.state.stateful_callbacks).get(EarlyStoppingCallback.__name__, [])
         states: Any = saved if isinstance(saved, list) else [saved]
         for callback in self.callback_handler.callbacks:
             if not isinstance(callback, EarlyStoppingCallback):

@@ -89,7 +89,7 @@ class SFTConfig(sft_config.SFTConfig):
         return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
 
-class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):
+class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -166,7 +166,7 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Any:
         # Where each row of the data is a row of the batch: rows that fill up the epoch's last one count nothing.
-        labels = batch_samples[-1]["labels"] if batch_samples else ()
+        labels: Any = batch_samples[-1]["labels"] if batch_samples else ()
         if len(labels) == self.args.per_device_train_batch_size:
             labels[real_rows(self, len(labels)) :] = -100
         return super()._get_num_items_in_batch(batch_samples, device)

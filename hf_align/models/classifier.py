@@ -28,7 +28,7 @@ def classifier_class(config: Any) -> type[PreTrainedModel]:
     Raises:
         UserError: transformers has no such decoder without its LM head.
     """
-    classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
     if isinstance(classifier, type) and _scores_hidden_states(classifier, config):
         return classifier
     language_model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
@@ -64,7 +64,7 @@ def _place_of(backbone: Any, language_model: Any, config: Any) -> str | None:
 class _ScoreOnBackbone(GenericForSequenceClassification):
     """Mixin of the classes made here: as transformers' own, for backbones with any signature and output."""
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Scores `[B, num_labels]` of each row's last token that isn't padding."""
         model: Any = self
         states = getattr(model, model.base_model_prefix)(input_ids, attention_mask=attention_mask, **kwargs)[0]

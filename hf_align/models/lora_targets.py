@@ -128,7 +128,7 @@ def _uncalled(model: nn.Module) -> list[str]:
         if any(isinstance(child, nn.Conv1d) for child in module.children()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear | BaseTunerLayer):
-                    names[child] = f"{prefix}.{name}"
+                    names[cast(nn.Module, child)] = f"{prefix}.{name}"
     if not names:
         return []
     called: set[nn.Module] = set()
@@ -152,9 +152,11 @@ def _uncalled(model: nn.Module) -> list[str]:
 def _refused_by_peft(config: PeftConfig, model: nn.Module) -> list[str]:
     """Names of linear layers on which peft itself refuses adapters, in some families of state-space models."""
     check = getattr(tuners_utils, "_check_lora_target_modules_mamba", None)
+    if check is None:
+        return []
     names = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     refused = []
-    for name in names if check is not None else ():
+    for name in names:
         try:
             check(config, model, name)
         except ValueError:

@@ -126,7 +126,7 @@ def carry_embeddings(model: PeftModel, folder: str | os.PathLike[str]) -> None:
 
 def embedded_tokens(model: Any) -> int:
     """The number of tokens with embeddings in a model."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     weight = untuned(base.get_input_embeddings()).weight
     return cast(int, weight.shape[0] or base.config.get_text_config().vocab_size)  # 0: sharded
 

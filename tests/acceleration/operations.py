@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from torch.autograd.profiler import profile
 
@@ -15,4 +16,4 @@ def operations() -> Iterator[Counter[str]]:
     counts: Counter[str] = Counter()
     with profile() as recorded:
         yield counts
-    counts.update(event.name for event in recorded.function_events or ())
+    counts.update(event.name for event in cast(Any, recorded).function_events or ())

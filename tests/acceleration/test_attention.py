@@ -109,9 +109,10 @@ def test_bfloat16_is_as_near_to_float32_as_torchs_kernel():
 def test_what_blocks_cant_do_goes_to_transformers(option: dict[str, Any]):
     branches = build_branches(documents(3, 2, 12), pad_token_id=0)
     mask = attach_plan(dense(branches), make_plan(branches))
+    query, key, value = states(branches)
     for options, by_blocks in (({}, 1), (option, 0)):
         with operations() as calls:
-            out, _ = branch_attention_forward(Layer(), *states(branches), mask, **options)
+            out, _ = branch_attention_forward(Layer(), query, key, value, mask, **options)
         assert out.isfinite().all()
         assert calls["_BranchAttention"] == by_blocks
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -420,7 +420,7 @@ def test_the_line_says_what_is_on_and_why_others_are_not(tmp_path: Path, caplog:
     line = describe(decide(model, Setting(("train",), "cuda"), ["attention", "gated_mlp", "rms_norm"]))
     assert line == "gated_mlp 2 layers, rms_norm 4; attention off (for CPUs, not cuda)"
     assert describe(decide(model, Setting(("train",), "cpu", sharded=True), "gated_mlp")).endswith("are sharded)")
-    single = AutoModelForCausalLM.from_config(LlamaConfig(**TINY | {"num_hidden_layers": 1}))
+    single = AutoModelForCausalLM.from_config(LlamaConfig(**cast(dict[str, Any], TINY | {"num_hidden_layers": 1})))
     assert describe(decide(single, Setting(("train",), "cpu"), ["gated_mlp"])) == "gated_mlp 1 layer"
 
 

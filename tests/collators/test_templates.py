@@ -71,7 +71,7 @@ def tokenizer_with(template: str) -> Any:
 
 def written(rows: Any, tokenizer: Any) -> list[tuple[str, list[str]]]:
     """The prompt and the responses of each row, as they are trained on."""
-    out = tokenize_preferences(rows, tokenizer)
+    out = tokenize_preferences(rows, tokenizer).to_list()
     texts = [[tokenizer.decode(ids) for ids in (row["prompt_ids"], *row["response_ids"])] for row in out]
     return [(prompt, responses) for prompt, *responses in texts]
 

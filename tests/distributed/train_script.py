@@ -35,7 +35,7 @@ held_out = pairs(7, margin=kind == "reward")  # odd: one process gets a row twic
 torch.manual_seed(0)
 trainer: Trainer
 if kind == "sft":
-    demonstrations = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
+    demonstrations = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows.to_list()]
     trainer = SFTTrainer(model_dir, SFTConfig(**common), Dataset.from_list(demonstrations))
 elif kind == "dpo":
     trainer = DPOTrainer(load_policy(model_dir), args=DPOConfig(**common), train_dataset=rows, eval_dataset=held_out)

@@ -190,7 +190,7 @@ class Row:
         trainer.train()
         trainer.save_model()
         rollout: Any = trainer.rollout
-        documents = [(p, [r]) for p, r in zip(rollout.prompt_ids, rollout.response_ids, strict=True)]
+        documents: list[Document] = [(p, [r]) for p, r in zip(rollout.prompt_ids, rollout.response_ids, strict=True)]
         found = rollout.tokens["old_logps"][rollout.mask]
         torch.testing.assert_close(found, own_logps(load_policy(self.base), documents), atol=1e-4, rtol=0)
         reward = load_reward_model(self.folder / "reward")

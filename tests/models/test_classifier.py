@@ -77,7 +77,7 @@ def test_a_reward_adapter_scores_on_the_policys_base_as_on_its_own(tmp_path: Pat
 
 
 def test_a_classifier_with_another_head_is_refused_rather_than_given_a_new_one(tmp_path: Path):
-    config = FAMILIES["modernbert-decoder"].make().config
+    config: Any = FAMILIES["modernbert-decoder"].make().config
     config.num_labels = 1
     ModernBertDecoderForSequenceClassification(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)

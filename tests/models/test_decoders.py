@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -123,5 +123,5 @@ def test_decoders_with_an_encoders_switch_are_taken(name: str):
 @pytest.mark.slow
 def test_rounding_to_16_bits_is_not_taken_for_a_later_token(tmp_path: Path):
     for name, family in FAMILIES.items():
-        model: Any = family.make().to(torch.bfloat16)
+        model = cast(Any, family.make()).to(torch.bfloat16)
         check_causal(PolicyModel(model), model.get_output_embeddings(), name)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -170,7 +170,7 @@ def test_values_start_from_no_reward_model_on_another_base(folder: str):
     reward = RewardModel.from_backbone(folder, lora=LORA)
     values.init_from_reward(reward)
     with torch.no_grad():
-        reward.model.get_base_model().model.norm.weight.mul_(2)
+        cast(Any, reward.model).get_base_model().model.norm.weight.mul_(2)
     with pytest.raises(UserError, match=r"another base than the policy's, norm.weight differs; set value_init"):
         values.init_from_reward(reward)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -117,7 +117,7 @@ def test_reward_models_with_tokens_of_their_own_reward_a_policy(
 ):
     """End to end: a resized reward model is trained, loaded, merged and scores for a policy that was resized, too."""
     tokenizer, folder = larger_tokenizer(), folders[True]
-    backbone = RewardModel.from_backbone(folder)
+    backbone: Any = RewardModel.from_backbone(folder)
     backbone.model.resize_token_embeddings(NEW)
     trainer = RewardTrainer(
         RewardModel(backbone.model, tokenizer),
@@ -182,7 +182,7 @@ def test_a_token_without_an_embedding_is_named_before_training_and_scoring(folde
     with pytest.raises(UserError, match=f"eval_dataset: {message}"):
         trainer.evaluate(rows)
     with pytest.raises(UserError, match=message.replace("row 2", "row 0")):
-        RewardModel(RewardModel.from_backbone(folder).model, tokenizer).score(["<new2>"], ["b"])
+        RewardModel(cast(Any, RewardModel.from_backbone(folder)).model, tokenizer).score(["<new2>"], ["b"])
     with pytest.raises(UserError, match=message.replace("row 2", "row 0")):
         sample_continuations(load_policy(folder), tokenizer, ["<new2>"])
     model = save_tiny(tmp_path / "sft", num_hidden_layers=1)
@@ -200,7 +200,7 @@ def test_a_pad_token_without_an_embedding_is_refused(folders: dict[bool, str], t
         DPOTrainer(
             folders[True], args=DPOConfig(**options(tmp_path)), train_dataset=pairs(2), processing_class=tokenizer
         )
-    RewardModel(RewardModel.from_backbone(folders[True]).model, tokenizer)
+    RewardModel(cast(Any, RewardModel.from_backbone(folders[True])).model, tokenizer)
     assert tokenizer.pad_token == "<pad>"  # reward models choose one themselves
     config = Path(save_tiny(tmp_path / "model"), "config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"pad_token_id": 400}))

@@ -141,7 +141,7 @@ def test_arguments_that_a_reward_can_not_get_are_refused_before_anything_is_load
 
 
 def test_a_classifier_is_no_object_with_a_score_method():
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
     classifier = LlamaForSequenceClassification(LlamaConfig(vocab_size=9, **sizes))
     with pytest.raises(UserError, match="A reward can't be a LlamaForSequenceClassification; give a reward model"):
         as_reward(classifier)

@@ -123,7 +123,7 @@ def test_trainers_on_pairs_refuse_what_is_no_pair(tmp_path: Path, counts: tuple[
     ):
         with pytest.raises(UserError, match=f"{said}.* and this trainer compares pairs: give every prompt two"):
             trainer.evaluate(rows(counts))
-        batch = trainer.data_collator(list(rows(counts)))
+        batch = trainer.data_collator(rows(counts).to_list())
         with pytest.raises(UserError, match=r"Prompt \d of a batch has \d responses?, and this trainer compares pairs"):
             trainer.compute_loss(trainer.model, batch)
         trainer.evaluate(rows((2, 2)))
