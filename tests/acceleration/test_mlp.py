@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaCo
 from hf_align.acceleration.lora import fuse_lora
 from hf_align.acceleration.mlp import keep_less_of_mlps
 from hf_align.models.loading import load_policy
+from hf_align.models.logits import logit_transform
 from hf_align.models.policy import PolicyModel
 from tests.acceleration.test_recompute import TINY, batch, bytes_kept, gradients, random_lora
 from tests.tiny import save_tiny
@@ -73,10 +74,11 @@ def test_two_of_four_wide_results_are_kept():
 def test_a_layer_that_is_checkpointed_or_has_no_gradients_goes_its_own_way(monkeypatch: pytest.MonkeyPatch):
     model: Any = built(LlamaConfig(**TINY))
     keep_less_of_mlps(model)
+    wrapper = PolicyModel(model.train())
+    logit_transform(wrapper)  # measured in a pass of its own, once
     calls: list[Tensor] = []
     original = type(mlps(model)[0]).forward
     monkeypatch.setattr(type(mlps(model)[0]), "forward", lambda self, x: calls.append(x) or original(self, x))
-    wrapper = PolicyModel(model.train())
     wrapper(batch())
     assert not calls
     with torch.no_grad():

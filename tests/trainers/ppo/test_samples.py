@@ -116,7 +116,7 @@ def test_an_end_of_turn_at_which_the_policy_does_not_stop_is_warned_of(tmp_path:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = str(tokenizer.chat_template).replace("<|im_end|>", "<|endoftext|>")
     chat = {"prompt": [{"role": "user", "content": "Hi"}]}
-    warned = "ends a turn with '<|endoftext|>' (token 256), which is no stop token of the model (<|im_end|> is)"
+    warned = "ends a turn with '<|endoftext|>' (token 256), which is not a stop token of the model (<|im_end|> is)"
     with caplog.at_level("WARNING", logger="hf_align"):
         for rows, stops, count in ((varied_prompts(2), None, 0), ([chat], ["<|endoftext|>"], 0), ([chat], None, 1)):
             caplog.clear()
