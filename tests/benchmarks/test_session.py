@@ -37,6 +37,7 @@ def test_first_steps_are_compared_number_by_number_and_token_by_token():
     assert not compare({"loss": float("nan")}, {"loss": 0.7}, "bf16")["loss"]["same"]
 
 
+@pytest.mark.slow  # a process that imports everything only to fail
 def test_a_run_that_fails_says_where_its_output_is(tmp_path: Path):
     nobody: Any = "nobody"  # fails before it imports a trainer
     spec = Spec(task="dpo", side=nobody, model=str(tmp_path / "none"), rows=str(tmp_path / "none"), out=str(tmp_path))

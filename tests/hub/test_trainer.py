@@ -52,8 +52,22 @@ def test_a_push_in_the_background_gives_a_future(hub: StandIn, base: Path, base_
     assert job.result(timeout=60).oid == hub.repositories["anna/out"].head
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ppo"])
-@pytest.mark.parametrize("strategy", ["end", "every_save", "checkpoint", "all_checkpoints"])
+SLOW = pytest.mark.slow  # the same through the other trainer
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        ("end", "dpo"),
+        pytest.param("end", "ppo", marks=SLOW),
+        ("every_save", "dpo"),
+        pytest.param("every_save", "ppo", marks=SLOW),
+        pytest.param("checkpoint", "dpo", marks=SLOW),
+        ("checkpoint", "ppo"),
+        pytest.param("all_checkpoints", "dpo", marks=SLOW),
+        ("all_checkpoints", "ppo"),
+    ],
+)
 def test_each_strategy_pushes_what_it_says(
     strategy: str, kind: str, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
 ):
@@ -74,7 +88,7 @@ def test_each_strategy_pushes_what_it_says(
     assert not list(tmp_path.glob(".*")), "a stage was left"
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ppo"])
+@pytest.mark.parametrize("kind", [pytest.param("dpo", marks=SLOW), "ppo"])
 def test_training_goes_on_from_the_checkpoint_on_the_hub(
     kind: str, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
 ):
