@@ -21,6 +21,7 @@ LONG_FACTOR = 10
 LONG_CHARACTERS = 4000
 """... and at least this many."""
 
+ZERO_MARGIN = "a margin of 0, which weights their loss with 0 (margin_mode='weight')"
 PAIR = ("chosen", "rejected")
 """Columns required for preference training."""
 PROMPT_LIKE = (
@@ -124,13 +125,14 @@ def find_bad_rows(dataset: Dataset | list[dict[str, Any]]) -> Findings:
     return _inspect(_rows(data))
 
 
-def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
+def check_preferences(dataset: Any, *, name: str = "train_dataset", margin_weights: bool = True) -> Dataset:
     """Refuse a data set with rows that can't be trained on, and warn once about doubtful rows.
 
     Args:
         dataset: A `datasets.Dataset` or a list of dicts with `chosen`, `rejected` and optionally `prompt`, `margin` and
             `weight`; see `find_bad_rows` for the checks.
         name: The argument's name, for messages.
+        margin_weights: Whether a margin multiplies its row's loss, so that a margin of 0 deserves a warning.
 
     Returns:
         The data set, unchanged (a list of dicts as a `Dataset`).
@@ -147,6 +149,8 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset") -> Dataset:
         raise UserError(
             f"{name}: every weight is 0, so nothing would be learned; leave the column out to weight all rows alike."
         )
+    if not margin_weights:
+        findings.doubtful.pop(ZERO_MARGIN, None)
     if findings.doubtful:
         logger.warning("%s: %s.", name, describe(findings.doubtful))
     return dataset
@@ -215,7 +219,7 @@ def _inspect(rows: Iterable[dict[str, Any]]) -> Findings:
             continue
         reasons, lengths[number] = _doubts(pair, seen)
         if row.get("margin") == 0:
-            reasons.append("a margin of 0, which weights their loss with 0 (margin_mode='weight')")
+            reasons.append(ZERO_MARGIN)
         _add(findings.doubtful, reasons, number)
     median = sorted(lengths.values())[len(lengths) // 2] if lengths else 0
     limit = max(LONG_FACTOR * median, LONG_CHARACTERS)

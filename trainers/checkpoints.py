@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 from typing import Any, Literal
 
+from peft import PeftModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from hf_align.errors import UserError
+from hf_align.files import ADAPTER_CONFIG
 from hf_align.models.kinds import is_classifier
 
 Kind = Literal["policy", "reward", "ppo"]
 TRAINERS: dict[Kind, str] = {"policy": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
 RESUME = "resume_from_checkpoint"
+ADAPTER_SHAPE = (
+    *("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "modules_to_save"),
+)
+"""Fields of an adapter's config that its weights are meant for."""
 
 
 def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: str = RESUME) -> Path:
@@ -43,6 +52,41 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
     if kind is not None and kind != asked:
         raise UserError(f"{place}: {folder} is a checkpoint of {TRAINERS[kind]}; name one of {TRAINERS[asked]}.")
     return folder
+
+
+def check_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint of another adapter than the model's, or of one where the other has none.
+
+    Args:
+        model: The model to train, without our wrapper.
+        folder: The checkpoint.
+
+    Raises:
+        UserError: Names what differs.
+    """
+    place, file = f"{RESUME}: {folder}", Path(folder) / ADAPTER_CONFIG
+    whole = any((Path(folder) / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
+    if not isinstance(model, PeftModel):
+        if file.is_file():
+            raise UserError(f"{place} has an adapter, and the model to train has none; resume with its peft_config.")
+        return
+    if not file.is_file():
+        if whole:
+            raise UserError(f"{place} has a whole model, and the one to train an adapter; leave peft_config out.")
+        return
+    saved, config = json.loads(file.read_text(encoding="utf-8")), model.peft_config["default"].to_dict()
+    for name in ADAPTER_SHAPE:
+        theirs, ours = (_comparable(values.get(name)) for values in (saved, config))
+        if name in saved and theirs != ours:
+            raise UserError(
+                f"{place} has an adapter with {name}={theirs!r}, and the one to train has {ours!r}; resume with the "
+                "peft_config that it was trained with."
+            )
+
+
+def _comparable(value: Any) -> Any:
+    """A value of an adapter's config, whether read from JSON or not; lists of modules are sets."""
+    return sorted(value, key=str) if isinstance(value, list | set | tuple) else getattr(value, "value", value) or None
 
 
 def _newest(output_dir: str, place: str) -> str:

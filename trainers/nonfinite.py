@@ -152,8 +152,12 @@ class FiniteTrainer(Trainer):
             accelerator.scaler.update()  # as in the optimizer's step: the norm has unscaled the gradients
         self._tr_loss.copy_(self._total_before)
         self.void_step()
+        self.leave_out_of_means()
+
+    def leave_out_of_means(self) -> None:
+        """Let the means of losses, `loss` and `train_loss`, be those of the other steps."""
         self._left_out += 1
-        self._initial_global_step += 1  # `train_loss` is a mean over the steps taken
+        self._initial_global_step += 1  # from which Trainer counts the steps of `train_loss`
 
     # ---- logs ----
 

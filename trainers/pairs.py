@@ -128,7 +128,7 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
     return tokenize_preferences(
-        check_preferences(data, name=name),
+        check_preferences(data, name=name, margin_weights=getattr(args, "margin_mode", None) == "weight"),
         tokenizer,
         max_length=args.max_length,
         max_prompt_length=args.max_prompt_length,

@@ -14,6 +14,7 @@ from transformers.trainer_utils import rotate_checkpoints
 from hf_align.files import whole_files
 from hf_align.models.fingerprint import check_base
 from hf_align.models.wrapper import BranchModel
+from hf_align.trainers.checkpoints import check_adapter
 from hf_align.trainers.checks import check_place
 from hf_align.trainers.hub import HubTrainer
 
@@ -43,6 +44,7 @@ class SavingTrainer(HubTrainer):
         model = self.model if model is None else model
         # Trainer distinguishes adapters from full models by type: pass it the model inside our wrapper.
         inner = model.model if isinstance(model, BranchModel) else model
+        check_adapter(inner, resume_from_checkpoint)
         if isinstance(inner, PeftModel):
             check_base(inner, resume_from_checkpoint, "the model to train")
         super()._load_from_checkpoint(resume_from_checkpoint, inner)

@@ -22,6 +22,24 @@ from hf_align.models.randomness import disable_dropout
 from hf_align.models.wrapper import BranchModel
 
 
+def check_only_adapters_train(model: PeftModel) -> None:
+    """Refuse trained weights outside adapters, which are part of the policy with any adapter or none.
+
+    Raises:
+        UserError: Names one, such as a bias (`LoraConfig(bias="all")`).
+    """
+    adapters = set(model.peft_config)
+    outside = [
+        name for name, weight in model.named_parameters() if weight.requires_grad and not adapters & {*name.split(".")}
+    ]
+    if outside:
+        raise UserError(
+            f"{outside[0]} is trained and belongs to no adapter that can be switched off: the reference, which is the "
+            "policy under another adapter or none, would change with it; give ref_model, or train adapters alone "
+            "(LoraConfig(bias='none'))."
+        )
+
+
 class Reference:
     """The policy as given to the trainer, or an explicit model.
 
@@ -57,6 +75,7 @@ class Reference:
             check_is_policy(model, "ref_model")
             self._take(model)
         elif isinstance(policy.model, PeftModel):
+            check_only_adapters_train(policy.model)
             if not new_adapter:
                 add_frozen_copy(policy.model, "default")
                 self.adapter = REFERENCE_ADAPTER

@@ -109,6 +109,11 @@ class RewardModel(BranchModel):
         config: RewardModelConfig | None = None,
     ):
         super().__init__(model)
+        if not hasattr(unwrapped(model), "score"):
+            raise UserError(
+                f"A reward model has a head called score, and a {type(unwrapped(model)).__name__} has none; give a "
+                "language model by its folder or Hub id, as to RewardModel.from_backbone, which adds one."
+            )
         if getattr(model.config, "num_labels", None) != 1:
             raise UserError(
                 f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}."

@@ -58,9 +58,11 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
             raise UserError(
                 f"The adapter to train must be called 'default'; the active one is {model.active_adapters}."
             )
+        _check_changes_layers(model.peft_config["default"], "model's adapter")
     elif peft_config:
         if not isinstance(peft_config, PeftConfig | bool):
             raise UserError(f"peft_config is a {type(peft_config).__name__}; give a LoraConfig.")
+        _check_changes_layers(peft_config, "peft_config")
         model = add_lora(model, peft_config, task_type)  # type: ignore[arg-type]
     elif getattr(model, "is_quantized", False):
         raise UserError("A quantised model trains only through an adapter; give peft_config (lora).")
@@ -69,6 +71,15 @@ def with_adapter(model: Any, peft_config: PeftConfig | bool | None, task_type: T
             "No weight of the model is trainable; load the adapter with is_trainable=True or give peft_config."
         )
     return model  # type: ignore[return-value]
+
+
+def _check_changes_layers(config: PeftConfig | bool, name: str) -> None:
+    """Refuse virtual tokens (prompt and prefix tuning): they can't be switched off, and shift rows and positions."""
+    if isinstance(config, PeftConfig) and config.is_prompt_learning:
+        raise UserError(
+            f"{name} is a {type(config).__name__}, which puts virtual tokens before each row instead of changing "
+            "layers, and that isn't supported; give a LoraConfig."
+        )
 
 
 def check_is_model(model: Any) -> None:

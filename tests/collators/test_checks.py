@@ -193,6 +193,13 @@ def test_outliers_in_length_are_doubtful():
     assert next(iter(actual)).startswith("more than 4000 characters")
 
 
+def test_a_margin_of_0_is_doubtful_only_where_it_weights_the_loss(caplog: pytest.LogCaptureFixture):
+    check_preferences([row | {"margin": 0.0} for row in rows()], margin_weights=False)
+    assert "margin" not in caplog.text
+    check_preferences([row | {"margin": 0.0} for row in rows()])
+    assert "8 rows have a margin of 0" in caplog.text
+
+
 def test_zero_margins_and_repeated_prompts_are_doubtful():
     data = [row | {"margin": 1.0} for row in rows({}, {}, {"chosen": "Question 2? x", "rejected": "Question 2? y"})]
     data[1]["margin"] = 0.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
 
+from hf_align.errors import UserError
 from hf_align.models.adapters import (
     REFERENCE_ADAPTER,
     active_adapter,
@@ -14,6 +17,8 @@ from hf_align.models.adapters import (
 )
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import load_reward_model
+from hf_align.models.trainable import with_adapter
+from tests.tiny import tiny_model
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -82,3 +87,13 @@ def test_one_lora_config_serves_a_reward_model_and_a_policy(tiny_model_dir: str)
     load_policy(tiny_model_dir, lora=config)
     assert config.task_type is None
     assert config.target_modules == "all-linear"
+
+
+@pytest.mark.parametrize("task", [TaskType.CAUSAL_LM, TaskType.SEQ_CLS])
+@pytest.mark.parametrize("kind", [PrefixTuningConfig, PromptTuningConfig])
+def test_virtual_tokens_are_refused(kind: Any, task: TaskType):
+    config = kind(num_virtual_tokens=2, task_type="CAUSAL_LM")
+    with pytest.raises(UserError, match=f"peft_config is a {kind.__name__}, which puts virtual tokens before each row"):
+        with_adapter(tiny_model(), config, task)
+    with pytest.raises(UserError, match=f"model's adapter is a {kind.__name__}, which puts virtual tokens"):
+        with_adapter(get_peft_model(tiny_model(), config), None, task)

@@ -54,3 +54,19 @@ def test_without_a_snapshot_it_is_gone_once_the_policy_is_trained():
 def test_what_is_no_model_is_refused():
     with pytest.raises(UserError, match="ref_model is a dict; give a Hub id, a folder or a model"):
         Reference(PolicyModel(tiny_model()), {}, new_adapter=False, snapshot=True, place=lambda frozen: frozen)
+
+
+@pytest.mark.parametrize("bias", ["none", "all", "lora_only"])
+@pytest.mark.parametrize("new_adapter", [True, False])
+def test_a_weight_trained_outside_adapters_would_change_it(bias: Any, new_adapter: bool):
+    def build(model: Any) -> Reference:
+        return Reference(policy, model, new_adapter=new_adapter, snapshot=True, place=lambda frozen: frozen)
+
+    lora = LoraConfig(r=4, target_modules=["q_proj"], bias=bias)
+    policy = PolicyModel(get_peft_model(tiny_model(attention_bias=True), lora))
+    assert not build(tiny_model(attention_bias=True)).is_as_given, "one of its own stays as it is"
+    if bias == "none":
+        assert build(None).by_adapter
+        return
+    with pytest.raises(UserError, match=r"q_proj.base_layer.bias is trained .*; give ref_model"):
+        build(None)

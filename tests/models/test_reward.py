@@ -193,6 +193,8 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 prompts and 1 responses"):
         RewardModel.from_backbone(tiny_model_dir).score(["a", "b"], ["c"])
+    with pytest.raises(UserError, match="has a head called score, and a LlamaForCausalLM has none; give a language"):
+        RewardModel(load_policy(tiny_model_dir), load_tokenizer(tiny_model_dir))
     two = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=2)
     with pytest.raises(UserError, match="num_labels"):
         RewardModel(two, load_tokenizer(tiny_model_dir))

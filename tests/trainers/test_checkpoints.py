@@ -58,3 +58,37 @@ def test_what_is_no_checkpoint(tmp_path: Path):
         trainer.train(resume_from_checkpoint=True)
     trainer.train(resume_from_checkpoint=False)
     trainer.train(True)
+
+
+LORA = {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("saved", "resumed", "sentence"),
+    [
+        (LORA, {**LORA, "lora_alpha": 64}, "an adapter with lora_alpha=8, and the one to train has 64"),
+        (LORA, {**LORA, "r": 4}, "an adapter with r=2, and the one to train has 4"),
+        (
+            LORA,
+            {**LORA, "target_modules": ["v_proj"]},
+            r"an adapter with target_modules=.* has \['v_proj'\]",
+        ),
+        (LORA, None, "an adapter, and the model to train has none; resume with its peft_config"),
+        (None, LORA, "a whole model, and the one to train an adapter; leave peft_config out"),
+        (LORA, {**LORA, "lora_dropout": 0.1, "target_modules": {"q_proj"}}, None),
+    ],
+    ids=["alpha", "rank", "targets", "adapter", "whole model", "the same"],
+)
+def test_another_adapter_than_the_checkpoints(tmp_path: Path, saved: Any, resumed: Any, sentence: str | None):
+    def trainer(lora: Any) -> DPOTrainer:
+        args = DPOConfig(**options(tmp_path / "dpo", save_strategy="steps", save_steps=1))
+        peft_config = None if lora is None else LoraConfig(**lora)
+        return DPOTrainer(model, args=args, train_dataset=text_pairs(2), peft_config=peft_config)
+
+    model = save_tiny(tmp_path / "model")
+    trainer(saved).train()
+    if sentence is None:
+        trainer(resumed).train(resume_from_checkpoint=True)
+        return
+    with pytest.raises(UserError, match=f"resume_from_checkpoint: .*checkpoint-.* has {sentence}"):
+        trainer(resumed).train(resume_from_checkpoint=True)

@@ -73,7 +73,26 @@ def test_a_rollout_with_a_reward_that_is_no_number_is_not_trained_on(tmp_path: P
     outcome, trainer = run(Injection("ppo", "reward", 0), tmp_path, on_nonfinite="skip")
     assert outcome == Outcome(0, "", 4, []) and "The reward 'reward' gave nan to" in caplog.text
     assert same(weights(tmp_path, 1), weights(tmp_path, 2)) and not same(weights(tmp_path, 2), weights(tmp_path, 3))
-    assert all(math.isfinite(value) for log in trainer.state.log_history[2:] for value in log.values())
+    strange = {
+        (name, log["step"])
+        for log in trainer.state.log_history
+        for name, value in log.items()
+        if not math.isfinite(value)
+    }
+    assert strange == {("loss", 1), ("loss", 2)}, "means over no steps"
+
+
+def test_a_rollout_that_is_left_out_has_no_share_in_mean_losses(tmp_path: Path):
+    logged = {}
+    for every in (1, 2):
+        _, trainer = run(Injection("ppo", "reward", 0), tmp_path / f"{every}", on_nonfinite="skip", logging_steps=every)
+        logged[every] = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        last = trainer.state.log_history[-1]["train_loss"]
+        taken = [loss for loss in logged[1] if math.isfinite(loss)]
+        assert 0 < len(taken) < len(logged[1]) and last == pytest.approx(sum(taken) / len(taken))
+    pairs = [[loss for loss in logged[1][i : i + 2] if math.isfinite(loss)] for i in range(0, len(logged[1]), 2)]
+    for mean, steps in zip(logged[2], pairs, strict=True):
+        assert mean == pytest.approx(sum(steps) / len(steps)) if steps else math.isnan(mean)
 
 
 def test_skip_stops_at_the_third_in_a_row(tmp_path: Path):

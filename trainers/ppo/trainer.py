@@ -258,6 +258,8 @@ class PPOTrainer(BranchTrainer):
         if rollout.stopped:
             # No gradients and no optimizer step: with zero gradients Adam would still move, and a scaler would raise.
             self.accelerator.gradient_state._set_sync_gradients(False)
+            if last and rollout.nonfinite:
+                self.leave_out_of_means()
             return torch.zeros((), device=self.args.device)
         mini_batch = mini_batch_of(step, number, self.args)
         rows = micro_batch_rows(mini_batch, micro, self.args)
