@@ -101,6 +101,11 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             args._n_gpu = 1
         if args.remove_unused_columns:
             raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+        if args.train_sampling_strategy == "group_by_length":
+            raise UserError(
+                "train_sampling_strategy is 'group_by_length', which needs rows with input_ids; leave it out. "
+                "row_tokens packs short rows together."
+            )
         if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
             raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more

@@ -19,6 +19,7 @@ from transformers.integrations.deepspeed import is_deepspeed_available
 
 from hf_align.errors import UserError
 from hf_align.models.kinds import check_is_policy
+from hf_align.models.wrapper import BranchModel
 
 FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "seed", "dataloader_num_workers")
 BELOW_ONE = ("adam_beta1", "adam_beta2")
@@ -195,13 +196,25 @@ def check_policies(model: Any, ref_model: Any) -> None:
     """Refuse models that aren't policies, and a reference that training would change.
 
     Raises:
-        UserError: One of them is a reward model, or both are the same object.
+        UserError: One of them is a reward model or a trainer's wrapper, or they share weights that are trained.
     """
-    check_is_policy(model, "model")
-    check_is_policy(ref_model, "ref_model")
-    if isinstance(ref_model, nn.Module) and ref_model is model:  # a name is loaded twice
+    for name, given in (("model", model), ("ref_model", ref_model)):
+        check_is_policy(given, name)
+        if isinstance(given, BranchModel):
+            raise UserError(
+                f"{name} is a {type(given).__name__}, a trainer's wrapper; give the model in it, trainer.model.model."
+            )
+    if not isinstance(ref_model, nn.Module):  # a name is loaded twice
+        return
+    if ref_model is model:
         raise UserError(
             "ref_model is the model itself, which training changes; leave it out to use the policy as given."
+        )
+    held = {id(weight) for weight in ref_model.parameters()}
+    if isinstance(model, nn.Module) and any(p.requires_grad and id(p) in held for p in model.parameters()):
+        raise UserError(
+            "ref_model shares weights with the model, which trains them (peft puts adapters into the base it gets); "
+            "leave it out to use the policy as given, or load the reference by itself."
         )
 
 

@@ -104,6 +104,8 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
     config = copy.deepcopy(config)
     if rewrites_base(config):
         cast(Any, config).init_lora_weights = True  # what it starts with would be taken from under the other adapters
+    if hasattr(config, "bias"):
+        config.bias = "none"  # type: ignore[attr-defined]  # the base's biases can belong to one adapter only
     model.add_adapter(name, config)
     assert list(model.active_adapters) == active
     new = {key: p for key, p in model.named_parameters() if name in key.split(".") and id(p) not in before}

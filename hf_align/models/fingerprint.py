@@ -138,8 +138,8 @@ class Fingerprint:
 
     Attributes:
         samples: Samples of the backbone, and of untied output embeddings, without adapters.
-        partial: Whether some weights couldn't be sampled: on other processes, or changed by an adapter's
-            initialisation.
+        partial: Whether some weights aren't sampled: on other processes, changed by an adapter's initialisation, or
+            biases that an adapter trains.
     """
 
     samples: dict[str, Sample]
@@ -179,6 +179,8 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     skip_tuned = isinstance(model, PeftModel) and any(map(rewrites_base, model.peft_config.values()))
+    configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
+    trains_biases = any(getattr(config, "bias", "none") != "none" for config in configs)  # the adapter's file has them
     given = state_dict or {}
     whole = {id(parameter): given[name] for name, parameter in model.named_parameters() if name in given}
     stored = StoredWeights(getattr(base, "name_or_path", None) or "")
@@ -191,7 +193,8 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
     packed: dict[str, tuple[Any, Any]] = {}
     partial = False
     for name, layer, weight in weights:
-        tensor = None if weight is None else whole.get(id(weight), weight)
+        left_out = weight is None or (trains_biases and name.endswith("bias"))
+        tensor = None if left_out else whole.get(id(weight), weight)
         if tensor is None or tensor.numel() == 0 or tensor.is_meta or hasattr(tensor, "placements"):
             partial = True
         elif tensor is weight and is_packed(layer) and tensor is layer.weight:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.checks import read_rows
 from hf_align.collators.encoding import Ids, PairEncoder
+from hf_align.collators.rows import RowProblem
 from hf_align.errors import UserError
 from hf_align.layout.branches import Document, build_branches, row_length
 from hf_align.layout.compare import compare_layouts, cut, longest_documents, noise_bound
@@ -33,6 +34,10 @@ def score_texts(
     rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[float]:
     """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
+    if isinstance(prompts, str) or isinstance(responses, str):
+        raise UserError("score takes a list of prompts and a list of responses, not a single text; put it into a list.")
+    if rows is not None and len(rows) != len(prompts):
+        raise UserError(f"score got {len(prompts)} prompts, and rows has {len(rows)} entries; give one each.")
     if len(prompts) != len(responses):
         raise UserError(f"score got {len(prompts)} prompts and {len(responses)} responses; give as many of each.")
     finished = [True] * len(responses) if finished is None else finished
@@ -44,6 +49,9 @@ def score_texts(
 
     def encode(sample: tuple[Any, Any, bool, Mapping[str, Any]]) -> tuple[Ids, Ids]:
         prompt, response, ended, row = sample
+        for name, side in (("prompt", prompt), ("response", response)):
+            if not isinstance(side, str | list):
+                raise RowProblem(f"a {name} that is neither text nor a list of messages")
         prompt_ids, ids = encoder.prompt_and_response(prompt, response, dict(row))
         conversational = isinstance(prompt, list) or isinstance(response, list)
         return prompt_ids, ids if ended else encoder.unended(ids, conversational=conversational)

@@ -26,6 +26,7 @@ from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_froz
 from hf_align.models.fingerprint import BaseDiffers, check_base, fingerprint_of, write_fingerprint
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import merge_adapter
+from hf_align.models.policy import PolicyModel
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny, tiny_tokenizer
@@ -210,3 +211,23 @@ def test_an_adapter_without_a_record_is_loaded_with_a_line(
     (tmp_path / BASE_FINGERPRINT).write_text("{")
     with pytest.raises(LoadError, match="can't be read"):
         load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_biases_that_an_adapter_trains_are_its_own(tmp_path: Path, bias: Any):
+    base, adapter, ids = (
+        save_tiny(tmp_path / "base", attention_bias=True),
+        tmp_path / "adapter",
+        torch.tensor([[1, 2, 3]]),
+    )
+    model = load_policy(base, lora=LoraConfig(r=2, target_modules=["q_proj", "v_proj"], bias=bias))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 if weight.requires_grad else 0)
+        PolicyModel(model).save_pretrained(adapter)
+        assert torch.equal(load_policy(str(adapter))(ids).logits, model(ids).logits)
+        other = AutoModelForCausalLM.from_pretrained(base)
+        other.model.layers[0].mlp.up_proj.weight.add_(0.1)
+    other.save_pretrained(base)
+    with pytest.raises(UserError, match="was trained on a base with other weights"):
+        load_policy(str(adapter))

@@ -193,6 +193,13 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 prompts and 1 responses"):
         RewardModel.from_backbone(tiny_model_dir).score(["a", "b"], ["c"])
+    model = RewardModel.from_backbone(tiny_model_dir)
+    with pytest.raises(UserError, match=r"1 row has a response that is neither text nor a list of messages \(row 1\)"):
+        model.score(["a", "b"], ["c", None])
+    with pytest.raises(UserError, match="score takes a list of prompts and a list of responses, not a single text"):
+        model.score("a", "b")
+    with pytest.raises(UserError, match="score got 1 prompts, and rows has 2 entries"):
+        model.score(["a"], ["b"], rows=[{}, {}])
     with pytest.raises(UserError, match="has a head called score, and a LlamaForCausalLM has none; give a language"):
         RewardModel(load_policy(tiny_model_dir), load_tokenizer(tiny_model_dir))
     two = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=2)

@@ -16,6 +16,7 @@ from trl.trainer.dpo_trainer import DPOTrainer as TheirDPOTrainer
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
+from hf_align.models.policy import PolicyModel
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from tests.trainers.pairs import options, pairs, text_pairs
 
@@ -281,6 +282,7 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
     adapted = load_policy(tiny_model_dir, lora=True)
     args = DPOConfig(**options(tmp_path))
     no_limit = DPOConfig(**options(tmp_path, max_length=None))
+    by_length = DPOConfig(**options(tmp_path, train_sampling_strategy="group_by_length"))
     model_of_8 = load_policy(tiny_model_dir)
     model_of_8.config.max_position_embeddings = 8
     file = tmp_path / "file"
@@ -288,6 +290,9 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
     bad = pairs(3).map(lambda row, n: {"chosen": row["rejected"] if n == 1 else row["chosen"]}, with_indices=True)
     cases: list[tuple[str, dict[str, Any]]] = [
         ("ref_model is the model itself", {"model": model, "ref_model": model}),
+        ("ref_model shares weights with the model", {"model": adapted, "ref_model": adapted.get_base_model()}),
+        ("model is a PolicyModel, a trainer's wrapper", {"model": PolicyModel(model)}),
+        ("train_sampling_strategy is 'group_by_length'", {"model": model, "args": by_length}),
         ("train_dataset is missing", {"model": model, "train_dataset": None}),
         ("already has an adapter", {"model": adapted, "peft_config": lora()}),
         ("applies to a model given by name", {"model": model, "quantization_config": "8bit"}),
