@@ -290,7 +290,10 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
     bad = pairs(3).map(lambda row, n: {"chosen": row["rejected"] if n == 1 else row["chosen"]}, with_indices=True)
     cases: list[tuple[str, dict[str, Any]]] = [
         ("ref_model is the model itself", {"model": model, "ref_model": model}),
-        ("ref_model shares weights with the model", {"model": adapted, "ref_model": adapted.get_base_model()}),
+        (
+            "ref_model shares weights with the model",
+            {"model": adapted, "ref_model": cast(Any, adapted).get_base_model()},
+        ),
         ("model is a PolicyModel, a trainer's wrapper", {"model": PolicyModel(model)}),
         ("train_sampling_strategy is 'group_by_length'", {"model": model, "args": by_length}),
         ("train_dataset is missing", {"model": model, "train_dataset": None}),
