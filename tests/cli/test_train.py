@@ -64,7 +64,7 @@ def test_resuming_with_another_lora_says_so(
     assert run("dpo", tiny_model_dir, tmp_path / "out", *again) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "resume_from_checkpoint: the weights in" in error and "other sizes than this run's" in error
+    assert "--resume_from_checkpoint" in error and "an adapter with r=16, and the one to train has 4" in error
 
 
 def test_a_failure_after_the_first_step_is_no_mistake_of_the_user(

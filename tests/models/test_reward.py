@@ -231,7 +231,7 @@ def test_saved_weights_are_float32(trained: RewardModel, tmp_path: Path):
 
 
 def test_a_policy_is_no_reward_model(tiny_model_dir: str):
-    with pytest.raises(UserError, match="num_labels"):
+    with pytest.raises(UserError, match="a head called score"):
         RewardModel(load_policy(tiny_model_dir), load_tokenizer(tiny_model_dir))
 
 
