@@ -95,9 +95,7 @@ def trainer_of(task: Task, model: nn.Module, out: Path, **changes: Any) -> Any:
     common: dict[str, Any] = {"processing_class": tiny_tokenizer()}
     if task == "reward":
         return RewardTrainer(model, args=RewardConfig(**arguments), train_dataset=pairs(4), **common)  # type: ignore[arg-type]
-    common["ref_model"] = copy.deepcopy(
-        model
-    )  # norms are trained, which no adapter switches off
+    common["ref_model"] = copy.deepcopy(model)  # norms are trained, which no adapter switches off
     if task == "dpo":
         return DPOTrainer(model, args=DPOConfig(**arguments), train_dataset=pairs(4), **common)  # type: ignore[arg-type]
     args = PPOConfig(**arguments, num_ppo_epochs=1, num_samples=2, max_new_tokens=4)
