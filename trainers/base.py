@@ -35,7 +35,7 @@ from hf_align.models.runner import LayoutRunner, RunData
 from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.accelerated import AcceleratedTrainer
-from hf_align.trainers.checkpoints import check_checkpoint
+from hf_align.trainers.checkpoints import check_checkpoint, check_is_not_start
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, spread_rows
@@ -127,6 +127,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         self.loss_is_scaled_for_ga = True
         self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
         self._at_start = self._is_fresh = self._has_trained = False
+        self._reference_from = model if isinstance(model, str) and ref_model is None else None
         self._evaluated: Any = None  # the data set of the last evaluation
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
@@ -272,7 +273,9 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         """
         resumes = resume_from_checkpoint not in (None, False)
         if resumes:
-            check_checkpoint(resume_from_checkpoint, self.args)
+            folder = check_checkpoint(resume_from_checkpoint, self.args)
+            if hasattr(self, "reference") and self._reference_from:
+                check_is_not_start(folder, self._reference_from)
         self._at_start, self._is_fresh = True, not (resumes or self._has_trained)
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)

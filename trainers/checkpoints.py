@@ -54,6 +54,19 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
     return folder
 
 
+def check_is_not_start(folder: Path, model: str) -> None:
+    """Refuse to resume from the folder that the model was loaded from too: its reference is the half-trained policy.
+
+    Raises:
+        UserError: They are the same folder.
+    """
+    if folder.resolve() == Path(model).resolve():
+        raise UserError(
+            f"{RESUME}: {folder} is also the model, so the half-trained policy would be the reference; give the model "
+            "that the run started with."
+        )
+
+
 def check_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
     """Refuse a checkpoint of another adapter than the model's, or of one where the other has none.
 

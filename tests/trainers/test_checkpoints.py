@@ -92,3 +92,16 @@ def test_another_adapter_than_the_checkpoints(tmp_path: Path, saved: Any, resume
         return
     with pytest.raises(UserError, match=f"resume_from_checkpoint: .*checkpoint-.* has {sentence}"):
         trainer(resumed).train(resume_from_checkpoint=True)
+
+
+def test_the_half_trained_policy_is_not_its_own_reference(tmp_path: Path):
+    model, rows = save_tiny(tmp_path / "model"), text_pairs(4)
+    settings = options(tmp_path / "out", save_strategy="steps", save_steps=1)
+    trainer = DPOTrainer(str(model), args=DPOConfig(**settings), train_dataset=rows, peft_config=LoraConfig(r=2))
+    trainer.train()
+    checkpoint = str(tmp_path / "out" / "checkpoint-1")
+    again = DPOTrainer(checkpoint, args=DPOConfig(**{**settings, "max_steps": 2}), train_dataset=rows)
+    with pytest.raises(UserError, match="is also the model, so the half-trained policy would be the reference"):
+        again.train(resume_from_checkpoint=checkpoint)
+    with_reference: dict[str, Any] = {"ref_model": str(model), "args": DPOConfig(**{**settings, "max_steps": 2})}
+    DPOTrainer(checkpoint, train_dataset=rows, **with_reference).train(resume_from_checkpoint=checkpoint)
