@@ -36,7 +36,13 @@ from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.checkpoints import check_checkpoint, check_is_not_start
-from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation, check_output_dir
+from hf_align.trainers.checks import (
+    check_batching,
+    check_best_metric,
+    check_config_class,
+    check_evaluation,
+    check_output_dir,
+)
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
@@ -99,15 +105,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         if args.n_gpu > 1:
             logger.warning("Only one GPU is used by this process; start with `accelerate launch` to use all of them.")
             args._n_gpu = 1
-        if args.remove_unused_columns:
-            raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
-        if args.train_sampling_strategy == "group_by_length":
-            raise UserError(
-                "train_sampling_strategy is 'group_by_length', which needs rows with input_ids; leave it out. "
-                "row_tokens packs short rows together."
-            )
-        if args.accelerator_config.dispatch_batches:  # type: ignore[union-attr]
-            raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
+        check_batching(args)
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more
             check_best_metric(args, eval_dataset, args.eval_metrics)
 

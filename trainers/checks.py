@@ -132,6 +132,19 @@ def _check_backend(name: Any) -> None:
         )
 
 
+def check_batching(args: Any) -> None:
+    """Refuse options of Trainer that would change rows or batches which the trainer lays out itself."""
+    if args.remove_unused_columns:
+        raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
+    if args.train_sampling_strategy == "group_by_length":
+        raise UserError(
+            "train_sampling_strategy is 'group_by_length', which needs rows with input_ids; leave it out. "
+            "row_tokens packs short rows together."
+        )
+    if args.accelerator_config.dispatch_batches:
+        raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
+
+
 def check_evaluation(args: Any, eval_dataset: Any) -> None:
     """Refuse evaluation during training without data, and a best model that could never be determined.
 

@@ -12,9 +12,7 @@ _save_rng_state          the rollout goes into the checkpoint: checkpoint
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,12 +54,12 @@ from hf_align.trainers.ppo.roles import ModelRoles
 from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.samples import report_samples
 from hf_align.trainers.ppo.schedule import Purpose, micro_batch_rows, mini_batch_of, prompt_numbers, seed_of
+from hf_align.trainers.ppo.stopwatch import Stopwatch
 from hf_align.trainers.start_checks import agreement_bound, check_first_ratio, check_passes
 
 logger = logging.get_logger(__name__)
 
-logger = logging.get_logger(__name__)
-
+PHASES = ("generate", "score", "update")
 WATCHED = ("objective/kl", "response/length", "response/eos_share", "objective/entropy")
 """Figures of each response that `Health` watches."""
 
@@ -223,7 +221,7 @@ class PPOTrainer(BranchTrainer):
         self.eval_samples: list[dict[str, Any]] = []
         self._micro = 0
         self._log_ratios: list[Tensor] = []
-        self._seconds = {"generate": 0.0, "score": 0.0, "update": 0.0}
+        self._stopwatch = Stopwatch(*PHASES)
 
     # ---- the loop: data of each step ----
 
@@ -236,7 +234,7 @@ class PPOTrainer(BranchTrainer):
         if self.train_dataset is None:
             raise UserError("train_dataset is missing; give a Dataset with prompt.")
         self._micro, self._log_ratios = 0, []  # a new run; an earlier one may have ended within a step
-        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        self._stopwatch = Stopwatch(*PHASES)
         rollouts = math.ceil(len(cast(Dataset, self.train_dataset)) / (args.prompts_per_rollout * args.world_size))
         micro_batches = rollouts * args.steps_per_rollout * args.gradient_accumulation_steps
         ticks = range(micro_batches * args.per_device_train_batch_size * args.world_size)
@@ -267,7 +265,7 @@ class PPOTrainer(BranchTrainer):
         batch |= {name: rollout.flat(name, rows) for name in rollout.tokens}
         if rollout.first_output is not None:
             batch["output"], rollout.first_output = rollout.first_output, None
-        with self._timed("update"):
+        with self._stopwatch.timed("update"):
             loss = super().training_step(model, batch, self._mini_batch_tokens[mini_batch])
         if last and self.args.early_stop_kl is not None:
             rollout.stopped = mean_everywhere(torch.cat(self._log_ratios), self.accelerator) > self.args.early_stop_kl
@@ -340,7 +338,7 @@ class PPOTrainer(BranchTrainer):
             accelerator=self.accelerator,
             pad_token_id=self.pad_token_id,
             kept_start=kept_row(number, args, self.accelerator),
-            timed=self._timed,
+            timed=self._stopwatch.timed,
         )
         if rollout.nonfinite:
             self.meet_nonfinite(list(rollout.nonfinite), f"rollout {number}", rollout.reward_error)
@@ -392,16 +390,6 @@ class PPOTrainer(BranchTrainer):
         response = (ids * (length // len(ids) + 1))[:length]
         return ids, [response, response[::-1]][: self.args.num_samples]
 
-    @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            if torch.accelerator.is_available():
-                torch.accelerator.synchronize()
-            self._seconds[what] += time.perf_counter() - start
-
     # ---- optimizer and logs ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -421,9 +409,7 @@ class PPOTrainer(BranchTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics since the last log."""
         if "loss" in logs:
-            total = sum(self._seconds.values())
-            logs.update({f"time/{name}": seconds / total for name, seconds in self._seconds.items() if total})
-            self._seconds = dict.fromkeys(self._seconds, 0.0)
+            logs.update({f"time/{name}": share for name, share in self._stopwatch.shares().items()})
             rollouts = -(-self.state.global_step // self.args.steps_per_rollout)
             logs["episode"] = rollouts * self.args.responses_per_rollout * self.args.world_size
         super().log(logs, start_time)
