@@ -39,7 +39,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         version as version,
     )
     from hf_align.models.loading import load_policy as load_policy
-    from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+    from hf_align.models.reward import RewardModel, load_reward_model
+    from hf_align.models.reward_config import RewardModelConfig
     from hf_align.models.value import PolicyWithValueHead
     from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
@@ -100,7 +101,8 @@ __getattr__, __dir__ = lazy_names(
             *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
         ),
         "models.loading": ("load_policy",),
-        "models.reward": ("RewardModel", "RewardModelConfig", "load_reward_model"),
+        "models.reward": ("RewardModel", "load_reward_model"),
+        "models.reward_config": ("RewardModelConfig",),
         "models.value": ("PolicyWithValueHead",),
         "report.live": ("CurvesCallback",),
     },

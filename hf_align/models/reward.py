@@ -6,77 +6,33 @@ import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
-from peft import PeftModel, TaskType
+from peft import PeftModel
 from peft.utils import AuxiliaryTrainingWrapper
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
-from hf_align.models.adapters import Lora, add_lora, evaluation_mode
-from hf_align.models.classifier import classifier_class, is_ours
-from hf_align.models.decoders import check_decoder_config
-from hf_align.models.fingerprint import BaseDiffers, check_base, has_float32_base
-from hf_align.models.finite import check_loaded, saved_weights
-from hf_align.models.heads import HEADS, head_dtype, new_head_module, pool
-from hf_align.models.kinds import is_classifier
-from hf_align.models.loading import loading_arguments
+from hf_align.models.adapters import Lora, evaluation_mode
+from hf_align.models.classifier import is_ours
+from hf_align.models.fingerprint import BaseDiffers, has_float32_base
+from hf_align.models.heads import head_dtype, pool
 from hf_align.models.lora_targets import merged_into_base
 from hf_align.models.padding import set_distinct_pad_token
-from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
+from hf_align.models.quantized import Quantization
+from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.reward_loading import load_parts
 from hf_align.models.scoring import score_ids, score_texts
-from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
-from hf_align.models.vocabulary import fit_vocabulary
+from hf_align.models.sources import find_file, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
-
-logger = logging.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class RewardModelConfig:
-    """Head and pooling of a reward model.
-
-    Attributes:
-        pooling: The scored hidden state: "last" real token (default), "mean" or "max" over prompt and response, or
-            "first" token (for bidirectional models).
-        head: "linear" (default) or "mlp" (one hidden layer, tanh). Weights start at N(0, 1/sqrt(d + 1)).
-
-    A linear head on the last token equals `AutoModelForSequenceClassification`; the others need hf_align.
-
-    Example:
-        >>> from hf_align import RewardModel, RewardModelConfig
-        >>> RewardModelConfig().is_plain
-        True
-        >>> config = RewardModelConfig(pooling="mean", head="mlp")
-        >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct", config)
-        >>> model.reward_config.is_plain  # it needs hf_align
-        False
-    """
-
-    pooling: Literal["last", "mean", "max", "first"] = "last"
-    head: Literal["linear", "mlp"] = "linear"
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("pooling", self.pooling, ("last", "mean", "max", "first")),
-            ("head", self.head, tuple(HEADS)),
-        ):
-            if value not in choices:
-                raise UserError(f"RewardModelConfig.{name} is {value!r}; use one of {', '.join(choices)}.")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether plain transformers computes the same scores."""
-        return self == RewardModelConfig()
 
 
 class RewardModel(BranchModel):
@@ -145,64 +101,10 @@ class RewardModel(BranchModel):
         return cls._load(path, RewardModelConfig(**settings), new_head=False, **kwargs)
 
     @classmethod
-    def _load(
-        cls,
-        path: str,
-        config: RewardModelConfig,
-        *,
-        new_head: bool,
-        quantization: Quantization = None,
-        lora: Lora = None,
-        dtype: str | torch.dtype = "auto",
-        device_map: Any = None,
-    ) -> RewardModel:
-        path = plain_folder(path)
-        adapter = adapter_config(path)
-        if adapter is not None and lora:
-            raise UserError(
-                f"{path} is already an adapter; leave out lora (peft_config), or merge it into its base first."
-            )
-        if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, REWARD_HEAD):
-            raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
-        base = plain_folder(base_of(adapter, path)) if adapter is not None else path
-        settings = from_pretrained(AutoConfig, base, num_labels=1)
-        check_decoder_config(settings, base)
-        model, info = from_pretrained(
-            classifier_class(settings),
-            base,
-            config=settings,
-            output_loading_info=True,
-            **loading_arguments(quantization, dtype, device_map),
-        )
-        keep_unpacked(model)
-        if quantization is not None:
-            check_quantized(model)
-        fresh = new_head or "score.weight" in info["missing_keys"]
-        if fresh or config.head != "linear":
-            model.score = new_head_module(config.head, model.score.in_features, model.device)
-        head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
-        if head_file is not None:
-            model.score.load_state_dict(load_file(head_file))
-        head_is_new = fresh and head_file is None and adapter is None
-        if head_is_new and not new_head and is_classifier(path):
-            raise UserError(
-                f"{path} is a {', '.join(settings.architectures)} whose head isn't a linear layer 'score' on the last "
-                "hidden states; give a reward model that RewardTrainer or transformers' usual classifiers saved."
-            )
-        if head_is_new and not new_head:
-            logger.warning(
-                f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
-            )
-        tokenizer = load_tokenizer(path)
-        if adapter is not None:
-            check_base(model, path, base, any_vocabulary=True)
-            fit_vocabulary(model, path, adapter)
-            model = PeftModel.from_pretrained(model, path, is_trainable=True)
-            check_loaded(saved_weights(model), path)
-        elif lora:
-            model = add_lora(model, lora, TaskType.SEQ_CLS)
-        loaded = cls(cast(PreTrainedModel, model), tokenizer, config)
-        loaded.head_is_new = head_is_new
+    def _load(cls, path: str, config: RewardModelConfig, **kwargs: Any) -> RewardModel:
+        parts = load_parts(path, config, **kwargs)
+        loaded = cls(parts.model, parts.tokenizer, config)
+        loaded.head_is_new = parts.head_is_new
         return loaded
 
     @property

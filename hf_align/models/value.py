@@ -38,7 +38,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.randomness import dropout_as_loaded
-from hf_align.models.reward import RewardModelConfig
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.wrapper import BranchModel
 
 ValueModel = Literal["shared", "adapter", "separate"]

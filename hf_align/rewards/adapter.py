@@ -32,7 +32,8 @@ from hf_align.models.fingerprint import (
     unrecorded,
 )
 from hf_align.models.heads import new_head_module, pool
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, base_of, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped

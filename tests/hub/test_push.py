@@ -19,7 +19,8 @@ from hf_align.hub import push_model
 from hf_align.hub.staging import link_or_copy, stage_checkpoint, stage_model, staged_files
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import push_merged
-from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.sources import load_tokenizer
 from hf_align.models.value import PolicyWithValueHead
 from tests.cards import card_data

@@ -8,7 +8,8 @@ from peft import LoraConfig
 
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.models.loading import load_policy
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny
 

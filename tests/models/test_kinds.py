@@ -13,7 +13,8 @@ from hf_align import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer
 from hf_align.errors import UserError
 from hf_align.models.kinds import check_head, is_classifier
 from hf_align.models.loading import load_policy
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from tests.tiny import save_tiny
 from tests.trainers.pairs import options, text_pairs
 

@@ -19,7 +19,8 @@ from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
 from hf_align.models.heads import pool
 from hf_align.models.loading import load_policy
-from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.sources import load_tokenizer
 
 PROMPTS = ["Write one sentence about a movie.", "Write a tweet.", "Review this camera."]

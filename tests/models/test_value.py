@@ -16,7 +16,8 @@ from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.adapters import active_adapter, adapter_parameters
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.value import PolicyWithValueHead
 from tests.tiny import save_tiny, tiny_model
 

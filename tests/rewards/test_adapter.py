@@ -13,7 +13,8 @@ from torch import nn
 
 from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, as_reward
 from tests.tiny import save_tiny

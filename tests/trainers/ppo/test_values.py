@@ -11,7 +11,8 @@ from peft import LoraConfig
 
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
-from hf_align.models.reward import RewardModel, RewardModelConfig, load_reward_model
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.rewards import AdapterReward
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.tiny import save_tiny, tiny_tokenizer
