@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hf_align.errors import UserError
+
 
 def prepare(**tensors: Tensor) -> list[Tensor]:
     """The tensors in the order given, cast to fp32 (fp64 stays), after a check that all have one shape.
@@ -16,3 +18,15 @@ def prepare(**tensors: Tensor) -> list[Tensor]:
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"These tensors must have the same shape: {shapes}.")
     return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors.values()]
+
+
+def check_label_smoothing(label_smoothing: float) -> None:
+    """Refuse a share of flipped labels at which labels carry no information, or the wrong one.
+
+    Raises:
+        UserError: Not in [0, 0.5).
+    """
+    if not 0.0 <= label_smoothing < 0.5:
+        raise UserError(
+            f"label_smoothing must be in [0, 0.5), got {label_smoothing}; at 0.5 labels carry no information."
+        )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from hf_align.errors import UserError
-from hf_align.losses.inputs import prepare
+from hf_align.losses.inputs import check_label_smoothing, prepare
 
 
 def dpo_loss(
@@ -102,10 +102,7 @@ def check_preference_options(beta: float, label_smoothing: float = 0.0) -> None:
     """
     if not beta > 0:
         raise UserError(f"beta must be greater than 0, got {beta}; 0.1 is a usual value.")
-    if not 0.0 <= label_smoothing < 0.5:
-        raise UserError(
-            f"label_smoothing must be in [0, 0.5), got {label_smoothing}; at 0.5 labels carry no information."
-        )
+    check_label_smoothing(label_smoothing)
 
 
 def _log_ratios(
