@@ -11,11 +11,12 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
-from hf_align.data.embedded.rows import make_pairs, make_prompts
+from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
 from hf_align.errors import UserError
 
-EMBEDDED = "embedded:ratings"
+EMBEDDED, EMBEDDED_RANKINGS = "embedded:ratings", "embedded:rankings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
+EMBEDDED_RESPONSES = 4  # of each ranked prompt
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
@@ -25,8 +26,9 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
     """Load a data set for training or evaluation.
 
     Args:
-        name: `embedded:ratings` (the human ratings in the package), a .jsonl, .json, .parquet or .csv
-            file, a folder (saved by `datasets`, or with such files), or a Hub id.
+        name: `embedded:ratings` (the human ratings in the package), `embedded:rankings` (the same as prompts with four
+            rated responses), a .jsonl, .json, .parquet or .csv file, a folder (saved by `datasets`, or with such
+            files), or a Hub id.
         role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
         seed: Seed of the embedded rows.
         kind: Rows to make from the embedded ratings: "pairs" (prompt, chosen, rejected, margin), "prompts" with the
@@ -36,6 +38,9 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
     Raises:
         UserError: The data set doesn't exist, can't be read, or has no split for the role.
     """
+    if name == EMBEDDED_RANKINGS:
+        rows = EMBEDDED_PAIRS[role] * 2 // EMBEDDED_RESPONSES  # of as many sentences
+        return make_rankings(EMBEDDED_SPLITS[role], rows, EMBEDDED_RESPONSES, seed)
     if name != EMBEDDED:
         return load_named(name, f"{role}_dataset", SPLITS[role])
     make = make_prompts if kind == "prompts" else make_pairs
@@ -57,9 +62,10 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         UserError: As `load_rows`.
     """
     path = Path(name)
-    meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED], cutoff=0.8)
+    meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], cutoff=0.8)
     if meant and ":" in name and not path.exists():  # data that the package doesn't contain
-        raise UserError(f"{field}: there is no {name}; did you mean {EMBEDDED}?")
+        near = difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], n=1, cutoff=0.0)
+        raise UserError(f"{field}: there is no {name}; did you mean {near[0]}?")
     reader = READERS.get(path.suffix.lower())
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")

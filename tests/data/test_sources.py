@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, load_rows
+from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, EMBEDDED_RANKINGS, load_rows
 from hf_align.errors import UserError
 
 ROW = {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."}
@@ -28,6 +28,14 @@ def test_the_embedded_ratings_as_prompts_and_as_demonstrations() -> None:
     shown, pairs = load_rows(EMBEDDED, "eval", 0, "demonstrations"), load_rows(EMBEDDED, "eval", 0)
     assert shown.column_names == ["prompt", "completion"]
     assert shown["completion"][:] == pairs["chosen"][:]
+
+
+def test_the_embedded_ratings_as_rankings_of_as_many_sentences() -> None:
+    train, held_out = load_rows(EMBEDDED_RANKINGS, "train", 0), load_rows(EMBEDDED_RANKINGS, "eval", 0)
+    assert (len(train), len(held_out)) == (EMBEDDED_PAIRS["train"] / 2, EMBEDDED_PAIRS["eval"] / 2)
+    texts = [{each[0]["content"] for row in part["responses"] for each in row} for part in (train, held_out)]
+    assert [len(part) for part in texts] == [2 * EMBEDDED_PAIRS["train"], 2 * EMBEDDED_PAIRS["eval"]]
+    assert texts[0].isdisjoint(texts[1])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
@@ -54,9 +62,17 @@ def test_saved_folders_and_their_splits(tmp_path: Path) -> None:
         load_rows(str(tmp_path / "train-only"), "eval", 0)
 
 
-@pytest.mark.parametrize("name", ["embedded:rating", "embedded:reviews", "embeded:ratings"])
-def test_embedded_data_that_there_is_not(name: str) -> None:
-    with pytest.raises(UserError, match=f"train_dataset: there is no {name}; did you mean embedded:ratings"):
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("embedded:rating", "ratings"),
+        ("embedded:reviews", "ra"),
+        ("embeded:ratings", "ratings"),
+        ("embeded:ranking", "rankings"),
+    ],
+)
+def test_embedded_data_that_there_is_not(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=f"train_dataset: there is no {name}; did you mean embedded:{meant}"):
         load_rows(name, "train", 0)
 
 

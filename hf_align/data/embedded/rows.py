@@ -1,4 +1,4 @@
-"""The quickstart's data, from the embedded ratings: preference pairs, evaluation prompts, held-out sentences.
+"""The quickstart's data, from the embedded ratings: pairs, rankings, evaluation prompts, held-out sentences.
 
 A prompt is a chat message that names the domain ("Write one sentence from a movie review.") and may give opening words.
 It never says whether the sentence should be positive or negative, so the reward model and the policy learn what people
@@ -124,6 +124,47 @@ def make_pairs(
     return Dataset.from_list(rows)
 
 
+def make_rankings(
+    split: Split = "train", n: int = 200, k: int = 4, seed: int = 0, *, shares: Mapping[Domain, float] = SHARES
+) -> Dataset:
+    """Make prompts with k rated sentences of one domain each.
+
+    No sentence is used twice, and no row holds near copies of one text. Sentences and their order are drawn at random.
+
+    Args:
+        split: which sentences to use, "train" (default), "validation" or "test".
+        n: number of rows.
+        k: sentences in a row, at least 2.
+        seed: determines sentences, phrasings and order.
+        shares: share of each domain, in any unit.
+
+    Returns:
+        Rows with `prompt` (one user message without opening words), `responses` (k times one assistant message),
+        `ratings` (every vote on each), `domain`, and for auxiliary tasks one value per response: `mean_rating`, and
+        `liked`, the share of its votes above 0.
+
+    Raises:
+        UserError: if the split has too few sentences, or `n`, `k` or `shares` are invalid.
+    """
+    if n < 1 or k < 2:
+        raise UserError(f"need n >= 1 and k >= 2, not {n} and {k}")
+    rows: list[dict[str, Any]] = []
+    for domain, count in _allocate(n, shares).items():
+        rng = random.Random(f"rankings/{seed}/{split}/{domain}")
+        sentences = _sentences(split, domain)
+        rng.shuffle(sentences)
+        groups = list(_groups(sentences, k, limit=count))
+        if len(groups) < count:
+            raise UserError(f"{split} has sentences for {len(groups)} rows of {domain}, not {count}: ask for fewer")
+        for group in groups:
+            votes = [sentence.votes for sentence in group]
+            row = {"prompt": _prompt(domain, None, rng), "responses": [_message("assistant", s.text) for s in group]}
+            row |= {"ratings": votes, "mean_rating": list(map(fmean, votes))}
+            rows.append({**row, "liked": [fmean(vote > 0 for vote in each) for each in votes], "domain": domain})
+    random.Random(f"rankings/{seed}/{split}").shuffle(rows)
+    return Dataset.from_list(rows)
+
+
 def make_prompts(split: Split = "test", n: int = 200, seed: int = 0) -> Dataset:
     """Make distinct prompts with opening words, to sample a policy with.
 
@@ -243,6 +284,20 @@ def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> 
             b = waiting[i]
             if abs(fmean(a.votes) - fmean(b.votes)) > min_gap and similarity(a.text, b.text) < NEAR_DUPLICATE:
                 yield a, waiting.pop(i)
+                limit -= 1
+                break
+
+
+def _groups(sentences: Sequence[_Sentence], k: int, *, limit: int) -> Iterator[list[_Sentence]]:
+    """Up to `limit` groups of k sentences, none used twice and no near copies in one, in the given order."""
+    waiting = list(reversed(sentences))
+    while len(waiting) >= k and limit > 0:
+        group = [waiting.pop()]
+        for i in reversed(range(len(waiting))):
+            if all(similarity(waiting[i].text, other.text) < NEAR_DUPLICATE for other in group):
+                group.append(waiting.pop(i))
+            if len(group) == k:
+                yield group
                 limit -= 1
                 break
 

@@ -1,12 +1,20 @@
 import re
 from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from hf_align.data import DOMAINS, load_ratings
 from hf_align.data.duplicates import NEAR_DUPLICATE, similarity
-from hf_align.data.embedded.rows import MAX_WORDS, MIN_WORDS, heldout_sentences, make_pairs, make_prompts
+from hf_align.data.embedded.rows import (
+    MAX_WORDS,
+    MIN_WORDS,
+    heldout_sentences,
+    make_pairs,
+    make_prompts,
+    make_rankings,
+)
 from hf_align.errors import UserError
 
 NOUNS = {"movies": "movie|film", "products": "product|customer", "tweets": "tweet|Twitter"}
@@ -141,6 +149,28 @@ def test_lengths_are_logged(caplog):
 def test_impossible_pairs_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         make_pairs(**arguments)
+
+
+def test_rankings_are_k_rated_sentences_of_one_domain_each_used_once():
+    rows = make_rankings("test", 60, 5, seed=3).to_list()
+    assert Counter(row["domain"] for row in rows) == {"movies": 18, "products": 18, "tweets": 24}
+    rated = {(r["domain"], r["text"], *r["ratings"]) for r in load_ratings("test").to_list()}
+    used = []
+    for row in rows:
+        texts = [each[0]["content"] for each in row["responses"]]
+        assert row["prompt"][0]["role"] == "user" and row["responses"][0][0]["role"] == "assistant"
+        assert all((row["domain"], text, *votes) in rated for text, votes in zip(texts, row["ratings"], strict=True))
+        assert row["mean_rating"] == pytest.approx([np.mean(votes) for votes in row["ratings"]])
+        assert row["liked"] == pytest.approx([np.mean(np.array(votes) > 0) for votes in row["ratings"]])
+        assert all(similarity(a, b) < NEAR_DUPLICATE for a, b in combinations(texts, 2))
+        used += texts
+    assert len(used) == len(set(used)) == 300
+    places = [np.argmax(row["mean_rating"]) for row in rows]
+    assert set(places) == set(range(5)), "the best one's place gives nothing away"
+    assert rows == make_rankings("test", 60, 5, seed=3).to_list() != make_rankings("test", 60, 5, seed=4).to_list()
+    for arguments, message in (({"n": 10_000}, "rows of movies"), ({"k": 1}, "k >= 2"), ({"n": 0}, "n >= 1")):
+        with pytest.raises(UserError, match=message):
+            make_rankings(**arguments)
 
 
 def test_make_prompts_gives_different_held_out_openings(prompts):
