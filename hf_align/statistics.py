@@ -53,3 +53,97 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     """95% interval of a share of `rows` rows (Wilson, 1927)."""
     interval = binomtest(round(share * rows), rows).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+class Resampling:
+    """Bootstrap of sums over whole units (prompts, texts): the same draws for every figure.
+
+    Rows of one unit depend on each other (all pairs of a prompt share its texts), so units are drawn, not rows: an
+    interval over pairs would be several times too narrow.
+
+    Args:
+        units: Number of units.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Attributes:
+        counts: `[units, resamples]` how often each resample drew each unit.
+
+    Example:
+        >>> from hf_align.statistics import Resampling
+        >>> resampling = Resampling(3, resamples=500)
+        >>> resampling.ratio([1.0, 0.0, 1.0, 1.0], [1.0] * 4, unit=[0, 1, 2, 2])[0]
+        0.75
+    """
+
+    def __init__(self, units: int, *, resamples: int = 2000, seed: int = 0):
+        self.units, self.resamples = units, resamples
+        rng = np.random.default_rng(seed)
+        kind = np.uint8 if units < 256 else np.uint16  # a count is at most the number of units
+        self.counts = np.empty((units, resamples), dtype=kind)
+        for start in range(0, resamples, _DRAWN):
+            stop = min(start + _DRAWN, resamples)
+            drawn = rng.integers(0, units, (stop - start, units)) + units * np.arange(stop - start)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=units * (stop - start))
+            self.counts[:, start:stop] = counts.reshape(stop - start, units).T
+
+    def sums(self, values: ArrayLike, unit: ArrayLike, other: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Sums of columns in every resample.
+
+        Args:
+            values: `[N, C]` values.
+            unit: `[N]` unit of each row.
+            other: `[N]` second unit, for rows that belong to two (a pair of texts): such a row counts once for each
+                pair of their copies.
+
+        Returns:
+            `[resamples, C]`.
+        """
+        table, first = np.asarray(values, dtype=float), np.asarray(unit, dtype=np.intp)
+        if other is None:
+            by_unit = np.stack([np.bincount(first, column, minlength=self.units) for column in table.T], axis=1)
+            first, table, second = np.arange(self.units), by_unit, None
+        else:
+            second = np.asarray(other, dtype=np.intp)
+        sums = np.empty((self.resamples, table.shape[1]))
+        for start in range(0, self.resamples, _DRAWN):
+            part = self.counts[:, start : start + _DRAWN].astype(float)
+            weights = part[first] if second is None else part[first] * part[second]
+            sums[start : start + _DRAWN] = weights.T @ table
+        return sums
+
+    def ratio(
+        self, above: ArrayLike, below: ArrayLike, unit: ArrayLike, other: ArrayLike | None = None
+    ) -> tuple[float, Interval]:
+        """A ratio of two sums over rows, such as a mean, and its interval.
+
+        Args:
+            above: `[N]` numerator's terms.
+            below: `[N]` denominator's terms.
+            unit: See `sums`.
+            other: See `sums`.
+
+        Returns:
+            The ratio (NaN if the denominator is 0) and `[low, high]`.
+        """
+        table = np.stack([np.asarray(above, dtype=float), np.asarray(below, dtype=float)], axis=1)
+        top, bottom = table.sum(axis=0)
+        sums = self.sums(table, unit, other)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = sums[:, 0] / sums[:, 1]
+        return float(top / bottom) if bottom else float("nan"), self.interval(values)
+
+    def interval(self, values: ArrayLike) -> Interval:
+        """Middle 95% of a statistic's `[resamples]` values.
+
+        Values that are NaN don't count. Both ends are NaN for fewer than two units, or if half of the values are NaN.
+        """
+        finite = (array := np.asarray(values, dtype=float))[np.isfinite(array)]
+        if self.units < 2 or 2 * len(finite) < len(array) or not len(finite):
+            return [float("nan"), float("nan")]
+        low, high = np.percentile(finite, [2.5, 97.5])
+        return [float(low), float(high)]
+
+
+_DRAWN = 50
+"""Resamples handled at once."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hf_align.statistics import bootstrap_interval, groups, pearson, wilson_interval
+from hf_align.statistics import Resampling, bootstrap_interval, groups, pearson, wilson_interval
 
 
 def test_pearson_equals_scipy() -> None:
@@ -54,3 +54,33 @@ def test_wilson_s_interval_by_its_formula(hits: int, rows: int) -> None:
     middle, half = share + z2 / (2 * rows), math.sqrt(z2 * (share * (1 - share) / rows + z2 / (4 * rows**2)))
     expected = (middle - half) / (1 + z2 / rows), (middle + half) / (1 + z2 / rows)
     assert wilson_interval(share, rows) == pytest.approx(expected, abs=1e-9)
+
+
+def test_resampled_sums_equal_sums_over_the_drawn_rows() -> None:
+    rng = np.random.default_rng(4)
+    values, unit = rng.normal(size=(7, 2)), np.array([0, 0, 1, 2, 2, 2, 3])
+    resampling = Resampling(4, resamples=60, seed=1)
+    sums = resampling.sums(values, unit)
+    other = np.array([1, 2, 3, 0, 1, 3, 2])
+    pair_sums = resampling.sums(values, unit, other)
+    for resample in (0, 59):
+        drawn = np.repeat(np.arange(4), resampling.counts[:, resample])
+        assert len(drawn) == 4
+        expected = sum(values[unit == one].sum(axis=0) for one in drawn)
+        assert sums[resample] == pytest.approx(expected)
+        pairs = [values[(unit == one) & (other == two)].sum(axis=0) for one in drawn for two in drawn]
+        assert pair_sums[resample] == pytest.approx(np.sum(pairs, axis=0))
+
+
+def test_the_interval_of_a_ratio_is_the_bootstrap_s() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=300)
+    ratio, interval = Resampling(300, resamples=4000, seed=2).ratio(values, np.ones(300), np.arange(300))
+    assert ratio == pytest.approx(values.mean())
+    assert interval == pytest.approx(bootstrap_interval(np.mean, values, resamples=4000), abs=0.02)
+    # Ten copies of each row in one unit say nothing new; as rows of their own they would make the interval narrower.
+    again = Resampling(300, resamples=4000, seed=2).ratio(
+        np.tile(values, 10), np.ones(3000), np.tile(np.arange(300), 10)
+    )
+    assert again[1] == pytest.approx(interval)
+    assert np.isnan(Resampling(1, resamples=5).ratio([1.0], [1.0], [0])[1]).all()

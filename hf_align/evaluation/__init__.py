@@ -3,16 +3,20 @@
 from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
 from hf_align.evaluation.ratings import measure_on_ratings, pair_accuracy, rating_report
+from hf_align.evaluation.reward_report import Remark, RewardReport, reward_report
 from hf_align.evaluation.scorers import vader_scores
 
 __all__ = [
     "Continuation",
+    "Remark",
+    "RewardReport",
     "compare_policies",
     "measure_on_pairs",
     "measure_on_ratings",
     "measure_policies",
     "pair_accuracy",
     "rating_report",
+    "reward_report",
     "sample_continuations",
     "vader_scores",
 ]

@@ -1,0 +1,61 @@
+"""Accuracy of a reward model on the pairs that people compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_align.evaluation.comparisons import Comparisons
+from hf_align.statistics import Resampling
+
+
+def points(data: Comparisons, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`[P]` 1 where the scores `[R]` order a pair as people do, 0 where not, .5 for equal scores; NaN for undecided."""
+    order = np.sign(scores[data.first] - scores[data.second]) * data.better
+    return np.where(data.better == 0, np.nan, (order + 1) / 2)
+
+
+def measure_accuracy(data: Comparisons, scores: NDArray[np.float64], resampling: Resampling) -> dict[str, Any]:
+    """Share of decided pairs ordered as people do; equal scores count half, as by chance.
+
+    Args:
+        data: The pairs.
+        scores: `[R]` the model's.
+        resampling: Draws of `data`'s units.
+
+    Returns:
+        "pairs" (decided), "undecided", "equal_scores" (decided pairs that got equal scores), "prompts" (with decided
+        pairs), "accuracy" over all pairs, "by_prompt" with each prompt counting alike (None if pairs cross prompts),
+        "vote_agreement" (share of single people's votes that agree with the majority in these pairs: 1 where only the
+        outcome is known) and "margin", the mean of better minus worse score in the model's standard deviations, each
+        with its "..._interval".
+    """
+    unit, other = data.pair_units
+    gained = points(data, scores)
+    decided = ~np.isnan(gained)
+    unit, other = unit[decided], None if other is None else other[decided]
+    gained, better, label = gained[decided], data.better[decided], data.label[decided]
+    gap = (scores[data.first] - scores[data.second])[decided] * better
+    deviation = float(np.std(scores))
+    ones = np.ones(len(gained))
+    prompt_of = data.prompt_of[data.first][decided]
+    figures = {
+        "accuracy": gained,
+        "vote_agreement": np.where(better > 0, label, 1 - label),
+        "margin": gap / deviation if deviation else gap,
+    }
+    result: dict[str, Any] = {
+        "pairs": len(gained),
+        "undecided": int((~decided).sum()),
+        "equal_scores": int((gained == 0.5).sum()),
+        "prompts": len(np.unique(prompt_of)),
+    }
+    for name, values in figures.items():
+        result[name], result[f"{name}_interval"] = resampling.ratio(values, ones, unit, other)
+    result["by_prompt"], result["by_prompt_interval"] = None, None
+    if not data.across_prompts and data.unit == "prompts":
+        pairs_of = np.bincount(prompt_of, minlength=len(data.prompts))[prompt_of]
+        result["by_prompt"], result["by_prompt_interval"] = resampling.ratio(gained / pairs_of, 1 / pairs_of, unit)
+    return result

@@ -1,0 +1,290 @@
+"""Reading an evaluation's rows: pairs, lists of chosen and rejected responses, rankings, rated responses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from hf_align.collators.checks import as_dataset, read_rows
+from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
+from hf_align.collators.tools import NESTED, template_options
+from hf_align.errors import UserError
+from hf_align.evaluation.comparisons import (
+    MAX_PAIRS,
+    Comparisons,
+    Group,
+    Preference,
+    Response,
+    build_comparisons,
+    vote_shares,
+)
+from hf_align.numbers import number_problem
+
+STYLES = ("concise", "detailed", "detailed markdown")
+"""RM-Bench's names of its three styles."""
+SUBSET_COLUMNS = ("subset", "domain")
+"""Columns that name a row's subset, the first that is there."""
+
+Row = Mapping[str, Any]
+
+
+def read_comparisons(
+    dataset: Any,
+    *,
+    across_prompts: bool = False,
+    min_gap: float = 0.0,
+    max_pairs: int = MAX_PAIRS,
+    styles: tuple[str, ...] = STYLES,
+    seed: int = 0,
+    name: str = "data",
+) -> Comparisons:
+    """Read rows of any layout.
+
+    Args:
+        dataset: A `Dataset` or a list of dicts, with the optional columns `subset` or `domain`, `tools` and
+            `chat_template_kwargs`, in one of these layouts:
+
+            - pairs: `prompt` (or both begin with it), `chosen`, `rejected`; the preference's strength as `label` or
+              `preference` (P(chosen is better)), `votes` (single people's 0, .5 or 1), or `chosen_ratings` and
+              `rejected_ratings` (single people's ratings); without one, chosen is better for sure;
+            - lists: `prompt`, and `chosen` and `rejected` as lists of responses: every chosen one is better than every
+              rejected one. If all rows have as many of both, two or more, they are one content in several styles;
+            - rankings: `prompt`, `responses` and `ranking` (0 for the best; None or -1: below all ranked), `scores`
+              (None: not scored) or `ratings` (single people's ratings of each);
+            - rated responses: `prompt`, `response` and `rating`, or `ratings` (single people's).
+        across_prompts: Compare rated responses to different prompts, too, within a subset.
+        min_gap: Pairs of people's scores that differ by no more are undecided.
+        max_pairs: Most pairs made of people's scores; with more, a sample of them is measured.
+        styles: Names of the styles.
+        seed: Seed of the sample.
+        name: The argument's name, for messages.
+
+    Raises:
+        UserError: The layout is unknown, or a row can't be used.
+    """
+    columns = _columns(dataset)
+    layout, needed = next(
+        ((layout, needed) for layout, needed in _LAYOUTS.items() if set(needed) <= set(columns)), ("", ())
+    )
+    if not layout:
+        raise UserError(
+            f"{name} has the columns {', '.join(columns) or 'of no row'}; the report reads chosen and rejected, "
+            "responses with ranking, scores or ratings, or response with rating or ratings: rename_column() helps."
+        )
+    if across_prompts and layout != "ratings":
+        raise UserError(
+            f"across_prompts compares rated responses (response with rating or ratings), and {name} has "
+            f"{' and '.join(needed)}, which are compared within a row; leave it out."
+        )
+    rows = [dict(row) for row in as_dataset(dataset, name, needed).with_format(None)]
+    if layout == "pairs" and _lists(rows[0]["chosen"]):
+        layout = "lists"
+    subset = next((column for column in SUBSET_COLUMNS if column in columns), "")
+    numbered = [
+        {**row, _NUMBER: number, _SUBSET: str(row[subset]) if subset else ""} for number, row in enumerate(rows)
+    ]
+    groups = read_rows(numbered, _READERS[layout], name)
+    styles = _styles_of(rows, styles, name) if layout == "lists" else ()
+    if layout == "ratings":
+        groups = _by_prompt(groups, across_prompts)
+    return build_comparisons(
+        groups if styles or layout != "lists" else _without_styles(groups),
+        layout=layout,
+        across_prompts=across_prompts,
+        human_kind=_human_kind(columns, layout),
+        styles=styles,
+        min_gap=min_gap,
+        max_pairs=max_pairs,
+        seed=seed,
+    )
+
+
+_NUMBER, _SUBSET = "__number__", "__subset__"
+
+
+def _columns(dataset: Any) -> list[str]:
+    if isinstance(dataset, Dataset):
+        return dataset.column_names
+    rows = dataset if isinstance(dataset, list) else []
+    return list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
+
+
+def _response(row: Row, text: Side, prompt: Side, **more: Any) -> Response:
+    if isinstance(prompt, list) and isinstance(text, str):
+        text = [Message(role="assistant", content=text)]
+    elif isinstance(prompt, str) and isinstance(text, list):
+        prompt = [Message(role="user", content=prompt)]
+    options = template_options({name: row[name] for name in NESTED if row.get(name) is not None})
+    return Response(row[_NUMBER], prompt, text, options, row[_SUBSET], **more)
+
+
+def _pair(row: Row) -> Group:
+    pair = read_pair(dict(row))
+    prompt, chosen, rejected = pair.prompt, pair.chosen, pair.rejected
+    if prompt is None:  # implicit: the words that both begin with
+        assert isinstance(chosen, str) and isinstance(rejected, str)
+        end = next(word_ends(chosen, rejected))
+        prompt, chosen, rejected = chosen[:end], chosen[end:], rejected[end:]
+    votes = [_votes(row.get(f"{side}_ratings"), f"{side}_ratings") for side in ("chosen", "rejected")]
+    label, number = _label(row)
+    if label is None and all(votes):
+        label, number = float(vote_shares(votes, np.array([0]), np.array([1]))[0]), min(map(len, votes))
+    human = [float(np.mean(side)) if all(votes) else float("nan") for side in votes]
+    responses = [
+        _response(row, text, prompt, human=value, votes=tuple(given))
+        for text, value, given in zip((chosen, rejected), human, votes, strict=True)
+    ]
+    return Group(responses, [Preference(0, 1, 1.0 if label is None else label, number)])
+
+
+def _label(row: Row) -> tuple[float | None, int]:
+    """P(chosen is better) and the number of votes behind it; None if the row doesn't say."""
+    for name in ("label", "preference"):
+        if row.get(name) is not None:
+            if number_problem(row[name]) or not 0 <= row[name] <= 1:
+                raise RowProblem(f"a {name} that is no probability in [0, 1] that chosen is better")
+            return float(row[name]), 1
+    votes = row.get("votes")
+    if votes is None:
+        return None, 1
+    if not isinstance(votes, list) or not votes or any(vote not in (0, 0.5, 1) for vote in votes):
+        raise RowProblem("votes that are no list of 0, 0.5 and 1")
+    return float(np.mean(votes)), len(votes)
+
+
+def _list(row: Row) -> Group:
+    prompt = read_prompt(dict(row))
+    sides = []
+    for name in ("chosen", "rejected"):
+        if not _lists(row[name]):
+            raise RowProblem(f"a {name} that is no list of responses, as in the first row")
+        sides.append([read_side({name: text}, name) for text in row[name]])
+    responses = [_response(row, text, prompt, style=style) for side in sides for style, text in enumerate(side)]
+    chosen = len(sides[0])
+    return Group(responses, [Preference(i, j, 1.0) for i in range(chosen) for j in range(chosen, len(responses))])
+
+
+def _lists(value: Any) -> bool:
+    """Whether a side is a list of responses (texts, or lists of messages), not one list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(part, str | list) for part in value)
+
+
+def _styles_of(rows: Sequence[Row], names: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Names of the styles, if every row has as many chosen as rejected responses, two or more."""
+    sizes = {len(row[side]) for row in rows for side in ("chosen", "rejected")}
+    if len(sizes) != 1 or (size := sizes.pop()) < 2:
+        return ()
+    if size != len(names):
+        names = tuple(f"style {number + 1}" for number in range(size))
+    return names
+
+
+def _without_styles(groups: Sequence[Group]) -> list[Group]:
+    return [Group([r._replace(style=-1) for r in group.responses], group.preferences) for group in groups]
+
+
+def _ranking(row: Row) -> Group:
+    prompt, given = read_prompt(dict(row)), row["responses"]
+    if not isinstance(given, list) or len(given) < 2:
+        raise RowProblem("fewer than two responses")
+    texts = [read_side({"response": text}, "response") for text in given]
+    name = next((name for name in _ORDERS if row.get(name) is not None), "")
+    if not name:
+        raise RowProblem("neither ranking nor scores nor ratings")
+    if not isinstance(row[name], list) or len(row[name]) != len(texts):
+        raise RowProblem(f"{name} that isn't one value for each response")
+    votes = [tuple(_votes(value, name)) for value in row[name]] if name == "ratings" else [()] * len(texts)
+    human = [float(np.mean(each)) if each else float("nan") for each in votes]
+    if name == "scores":
+        human = [_score(value) for value in row[name]]
+    if name == "ranking":
+        return _ranked(row, [_response(row, text, prompt) for text in texts])
+    return Group(
+        [
+            _response(row, text, prompt, human=value, votes=each)
+            for text, value, each in zip(texts, human, votes, strict=True)
+        ]
+    )
+
+
+def _ranked(row: Row, responses: list[Response]) -> Group:
+    """Ranks as scores 0, -1, ...; those below all ranked share the lowest and aren't compared with each other."""
+    ranks = row["ranking"]
+    for rank in ranks:
+        if rank is not None and (isinstance(rank, bool) or number_problem(rank) or rank != int(rank) or rank < -1):
+            raise RowProblem("a ranking that isn't whole numbers from 0, with None or -1 for below all ranked")
+    known = [int(rank) for rank in ranks if rank is not None and rank >= 0]
+    if not known:
+        raise RowProblem("a ranking that ranks nothing")
+    human = [-float(rank) if rank is not None and rank >= 0 else -float(max(known) + 1) for rank in ranks]
+    shown = [rank is None or rank < 0 for rank in ranks]
+    preferences = [
+        Preference(i, j, float(np.sign(human[i] - human[j]) + 1) / 2)
+        for i in range(len(ranks))
+        for j in range(i + 1, len(ranks))
+        if not (shown[i] and shown[j])
+    ]
+    return Group([r._replace(human=value) for r, value in zip(responses, human, strict=True)], preferences)
+
+
+def _rated(row: Row) -> Group:
+    prompt, text = read_prompt(dict(row)), read_side(dict(row), "response")
+    votes = _votes(row["ratings"], "ratings") if row.get("ratings") is not None else []
+    if not votes and number_problem(row.get("rating")):
+        raise RowProblem("no rating that is a number")
+    human = float(np.mean(votes)) if votes else float(row["rating"])
+    return Group([_response(row, text, prompt, human=human, votes=tuple(votes))])
+
+
+def _by_prompt(rows: Sequence[Group], across_prompts: bool) -> list[Group]:
+    """Rated responses that are compared: those to one prompt, or all of a subset."""
+    gathered: defaultdict[Any, list[Response]] = defaultdict(list)
+    for row in rows:
+        (response,) = row.responses
+        gathered[response.subset if across_prompts else (key_of(response.prompt), str(response.options))].append(
+            response
+        )
+    return [Group(responses) for responses in gathered.values()]
+
+
+def _votes(value: Any, name: str) -> list[float]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not value or any(map(number_problem, value)):
+        raise RowProblem(f"{name} that are no list of numbers")
+    return [float(vote) for vote in value]
+
+
+def _score(value: Any) -> float:
+    if value is None:
+        return float("nan")
+    if problem := number_problem(value):
+        raise RowProblem(f"a score that is {problem}")
+    return float(value)
+
+
+def _human_kind(columns: Sequence[str], layout: str) -> str:
+    if layout == "pairs":
+        return "ratings" if {"chosen_ratings", "rejected_ratings"} <= set(columns) else ""
+    if layout == "lists":
+        return ""
+    kinds = {"ratings": "ratings", "rating": "ratings", "scores": "scores", "ranking": "ranks"}
+    return next((kind for name, kind in kinds.items() if name in columns), "")
+
+
+_ORDERS = ("ratings", "scores", "ranking")
+_LAYOUTS = {
+    "rankings": ("prompt", "responses"),
+    "pairs": ("chosen", "rejected"),
+    "ratings": ("prompt", "response"),
+}
+_READERS: Mapping[str, Callable[[Row], Group]] = {
+    "pairs": _pair,
+    "lists": _list,
+    "rankings": _ranking,
+    "ratings": _rated,
+}

@@ -1,0 +1,122 @@
+"""Rows of every layout in the form that the report measures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_align.errors import UserError
+from hf_align.evaluation.comparisons import Comparisons, vote_shares
+from hf_align.evaluation.reading import read_comparisons
+
+
+def _pairs(data: Comparisons) -> list[tuple[Any, Any, float, int]]:
+    """Both texts, the label and the direction of every pair."""
+    texts = [data.texts[number].text for number in data.text_of]
+    columns = zip(data.first, data.second, data.label, data.better, strict=True)
+    return [(texts[a], texts[b], float(label), int(better)) for a, b, label, better in columns]
+
+
+def test_pairs_are_sure_unless_a_column_says_how_many_preferred_which() -> None:
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    assert _pairs(read_comparisons([row])) == [("a", "b", 1.0, 1)]
+    assert _pairs(read_comparisons([row | {"label": 0.25}])) == [("a", "b", 0.25, -1)]
+    assert _pairs(read_comparisons([row | {"preference": 0.5}])) == [("a", "b", 0.5, 0)]
+    data = read_comparisons([row | {"votes": [1.0, 1.0, 0.5, 0.0]}])
+    assert _pairs(data) == [("a", "b", 0.625, 1)] and data.votes.tolist() == [4]
+    rated = read_comparisons([row | {"chosen_ratings": [3.0, 1.0], "rejected_ratings": [1.0, 0.0, 2.0]}])
+    # 3 is above all three; 1 is above 0, equal to 1 and below 2: (3 + 1.5) of 6.
+    assert _pairs(rated) == [("a", "b", 0.75, 1)] and rated.votes.tolist() == [2]
+    assert rated.human.tolist() == [2.0, 1.0] and rated.human_kind == "ratings"
+
+
+def test_vote_shares_equal_a_count_of_all_vote_pairs() -> None:
+    rng = np.random.default_rng(0)
+    votes = [rng.integers(-4, 5, size).tolist() for size in (15, 3, 40, 1)]
+    first, second = np.triu_indices(4, k=1)
+    counted = [
+        np.mean([(a > b) + (a == b) / 2 for a in votes[i] for b in votes[j]])
+        for i, j in zip(first, second, strict=True)
+    ]
+    assert vote_shares(votes, first, second) == pytest.approx(counted, abs=1e-12)
+
+
+def test_rankings_give_all_pairs_but_those_below_all_ranked() -> None:
+    rows = [{"prompt": "p", "responses": ["a", "b", "c", "d"], "ranking": [1, 0, -1, None]}]
+    data = read_comparisons(rows)
+    assert _pairs(data) == [
+        *[("a", "b", 0.0, -1), ("a", "c", 1.0, 1), ("a", "d", 1.0, 1), ("b", "c", 1.0, 1), ("b", "d", 1.0, 1)]
+    ]
+    assert data.human.tolist() == [-1.0, 0.0, -2.0, -2.0] and data.human_kind == "ranks"
+    scored = read_comparisons([{"prompt": "p", "responses": ["a", "b", "c"], "scores": [0.5, None, 0.2]}])
+    assert _pairs(scored) == [("a", "c", 1.0, 1)]
+    votes = [[1.0, 2.0], [2.0, 2.0], [0.0, 1.0]]
+    rated = read_comparisons([{"prompt": "p", "responses": ["a", "b", "c"], "ratings": votes}], min_gap=0.5)
+    assert _pairs(rated) == [("a", "b", 0.25, 0), ("a", "c", 0.875, 1), ("b", "c", 1.0, 1)]
+
+
+def test_rated_responses_are_compared_within_a_prompt_or_on_request_within_a_subset() -> None:
+    columns = {"prompt": "p p q r".split(), "response": "a b c d".split(), "rating": [1.0, 2.0, 3.0, 0.0]}
+    rows = Dataset.from_dict(columns | {"domain": ["x", "x", "x", "y"]})
+    assert _pairs(read_comparisons(rows)) == [("a", "b", 0.0, -1)]
+    across = read_comparisons(rows, across_prompts=True)
+    assert _pairs(across) == [("a", "b", 0.0, -1), ("a", "c", 0.0, -1), ("b", "c", 0.0, -1)]
+    assert (across.unit, across.subsets) == ("texts", ["x", "y"])
+
+
+def test_every_chosen_of_a_list_beats_every_rejected_one() -> None:
+    row = {"prompt": "p", "chosen": ["a"], "rejected": ["b", "c"]}
+    assert _pairs(read_comparisons([row])) == [("a", "b", 1.0, 1), ("a", "c", 1.0, 1)]
+    assert read_comparisons([row]).styles == ()
+    styles = {"prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "c"]}
+    data = read_comparisons([styles])
+    assert data.styles == ("concise", "detailed", "detailed markdown")
+    assert data.style_of.tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(data.first) == 8 and data.skipped == {"pairs of one text": 1}
+
+
+def test_a_sample_of_pairs_is_taken_where_there_are_too_many() -> None:
+    rows = [{"prompt": "p", "response": str(n), "rating": float(n)} for n in range(40)]
+    data = read_comparisons(rows, max_pairs=100)
+    assert (len(data.first), data.candidates) == (100, 780)
+    assert len(set(zip(data.first.tolist(), data.second.tolist(), strict=True))) == 100
+    assert (data.better == np.sign(data.human[data.first] - data.human[data.second])).all()
+    assert len(read_comparisons(rows).first) == 780
+
+
+def test_texts_are_drawn_where_few_prompts_have_many_texts() -> None:
+    many = [{"prompt": p, "response": f"{p}{n}", "rating": float(n)} for p in "pq" for n in range(5)]
+    assert read_comparisons(many).unit == "texts"
+    assert read_comparisons(many[:2] + many[5:7]).unit == "prompts"
+
+
+def test_equal_texts_are_one_text_only_after_the_same_prompt() -> None:
+    rows = [{"prompt": p, "chosen": "a", "rejected": "b"} for p in ("p", "q", "p")]
+    data = read_comparisons(rows)
+    assert data.text_of.tolist() == [0, 1, 2, 3, 0, 1] and data.prompt_of.tolist() == [0, 0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "p", "text": "a"}, "data has the columns prompt, text; the report reads"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "label": 1.5}, "label that is no probability"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "votes": [2]}, "votes that are no list of 0, 0.5 and 1"),
+        ({"prompt": "p", "responses": ["a", "b"]}, "neither ranking nor scores nor ratings"),
+        ({"prompt": "p", "responses": ["a", "b"], "ranking": [0]}, "ranking that isn't one value for each response"),
+        ({"prompt": "p", "responses": ["a", "b"], "ranking": [0.5, 0]}, "ranking that isn't whole numbers"),
+        ({"prompt": "p", "responses": ["a", "b"], "ranking": [-1, -1]}, "ranking that ranks nothing"),
+        ({"prompt": "p", "responses": ["a", "b"], "scores": [float("nan"), 0.0]}, "score that is NaN"),
+        ({"prompt": "p", "response": "a", "rating": None}, "no rating that is a number"),
+        ({"prompt": "p", "response": "a", "ratings": []}, "ratings that are no list of numbers"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_comparisons([row])
+
+
+def test_only_rated_responses_cross_prompts() -> None:
+    with pytest.raises(UserError, match="across_prompts compares rated responses"):
+        read_comparisons([{"prompt": "p", "chosen": "a", "rejected": "b"}], across_prompts=True)
