@@ -21,7 +21,7 @@ from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, build_branches
 from hf_align.layout.compare import to_compare
 from hf_align.models.randomness import random_state_kept, without_noise
-from hf_align.models.runner import SHARE, LayoutRunner, flat_output
+from hf_align.models.runner import SHARE, LayoutRunner, numbers_of
 
 logger = logging.get_logger(__name__)
 
@@ -91,7 +91,7 @@ def check_passes(runner: LayoutRunner, models: Sequence[nn.Module], branches: Br
 def difference_of_passes(runner: LayoutRunner, model: nn.Module, branches: Branches) -> Tensor:
     """Mean difference of two passes of a model over the same batch, in its current mode: a scalar, 0 on a CPU."""
     with random_state_kept(branches.input_ids.device), without_noise(model):
-        first, second = (flat_output(runner.run(model, branches)[0]) for _ in range(2))
+        first, second = (numbers_of(runner.run(model, branches)[0]) for _ in range(2))
     return (first - second).abs().mean()
 
 

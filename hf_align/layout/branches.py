@@ -100,6 +100,12 @@ class Branches:
         """Tokens of each response: `[S]`, integer."""
         return torch.bincount(self.token_branch, minlength=len(self.last))
 
+    def response_positions(self) -> Tensor:
+        """Flat positions of the response tokens: `[N]`, in the order of `targets`."""
+        lengths = self.lengths()
+        start = self.last - lengths + 1 - (lengths.cumsum(0) - lengths)  # [S] position of a token less its number n
+        return start[self.token_branch] + torch.arange(len(self.targets), device=start.device)
+
     def documents(self, count: int) -> list[Document]:
         """The token ids of the first `count` documents, as `build_branches` takes them."""
         ids, doc, branch = (x.flatten() for x in (self.input_ids, self.doc_ids, self.branch_ids))

@@ -12,7 +12,7 @@ from hf_align.layout.branches import Branches, Document, build_branches, row_len
 from hf_align.layout.leaks import leaks
 
 Numbers = Callable[[Branches], Tensor]
-"""Flat log-probs or rewards of a batch, in the documents' order."""
+"""Log-probs `[N]`, rewards `[S]` or several outputs `[S, C]` of a batch, in the documents' order."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,22 @@ def compare_layouts(
         rows = [(prompt, [response]) for prompt, responses in documents for response in responses]
         batches = (build_branches([row], pad_token_id=0).as_separate().to(device) for row in rows)
         expected = torch.cat([numbers(batch) for batch in batches])
-    of_plain = (numbers(plain) - expected).abs().mean()
+    of_plain = _difference(numbers(plain), expected)
     of_branch = torch.zeros_like(of_plain)
     if branch:
         try:
             values = numbers(branches)
-            of_branch = (values - expected).abs().mean()
+            of_branch = _difference(values, expected)
             if leaks(numbers, branches, values, of_plain):
                 of_branch = torch.full_like(of_plain, torch.inf)
         except (RuntimeError, ValueError, TypeError, IndexError):  # state-space layers trip over the mask's shape
             of_branch = torch.full_like(of_plain, torch.inf)
     return Differences(of_plain, of_branch, branches.input_ids.shape[1])
+
+
+def _difference(values: Tensor, expected: Tensor) -> Tensor:
+    """Mean difference; of several outputs, that of the one that differs most."""
+    return (values - expected).abs().mean(0).max()
 
 
 ROUNDING = 0.15

@@ -21,7 +21,7 @@ def leaks(numbers: Callable[[Branches], Tensor], batch: Branches, values: Tensor
     Here shapes are equal, so a respected mask leaves no difference, except for experts' batches that change.
 
     Args:
-        numbers: Log-probs or rewards of a batch, flat, in the documents' order.
+        numbers: Log-probs `[N]`, rewards `[S]` or several outputs `[S, C]` of a batch, in the documents' order.
         batch: The batch in the branch layout.
         values: The batch's numbers.
         noise: Mean difference of the numbers caused by rounding.
@@ -34,4 +34,4 @@ def leaks(numbers: Callable[[Branches], Tensor], batch: Branches, values: Tensor
     change = (numbers(other) - values).abs()
     first = batch.branch_ids.flatten()[batch.last] == 1  # [S]
     first = first if len(change) == len(first) else first[batch.token_branch]
-    return bool(change[~first].mean() > noise + LEAK * change[first].mean())
+    return bool((change[~first].mean(0) > noise + LEAK * change[first].mean(0)).any())

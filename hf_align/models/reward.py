@@ -24,13 +24,14 @@ from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, evaluation_mode
 from hf_align.models.classifier import is_ours
 from hf_align.models.fingerprint import BaseDiffers, has_float32_base
-from hf_align.models.heads import head_dtype, pool
+from hf_align.models.heads import attention_part, head_dtype
 from hf_align.models.lora_targets import merged_into_base
 from hf_align.models.padding import set_distinct_pad_token
+from hf_align.models.pooling import pool, pool_prefixes
 from hf_align.models.quantized import Quantization
-from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.reward_loading import load_parts
-from hf_align.models.scoring import score_ids, score_texts
+from hf_align.models.scoring import Encoded, encode_texts, outputs_of
 from hf_align.models.sources import find_file, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
 
@@ -114,20 +115,45 @@ class RewardModel(BranchModel):
 
     @property
     def head(self) -> nn.Module:
-        """The module that turns a pooled hidden state `[., d]` into a score `[., 1]`."""
+        """The module that turns a pooled hidden state `[., d]` into a score `[., 1]` and further outputs `[., C]`."""
         return unwrapped(self).score
 
-    def forward(self, branches: Branches) -> Tensor:
-        """Rewards of all responses: `[S]` float32, in the order of `Branches.last`."""
+    def forward(self, branches: Branches, *, every_token: bool = False) -> Tensor:
+        """Rewards of all responses, and whatever else the model predicts; `split` names it.
+
+        Args:
+            branches: The batch.
+            every_token: Give the outputs as if each response ended at each of its N tokens.
+
+        Returns:
+            `[S]` float32, in the order of `Branches.last`, or `[S, C]` with tasks or a projection; `[N]` or `[N, C]`
+            with `every_token`.
+        """
         head, original = self.head, self.head.forward
+        pooled_states = pool_prefixes if every_token else pool
 
-        def score(hidden: Tensor) -> Tensor:
-            pooled = pool(hidden, branches, self.reward_config.pooling)
+        def compute(hidden: Tensor) -> Tensor:
             # The head is float32: differences of scores are small.
-            with torch.autocast(pooled.device.type, enabled=False):
-                return original(pooled.to(head_dtype(head)))[:, 0].float()
+            with torch.autocast(hidden.device.type, enabled=False):
+                pooled = pooled_states(hidden, branches, self.reward_config.pooling, attention_part(head))
+                outputs = original(pooled.to(head_dtype(head))).float()
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
-        return self.forward_to_head(branches, head, score)
+        return self.forward_to_head(branches, head, compute)
+
+    def split(self, outputs: Tensor) -> RewardOutputs:
+        """Name what `forward` returns: rewards, each task's outputs (logits, not probabilities) and embeddings.
+
+        Example:
+            >>> from hf_align import RewardModel, RewardModelConfig
+            >>> from hf_align.layout import build_branches
+            >>> config = RewardModelConfig(tasks={"safe": "binary", "tone": 3})
+            >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct", config)
+            >>> outputs = model.split(model(build_branches([([5, 6], [[7, 2], [8, 9, 2]])], pad_token_id=0)))
+            >>> outputs.rewards.shape, outputs.tasks["safe"].shape, outputs.tasks["tone"].shape
+            (torch.Size([2]), torch.Size([2]), torch.Size([2, 3]))
+        """
+        return self.reward_config.split(outputs)
 
     def score(
         self,
@@ -135,7 +161,9 @@ class RewardModel(BranchModel):
         responses: Sequence[Any],
         finished: Sequence[bool] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[float]:
+        *,
+        return_all: bool = False,
+    ) -> Any:
         """Score responses to prompts.
 
         Args:
@@ -145,17 +173,73 @@ class RewardModel(BranchModel):
                 so that its own last token is scored. Default: all are complete.
             rows: One for each response, with `tools` and `chat_template_kwargs` for the chat template, as in training.
                 Default: none has any.
+            return_all: Give the reward at every response token, the added end of turn (or EOS) included: the score of
+                the response if it ended there. With `mean`, `max` and attention that is of the text so far.
 
         Returns:
-            One raw score per response; higher is better.
+            One raw score per response; higher is better. With `return_all` a list of them per response.
         """
-        with evaluation_mode(self):
-            return score_texts(self, self.tokenizer, prompts, responses, finished, rows)
+        encoded = encode_texts(self, self.tokenizer, prompts, responses, finished, rows)
+        return self._rewards(encoded, return_all=return_all)
 
-    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
+    def score_ids(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        response_ids: Sequence[Sequence[int]],
+        *,
+        return_all: bool = False,
+    ) -> Any:
         """Score responses to prompts, given as token ids of `tokenizer`; nothing is added, not even an end."""
+        return self._rewards(list(zip(prompt_ids, response_ids, strict=True)), return_all=return_all)
+
+    def _rewards(self, encoded: Sequence[Encoded], *, return_all: bool) -> Any:
+        def rewards(branches: Branches) -> list[Any]:
+            values = self.split(self(branches, every_token=return_all)).rewards
+            if not return_all:
+                return values.tolist()
+            return [part.tolist() for part in values.split(branches.lengths().tolist())]
+
         with evaluation_mode(self):
-            return score_ids(self, list(zip(prompt_ids, response_ids, strict=True)), self.tokenizer.pad_token_id)
+            return outputs_of(self, encoded, self.tokenizer.pad_token_id, rewards)
+
+    def score_tasks(
+        self,
+        prompts: Sequence[Any],
+        responses: Sequence[Any],
+        finished: Sequence[bool] | None = None,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+    ) -> dict[str, list[Any]]:
+        """Predict the auxiliary tasks for responses to prompts; arguments as in `score`.
+
+        Returns:
+            By the task's name, one prediction per response: a regression's value, a binary task's probability of 1,
+            or a list of the probabilities of each class.
+
+        Raises:
+            UserError: The model has no tasks.
+
+        Example:
+            >>> from hf_align import RewardModel, RewardModelConfig
+            >>> config = RewardModelConfig(tasks={"helpful": "regression", "tone": 3})
+            >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct", config)
+            >>> predicted = model.score_tasks(["The film was", "The film was"], [" a joy.", " too long."])
+            >>> len(predicted["helpful"]), [len(probabilities) for probabilities in predicted["tone"]]
+            (2, [3, 3])
+        """
+        kinds = self.reward_config.tasks
+        if not kinds:
+            raise UserError("This reward model has no tasks to predict; make one with RewardModelConfig(tasks={...}).")
+        encoded = encode_texts(self, self.tokenizer, prompts, responses, finished, rows)
+        with evaluation_mode(self):
+            outputs = outputs_of(self, encoded, self.tokenizer.pad_token_id, lambda branches: [*self(branches)])
+        if not outputs:
+            return {name: [] for name in kinds}
+        values = self.split(torch.stack(outputs)).tasks
+        probabilities = {
+            name: value if kinds[name] == "regression" else value.sigmoid() if value.ndim == 1 else value.softmax(-1)
+            for name, value in values.items()
+        }
+        return {name: value.tolist() for name, value in probabilities.items()}
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any

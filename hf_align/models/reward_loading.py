@@ -17,7 +17,7 @@ from hf_align.models.classifier import classifier_class
 from hf_align.models.decoders import check_decoder_config
 from hf_align.models.fingerprint import check_base
 from hf_align.models.finite import check_loaded, saved_weights
-from hf_align.models.heads import new_head_module
+from hf_align.models.heads import new_reward_head
 from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
 from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
@@ -77,8 +77,8 @@ def load_parts(
     if quantization is not None:
         check_quantized(model)
     fresh = new_head or "score.weight" in info["missing_keys"]
-    if fresh or config.head != "linear":
-        model.score = new_head_module(config.head, model.score.in_features, model.device)
+    if fresh or not config.has_plain_head:
+        model.score = new_reward_head(config, model.score.in_features, model.device)
     head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
     if head_file is not None:
         model.score.load_state_dict(load_file(head_file))

@@ -222,10 +222,10 @@ class LayoutRunner:
         whole = max(map(row_length, documents))
         documents = to_compare(documents, int(self.share * self.data.tokens() / COMPARED_PASSES))
         branch = not self.separate and attention_of(unwrapped.model) in BRANCH_ATTENTION
-        alone = None if isinstance(unwrapped, RewardModel) else partial(flat_numbers, model, full_logits=True)
+        alone = None if isinstance(unwrapped, RewardModel) else partial(compared_numbers, model, full_logits=True)
         with evaluation_mode(unwrapped), random_state_kept(device):
             differences = compare_layouts(
-                partial(flat_numbers, model),
+                partial(compared_numbers, model),
                 documents,
                 device,
                 alone=alone,
@@ -338,7 +338,7 @@ class LayoutRunner:
         measured = None
         if not (self.separate or branches.separate):
             exact = self.is_exact(policy)
-            measured = choose_attention(policy, others, branches, flat_numbers, exact=exact, clock=self.clock)
+            measured = choose_attention(policy, others, branches, compared_numbers, exact=exact, clock=self.clock)
         choice = agree(gather_object([measured]))
         if choice is None:
             return
@@ -350,11 +350,11 @@ class LayoutRunner:
             say(f"Attention uses '{choice.implementation}': {choice.reason}.")
 
 
-def flat_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
-    """Flat log-probs or rewards of a batch, used to compare layouts."""
-    return flat_output(model(branches, **options))
+def compared_numbers(model: nn.Module, branches: Branches, **options: Any) -> Tensor:
+    """Log-probs `[N]` or rewards `[S]` of a batch, used to compare layouts; `[S, C]` with further outputs."""
+    return numbers_of(model(branches, **options))
 
 
-def flat_output(output: Any) -> Tensor:
-    """The log-probs or rewards of a model's output, flat."""
-    return (output["logps"] if isinstance(output, dict) else output).flatten()
+def numbers_of(output: Any) -> Tensor:
+    """The log-probs, or rewards with further outputs, of a model's output."""
+    return output["logps"] if isinstance(output, dict) else output

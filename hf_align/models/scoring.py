@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators.checks import read_rows
-from hf_align.collators.encoding import Ids, PairEncoder
+from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.rows import RowProblem
 from hf_align.errors import UserError
-from hf_align.layout.branches import Document, build_branches, row_length
+from hf_align.layout.branches import Branches, Document, build_branches, row_length
 from hf_align.layout.compare import compare_layouts, cut, longest_documents, noise_bound
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import BranchModel, unwrapped
+
+Encoded = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a prompt and of one response."""
+Result = TypeVar("Result")
 
 BATCH_TOKENS = 4096
 """Maximum padded tokens per batch."""
@@ -34,6 +38,18 @@ def score_texts(
     rows: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[float]:
     """Score texts as `RewardModel.score` does, with any module whose `forward(branches)` gives rewards `[S]`."""
+    return score_ids(model, encode_texts(model, tokenizer, prompts, responses, finished, rows), tokenizer.pad_token_id)
+
+
+def encode_texts(
+    model: BranchModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Any],
+    responses: Sequence[Any],
+    finished: Sequence[bool] | None = None,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Encoded]:
+    """Token ids of prompts and responses, given as to `RewardModel.score`, with which `model` can score them."""
     if isinstance(prompts, str) or isinstance(responses, str):
         raise UserError("score takes a list of prompts and a list of responses, not a single text; put it into a list.")
     if rows is not None and len(rows) != len(prompts):
@@ -47,7 +63,7 @@ def score_texts(
         )
     encoder = PairEncoder(tokenizer)
 
-    def encode(sample: tuple[Any, Any, bool, Mapping[str, Any]]) -> tuple[Ids, Ids]:
+    def encode(sample: tuple[Any, Any, bool, Mapping[str, Any]]) -> Encoded:
         prompt, response, ended, row = sample
         for name, side in (("prompt", prompt), ("response", response)):
             if not isinstance(side, str | list):
@@ -59,15 +75,30 @@ def score_texts(
     samples = zip(prompts, responses, finished, rows or [{}] * len(prompts), strict=True)
     encoded = read_rows(samples, encode, "score")
     check_token_ids(unwrapped(model), tokenizer, ([*prompt_ids, *ids] for prompt_ids, ids in encoded), "score")
-    return score_ids(model, encoded, tokenizer.pad_token_id)
+    return encoded
+
+
+def score_ids(model: BranchModel, encoded: Sequence[Encoded], pad_token_id: Any) -> list[float]:
+    """Score prompts with one response each, given as token ids; nothing is added."""
+    return outputs_of(model, encoded, pad_token_id, lambda branches: model(branches).tolist())
 
 
 @torch.no_grad()
-def score_ids(
-    model: BranchModel, encoded: Sequence[tuple[Sequence[int], Sequence[int]]], pad_token_id: Any
-) -> list[float]:
-    """Score prompts with one response each, given as token ids; nothing is added."""
-    scores = [0.0] * len(encoded)
+def outputs_of(
+    model: BranchModel,
+    encoded: Sequence[Encoded],
+    pad_token_id: Any,
+    compute: Callable[[Branches], Sequence[Result]],
+) -> list[Result]:
+    """Compute something for prompts with one response each, in batches in which responses share their prompt.
+
+    Args:
+        model: The model.
+        encoded: Prompts and responses; nothing is added.
+        pad_token_id: Fills rows.
+        compute: Calls the model on a batch; returns one result per response.
+    """
+    results: dict[int, Result] = {}
     groups = _groups(encoded)
 
     def document(members: Sequence[int]) -> Document:
@@ -81,10 +112,8 @@ def score_ids(
             shared = shares and max(branches.num_responses) > 1
             if not shared or not model.honours_branch_mask(branches, model.compared_width):
                 branches = branches.as_separate()
-            values = model(branches).tolist()
-            for number, value in zip([n for members in numbers for n in members], values, strict=True):
-                scores[number] = value
-    return scores
+            results.update(zip([n for members in numbers for n in members], compute(branches), strict=True))
+    return [results[number] for number in range(len(encoded))]
 
 
 def _shares_prompts(model: BranchModel, documents: Sequence[Document]) -> bool:
@@ -104,7 +133,7 @@ def _shares_prompts(model: BranchModel, documents: Sequence[Document]) -> bool:
     return model.shares_prompts
 
 
-def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[int]]:
+def _groups(encoded: Sequence[Encoded]) -> list[list[int]]:
     """Indices of the pairs, grouped by prompt into up to MOST_BRANCHES of similar length."""
     by_prompt: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, (prompt, _) in enumerate(encoded):
@@ -116,9 +145,7 @@ def _groups(encoded: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list
     return groups
 
 
-def _batches(
-    groups: Sequence[list[int]], encoded: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> Iterator[list[list[int]]]:
+def _batches(groups: Sequence[list[int]], encoded: Sequence[Encoded]) -> Iterator[list[list[int]]]:
     """Batches of groups of one size, short ones first, of at most BATCH_TOKENS padded tokens."""
 
     def tokens(group: list[int]) -> int:

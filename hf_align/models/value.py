@@ -33,7 +33,7 @@ from hf_align.models.adapters import (
     float32_trainable,
 )
 from hf_align.models.fingerprint import check_base, fingerprint_of, listed, untuned
-from hf_align.models.heads import HEADS, linear_layers, new_head_module
+from hf_align.models.heads import HEADS, linear_layers, new_value_head, reward_part
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
@@ -64,7 +64,8 @@ class PolicyWithValueHead(BranchModel):
         model: The policy.
         value_model: Source of the valued hidden states. "shared" (default): the policy. "adapter": the same base with a
             separate LoRA adapter, shaped like the policy's, in a second pass. "separate": another model.
-        head: "linear" (default), or "mlp" with one hidden layer (tanh). Float32. It starts at zero: all values are 0.
+        head: "linear" (default), or "mlp" (d -> d/2, ReLU, dropout 0.1, -> 1). Float32. All values start
+            at 0.
         detach_value_trunk: The value loss trains only the head, not the policy's trunk; only for "shared".
         value_backbone: For "separate": a causal language model or its PeftModel, trained in place. Default: a copy of
             the policy.
@@ -112,9 +113,7 @@ class PolicyWithValueHead(BranchModel):
         lm_head = cast(
             Any, (self.value_backbone or self).model
         ).get_output_embeddings()  # values are computed from its inputs
-        self.value_head = new_head_module(
-            head, untuned(lm_head).in_features, cast(torch.device, model.device), zero=True
-        )
+        self.value_head = new_value_head(head, untuned(lm_head).in_features, cast(torch.device, model.device))
 
     def _add_value_adapter(self) -> None:
         if not isinstance(self.model, PeftModel):
@@ -215,7 +214,8 @@ class PolicyWithValueHead(BranchModel):
                 f"A {self.head_kind} value head can't start from a reward model with a {config.head} head and "
                 f"{config.pooling!r} pooling."
             )
-        for linear, source in zip(linear_layers(self.value_head), linear_layers(reward_model.head), strict=True):
+        sources = linear_layers(reward_part(reward_model.head))
+        for linear, source in zip(linear_layers(self.value_head), sources, strict=True):
             if linear.weight.shape != source.weight.shape:
                 raise UserError(
                     f"The reward model's hidden size is {source.in_features}, the value model's {linear.in_features}."

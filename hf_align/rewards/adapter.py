@@ -31,7 +31,8 @@ from hf_align.models.fingerprint import (
     rewrites_base,
     unrecorded,
 )
-from hf_align.models.heads import new_head_module, pool
+from hf_align.models.heads import attention_part, new_reward_head
+from hf_align.models.pooling import pool
 from hf_align.models.reward import RewardModel
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.scoring import score_ids, score_texts
@@ -87,7 +88,7 @@ class AdapterReward(BranchModel):
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
         self._add_adapter(model, source)
         size = next(tensor for tensor in source.head.values() if tensor.ndim == 2).shape[1]
-        self.head = new_head_module(self.reward_config.head, size, cast(torch.device, model.device))
+        self.head = new_reward_head(self.reward_config, size, cast(torch.device, model.device))
         self.head.requires_grad_(False).load_state_dict(source.head)
 
     def _add_adapter(self, model: PeftModel, source: _Source) -> None:
@@ -116,8 +117,8 @@ class AdapterReward(BranchModel):
         finally:
             hook.remove()
         hidden = states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
-        pooled = pool(hidden, branches, self.reward_config.pooling)
-        with torch.autocast(pooled.device.type, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
+            pooled = pool(hidden, branches, self.reward_config.pooling, attention_part(self.head))
             return self.head(pooled.float())[:, 0]
 
     def score(

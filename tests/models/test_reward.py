@@ -6,6 +6,7 @@ import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import build_branches
-from hf_align.models.heads import pool
+from hf_align.layout.branches import Branches, build_branches
+from hf_align.models.heads import new_reward_head
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.reward_config import RewardModelConfig
@@ -25,7 +26,7 @@ from hf_align.models.sources import load_tokenizer
 
 PROMPTS = ["Write one sentence about a movie.", "Write a tweet.", "Review this camera."]
 RESPONSES = ["A dull, endless film.", "So happy today!", "It takes sharp pictures, but the battery is dead in an hour."]
-DOCUMENTS = [([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12]])]
+DOCUMENTS = [([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12], [13, 14, 15, 16, 17]])]
 
 
 def texts(tokenizer, prompts=PROMPTS, responses=RESPONSES) -> list[str]:
@@ -130,14 +131,111 @@ def test_a_cut_response_is_scored_by_its_own_last_token(trained: RewardModel):
         trained.score(["Hi"], ["Ho"], finished=[True, True])
 
 
-def test_pooling_counts_real_tokens_only():
+def left_padded(branches: Branches) -> Branches:
+    """Plain rows with their padding in front."""
+    plain = branches.as_separate()
+    padding = (plain.doc_ids < 0).sum(1)
+    columns = (torch.arange(plain.doc_ids.shape[1])[None] - padding[:, None]) % plain.doc_ids.shape[1]
+    names = ("input_ids", "position_ids", "doc_ids", "branch_ids")
+    moved = {name: getattr(plain, name).gather(1, columns) for name in names}
+    return replace(plain, **moved, last=plain.last + padding, predictors=plain.predictors + padding[plain.token_branch])
+
+
+def every_config() -> Iterator[RewardModelConfig]:
+    """All poolings, heads and further outputs."""
+    for head in ("linear", "mlp", "attention"):
+        for pooling in ("last",) if head == "attention" else ("last", "mean", "max", "first"):
+            for tasks in ({}, {"helpful": "regression", "tone": 3, "safe": "binary"}):
+                yield RewardModelConfig(pooling, head, tasks, projection=bool(tasks))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny_backbone(tiny_model_dir: str) -> RewardModel:
+    return RewardModel.from_backbone(tiny_model_dir)
+
+
+def with_head(model: RewardModel, config: RewardModelConfig) -> RewardModel:
+    torch.manual_seed(0)
+    model.model.score = new_reward_head(config, 32, torch.device("cpu"))
+    model.reward_config = config
+    return model.eval()
+
+
+@torch.no_grad()
+def outputs_by_hand(model: RewardModel, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """All outputs for one `prompt + response`, step by step from the backbone's states."""
+    config, head = model.reward_config, cast(Any, model.head)
+    states = cast(Any, model.model).model(torch.tensor([prompt + response])).last_hidden_state[0]
+    if config.head == "attention":
+        first, _, second = head.attention
+        weights = (second.weight @ (first.weight @ states[len(prompt) :].T + first.bias[:, None]).tanh())[0].softmax(0)
+        pooled = weights @ states[len(prompt) :]
+    else:
+        pooled = {"last": states[-1], "first": states[0], "mean": states.mean(0), "max": states.amax(0)}[config.pooling]
+    part = getattr(head, "reward", head)
+    if config.head == "mlp":
+        score = part[3].weight @ (part[0].weight @ pooled + part[0].bias).relu()
+    else:
+        score = part.weight @ pooled
+    if not config.tasks:
+        return score[0]
+    embedding = head.projection[2](head.projection[0](pooled).relu())
+    return torch.cat([score, head.tasks.weight @ pooled + head.tasks.bias, embedding])
+
+
+def test_outputs_are_those_of_each_row_alone_in_every_layout(tiny_backbone: RewardModel):
     branches = build_branches(DOCUMENTS, pad_token_id=0)
-    hidden = branches.input_ids[..., None].float()  # a token's state is its id
-    expected = {"last": [5, 8, 10, 12], "first": [1, 1, 9, 9], "max": [5, 8, 10, 12], "mean": [3, 4.5, 9.5, 32 / 3]}
-    for pooling, values in expected.items():
-        assert pool(hidden, branches, pooling)[:, 0].tolist() == pytest.approx(values)
-        plain = branches.as_separate()
-        assert pool(plain.input_ids[..., None].float(), plain, pooling)[:, 0].tolist() == pytest.approx(values)
+    packed = build_branches(DOCUMENTS, pad_token_id=0, row_tokens=32)
+    assert packed.input_ids.shape[0] == 1
+    layouts = [branches, packed, branches.as_separate(), left_padded(branches)]
+    for config in every_config():
+        model = with_head(tiny_backbone, config)
+        expected = torch.stack([outputs_by_hand(model, p, r) for p, responses in DOCUMENTS for r in responses])
+        assert expected.std(0).max() > 0.1 or config.pooling == "first"
+        for layout in layouts:
+            with torch.no_grad():
+                outputs = model(layout)
+            torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=0, msg=f"{config}: {layout.input_ids.shape}")
+
+
+def test_return_all_gives_the_scores_of_the_response_cut_after_each_token(tiny_backbone: RewardModel):
+    pairs = [(prompt, response) for prompt, responses in DOCUMENTS for response in responses]
+    for config in every_config():
+        model = with_head(tiny_backbone, config)
+        every = model.score_ids(*zip(*pairs, strict=True), return_all=True)
+        for (prompt, response), rewards in zip(pairs, every, strict=True):
+            cuts = [response[: count + 1] for count in range(len(response))]
+            assert rewards == pytest.approx(model.score_ids([prompt] * len(cuts), cuts), abs=1e-5), config
+    model = with_head(tiny_backbone, RewardModelConfig())
+    every = model.score(messages(), RESPONSES, return_all=True)
+    assert [rewards[-1] for rewards in every] == pytest.approx(model.score(messages(), RESPONSES), abs=1e-5)
+    assert len(every[0]) == len(RESPONSES[0]) + 1, "its bytes and the end of the turn"
+    assert model.score([], [], return_all=True) == []
+
+
+def test_split_names_the_outputs_and_score_tasks_gives_probabilities(tiny_backbone: RewardModel):
+    model = with_head(tiny_backbone, RewardModelConfig(tasks={"b": "binary", "c": 3, "r": "regression"}))
+    outputs = torch.arange(12.0).view(2, 6)
+    named = model.split(outputs)
+    assert named.rewards.tolist() == [0, 6] and named.embeddings is None
+    assert list(named.tasks) == ["b", "c", "r"]
+    assert named.tasks["b"].tolist() == [1, 7] and named.tasks["r"].tolist() == [5, 11]
+    assert named.tasks["c"].tolist() == [[2, 3, 4], [8, 9, 10]]
+    projecting = with_head(tiny_backbone, RewardModelConfig(tasks={"r": "regression"}, projection=True))
+    wide = torch.arange(130.0)[None]
+    assert projecting.split(wide).embeddings.tolist() == [list(range(2, 130))]  # type: ignore[union-attr]
+    plain = with_head(tiny_backbone, RewardModelConfig()).split(outputs[:, 0])
+    assert plain.rewards.tolist() == [0, 6] and plain.tasks == {} and plain.embeddings is None
+
+    model = with_head(tiny_backbone, RewardModelConfig(tasks={"b": "binary", "c": 3, "r": "regression"}))
+    predicted = model.score_tasks(PROMPTS, RESPONSES)
+    assert all(0 < probability < 1 for probability in predicted["b"])
+    assert [sum(row) for row in predicted["c"]] == pytest.approx([1] * 3)
+    alone = model.score_tasks(PROMPTS[1:2], RESPONSES[1:2])
+    assert alone["r"][0] == pytest.approx(predicted["r"][1], abs=1e-5)
+    assert model.score_tasks([], []) == {"b": [], "c": [], "r": []}
+    with pytest.raises(UserError, match="has no tasks to predict"):
+        with_head(tiny_backbone, RewardModelConfig()).score_tasks(PROMPTS, RESPONSES)
 
 
 @pytest.mark.parametrize("lora", [True, None])
@@ -147,7 +245,8 @@ def test_other_heads_round_trip(tiny_model_dir: str, tmp_path: Path, lora: bool 
     model = RewardModel.from_backbone(tiny_model_dir, config, lora=lora)
     scores = model.score(PROMPTS, RESPONSES)
     model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "reward_config.json").read_text()) == {"pooling": pooling, "head": "mlp"}
+    settings = {"pooling": pooling, "head": "mlp", "tasks": {}, "projection": False}
+    assert json.loads((tmp_path / "reward_config.json").read_text()) == settings
     again = load_reward_model(tmp_path)
     assert again.reward_config == config
     assert again.score(PROMPTS, RESPONSES) == pytest.approx(scores, abs=1e-5)
@@ -192,6 +291,16 @@ def test_a_prompt_that_responses_share_is_encoded_once(tiny_model_dir: str, coun
 def test_bad_arguments_are_named(tiny_model_dir: str):
     with pytest.raises(UserError, match="pooling"):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="head='attention' pools the response's tokens by itself; leave pooling out"):
+        RewardModelConfig(pooling="mean", head="attention")
+    for name in ("reward", "two words", "margin", 3):
+        with pytest.raises(UserError, match=f"has the name {name!r}"):
+            RewardModelConfig(tasks={name: "binary"})  # type: ignore[dict-item]
+    for kind in (1, True, "classes", 2.0):
+        with pytest.raises(UserError, match=r"tasks\['tone'\] is .* a number of classes from 2"):
+            RewardModelConfig(tasks={"tone": kind})  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="a mapping of names"):
+        RewardModelConfig(tasks=["safe"])  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 prompts and 1 responses"):
         RewardModel.from_backbone(tiny_model_dir).score(["a", "b"], ["c"])
     model = RewardModel.from_backbone(tiny_model_dir)
