@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 from datasets import Dataset
 
-from hf_align.collators.rows import NO_MESSAGES, NO_PROMPT, Pair, RowProblem, key_of, read_pair, text_of, word_ends
+from hf_align.collators.judged import NEEDED, columns_read, kind_of, ordered_pairs, read_judged
+from hf_align.collators.labels import Tasks
+from hf_align.collators.rankings import JUDGEMENTS, Ranking
+from hf_align.collators.rows import NO_MESSAGES, NO_PROMPT, Pair, RowProblem, key_of, text_of, word_ends
 from hf_align.collators.tools import to_dataset
 from hf_align.errors import UserError
 from hf_align.numbers import number_problem
@@ -22,8 +25,8 @@ LONG_CHARACTERS = 4000
 """... and at least this many."""
 
 ZERO_MARGIN = "a margin of 0, which weights their loss with 0 (margin_mode='weight')"
-PAIR = ("chosen", "rejected")
-"""Columns required for preference training."""
+PAIR = NEEDED["pairs"]
+"""Columns required for training on pairs."""
 PROMPT_LIKE = (
     *("question", "instruction", "input", "query", "system", "system_prompt", "messages", "conversation"),
     *("conversations", "context", "problem", "user", "user_prompt", "prompt_text", "prompts", "post", "history"),
@@ -81,8 +84,8 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
             ValueError,
             OverflowError,
         ) as error:  # Arrow's errors have these types, and don't name the row
-            if needed == PAIR:
-                refuse(_inspect(dataset).bad, name, "fix or drop them")
+            if needed in NEEDED.values():
+                refuse(_inspect(dataset, {}, plain=False).bad, name, "fix or drop them")
             refuse(group_rows(map(_too_large, dataset)), name, "fix or drop them")
             raise UserError(f"{name} must have one type in each column, not text here and messages there.") from error
     if not isinstance(dataset, Dataset):
@@ -94,7 +97,7 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
         rule = (
             "'chosen' and 'rejected' are needed, with 'prompt' unless both begin with it"
             if needed == PAIR
-            else f"{' and '.join(map(repr, needed))} is needed"
+            else f"{' and '.join(map(repr, needed))} {'is' if len(needed) == 1 else 'are'} needed"
         )
         raise UserError(
             f"{name} has no column {' and no column '.join(missing)}: it has {', '.join(dataset.column_names)}, and "
@@ -105,34 +108,49 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
     return dataset
 
 
-def find_bad_rows(dataset: Dataset | list[dict[str, Any]]) -> Findings:
+def find_bad_rows(
+    dataset: Dataset | list[dict[str, Any]], *, tasks: Tasks | None = None, plain: bool = False
+) -> Findings:
     """Find rows that can't be used and rows that deserve a look, in one pass.
 
-    Bad: a missing, empty or malformed prompt, chosen or rejected; identical responses; no prompt in common; a margin or
-    weight that is missing, not finite or negative. Doubtful: near-identical responses (the same but for case,
-    punctuation and spaces), responses that repeat a text prompt, exact duplicates, pairs that contradict an earlier
-    one, rows very much longer than the median, zero margins.
+    Bad: a missing, empty or malformed prompt or response; identical responses; no prompt in common; a margin or weight
+    that is missing, not finite or negative; a label, ranking, score or rating that can't be one; fewer than two
+    responses. Doubtful: near-identical responses (the same but for case, punctuation and spaces), responses that repeat
+    a text prompt, exact duplicates, preferences that contradict an earlier one, rows very much longer than the median,
+    zero margins, rankings without any order.
 
     Args:
-        dataset: Columns `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`.
+        dataset: Pairs: `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`, and `label`, `preference` or
+            `votes`. Rankings: `prompt`, `responses`, one of `ranking`, `scores` and `ratings`; optionally `weight`.
+        tasks: Auxiliary tasks by name, whose labels are checked: "regression", "binary" or a number of classes.
+        plain: Whether only plain pairs are read, as for policies: no soft labels, no rankings.
 
     Raises:
         UserError: It isn't a data set, has no rows, or lacks a column.
     """
-    data = as_dataset(dataset)
-    wanted = ("prompt", "chosen", "rejected", "margin", "weight")
+    data = as_preferences(dataset, plain=plain)
+    wanted = columns_read(kind_of(data.column_names), tasks or {}, plain=plain)
     data = data.select_columns([name for name in wanted if name in data.column_names]).with_format(None)
-    return _inspect(_rows(data))
+    return _inspect(_rows(data), tasks or {}, plain=plain)
 
 
-def check_preferences(dataset: Any, *, name: str = "train_dataset", margin_weights: bool = True) -> Dataset:
+def check_preferences(
+    dataset: Any,
+    *,
+    name: str = "train_dataset",
+    margin_weights: bool = True,
+    tasks: Tasks | None = None,
+    plain: bool = False,
+) -> Dataset:
     """Refuse a data set with rows that can't be trained on, and warn once about doubtful rows.
 
     Args:
-        dataset: A `datasets.Dataset` or a list of dicts with `chosen`, `rejected` and optionally `prompt`, `margin` and
-            `weight`; see `find_bad_rows` for the checks.
+        dataset: A `datasets.Dataset` or a list of dicts, of pairs or rankings; see `find_bad_rows` for columns and
+            checks.
         name: The argument's name, for messages.
         margin_weights: Whether a margin multiplies its row's loss, so that a margin of 0 deserves a warning.
+        tasks: As for `find_bad_rows`.
+        plain: As for `find_bad_rows`.
 
     Returns:
         The data set, unchanged (a list of dicts as a `Dataset`).
@@ -141,8 +159,8 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset", margin_weigh
         UserError: A row is bad: one line with each problem, its count and its first row numbers (from 0). Or all
             weights are 0.
     """
-    dataset = as_dataset(dataset, name)
-    findings = find_bad_rows(dataset)
+    dataset = as_preferences(dataset, name, plain=plain)
+    findings = find_bad_rows(dataset, tasks=tasks, plain=plain)
     _look_for_prompt(dataset, findings.bad, name)
     refuse(findings.bad, name, f"fix or drop them: find_bad_rows({name}).bad_rows lists their numbers")
     if "weight" in dataset.column_names and not any(dataset["weight"]):
@@ -153,6 +171,31 @@ def check_preferences(dataset: Any, *, name: str = "train_dataset", margin_weigh
         findings.doubtful.pop(ZERO_MARGIN, None)
     if findings.doubtful:
         logger.warning("%s: %s.", name, describe(findings.doubtful))
+    return dataset
+
+
+def as_preferences(dataset: Any, name: str = "train_dataset", *, plain: bool = False) -> Dataset:
+    """A data set of pairs or, unless `plain`, rankings, as `as_dataset` gives it.
+
+    Raises:
+        UserError: As `as_dataset`; or the rows have no judgement, several of them, or a column of the other kind.
+    """
+    columns = dataset[0] if isinstance(dataset, list) and dataset else getattr(dataset, "column_names", None)
+    kind = kind_of(columns if isinstance(columns, dict | list) and not plain else ())
+    dataset = as_dataset(dataset, name, NEEDED[kind])
+    if kind == "pairs":
+        return dataset
+    judgements = [column for column in JUDGEMENTS if column in dataset.column_names]
+    if len(judgements) != 1:
+        raise UserError(
+            f"{name} has responses and {' and '.join(judgements) or 'none of ' + ', '.join(JUDGEMENTS)}: give exactly "
+            "one of ranking (0 = best), scores (higher is better) and ratings (lists of single ratings)."
+        )
+    if "margin" in dataset.column_names:
+        raise UserError(
+            f"{name} has responses and margin: the margins of such rows are the differences of their scores; drop or "
+            "rename the column."
+        )
     return dataset
 
 
@@ -203,21 +246,21 @@ def read_rows(rows: Iterable[Any], read: Callable[[Any], T], name: str) -> list[
     return result
 
 
-def _inspect(rows: Iterable[dict[str, Any]]) -> Findings:
+def _inspect(rows: Iterable[dict[str, Any]], tasks: Tasks, *, plain: bool) -> Findings:
     findings = Findings()
     seen: set[tuple[int, int, int]] = set()
     lengths: dict[int, int] = {}
     for number, row in enumerate(rows):
         problems = [problem for name in ("margin", "weight") if (problem := _number_problem(row, name))]
-        pair = None
+        read = None
         try:
-            pair = read_pair(row)
+            read = read_judged(row, tasks, plain=plain)
         except RowProblem as problem:
             problems.append(str(problem))
         _add(findings.bad, problems, number)
-        if pair is None:
+        if read is None:
             continue
-        reasons, lengths[number] = _doubts(pair, seen)
+        reasons, lengths[number] = _doubts(*read, seen)
         if row.get("margin") == 0:
             reasons.append(ZERO_MARGIN)
         _add(findings.doubtful, reasons, number)
@@ -296,20 +339,24 @@ def _begins_with(row: dict[str, Any], columns: list[str]) -> bool:
     return not texts or any(text in shared for text in texts)
 
 
-def _doubts(pair: Pair, seen: set[tuple[int, int, int]]) -> tuple[list[str], int]:
+def _doubts(row: Pair | Ranking, values: dict[str, Any], seen: set[tuple[int, int, int]]) -> tuple[list[str], int]:
     """Reasons to doubt the row, and its length in characters; records it in `seen`."""
     reasons = []
-    prompt, chosen, rejected = key_of(pair.prompt), key_of(pair.chosen), key_of(pair.rejected)
-    if (prompt, chosen, rejected) in seen:
+    prompt, keys = key_of(row.prompt), [key_of(response) for response in row.responses]
+    order = [(prompt, keys[better], keys[worse]) for better, worse in ordered_pairs(row, values)]
+    if order and seen.issuperset(order):
         reasons.append("an exact duplicate earlier on")
-    if (prompt, rejected, chosen) in seen:
+    if any((prompt, worse, better) in seen for _, better, worse in order):
         reasons.append("the opposite preference earlier on")
-    seen.add((prompt, chosen, rejected))
-    texts = [text_of(pair.chosen), text_of(pair.rejected)]
-    if (bare := _bare(texts[0])) and bare == _bare(texts[1]):
+    seen.update(order)
+    if isinstance(row, Ranking) and not order:
+        reasons.append("no response better than another")
+    texts = [text_of(response) for response in row.responses]
+    bare = [letters for text in texts if (letters := _bare(text))]
+    if len(set(bare)) < len(bare):
         reasons.append("near-identical responses (the same but for case, punctuation and spaces)")
-    prompt_text = text_of(pair.prompt or "")
-    if pair.prompt and not pair.conversational and all(text.startswith(prompt_text) for text in texts):
+    prompt_text = text_of(row.prompt or "")
+    if isinstance(row.prompt, str) and row.prompt and all(text.startswith(prompt_text) for text in texts):
         reasons.append("responses that repeat the prompt (they should hold only what follows it)")
     return reasons, len(prompt_text) + max(map(len, texts))
 

@@ -1,11 +1,14 @@
 """Collation of tokenised rows, prompts with their responses, into a batch in the branch layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators.rankings import preferences_of
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
 
@@ -17,6 +20,7 @@ class PreferenceCollator:
     Args:
         pad_token_id: Fills the rows' ends; may equal EOS, since padding is identified by position.
         row_tokens: Pack several prompts into rows of this many tokens. Default: one prompt per row.
+        tasks: Names of auxiliary tasks, whose labels the rows may have.
 
     Example:
         >>> from hf_align.collators import PreferenceCollator
@@ -28,30 +32,64 @@ class PreferenceCollator:
 
     pad_token_id: int
     row_tokens: int | None = None
+    tasks: Sequence[str] = ()
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Build a batch of B rows with S responses in all.
+        """Build a batch of B rows with S responses in all, and P pairs of responses to one prompt.
 
         Args:
             rows: Rows with `prompt_ids` and `response_ids`, the ids of one or more responses; all or none of them with
-                `margin`, `weight`, `index`, and `ref_logps`, one per response.
+                the other columns of `tokenize_preferences`, `index`, and `ref_logps`, one per response.
 
         Returns:
-            `weight` `[B]` (1 unless rows have one), then where rows have them `margin` `[B]`, `ref_logps` `[S]` and
-            `index` `[B]`, then `branches`, an `hf_align.layout.branches.Branches`.
+            `weight` `[B]` (1 unless rows have one), then where rows have them: `margin` `[P]`; `label` `[P]`, P(first
+            better) for the pairs i < j of each row (NaN: not compared); `ranks` `[S]`; `votes`, of each row a pair's
+            single votes or each response's single ratings; `ref_logps` `[S]`; `index` `[B]`; `tasks`, `[S]` labels by
+            name, NaN where a response has none; then `branches`, an `hf_align.layout.branches.Branches`.
         """
         first = rows[0]
         # `weight` comes first: accelerate reads the batch size from the first entry.
         batch: dict[str, Any] = {"weight": torch.tensor([float(row.get("weight", 1.0)) for row in rows])}
-        if "margin" in first:
-            batch["margin"] = torch.tensor([float(row["margin"]) for row in rows])
+        batch |= _ranked(rows) if "ranks" in first else _paired(rows)
         if "ref_logps" in first:
             batch["ref_logps"] = torch.tensor([float(logp) for row in rows for logp in row["ref_logps"]])
         if "index" in first:
             batch["index"] = torch.tensor([int(row["index"]) for row in rows])
+        if self.tasks:
+            batch["tasks"] = {name: _task_labels(rows, name) for name in self.tasks}
         documents = [(row["prompt_ids"], row["response_ids"]) for row in rows]
         branches = build_branches(documents, pad_token_id=self.pad_token_id, row_tokens=self.row_tokens)
         return batch | {"branches": branches}
+
+
+def _paired(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Margins, soft labels and votes of pairs."""
+    batch: dict[str, Any] = {
+        name: torch.tensor([float(row[name]) for row in rows]) for name in ("margin", "label") if name in rows[0]
+    }
+    if "votes" in rows[0]:
+        batch["votes"] = [row["votes"] for row in rows]
+    return batch
+
+
+def _ranked(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ranks, preferences, margins (differences of scores that aren't means of ratings) and ratings of rankings."""
+    shares = (share for row in rows for share in preferences_of(row["ranks"], row.get("ratings")))
+    batch: dict[str, Any] = {
+        "label": torch.tensor([float(share) for share in shares]),
+        "ranks": torch.tensor([rank for row in rows for rank in row["ranks"]]),
+    }
+    if "ratings" in rows[0]:
+        batch["votes"] = [row["ratings"] for row in rows]
+    elif "scores" in rows[0]:
+        gaps = (abs(a - b) for row in rows for a, b in combinations(row["scores"], 2))
+        batch["margin"] = torch.tensor([float(gap) for gap in gaps])
+    return batch
+
+
+def _task_labels(rows: list[dict[str, Any]], name: str) -> torch.Tensor:
+    labels = (row.get(name) or [float("nan")] * len(row["response_ids"]) for row in rows)
+    return torch.tensor([float(label) for of_row in labels for label in of_row])
 
 
 def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

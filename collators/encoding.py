@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators.rankings import Ranking
 from hf_align.collators.rows import NO_PROMPT, Pair, RowProblem, Side, shared_length, word_ends
 from hf_align.collators.templates import ChatTemplate
 from hf_align.errors import UserError
@@ -42,7 +43,7 @@ class Texts:
 
 
 class PairEncoder:
-    """Token ids of preference pairs under one tokenizer.
+    """Token ids of prompts and their responses under one tokenizer.
 
     Args:
         tokenizer: Tokenizer with an EOS token, and a chat template if rows are conversations.
@@ -90,27 +91,27 @@ class PairEncoder:
             return Texts(whole[0][: next(word_ends(whole[0], whole[1]), 0)], whole)
         return Texts(prompt, [f"{prompt}{response}" for response in whole])
 
-    def split(self, pair: Pair, texts: Texts, ids: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
-        """Ids of the prompt and of each response, chosen first, with the sequence's start and the responses' end.
+    def split(self, row: Pair | Ranking, texts: Texts, ids: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
+        """Ids of the prompt and of each response in the row's order, with the sequence's start and the responses' end.
 
         Args:
-            pair: The row.
-            texts: Result of `texts` for its prompt, chosen and rejected.
+            row: The row.
+            texts: Result of `texts` for its prompt and responses.
             ids: Result of `encode(texts.all)`.
 
         Raises:
-            RowProblem: A response has no tokens, both have the same, or there is no prompt to predict them from.
+            RowProblem: A response has no tokens, two have the same, or there is no prompt to predict them from.
         """
         prompt, *joints = ids
-        if pair.prompt is None:
+        if row.prompt is None:
             texts, prompt = self._implicit_prompt(texts, ids)
         prompt = self._border(prompt, joints, texts)
         responses = self._responses(prompt, joints, texts)
-        if empty := [name for name, ids in zip(("chosen", "rejected"), responses, strict=True) if len(ids) < 2]:
+        if empty := [name for name, ids in zip(row.names, responses, strict=True) if len(ids) < 2]:
             raise RowProblem(f"a {empty[0]} without a token")
-        if responses[0] == responses[1]:
+        if have_duplicates(responses):
             raise RowProblem("responses that are identical once tokenised")
-        if pair.prompt is None and not prompt:
+        if row.prompt is None and not prompt:
             raise RowProblem(NO_PROMPT)
         return self._started(prompt, conversational=texts.turn is not None), responses
 
@@ -246,6 +247,11 @@ class PairEncoder:
         if token not in self._blank:
             self._blank[token] = not str(self.tokenizer.decode([token])).strip()
         return self._blank[token]
+
+
+def have_duplicates(responses: Sequence[Ids]) -> bool:
+    """Whether two responses are the same."""
+    return len(set(map(tuple, responses))) < len(responses)
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

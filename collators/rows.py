@@ -9,7 +9,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import regex
 
@@ -41,11 +41,12 @@ class Pair:
     prompt: Side | None
     chosen: Side
     rejected: Side
+    names: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
     @property
-    def conversational(self) -> bool:
-        """Whether the responses are messages."""
-        return isinstance(self.chosen, list)
+    def responses(self) -> tuple[Side, ...]:
+        """The preferred response, then the other."""
+        return self.chosen, self.rejected
 
 
 def read_pair(row: dict[str, Any]) -> Pair:
@@ -63,14 +64,31 @@ def read_pair(row: dict[str, Any]) -> Pair:
         raise RowProblem("text on one side and messages on the other")
     if chosen == rejected:
         raise RowProblem("identical chosen and rejected")
-    if isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
-        chosen, rejected = ([Message(role="assistant", content=text)] for text in (chosen, rejected))
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        if prompt is None and not any(word_ends(chosen, rejected)):
+    if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
+        if not any(word_ends(chosen, rejected)):
             raise RowProblem(NO_PROMPT)
         return Pair(prompt, chosen, rejected)
-    assert isinstance(chosen, list) and isinstance(rejected, list)
-    return _read_conversation(prompt, chosen, rejected)
+    prompt, (chosen, rejected) = join_sides(prompt, [chosen, rejected], Pair.names)
+    return Pair(prompt, chosen, rejected)
+
+
+def join_sides(prompt: Side | None, responses: Sequence[Side], names: Sequence[str]) -> tuple[Side, list[Side]]:
+    """A prompt and responses of one type, without the prompt's messages that a response repeats.
+
+    Args:
+        prompt: Text or messages; None for conversations that begin with it.
+        responses: All text, or all messages. Text after a prompt in messages becomes assistant messages.
+        names: What each response is called in messages.
+
+    Raises:
+        RowProblem: A conversation is malformed, or there is no prompt.
+    """
+    if all(isinstance(response, str) for response in responses) and prompt is not None:
+        if isinstance(prompt, str):
+            return prompt, list(responses)
+        responses = [[Message(role="assistant", content=response)] for response in responses]
+    joined, rests = _read_conversation(prompt, cast(Any, responses), names)
+    return joined, list(rests)
 
 
 def read_prompt(row: dict[str, Any]) -> Side:
@@ -160,8 +178,12 @@ def content_of(message: Message) -> str:
 
 
 def read_side(row: dict[str, Any], field: str) -> Side:
-    """The field's text or messages, without keys that are None (Arrow adds them)."""
-    value = row.get(field)
+    """The field's text or messages."""
+    return read_value(row.get(field), field)
+
+
+def read_value(value: Any, field: str) -> Side:
+    """Text or messages, without keys that are None (Arrow adds them); `field` names it in messages."""
     if value is None:
         raise RowProblem(f"no {field}")
     if isinstance(value, str):
@@ -192,26 +214,28 @@ def _read_message(message: Any, field: str) -> Message:
     return message
 
 
-def _read_conversation(prompt: Side | None, chosen: list[Message], rejected: list[Message]) -> Pair:
-    if isinstance(prompt, str) and chosen[0]["role"] == rejected[0]["role"] == "assistant":
+def _read_conversation(
+    prompt: Side | None, responses: Sequence[list[Message]], names: Sequence[str]
+) -> tuple[list[Message], list[list[Message]]]:
+    if isinstance(prompt, str) and all(response[0]["role"] == "assistant" for response in responses):
         prompt = [{"role": "user", "content": prompt}]
     if isinstance(prompt, list):
-        chosen, rejected = _without_prompt(prompt, chosen), _without_prompt(prompt, rejected)
+        rests = [_without_prompt(prompt, response) for response in responses]
     else:  # a text prompt next to whole conversations only repeats their beginning
-        shared = shared_length(chosen, rejected)
-        while shared and chosen[shared - 1]["role"] == "assistant":  # the response has to begin there
+        shared = min(shared_length(responses[0], other) for other in responses[1:])
+        while shared and responses[0][shared - 1]["role"] == "assistant":  # the response has to begin there
             shared -= 1
-        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        prompt, rests = responses[0][:shared], [response[shared:] for response in responses]
         if not prompt:
             raise RowProblem(NO_MESSAGES)
-    for field, response in (("chosen", chosen), ("rejected", rejected)):
+    for field, response in zip(names, rests, strict=True):
         if not response:
             raise RowProblem(f"an empty {field}")
         if response[0]["role"] != "assistant":
             raise RowProblem(f"a {field} that begins neither with the prompt's messages nor with an assistant message")
         if response[-1]["role"] != "assistant":
             raise RowProblem(f"a {field} that doesn't end with an assistant message")
-    return Pair(prompt, chosen, rejected)
+    return prompt, rests
 
 
 def _without_prompt(prompt: list[Message], response: list[Message]) -> list[Message]:

@@ -1,21 +1,30 @@
-"""Tokenisation of preference data: one row per prompt with its responses, the better one first."""
+"""Tokenisation of preference data: one row per prompt with its responses; of a pair the chosen one first."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.checks import as_dataset, group_rows, refuse, refuse_own_columns
-from hf_align.collators.encoding import Ids, PairEncoder, Texts
-from hf_align.collators.rows import Pair, RowProblem, read_pair
+from hf_align.collators.checks import as_preferences, group_rows, refuse, refuse_own_columns
+from hf_align.collators.encoding import Ids, PairEncoder, Texts, have_duplicates
+from hf_align.collators.judged import made_columns, read_judged
+from hf_align.collators.labels import Tasks
+from hf_align.collators.rankings import Ranking
+from hf_align.collators.rows import Pair, RowProblem
 from hf_align.collators.truncation import Limits, TruncationMode, truncate
 
 logger = logging.getLogger(__name__)
 
 IDS = {"prompt_ids": List(Value("int32")), "response_ids": List(List(Value("int32")))}
 KEPT = ("margin", "weight")
-REPORT = ("problem", "prompt_cut", "response_cut")
+REPORT = {
+    "problem": Value("string"),
+    "prompt_cut": Value("bool"),
+    "response_cut": Value("bool"),
+    "left_out": Value("int32"),
+}
 
 
 def tokenize_preferences(
@@ -27,8 +36,10 @@ def tokenize_preferences(
     truncation_mode: TruncationMode = "keep_end",
     num_proc: int | None = None,
     name: str = "train_dataset",
+    tasks: Tasks | None = None,
+    plain: bool = False,
 ) -> Dataset:
-    """Tokenise a preference data set, standard or conversational, with an explicit or implicit prompt.
+    """Tokenise a preference data set, standard or conversational, with an explicit or (pairs) implicit prompt.
 
     The prompt's ids are those of inference (including the chat template's generation prompt). A response's ids are
     those after the prompt in the joint tokenisation, and end once with the token at which the model stops: EOS for
@@ -36,34 +47,46 @@ def tokenize_preferences(
     it first.
 
     Args:
-        dataset: Columns `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`, and `tools` and
-            `chat_template_kwargs` for the chat template.
+        dataset: Pairs: `chosen` and `rejected`; optionally `prompt`, `margin`, `weight`, and `label`, `preference` or
+            `votes`. Rankings: `prompt`, `responses`, one of `ranking`, `scores` and `ratings`; optionally `weight`.
+            Both optionally `tools` and `chat_template_kwargs` for the chat template.
         tokenizer: The model's; conversations need its chat template.
-        max_length: Tokens of prompt + response. Too long: the prompt is cut first, then the response's end.
+        max_length: Tokens of prompt + response. Too long: the prompt is cut first, then the responses' ends.
         max_prompt_length: Tokens of the prompt alone.
         truncation_mode: Part of a cut prompt to keep, "keep_end" (with BOS) or "keep_start".
         num_proc: Processes to tokenise with.
         name: The argument's name, for messages.
+        tasks: Auxiliary tasks by name, whose labels to read: "regression", "binary" or a number of classes.
+        plain: Whether only plain pairs are read, as for policies: no soft labels, no rankings.
 
     Returns:
-        Columns `prompt_ids` and `response_ids`, the chosen response's ids and then the rejected one's, and `margin` and
-        `weight` where the data set has them.
+        Columns `prompt_ids` and `response_ids` (of pairs the chosen response's ids and then the rejected one's);
+        `margin` and `weight` where the data set has them; of pairs with soft labels `label` (P(first better)) and
+        perhaps `votes`; of rankings `ranks` (0 = best, -1 = below all ranked) and perhaps `scores` and `ratings`;
+        labels of each task under its name. Responses without a score or rating are left out.
 
     Raises:
         UserError: The limits, the tokenizer or the columns are unsuitable, or rows can't be used (see
             `check_preferences`) or have identical responses once they are tokenised and cut: one line with counts and
             row numbers.
     """
-    rows = as_dataset(dataset, name)
+    rows = as_preferences(dataset, name, plain=plain)
+    tasks = tasks or {}
+    made = IDS | made_columns(rows.column_names, tasks, plain=plain)
     refuse_own_columns(rows.column_names, tuple(IDS), name)
     limits = Limits(max_length, max_prompt_length, truncation_mode)
     columns = [column for column in KEPT if column in rows.column_names]
-    types = IDS | {column: rows.features[column] for column in columns}
-    types |= {"problem": Value("string"), "prompt_cut": Value("bool"), "response_cut": Value("bool")}
+    types = made | {column: rows.features[column] for column in columns} | REPORT
     tokenized = rows.with_format(None).map(
         _tokenize_batch,
         batched=True,
-        fn_kwargs={"encoder": PairEncoder(tokenizer), "limits": limits},
+        fn_kwargs={
+            "encoder": PairEncoder(tokenizer),
+            "limits": limits,
+            "tasks": tasks,
+            "plain": plain,
+            "made": list(made),
+        },
         remove_columns=[column for column in rows.column_names if column not in columns],
         features=Features(types),
         num_proc=num_proc,
@@ -77,47 +100,68 @@ def tokenize_preferences(
             "response ends without EOS).",
             *(name, len(tokenized), prompts, responses, max_length, max_prompt_length),
         )
+    if left_out := sum(tokenized["left_out"]):
+        logger.warning("%s: responses without a score or rating, left out: %d.", name, left_out)
     return tokenized.remove_columns(list(REPORT))
 
 
-def _tokenize_batch(batch: dict[str, list], encoder: PairEncoder, limits: Limits) -> dict[str, list]:
+def _tokenize_batch(
+    batch: dict[str, list], encoder: PairEncoder, limits: Limits, tasks: Tasks, plain: bool, made: list[str]
+) -> dict[str, list]:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    readings = [_read(row, encoder) for row in rows]
+    readings = [_read(row, encoder, tasks, plain=plain) for row in rows]
     # One call for the whole batch, which the tokenizer processes in parallel.
-    ids = iter(encoder.encode([text for _, texts, _ in readings if texts for text in texts.all]))
+    ids = iter(
+        encoder.encode([text for reading in readings if not isinstance(reading, str) for text in reading[2].all])
+    )
     results = [
-        _finish(pair, texts, [next(ids), next(ids), next(ids)], encoder, limits) if pair and texts else _bad(problem)
-        for pair, texts, problem in readings
+        _bad(reading) if isinstance(reading, str) else _finish(*reading, ids, encoder, limits) for reading in readings
     ]
-    return {column: [result[column] for result in results] for column in (*IDS, *REPORT)}
+    return {column: [result.get(column) for result in results] for column in (*made, *REPORT)}
 
 
-def _read(row: dict[str, Any], encoder: PairEncoder) -> tuple[Pair | None, Texts | None, str]:
+def _read(
+    row: dict[str, Any], encoder: PairEncoder, tasks: Tasks, *, plain: bool
+) -> tuple[Pair | Ranking, dict[str, Any], Texts] | str:
     """The row read and rendered, or its problem."""
     try:
-        pair = read_pair(row)
-        return pair, encoder.texts(pair.prompt, (pair.chosen, pair.rejected), row), ""
+        read, values = read_judged(row, tasks, plain=plain)
+        return read, values, encoder.texts(read.prompt, read.responses, row)
     except RowProblem as problem:
-        return None, None, str(problem)
+        return str(problem)
 
 
-def _finish(pair: Pair, texts: Texts, ids: list[Ids], encoder: PairEncoder, limits: Limits) -> dict[str, Any]:
-    """The output row of a pair's joint ids."""
+def _finish(
+    row: Pair | Ranking,
+    values: dict[str, Any],
+    texts: Texts,
+    ids: Iterator[Ids],
+    encoder: PairEncoder,
+    limits: Limits,
+) -> dict[str, Any]:
+    """The output row; takes the row's joint ids from `ids`."""
+    joint = [next(ids) for _ in texts.all]
     try:
-        prompt, responses = encoder.split(pair, texts, ids)
+        prompt, responses = encoder.split(row, texts, joint)
     except RowProblem as problem:
         return _bad(str(problem))
     cut_prompt, cut_responses = truncate(prompt, responses, limits, start=encoder.start)
-    if cut_responses[0] == cut_responses[1]:
+    if have_duplicates(cut_responses):
         return _bad("responses that are identical once cut to max_length")
-    return {
+    return values | {
         "prompt_ids": cut_prompt,
         "response_ids": cut_responses,
         "problem": "",
         "prompt_cut": cut_prompt != prompt,
         "response_cut": cut_responses != responses,
+        "left_out": row.left_out if isinstance(row, Ranking) else 0,
     }
 
 
 def _bad(problem: str) -> dict[str, Any]:
-    return {column: [] for column in IDS} | {"problem": problem, "prompt_cut": False, "response_cut": False}
+    return {column: [] for column in IDS} | {
+        "problem": problem,
+        "prompt_cut": False,
+        "response_cut": False,
+        "left_out": 0,
+    }

@@ -128,11 +128,12 @@ def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: Prefere
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
     return tokenize_preferences(
-        check_preferences(data, name=name, margin_weights=getattr(args, "margin_mode", None) == "weight"),
+        check_preferences(data, name=name, margin_weights=getattr(args, "margin_mode", None) == "weight", plain=True),
         tokenizer,
         max_length=args.max_length,
         max_prompt_length=args.max_prompt_length,
         truncation_mode=args.truncation_mode,
         num_proc=args.dataset_num_proc,
         name=name,
+        plain=True,
     )

@@ -31,7 +31,9 @@ def measure_on_pairs(
     Raises:
         UserError: A row can't be used.
     """
-    encoded = tokenize_preferences(check_preferences(rows, name="data"), model.tokenizer, name="data")
+    encoded = tokenize_preferences(
+        check_preferences(rows, name="data", plain=True), model.tokenizer, name="data", plain=True
+    )
     prompts = [ids for ids in encoded["prompt_ids"] for _ in range(2)]
     responses = [ids for pair in encoded["response_ids"] for ids in pair]
     scores = np.asarray(score_encoded(model, prompts, responses, progress or Silent())).reshape(-1, 2)
