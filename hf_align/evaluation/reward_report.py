@@ -15,7 +15,8 @@ from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.reading import STYLES, read_comparisons
 from hf_align.evaluation.scorers import CHUNK, to_gpu
-from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward import RewardModel
+from hf_align.models.scorer import Scorer, load_scorer
 from hf_align.progress import Progress, Silent
 from hf_align.rewards import as_reward
 from hf_align.statistics import Resampling
@@ -63,8 +64,8 @@ def reward_report(
     """Measure a reward model on people's preferences.
 
     Args:
-        model: A `RewardModel` or its folder or Hub id, any object with `score(prompts, responses)`, or a function as in
-            `as_reward`; None with `scores`.
+        model: A `RewardModel`, a `Scorer`, the folder or Hub id of any reward model, any object with
+            `score(prompts, responses)`, or a function as in `as_reward`; None with `scores`.
         dataset: Pairs, rankings, rated responses, or pairs in several styles; see `read_comparisons`.
         judge: An independent judge for best-of-n, as in `as_reward`. Default: people's scores, where rows have them.
         across_prompts: Compare rated responses to different prompts, too, within a subset. A reward model is trained to
@@ -89,7 +90,7 @@ def reward_report(
             "data has no two responses to compare: rated responses are compared within a prompt, or with "
             "across_prompts=True within a subset."
         )
-    model = _loaded(model) if isinstance(model, str) else model
+    model = to_gpu(load_scorer(model), None) if isinstance(model, str) else model
     given = _stored(scores, data) if scores is not None else score_texts_once(as_scorer(model), data, progress)
     resampling = Resampling(data.units, resamples=resamples, seed=seed)
     metrics = {"accuracy": measure_accuracy(data, given, resampling)}
@@ -110,16 +111,9 @@ def reward_report(
     return RewardReport(metrics, facts, _remarks(data, given))
 
 
-def _loaded(name: str) -> RewardModel:
-    model = load_reward_model(name)
-    if model.head_is_new:
-        raise UserError(f"model: {name} has no reward head and would score at random; train it with `hf-align reward`.")
-    return to_gpu(model, None)
-
-
 def as_scorer(model: Any) -> Score:
     """One way to call every kind of model."""
-    if isinstance(model, RewardModel):
+    if isinstance(model, RewardModel | Scorer):
         return lambda prompts, responses, options: model.score(prompts, responses, rows=options)
     if hasattr(model, "score"):
         return lambda prompts, responses, options: model.score(prompts, responses)

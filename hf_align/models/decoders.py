@@ -40,6 +40,15 @@ def check_decoder_config(config: Any, name: str) -> None:
             _check_modules(cast(Any, language_model)(config), name)
 
 
+def is_decoder(config: Any) -> bool:
+    """Whether a model with this config reads from left to right, as `check_decoder_config` has it."""
+    try:
+        check_decoder_config(config, "")
+    except UserError:
+        return False
+    return True
+
+
 def check_decoder(model: nn.Module, name: str) -> None:
     """Refuse a model object that isn't a decoder."""
     model = unwrapped(model)

@@ -37,6 +37,7 @@ from hf_align.hub import push_model, stage_checkpoint, stage_model
 from hf_align.hub.staging import new_stage
 from hf_align.model_cards import describe_folder, load_facts
 from hf_align.models.merging import merge_adapter, push_merged
+from hf_align.models.scorer import load_scorer
 from hf_align.models.sources import load_config, load_tokenizer
 from hf_align.planning.memory import outline
 from hf_align.rewards import AdapterReward, as_reward
@@ -143,6 +144,7 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "RewardModel.from_pretrained(path_or_hub_id)": RewardModel.from_pretrained,
     "RewardModel.from_backbone(model_id)": RewardModel.from_backbone,
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)": PolicyWithValueHead.from_pretrained,
+    "load_scorer": load_scorer,
     "load_config": load_config,
     "load_tokenizer": load_tokenizer,
     "outline": outline,
@@ -176,7 +178,12 @@ TAKE_OBJECTS = {
     "save_card(folder)",
 }
 """Of those that the signatures show: what is loaded already, or written."""
-LACKS_A_HEAD = {"as_reward(reward)", "PPOTrainer(reward)", "PolicyWithValueHead.from_pretrained(path_or_hub_id)"}
+LACKS_A_HEAD = {
+    "as_reward(reward)",
+    "load_scorer",
+    "PPOTrainer(reward)",
+    "PolicyWithValueHead.from_pretrained(path_or_hub_id)",
+}
 """Those that refuse a language model."""
 NAMES = re.compile(r"(ref_)?model|reward|judge|policies|model_id\w*|path_or_hub_id|folder")
 ROOMS = ("collators", "data", "evaluation", "hub", "model_cards", "rewards", "rollouts", "trainers")
