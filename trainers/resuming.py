@@ -7,6 +7,8 @@ from typing import Any, cast
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
 
+from hf_align.errors import UserError
+
 logger = logging.get_logger(__name__)
 
 
@@ -40,6 +42,17 @@ class ResumingTrainer(Trainer):
                 patience = callback.early_stopping_patience
                 return f"was stopped early; raise early_stopping_patience above {patience} to continue"
         return None
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except ValueError as error:
+            if "parameter group" not in str(error):
+                raise
+            raise UserError(
+                f"resume_from_checkpoint: {checkpoint} trained other weights than this run would; resume with the "
+                "options that it was trained with, such as freeze_layers."
+            ) from error
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as Trainer does, without the mean loss of zero steps, which would be 0."""

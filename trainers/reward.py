@@ -14,6 +14,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
 from hf_align.losses import bradley_terry_loss
+from hf_align.models.freezing import adapter_above, freeze_layers
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.trainable import with_adapter
@@ -63,6 +64,14 @@ class RewardConfig(PreferenceConfig):
         metadata={
             "range": "[0, inf)",
             "help": "Add this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01.",
+        },
+    )
+    freeze_layers: int = field(
+        default=0,
+        metadata={
+            "range": "[0, inf)",
+            "help": "Train neither the model's first layers, this many, nor its embeddings; a new adapter leaves them "
+            "out.",
         },
     )
 
@@ -122,8 +131,18 @@ class RewardTrainer(PreferenceTrainer):
         """A reward model."""
         loaded = load_reward_model(model, quantization=quantization) if isinstance(model, str) else model
         wrapped = loaded if isinstance(loaded, RewardModel) else RewardModel(loaded, tokenizer)
+        peft_config = adapter_above(peft_config, wrapped.model, self.args.freeze_layers)
         wrapped.model = with_adapter(wrapped.model, peft_config, TaskType.SEQ_CLS)
+        self._freeze(wrapped)
         return wrapped
+
+    def _freeze(self, model: RewardModel) -> None:
+        if self.args.freeze_layers:
+            freeze_layers(model.model, self.args.freeze_layers)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(*args, **kwargs)
+        self._freeze(self.accelerator.unwrap_model(self.model))  # peft trains all of an adapter that it loads
 
     def head_of(self, model: RewardModel) -> nn.Module:  # type: ignore[override]
         """The reward head."""

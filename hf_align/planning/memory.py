@@ -22,6 +22,7 @@ from hf_align.errors import UserError
 from hf_align.losses.logprobs import DEFAULT_CHUNK_SIZE
 from hf_align.models.classifier import classifier_class
 from hf_align.models.decoders import check_decoder_config
+from hf_align.models.freezing import adapter_above, freeze_layers
 from hf_align.models.lora_targets import without_unfit
 from hf_align.models.precision import compute_dtype
 from hf_align.models.sources import adapter_config, load_config, plain_folder
@@ -68,6 +69,7 @@ def outline(
     quantization: str | None = None,
     lora: PeftConfig | None = None,
     dtype: torch.dtype | None = None,
+    frozen_layers: int = 0,
 ) -> Outline:
     """Build a model without data.
 
@@ -77,9 +79,10 @@ def outline(
         quantization: Quantisation on loading: "8bit", "4bit" or None.
         lora: The adapter to train. None: the adapter in `model_id`, or else all weights.
         dtype: The compute dtype. Default: this machine's fast one.
+        frozen_layers: Number of first layers that aren't trained.
 
     Raises:
-        UserError: There is no config to load, or no layers match `lora`.
+        UserError: There is no config to load, no layers match `lora`, or there are fewer than `frozen_layers`.
     """
     adapter = adapter_config(plain_folder(model_id))
     config = load_config(model_id)
@@ -94,12 +97,14 @@ def outline(
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=dtype)
         name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, stored)
         if adapter is not None or lora is not None:
-            trainable: Any = deepcopy(adapter or lora)
+            trainable: Any = deepcopy(adapter or adapter_above(lora, model, frozen_layers))
             trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
             try:
                 model = get_peft_model(model, without_unfit(trainable, model), autocast_adapter_dtype=False)
             except ValueError as error:  # no layers match
                 raise UserError(f"lora: {str(error).splitlines()[0]}") from None
+        if frozen_layers:
+            freeze_layers(model, frozen_layers)
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in parameters)

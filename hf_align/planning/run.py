@@ -86,7 +86,13 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     for reward in _reward_models(source.get("reward")):
         check_head(reward)
     documents = READERS[kind](rows, tokenizer, args)
-    model = memory.outline(source["model"], reward=trains_reward, quantization=source["quantization"], lora=lora)
+    model = memory.outline(
+        source["model"],
+        reward=trains_reward,
+        quantization=source["quantization"],
+        lora=lora,
+        frozen_layers=getattr(args, "freeze_layers", 0),
+    )
     if source["quantization"] is not None and not model.is_adapter:
         raise UserError("A quantised model trains only through an adapter; give lora.")
     if kind == "prompts":

@@ -117,3 +117,44 @@ def test_bad_arguments_are_named(tiny_model_dir: str, tmp_path: Path):
     negative = pairs(2).add_column("margin", [1.0, -1.0])
     with pytest.raises(UserError, match="margin"):
         train(tiny_model_dir, tmp_path, negative)
+
+
+@pytest.mark.parametrize("adapter", ["none", "new", "given"])
+def test_frozen_layers_stay_as_they_are_through_training_saving_and_resuming(
+    tiny_model_dir: str, tmp_path: Path, adapter: str
+):
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+
+    def trainer(out: Path, **changes: Any) -> RewardTrainer:
+        torch.manual_seed(0)
+        model: Any = RewardModel.from_backbone(tiny_model_dir, lora=lora if adapter == "given" else None)
+        given = lora if adapter == "new" else None
+        args = RewardConfig(**options(out, **{"max_steps": 2, "freeze_layers": 1, "optim": "adamw_torch"} | changes))
+        return RewardTrainer(model, args=args, train_dataset=pairs(4), peft_config=given)
+
+    whole = trainer(tmp_path / "whole", save_strategy="steps", save_steps=1)
+    before = {name: parameter.detach().clone() for name, parameter in whole.model.named_parameters()}
+    whole.train()
+    changed = {name for name, p in whole.model.named_parameters() if not torch.equal(p, before[name])}
+    assert any(".layers.1." in name for name in changed) and any("score" in name for name in changed)
+    assert not any(".layers.0." in name or "embed_tokens" in name for name in changed)
+    assert any(".layers.0." in name and "lora_" in name for name in before) == (adapter == "given")
+
+    resumed = trainer(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1"))
+    for name, parameter in resumed.model.named_parameters():
+        torch.testing.assert_close(parameter, whole.model.get_parameter(name), atol=0, rtol=0)
+        assert parameter.requires_grad == whole.model.get_parameter(name).requires_grad, name
+    whole.save_model(str(tmp_path / "saved"))
+    texts = (["Write a tweet."] * 2, ["So happy!", "Dull."])
+    assert load_reward_model(tmp_path / "saved").score(*texts) == pytest.approx(whole.model.score(*texts), abs=1e-5)
+    if adapter != "given":
+        with pytest.raises(UserError, match=r"resume_from_checkpoint: .* other weights than this run|an adapter with"):
+            trainer(tmp_path / "other", freeze_layers=0).train(
+                resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-1")
+            )
+
+
+def test_more_frozen_layers_than_the_model_has_are_refused(tiny_model_dir: str, tmp_path: Path):
+    with pytest.raises(UserError, match="freeze_layers is 5, and the model has 2 layers"):
+        RewardTrainer(tiny_model_dir, args=RewardConfig(**options(tmp_path, freeze_layers=5)), train_dataset=pairs(1))
