@@ -9,7 +9,8 @@ import logging
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ SHARES: Mapping[Domain, float] = {"movies": 0.3, "products": 0.3, "tweets": 0.4}
 MIN_WORDS, MAX_WORDS = 4, 40
 """Shortest and longest sentence used in a pair: shorter ones are fragments, longer ones cost time."""
 
-_PAIR_OPENINGS = (3, 2)  # words, longest first: a sentence is matched by the longest opening it shares with another
-_PAIRS_PER_OPENING = 4  # otherwise "this is" would be in every fifth prompt
+_SHARED_OPENINGS = (3, 2)  # words, longest first: sentences are matched by the longest opening they share
+_ROWS_PER_OPENING = 4  # otherwise "this is" would be in every fifth prompt
 _PROMPT_OPENINGS = (3, 4, 5)
 _WORDS_AFTER = 3  # minimum number of words after the opening
 _REQUESTS: Mapping[str, Sequence[str]] = {
@@ -105,7 +106,8 @@ def make_pairs(
         rng = random.Random(f"pairs/{seed}/{split}/{domain}")
         sentences = _sentences(split, domain)
         rng.shuffle(sentences)
-        matches = list(_opening_matches(sentences, min_gap, rng))
+        pairs_of = partial(_partners, min_gap=min_gap, limit=_ROWS_PER_OPENING)
+        matches = [_Match(*pair, opening) for pair, opening in _with_openings(sentences, pairs_of, rng)]
         rng.shuffle(matches)
         del matches[round(openings * count) :]
         used = {sentence.text for match in matches for sentence in (match.a, match.b)}
@@ -125,7 +127,13 @@ def make_pairs(
 
 
 def make_rankings(
-    split: Split = "train", n: int = 200, k: int = 4, seed: int = 0, *, shares: Mapping[Domain, float] = SHARES
+    split: Split = "train",
+    n: int = 200,
+    k: int = 4,
+    seed: int = 0,
+    *,
+    openings: float = 0.0,
+    shares: Mapping[Domain, float] = SHARES,
 ) -> Dataset:
     """Make prompts with k rated sentences of one domain each.
 
@@ -136,31 +144,40 @@ def make_rankings(
         n: number of rows.
         k: sentences in a row, at least 2.
         seed: determines sentences, phrasings and order.
+        openings: share of each domain's rows whose prompt gives the 2 or 3 words that all its sentences begin with, in
+            [0, 1]; fewer if too few sentences share an opening (with k = 8, 14 rows of training tweets).
         shares: share of each domain, in any unit.
 
     Returns:
-        Rows with `prompt` (one user message without opening words), `responses` (k times one assistant message),
-        `ratings` (every vote on each), `domain`, and for auxiliary tasks one value per response: `mean_rating`, and
-        `liked`, the share of its votes above 0.
+        Rows with `prompt` (one user message), `responses` (k times one assistant message), `ratings` (every vote on
+        each), `domain`, `opening` (None where the prompt gives none), and for auxiliary tasks one value per response:
+        `mean_rating`, and `liked`, the share of its votes above 0.
 
     Raises:
-        UserError: if the split has too few sentences, or `n`, `k` or `shares` are invalid.
+        UserError: if the split has too few sentences, or `n`, `k`, `openings` or `shares` are invalid.
     """
-    if n < 1 or k < 2:
-        raise UserError(f"need n >= 1 and k >= 2, not {n} and {k}")
+    if n < 1 or k < 2 or not 0 <= openings <= 1:
+        raise UserError(f"need n >= 1, k >= 2 and openings in [0, 1], not {n}, {k} and {openings}")
     rows: list[dict[str, Any]] = []
     for domain, count in _allocate(n, shares).items():
         rng = random.Random(f"rankings/{seed}/{split}/{domain}")
         sentences = _sentences(split, domain)
         rng.shuffle(sentences)
-        groups = list(_groups(sentences, k, limit=count))
+        groups_of = partial(_groups, k=k, limit=_ROWS_PER_OPENING)
+        groups = list(_with_openings(sentences, groups_of, rng)) if openings else []
+        rng.shuffle(groups)
+        del groups[round(openings * count) :]
+        used = {sentence.text for group, _ in groups for sentence in group}
+        rest = [sentence for sentence in sentences if sentence.text not in used]
+        groups += [(group, None) for group in _groups(rest, k, limit=count - len(groups))]
         if len(groups) < count:
             raise UserError(f"{split} has sentences for {len(groups)} rows of {domain}, not {count}: ask for fewer")
-        for group in groups:
+        for group, opening in groups:
             votes = [sentence.votes for sentence in group]
-            row = {"prompt": _prompt(domain, None, rng), "responses": [_message("assistant", s.text) for s in group]}
+            row = {"prompt": _prompt(domain, opening, rng), "responses": [_message("assistant", s.text) for s in group]}
             row |= {"ratings": votes, "mean_rating": list(map(fmean, votes))}
-            rows.append({**row, "liked": [fmean(vote > 0 for vote in each) for each in votes], "domain": domain})
+            row |= {"liked": [fmean(vote > 0 for vote in each) for each in votes]}
+            rows.append({**row, "domain": domain, "opening": opening})
     random.Random(f"rankings/{seed}/{split}").shuffle(rows)
     return Dataset.from_list(rows)
 
@@ -261,18 +278,23 @@ def _opening(sentence: _Sentence, words: int) -> str | None:
     return opening_of(sentence.text, words) if allowed else None
 
 
-def _opening_matches(sentences: Sequence[_Sentence], min_gap: float, rng: random.Random) -> Iterator[_Match]:
+def _with_openings(
+    sentences: Sequence[_Sentence],
+    groups_of: Callable[[Sequence[_Sentence]], Iterator[Sequence[_Sentence]]],
+    rng: random.Random,
+) -> Iterator[tuple[Sequence[_Sentence], str | None]]:
+    """Groups, by `groups_of`, of sentences that share an opening, and the opening; no sentence is used twice."""
     used: set[str] = set()
-    for words in _PAIR_OPENINGS:
-        groups: defaultdict[str, list[_Sentence]] = defaultdict(list)
+    for words in _SHARED_OPENINGS:
+        sharing: defaultdict[str, list[_Sentence]] = defaultdict(list)
         for sentence in sentences:
             if sentence.text not in used and (opening := _opening(sentence, words)):
-                groups[opening.casefold()].append(sentence)
-        for group in groups.values():
-            for a, b in _partners(group, min_gap, limit=_PAIRS_PER_OPENING):
-                used |= {a.text, b.text}
-                # As written in one of the two at random: its capitals must not reveal the better one.
-                yield _Match(a, b, _opening(rng.choice((a, b)), words))
+                sharing[opening.casefold()].append(sentence)
+        for sharers in sharing.values():
+            for group in groups_of(sharers):
+                used |= {sentence.text for sentence in group}
+                # As written in one of them at random: its capitals must not reveal the better one.
+                yield group, _opening(rng.choice(group), words)
 
 
 def _partners(sentences: Sequence[_Sentence], min_gap: float, *, limit: int) -> Iterator[tuple[_Sentence, _Sentence]]:

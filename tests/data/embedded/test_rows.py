@@ -168,9 +168,26 @@ def test_rankings_are_k_rated_sentences_of_one_domain_each_used_once():
     places = [np.argmax(row["mean_rating"]) for row in rows]
     assert set(places) == set(range(5)), "the best one's place gives nothing away"
     assert rows == make_rankings("test", 60, 5, seed=3).to_list() != make_rankings("test", 60, 5, seed=4).to_list()
-    for arguments, message in (({"n": 10_000}, "rows of movies"), ({"k": 1}, "k >= 2"), ({"n": 0}, "n >= 1")):
+    for arguments, message in (
+        ({"n": 10_000}, "rows of movies"),
+        ({"k": 1}, "k >= 2"),
+        ({"n": 0}, "n >= 1"),
+        ({"openings": 2}, "openings"),
+    ):
         with pytest.raises(UserError, match=message):
             make_rankings(**arguments)
+
+
+def test_rankings_with_an_opening_begin_with_it_and_use_no_sentence_twice():
+    rows = make_rankings("train", 100, 8, openings=0.2).to_list()
+    given = [row for row in rows if row["opening"]]
+    assert Counter(row["domain"] for row in given) == {"movies": 6, "products": 6, "tweets": 8}
+    for row in given:
+        assert row["opening"] in row["prompt"][0]["content"]
+        assert all(begins_with(each[0]["content"], row["opening"]) for each in row["responses"])
+    texts = [each[0]["content"] for row in rows for each in row["responses"]]
+    assert len(texts) == len(set(texts)) == 800
+    assert all("Start with" not in row["prompt"][0]["content"] for row in rows if row["opening"] is None)
 
 
 def test_make_prompts_gives_different_held_out_openings(prompts):
