@@ -3,14 +3,17 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from hf_align.errors import UserError
+from hf_align.files import write_json
 from hf_align.progress import Advance
 
 
@@ -82,6 +85,19 @@ class _ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.screen.line(f"   {record.levelname.lower()}: {record.getMessage()}", "yellow")
+
+
+def write_figures(figures: Mapping[str, Any], file: str, screen: Screen) -> None:
+    """Write a command's figures to the file that `--json` names.
+
+    Raises:
+        UserError: It can't be written.
+    """
+    try:
+        write_json(file, figures)
+    except OSError as error:
+        raise UserError(f"--json: {file} can't be written: {error.strerror or error}") from None
+    screen.line(f"figures: {file}")
 
 
 @contextmanager

@@ -99,6 +99,44 @@ def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     _seed_and_json(parser)
 
 
+def _score_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="DATA", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument("target", metavar="OUT", help="a .jsonl, .parquet or .csv file, or a folder")
+    parser.add_argument("--model", required=True, help="reward model: folder or Hub id")
+    parser.add_argument("--column", metavar="NAME", help="name of the new column (default: score)")
+    parser.add_argument(
+        "--labels", action="store_true", help="add to pairs the label sigmoid(score_chosen - score_rejected)"
+    )
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens read (default: the model's positions)")
+    parser.add_argument("--output", metavar="NAME", help="name or number of the output, if the model has several")
+    parser.add_argument(
+        "--chat-template",
+        metavar="FILE",
+        help="Jinja template for all rows; tokenizer: the model's (default: that for messages, none for text)",
+    )
+    parser.add_argument("--split", metavar="NAME", help="split of DATA (default: the first of train, test, validation)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    best = parser.add_argument_group("best of N")
+    best.add_argument("--best-of", type=int, metavar="N", help="sample N responses to each prompt of DATA")
+    best.add_argument("--policy", metavar="P", help="model to sample from: folder or Hub id")
+    best.add_argument(
+        "--keep",
+        choices=("best", "pairs", "all"),
+        help="best (default): prompt and completion; pairs: the best and the worst; all: every response with its score",
+    )
+    best.add_argument("--finished-only", action="store_true", help="leave out samples that the length limit cut")
+    best.add_argument("--max-new-tokens", type=int, metavar="N", help="maximum tokens of a sample (default: 256)")
+    best.add_argument("--temperature", type=float, metavar="T", help="divides the logits (default: 1)")
+    best.add_argument(
+        "--top-p", type=float, metavar="P", help="total probability of the tokens sampled from (default: 1)"
+    )
+    best.add_argument("--batch-size", type=int, metavar="N", help="samples generated at a time (default: 64)")
+    best.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
+
+
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model")
     parser.add_argument("repo", metavar="REPO", help="ORG/NAME, or NAME in your namespace; created if it is new")
@@ -224,6 +262,24 @@ EVALUATE = Command(
     ),
 )
 
+SCORE = Command(
+    "score",
+    "add a reward model's scores to a data set, or keep the best of N samples",
+    "Writes DATA with the scores of its responses to OUT. Rows are prompt with response or completion, pairs\n"
+    "(chosen, rejected), response_a and response_b, responses to one prompt, or messages that end with an answer.\n"
+    "With --best-of N it samples N responses to each prompt from --policy and keeps those with the best scores:\n"
+    "completions to fine-tune on, best and worst as pairs, or all of them as rankings.\n"
+    "A run that was stopped goes on where it stood when the same command is given again.",
+    """  hf-align score --model out/reward data.jsonl scored.jsonl
+  hf-align score --model ORG/MODEL ORG/DATA scored.parquet --max-length 2048
+  hf-align score --model out/reward pairs.jsonl labelled.jsonl --labels
+  hf-align score --model out/reward prompts.jsonl best.jsonl --best-of 8 --policy out/sft
+  hf-align score --model out/reward prompts.jsonl pairs.jsonl --best-of 8 --policy out/sft --keep pairs
+""",
+    "hf_align.cli.commands.score:run_score",
+    _score_arguments,
+)
+
 PUSH = Command(
     "push",
     "push a saved model, adapter or merged weights to the Hub",
@@ -275,7 +331,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, SCORE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

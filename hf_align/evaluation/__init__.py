@@ -1,15 +1,19 @@
 """Evaluation of reward models and policies: against people, and by an independent judge."""
 
+from hf_align.evaluation.best_of import Sampling, sample_best
 from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
 from hf_align.evaluation.ratings import measure_on_ratings, pair_accuracy, rating_report
 from hf_align.evaluation.reward_report import Remark, RewardReport, reward_report
+from hf_align.evaluation.scored import Scored, score_dataset
 from hf_align.evaluation.scorers import vader_scores
 
 __all__ = [
     "Continuation",
     "Remark",
     "RewardReport",
+    "Sampling",
+    "Scored",
     "compare_policies",
     "measure_on_pairs",
     "measure_on_ratings",
@@ -17,6 +21,8 @@ __all__ = [
     "pair_accuracy",
     "rating_report",
     "reward_report",
+    "sample_best",
     "sample_continuations",
+    "score_dataset",
     "vader_scores",
 ]

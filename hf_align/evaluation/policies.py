@@ -110,7 +110,7 @@ def measure_policies(
     elif judge is not None:
         check_functions(judge, [name for name in rows.column_names if name != "prompt"], ("finished",))
     for name in policies:
-        _check_room(name, prompts, options, max_new_tokens)
+        check_room(name, prompts, options, max_new_tokens)
     samples: dict[str, list[Continuation]] = {}
     for name in policies:
         model = to_gpu(load_policy(name, quantization=quantization), quantization)
@@ -139,7 +139,7 @@ def measure_policies(
     }
 
 
-def _check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_new_tokens: int) -> None:
+def check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_new_tokens: int) -> None:
     """Refuse prompts without a chat template in a policy, and responses beyond its positions."""
     tokenizer = load_tokenizer(name)
     if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):

@@ -76,6 +76,16 @@ class Scorer:
         """Head and pooling of a `RewardModel`; None for any other classifier."""
         return self.model.reward_config if isinstance(self.model, RewardModel) else None
 
+    @property
+    def config(self) -> Any:
+        """The classifier's config."""
+        return cast(Any, self.model.model).config
+
+    @property
+    def reads_end(self) -> bool:
+        """As `ScorerFiles.reads_end`; then `model.score_ids` takes token ids."""
+        return isinstance(self.model, RewardModel) or self.model.reads_end
+
     def to(self, device: str | torch.device) -> Scorer:
         """Move the model, as torch does."""
         self.model.to(device)
@@ -170,6 +180,70 @@ def load_scorer(
         UserError: It is a language model without a reward head, lacks weights, has several outputs of which none is
             chosen, or has no template for messages; before the weights are loaded, if the files tell.
     """
+    files = read_scorer(path_or_hub_id, output=output, chat_template=chat_template, messages=messages)
+    return files.load(quantization=quantization, dtype=dtype, device_map=device_map)
+
+
+@dataclass(frozen=True)
+class ScorerFiles:
+    """What the files of a reward model tell before its weights are loaded; see `Scorer`.
+
+    Attributes:
+        path: Its folder or Hub id.
+        base: That of the weights below an adapter, otherwise `path`.
+        adapter: The adapter's config, if it is one.
+        config: The classifier's config.
+        own: Whether hf_align saved its head and pooling.
+        output: As `Scorer.output`.
+        tokenizer: With the chat template in effect.
+        template: As `Scorer.template`.
+        reads_end: Whether prompt and response are one sequence of tokens with an end, as in training here.
+    """
+
+    path: str
+    base: str
+    adapter: PeftConfig | None
+    config: Any
+    own: bool
+    output: Output
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    reads_end: bool
+
+    def load(
+        self, *, quantization: Quantization = None, dtype: str | torch.dtype = "auto", device_map: Any = None
+    ) -> Scorer:
+        """Load the weights; arguments as in `load_scorer`."""
+        settings: dict[str, Any] = {"quantization": quantization, "dtype": dtype, "device_map": device_map}
+        path, config, tokenizer = self.path, self.config, self.tokenizer
+        model: RewardModel | TextClassifier
+        if self.own or (self.reads_end and self.output.count == 1):
+            model = RewardModel.from_pretrained(path, **settings)
+            if model.head_is_new:
+                raise no_head(path)
+            model.tokenizer.chat_template = tokenizer.chat_template
+        else:
+            classifier = _load_classifier(path, self.adapter, self.base, config, self.reads_end, settings)
+            if self.reads_end:
+                set_distinct_pad_token(tokenizer, cast(Any, classifier).config)
+            model = TextClassifier(classifier, tokenizer, self.output, reads_end=self.reads_end)
+        ends = tokenizer.eos_token_id is not None and config.get_text_config().pad_token_id == tokenizer.eos_token_id
+        if self.reads_end and ends:
+            logger.warning(
+                f"{path} pads with its EOS token, so transformers' own class would not score the end of a text; here "
+                f"'{model.tokenizer.pad_token}' pads and the last token is scored."
+            )
+        return Scorer(path, model, self.output, self.template, self.reads_end and ends)
+
+
+def read_scorer(
+    path_or_hub_id: str | os.PathLike[str],
+    *,
+    output: str | int | None = None,
+    chat_template: str | None = None,
+    messages: bool = False,
+) -> ScorerFiles:
+    """Read everything of a reward model but its weights; arguments and errors as in `load_scorer`."""
     path = plain_folder(path_or_hub_id)
     own, adapter = find_file(path, REWARD_CONFIG), adapter_config(path)
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path
@@ -183,26 +257,8 @@ def load_scorer(
     template = _set_template(tokenizer, chat_template, path)
     if messages and not tokenizer.chat_template:
         raise no_template(path)
-    settings: dict[str, Any] = {"quantization": quantization, "dtype": dtype, "device_map": device_map}
     reads_end = bool(own) or _reads_end(config, adapter)
-    model: RewardModel | TextClassifier
-    if own or (reads_end and chosen.count == 1):
-        model = RewardModel.from_pretrained(path, **settings)
-        if model.head_is_new:
-            raise no_head(path)
-        model.tokenizer.chat_template = tokenizer.chat_template
-    else:
-        classifier = _load_classifier(path, adapter, base, config, reads_end, settings)
-        if reads_end:
-            set_distinct_pad_token(tokenizer, cast(Any, classifier).config)
-        model = TextClassifier(classifier, tokenizer, chosen, reads_end=reads_end)
-    ends = tokenizer.eos_token_id is not None and config.get_text_config().pad_token_id == tokenizer.eos_token_id
-    if reads_end and ends:
-        logger.warning(
-            f"{path} pads with its EOS token, so transformers' own class would not score the end of a text; here "
-            f"'{model.tokenizer.pad_token}' pads and the last token is scored."
-        )
-    return Scorer(path, model, chosen, template, reads_end and ends)
+    return ScorerFiles(path, base, adapter, config, bool(own), chosen, tokenizer, template, reads_end)
 
 
 def _reads_end(config: Any, adapter: PeftConfig | None) -> bool:

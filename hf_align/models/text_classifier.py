@@ -95,6 +95,11 @@ class TextClassifier(nn.Module):
             )
         return self._score_encoded(encoded)
 
+    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
+        """Score responses to prompts, given as token ids, by a head on the last token; nothing is added."""
+        rows = zip(prompt_ids, response_ids, strict=True)
+        return self._score_encoded([{"input_ids": [*prompt, *response]} for prompt, response in rows])
+
     def _writer(self) -> Any:
         if not self.reads_end:
             return self._write

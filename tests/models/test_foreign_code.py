@@ -30,7 +30,7 @@ from hf_align import PolicyWithValueHead, RewardModel, load_policy, load_reward_
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
-from hf_align.evaluation import measure_policies
+from hf_align.evaluation import Sampling, measure_policies, sample_best, score_dataset
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
 from hf_align.hub import push_model, stage_checkpoint, stage_model
@@ -150,6 +150,8 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "outline": outline,
     "as_reward(reward)": as_reward,
     "measure_policies(policies)": lambda name: measure_policies([name], prompts(), max_new_tokens=2),
+    "score_dataset(model)": lambda name: score_dataset(name, pairs(2)),
+    "sample_best(model)": lambda name: sample_best(name, name, prompts(), Sampling(2, max_new_tokens=2)),
     "DPOTrainer(model)": lambda name: trains(DPOTrainer, DPOConfig)(model=name),
     "DPOTrainer(ref_model)": lambda name: trains(DPOTrainer, DPOConfig)(ref_model=name),
     "IPOTrainer(model)": lambda name: trains(IPOTrainer, IPOConfig)(model=name),
@@ -181,6 +183,8 @@ TAKE_OBJECTS = {
 LACKS_A_HEAD = {
     "as_reward(reward)",
     "load_scorer",
+    "score_dataset(model)",
+    "sample_best(model)",
     "PPOTrainer(reward)",
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)",
 }
@@ -268,6 +272,10 @@ RUNS = {
     "evaluate policy": [
         ["evaluate", "policy", *MODEL, "--data", "rows.jsonl"],
         ["evaluate", "policy", "--model", "plain", "--data", "rows.jsonl", "--judge", "{}", "--max-new-tokens", "1"],
+    ],
+    "score": [
+        ["score", *MODEL, "rows.jsonl", "out.jsonl"],
+        ["score", "--model", "{}", "rows.jsonl", "out.jsonl", "--best-of", "2", "--policy", "plain"],
     ],
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.collators.checks import as_dataset
 from hf_align.data.embedded.rows import heldout_sentences, make_prompts
 from hf_align.data.sources import EMBEDDED, load_named
@@ -16,7 +16,6 @@ from hf_align.errors import UserError
 from hf_align.evaluation import measure_on_pairs, measure_on_ratings, measure_policies
 from hf_align.evaluation.ratings import HUMAN
 from hf_align.evaluation.scorers import to_gpu
-from hf_align.files import write_json
 from hf_align.models.reward import load_reward_model
 from hf_align.rewards.named import read_reward
 
@@ -146,8 +145,4 @@ def _show(figures: dict[str, Any], options: argparse.Namespace, screen: Screen, 
         return
     table(figures, screen)
     if options.json is not None:
-        try:
-            write_json(options.json, figures)
-        except OSError as error:
-            raise UserError(f"--json: {options.json} can't be written: {error.strerror or error}") from None
-        screen.line(f"figures: {options.json}")
+        write_figures(figures, options.json, screen)

@@ -1,0 +1,52 @@
+"""Finished parts of a long job in a folder, so that a killed job goes on where it stood.
+
+A part is stored under a digest of everything that determines it (model, settings, inputs). So one that was made from
+anything else is never found, and any part that is found is what the job would compute again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hf_align.files import write_text
+
+
+class Parts:
+    """The finished parts of one job.
+
+    Args:
+        folder: Where parts are kept; None: nowhere, for jobs that aren't resumed.
+
+    Attributes:
+        found: Number of parts that were there already.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.found = 0
+
+    def get(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """The part for `key`: stored earlier, or computed and stored.
+
+        Args:
+            key: What determines the part, as JSON can write it.
+            compute: Makes the part, which JSON can write; its floats come back bitwise.
+        """
+        if self.folder is None:
+            return compute()
+        file = self.folder / f"{digest(key)}.json"
+        if file.exists():
+            self.found += 1
+            return json.loads(file.read_text(encoding="utf-8"))
+        part = compute()
+        write_text(file, json.dumps(part, ensure_ascii=False))
+        return part
+
+
+def digest(content: Any) -> str:
+    """Digest of what JSON can write."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,327 @@
+"""Best-of-N data: a policy's samples to each prompt, scored by a reward model, of which the best are kept.
+
+The best sample of each prompt is what rejection sampling trains on (Touvron et al., 2023, Llama 2, section 3.2.3); the
+best and the worst are a preference pair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from datasets import Dataset, concatenate_datasets
+
+from hf_align.acceleration.registry import Setting, accelerated
+from hf_align.collators import encode_prompts
+from hf_align.collators.checks import as_dataset, read_rows
+from hf_align.collators.rows import Side
+from hf_align.collators.scorable import read_any_prompt
+from hf_align.collators.tools import NESTED, to_dataset
+from hf_align.data.parts import Parts
+from hf_align.errors import UserError
+from hf_align.evaluation.policies import check_room
+from hf_align.evaluation.scored import Scored, open_scorer, score_dataset, weights_digest
+from hf_align.evaluation.scorers import to_gpu
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.loading import load_policy
+from hf_align.models.quantized import Quantization
+from hf_align.models.reward import RewardModel
+from hf_align.models.scorer import Scorer
+from hf_align.models.sources import check_source, load_tokenizer
+from hf_align.progress import Progress, Silent
+from hf_align.rollouts import sample_responses, stop_token_ids, warn_of_open_turns
+from hf_align.version import versions
+
+logger = logging.getLogger(__name__)
+
+Keep = Literal["best", "pairs", "all"]
+OF_RESPONSES = {
+    *("chosen", "rejected", "completion", "response", "responses", "response_a", "response_b", "messages", "text"),
+    *("margin", "weight", "label", "preference", "votes", "ranking", "rating", "ratings", "chosen_ratings"),
+    *("rejected_ratings", "score", "scores", "score_chosen", "score_rejected", "finished"),
+}
+"""Columns about a row's earlier responses, which new ones replace."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are sampled.
+
+    Attributes:
+        n: Samples per prompt, at least 2.
+        max_new_tokens: Length limit of a sample, in tokens.
+        temperature: Divides the logits.
+        top_p: Sample from the most likely tokens with this total probability.
+        batch_size: Samples generated at a time, rounded to whole prompts.
+        seed: Seed of the sampling.
+
+    Example:
+        >>> from hf_align.evaluation import Sampling
+        >>> Sampling(n=8, max_new_tokens=64)
+        Sampling(n=8, max_new_tokens=64, temperature=1.0, top_p=1.0, batch_size=64, seed=0)
+    """
+
+    n: int
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise UserError(f"best_of is {self.n}; give at least 2 samples per prompt")
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; give a number from 1")
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature is {self.temperature}; give a number above 0, or all samples are the same")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}; give a probability above 0, up to 1")
+
+
+class Sample(NamedTuple):
+    """A sampled text, and whether the policy ended it; otherwise the length limit cut it."""
+
+    text: str
+    finished: bool
+
+
+def sample_best(
+    policy: str,
+    model: str | RewardModel | Scorer,
+    dataset: Dataset | list[dict[str, Any]],
+    sampling: Sampling,
+    *,
+    keep: Keep = "best",
+    finished_only: bool = False,
+    max_length: int | None = None,
+    output: str | int | None = None,
+    chat_template: str | None = None,
+    quantization: Quantization = None,
+    parts: Parts | None = None,
+    progress: Progress | None = None,
+) -> Scored:
+    """Sample several responses to each prompt, score them, and keep some.
+
+    A sample that the length limit cut is scored without an end, as PPO scores it. Empty samples are left out.
+
+    Args:
+        policy: Folder or Hub id of the policy.
+        model: The reward model, or its folder or Hub id, loaded after the policy has sampled everything.
+        dataset: Rows with a `prompt`, or with another layout whose prompts are read: `messages` (a last answer is left
+            out), or `chosen` and `rejected` with a common beginning. `tools` and `chat_template_kwargs` go to the chat
+            templates.
+        sampling: How to sample.
+        keep: "best": the sample with the highest score, as `completion` with `score`, `scores` of all, and `finished`.
+            "pairs": the best as `chosen` and the worst as `rejected`, `margin` their difference, with both scores;
+            prompts whose samples all have one score are left out. "all": `responses` (each text once), `scores`,
+            `finished`.
+        finished_only: Leave out samples that the length limit cut.
+        max_length: As in `score_dataset`.
+        output: As in `load_scorer`.
+        chat_template: As in `load_scorer`.
+        quantization: Quantisation of both models.
+        parts: Keeps finished blocks of prompts, for jobs that go on after they were killed. Default: none are kept.
+        progress: Receiver of progress. Default: none.
+
+    Returns:
+        The rows of the prompts that are kept: their columns, except those about earlier responses, and the new ones.
+
+    Raises:
+        UserError: A model or a row can't be used (checked before any weight is loaded), or no prompt is kept.
+
+    Example:
+        >>> from hf_align import RewardModel
+        >>> from hf_align.evaluation import Sampling, sample_best
+        >>> name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> model = RewardModel.from_backbone(name)
+        >>> rows = [{"prompt": "The film was"}, {"prompt": "I ordered this and"}]
+        >>> best = sample_best(name, model, rows, Sampling(n=4, max_new_tokens=8))
+        >>> best.rows.column_names
+        ['prompt', 'completion', 'score', 'scores', 'finished']
+        >>> all(row["score"] == max(row["scores"]) for row in best.rows)
+        True
+    """
+    if keep not in get_args(Keep):
+        raise UserError(f"keep is {keep!r}; use one of {', '.join(get_args(Keep))}")
+    rows = as_dataset(dataset, "data", ())
+    plain = rows.with_format(None)
+    prompts = read_rows(plain, read_any_prompt, "data")
+    options = [{name: row[name] for name in NESTED if row.get(name) is not None} for row in plain]
+    check_source(policy)
+    check_is_policy(policy, "policy", ask_hub=True)
+    scorer = open_scorer(model, output, chat_template)
+    if scorer.reads_end and scorer.template == "rows":
+        encode_prompts(scorer.tokenizer, prompts, "data", options)
+    check_room(policy, prompts, options, sampling.max_new_tokens)
+    progress, parts = progress or Silent(), parts or Parts()
+    samples = _sample(policy, prompts, options, sampling, quantization, parts, progress)
+    usable = [[s for s in each if s.text.strip() and (s.finished or not finished_only)] for each in samples]
+    asked = [number for number, each in enumerate(usable) if each]
+    if not asked:
+        raise UserError(f"data: no prompt has a sample that isn't empty{' or cut' * finished_only}; {_LONGER}")
+    candidates = to_dataset(
+        [
+            {
+                "prompt": prompts[number],
+                "responses": [sample.text for sample in usable[number]],
+                "finished": [sample.finished for sample in usable[number]],
+                **options[number],
+            }
+            for number in asked
+        ]
+    )
+    scored = score_dataset(
+        model,
+        candidates,
+        max_length=max_length,
+        output=output,
+        chat_template=chat_template,
+        quantization=quantization,
+        parts=parts,
+        progress=progress,
+    )
+    scores = dict(zip(asked, scored.rows["scores"][:], strict=True))
+    new = {number: row for number in asked if (row := _KEEPERS[keep](usable[number], scores[number])) is not None}
+    if not new:
+        raise UserError(
+            "data: every prompt's samples have one score, so there is no pair; sample more or other prompts"
+        )
+    given = rows.select(list(new))
+    given = given.remove_columns([name for name in given.column_names if name in OF_RESPONSES])
+    if "prompt" not in given.column_names:
+        new = {number: {"prompt": prompts[number], **row} for number, row in new.items()}
+    kept = to_dataset(list(new.values()))
+    if given.column_names:
+        kept = concatenate_datasets([given, kept], axis=1)
+    figures = _figures(samples, usable, scores, new, keep, sampling) | {
+        name: scored.figures[name] for name in ("template", "output", "max_length")
+    }
+    return Scored(kept, tuple(next(iter(new.values()))), figures)
+
+
+_LONGER = "raise max_new_tokens or look at what the policy writes"
+
+
+def _sample(
+    policy: str,
+    prompts: Sequence[Side],
+    options: Sequence[Mapping[str, Any]],
+    sampling: Sampling,
+    quantization: Quantization,
+    parts: Parts,
+    progress: Progress,
+) -> list[list[Sample]]:
+    """Samples to each prompt, in blocks of prompts of similar length with seeds of their own."""
+    tokenizer = load_tokenizer(policy)
+    encoded = encode_prompts(tokenizer, prompts, "data", options)
+    model = to_gpu(load_policy(policy, quantization=quantization), quantization)
+    if any(isinstance(prompt, list) for prompt in prompts):
+        warn_of_open_turns(model, tokenizer)
+    model_key = {"weights": weights_digest(model), "versions": versions(), "device": str(model.device)}
+    model_key["stops"] = stop_token_ids(model, tokenizer)
+    order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
+    size = max(1, sampling.batch_size // sampling.n)
+    samples: dict[int, list[Sample]] = {}
+    with progress.task("sampling", len(order)) as advance, accelerated(model, Setting.of(model, "sample")):
+        for start in range(0, len(order), size):
+            block = order[start : start + size]
+            ids = [encoded[number] for number in block]
+
+            def compute(ids: list[list[int]] = ids, start: int = start) -> list[tuple[str, bool]]:
+                responses = sample_responses(
+                    model,
+                    tokenizer,
+                    ids,
+                    num_samples=sampling.n,
+                    max_new_tokens=sampling.max_new_tokens,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    generator_seed=_seed_of(sampling.seed, start),
+                )
+                # The limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
+                return [(each.text.rstrip("\N{REPLACEMENT CHARACTER}"), each.finished) for each in responses]
+
+            written = parts.get({**model_key, "sampling": asdict(sampling), "start": start, "ids": ids}, compute)
+            for place, number in enumerate(block):
+                samples[number] = [Sample(*each) for each in written[place * sampling.n : (place + 1) * sampling.n]]
+            advance(len(samples), "")
+    return [samples[number] for number in range(len(prompts))]
+
+
+def _seed_of(seed: int, start: int) -> int:
+    """The seed of the block that starts there: those of neighbouring seeds don't overlap."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{start}".encode()).digest()[:6], "big")
+
+
+def _best(samples: Sequence[Sample], scores: Sequence[float]) -> dict[str, Any]:
+    best = max(range(len(scores)), key=lambda n: scores[n])
+    return {
+        "completion": samples[best].text,
+        "score": scores[best],
+        "scores": list(scores),
+        "finished": samples[best].finished,
+    }
+
+
+def _pair(samples: Sequence[Sample], scores: Sequence[float]) -> dict[str, Any] | None:
+    """The best and the worst, None if no score is lower than the best of another text."""
+    best = max(range(len(scores)), key=lambda n: scores[n])
+    lower = [n for n in range(len(scores)) if scores[n] < scores[best] and samples[n].text != samples[best].text]
+    if not lower:
+        return None
+    worst = min(lower, key=lambda n: scores[n])
+    return {
+        "chosen": samples[best].text,
+        "rejected": samples[worst].text,
+        "margin": scores[best] - scores[worst],
+        "score_chosen": scores[best],
+        "score_rejected": scores[worst],
+    }
+
+
+def _all(samples: Sequence[Sample], scores: Sequence[float]) -> dict[str, Any] | None:
+    """Every text once, since rankings hold no two alike; None if fewer than two are left."""
+    first = {sample.text: number for number, sample in reversed(list(enumerate(samples)))}
+    kept = sorted(first.values())
+    if len(kept) < 2:
+        return None
+    return {
+        "responses": [samples[n].text for n in kept],
+        "scores": [scores[n] for n in kept],
+        "finished": [samples[n].finished for n in kept],
+    }
+
+
+_KEEPERS = {"best": _best, "pairs": _pair, "all": _all}
+
+
+def _figures(
+    samples: Sequence[Sequence[Sample]],
+    usable: Sequence[Sequence[Sample]],
+    scores: Mapping[int, Sequence[float]],
+    new: Mapping[int, Mapping[str, Any]],
+    keep: Keep,
+    sampling: Sampling,
+) -> dict[str, Any]:
+    flat = [sample for each in samples for sample in each]
+    values = [score for each in scores.values() for score in each]
+    kept_scores = [max(scores[number]) for number in new]
+    return {
+        "keep": keep,
+        **asdict(sampling),
+        "prompts": len(samples),
+        "rows": len(new),
+        "samples": len(flat),
+        "empty": sum(not sample.text.strip() for sample in flat),
+        "cut": sum(not sample.finished for sample in flat),
+        "without_usable_sample": sum(not each for each in usable),
+        "alike": len(scores) - len(new),
+        "mean": sum(values) / len(values),
+        "mean_best": sum(kept_scores) / len(kept_scores),
+        "kept_cut": sum(row["finished"] is False for row in new.values()) if keep == "best" else None,
+    }

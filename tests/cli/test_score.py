@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hf_align.cli.main import main
+from hf_align.models.reward import RewardModel, load_reward_model
+
+PAIRS = [
+    {"prompt": "Say hi.", "chosen": " Hi!", "rejected": " No."},
+    {"prompt": "Say bye.", "chosen": " Bye!", "rejected": " Never."},
+]
+
+
+@pytest.fixture
+def reward_model(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RewardModel:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("reward")
+    Path("policy").symlink_to(tiny_model_dir)
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    return load_reward_model("reward")
+
+
+def score(*words: str) -> int:
+    return main(["score", "--model", "reward", "pairs.jsonl", "out.jsonl", *words])
+
+
+def lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_pairs_are_scored(reward_model: RewardModel, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert score("--labels", "--max-length", "12", "--json", "figures.json") == 0
+    shown = capsys.readouterr().out
+    assert "4 responses in 2 rows of chosen + rejected: mean score" in shown
+    assert "the chosen response scores higher in" in shown
+    assert "longer than 12 tokens: 2 responses lost the beginning of their prompt, 0 their own end" in shown
+    assert "template: none: prompt and response are concatenated" in shown and "2 rows in out.jsonl (" in shown
+    assert json.loads(Path("figures.json").read_text())["responses"] == 4
+    assert list(lines("out.jsonl")[0]) == ["prompt", "chosen", "rejected", "score_chosen", "score_rejected", "label"]
+    assert score("--json", "-", "--overwrite", "--column", "r") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 2
+    expected = reward_model.score([row["prompt"] for row in PAIRS], [row["chosen"] for row in PAIRS])
+    assert [row["r_chosen"] for row in lines("out.jsonl")] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_best_of_several_samples_are_kept(reward_model: RewardModel, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--best-of", "3", "--policy", "policy", "--max-new-tokens", "4", "--seed", "1", "--batch-size", "3"]
+    assert score(*flags, "--temperature", "0.9", "--top-p", "0.9") == 0
+    shown = capsys.readouterr().out
+    assert "6 samples to 2 prompts: mean score" in shown and "cut at 4 tokens" in shown
+    assert "of the 2 completions are cut: training on them teaches to stop there" in shown
+    assert list(lines("out.jsonl")[0]) == ["prompt", "completion", "score", "scores", "finished"]
+    assert score(*flags, "--keep", "pairs", "--overwrite", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["keep"] == "pairs"
+    assert all(row["margin"] > 0 for row in lines("out.jsonl"))
+
+
+BEST = ("--best-of", "2", "--policy", "policy")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "policy"], "--policy goes with --best-of N"),
+        (["--keep", "pairs"], "--keep goes with --best-of N"),
+        (["--seed", "1"], "--seed goes with --best-of N"),
+        (["--finished-only"], "--finished-only goes with --best-of N"),
+        ([*BEST, "--labels"], "--labels goes without --best-of N"),
+        ([*BEST, "--column", "r"], "--column goes without --best-of N"),
+        (["--best-of", "2"], "--best-of needs --policy P"),
+        (["--best-of", "1", "--policy", "policy"], "--best-of is 1; give at least 2"),
+        ([*BEST, "--temperature", "0"], "--temperature is 0.0; give a number above 0"),
+        ([*BEST, "--policy", "reward"], "--policy: reward is a reward model"),
+        ([*BEST, "--policy", "./nowhere"], "--policy: './nowhere' doesn't exist"),
+        (["--model", "policy"], "policy has no reward head"),
+        (["--model", "./nowhere"], "--model: './nowhere' doesn't exist"),
+        (["--output", "3"], "--output is '3', and reward has 0: LABEL_0"),
+        (["--chat-template", "x.jinja"], "--chat-template: there is no file x.jinja"),
+        (["--column", "chosen"], None),
+        (["--max-length", "1"], "--max-length must be at least 2"),
+        (["--limit", "0"], "--limit is 0"),
+        (["--split", "best"], None),
+        (["--keep", "worst"], "invalid choice: 'worst'"),
+        (["--colunm", "x"], "did you mean --column?"),
+    ],
+)
+def test_mistakes_exit_with_2(
+    words: list[str], message: str | None, reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    if message is None:  # chosen_chosen and a file's only split are what they are
+        assert score(*words) == 0
+        return
+    assert score(*words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hf-align: error: ") and error.count("\n") == 1
+    assert message in error
+    assert not Path("out.jsonl").exists() and not Path("out.jsonl.partial").exists()
+
+
+def test_data_and_out_are_checked_first(reward_model: RewardModel, capsys: pytest.CaptureFixture[str]) -> None:
+    def error(data: str, out: str) -> str:
+        assert main(["score", "--model", "reward", data, out]) == 2
+        return capsys.readouterr().err
+
+    assert "error: data: there is no file gone.jsonl" in error("gone.jsonl", "out.jsonl")
+    assert "error: OUT: out.txt is neither one of" in error("pairs.jsonl", "out.txt")
+    assert "error: OUT: pairs.jsonl exists; add --overwrite" in error("pairs.jsonl", "pairs.jsonl")
+    Path("bad.jsonl").write_text('{"prompt": "a", "response": ""}\n')
+    assert "error: data: 1 row has an empty response (row 0)" in error("bad.jsonl", "out.jsonl")
+    assert main(["score", "--model", "reward", "pairs.jsonl", "out.jsonl", "--json", "pairs.jsonl/x.json"]) == 2
+    assert "--json: pairs.jsonl/x.json can't be written" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(
+    reward_model: RewardModel, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", interrupt)
+    assert score() == 130
+    assert "interrupted. Nothing was scored yet; the same command starts again." in capsys.readouterr().err
+    Path("out.jsonl.partial").mkdir()
+    Path("out.jsonl.partial/1.json").touch()
+    assert score() == 130
+    assert "interrupted. The same command goes on from out.jsonl.partial; delete" in capsys.readouterr().err
+    assert not Path("out.jsonl").exists()
