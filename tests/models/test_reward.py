@@ -238,6 +238,27 @@ def test_split_names_the_outputs_and_score_tasks_gives_probabilities(tiny_backbo
         with_head(tiny_backbone, RewardModelConfig()).score_tasks(PROMPTS, RESPONSES)
 
 
+@pytest.mark.parametrize("quantization", [None, "8bit", "4bit"])
+@pytest.mark.parametrize("head", ["mlp", "attention"])
+def test_lora_trains_and_saves_every_part_of_the_head(
+    tiny_model_dir: str, tmp_path: Path, head: str, quantization: Any
+):
+    config = RewardModelConfig(head=head, tasks={"tone": 3, "safe": "binary"}, projection=True)  # type: ignore[arg-type]
+    model = RewardModel.from_backbone(tiny_model_dir, config, quantization=quantization, lora=True)
+    branches = build_branches(DOCUMENTS, pad_token_id=0)
+    model(branches).square().sum().backward()
+    parts = {name.rpartition("default.")[2]: p for name, p in model.named_parameters() if "modules_to_save" in name}
+    assert {name.partition(".")[0] for name in parts} == {"reward", "tasks", "projection"} | (
+        {"attention"} if head == "attention" else set()
+    )
+    assert all(p.dtype == torch.float32 and p.grad is not None and p.grad.any() for p in parts.values())
+    assert not any("lora_" in name for name in parts)
+    model.save_pretrained(tmp_path)
+    again = RewardModel.from_pretrained(tmp_path, quantization=quantization)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(branches), model.eval()(branches), atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("lora", [True, None])
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_other_heads_round_trip(tiny_model_dir: str, tmp_path: Path, lora: bool | None, pooling: str):

@@ -223,14 +223,15 @@ def test_values_can_be_loaded_into_a_running_policy(folder: str, tmp_path: Path,
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 @pytest.mark.parametrize("lora", [True, False])
 def test_values_can_start_as_a_reward_models_scores(folder: str, head: str, lora: bool):
-    reward = RewardModel.from_backbone(folder, RewardModelConfig(head=head), lora=random_lora() if lora else None)  # type: ignore[arg-type]
+    config = RewardModelConfig(head=head, tasks={"tone": 3} if lora else {})  # type: ignore[arg-type]
+    reward = RewardModel.from_backbone(folder, config, lora=random_lora() if lora else None)
     policy = load_policy(folder, lora=random_lora())
     model = PolicyWithValueHead(policy, value_model="adapter" if lora else "shared", head=head)  # type: ignore[arg-type]
     model.init_from_reward(reward)
     # The value before a token is what the reward model gives to the text so far.
     so_far = build_branches([([1, 2], [[3]]), ([1, 2, 3], [[4]])], pad_token_id=0)
     with torch.no_grad():
-        scores = reward(so_far)
+        scores = reward.split(reward(so_far)).rewards
         if lora:
             values = call(model, batch())["values"][:2]
         else:

@@ -40,9 +40,15 @@ def policy(folder: str) -> PolicyWithValueHead:
     return PolicyWithValueHead(load_policy(folder, lora=lora), value_model="adapter").train()
 
 
-@pytest.mark.parametrize(
-    "config", [None, RewardModelConfig(head="mlp"), RewardModelConfig(pooling="mean")], ids=["plain", "mlp", "mean"]
-)
+CONFIGS = {
+    "plain": None,
+    "mlp": RewardModelConfig(head="mlp"),
+    "mean": RewardModelConfig(pooling="mean"),
+    "attention and tasks": RewardModelConfig(head="attention", tasks={"tone": 3}, projection=True),
+}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("saved", [True, False])
 def test_scores_are_those_of_the_reward_model_alone(
     folder: str, tmp_path: Path, config: RewardModelConfig | None, saved: bool
