@@ -5,7 +5,9 @@ Losses are weighted correctly under accumulation and across processes, and metri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -54,6 +56,9 @@ from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
 logger = logging.get_logger(__name__)
 
+PREDICTIONS = "predictions"
+"""Key under which `row_losses` may return what `compute_metrics` gets."""
+
 
 class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
@@ -63,9 +68,12 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     which are called in this order.
 
     A subclass also defines `row_losses`; rows are weighted by their `weight` (1 by default), over the whole accumulated
-    batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`.
+    batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`. It may name further `terms`, each the mean
+    of a metric over what it counts, such as the labels of an auxiliary task.
 
     Attributes:
+        terms: Metrics of `row_losses` that are terms of the loss, with their coefficients; sums and counts `[B, 2]`
+            that contain the rows' weights.
         runner: Calls models on batches; tells the layout and attention used, with the reasons.
         owns_attention: Whether the trainer loaded its models by name, and may change their attention. Model objects
             keep theirs.
@@ -75,6 +83,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     columns = ""
     """Required columns of the rows, for a message."""
     owns_attention = False
+    terms: Mapping[str, float] = MappingProxyType({})
     reference: Reference  # only where there is one
 
     def __init__(
@@ -192,11 +201,16 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each row `[B]`, with gradient, and per-row metrics `[B]` by name.
+        """Loss of each row `[B]`, with gradient, and per-row metrics by name: values `[B]` or sums and counts `[B, 2]`.
 
-        A user's `compute_metrics` gets the first two metrics as predictions `[rows, 2]`.
+        A user's `compute_metrics` gets as predictions what is under "predictions" `[B, n]`, which is no metric, or else
+        the first two metrics.
         """
         raise NotImplementedError
+
+    def term_counts(self, batch: dict[str, Any]) -> list[Tensor]:
+        """Sum over a batch of what each of `terms` counts, in their order."""
+        return []
 
     def sample_lengths(self) -> list[list[Lengths]]:
         """Lengths of prompts and responses of some batches of training (or else evaluation)."""
@@ -322,14 +336,22 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         """The batch's share of the mean over the accumulated batch; see the class."""
         losses, metrics = self.row_losses(model, inputs, inputs["branches"])
         weight = inputs["weight"].to(losses.dtype)
-        total = weight.sum() if num_items_in_batch is None else num_items_in_batch
+        given = _not_zero(self._totals([inputs])) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        total, *totals = given.view(-1)
         # Gradients are averaged over processes, so multiply each process's share of the global sum by their number.
         processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
-        loss = (weight * losses).sum() / total * processes
+        loss = (weight * losses).sum() / total
+        for (name, coefficient), count in zip(self.terms.items(), totals, strict=True):
+            loss = loss + coefficient * metrics[name][:, 0].sum() / count
         if model.training:
             rows = inputs.get(REAL_ROWS)
-            self._train_metrics.add({name: values[:rows] for name, values in metrics.items()})
-        return (loss, {"row_loss": losses, **metrics}) if return_outputs else loss
+            self._train_metrics.add({name: values[:rows] for name, values in metrics.items() if name != PREDICTIONS})
+        return (loss * processes, {"row_loss": losses, **metrics}) if return_outputs else loss * processes
+
+    def _totals(self, batches: list[dict[str, Any]]) -> Tensor:
+        """Sums over batches that the loss is divided by: of the rows' weights, then of what each term counts."""
+        sums = [torch.stack([batch["weight"].sum(), *self.term_counts(batch)]) for batch in batches]
+        return torch.stack(sums).sum(0)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -337,9 +359,8 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         last = batch_samples[-1]
         if (rows := real_rows(self, len(last["weight"]))) < len(last["weight"]):
             last[REAL_ROWS], last["weight"][rows:] = rows, 0.0
-        total = torch.stack([batch["weight"].sum() for batch in batch_samples]).sum().to(device)
-        total = cast(Tensor, self.accelerator.reduce(total, "sum"))
-        return total.clamp(min=torch.finfo(total.dtype).tiny)
+        total = cast(Tensor, self.accelerator.reduce(self._totals(batch_samples).to(device), "sum"))
+        return _not_zero(total)
 
     def _prepare_input(self, data: Any) -> Any:
         return data.to(self.args.device) if isinstance(data, Branches) else super()._prepare_input(data)
@@ -353,13 +374,13 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
-        """Loss and per-row metrics `[B, M]`; the labels are the rows' weights."""
+        """Loss and per-row metrics side by side `[B, M]`; the labels are the rows' weights."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             loss, rows = self.compute_loss(model, inputs, return_outputs=True)
-        self._metric_names = list(rows)
-        stacked = torch.stack([values.detach().float() for values in rows.values()], dim=1)
-        return loss.detach(), stacked, inputs["weight"]
+        columns = {name: values.detach().float().view(len(values), -1) for name, values in rows.items()}
+        self._metric_columns = {name: values.shape[1] for name, values in columns.items()}
+        return loss.detach(), torch.cat(list(columns.values()), dim=1), inputs["weight"]
 
     def evaluation_loop(
         self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
@@ -375,16 +396,17 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
 
     def _eval_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         values, weight = np.asarray(prediction.predictions, np.float64), np.asarray(prediction.label_ids, np.float64)
-        metrics = {}
-        for name, column in zip(self._metric_names, values.T, strict=True):
-            if name.startswith(("min_", "max_")):
-                metrics[name] = float(column.min() if name.startswith("min_") else column.max())
-            else:
-                metrics[name] = float(
-                    np.average(column, weights=weight if name == "row_loss" and weight.any() else None)
-                )
+        parts = np.split(values, np.cumsum(list(self._metric_columns.values()))[:-1], axis=1)
+        columns = dict(zip(self._metric_columns, parts, strict=True))
+        predictions = columns.pop(PREDICTIONS, values[:, 1:3])
+        metrics = {
+            name: _mean(name, column, weight if name == "row_loss" else None) for name, column in columns.items()
+        }
+        for name, coefficient in self.terms.items():
+            if not math.isnan(metrics[name]):
+                metrics["row_loss"] += coefficient * metrics[name]
         if self._user_metrics is not None:
-            metrics.update(self._user_metrics(EvalPrediction(values[:, 1:3], np.zeros(len(values)))))
+            metrics.update(self._user_metrics(EvalPrediction(predictions, np.zeros(len(values)))))
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -392,3 +414,17 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         if "loss" in logs:
             logs.update(self._train_metrics.pop())
         super().log(logs, start_time)
+
+
+def _not_zero(sums: Tensor) -> Tensor:
+    return sums.clamp(min=torch.finfo(sums.dtype).tiny)
+
+
+def _mean(name: str, column: np.ndarray, weight: np.ndarray | None) -> float:
+    """A metric of all rows, from its columns `[rows, 1]` or sums and counts `[rows, 2]`; NaN if nothing counts."""
+    if column.shape[1] == 2:
+        total, count = column.sum(0)
+        return float(total / count) if count else math.nan
+    if name.startswith(("min_", "max_")):
+        return float(column.min() if name.startswith("min_") else column.max())
+    return float(np.average(column[:, 0], weights=weight if weight is not None and weight.any() else None))

@@ -44,6 +44,13 @@ def longest_rows(data: Any, count: int = 2) -> list[dict[str, Any]]:
     return [data[int(number)] for number in order[:count]]
 
 
+def most_responses(data: Any) -> int:
+    """The largest number of responses to a prompt of a tokenised data set."""
+    table = data.select_columns(["response_ids"]).with_format("arrow")
+    batches = (part["response_ids"].combine_chunks() for part in table.iter(batch_size=10_000))
+    return max(int(_of_lists("list_value_length", lists).max()) for lists in batches)
+
+
 def _of_lists(function: str, lists: Any) -> np.ndarray:
     """What Arrow's `function` says of an array of lists."""
     return pc.call_function(function, [lists]).to_numpy(zero_copy_only=False)

@@ -13,7 +13,8 @@ class RowMetrics:
     Values stay on their device and are moved to the CPU together when the metrics are read: one transfer, so one
     synchronisation, for any number of batches and metrics. They are summed there in float64, which some GPUs lack.
 
-    A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean.
+    A metric named `min_*` or `max_*` is the smallest or largest row instead of the mean. One given as sums and counts
+    is the sum of the sums divided by that of the counts, for rows of which some count more often or not at all.
 
     Args:
         most_waiting: Maximum number of waiting values; 4 MB by default.
@@ -26,22 +27,25 @@ class RowMetrics:
         >>> metrics.add({"length": torch.tensor([6.0])})
         >>> metrics.pop()
         {'length': 3.0}
+        >>> metrics.add({"error": torch.tensor([[3.0, 2.0], [0.0, 0.0]])})  # of two labels, and of none
+        >>> metrics.pop()
+        {'error': 1.5}
     """
 
     def __init__(self, most_waiting: int = 1 << 20) -> None:
         self._most_waiting = most_waiting
-        self._waiting: list[tuple[str, Tensor]] = []  # not on the CPU yet
+        self._waiting: list[tuple[str, Tensor]] = []  # `[B]` or `[B, 2]`, not on the CPU yet
         self._values = 0  # of them
         self._step: int | None = None  # where in what waits the running step begins, if one was begun
         self._sums: dict[
-            str, tuple[float, int]
+            str, tuple[float, float]
         ] = {}  # with their counts; of extremes: the smallest, of `max_*` negated
 
     def add(self, rows: dict[str, Tensor]) -> None:
-        """Add a batch: values `[B]` by name; B may be 0."""
+        """Add a batch: values `[B]` by name, or sums and counts `[B, 2]`; B may be 0."""
         for name, values in rows.items():
             self._waiting.append((name, values.detach()))
-            self._values += len(values)
+            self._values += values.numel()
         if self._step is None and self._values > self._most_waiting:
             self._fetch()
 
@@ -54,20 +58,23 @@ class RowMetrics:
     def drop_step(self) -> None:
         """Forget all batches since `begin_step`."""
         for _, values in self._waiting[self._step :]:
-            self._values -= len(values)
+            self._values -= values.numel()
         del self._waiting[self._step :]
 
     def pop(self) -> dict[str, float]:
-        """Compute the metrics over all processes, and reset. Every process must call it."""
+        """Compute the metrics over all processes, and reset. Every process must call it.
+
+        A metric that nothing counted for is left out.
+        """
         self._fetch()
         sums, self._sums = self._sums, {}
-        everyone: list[dict[str, tuple[float, int]]] = gather_object([sums])  # as objects: float64 stays float64
+        everyone: list[dict[str, tuple[float, float]]] = gather_object([sums])  # as objects: float64 stays float64
         result = {}
         for name in sorted(sums):
             values, counts = zip(*(theirs[name] for theirs in everyone), strict=True)
             if name.startswith(("min_", "max_")):
                 result[name] = min(values) * (1 if name.startswith("min_") else -1)
-            else:
+            elif sum(counts):
                 result[name] = sum(values) / sum(counts)
         return result
 
@@ -76,13 +83,16 @@ class RowMetrics:
         waiting, self._waiting, self._values, self._step = self._waiting, [], 0, None
         for device in {values.device for _, values in waiting}:
             rows = [(name, values) for name, values in waiting if values.device == device]
-            everything = torch.cat([values for _, values in rows]).cpu().double()
-            for (name, _), values in zip(rows, everything.split([len(values) for _, values in rows]), strict=True):
-                self._take(name, values)
+            everything = torch.cat([values.flatten() for _, values in rows]).cpu().double()
+            parts = everything.split([values.numel() for _, values in rows])
+            for (name, values), part in zip(rows, parts, strict=True):
+                self._take(name, part.view(values.shape))
 
     def _take(self, name: str, values: Tensor) -> None:
-        count = len(values)
-        if name.startswith(("min_", "max_")):
+        count: float = len(values)
+        if values.ndim == 2:
+            total, count = map(float, values.sum(0))
+        elif name.startswith(("min_", "max_")):
             smallest = values if name.startswith("min_") else -values
             total = float(smallest.min()) if count else float("inf")
         else:

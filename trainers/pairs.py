@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
+from hf_align.collators.labels import Tasks
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
 from hf_align.models.decoders import positions_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.base import BranchTrainer
@@ -22,6 +22,9 @@ from hf_align.trainers.data import check_tokens, parts_of
 @dataclass
 class PreferenceConfig(AlignmentConfig):
     """Options of all trainers on pairs of a chosen and a rejected response."""
+
+    # Whether rows are plain pairs, without soft labels or more responses.
+    plain_pairs: ClassVar[bool] = True
 
     max_length: int | None = field(
         default=1024,
@@ -60,13 +63,18 @@ class PreferenceTrainer(BranchTrainer):
         """Refuse pairs with more tokens than the model has positions."""
         _check_room(model, self.args, *datasets)
 
+    def check_responses(self, place: str, count: int, *, ranked: bool) -> None:
+        """Refuse a number of responses to the prompt that `place` names; `ranked` says whether they have ranks."""
+        check_pair(place, count)
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Compute the loss as `BranchTrainer` does, for pairs only.
+        """Compute the loss as `BranchTrainer` does, of rows with as many responses as the trainer compares.
 
         Raises:
-            UserError: A prompt doesn't have two responses.
+            UserError: A prompt has another number of them: a collator's mistake.
         """
-        check_pairs(inputs["branches"])
+        for number, count in enumerate(inputs["branches"].num_responses):
+            self.check_responses(f"Prompt {number} of a batch", count, ranked="ranks" in inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
@@ -81,20 +89,14 @@ class PreferenceTrainer(BranchTrainer):
         if data is None or isinstance(data, str):
             return data
         columns = set(getattr(data, "column_names", ()))
-        if columns >= {"prompt_ids", "response_ids"} and not columns & {"chosen", "rejected"}:
+        if columns >= {"prompt_ids", "response_ids"} and not columns & {"chosen", "rejected", "responses"}:
             for number, responses in enumerate(data["response_ids"]):
-                check_pair(f"Row {number} of eval_dataset", len(responses))
+                self.check_responses(f"Row {number} of eval_dataset", len(responses), ranked="ranks" in columns)
             return data
         tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
-        rows = tokenized_pairs(data, tokenizer, self.args, "eval_dataset")
+        rows = self.prepare_rows(data, tokenizer, "eval_dataset")
         check_tokens(self.model, tokenizer, eval_dataset=rows)
         return rows
-
-
-def check_pairs(branches: Branches) -> None:
-    """Refuse a batch in which a prompt doesn't have exactly two responses: a collator's mistake."""
-    for number, count in enumerate(branches.num_responses):
-        check_pair(f"Prompt {number} of a batch", count)
 
 
 def check_pair(place: str, count: int) -> None:
@@ -121,19 +123,23 @@ def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> N
         )
 
 
-def tokenized_pairs(data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str) -> Any:
+def tokenized_pairs(
+    data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str, tasks: Tasks | None = None
+) -> Any:
     """Check and tokenise a data set, or a dict of them, according to `args`; None stays None."""
     if data is None:
         return None
     if isinstance(data, dict) and name != "train_dataset":
-        return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+        return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]", tasks) for key, part in data.items()}
+    weights = getattr(args, "margin_mode", None) == "weight" and getattr(args, "loss_type", None) == "bradley_terry"
     return tokenize_preferences(
-        check_preferences(data, name=name, margin_weights=getattr(args, "margin_mode", None) == "weight", plain=True),
+        check_preferences(data, name=name, margin_weights=weights, tasks=tasks, plain=args.plain_pairs),
         tokenizer,
         max_length=args.max_length,
         max_prompt_length=args.max_prompt_length,
         truncation_mode=args.truncation_mode,
         num_proc=args.dataset_num_proc,
         name=name,
-        plain=True,
+        tasks=tasks,
+        plain=args.plain_pairs,
     )

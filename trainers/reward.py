@@ -1,33 +1,48 @@
-"""Training reward models on pairs of responses: margin-weighted Bradley-Terry."""
+"""Training reward models on pairs and rankings of responses: Bradley-Terry, hinge and Plackett-Luce."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
+import torch
 from datasets import Dataset
 from peft import PeftConfig, TaskType
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
+from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
+from hf_align.collators import PreferenceCollator, find_pad_token_id
+from hf_align.collators.labels import Tasks
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches
-from hf_align.losses import bradley_terry_loss
+from hf_align.losses import contrastive_loss
+from hf_align.losses.contrastive import is_anchor
 from hf_align.models.freezing import adapter_above, freeze_layers
 from hf_align.models.quantized import Quantization
-from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.trainable import with_adapter
+from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
+from hf_align.trainers.data import most_responses, parts_of
+from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
+from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer, tokenized_pairs
+from hf_align.trainers.reward_losses import centering, preference_losses, ranking_metrics, task_metrics
+from hf_align.trainers.reward_setup import (
+    check_options,
+    check_rows,
+    check_task_options,
+    config_of,
+    describe_use,
+    load,
+)
 
 logger = logging.get_logger(__name__)
 
-MARGIN_MEANING = {
-    "weight": "it multiplies the loss, -m * logsigmoid(r_chosen - r_rejected)",
-    "scale": "it multiplies the difference, -logsigmoid(m * (r_chosen - r_rejected))",
-    "shift": "it is subtracted from the difference, -logsigmoid(r_chosen - r_rejected - m)",
-}
+CONTRASTIVE = "contrastive/loss"
 
 
 @dataclass
@@ -52,18 +67,76 @@ class RewardConfig(PreferenceConfig):
     )
     checkpoint_kind: ClassVar[Kind] = "reward"
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate; 1e-4 suits LoRA."})
-    margin_mode: Literal["weight", "scale", "shift"] = field(
+    plain_pairs: ClassVar[bool] = False
+    loss_type: Literal["bradley_terry", "hinge", "plackett_luce"] = field(
+        default="bradley_terry",
+        metadata={
+            "help": "'bradley_terry' -logsigmoid(d), d the difference of two rewards, or 'hinge' relu(margin - d), of "
+            "a ranking the mean over all its pairs; 'plackett_luce': the likelihood of the whole ranking."
+        },
+    )
+    margin_mode: Literal["weight", "scale", "shift", "none"] = field(
         default="weight",
         metadata={
-            "help": "Loss of a row with margin m, where d is the difference of rewards: 'weight' -m*logsigmoid(d), "
-            "'scale' -logsigmoid(m*d), 'shift' -logsigmoid(d - m), as in TRL."
+            "help": "Loss of a pair with margin m (of two scored responses the difference): 'weight' "
+            "-m*logsigmoid(d), 'scale' -logsigmoid(m*d), 'shift' -logsigmoid(d - m), as in TRL; 'none' -logsigmoid(d). "
+            "The margin of the hinge is m, or 1 with 'none' or where there is no margin."
         },
+    )
+    label_mode: Literal["share", "draw"] = field(
+        default="share",
+        metadata={
+            "help": "Label of rows with votes or ratings: 'share' of the votes for the first response, or 'draw': a "
+            "single vote (one rating of each response), drawn anew each epoch. Evaluations use shares."
+        },
+    )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata={"range": "[0, 0.5)", "help": "Assumed share of pairs with the wrong response preferred."},
     )
     center_rewards_coefficient: float | None = field(
         default=None,
         metadata={
             "range": "[0, inf)",
-            "help": "Add this times (r_chosen + r_rejected)^2, which keeps rewards around 0. None: off. Try 0.01.",
+            "help": "Add this times (r_chosen + r_rejected)^2, of a ranking (2 * mean reward)^2, which keeps rewards "
+            "around 0. None: off. Try 0.01.",
+        },
+    )
+    pooling: Literal["last", "mean", "max", "first"] = field(
+        default="last",
+        metadata={"help": "Hidden state that a new head scores; see `RewardModelConfig`."},
+    )
+    head: Literal["linear", "mlp", "attention"] = field(
+        default="linear", metadata={"help": "New head of a model given by name; see `RewardModelConfig`."}
+    )
+    tasks: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "Auxiliary tasks of a new head by name: 'regression', 'binary' or a number of classes. The rows "
+            "have a column of that name with a label for each response (null: none), or in pairs chosen_NAME and "
+            "rejected_NAME."
+        },
+    )
+    task_weights: dict[str, float] | None = field(
+        default=None,
+        metadata={"help": "Weight in the loss of each auxiliary task's mean over its labels. Default: 1 for all."},
+    )
+    contrastive_coefficient: float | None = field(
+        default=None,
+        metadata={
+            "range": "(0, inf)",
+            "help": "Add this times the supervised contrastive loss of projected states over the responses of a "
+            "process's batch (not over accumulated batches). None: off.",
+        },
+    )
+    contrastive_temperature: float = field(
+        default=0.1, metadata={"range": "(0, inf)", "help": "Temperature of the contrastive loss."}
+    )
+    contrastive_labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "Responses that the contrastive loss pulls together: those to the same prompt (None or 'prompt'), "
+            "or those with the same label of this task."
         },
     )
     freeze_layers: int = field(
@@ -75,9 +148,26 @@ class RewardConfig(PreferenceConfig):
         },
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_options(self)
+        self.eval_metrics = evaluated(self, self.tasks or {})  # type: ignore[misc]
+
+
+def evaluated(args: RewardConfig, tasks: Tasks) -> tuple[str, ...]:
+    """Names of an evaluation's metrics, with those of auxiliary tasks and the contrastive loss."""
+    measures = [(name, "mae" if kind == "regression" else "accuracy") for name, kind in tasks.items()]
+    of_tasks = [f"{name}/{metric}" for name, measure in measures for metric in ("loss", measure)]
+    return (*type(args).eval_metrics, *of_tasks, *([CONTRASTIVE] if args.contrastive_coefficient is not None else []))
+
 
 class RewardTrainer(PreferenceTrainer):
-    """Trains a reward model so that P(chosen > rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry, 1952).
+    """Trains a reward model on pairs or rankings of responses.
+
+    By default P(chosen > rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry, 1952). A ranking trains as one
+    prompt with all its responses; see `RewardConfig.loss_type`. Auxiliary tasks and a contrastive loss of the model's
+    states may be learnt along: `loss = preferences + sum(task_weight * task's loss) + coefficient * contrastive loss`,
+    each term a mean over what has a label, in the accumulated batch of all processes.
 
     Args:
         model: Hub id or folder of a language model or reward model, a `RewardModel`, or a sequence-classification
@@ -85,10 +175,15 @@ class RewardTrainer(PreferenceTrainer):
         ref_model: Must be None: reward models have no reference. Kept for a common signature of all trainers.
         args: Default: `RewardConfig("trainer_output")`.
         data_collator: Default: `PreferenceCollator`.
-        train_dataset: Rows with `chosen` and `rejected`, usually `prompt`, and optionally `margin` (>= 0) and `weight`.
-        eval_dataset: The same, or a dict of such data sets.
+        train_dataset: Pairs, `chosen` and `rejected`, usually with `prompt`; optionally `margin` (>= 0) and `label` or
+            `preference` (P(chosen better)) or `votes` (single 0, .5, 1). Or rankings: `prompt`, `responses` and one of
+            `ranking` (0 = best, None or -1 = shown, below all ranked), `scores` (higher is better; None = not scored)
+            and `ratings` (of each response the list of single ratings). Both optionally with `weight` and labels of
+            tasks (`RewardConfig.tasks`).
+        eval_dataset: Pairs or rankings, or a dict of such data sets.
         processing_class: The tokenizer. Default: the model's.
-        compute_metrics: Gets predictions `[rows, 2]`, the rewards of chosen and rejected.
+        compute_metrics: Gets predictions `[rows, K]`, each row's rewards with the best-ranked response first (of pairs
+            chosen, rejected), NaN where a row has fewer responses than another.
         callbacks: As in `Trainer`.
         optimizers, optimizer_cls_and_kwargs: As in `Trainer`. An optimizer made beforehand lacks the adapter or head
             that is made here, which is an error: give its class.
@@ -98,7 +193,9 @@ class RewardTrainer(PreferenceTrainer):
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
-    Logs, besides Trainer's: `accuracy`, `margin` (mean difference), `mean_reward`, `min_reward`, `max_reward`.
+    Logs, besides Trainer's, over pairs of which one response is better, `accuracy`, `margin` (mean difference),
+    `chosen_reward` and `rejected_reward`; over responses `mean_reward`, `min_reward`, `max_reward`; for each task
+    `NAME/loss` and `NAME/mae` or `NAME/accuracy`, and `contrastive/loss`.
 
     Example:
         >>> from peft import LoraConfig
@@ -117,9 +214,43 @@ class RewardTrainer(PreferenceTrainer):
     model: RewardModel  # type: ignore[assignment]
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
-        """Refuse a reference."""
+        """Refuse a reference, and heads and tasks that the model doesn't have."""
         if ref_model is not None:
             raise UserError("ref_model must be None: a reward model is trained without a reference.")
+        self.reward_config: RewardModelConfig = config_of(model, self.args)
+        check_task_options(self.args, self.reward_config.tasks)
+        self.args.eval_metrics = evaluated(self.args, self.reward_config.tasks)  # type: ignore[misc]
+        self._most_responses = 2
+
+    @property
+    def task_weights(self) -> dict[str, float]:
+        """Weight of each of the model's auxiliary tasks."""
+        return dict.fromkeys(self.reward_config.tasks, 1.0) | (self.args.task_weights or {})
+
+    def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
+        """Check and tokenise pairs or rankings, also whether the loss can be taken from them."""
+        rows = tokenized_pairs(data, tokenizer, self.args, name, self.reward_config.tasks)
+        for part in parts_of([rows]):
+            check_rows(part, self.args, self.task_weights, name)
+        if rows is not None and name == "train_dataset" and self.args.label_mode == "draw":
+            return rows.add_column("index", list(range(len(rows))))
+        return rows
+
+    def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> PreferenceCollator:
+        """A collator of pairs or rankings."""
+        args = self.args
+        return PreferenceCollator(
+            pad_token_id=find_pad_token_id(tokenizer),
+            row_tokens=args.row_tokens,
+            tasks=tuple(self.reward_config.tasks),
+            contrast=None if args.contrastive_coefficient is None else args.contrastive_labels or "prompt",
+            draws=args.label_mode == "draw",
+        )
+
+    def check_responses(self, place: str, count: int, *, ranked: bool) -> None:
+        """Refuse rows without ranks that aren't pairs, and rankings of one response."""
+        if not ranked or count < 2:
+            super().check_responses(place, count, ranked=ranked)
 
     def load_model(
         self,
@@ -129,7 +260,7 @@ class RewardTrainer(PreferenceTrainer):
         quantization: Quantization,
     ) -> RewardModel:
         """A reward model."""
-        loaded = load_reward_model(model, quantization=quantization) if isinstance(model, str) else model
+        loaded = load(model, self.reward_config, quantization) if isinstance(model, str) else model
         wrapped = loaded if isinstance(loaded, RewardModel) else RewardModel(loaded, tokenizer)
         peft_config = adapter_above(peft_config, wrapped.model, self.args.freeze_layers)
         wrapped.model = with_adapter(wrapped.model, peft_config, TaskType.SEQ_CLS)
@@ -156,27 +287,68 @@ class RewardTrainer(PreferenceTrainer):
             raise UserError(
                 "The reward head is frozen; its adapter was made without task_type SEQ_CLS, so train a new one."
             )
+        self.terms = {f"{name}/loss": weight for name, weight in self.task_weights.items() if weight}
+        if self.args.contrastive_coefficient is not None:
+            self.terms[CONTRASTIVE] = self.args.contrastive_coefficient
         rows = cast(Dataset | None, self.train_dataset)
-        if rows is not None and "margin" in rows.column_names:
-            mode = self.args.margin_mode
-            logger.warning(f"The rows have a margin m: with margin_mode='{mode}' {MARGIN_MEANING[mode]}.")
+        for sentence in () if rows is None else describe_use(rows, self.args):
+            logger.warning(sentence)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Bradley-Terry loss with margins, plus the centering term."""
-        rewards, _ = self.runner.run(model, branches)
-        rewards = rewards.view(-1, 2)  # [B, 2]
-        chosen, rejected = rewards.unbind(1)
-        losses = bradley_terry_loss(chosen, rejected, margin=inputs.get("margin"), margin_mode=self.args.margin_mode)
+        """The loss in `loss_type`, plus the centering term."""
+        outputs, _ = self.runner.run(model, branches)
+        predicted = self.reward_config.split(outputs)
+        judged = judge(inputs, branches.num_responses, outputs.device, self._drawn(model, inputs))
+        rewards = judged.lay_out(predicted.rewards)
+        losses = preference_losses(rewards, judged, self.args)
         if self.args.center_rewards_coefficient is not None:
-            losses = losses + self.args.center_rewards_coefficient * (chosen + rejected).square()
-        return losses, {
-            "chosen_reward": chosen,
-            "rejected_reward": rejected,
-            "accuracy": (chosen > rejected).float(),
-            "margin": chosen - rejected,
-            "mean_reward": rewards.mean(1),
-            "min_reward": rewards.amin(1),
-            "max_reward": rewards.amax(1),
-        }
+            losses = losses + self.args.center_rewards_coefficient * centering(rewards, judged)
+        metrics = ranking_metrics(rewards, judged) | self._further_terms(predicted, inputs, judged)
+        if self._user_metrics is not None and not model.training:
+            metrics[PREDICTIONS] = judged.best_first(rewards, self._most_responses)
+        return losses, metrics
+
+    def _drawn(self, model: nn.Module, inputs: dict[str, Any]) -> Drawn | None:
+        if not model.training or "votes" not in inputs:
+            return None
+        return draw_votes(inputs["votes"], seed=self.args.seed, epoch=int(self.state.epoch or 0))
+
+    def _further_terms(self, predicted: RewardOutputs, inputs: dict[str, Any], judged: Judged) -> dict[str, Tensor]:
+        """Losses and metrics of tasks, and the contrastive loss, by name."""
+        weight, metrics = inputs["weight"], {}
+        for name, kind in self.reward_config.tasks.items():
+            labels = inputs["tasks"][name]
+            metrics |= task_metrics(name, predicted.tasks[name], labels, kind, judged, weight)
+        if self.args.contrastive_coefficient is not None:
+            alike = _alike(inputs)
+            losses = contrastive_loss(
+                cast(Tensor, predicted.embeddings), alike, temperature=self.args.contrastive_temperature
+            )
+            sums = [judged.lay_out(values).sum(1) for values in (losses, is_anchor(alike).to(losses.dtype))]
+            metrics[CONTRASTIVE] = weight[:, None] * torch.stack(sums, dim=1)
+        return metrics
+
+    def term_counts(self, batch: dict[str, Any]) -> list[Tensor]:
+        """Weights of the labelled responses of each trained task, and of those with another that is alike."""
+        weight = _by_response(batch["weight"], batch)
+        counts = [(weight * ~batch["tasks"][name].isnan()).sum() for name, each in self.task_weights.items() if each]
+        if self.args.contrastive_coefficient is not None:
+            counts.append((weight * is_anchor(_alike(batch))).sum())
+        return counts
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Evaluate as `BranchTrainer` does."""
+        self._most_responses = most_responses(dataloader.dataset)  # of all batches, for `compute_metrics`
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+
+def _by_response(values: Tensor, batch: dict[str, Any]) -> Tensor:
+    """Values of rows `[B]` for each of their responses `[S]`."""
+    return values.repeat_interleave(torch.tensor(batch["branches"].num_responses, device=values.device))
+
+
+def _alike(batch: dict[str, Any]) -> Tensor:
+    """Labels of the contrastive loss `[S]`; rows of weight 0, such as padding rows, have no part in it."""
+    return batch["contrast"].masked_fill(_by_response(batch["weight"] == 0, batch), -1)

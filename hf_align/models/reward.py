@@ -30,9 +30,9 @@ from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.pooling import pool, pool_prefixes
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
-from hf_align.models.reward_loading import load_parts
+from hf_align.models.reward_loading import load_parts, saved_config
 from hf_align.models.scoring import Encoded, encode_texts, outputs_of
-from hf_align.models.sources import find_file, plain_folder
+from hf_align.models.sources import plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
 
 
@@ -97,9 +97,7 @@ class RewardModel(BranchModel):
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
         """Load a saved reward model or adapter, or any `num_labels=1` classifier; see `load_reward_model`."""
         path = plain_folder(path_or_hub_id)
-        config_file = find_file(path, REWARD_CONFIG)
-        settings = json.loads(config_file.read_text()) if config_file else {}
-        return cls._load(path, RewardModelConfig(**settings), new_head=False, **kwargs)
+        return cls._load(path, saved_config(path) or RewardModelConfig(), new_head=False, **kwargs)
 
     @classmethod
     def _load(cls, path: str, config: RewardModelConfig, **kwargs: Any) -> RewardModel:

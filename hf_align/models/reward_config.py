@@ -19,7 +19,7 @@ REWARD_HEADS = ("linear", "mlp", "attention")
 TAKEN = {
     *("reward", "prompt", "chosen", "rejected", "responses", "messages", "margin", "weight", "label", "preference"),
     *("votes", "ranking", "ranks", "scores", "ratings", "lengths", "source", "tools", "chat_template_kwargs"),
-    *("prompt_ids", "response_ids"),
+    *("prompt_ids", "response_ids", "index"),
 }
 """Names that a task can't have: a task's labels are in a column of its name, beside these."""
 

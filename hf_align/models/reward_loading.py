@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -11,7 +13,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.files import REWARD_HEAD
+from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.models.adapters import Lora, add_lora
 from hf_align.models.classifier import classifier_class
 from hf_align.models.decoders import check_decoder_config
@@ -34,6 +36,12 @@ class Loaded(NamedTuple):
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     head_is_new: bool
+
+
+def saved_config(path_or_hub_id: str | os.PathLike[str]) -> RewardModelConfig | None:
+    """The head and pooling that were saved with a reward model that only hf_align loads; None for any other model."""
+    file = find_file(plain_folder(path_or_hub_id), REWARD_CONFIG)
+    return None if file is None else RewardModelConfig(**json.loads(file.read_text()))
 
 
 def load_parts(

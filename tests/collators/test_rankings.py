@@ -165,7 +165,22 @@ def test_a_batch_of_rankings_has_preferences_margins_and_task_labels():
     rated = [row | {"ratings": [[1, 2], [1]] if len(row["ranks"]) == 2 else [[4], [0], [3]]} for row in rows]
     batch = PreferenceCollator(pad_token_id=0)(rated)
     assert batch["label"].tolist() == [1, 1, 0, 0.75]
-    assert "margin" not in batch and batch["votes"] == [[[4], [0], [3]], [[1, 2], [1]]]
+    assert "margin" not in batch and "votes" not in batch
+    numbered = [row | {"index": number} for number, row in enumerate(rated, 5)]
+    assert PreferenceCollator(pad_token_id=0, draws=True)(numbered)["votes"] == [
+        (5, [[4], [0], [3]]),
+        (6, [[1, 2], [1]]),
+    ]
+
+
+def test_responses_are_alike_by_prompt_or_by_label():
+    rows = [
+        {"prompt_ids": [1], "response_ids": [[2], [3], [4]], "kind": [1.0, math.nan, 0.0]},
+        {"prompt_ids": [1, 5], "response_ids": [[2], [3]], "kind": [2.0, 1.0]},
+        {"prompt_ids": [1], "response_ids": [[8]], "kind": [math.nan]},
+    ]
+    assert PreferenceCollator(0, contrast="prompt")(rows)["contrast"].tolist() == [0, 0, 0, 1, 1, 0]
+    assert PreferenceCollator(0, tasks=("kind",), contrast="kind")(rows)["contrast"].tolist() == [1, -1, 0, 2, 1, -1]
 
 
 def test_an_arrow_data_set_and_a_list_of_dicts_read_the_same(tokenizer):

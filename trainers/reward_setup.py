@@ -1,0 +1,194 @@
+"""Before a reward model is trained: its head and tasks, and whether loss, options and rows go together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.collators.checks import group_rows, refuse
+from hf_align.collators.labels import Tasks
+from hf_align.errors import UserError
+from hf_align.losses.listwise import MAX_TIED
+from hf_align.models.quantized import Quantization
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.reward_loading import saved_config
+from hf_align.models.sources import adapter_config, plain_folder
+from hf_align.numbers import number_problem
+
+MARGIN_MEANING = {
+    "weight": "it multiplies the loss, -m * logsigmoid(r_chosen - r_rejected)",
+    "scale": "it multiplies the difference, -logsigmoid(m * (r_chosen - r_rejected))",
+    "shift": "it is subtracted from the difference, -logsigmoid(r_chosen - r_rejected - m)",
+    "none": "it has no effect",
+}
+
+
+def requested_config(args: Any) -> RewardModelConfig:
+    """The head, pooling and tasks that a `RewardConfig` asks for in a new reward model."""
+    return RewardModelConfig(
+        args.pooling, args.head, args.tasks or {}, projection=args.contrastive_coefficient is not None
+    )
+
+
+def config_of(model: Any, args: Any) -> RewardModelConfig:
+    """What the model that is about to be trained predicts.
+
+    Args:
+        model: As given to the trainer.
+        args: Its `RewardConfig`.
+
+    Raises:
+        UserError: The model has its own head, and `args` ask for another one.
+    """
+    requested = requested_config(args)
+    if isinstance(model, str):
+        saved = saved_config(model)
+        if saved is None and (requested.is_plain or adapter_config(plain_folder(model)) is None):
+            return requested
+        given = saved or RewardModelConfig()
+    else:
+        given = model.reward_config if isinstance(model, RewardModel) else RewardModelConfig()
+    for name in ("pooling", "head", "tasks"):
+        wanted = getattr(requested, name)
+        if wanted not in (getattr(given, name), getattr(RewardModelConfig(), name)):
+            raise UserError(
+                f"{name} is {wanted!r}, and the model already has {name} {getattr(given, name)!r}; leave {name} out, "
+                "or start from a language model, which gets a new head."
+            )
+    if requested.projection and not given.projection:
+        raise UserError(
+            "contrastive_coefficient needs a model with a projection: make it with RewardModelConfig(projection=True), "
+            "or start from a language model."
+        )
+    return given
+
+
+def load(model: str, config: RewardModelConfig, quantization: Quantization) -> RewardModel:
+    """Load a reward model by name, with a new head if it has none like `config`."""
+    if config.is_plain or saved_config(model) is not None:
+        return load_reward_model(model, quantization=quantization)
+    return RewardModel.from_backbone(model, config, quantization=quantization)
+
+
+def check_task_options(args: Any, tasks: Tasks) -> None:
+    """Refuse weights and contrastive labels of tasks that the model doesn't have.
+
+    Raises:
+        UserError: Names the option.
+    """
+    for name in args.task_weights or {}:
+        if name not in tasks:
+            raise UserError(f"task_weights: the model has no task {name}; {_options(name, tasks)}")
+    classes = [name for name, kind in tasks.items() if kind != "regression"]
+    if args.contrastive_labels not in (None, "prompt", *classes):
+        raise UserError(
+            f"contrastive_labels is {args.contrastive_labels!r}; it must be 'prompt' or a task of the model with "
+            f"classes{' (' + ', '.join(classes) + ')' if classes else ', and it has none'}."
+        )
+
+
+def _options(name: str, tasks: Tasks) -> str:
+    if close := get_close_matches(name, tasks, 1):
+        return f"did you mean {close[0]}?"
+    return f"it has {', '.join(tasks)}." if tasks else "give its kind in tasks, as in {'safe': 'binary'}."
+
+
+def check_weights(weights: Mapping[str, Any] | None) -> None:
+    """Refuse task weights that aren't numbers from 0.
+
+    Raises:
+        UserError: Names the task.
+    """
+    for name, weight in (weights or {}).items():
+        if number_problem(weight) or weight < 0:
+            raise UserError(f"task_weights: the weight of {name} is {weight!r}; give a number from 0.")
+
+
+def check_options(args: Any) -> None:
+    """Refuse options of a `RewardConfig` that mean nothing together.
+
+    Raises:
+        UserError: Names them.
+    """
+    check_weights(args.task_weights)
+    if args.loss_type == "plackett_luce" and args.label_smoothing:
+        raise UserError(
+            "label_smoothing flips labels of pairs, and loss_type='plackett_luce' has none; leave it out, or use "
+            "'bradley_terry', which takes all pairs of a ranking."
+        )
+    if args.contrastive_labels is not None and args.contrastive_coefficient is None:
+        raise UserError("contrastive_labels has no effect without contrastive_coefficient; give it, such as 0.1.")
+
+
+def check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str) -> None:
+    """Refuse tokenised rows that the loss, votes or tasks can't be taken from.
+
+    Args:
+        rows: The rows.
+        args: A `RewardConfig`.
+        tasks: Weights of the tasks that are trained.
+        name: The data set's name, for messages.
+
+    Raises:
+        UserError: Names the column or rows.
+    """
+    columns = rows.column_names
+    training = name == "train_dataset"
+    if training and args.label_mode == "draw" and not {"votes", "ratings"} & set(columns):
+        raise UserError(
+            f"label_mode is 'draw', and {name} has neither votes (of pairs) nor ratings (of responses) to draw from; "
+            "give them, or leave label_mode out."
+        )
+    if missing := [task for task, weight in tasks.items() if training and weight and task not in columns]:
+        raise UserError(
+            f"{name} has no column {missing[0]} (or chosen_{missing[0]} and rejected_{missing[0]}) with labels of that "
+            f"task; add it, or set task_weights: {{{missing[0]}: 0}}."
+        )
+    if args.loss_type == "plackett_luce":
+        _check_plackett_luce(rows, args, name, draws=training and args.label_mode == "draw")
+
+
+def _check_plackett_luce(rows: Dataset, args: Any, name: str, *, draws: bool) -> None:
+    columns = rows.column_names
+    if "margin" in columns and args.margin_mode != "none":
+        raise UserError(
+            f"{name} has a column margin, and loss_type='plackett_luce' uses none; set margin_mode='none', or use "
+            "'bradley_terry'."
+        )
+    problems: list[str] = [""] * len(rows)
+    if "label" in columns and not draws:
+        soft = "a soft label, which loss_type='plackett_luce' can't learn"
+        problems = ["" if label in (0, 0.5, 1) else soft for label in rows["label"]]
+    elif "ranks" in columns:
+        tied = f"more than {MAX_TIED} tied responses, over whose orders loss_type='plackett_luce' can't average"
+        # Any of the drawn ratings may be equal.
+        counts = map(len, rows["ranks"]) if draws else map(_most_tied, rows["ranks"])
+        problems = [tied if count > MAX_TIED else "" for count in counts]
+    refuse(group_rows(problems), name, "use 'bradley_terry', or drop them")
+
+
+def _most_tied(ranks: Sequence[int]) -> int:
+    return max(Counter(rank for rank in ranks if rank >= 0).values())
+
+
+def describe_use(rows: Dataset, args: Any) -> list[str]:
+    """Sentences on how margins, votes and tied ranks of the training rows are used, for the log."""
+    columns, sentences = rows.column_names, []
+    scored = "scores" in columns and "ratings" not in columns
+    if ("margin" in columns or scored) and args.loss_type != "plackett_luce":
+        of = "scores, and the difference of two is their margin m" if scored else "a margin m"
+        hinge = args.loss_type == "hinge" and args.margin_mode != "none"
+        meaning = "it is the lead that the better response must have" if hinge else MARGIN_MEANING[args.margin_mode]
+        mode = "loss_type='hinge'" if hinge else f"margin_mode='{args.margin_mode}'"
+        sentences.append(f"The rows have {of}: with {mode} {meaning}.")
+    if {"votes", "ratings"} & set(columns):
+        draw = "one is drawn for each row and epoch" if args.label_mode == "draw" else "labels are their shares"
+        only_order = args.loss_type == "plackett_luce" and args.label_mode == "share"
+        use = "only the order of the mean ratings is used" if only_order else draw
+        sentences.append(f"The rows have single votes: with label_mode='{args.label_mode}' {use}.")
+    return sentences
