@@ -17,6 +17,7 @@ from peft.utils import AuxiliaryTrainingWrapper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
@@ -34,6 +35,8 @@ from hf_align.models.reward_loading import load_parts, saved_config
 from hf_align.models.scoring import Encoded, encode_texts, outputs_of
 from hf_align.models.sources import plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
+
+logger = logging.get_logger(__name__)
 
 
 class RewardModel(BranchModel):
@@ -77,6 +80,11 @@ class RewardModel(BranchModel):
             )
         self.tokenizer = tokenizer
         self.reward_config = config or RewardModelConfig()
+        if self.reward_config.pooling == "first":
+            logger.warning(
+                "pooling='first' is for models that read both ways: a decoder's first token sees no response, so all "
+                "responses to a prompt get one score, and nothing is learned from pairs; use 'last' or 'mean'."
+            )
         set_distinct_pad_token(tokenizer, model.config)
         model.config.problem_type = "regression"  # so that pipeline("text-classification") returns the raw score
 

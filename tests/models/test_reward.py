@@ -309,6 +309,13 @@ def test_a_prompt_that_responses_share_is_encoded_once(tiny_model_dir: str, coun
     assert shared < 0.8 * sum(tokens)
 
 
+def test_pooling_a_token_that_sees_no_response_is_said(tiny_model_dir: str, caplog: pytest.LogCaptureFixture):
+    model = RewardModel.from_backbone(tiny_model_dir, RewardModelConfig(pooling="first"))
+    assert "all responses to a prompt get one score" in caplog.text
+    first, second = model.score(PROMPTS[:1] * 2, RESPONSES[:2])
+    assert first == pytest.approx(second, abs=1e-6)
+
+
 def test_bad_arguments_are_named(tiny_model_dir: str):
     with pytest.raises(UserError, match="pooling"):
         RewardModelConfig(pooling="median")  # type: ignore[arg-type]
