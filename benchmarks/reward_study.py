@@ -38,7 +38,9 @@ from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.data.embedded.ratings import DOMAINS, Domain, Split
 from hf_align.layout.branches import build_branches
 from hf_align.models.adapters import add_lora
-from hf_align.models.reward import RewardModel, RewardModelConfig
+from hf_align.models.freezing import adapter_above
+from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.version import versions
 
 RESULTS = Path(__file__).parent / "results" / "reward_study"
@@ -64,6 +66,7 @@ class Settings:
         trained: "lora" adapters, "all" weights of the layers above the cache, or the "head" alone.
         rank: Of LoRA on all linear layers, with alpha twice as large.
         pooling: Of the reward model.
+        freeze: Layers above the cache, lowest first, without adapter and gradient.
         seed: Of head, adapter, order and drawn votes.
     """
 
@@ -76,6 +79,7 @@ class Settings:
     trained: Trained = "lora"
     rank: int = 16
     pooling: Literal["last", "mean"] = "last"
+    freeze: int = 0
     seed: int = 0
 
 
@@ -90,7 +94,7 @@ def train(base: str, layers: int, cache: CachedTexts, settings: Settings) -> Rew
     model.head.requires_grad_(True)
     if settings.trained == "lora":
         lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
-        model.model = add_lora(model.model, lora, TaskType.SEQ_CLS)
+        model.model = add_lora(model.model, adapter_above(lora, model.model, settings.freeze), TaskType.SEQ_CLS)
     steps = list(batches(cache, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
