@@ -80,7 +80,7 @@ def _charts(stage: str, metrics: Mapping[str, Any], history: History) -> list[Ma
     rows: tuple[tuple[str, str, Reference | None, float | None, tuple[float, float] | None], ...]
     if stage == "reward":
         rows = (
-            ("loss", "loss (weighted by the rating gap)", None, held_out["loss"], None),
+            ("loss", "loss", Reference(math.log(2), "log 2: no difference yet"), held_out["loss"], None),
             ("accuracy", "pairs ranked right", chance, held_out["accuracy"], SHARE),
             ("margin", "reward of chosen minus rejected", Reference(0.0, ""), held_out["margin"], None),
         )

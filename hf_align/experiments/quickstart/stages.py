@@ -14,8 +14,8 @@ from datasets import Dataset, concatenate_datasets
 from peft import LoraConfig, PeftModel
 from transformers import set_seed
 
-from hf_align.data.embedded.ratings import DOMAINS, Domain
-from hf_align.data.embedded.rows import SHARES, heldout_sentences, make_pairs, make_prompts
+from hf_align.data.embedded.ratings import DOMAINS
+from hf_align.data.embedded.rows import heldout_sentences, make_pairs, make_prompts, make_rankings
 from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
 from hf_align.evaluation.scorers import score_responses, to_gpu
 from hf_align.experiments.quickstart.job import HISTORY, POLICIES, SAMPLES, Job, Stage
@@ -51,7 +51,7 @@ def train_reward(job: Job) -> dict[str, Any]:
         job.folder("base"), quantization=job.quantization, lora=LoraConfig(**job.profile.lora)
     )
     args = training_arguments(job, "reward", RewardConfig)
-    train_rows, eval_rows = _pairs(job, args, job.profile.reward_shares)
+    train_rows, eval_rows = _rankings(job, args)
     record = _train(
         job, "reward", RewardTrainer(model=model, args=args, train_dataset=train_rows, eval_dataset=eval_rows)
     )
@@ -192,10 +192,27 @@ def training_arguments(job: Job, stage: str, config_class: type) -> Any:
     )
 
 
-def _pairs(job: Job, args: Any, shares: Mapping[Domain, float] = SHARES) -> tuple[Dataset, Dataset]:
+def _pairs(job: Job, args: Any) -> tuple[Dataset, Dataset]:
     """Training pairs, each seen once, and held-out pairs."""
-    count = args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
-    return make_pairs("train", count, job.seed, shares=shares), make_pairs("test", job.profile.eval_pairs, job.seed)
+    return make_pairs("train", _rows_of(args), job.seed), make_pairs("test", job.profile.eval_pairs, job.seed)
+
+
+def _rankings(job: Job, args: Any) -> tuple[Dataset, Dataset]:
+    """Training rows of several rated sentences, each seen once, and held-out rows."""
+    profile = job.profile
+    make = partial(
+        make_rankings,
+        k=profile.reward_responses,
+        seed=job.seed,
+        openings=profile.reward_openings,
+        shares=profile.reward_shares,
+    )
+    held_out = max(1, 2 * profile.eval_pairs // profile.reward_responses)  # as many sentences as the pairs have
+    return make("train", _rows_of(args)), make("test", held_out)
+
+
+def _rows_of(args: Any) -> int:
+    return args.max_steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
 
 
 def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
