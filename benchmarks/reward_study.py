@@ -2,7 +2,7 @@
 
     python -m benchmarks.reward_study cache --base hf-align-quickstart/base --cache study-cache
     python -m benchmarks.reward_study run --base ... --cache study-cache --labels soft hard draw --seeds 0 1 2 --test
-    python -m benchmarks.reward_study table
+    python -m benchmarks.reward_study table --cache study-cache
 
 Layers above the cached ones are trained, on rows of K texts of one domain: all pairs of a row count. Each finished run
 is a line of `results/reward_study/runs.jsonl`; a run whose settings are there is skipped, so the command resumes.
@@ -34,6 +34,7 @@ from transformers import get_cosine_schedule_with_warmup, set_seed
 from benchmarks.machine import describe_machine
 from benchmarks.reward_cache import CachedTexts, documents, model_above, write_cache
 from benchmarks.reward_figures import figures, vote_shares
+from benchmarks.reward_tables import label_table, tuning_table
 from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.data.embedded.ratings import DOMAINS, Domain, Split
 from hf_align.layout.branches import build_branches
@@ -225,16 +226,17 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("cache", "run"):
+    for name in ("cache", "run", "table"):
         command = commands.add_parser(name)
-        command.add_argument("--base", required=True, help="folder of the language model (a quickstart's base)")
+        command.add_argument("--base", required=name != "table", help="folder of the language model (a quickstart's)")
         command.add_argument("--cache", type=Path, required=True, help="folder of the cached states")
         command.add_argument(
             "--texts", type=int, nargs=3, default=Settings.texts, help=f"texts of {', '.join(DOMAINS)}"
         )
     commands.choices["cache"].add_argument("--layers", type=int, default=24, help="frozen lower layers")
     run_command = commands.choices["run"]
-    run_command.add_argument("--results", type=Path, default=RESULTS)
+    for name in ("run", "table"):
+        commands.choices[name].add_argument("--results", type=Path, default=RESULTS)
     run_command.add_argument("--test", action="store_true", help="measure on the test split, too: final rows only")
     defaults = asdict(Settings())
     choices = {"labels": get_args(Labels), "trained": get_args(Trained), "pooling": ("last", "mean")}
@@ -251,8 +253,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "cache":
         write_cache(arguments.base, arguments.cache, arguments.layers, dict(zip(DOMAINS, arguments.texts, strict=True)))
-    else:
+    elif arguments.command == "run":
         run(arguments)
+    else:
+        runs = read(arguments.results / "runs.jsonl")
+        print(tuning_table(runs), label_table(runs, CachedTexts.load(arguments.cache)), sep="\n\n")
 
 
 if __name__ == "__main__":
