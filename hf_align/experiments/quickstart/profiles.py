@@ -72,7 +72,7 @@ PROFILES = {
             **_FULL,
             **_REWARD,
             "per_device_train_batch_size": 3,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-3,
             "max_steps": 360,
             "warmup_steps": 18,
             "save_steps": 30,
