@@ -63,14 +63,17 @@ def layers_of(base: str, first: int, stop: int | None) -> RewardModel:
 
 
 @torch.no_grad()
-def write_cache(base: str, folder: Path, layers: int, train_texts: dict[Domain, int]) -> None:
-    """Compute and store the states of the first training texts of each domain, and of all held-out ones.
+def write_cache(
+    base: str, folder: Path, layers: int, train_texts: dict[Domain, int], validation_texts: int | None = None
+) -> None:
+    """Compute and store the states of training and validation texts, drawn at random, and of all test texts.
 
     Args:
         base: Folder of the language model.
         folder: The cache's folder.
         layers: Layers whose states are cached.
         train_texts: Number of training texts per domain.
+        validation_texts: At most so many validation texts of each domain; None for all.
     """
     model = layers_of(base, 0, layers).eval()
     decoder: Any = model.model.model
@@ -85,7 +88,8 @@ def write_cache(base: str, folder: Path, layers: int, train_texts: dict[Domain, 
             rows = []
             for split in ("train", "validation", "test"):
                 part = heldout_sentences(split, domain)
-                part = part.shuffle(seed=0).select(range(train_texts[domain])) if split == "train" else part
+                wanted = {"train": train_texts[domain], "validation": validation_texts, "test": None}[split]
+                part = part if wanted is None else part.shuffle(seed=0).select(range(min(wanted, len(part))))
                 rows += [{**row, "split": split} for row in part]
             pairs = [encoder.prompt_and_response(row["prompt"], row["response"], {}) for row in rows]
             order = sorted(range(len(rows)), key=lambda n: len(pairs[n][1]))

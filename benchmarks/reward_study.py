@@ -234,6 +234,7 @@ def main() -> None:
             "--texts", type=int, nargs=3, default=Settings.texts, help=f"texts of {', '.join(DOMAINS)}"
         )
     commands.choices["cache"].add_argument("--layers", type=int, default=24, help="frozen lower layers")
+    commands.choices["cache"].add_argument("--validation", type=int, help="validation texts per domain; default: all")
     run_command = commands.choices["run"]
     for name in ("run", "table"):
         commands.choices[name].add_argument("--results", type=Path, default=RESULTS)
@@ -252,7 +253,8 @@ def main() -> None:
         )
     arguments = parser.parse_args()
     if arguments.command == "cache":
-        write_cache(arguments.base, arguments.cache, arguments.layers, dict(zip(DOMAINS, arguments.texts, strict=True)))
+        texts: dict[Domain, int] = dict(zip(DOMAINS, arguments.texts, strict=True))
+        write_cache(arguments.base, arguments.cache, arguments.layers, texts, arguments.validation)
     elif arguments.command == "run":
         run(arguments)
     else:

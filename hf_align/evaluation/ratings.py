@@ -160,7 +160,7 @@ def rating_report(
     Returns:
         `{"all" | domain: {"texts", "pairs", "scorers": {name: {"r", "r_interval", "pair_accuracy", and, for the
         scorers after the first, "r_gain" (first minus this one) with "r_gain_interval"}}}}`; `scorers` holds
-        `HUMAN` too, without intervals.
+        `HUMAN` too, without "r_interval".
 
     Raises:
         UserError: Lengths differ, or a text has fewer than two ratings.
@@ -183,7 +183,9 @@ def rating_report(
             "pairs": sum(_ordered_pairs(human[block], human[block], min_gap)[1] for block in blocks),
             "scorers": {
                 **_scorers(arrays, human, rows, blocks, min_gap, resamples, seed),
-                HUMAN: _single_rater(ratings, rows, blocks, min_gap),
+                HUMAN: _single_rater(
+                    ratings, next(iter(arrays.values())), human, rows, blocks, min_gap, resamples, seed
+                ),
             },
         }
     return report
@@ -227,14 +229,34 @@ def _pooled(scores: NDArray, human: NDArray, blocks: Sequence[NDArray], min_gap:
 
 
 def _single_rater(
-    ratings: Sequence[Sequence[float]], rows: NDArray, blocks: Sequence[NDArray], min_gap: float
-) -> dict[str, float]:
-    votes, others = np.zeros(len(ratings)), np.zeros(len(ratings))
-    correlations, accuracies = [], []
-    for rater in range(min(len(ratings[row]) for row in rows)):
-        for row in rows:
-            votes[row] = ratings[row][rater]
-            others[row] = (sum(ratings[row]) - votes[row]) / (len(ratings[row]) - 1)
-        correlations.append(float(pearson(votes[rows], others[rows])))
-        accuracies.append(_pooled(votes, others, blocks, min_gap))
-    return {"r": float(np.mean(correlations)), "pair_accuracy": float(np.mean(accuracies))}
+    ratings: Sequence[Sequence[float]],
+    first: NDArray,
+    human: NDArray,
+    rows: NDArray,
+    blocks: Sequence[NDArray],
+    min_gap: float,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Figures of one rater against the others, and the lead of scores `first` `[N]` over that rater."""
+    raters = min(len(ratings[row]) for row in rows)
+    votes = np.array([[ratings[row][rater] for row in rows] for rater in range(raters)], dtype=float)  # [J, rows]
+    total, count = (np.array([measure(ratings[row]) for row in rows]) for measure in (sum, len))
+    others = (total - votes) / (count - 1)
+    accuracies = []
+    whole_votes, whole_others = np.zeros(len(ratings)), np.zeros(len(ratings))
+    for vote, other in zip(votes, others, strict=True):
+        whole_votes[rows], whole_others[rows] = vote, other
+        accuracies.append(_pooled(whole_votes, whole_others, blocks, min_gap))
+
+    def lead(scores: NDArray, human: NDArray, *people: NDArray, axis: int) -> Any:
+        pairs = zip(people[:raters], people[raters:], strict=True)
+        return pearson(scores, human, axis) - np.mean([pearson(*pair, axis) for pair in pairs], axis=0)
+
+    samples = (first[rows], human[rows], *votes, *others)
+    return {
+        "r": float(np.mean(pearson(votes, others))),
+        "pair_accuracy": float(np.mean(accuracies)),
+        "r_gain": float(lead(*samples, axis=-1)),
+        "r_gain_interval": bootstrap_interval(lead, *samples, resamples=resamples, seed=seed),
+    }

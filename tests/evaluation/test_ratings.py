@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,20 @@ def test_single_rater_against_the_mean_of_the_others() -> None:
     # Domain a: every rater orders its pair; domain b: raters 0 and 1 do (3 > 1, 3 > -1), rater 2 ties
     # (0 = 0) against others 3 and 0: one half.
     assert report["b"]["scorers"][HUMAN]["pair_accuracy"] == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_lead_over_a_single_rater_is_paired() -> None:
+    human = report_of(scores := [-2.0, 1.0, 2.0, 0.0], RATINGS)
+    assert human["r_gain"] == pytest.approx(1 - human["r"])
+    assert human["r_gain_interval"][0] <= human["r_gain"] <= human["r_gain_interval"][1]
+    # Raters of one mind order every resample as the scores do, however much r varies between resamples.
+    agreed = report_of([1.0, 2.0, 2.5, 9.0], [[value] * 3 for value in (1.0, 2.0, 2.5, 9.0)])
+    assert [agreed["r_gain"], *agreed["r_gain_interval"]] == pytest.approx([0, 0, 0], abs=1e-12)
+    assert report_of(scores[::-1], RATINGS)["r_gain"] < 0
+
+
+def report_of(scores: list[float], ratings: list[list[float]]) -> dict[str, Any]:
+    return rating_report({"any": scores}, ratings, ["a"] * 4)["all"]["scorers"][HUMAN]
 
 
 def test_a_rater_less_in_one_text_uses_the_raters_all_texts_have() -> None:

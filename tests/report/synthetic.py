@@ -34,7 +34,12 @@ def metrics() -> dict[str, Any]:
                     "r_gain": 0.27,
                     "r_gain_interval": [0.2, 0.3],
                 },
-                "single human": {"r": 0.884, "pair_accuracy": 0.89},
+                "single human": {
+                    "r": 0.884,
+                    "pair_accuracy": 0.89,
+                    "r_gain": r - 0.884,
+                    "r_gain_interval": [r - 0.914, r - 0.854],
+                },
             },
         }
         policies[domain] = {
@@ -61,6 +66,7 @@ def metrics() -> dict[str, Any]:
             "quantization": None,
             "seed": 3,
             "numbers": {
+                "reward_responses": 8,
                 "reward": TRAINING,
                 "dpo": {**TRAINING, "beta": 0.1},
                 "ipo": {**TRAINING, "beta": 0.2},
