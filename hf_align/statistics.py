@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap, kendalltau
 
 Interval = list[float]
 """Lower and upper end of a 95% interval."""
@@ -41,6 +41,14 @@ def pearson(x: ArrayLike, y: ArrayLike, axis: int = -1) -> Any:
     a, b = (side - side.mean(axis=axis, keepdims=True) for side in (a, b))
     scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
     return np.where(scale > 0, (a * b).sum(axis=axis) / np.where(scale > 0, scale, 1.0), 0.0)[()]
+
+
+def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
+    """Kendall's tau-b of two `[N]` scores of the same things; NaN where one side is constant (no order to compare)."""
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(kendalltau(a, b).statistic)
 
 
 def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:

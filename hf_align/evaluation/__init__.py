@@ -4,7 +4,8 @@ from hf_align.evaluation.best_of import Sampling, sample_best
 from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
 from hf_align.evaluation.ratings import measure_on_ratings, pair_accuracy, rating_report
-from hf_align.evaluation.reward_report import Remark, RewardReport, reward_report
+from hf_align.evaluation.remarks import Remark
+from hf_align.evaluation.reward_report import RewardReport, reward_report
 from hf_align.evaluation.scored import Scored, score_dataset
 from hf_align.evaluation.scorers import vader_scores
 

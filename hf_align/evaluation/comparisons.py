@@ -271,4 +271,4 @@ def vote_shares(votes: Sequence[Sequence[float]], first: NDArray, second: NDArra
         if len(given):
             np.add.at(shares[row], np.searchsorted(values, given), 1 / len(given))
     below = np.cumsum(shares, axis=1) - shares / 2  # P(a vote is below each value), half of those equal to it
-    return np.einsum("pv,pv->p", shares[first], below[second])
+    return np.clip(np.einsum("pv,pv->p", shares[first], below[second]), 0.0, 1.0)

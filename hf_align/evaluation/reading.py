@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset, read_rows
+from hf_align.collators.labels import read_label
+from hf_align.collators.rankings import preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
 from hf_align.collators.tools import NESTED, template_options
 from hf_align.errors import UserError
@@ -84,9 +87,7 @@ def read_comparisons(
     if layout == "pairs" and _lists(rows[0]["chosen"]):
         layout = "lists"
     subset = next((column for column in SUBSET_COLUMNS if column in columns), "")
-    numbered = [
-        {**row, _NUMBER: number, _SUBSET: str(row[subset]) if subset else ""} for number, row in enumerate(rows)
-    ]
+    numbered = [{**row, _NUMBER: number, _SUBSET: str(row.get(subset) or "")} for number, row in enumerate(rows)]
     groups = read_rows(numbered, _READERS[layout], name)
     styles = _styles_of(rows, styles, name) if layout == "lists" else ()
     if layout == "ratings":
@@ -130,7 +131,8 @@ def _pair(row: Row) -> Group:
         end = next(word_ends(chosen, rejected))
         prompt, chosen, rejected = chosen[:end], chosen[end:], rejected[end:]
     votes = [_votes(row.get(f"{side}_ratings"), f"{side}_ratings") for side in ("chosen", "rejected")]
-    label, number = _label(row)
+    label, single = read_label(row)
+    number = len(single or [1])
     if label is None and all(votes):
         label, number = float(vote_shares(votes, np.array([0]), np.array([1]))[0]), min(map(len, votes))
     human = [float(np.mean(side)) if all(votes) else float("nan") for side in votes]
@@ -139,21 +141,6 @@ def _pair(row: Row) -> Group:
         for text, value, given in zip((chosen, rejected), human, votes, strict=True)
     ]
     return Group(responses, [Preference(0, 1, 1.0 if label is None else label, number)])
-
-
-def _label(row: Row) -> tuple[float | None, int]:
-    """P(chosen is better) and the number of votes behind it; None if the row doesn't say."""
-    for name in ("label", "preference"):
-        if row.get(name) is not None:
-            if number_problem(row[name]) or not 0 <= row[name] <= 1:
-                raise RowProblem(f"a {name} that is no probability in [0, 1] that chosen is better")
-            return float(row[name]), 1
-    votes = row.get("votes")
-    if votes is None:
-        return None, 1
-    if not isinstance(votes, list) or not votes or any(vote not in (0, 0.5, 1) for vote in votes):
-        raise RowProblem("votes that are no list of 0, 0.5 and 1")
-    return float(np.mean(votes)), len(votes)
 
 
 def _list(row: Row) -> Group:
@@ -188,47 +175,19 @@ def _without_styles(groups: Sequence[Group]) -> list[Group]:
 
 
 def _ranking(row: Row) -> Group:
-    prompt, given = read_prompt(dict(row)), row["responses"]
-    if not isinstance(given, list) or len(given) < 2:
-        raise RowProblem("fewer than two responses")
-    texts = [read_side({"response": text}, "response") for text in given]
-    name = next((name for name in _ORDERS if row.get(name) is not None), "")
-    if not name:
-        raise RowProblem("neither ranking nor scores nor ratings")
-    if not isinstance(row[name], list) or len(row[name]) != len(texts):
-        raise RowProblem(f"{name} that isn't one value for each response")
-    votes = [tuple(_votes(value, name)) for value in row[name]] if name == "ratings" else [()] * len(texts)
-    human = [float(np.mean(each)) if each else float("nan") for each in votes]
-    if name == "scores":
-        human = [_score(value) for value in row[name]]
-    if name == "ranking":
-        return _ranked(row, [_response(row, text, prompt) for text in texts])
-    return Group(
-        [
-            _response(row, text, prompt, human=value, votes=each)
-            for text, value, each in zip(texts, human, votes, strict=True)
-        ]
-    )
-
-
-def _ranked(row: Row, responses: list[Response]) -> Group:
-    """Ranks as scores 0, -1, ...; those below all ranked share the lowest and aren't compared with each other."""
-    ranks = row["ranking"]
-    for rank in ranks:
-        if rank is not None and (isinstance(rank, bool) or number_problem(rank) or rank != int(rank) or rank < -1):
-            raise RowProblem("a ranking that isn't whole numbers from 0, with None or -1 for below all ranked")
-    known = [int(rank) for rank in ranks if rank is not None and rank >= 0]
-    if not known:
-        raise RowProblem("a ranking that ranks nothing")
-    human = [-float(rank) if rank is not None and rank >= 0 else -float(max(known) + 1) for rank in ranks]
-    shown = [rank is None or rank < 0 for rank in ranks]
-    preferences = [
-        Preference(i, j, float(np.sign(human[i] - human[j]) + 1) / 2)
-        for i in range(len(ranks))
-        for j in range(i + 1, len(ranks))
-        if not (shown[i] and shown[j])
+    """A ranking; ranks are scores 0, -1, ..., and those below all ranked share the lowest without being compared."""
+    ranking = read_ranking(dict(row))
+    votes = ranking.ratings or [[]] * len(ranking.responses)
+    lowest = -float(max(ranking.ranks) + 1)
+    human = ranking.scores or [-float(rank) if rank >= 0 else lowest for rank in ranking.ranks]
+    responses = [
+        _response(row, text, ranking.prompt, human=value, votes=tuple(given))
+        for text, value, given in zip(ranking.responses, human, votes, strict=True)
     ]
-    return Group([r._replace(human=value) for r, value in zip(responses, human, strict=True)], preferences)
+    if ranking.scores is not None:
+        return Group(responses)
+    pairs = zip(combinations(range(len(responses)), 2), preferences_of(ranking.ranks), strict=True)
+    return Group(responses, [Preference(*pair, share) for pair, share in pairs if share == share])
 
 
 def _rated(row: Row) -> Group:
@@ -259,24 +218,15 @@ def _votes(value: Any, name: str) -> list[float]:
     return [float(vote) for vote in value]
 
 
-def _score(value: Any) -> float:
-    if value is None:
-        return float("nan")
-    if problem := number_problem(value):
-        raise RowProblem(f"a score that is {problem}")
-    return float(value)
-
-
 def _human_kind(columns: Sequence[str], layout: str) -> str:
     if layout == "pairs":
         return "ratings" if {"chosen_ratings", "rejected_ratings"} <= set(columns) else ""
     if layout == "lists":
         return ""
-    kinds = {"ratings": "ratings", "rating": "ratings", "scores": "scores", "ranking": "ranks"}
+    kinds = {"ranking": "ranks", "scores": "scores", "ratings": "ratings", "rating": "ratings"}
     return next((kind for name, kind in kinds.items() if name in columns), "")
 
 
-_ORDERS = ("ratings", "scores", "ranking")
 _LAYOUTS = {
     "rankings": ("prompt", "responses"),
     "pairs": ("chosen", "rejected"),

@@ -1,35 +1,32 @@
-"""Report on a reward model: whether its scores order, and say how sure they are, as people do."""
+"""Report on a reward model: whether its scores order responses as people do, and can be trusted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_align.collators.rows import Side, text_of
+from hf_align.collators.rows import text_of
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.evaluation.best_of_n import measure_best_of_n
+from hf_align.evaluation.calibration import measure_calibration
+from hf_align.evaluation.changes import CHANGES, check_changes
+from hf_align.evaluation.comparisons import MAX_PAIRS, Comparisons
+from hf_align.evaluation.length import measure_length, measure_styles
+from hf_align.evaluation.rank_agreement import measure_rank_agreement
 from hf_align.evaluation.reading import STYLES, read_comparisons
-from hf_align.evaluation.scorers import CHUNK, to_gpu
-from hf_align.models.reward import RewardModel
-from hf_align.models.scorer import Scorer, load_scorer
+from hf_align.evaluation.remarks import Remark, remarks_on
+from hf_align.evaluation.robustness import MOST_TEXTS, measure_robustness
+from hf_align.evaluation.scorers import score_all, scorer_of, to_gpu
+from hf_align.evaluation.subsets import measure_subsets
+from hf_align.evaluation.worst_rows import worst_rows
+from hf_align.models.scorer import load_scorer
 from hf_align.progress import Progress, Silent
-from hf_align.rewards import as_reward
 from hf_align.statistics import Resampling
-
-Score = Callable[[Sequence[Side], Sequence[Side], Sequence[Any]], Sequence[float]]
-"""Scores of responses to prompts, with the rows' options for the chat template."""
-
-
-class Remark(NamedTuple):
-    """What a reader of the figures has to know: a kind, to look it up, and a sentence."""
-
-    kind: str
-    sentence: str
 
 
 @dataclass
@@ -37,9 +34,13 @@ class RewardReport:
     """What `reward_report` measured.
 
     Attributes:
-        metrics: Figures by section, in the report's order; None for a section that the data or the model can't fill.
-        facts: The data and how it was measured: "layout", "rows", "prompts", "responses", "texts", "pairs",
-            "across_prompts", "unit" (what the bootstrap draws), "units", "resamples", "seed", "length_unit", ...
+        metrics: Figures by section, in the report's order: "accuracy", "tau", "calibration", "robustness", "length",
+            "subsets", "best_of_n", "worst_rows"; None for a section that data or model can't fill. The functions named
+            `measure_...` say what each holds.
+        facts: What was measured: "layout", "rows", "prompts", "responses", "texts" (distinct, after their prompt),
+            "pairs", "across_prompts", "unit" ("prompts" or "texts": what the bootstrap draws), "units", "resamples",
+            "seed", "min_gap", "length_unit" ("tokens" or "words"), "skipped" (counts by reason) and "missing" (why a
+            section is None).
         remarks: What to know before believing a figure.
     """
 
@@ -57,6 +58,10 @@ def reward_report(
     scores: Sequence[Any] | None = None,
     min_gap: float = 0.0,
     styles: tuple[str, ...] = STYLES,
+    changes: Sequence[str] = tuple(CHANGES),
+    paraphrase: Callable[[list[str]], list[str]] | None = None,
+    robustness_texts: int = MOST_TEXTS,
+    max_pairs: int = MAX_PAIRS,
     resamples: int = 2000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -66,86 +71,106 @@ def reward_report(
     Args:
         model: A `RewardModel`, a `Scorer`, the folder or Hub id of any reward model, any object with
             `score(prompts, responses)`, or a function as in `as_reward`; None with `scores`.
-        dataset: Pairs, rankings, rated responses, or pairs in several styles; see `read_comparisons`.
-        judge: An independent judge for best-of-n, as in `as_reward`. Default: people's scores, where rows have them.
+        dataset: Pairs, rankings, rated responses, or lists of chosen and rejected responses; see `read_comparisons`.
+        judge: An independent judge for best-of-n: a reward model, or what `as_reward` takes. Default: people's scores,
+            where rows have them.
         across_prompts: Compare rated responses to different prompts, too, within a subset. A reward model is trained to
-            rank responses to one prompt; its scores of responses to another need not compare.
+            order responses to one prompt; its scores of responses to another need not compare.
         scores: Stored scores instead of a model: for each row one number, or one for each of its responses (chosen
             before rejected). Without a model there is no robustness.
         min_gap: Pairs of people's scores that differ by no more are undecided.
         styles: Names of the styles, where rows have several.
+        changes: Names of the changes for robustness (`hf_align.evaluation.changes.CHANGES`).
+        paraphrase: A function that rewrites texts, for robustness.
+        robustness_texts: Texts that are changed; 0 to leave robustness out. Each change scores them once more.
+        max_pairs: Most pairs made of people's scores; with more, a sample is measured.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of all draws.
         progress: Receiver of progress. Default: none.
 
     Raises:
-        UserError: A row, the model or the judge can't be used.
+        UserError: A row, an option, the model or the judge can't be used; what needs no model is checked first.
+
+    Example:
+        >>> from hf_align.evaluation import reward_report
+        >>> rows = [{"prompt": f"Film {n}?", "chosen": "A joy to watch.", "rejected": "Dull."} for n in range(20)]
+        >>> report = reward_report(lambda prompts, responses: [float(len(text)) for text in responses], rows)
+        >>> report.metrics["accuracy"]["accuracy"]
+        1.0
     """
-    if (model is None) == (scores is None):
-        raise UserError("reward_report takes a model or stored scores; give one of the two.")
     progress = progress or Silent()
-    data = read_comparisons(dataset, across_prompts=across_prompts, min_gap=min_gap, styles=styles, seed=seed)
+    _check(model, judge, scores, changes, min_gap, robustness_texts, max_pairs, resamples)
+    data = read_comparisons(
+        dataset, across_prompts=across_prompts, min_gap=min_gap, max_pairs=max_pairs, styles=styles, seed=seed
+    )
     if not len(data.first):
         raise UserError(
             "data has no two responses to compare: rated responses are compared within a prompt, or with "
             "across_prompts=True within a subset."
         )
     model = to_gpu(load_scorer(model), None) if isinstance(model, str) else model
-    given = _stored(scores, data) if scores is not None else score_texts_once(as_scorer(model), data, progress)
+    if scores is not None:
+        given = _stored(scores, data)
+    else:
+        given = score_all(scorer_of(model), data.texts, progress, "scoring")[data.text_of]
+    lengths, length_unit = _lengths(data, model)
     resampling = Resampling(data.units, resamples=resamples, seed=seed)
-    metrics = {"accuracy": measure_accuracy(data, given, resampling)}
-    facts = {
-        "layout": data.layout,
-        "rows": len(np.unique(data.row_of)),
-        "prompts": len(data.prompts),
-        "responses": len(data.text_of),
-        "texts": len(data.texts),
-        "pairs": len(data.first),
-        "across_prompts": across_prompts,
-        "unit": data.unit,
-        "units": data.units,
+    metrics = {
+        "accuracy": measure_accuracy(data, given, resampling),
+        "tau": measure_rank_agreement(data, given, resampling),
+        "calibration": measure_calibration(data, given, resampling, seed=seed),
+        "robustness": None,
+        "length": measure_length(data, given, lengths, resampling)
+        | {"styles": measure_styles(data, given, resampling)},
+        "subsets": measure_subsets(data, given, resampling),
+        "best_of_n": measure_best_of_n(data, given, resampling, _judged(judge, data, progress)),
+        "worst_rows": worst_rows(data, given, lengths),
+    }
+    if model is not None and robustness_texts:
+        metrics["robustness"] = measure_robustness(
+            data,
+            given,
+            scorer_of(model),
+            resampling,
+            model=model,
+            changes=changes,
+            paraphrase=paraphrase,
+            most_texts=robustness_texts,
+            seed=seed,
+            progress=progress,
+        )
+    facts = _facts(data, metrics) | {
         "resamples": resamples,
         "seed": seed,
-        "skipped": data.skipped,
+        "min_gap": min_gap,
+        "length_unit": length_unit,
     }
-    return RewardReport(metrics, facts, _remarks(data, given))
+    return RewardReport(metrics, facts, remarks_on(data, given, metrics, facts))
 
 
-def as_scorer(model: Any) -> Score:
-    """One way to call every kind of model."""
-    if isinstance(model, RewardModel | Scorer):
-        return lambda prompts, responses, options: model.score(prompts, responses, rows=options)
-    if hasattr(model, "score"):
-        return lambda prompts, responses, options: model.score(prompts, responses)
-    reward = as_reward(model)
-    return lambda prompts, responses, options: reward(prompts, [text_of(text) for text in responses]).tolist()
-
-
-def score_texts_once(score: Score, data: Comparisons, progress: Progress, label: str = "scoring") -> NDArray:
-    """`[R]` scores of the entries, each distinct text scored once."""
-    return score_all(score, data.texts, progress, label)[data.text_of]
-
-
-def score_all(score: Score, texts: Sequence[Any], progress: Progress, label: str) -> NDArray[np.float64]:
-    """`[N]` scores of responses, with a progress bar.
-
-    Raises:
-        UserError: A score is no finite number.
-    """
-    scores: list[float] = []
-    with progress.task(label, len(texts)) as advance:
-        for start in range(0, len(texts), CHUNK):
-            part = texts[start : start + CHUNK]
-            scores += map(
-                float, score([each.prompt for each in part], [each.text for each in part], [e.options for e in part])
-            )
-            advance(len(scores), "")
-    values = np.asarray(scores, dtype=float)
-    if len(values) != len(texts):
-        raise UserError(f"model gave {len(values)} scores for {len(texts)} responses; return one for each.")
-    if len(bad := np.flatnonzero(~np.isfinite(values))):
-        raise UserError(f"model scores a response of row {texts[bad[0]].row} {values[bad[0]]}, not a finite number.")
-    return values
+def _check(
+    model: Any,
+    judge: Any,
+    scores: Sequence[Any] | None,
+    changes: Sequence[str],
+    min_gap: float,
+    robustness_texts: int,
+    max_pairs: int,
+    resamples: int,
+) -> None:
+    if (model is None) == (scores is None):
+        raise UserError("reward_report takes a model or stored scores; give one of the two.")
+    if judge is not None and judge is model:
+        raise UserError("judge is the model itself, which would agree with it; give an independent one.")
+    for name, value, least in (
+        ("min_gap", min_gap, 0),
+        ("robustness_texts", robustness_texts, 0),
+        ("max_pairs", max_pairs, 1),
+        ("resamples", resamples, 1),
+    ):
+        if value < least:
+            raise UserError(f"{name} is {value}; give a number from {least}.")
+    check_changes(changes)
 
 
 def _stored(scores: Sequence[Any], data: Comparisons) -> NDArray[np.float64]:
@@ -156,25 +181,55 @@ def _stored(scores: Sequence[Any], data: Comparisons) -> NDArray[np.float64]:
         raise UserError(f"scores has {len(scores)} entries and data {len(entries_of)} rows; give one for each row.")
     values = np.empty(len(data.row_of))
     for row, (entries, given) in enumerate(zip(entries_of, scores, strict=True)):
-        flat = np.ravel(np.asarray(given, dtype=float))
+        flat = np.asarray(_flat(given), dtype=float)
         if len(flat) != len(entries) or not np.isfinite(flat).all():
             raise UserError(f"scores: row {row} has {len(entries)} responses; give a finite number for each.")
         values[entries] = flat
     return values
 
 
-def _remarks(data: Comparisons, scores: NDArray[np.float64]) -> list[Remark]:
-    remarks = []
-    if np.ptp(scores) == 0:
-        remarks.append(
-            Remark(
-                "constant_scores",
-                f"The model gives every response the same score ({scores[0]:g}), so it orders nothing: its accuracy of "
-                "one half says only that equal scores count half.",
-            )
-        )
-    if data.across_prompts:
-        remarks.append(
-            Remark("across_prompts", "Pairs cross prompts; a reward model is trained to order responses to one prompt.")
-        )
-    return remarks
+def _flat(value: Any) -> list[float]:
+    return [number for part in value for number in _flat(part)] if isinstance(value, list | tuple) else [value]
+
+
+def _lengths(data: Comparisons, model: Any) -> tuple[NDArray[np.float64], str]:
+    """`[R]` lengths of the responses in the model's tokens, or in words if it has no tokenizer."""
+    texts = [text_of(response.text) for response in data.texts]
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        return np.asarray([len(text.split()) for text in texts], dtype=float)[data.text_of], "words"
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.asarray([len(ids) for ids in encoded], dtype=float)[data.text_of], "tokens"
+
+
+def _judged(judge: Any, data: Comparisons, progress: Progress) -> NDArray[np.float64] | None:
+    """`[R]` the judge's scores."""
+    if judge is None:
+        return None
+    judge = to_gpu(load_scorer(judge), None) if isinstance(judge, str) else judge
+    return score_all(scorer_of(judge), data.texts, progress, "judging", "judge")[data.text_of]
+
+
+def _facts(data: Comparisons, metrics: dict[str, Any]) -> dict[str, Any]:
+    missing = {
+        "tau": "pairs have no ranking: tau would be 2 x accuracy - 1"
+        if data.layout in ("pairs", "lists")
+        else "no prompt has two responses with people's scores",
+        "robustness": "stored scores: there is no model to score changed texts, or it was left out",
+        "subsets": "no column subset or domain",
+        "best_of_n": "no judge was given, and no prompt has two responses with people's scores",
+    }
+    return {
+        "layout": data.layout,
+        "rows": len(np.unique(data.row_of)),
+        "prompts": len(data.prompts),
+        "responses": len(data.text_of),
+        "texts": len(data.texts),
+        "pairs": len(data.first),
+        "candidate_pairs": data.candidates,
+        "across_prompts": data.across_prompts,
+        "unit": data.unit,
+        "units": data.units,
+        "skipped": data.skipped,
+        "missing": {section: reason for section, reason in missing.items() if metrics[section] is None},
+    }

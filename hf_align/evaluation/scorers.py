@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from hf_align.collators.rows import Side
+from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
+from hf_align.evaluation.comparisons import Response
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.scorer import Scorer
 from hf_align.progress import Progress
 from hf_align.rewards import as_reward
 
@@ -110,3 +114,45 @@ def judge_scores(
 def to_gpu(model: Any, quantization: Quantization) -> Any:
     """Move a model to the GPU if there is one; quantised weights are already there."""
     return model.to("cuda") if torch.cuda.is_available() and quantization is None else model
+
+
+Score = Callable[[Sequence[Side], Sequence[Side], Sequence[Any]], Sequence[float]]
+"""Scores of responses to prompts, with the rows' options for the chat template."""
+
+
+def scorer_of(model: Any) -> Score:
+    """One way to call every kind of reward model.
+
+    Args:
+        model: A `RewardModel`, `Scorer` or object with `score(prompts, responses)`, or a function as in `as_reward`.
+    """
+    if isinstance(model, RewardModel | Scorer):
+        return lambda prompts, responses, options: model.score(prompts, responses, rows=options)
+    if hasattr(model, "score"):
+        return lambda prompts, responses, options: model.score(prompts, responses)
+    reward = as_reward(model)
+    return lambda prompts, responses, options: reward(prompts, [text_of(text) for text in responses]).tolist()
+
+
+def score_all(
+    score: Score, texts: Sequence[Response], progress: Progress, label: str, name: str = "model"
+) -> NDArray[np.float64]:
+    """`[N]` scores of responses, with a progress bar; `name` is what messages call the scorer.
+
+    Raises:
+        UserError: A score is missing, or no finite number.
+    """
+    scores: list[float] = []
+    with progress.task(label, len(texts)) as advance:
+        for start in range(0, len(texts), CHUNK):
+            part = texts[start : start + CHUNK]
+            scores += map(
+                float, score([each.prompt for each in part], [each.text for each in part], [e.options for e in part])
+            )
+            advance(len(scores), "")
+    values = np.asarray(scores, dtype=float)
+    if len(values) != len(texts):
+        raise UserError(f"{name} gave {len(values)} scores for {len(texts)} responses; return one for each.")
+    if len(bad := np.flatnonzero(~np.isfinite(values))):
+        raise UserError(f"{name} scores a response of row {texts[bad[0]].row} {values[bad[0]]}, not a finite number.")
+    return values
