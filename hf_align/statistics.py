@@ -114,10 +114,11 @@ class Resampling:
         else:
             second = np.asarray(other, dtype=np.intp)
         sums = np.empty((self.resamples, table.shape[1]))
+        single = table.astype(np.float32)  # enough for an interval, in half the time
         for start in range(0, self.resamples, _DRAWN):
-            part = self.counts[:, start : start + _DRAWN].astype(float)
-            weights = part[first] if second is None else part[first] * part[second]
-            sums[start : start + _DRAWN] = weights.T @ table
+            part = self.counts[:, start : start + _DRAWN].astype(np.float32)
+            weights = part if second is None else part[first] * part[second]
+            sums[start : start + _DRAWN] = weights.T @ single
         return sums
 
     def ratio(
@@ -134,12 +135,31 @@ class Resampling:
         Returns:
             The ratio (NaN if the denominator is 0) and `[low, high]`.
         """
-        table = np.stack([np.asarray(above, dtype=float), np.asarray(below, dtype=float)], axis=1)
-        top, bottom = table.sum(axis=0)
+        return self.ratios(np.asarray(above, dtype=float)[:, None], below, unit, other)[0]
+
+    def ratios(
+        self, above: ArrayLike, below: ArrayLike, unit: ArrayLike, other: ArrayLike | None = None
+    ) -> list[tuple[float, Interval]]:
+        """Ratios of several sums to one, as in `ratio`, in one pass.
+
+        Args:
+            above: `[N, C]` numerators' terms.
+            below: `[N]` denominator's terms.
+            unit: See `sums`.
+            other: See `sums`.
+
+        Returns:
+            C ratios with `[low, high]`.
+        """
+        table = np.concatenate([np.asarray(above, dtype=float), np.asarray(below, dtype=float)[:, None]], axis=1)
+        *tops, bottom = table.sum(axis=0)
         sums = self.sums(table, unit, other)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = sums[:, 0] / sums[:, 1]
-        return float(top / bottom) if bottom else float("nan"), self.interval(values)
+            values = sums[:, :-1] / sums[:, -1:]
+        return [
+            (float(top / bottom) if bottom else float("nan"), self.interval(column))
+            for top, column in zip(tops, values.T, strict=True)
+        ]
 
     def interval(self, values: ArrayLike) -> Interval:
         """Middle 95% of a statistic's `[resamples]` values.

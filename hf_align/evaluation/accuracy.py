@@ -52,8 +52,9 @@ def measure_accuracy(data: Comparisons, scores: NDArray[np.float64], resampling:
         "equal_scores": int((gained == 0.5).sum()),
         "prompts": len(np.unique(prompt_of)),
     }
-    for name, values in figures.items():
-        result[name], result[f"{name}_interval"] = resampling.ratio(values, ones, unit, other)
+    measured = resampling.ratios(np.stack(list(figures.values()), axis=1), ones, unit, other)
+    for name, (value, interval) in zip(figures, measured, strict=True):
+        result[name], result[f"{name}_interval"] = value, interval
     result["by_prompt"], result["by_prompt_interval"] = None, None
     if not data.across_prompts and data.unit == "prompts":
         pairs_of = np.bincount(prompt_of, minlength=len(data.prompts))[prompt_of]

@@ -174,13 +174,11 @@ def calibration_table(
         "ece_floor": float(floors.mean()),
         "ece_floor_high": float(np.quantile(floors, 0.95)),
     }
-    ones = np.ones(len(p))
-    for name, values, floor in (
-        ("brier", label * (1 - p) ** 2 + (1 - label) * p**2, label * (1 - label)),
-        ("nll", _nll(difference, label), entr(label) + entr(1 - label)),
-    ):
-        table[name], table[f"{name}_interval"] = resampling.ratio(values, ones, unit, other)
-        table[f"{name}_floor"] = float(floor.mean())
+    losses = np.stack([label * (1 - p) ** 2 + (1 - label) * p**2, _nll(difference, label)], axis=1)
+    floors_of = {"brier": label * (1 - label), "nll": entr(label) + entr(1 - label)}
+    measured = resampling.ratios(losses, np.ones(len(p)), unit, other)
+    for (name, floor), (value, interval) in zip(floors_of.items(), measured, strict=True):
+        table[name], table[f"{name}_interval"], table[f"{name}_floor"] = value, interval, float(floor.mean())
     low, high = np.quantile(simulated, [0.025, 0.975], axis=0)
     table["bins"] = [
         {

@@ -65,26 +65,32 @@ def measure_robustness(
     entries, texts = _drawn(data, most_texts, seed)
     place = np.full(len(data.texts), -1)
     place[texts] = np.arange(len(texts))
-    inside = entries[data.first] & entries[data.second] & (data.better != 0)
-    pairs = _Pairs(data, np.flatnonzero(inside), scores, resampling)
     responses = [data.texts[text] for text in texts]
     contents = [_content(response.text) for response in responses]
     original = _by_text(data, scores)[texts]
     versions = {name: changed(contents, name, seed) for name in changes}
     if paraphrase is not None:
         versions[PARAPHRASE] = _paraphrased(paraphrase, contents)
-    rows = []
-    for name, new in versions.items():
+    after = np.tile(original, (len(versions), 1))
+    unchanged = []
+    for row, (name, new) in enumerate(versions.items()):
         different = [number for number, (a, b) in enumerate(zip(contents, new, strict=True)) if a != b]
         rewritten = [_with_content(responses[number], new[number]) for number in different]
-        after = original.copy()
-        after[different] = score_all(score, rewritten, progress, f"scoring {name.replace('_', ' ')}")
-        rows.append({"name": name, "unchanged": len(texts) - len(different), **pairs.compare(after, original, place)})
+        after[row, different] = score_all(score, rewritten, progress, f"scoring {name.replace('_', ' ')}")
+        unchanged.append(len(texts) - len(different))
+    pairs = np.flatnonzero(entries[data.first] & entries[data.second] & (data.better != 0))
+    before = points(data, scores)[pairs]
+    drops = _drops(data, pairs, place, original, after, before, resampling)
+    shifts = _shifts(after - original, float(np.std(scores)), data.unit_of[_first_entries(data)][texts], resampling)
+    rows = [
+        {"name": name, "unchanged": count, **drop, **shift}
+        for name, count, drop, shift in zip(versions, unchanged, drops, shifts, strict=True)
+    ]
     worst = max(rows, key=lambda row: row["drop"], default=None)
     return {
         "texts": len(texts),
-        "pairs": int(inside.sum()),
-        "accuracy": pairs.accuracy,
+        "pairs": len(pairs),
+        "accuracy": float(before.mean()) if len(pairs) else float("nan"),
         "changes": rows,
         "worst": worst["name"] if worst else None,
         "mean_drop": float(np.mean([row["drop"] for row in rows])) if rows else float("nan"),
@@ -92,38 +98,52 @@ def measure_robustness(
     }
 
 
-class _Pairs:
-    """Decided pairs whose accuracy is compared before and after a change."""
+def _drops(
+    data: Comparisons,
+    pairs: NDArray[np.intp],
+    place: NDArray[np.intp],
+    original: NDArray[np.float64],
+    after: NDArray[np.float64],
+    before: NDArray[np.float64],
+    resampling: Resampling,
+) -> list[dict[str, Any]]:
+    """Accuracy after each change of both or one of the responses; `place` is a text's place in `original`."""
+    first, second = (place[data.text_of[side[pairs]]] for side in (data.first, data.second))
+    better = data.better[pairs]
+    unit, other = (None if units is None else units[pairs] for units in data.pair_units)
+    assert unit is not None
 
-    def __init__(self, data: Comparisons, pairs: NDArray, scores: NDArray[np.float64], resampling: Resampling):
-        self.data, self.pairs, self.scores, self.resampling = data, pairs, scores, resampling
-        unit, other = data.pair_units
-        self.units = unit[pairs], None if other is None else other[pairs]
-        self.before = points(data, scores)[pairs]
-        self.accuracy = float(self.before.mean()) if len(pairs) else float("nan")
-        self.deviation = float(np.std(scores))
+    def gained(a: NDArray, b: NDArray) -> NDArray[np.float64]:
+        return (np.sign(a[..., first] - b[..., second]) * better + 1) / 2
 
-    def compare(self, after: NDArray, original: NDArray, place: NDArray) -> dict[str, Any]:
-        """Figures of a change that gives texts the scores `after` instead of `original`."""
-        data, ones = self.data, np.ones(len(self.pairs))
-        first, second = (place[data.text_of[side[self.pairs]]] for side in (data.first, data.second))
-        better = data.better[self.pairs]
+    both = gained(after, after)
+    one_sided = (gained(after, original) + gained(original, after)) / 2
+    measured = resampling.ratios(
+        before[:, None] - np.concatenate([both, one_sided]).T, np.ones(len(pairs)), unit, other
+    )
+    return [
+        {
+            "accuracy": float(accuracy),
+            "drop": drop[0],
+            "drop_interval": drop[1],
+            "one_sided_drop": one[0],
+            "one_sided_drop_interval": one[1],
+        }
+        for accuracy, drop, one in zip(both.mean(axis=1), measured[: len(after)], measured[len(after) :], strict=True)
+    ]
 
-        def gained(a: NDArray, b: NDArray) -> NDArray[np.float64]:
-            return (np.sign(a[first] - b[second]) * better + 1) / 2
 
-        both = gained(after, after)
-        one = (gained(after, original) + gained(original, after)) / 2
-        result: dict[str, Any] = {"accuracy": float(both.mean()) if len(both) else float("nan")}
-        for name, now in (("drop", both), ("one_sided_drop", one)):
-            result[name], result[f"{name}_interval"] = self.resampling.ratio(self.before - now, ones, *self.units)
-        moved = after - original
-        unit = data.unit_of[_first_entries(data)][place >= 0]
-        if not self.deviation:
-            return {**result, "shift": None, "shift_interval": None, "absolute_shift": None}
-        moved = moved / self.deviation
-        result["shift"], result["shift_interval"] = self.resampling.ratio(moved, np.ones(len(moved)), unit)
-        return {**result, "absolute_shift": float(np.abs(moved).mean())}
+def _shifts(
+    moved: NDArray[np.float64], deviation: float, unit: NDArray[np.intp], resampling: Resampling
+) -> list[dict[str, Any]]:
+    """Changes of the score in standard deviations, from `[changes, texts]` differences."""
+    if not deviation:
+        return [{"shift": None, "shift_interval": None, "absolute_shift": None}] * len(moved)
+    measured = resampling.ratios((moved / deviation).T, np.ones(moved.shape[1]), unit)
+    return [
+        {"shift": shift, "shift_interval": interval, "absolute_shift": float(np.abs(row).mean() / deviation)}
+        for (shift, interval), row in zip(measured, moved, strict=True)
+    ]
 
 
 def _first_entries(data: Comparisons) -> NDArray[np.intp]:
