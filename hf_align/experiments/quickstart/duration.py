@@ -26,10 +26,10 @@ class Measured:
 MEASURED = {
     torch.float32: Measured(
         "one core with AVX2",
-        65e9,
+        76e9,
         {
             "base": 10,
-            "reward": 2500,
+            "reward": 2750,
             "dpo": 444,
             "ipo": 461,
             "ppo": 1696,
@@ -39,10 +39,10 @@ MEASURED = {
     ),
     torch.bfloat16: Measured(
         "two cores with avx512_bf16",
-        400e9,
+        420e9,
         {
             "base": 18,
-            "reward": 710,
+            "reward": 715,
             "dpo": 106,
             "ipo": 111,
             "ppo": 560,
