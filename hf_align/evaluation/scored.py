@@ -27,6 +27,8 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import Scorer, ScorerFiles, no_template, read_scorer
 from hf_align.models.sources import check_source
+from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.wrapper import unwrapped
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
 
@@ -166,8 +168,12 @@ def _score_rows(
     if reader.encoder is None:
         key |= {"vocabulary": digest(tokenizer.get_vocab()), "template": tokenizer.chat_template, "as": scorer.template}
         key |= {"length": tokenizer.model_max_length, "output": str(scorer.output)}
+    if reader.encoder is not None:
+        ids = ([n for side in (*row["prompt_ids"], *row["response_ids"]) for n in side] for row in records)
+        check_token_ids(unwrapped(model.model), tokenizer, ids, "data")
     score = scorer.score if reader.encoder is None else model.score_ids
-    _settle(score, rows, records, reader)
+    if reader.encoder is None or _shares_prompts(records):
+        _settle(score, rows, records, reader)
     scores: list[list[float]] = []
     done = 0
     with progress.task("scoring", sum(counts)) as advance:
@@ -244,13 +250,25 @@ def _chunks(order: Sequence[int], counts: Sequence[int]) -> Iterator[list[int]]:
         yield chunk
 
 
+def _shares_prompts(records: Dataset) -> bool:
+    """Whether any two responses have one prompt."""
+    seen: set[int] = set()
+    for row in records.select_columns("prompt_ids"):
+        for prompt in row["prompt_ids"]:
+            if (key := hash(tuple(prompt))) in seen:
+                return True
+            seen.add(key)
+    return False
+
+
 def _settle(score: Callable[..., Any], rows: Dataset, records: Dataset, reader: Reader) -> None:
-    """Have the model settle how it lays rows out, on the shortest and the two longest rows, before any block.
+    """Have the model settle how it lays rows out, on the longest rows and the shortest, before any block.
 
     It would do so at the first block, and again at a longer one: a resumed job would then decide on other rows.
     """
     order = sorted(range(len(records)), key=records["length"][:].__getitem__)
-    found = [_items(rows, records, reader, range(n, n + 1))[0] for n in (order[0], *order[-2:])]
+    extremes = [*order[-2:], *([] if reader.encoder else order[:1])]  # whether padding is harmless needs both
+    found = [_items(rows, records, reader, range(n, n + 1))[0] for n in extremes]
     chosen = [max(row, key=lambda item: len(item[1])) for row in found]
     # Twice each, since responses that share a prompt are laid out differently.
     score(*(list(values) for values in zip(*(item for item in chosen for _ in range(2)), strict=True)))

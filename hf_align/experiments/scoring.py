@@ -15,7 +15,7 @@ from hf_align.collators.checks import as_dataset
 from hf_align.collators.scorable import layout_of
 from hf_align.data.parts import Parts
 from hf_align.data.sinks import Source, check_out, write_rows
-from hf_align.data.sources import EMBEDDED, load_named, load_rows
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of import Keep, Sampling, sample_best
 from hf_align.evaluation.scored import Scored, new_columns, score_dataset
@@ -41,7 +41,7 @@ def score_file(
 
     Args:
         model: Reward model: folder or Hub id.
-        data: As in `load_named`, or `embedded:ratings` (pairs).
+        data: As in `load_named`, or `embedded:ratings` (pairs) or `embedded:rankings`.
         out: A .jsonl, .parquet or .csv file, or a folder.
         column: As in `score_dataset`.
         labels: As in `score_dataset`.
@@ -116,7 +116,7 @@ def partial_folder(out: str) -> Path:
 def _load(data: str, kind: Any, split: str | None, limit: int | None) -> tuple[Dataset, Source]:
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give a number from 1")
-    if data == EMBEDDED:
+    if data in (EMBEDDED, EMBEDDED_RANKINGS):
         rows = load_rows(data, "train", 0, kind)
     else:
         rows = load_named(data, "data", SPLITS if split is None else (split,))
