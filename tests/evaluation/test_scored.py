@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_align import RewardModel, RewardModelConfig
+from hf_align import RewardModel, RewardModelConfig, load_reward_model
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
@@ -139,6 +139,26 @@ def test_any_classifier_scores_a_data_set(tmp_path: Path) -> None:
         score_dataset(folders["ten outputs"], rows)
     with pytest.raises(UserError, match="no chat template"):
         score_dataset(folders["encoder"], [{"messages": [*ASK, *HI]}])
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_a_quantised_model_scores_a_data_set(quantization: Any, model: RewardModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    row = {"prompt": "Well?", "responses": TEXTS}
+    scored = score_dataset(str(tmp_path), [row], quantization=quantization, parts=Parts(tmp_path / "parts"))
+    quantised = load_reward_model(tmp_path, quantization=quantization)
+    assert scored.rows["scores"][0] == pytest.approx(quantised.score(["Well?"] * 5, TEXTS), abs=1e-3)
+    assert scored.rows["scores"][0] != scores_of(model, "Well?", TEXTS)
+    again = Parts(tmp_path / "parts")
+    assert score_dataset(str(tmp_path), [row], quantization=quantization, parts=again).figures == scored.figures
+    assert again.found == 1, "quantised again it is the same model"
+
+
+def test_tokens_that_the_model_lacks_are_refused() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(UserError, match=r"^data: row 1 has the token '<new>' \(260\)"):
+        score_dataset(RewardModel(llama(), tokenizer), [{"prompt": "a", "response": text} for text in ("b", "<new>")])
 
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
