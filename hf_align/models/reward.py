@@ -169,7 +169,7 @@ class RewardModel(BranchModel):
         rows: Sequence[Mapping[str, Any]] | None = None,
         *,
         return_all: bool = False,
-    ) -> Any:
+    ) -> list[Any]:
         """Score responses to prompts.
 
         Args:
@@ -194,11 +194,11 @@ class RewardModel(BranchModel):
         response_ids: Sequence[Sequence[int]],
         *,
         return_all: bool = False,
-    ) -> Any:
+    ) -> list[Any]:
         """Score responses to prompts, given as token ids of `tokenizer`; nothing is added, not even an end."""
         return self._rewards(list(zip(prompt_ids, response_ids, strict=True)), return_all=return_all)
 
-    def _rewards(self, encoded: Sequence[Encoded], *, return_all: bool) -> Any:
+    def _rewards(self, encoded: Sequence[Encoded], *, return_all: bool) -> list[Any]:
         def rewards(branches: Branches) -> list[Any]:
             values = self.split(self(branches, every_token=return_all)).rewards
             if not return_all:
