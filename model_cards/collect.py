@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import TrainingArguments
 
-from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, as_evaluations, listed
+from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import metric_type
 from hf_align.report.render import duration
@@ -39,6 +39,7 @@ SHOWN_OPTIONS = (
     "seed",
 )
 HIDDEN_OPTIONS = {"acceleration", "hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
+LABEL = "Label (P(first response better))"
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
 
 
@@ -93,6 +94,11 @@ def collect_facts(
         conversational=bool(getattr(trainer.processing_class, "chat_template", None)),
         head=reward.head if reward else "linear",
         pooling=reward.pooling if reward else "last",
+        outputs=dict(reward.tasks) if reward else {},
+        projection=bool(reward) and reward.projection,
+        normalization=normalization_of(model),
+        rankings="ranks" in columns_of(trainer.train_dataset),
+        labels=labels_of(args, columns_of(trainer.train_dataset)) if reward else "hard",
         own_class=bool(reward) and reward.is_plain and not model.is_plain,
         value_head=getattr(model, "value_model", None) if kind == "ppo" else None,
         language=listed(language),
@@ -105,7 +111,10 @@ def collect_facts(
         data=data_statistics(trainer.train_dataset),
         hyperparameters=hyperparameters(args),
         run=run_facts(trainer),
-        evaluation=[*logged_evaluation(trainer, ids), *as_evaluations(evaluation or [])],
+        evaluation=[
+            *logged_evaluation(trainer, ids, reward.tasks if reward else ()),
+            *as_evaluations(evaluation or []),
+        ],
         samples=[dict(row) for row in samples] if samples is not None else own_samples(trainer),
         versions=versions(),
     )
@@ -118,6 +127,24 @@ def kind_of(model: Any, args: Any) -> Kind:
     if hasattr(model, "value_head"):
         return "ppo"
     return "ipo" if getattr(args, "loss_types", None) == ["ipo"] else "dpo"
+
+
+def normalization_of(model: Any) -> dict[str, Any] | None:
+    """Reference set of a reward model's scores, as `reward_config.json` has it."""
+    normalization = getattr(model, "normalization", None)
+    return None if normalization is None else normalization.to_json()
+
+
+def columns_of(data: Any) -> set[str]:
+    """Columns of tokenised training data, as far as they are known."""
+    return set(getattr(data, "column_names", None) or ())
+
+
+def labels_of(args: Any, columns: set[str]) -> Labels:
+    """How a reward model's loss took people's judgement; Plackett-Luce takes only an order."""
+    if args.label_mode == "draw" and columns & {"votes", "ratings"}:
+        return "drawn"
+    return "soft" if columns & {"label", "ratings"} and args.loss_type != "plackett_luce" else "hard"
 
 
 def describe_model(base: Any) -> str:
@@ -161,7 +188,11 @@ def hyperparameters(args: Any) -> dict[str, Any]:
         added_names = {name for name in added_names if not name.startswith("ipo_")}
     added = {name: getattr(args, name) for name in sorted(added_names - HIDDEN_OPTIONS)}
     values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
-    return {name: value for name, value in values.items() if value is not None and value is not False and value != []}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and value is not False and value not in ([], {})
+    }
 
 
 def run_facts(trainer: Any) -> dict[str, Any]:
@@ -198,16 +229,41 @@ def hardware(args: Any) -> str:
 
 
 def data_statistics(data: Any) -> dict[str, Any]:
-    """Rows, lengths in tokens and margins of tokenised training data."""
+    """Rows, lengths in tokens, labels, scores and margins of tokenised training data."""
     if data is None or not hasattr(data, "column_names"):
         return {}
     facts: dict[str, Any] = {"Rows": len(data)}
     for label, lengths in token_lengths(data).items():
         middle, high, most = np.percentile(lengths, [50, 95, 100])
         facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"
-    if "margin" in data.column_names:
-        margins = np.asarray(data["margin"], float)
-        facts["Margin"] = f"mean {margins.mean():.3g}, from {margins.min():.3g} to {margins.max():.3g}"
+    if "ranks" in data.column_names:
+        facts |= ranking_statistics(data["ranks"][:])
+    for column, label in (("label", LABEL), ("margin", "Margin")):
+        if column in data.column_names:
+            facts[label] = _summary(data[column][:])
+    if "scores" in data.column_names:
+        facts["Score"] = _summary([score for row in data["scores"] for score in row])
+    return facts
+
+
+def _summary(values: Any) -> str:
+    """Mean and range of numbers; NaN doesn't count."""
+    numbers = np.asarray(values, float)
+    return f"mean {np.nanmean(numbers):.3g}, from {np.nanmin(numbers):.3g} to {np.nanmax(numbers):.3g}"
+
+
+def ranking_statistics(ranks: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Responses of ranked prompts, and how many of them share a rank or aren't ranked."""
+    counts = [len(row) for row in ranks]
+    ranked = [[rank for rank in row if rank >= 0] for row in ranks]
+    tied = sum(sum(row.count(rank) > 1 for rank in row) for row in ranked)
+    facts: dict[str, Any] = {
+        "Responses of a prompt": f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    }
+    if tied:
+        facts["Responses that share a rank"] = f"{tied:,} of {sum(counts):,}"
+    if unranked := sum(counts) - sum(map(len, ranked)):
+        facts["Responses below all ranked ones"] = f"{unranked:,} of {sum(counts):,}"
     return facts
 
 
@@ -225,7 +281,7 @@ def token_lengths(data: Any) -> dict[str, np.ndarray]:
     if "response_ids" in data.column_names:
         column = table.column("response_ids")
         counts, lengths = lengths_of(column), lengths_of(pc.list_flatten(column))  # type: ignore[attr-defined]
-        if (counts == 2).all():
+        if (counts == 2).all() and "ranks" not in data.column_names:
             lengths_by_part["chosen response"], lengths_by_part["rejected response"] = lengths.reshape(-1, 2)[rows].T
         else:
             of_rows = np.split(lengths, counts.cumsum()[:-1])
@@ -240,8 +296,11 @@ def dataset_ids(data: Any) -> list[str]:
     return sorted({name[len(prefix) :].split("@")[0] for name in sources if name.startswith(prefix) and "@" in name})
 
 
-def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
-    """The last value of every metric that `evaluate()` logged; shares of rows get Wilson's 95% interval."""
+def logged_evaluation(trainer: Any, ids: list[str], tasks: Collection[str] = ()) -> list[Evaluation]:
+    """The last value of every metric that `evaluate()` logged; shares of rows get Wilson's 95% interval.
+
+    Shares of something else get none: of the pairs of rankings, of pairs without ties, of labels of `tasks`.
+    """
     last: dict[str, float] = {}
     for entry in trainer.state.log_history:
         last.update({name: value for name, value in entry.items() if name.startswith("eval_")})
@@ -254,7 +313,8 @@ def logged_evaluation(trainer: Any, ids: list[str]) -> list[Evaluation]:
         part = next((key for key in parts if key and metric.startswith(f"{key}_")), "")
         rows = len(parts[part]) if parts.get(part) is not None else None
         metric = metric.removeprefix(f"{part}_") if part else metric
-        share = metric_type(metric) == "accuracy" and rows
+        of_rows = not columns_of(parts.get(part)) & {"ranks", "label"} and metric.partition("/")[0] not in tasks
+        share = metric_type(metric) == "accuracy" and rows and of_rows
         interval = wilson_interval(float(value), cast(int, rows)) if share else None
         words = f"held-out rows: {part}" if part else "held-out rows"
         result.append(Evaluation(metric, float(value), interval, rows, words))

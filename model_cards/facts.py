@@ -11,6 +11,7 @@ from hf_align.errors import UserError
 
 Kind = Literal["reward", "dpo", "ipo", "ppo", "model"]
 """How the model was trained; "model" if unknown."""
+Labels = Literal["hard", "soft", "drawn"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,16 @@ class CardFacts:
         merged: Whether the adapter has been merged into the weights.
         quantization: "8bit" or "4bit" if the base was quantised in training.
         conversational: Whether the tokenizer has a chat template.
-        head: A reward model's head, "linear" or "mlp"; only the linear one on the last token is plain transformers.
+        head: A reward model's head, "linear", "mlp" or "attention"; only the linear one on the last token is plain
+            transformers.
         pooling: Hidden state that a reward model's head scores.
+        outputs: What a reward model predicts besides: task and kind ("regression", "binary" or a number of classes).
+        projection: Whether it also projects states for a contrastive loss.
+        normalization: Reference set on which its scores have mean 0 and standard deviation 1: `name`, `rows`, `mean`,
+            `std` and `offset`; None for scores as trained.
+        rankings: Whether it was trained on rankings instead of pairs.
+        labels: Whether its loss took the better response as certain ("hard"), the share of people for it ("soft"), or
+            one vote drawn in each epoch ("drawn").
         own_class: Whether a reward model is of a class that only hf-align has, since transformers has none for it.
         value_head: Source of a PPO policy's values: "shared", "adapter" or "separate".
         language: ISO codes.
@@ -97,6 +106,11 @@ class CardFacts:
     conversational: bool = False
     head: str = "linear"
     pooling: str = "last"
+    outputs: dict[str, Any] = field(default_factory=dict)
+    projection: bool = False
+    normalization: dict[str, Any] | None = None
+    rankings: bool = False
+    labels: Labels = "hard"
     own_class: bool = False
     value_head: str | None = None
     language: list[str] = field(default_factory=list)
@@ -117,7 +131,13 @@ class CardFacts:
     @property
     def is_plain(self) -> bool:
         """Whether plain transformers (and peft) computes what the model computes."""
-        return self.head == "linear" and self.pooling == "last" and not self.own_class
+        plain_head = self.head == "linear" and self.pooling == "last" and not self.outputs and not self.projection
+        return plain_head and not self.own_class
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether the code that computes a reward model travels with its weights."""
+        return self.library == "transformers" and not self.is_plain
 
     @property
     def method(self) -> str:

@@ -106,6 +106,9 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         conversational=(folder / "chat_template.jinja").exists() or bool(tokenizer.get("chat_template")),
         head=reward.get("head", "linear"),
         pooling=reward.get("pooling", "last"),
+        outputs=reward.get("tasks", {}),
+        projection=reward.get("projection", False),
+        normalization=reward.get("normalization"),
         own_class=bool(reward) and (reward.get("head"), reward.get("pooling")) == ("linear", "last"),
         value_head=_value_model(value_head) if value_head.exists() else None,
     )

@@ -82,7 +82,9 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(python=python_text, code=code_text, figure=figure, duration=duration, clip=clip)
+    environment.filters.update(
+        python=python_text, code=code_text, identifier=identifier_text, figure=figure, duration=duration, clip=clip
+    )
     body = environment.get_template(f"{facts.kind}.md.j2").render(
         facts=facts,
         repo=repo_id or facts.name,
@@ -104,6 +106,11 @@ def markdown_text(value: Any) -> Markup:
 def code_text(value: Any) -> Markup:
     """Format a name as code."""
     return Markup("`{}`").format(Markup(re.sub(r"[`|<>&\s]", "", str(value))))
+
+
+def identifier_text(value: Any) -> Markup:
+    """Format a name inside of code: anything but letters, digits and underscores is left out."""
+    return Markup(re.sub(r"\W", "", str(value)))
 
 
 def python_text(value: str) -> Markup:

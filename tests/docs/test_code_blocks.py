@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = {
     "README.md": {"dpo", "ppo"},
-    "docs/how-to/reward-model.md": {"reward", "reward-merged"},
+    "docs/how-to/reward-model.md": {"rankings", "reward", "reward-merged", "tasks", "votes"},
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
     "docs/how-to/ppo.md": {"ppo"},
     "docs/how-to/score.md": {"best.partial"},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetInfo
 from peft import LoraConfig
 
-from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids
+from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, labels_of
 from hf_align.model_cards.names import hub_id
 from hf_align.statistics import wilson_interval
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
@@ -56,6 +57,42 @@ def test_a_trainer_s_facts(base: str, tmp_path: Path):
     assert not {"runtime", "samples_per_second", "epoch"} & set(values)
     for secret in ("hf_secret", "anna", "local-base", str(tmp_path)):
         assert secret not in json.dumps(facts.to_dict()), secret
+
+
+def test_facts_of_a_model_trained_on_rankings(base: str, tmp_path: Path):
+    rows = [
+        {"prompt": "a", "responses": ["b", "c", "d"], "ranking": [0, 0, None], "liked": [1, None, 0]},
+        {"prompt": "a", "responses": ["b", "c"], "ranking": [1, 0], "liked": [1, 0]},
+    ]
+    args = RewardConfig(**options(tmp_path / "out", loss_type="plackett_luce", tasks={"liked": "binary"}))
+    trainer = RewardTrainer(base, args=args, train_dataset=rows, eval_dataset=rows)
+    trainer.evaluate()
+    facts = collect_facts(trainer)
+    assert facts.rankings and facts.labels == "hard" and facts.outputs == {"liked": "binary"} and facts.brings_code
+    assert facts.data["Responses of a prompt"] == "2 to 3" and facts.data["Responses that share a rank"] == "2 of 5"
+    assert facts.data["Responses below all ranked ones"] == "1 of 5" and "Tokens of a response" in facts.data
+    values = {row.metric: row for row in facts.evaluation}
+    assert "liked/loss" in values
+    for share in ("accuracy", "liked/accuracy"):  # of pairs, of labels: not of the two rows
+        assert values[share].interval is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "expected"),
+    [
+        ({"margin"}, {}, "hard"),
+        ({"label"}, {"label_mode": "draw"}, "soft"),
+        ({"label", "votes"}, {}, "soft"),
+        ({"label", "votes"}, {"label_mode": "draw"}, "drawn"),
+        ({"ranks", "scores"}, {}, "hard"),
+        ({"ranks", "scores", "ratings"}, {}, "soft"),
+        ({"ranks", "scores", "ratings"}, {"loss_type": "plackett_luce"}, "hard"),
+        ({"ranks", "scores", "ratings"}, {"loss_type": "plackett_luce", "label_mode": "draw"}, "drawn"),
+    ],
+)
+def test_labels_are_what_the_loss_took(columns: set[str], changes: dict[str, Any], expected: str):
+    args = SimpleNamespace(**{"loss_type": "bradley_terry", "label_mode": "share"} | changes)
+    assert labels_of(args, columns) == expected
 
 
 def test_a_saved_model_has_our_card_and_no_other(base: str, tmp_path: Path):

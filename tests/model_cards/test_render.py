@@ -131,6 +131,79 @@ def test_every_kind_says_how_it_was_trained_and_cites_it():
     assert "hu2022lora" not in render_card(facts(adapter=None, library="transformers"))
 
 
+def prose(**changes: object) -> str:
+    """A reward model's card on one line, as HTML reads."""
+    return " ".join(html.unescape(render_card(facts("reward", **changes))).replace("\N{MINUS SIGN}", "-").split())
+
+
+def test_a_reward_model_s_card_says_which_loss_labels_and_margin_it_was_trained_with():
+    plain = prose()
+    assert "Trained on pairs of responses" in plain and "sigmoid(r(a) - r(b))" in plain and "over the pairs." in plain
+    assert not {"Labels", "smoothing", "margin m", "Besides"} & set(plain.split())
+    listwise = prose(rankings=True, hyperparameters={"loss_type": "plackett_luce"})
+    assert "Trained on rankings" in listwise and "Plackett-Luce (1975)" in listwise and "plackett1975" in listwise
+    assert "bradley1952rank" not in listwise
+    assert "over all pairs of each ranking" in prose(rankings=True)
+    assert "max(0, m - (r(a) - r(b)))" in prose(hyperparameters={"loss_type": "hinge"})
+    hinge: dict[str, object] = {"hyperparameters": {"loss_type": "hinge", "margin_mode": "weight"}}
+    assert "m is 1" in prose(**hinge) and "m is the pair's margin" in prose(**hinge, data={"Margin": "mean 2"})
+    none: dict[str, object] = {"hyperparameters": {"margin_mode": "none"}, "data": {"Margin": "mean 2"}}
+    assert "margin m has no effect" in prose(**none)
+    scored: dict[str, object] = {"hyperparameters": {"margin_mode": "shift"}, "data": {"Score": "mean 2"}}
+    assert "margin m, the gap of its scores, is subtracted" in prose(rankings=True, **scored)
+    assert "share of people who preferred" in prose(labels="soft")
+    assert "single people's votes, drawn anew" in prose(labels="drawn")
+    assert "wrong with probability 0.1" in prose(hyperparameters={"label_smoothing": 0.1})
+    assert "penalty of 0.01" in prose(hyperparameters={"center_rewards_coefficient": 0.01})
+
+
+def test_a_reward_model_s_card_says_what_else_it_predicts_and_what_was_frozen():
+    options = {"task_weights": {"helpful": 0.5}, "freeze_layers": 4, "contrastive_coefficient": 0.2}
+    text = prose(
+        head="attention",
+        outputs={"helpful": "regression", "safe": "binary", "tone": 3},
+        projection=True,
+        hyperparameters=options,
+    )
+    assert "`helpful`: a number; its loss has weight 0.5" in text and "`safe`: yes or no; its loss has weight 1" in text
+    assert "`tone`: 3 classes" in text and "weighted by attention" in text
+    assert "first 4 layers were not trained" in text and "with weight 0.2" in text and "khosla2020" in text
+
+
+NORMALIZATION = {"name": "held-out pairs", "rows": 200, "mean": 3.0, "std": 2.0, "offset": -1.5}
+
+
+def test_a_card_says_who_adds_the_offset_of_the_reference_set():
+    for library, said in (("peft", "by transformers and peft alone"), ("transformers", "by transformers alone")):
+        text = prose(normalization=NORMALIZATION, library=library)
+        assert "normalised on held-out pairs (200 rows)" in text and "offset, -1.5, is in `reward_config.json`" in text
+        assert said in text and "scores are without it" in text
+        assert "without the offset of its reference set" in text and "load_reward_model" in text
+    travelling = prose(normalization=NORMALIZATION, library="transformers", head="mlp")
+    assert "by hf-align and by the code that travels" in travelling and "without it" not in travelling
+    assert "is added by hf-align. D" in prose(normalization=NORMALIZATION, head="mlp")
+    assert "offset" not in prose()
+
+
+@pytest.mark.parametrize("conversational", [True, False])
+def test_the_ways_to_load_a_reward_model_are_those_that_work(conversational: bool):
+    def ways(**changes: object) -> list[str]:
+        card = render_card(facts("reward", conversational=conversational, **changes))
+        codes = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+        for code in codes:
+            compile(code, "card", "exec")
+        names = {"load_reward_model": "ours", "trust_remote_code=True": "code", "PeftModel": "peft"}
+        return [next((way for name, way in names.items() if name in code), "plain") for code in codes]
+
+    whole: dict[str, object] = {"library": "transformers", "adapter": None}
+    assert ways() == ["peft"] and ways(**whole) == ["plain"]
+    assert ways(head="mlp") == ways(own_class=True) == ways(outputs={"a": 2}) == ["ours"]
+    assert ways(pooling="mean", **whole) == ways(own_class=True, **whole) == ["ours", "code"]
+    assert ways(projection=True, outputs={"a": "binary"}, **whole) == ["ours", "code"]
+    assert ways(head="attention", **whole) == (["ours", "code"] if conversational else ["ours"])
+    assert ways(normalization=NORMALIZATION, **whole) == ["plain", "ours"]
+
+
 def test_tables_have_their_columns():
     cells = tables(render_card(facts()))
     (evaluation,) = [table for table in cells if table[0][0] == "Data"]
