@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
+ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
 QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
     "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 28, 4, 18944, 152064, False),
@@ -33,7 +34,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert set(RECIPES) == {*wanted, "sft"}
+    assert set(RECIPES) == {*wanted, "sft", *ROWS_OF_REWARDS}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from transformers.trainer import DEFAULT_CALLBACKS
 
+from hf_align import load_reward_model
 from hf_align.cli.main import main
+from hf_align.data.embedded.rows import make_rankings
 from tests.cli.few import few
 from tests.trainers.test_callbacks import PressCtrlC
 
@@ -54,6 +56,28 @@ def test_the_recipes_train_and_evaluate(
 
     assert run(command, tiny_model_dir, out, "--max_steps", "2") == 2
     assert "already holds a training run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said", "metric"),
+    [
+        ("rankings", "Plackett-Luce (1975)", "eval_accuracy"),
+        ("soft-labels", "share of people who preferred each response", "eval_accuracy"),
+        ("tasks", "- `liked`: yes or no; its loss has weight 0.5", "eval_liked/accuracy"),
+    ],
+)
+def test_the_reward_recipes_on_ranked_rows_train_and_their_cards_say_so(
+    recipe: str, said: str, metric: str, tiny_model_dir: str, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    make_rankings("validation", 6, 4).to_json(data)
+    names = {"model": tiny_model_dir, "train_dataset": data, "eval_dataset": data, "output_dir": out, "max_steps": 2}
+    flags = [word for name, value in names.items() for word in (f"--{name}", str(value))]
+    assert main(["reward", "--config", str(RECIPES / f"reward-{recipe}.yaml"), *flags, *SMALL]) == 0
+    assert 0 <= json.loads((out / "eval_results.json").read_text())[metric] <= 1
+    card = (out / "README.md").read_text()
+    assert said in card and "Trained on rankings" in card and "| Responses of a prompt | 4 |" in card
+    assert load_reward_model(out).reward_config.pooling == ("mean" if recipe == "tasks" else "last")
 
 
 def test_resuming_with_another_lora_says_so(
