@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -48,9 +48,7 @@ def line_chart(
     """
     points = [(float(x), float(y)) for x, y in points if math.isfinite(y)]
     if not points:
-        return Markup(
-            '<figure class="chart"><figcaption>{}</figcaption><p class="note">nothing logged</p></figure>'
-        ).format(title)
+        return _nothing(title, "nothing logged")
     values = [y for _, y in points] + [v for v in (held_out, reference and reference.value) if v is not None]
     y_ticks = ticks(*(y_range or (min(values), max(values))), 4)
     x_ticks = [t for t in ticks(0, points[-1][0], 5) if t == int(t) and t <= points[-1][0]]
@@ -82,19 +80,22 @@ class Interval:
     interval: Sequence[float] | None
 
 
-def interval_chart(rows: Sequence[tuple[str, Sequence[Interval]]], *, title: str, digits: int = 2) -> Markup:
+def interval_chart(
+    rows: Sequence[tuple[str, Sequence[Interval]]], *, title: str, digits: int = 2, origin: float = 0.0
+) -> Markup:
     """Draw groups of dots with whiskers, one line per value, for instance scorers within domains.
 
     Args:
-        rows: (group name, values); a value without an interval is drawn as a ring.
-        title: Caption and accessible name.
+        rows: (group name or "", values); a value without an interval is drawn as a ring.
+        title: Caption; the accessible name adds the values.
         digits: Decimals of the printed values.
+        origin: A value that the axis shows in any case, drawn as a line.
     """
     gutter, line, gap = 96, 20, 10
     items = [item for _, group in rows for item in group]
     ends = [end for item in items for end in (item.value, *(item.interval or ())) if math.isfinite(end)]
-    x_ticks = ticks(min([0.0, *ends]), max(ends, default=1.0), 5)
-    height = sum((len(group) + 1) * line + gap for _, group in rows) + 18
+    x_ticks = ticks(min([origin, *ends]), max([origin, *ends]) if ends else 1.0, 5)
+    height = sum((len(group) + bool(name)) * line + gap for name, group in rows) + 18
 
     def across(value: float) -> float:
         span = (x_ticks[-1] - x_ticks[0]) or 1
@@ -104,17 +105,20 @@ def interval_chart(rows: Sequence[tuple[str, Sequence[Interval]]], *, title: str
         Markup(
             '<line class="{}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{}"/>'
             '<text class="tick" x="{x:.1f}" y="{}" text-anchor="middle">{}</text>'
-        ).format("axis" if tick == 0 else "grid", height - 18, height - 4, number(tick), x=across(tick))
+        ).format("axis" if tick == origin else "grid", height - 18, height - 4, number(tick), x=across(tick))
         for tick in x_ticks
     ]
     y = line / 2
     for name, group in rows:
-        parts.append(Markup('<text class="group" x="0" y="{:.1f}">{}</text>').format(y + 4, name))
-        for item in group:
+        if name:
+            parts.append(Markup('<text class="group" x="0" y="{:.1f}">{}</text>').format(y + 4, name))
             y += line
+        for item in group:
             parts.append(_interval_row(item, y, across, gutter, digits))
-        y += line + gap
-    return _figure(parts, title, "", height)
+            y += line
+        y += gap
+    said = "; ".join(f"{name} {item.label} {item.value:.{digits}f}".strip() for name, group in rows for item in group)
+    return _figure(parts, title, "", height, label=f"{title}: {said}")
 
 
 def _interval_row(item: Interval, y: float, across: Callable[[float], float], gutter: float, digits: int) -> Markup:
@@ -137,6 +141,83 @@ def _interval_row(item: Interval, y: float, across: Callable[[float], float], gu
         gutter=gutter - 10,
         label=item.label,
     )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points joined by a line, with an optional band (x, low, high) behind it; `color` is a CSS class."""
+
+    label: str
+    color: str
+    points: Sequence[Point]
+    band: Sequence[tuple[float, float, float]] = ()
+
+
+def curve_chart(
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    axes: tuple[str, str],
+    x_range: tuple[float, float] | None = None,
+    y_range: tuple[float, float] | None = None,
+    diagonal: str = "",
+    marks: Sequence[tuple[float, str]] = (),
+) -> Markup:
+    """Draw curves over a common axis, such as observed over predicted probabilities.
+
+    Args:
+        curves: Drawn in order; points that are not finite are skipped.
+        title: Caption; the accessible name adds each curve's points.
+        axes: What is on the x axis and the y axis.
+        x_range: Ends of the x axis. Default: from the data.
+        y_range: Ends of the y axis. Default: from the data.
+        diagonal: Label of a dashed line where both are equal; "" for none.
+        marks: (x, text) written along the top, such as what an x stands for.
+    """
+    curves = [replace(each, points=[p for p in each.points if all(map(math.isfinite, p))]) for each in curves]
+    if not any(each.points for each in curves):
+        return _nothing(title, "nothing to draw")
+    bands = [edge for each in curves for x, *pair in each.band if all(map(math.isfinite, pair)) for edge in pair]
+    x_ticks = ticks(*(x_range or _ends([x for each in curves for x, _ in each.points])), 5)
+    y_ticks = ticks(*(y_range or _ends([*(y for each in curves for _, y in each.points), *bands])), 4)
+    top = TOP + (14 if marks else 0)
+
+    def at(x: float, y: float) -> Point:
+        across = LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
+        return across, top + (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - top - BOTTOM)
+
+    parts = [_y_axis(y_ticks, at, x_ticks[-1], x_ticks[0]), _x_axis(x_ticks, at, y_ticks[0], axes[0])]
+    parts += [
+        Markup('<text class="tick" x="{:.1f}" y="10" text-anchor="middle">{}</text>').format(at(x, 0)[0], text)
+        for x, text in marks
+    ]
+    if diagonal:
+        low, high = max(x_ticks[0], y_ticks[0]), min(x_ticks[-1], y_ticks[-1])
+        (x1, y1), (x2, y2) = at(low, low), at(high, high)
+        parts.append(
+            Markup('<line class="reference" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(x1, y1, x2, y2)
+        )
+    parts += [_curve(each, at) for each in curves]
+    keys = [(each.label, each.color) for each in curves if each.points] + ([(diagonal, "")] if diagonal else [])
+    said = "; ".join(f"{each.label}: {', '.join(f'{x:.3g} {y:.3g}' for x, y in each.points)}" for each in curves)
+    return _figure(parts, title, "", HEIGHT, keys, f"{title}. {axes[1]} over {axes[0]}. {said}")
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _curve(curve: Curve, at: Place) -> Markup:
+    """A curve with dots and its band, as one group."""
+    parts = []
+    if edges := [edge for edge in curve.band if all(map(math.isfinite, edge))]:
+        outline = [at(x, high) for x, _, high in edges] + [at(x, low) for x, low, _ in reversed(edges)]
+        parts.append(_path(outline, "band"))
+    if curve.points:
+        places = [at(x, y) for x, y in curve.points]
+        parts.append(_path(places, "mean"))
+        parts += [Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(*place) for place in places]
+    return Markup('<g class="{}">{}</g>').format(curve.color, Markup("").join(parts))
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -162,20 +243,20 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", MINUS)
 
 
-def _y_axis(values: Sequence[float], at: Place, x_high: float) -> Markup:
+def _y_axis(values: Sequence[float], at: Place, x_high: float, x_low: float = 0.0) -> Markup:
     tick = Markup(
         '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
     )
-    rows = ((value, *at(0, value), at(x_high, value)[0]) for value in values)
+    rows = ((value, *at(x_low, value), at(x_high, value)[0]) for value in values)
     return Markup("").join(tick.format(x1, x2, x1 - 6, y + 4, number(value), y=y) for value, x1, y, x2 in rows)
 
 
-def _x_axis(values: Sequence[float], at: Place, y_low: float) -> Markup:
+def _x_axis(values: Sequence[float], at: Place, y_low: float, name: str = "step") -> Markup:
     text = Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
     bottom = at(0, y_low)[1]
     parts = [text.format(at(value, y_low)[0], bottom + 16, "middle", number(value)) for value in values]
-    return Markup("").join([*parts, text.format(WIDTH - 2, bottom + 30, "end", "step")])
+    return Markup("").join([*parts, text.format(WIDTH - 2, bottom + 30, "end", name)])
 
 
 def _reference(reference: Reference, at: Place, x_high: float) -> Markup:
@@ -199,8 +280,31 @@ def _path(points: Sequence[Point], css: str) -> Markup:
     return Markup('<path class="{}" d="M{}"/>').format(css, steps)
 
 
-def _figure(parts: Sequence[Markup], title: str, color: str, height: float) -> Markup:
+def _nothing(title: str, reason: str) -> Markup:
+    return Markup('<figure class="chart"><figcaption>{}</figcaption><p class="note">{}</p></figure>').format(
+        title, reason
+    )
+
+
+def _figure(
+    parts: Sequence[Markup],
+    title: str,
+    color: str,
+    height: float,
+    keys: Sequence[tuple[str, str]] = (),
+    label: str = "",
+) -> Markup:
+    """A chart with its caption, and a legend for several curves."""
+    legend = Markup("").join(Markup('<span class="key {}">{}</span>').format(css, text) for text, css in keys)
     return Markup(
-        '<figure class="chart {color}"><figcaption>{title}</figcaption>'
+        '<figure class="chart {color}"><figcaption>{title}</figcaption>{legend}'
         '<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{label}">{body}</svg></figure>'
-    ).format(color=color, title=title, width=WIDTH, height=height, label=title, body=Markup("").join(parts))
+    ).format(
+        color=color,
+        title=title,
+        legend=Markup('<p class="legend">{}</p>').format(legend) if legend else "",
+        width=WIDTH,
+        height=height,
+        label=label or title,
+        body=Markup("").join(parts),
+    )

@@ -1,6 +1,7 @@
 """The Jinja environment of the report pages, and its number formats."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,13 @@ def render_page(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(signed=signed, fixed=fixed, duration=duration, interval=interval, verdict=verdict)
+    environment.filters["minus"] = minus
     return environment.get_template(template).render(context)
+
+
+def minus(text: str) -> str:
+    """Text with real minus signs before its numbers."""
+    return re.sub(r"(?<![\w.])-(?=[\d.])", MINUS, text)
 
 
 def signed(value: float | None) -> str:

@@ -1,0 +1,197 @@
+"""The page of a report on a reward model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from hf_align.report.charts import Curve, Interval, curve_chart, interval_chart
+from hf_align.report.render import minus, render_page
+from hf_align.report.reward_figures import Metrics, decimal, percent
+from hf_align.report.reward_sections import benchmark_table, sections_of
+from hf_align.report.reward_verdict import shown_facts, verdict_of
+
+LONGEST = 1200
+"""Characters of a text shown; the JSON has all of it."""
+MOST_BARS = 24
+"""Subsets drawn; the table has all."""
+METHOD = (
+    "Good, fair and bad compare each section with fixed bounds: they say where to look, the figures say how much. "
+    "Intervals are 95% bootstrap intervals."
+)
+
+
+def render_reward_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any]) -> str:
+    """Render the page.
+
+    Args:
+        metrics: The report's metrics.
+        facts: Its facts.
+        remarks: (kind, sentence) pairs.
+
+    Returns:
+        HTML. Text from models and data sets is escaped.
+    """
+    sections = sections_of(metrics, facts)
+    return render_page(
+        "reward.html.j2",
+        name=facts.get("model") or "a reward model",
+        facts=facts,
+        shown_facts=shown_facts(facts),
+        verdict=verdict_of(sections, remarks),
+        remarks=remarks,
+        sections=sections,
+        charts={
+            section.key: CHARTS[section.key](metrics[section.key]) if section.key in CHARTS else []
+            for section in sections
+            if not section.empty
+        },
+        worst=[_worst(row) for row in metrics.get("worst_rows") or ()],
+        benchmark=facts.get("benchmark"),
+        benchmark_table=benchmark_table,
+        method=METHOD,
+    )
+
+
+def _bar(label: str, figures: Metrics, name: str, color: str, scale: float = 100) -> Interval:
+    interval = figures.get(f"{name}_interval")
+    known = interval is not None and not any(end is None or math.isnan(end) for end in interval)
+    ends = [scale * end for end in interval] if known and interval is not None else None
+    return Interval(label, color, scale * figures[name], ends)
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
+
+
+def _accuracy(figures: Metrics) -> list[Markup]:
+    bars = [_bar("model", figures, "accuracy", "reward")]
+    if figures["vote_agreement"] < 1:
+        bars.append(_bar("one person", figures, "vote_agreement", "human"))
+    if not _known(figures["accuracy"]):
+        return []
+    bars.append(Interval("chance", "base", 50, None))
+    charts = [interval_chart([("", bars)], title="Pairs ordered as people do, %, 95% intervals", digits=1, origin=50)]
+    people = {name: part for name, part in (figures.get("people") or {}).items() if _known(part["r"])}
+    if people:
+        groups = [
+            (
+                name,
+                [
+                    _bar("model", part, "r", "reward", 1),
+                    *([Interval("one person", "human", part["human_r"], None)] if part.get("human_r") else []),
+                ],
+            )
+            for name, part in people.items()
+        ]
+        charts.append(interval_chart(groups, title="Correlation r with the mean of many people"))
+    return charts
+
+
+def _calibration(figures: Metrics) -> list[Markup]:
+    raw, fitted = figures["raw"]["bins"], (figures["fitted"] or {}).get("bins", [])
+    band = [(part["predicted"], *part["expected"]) for part in raw]
+    curves = [Curve("as it is", "reward", _reliability(raw), band)]
+    if fitted:
+        curves.append(Curve("after the temperature", "dpo", _reliability(fitted)))
+    chart = curve_chart(
+        curves,
+        title="Reliability: share of votes for a response by predicted probability",
+        axes=("predicted probability", "share of votes"),
+        x_range=(0.0, 1.0),
+        y_range=(0.0, 1.0),
+        diagonal="right (band: what chance allows)",
+    )
+    return [chart]
+
+
+def _reliability(bins: Sequence[Metrics]) -> list[tuple[float, float]]:
+    return [(part["predicted"], part["observed"]) for part in bins]
+
+
+def _robustness(figures: Metrics) -> list[Markup]:
+    changes = sorted(figures["changes"], key=lambda change: -change["drop"])
+    bars = [_bar(change["name"].replace("_", " "), change, "drop", "reward") for change in changes]
+    if not bars or not all(_known(bar.value) for bar in bars):
+        return []
+    return [interval_chart([("", bars)], title="Accuracy lost, percentage points, 95% intervals", digits=1)]
+
+
+def _length(figures: Metrics) -> list[Markup]:
+    bars = [
+        _bar(label, figures, name, color, 1)
+        for label, name, color in (("model", "reward", "reward"), ("people", "people", "human"))
+        if _known(figures[name])
+    ]
+    parts = [
+        _bar(minus(f"{part['low']:+.0f} to {part['high']:+.0f}"), part, "accuracy", "reward")
+        for part in figures["parts"]
+    ]
+    charts = [interval_chart([("", bars)], title="Correlation with length, within pairs")] if bars else []
+    if parts:
+        charts.append(
+            interval_chart(
+                [("", parts)], title="Pairs ordered right, %, by length of better minus worse", digits=1, origin=50
+            )
+        )
+    return charts
+
+
+def _subsets(figures: Metrics) -> list[Markup]:
+    bars = [_bar(row["name"], row, "accuracy", "reward") for row in figures["subsets"][:MOST_BARS]]
+    return [interval_chart([("", bars)], title="Pairs ordered as people do, %, the worst first", digits=1, origin=50)]
+
+
+def _best_of_n(figures: Metrics) -> list[Markup]:
+    curve = figures["curve"]
+    picked = [(point["kl"], point["gold"]) for point in curve]
+    band = [
+        (point["kl"], *point["gold_interval"]) for point in curve if all(_known(end) for end in point["gold_interval"])
+    ]
+    chart = curve_chart(
+        [
+            Curve("picked by the model", "reward", picked, band),
+            Curve("the best there is", "human", [(point["kl"], point["possible"]) for point in curve]),
+        ],
+        title="Judge's score of the best of n",
+        axes=("KL from the policy, nats", "judge's score"),
+        marks=[(point["kl"], f"n={point['n']}") for point in curve],
+    )
+    return [chart]
+
+
+CHARTS: Mapping[str, Callable[[Any], list[Markup]]] = {
+    "accuracy": _accuracy,
+    "calibration": _calibration,
+    "robustness": _robustness,
+    "length": _length,
+    "subsets": _subsets,
+    "best_of_n": _best_of_n,
+}
+
+
+def _worst(row: Metrics) -> dict[str, Any]:
+    """A row as the page shows it."""
+    numbers = " and ".join(map(str, dict.fromkeys(row["rows"])))
+    place = [f"row{'s' if ' and ' in numbers else ''} {numbers}", *([row["subset"]] if row["subset"] else [])]
+    place += [f"{percent(row['label'], 0)} of votes for the better one"] if row["label"] < 1 else []
+    place += [f"lengths {row['better_length']:.0f} and {row['worse_length']:.0f}"]
+    return {
+        "place": " · ".join(place),
+        "prompt": _shortened(row["prompt"]),
+        "worse_prompt": _shortened(row.get("worse_prompt", "")),
+        **{side: _shortened(row[side]) for side in ("better", "worse")},
+        **{f"{side}_score": decimal(row[f"{side}_score"]) for side in ("better", "worse")},
+        **{
+            f"{side}_human": "" if row[f"{side}_human"] is None else f", people {decimal(row[f'{side}_human'])}"
+            for side in ("better", "worse")
+        },
+    }
+
+
+def _shortened(text: str) -> str:
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]}… ({left:,} more characters)"
