@@ -31,6 +31,8 @@ def with_place(error: UserError, options: argparse.Namespace | None) -> str:
     message = str(error)
     if options is None:
         return message
+    if not options.takes_fields:
+        message = _with_flags(message, vars(options))
     values, places = _written(options)
     if isinstance(error, LoadError):
         flag = _flag_before(error.source, options.arguments)
@@ -40,6 +42,16 @@ def with_place(error: UserError, options: argparse.Namespace | None) -> str:
     first = re.match(r"[\w.]*", message)
     assert first is not None
     return f"{places[first[0]]}{message[first.end() :]}" if first[0] in places else message
+
+
+def _with_flags(message: str, names: Iterable[str]) -> str:
+    """A message with a command's flags where it names arguments of a function, as in `output=NAME`."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        return f"--{name.replace('_', '-')}{'' if value == 'True' else f' {value}'}" if name in names else found[0]
+
+    return re.sub(r"\b([a-z_]+)=(\w+)", flag, message)
 
 
 def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:

@@ -78,10 +78,34 @@ def _seed_and_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="reward model: folder or Hub id")
-    parser.add_argument("--data", required=True, help="pairs or rated responses, or embedded:ratings")
+    parser.add_argument("--model", required=True, help="any reward model: folder or Hub id")
+    parser.add_argument("--data", required=True, help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument(
+        "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
-    parser.add_argument("--across-prompts", action="store_true", help="rank rated responses to different prompts, too")
+    parser.add_argument("--output", metavar="NAME", help="name or number of the output, if the model has several")
+    parser.add_argument(
+        "--chat-template",
+        metavar="FILE",
+        help="Jinja template for all rows; tokenizer: the model's; none: no template for plain text (default: the "
+        "model's for messages and for benchmarks, none for other plain text)",
+    )
+    parser.add_argument(
+        "--judge", help="of best-of-n: vader, a reward model, or FILE.py:FUNCTION (default: people's scores)"
+    )
+    parser.add_argument(
+        "--across-prompts", action="store_true", help="compare rated responses to different prompts, too"
+    )
+    parser.add_argument(
+        "--min-gap", type=float, default=0.0, metavar="G", help="ratings no further apart are undecided (%(default)s)"
+    )
+    parser.add_argument(
+        "--no-robustness", dest="robustness", action="store_false", help="leave out robustness, which scores most texts"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    parser.add_argument("--result", metavar="FILE", help="of a benchmark: write the result as its script does (JSON)")
+    parser.add_argument("--outputs", metavar="FILE", help="of a benchmark: write each row's scores (JSON lines)")
     _seed_and_json(parser)
 
 
@@ -234,15 +258,19 @@ EVALUATE = Command(
         Command(
             "reward",
             "agreement of a reward model with people",
-            "Scores held-out data with a reward model. With columns chosen and rejected: the share of pairs that it\n"
-            "ranks as people did, and the mean difference of rewards. With response and rating (a number) or ratings\n"
-            "(a list, one per person): Pearson's r over all texts, and the share of pairs of one prompt (or, with\n"
-            "--across-prompts, of any two) ranked alike. 95% intervals.",
-            """  hf-align evaluate reward --model out/reward --data pairs.jsonl
-  hf-align evaluate reward --model ./hf-align-quickstart/reward --data embedded:ratings
-  hf-align evaluate reward --model ORG/MODEL --data ORG/DATA --quantization 4bit --json figures.json
+            "Says whether a reward model can be trusted: accuracy, rank agreement, calibration, robustness, length\n"
+            "and style, subsets, best-of-n against a judge, the 20 worst rows; with 95% intervals. Rows:\n"
+            "  pairs       prompt, chosen, rejected; optionally label, votes, or chosen_ratings and rejected_ratings\n"
+            "  rankings    prompt, responses, and ranking, scores or ratings\n"
+            "  ratings     prompt, response, and rating or ratings (one number per person)\n"
+            "  benchmarks  RewardBench, RewardBench 2 and RM-Bench, measured by their own formulas, too\n"
+            "A column subset or domain names subsets. Texts and messages work; the template used is named.",
+            """  hf-align evaluate reward --model out/reward --data pairs.jsonl --report report.html
+  hf-align evaluate reward --model ./hf-align-quickstart/reward-merged --data embedded:ratings --judge vader
+  hf-align evaluate reward --model ORG/MODEL --data ORG/DATA --split filtered --result result.json
+  hf-align evaluate reward --model ORG/CLASSIFIER --data pairs.jsonl --output POSITIVE --json figures.json
 """,
-            "hf_align.cli.commands.evaluate:run_reward",
+            "hf_align.cli.commands.evaluate_reward:run_reward",
             _evaluate_reward_arguments,
         ),
         Command(

@@ -1,11 +1,11 @@
 """Evaluation of reward models and policies: against people, and by an independent judge."""
 
 from hf_align.evaluation.best_of import Sampling, sample_best
-from hf_align.evaluation.pairs import measure_on_pairs
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
-from hf_align.evaluation.ratings import measure_on_ratings, pair_accuracy, rating_report
+from hf_align.evaluation.ratings import pair_accuracy, rating_report
 from hf_align.evaluation.remarks import Remark
-from hf_align.evaluation.reward_report import RewardReport, reward_report
+from hf_align.evaluation.report import RewardReport
+from hf_align.evaluation.reward_report import reward_report
 from hf_align.evaluation.scored import Scored, score_dataset
 from hf_align.evaluation.scorers import vader_scores
 
@@ -16,8 +16,6 @@ __all__ = [
     "Sampling",
     "Scored",
     "compare_policies",
-    "measure_on_pairs",
-    "measure_on_ratings",
     "measure_policies",
     "pair_accuracy",
     "rating_report",

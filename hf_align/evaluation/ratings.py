@@ -5,92 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import ArrayLike, NDArray
 
-from hf_align.collators.checks import read_rows
-from hf_align.collators.encoding import Ids, PairEncoder
-from hf_align.collators.rows import RowProblem, Side, key_of, read_prompt, read_side
+from hf_align.collators.rows import Side, key_of
 from hf_align.errors import UserError
-from hf_align.evaluation.rows import domains_of
-from hf_align.evaluation.scorers import score_encoded
-from hf_align.models.reward import RewardModel
-from hf_align.numbers import number_problem
-from hf_align.progress import Progress, Silent
 from hf_align.statistics import bootstrap_interval, groups, pearson
 
 HUMAN = "single human"
 """Name of the row for one rater against the mean of the others."""
-REWARD_MODEL = "reward model"
-
-
-def measure_on_ratings(
-    model: RewardModel,
-    rows: Dataset,
-    *,
-    across_prompts: bool = False,
-    resamples: int = 2000,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Agreement of a reward model with people's ratings.
-
-    Args:
-        model: The reward model.
-        rows: Columns `prompt`, `response` and either `ratings` (one per person, at least two) or `rating`; optionally
-            `domain`, and `tools` and `chat_template_kwargs` for the chat template.
-        across_prompts: Compare responses to different prompts, too, within a domain. A reward model is trained to
-            rank responses to one prompt; its scores of responses to another need not compare.
-        resamples: Bootstrap resamples of the intervals.
-        seed: Seed of the bootstrap.
-        progress: Receiver of progress. Default: none.
-
-    Returns:
-        "texts", "across_prompts", and as "report" the result of `rating_report`; with one rating per text only over
-        all domains and without a single person.
-
-    Raises:
-        UserError: A row can't be used.
-    """
-    several, encoder, plain = "ratings" in rows.column_names, PairEncoder(model.tokenizer), rows.with_format(None)
-
-    def read(row: dict[str, Any]) -> tuple[Any, tuple[Ids, Ids], Any]:
-        rating = _votes(row) if several else _rating(row)
-        prompt = read_prompt(row)
-        return prompt, encoder.prompt_and_response(prompt, read_side(row, "response"), row), rating
-
-    prompts, encoded, ratings = zip(*read_rows(plain, read, "data"), strict=True)
-    prompt_ids, response_ids = zip(*encoded, strict=True)
-    scores = score_encoded(model, prompt_ids, response_ids, progress or Silent())
-    shared = None if across_prompts else prompts
-    figures = {"texts": len(rows), "across_prompts": across_prompts}
-    if several:
-        domains, names = domains_of(rows), {REWARD_MODEL: scores}
-        report = rating_report(names, ratings, domains, prompts=shared, resamples=resamples, seed=seed)
-        return {**figures, "report": report}
-    accuracy, pairs = pair_accuracy(scores, ratings, min_gap=0.0, prompts=shared)
-    entry = {
-        "r": float(pearson(scores, ratings)),
-        "r_interval": bootstrap_interval(pearson, scores, ratings, resamples=resamples, seed=seed),
-        "pair_accuracy": accuracy,
-    }
-    overall = {"texts": len(rows), "pairs": pairs, "scorers": {REWARD_MODEL: entry}}
-    return {**figures, "report": {"all": overall}}
-
-
-def _rating(row: dict[str, Any]) -> float:
-    if number_problem(row["rating"]):
-        raise RowProblem("no rating that is a number")
-    return row["rating"]
-
-
-def _votes(row: dict[str, Any]) -> list[float]:
-    votes = row["ratings"] if isinstance(row["ratings"], list) else [row["ratings"]]
-    if not votes or any(map(number_problem, votes)):
-        raise RowProblem("no ratings that is a number")
-    if len(votes) < 2:
-        raise RowProblem("fewer than two ratings (with one per row, call the column rating)")
-    return votes
 
 
 def pair_accuracy(

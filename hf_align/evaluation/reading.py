@@ -14,7 +14,7 @@ from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.labels import read_label
 from hf_align.collators.rankings import preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
-from hf_align.collators.tools import NESTED, template_options
+from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import (
     MAX_PAIRS,
@@ -119,7 +119,7 @@ def _response(row: Row, text: Side, prompt: Side, **more: Any) -> Response:
         text = [Message(role="assistant", content=text)]
     elif isinstance(prompt, str) and isinstance(text, list):
         prompt = [Message(role="user", content=prompt)]
-    options = template_options({name: row[name] for name in NESTED if row.get(name) is not None})
+    options = {name: row[name] for name in NESTED if row.get(name) is not None}
     return Response(row[_NUMBER], prompt, text, options, row[_SUBSET], **more)
 
 

@@ -3,50 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_align.collators.checks import as_dataset
 from hf_align.collators.rows import text_of
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
+from hf_align.evaluation.benchmark_rows import benchmark_facts, recognise, with_prompt
 from hf_align.evaluation.best_of_n import measure_best_of_n
 from hf_align.evaluation.calibration import measure_calibration
 from hf_align.evaluation.changes import CHANGES, check_changes
 from hf_align.evaluation.comparisons import MAX_PAIRS, Comparisons
+from hf_align.evaluation.described import describe_model, open_model, remarks_on_model
 from hf_align.evaluation.length import measure_length, measure_styles
+from hf_align.evaluation.people import measure_people
 from hf_align.evaluation.rank_agreement import measure_rank_agreement
 from hf_align.evaluation.reading import STYLES, read_comparisons
-from hf_align.evaluation.remarks import Remark, remarks_on
+from hf_align.evaluation.remarks import remarks_on
+from hf_align.evaluation.report import RewardReport
 from hf_align.evaluation.robustness import MOST_TEXTS, measure_robustness
 from hf_align.evaluation.scorers import score_all, scorer_of, to_gpu
 from hf_align.evaluation.subsets import measure_subsets
 from hf_align.evaluation.worst_rows import worst_rows
+from hf_align.models.quantized import Quantization
 from hf_align.models.scorer import load_scorer
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling
-
-
-@dataclass
-class RewardReport:
-    """What `reward_report` measured.
-
-    Attributes:
-        metrics: Figures by section, in the report's order: "accuracy", "tau", "calibration", "robustness", "length",
-            "subsets", "best_of_n", "worst_rows"; None for a section that data or model can't fill. The functions named
-            `measure_...` say what each holds.
-        facts: What was measured: "layout", "rows", "prompts", "responses", "texts" (distinct, after their prompt),
-            "pairs", "across_prompts", "unit" ("prompts" or "texts": what the bootstrap draws), "units", "resamples",
-            "seed", "min_gap", "length_unit" ("tokens" or "words"), "skipped" (counts by reason) and "missing" (why a
-            section is None).
-        remarks: What to know before believing a figure.
-    """
-
-    metrics: dict[str, Any]
-    facts: dict[str, Any]
-    remarks: list[Remark]
 
 
 def reward_report(
@@ -55,6 +40,9 @@ def reward_report(
     *,
     judge: Any = None,
     across_prompts: bool = False,
+    output: str | int | None = None,
+    chat_template: str | None = None,
+    quantization: Quantization = None,
     scores: Sequence[Any] | None = None,
     min_gap: float = 0.0,
     styles: tuple[str, ...] = STYLES,
@@ -76,6 +64,10 @@ def reward_report(
             where rows have them.
         across_prompts: Compare rated responses to different prompts, too, within a subset. A reward model is trained to
             order responses to one prompt; its scores of responses to another need not compare.
+        output: Name or number of the output that is the reward, for a model given by name that has several.
+        chat_template: For a model given by name: as in `load_scorer`. Plain text of a benchmark that writes it as
+            conversations gets the tokenizer's template if there is one, unless this is "none".
+        quantization: Quantisation of a model given by name.
         scores: Stored scores instead of a model: for each row one number, or one for each of its responses (chosen
             before rejected). Without a model there is no robustness.
         min_gap: Pairs of people's scores that differ by no more are undecided.
@@ -100,6 +92,8 @@ def reward_report(
     """
     progress = progress or Silent()
     _check(model, judge, scores, changes, min_gap, robustness_texts, max_pairs, resamples)
+    dataset = with_prompt(as_dataset(dataset, "data", ()))
+    benchmark = recognise(dataset)
     data = read_comparisons(
         dataset, across_prompts=across_prompts, min_gap=min_gap, max_pairs=max_pairs, styles=styles, seed=seed
     )
@@ -108,7 +102,9 @@ def reward_report(
             "data has no two responses to compare: rated responses are compared within a prompt, or with "
             "across_prompts=True within a subset."
         )
-    model = to_gpu(load_scorer(model), None) if isinstance(model, str) else model
+    if isinstance(model, str):
+        settings = {"output": output, "chat_template": chat_template, "quantization": quantization}
+        model = open_model(model, data, benchmark, **settings)
     if scores is not None:
         given = _stored(scores, data)
     else:
@@ -116,7 +112,8 @@ def reward_report(
     lengths, length_unit = _lengths(data, model)
     resampling = Resampling(data.units, resamples=resamples, seed=seed)
     metrics = {
-        "accuracy": measure_accuracy(data, given, resampling),
+        "accuracy": measure_accuracy(data, given, resampling)
+        | {"people": measure_people(data, given, resamples=resamples, seed=seed)},
         "tau": measure_rank_agreement(data, given, resampling),
         "calibration": measure_calibration(data, given, resampling, seed=seed),
         "robustness": None,
@@ -144,8 +141,13 @@ def reward_report(
         "seed": seed,
         "min_gap": min_gap,
         "length_unit": length_unit,
+        **describe_model(model, judge, data),
     }
-    return RewardReport(metrics, facts, remarks_on(data, given, metrics, facts))
+    by_row = _by_row(given, data)
+    if benchmark is not None:
+        facts["benchmark"] = benchmark_facts(benchmark, dataset.to_list(), by_row)
+    remarks = [*remarks_on(data, given, metrics, facts), *remarks_on_model(model, data, benchmark)]
+    return RewardReport(metrics, facts, remarks, by_row)
 
 
 def _check(
@@ -173,10 +175,19 @@ def _check(
     check_changes(changes)
 
 
+def _entries_by_row(data: Comparisons) -> list[NDArray[np.intp]]:
+    """Each row's entries, in the order of its responses."""
+    order = np.argsort(data.row_of, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(data.row_of[order])) + 1)
+
+
+def _by_row(scores: NDArray[np.float64], data: Comparisons) -> list[list[float]]:
+    return [scores[entries].tolist() for entries in _entries_by_row(data)]
+
+
 def _stored(scores: Sequence[Any], data: Comparisons) -> NDArray[np.float64]:
     """`[R]` scores of the entries from one number or list for each row."""
-    order = np.argsort(data.row_of, kind="stable")
-    entries_of = np.split(order, np.flatnonzero(np.diff(data.row_of[order])) + 1)
+    entries_of = _entries_by_row(data)
     if len(scores) != len(entries_of):
         raise UserError(f"scores has {len(scores)} entries and data {len(entries_of)} rows; give one for each row.")
     values = np.empty(len(data.row_of))

@@ -37,6 +37,11 @@ def vader_scores(texts: Sequence[str]) -> list[float]:
     return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
 
 
+def vader_judge(prompts: Sequence[Side], responses: Sequence[str]) -> list[float]:
+    """VADER as a judge of responses, whatever the prompt."""
+    return vader_scores(responses)
+
+
 def score_responses(
     model: RewardModel,
     prompts: Sequence[Side],
@@ -46,16 +51,6 @@ def score_responses(
 ) -> list[float]:
     """A reward model's score of every response, with a progress bar."""
     return _in_chunks(model.score, prompts, responses, progress, label)
-
-
-def score_encoded(
-    model: RewardModel,
-    prompt_ids: Sequence[Sequence[int]],
-    response_ids: Sequence[Sequence[int]],
-    progress: Progress,
-) -> list[float]:
-    """The same for token ids."""
-    return _in_chunks(model.score_ids, prompt_ids, response_ids, progress, "scoring")
 
 
 def _in_chunks(

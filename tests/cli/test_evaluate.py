@@ -1,7 +1,9 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hf_align.cli.main import main
@@ -49,13 +51,19 @@ def test_accuracy_on_pairs(reward_model: RewardModel, implicit: bool, capsys: py
         reward_model.score([row["prompt"]] * 2, [f"{' ' * implicit}{row[side]}" for side in ("chosen", "rejected")])
         for row in PAIRS
     ]
-    actual = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows))
-    assert actual["pairs"] == 3
-    assert actual["accuracy"] == pytest.approx(sum(a > b for a, b in scores) / 3)
-    assert actual["margin"] == pytest.approx(sum(a - b for a, b in scores) / 3, abs=1e-4)
-    low, high = actual["margin_interval"]
-    assert low <= actual["margin"] <= high
-    assert "3 pairs" in capsys.readouterr().out
+    actual = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows), "--no-robustness")
+    accuracy = actual["metrics"]["accuracy"]
+    assert accuracy["pairs"] == 3
+    assert accuracy["accuracy"] == pytest.approx(sum(a > b for a, b in scores) / 3)
+    deviation = float(np.std(scores))
+    assert accuracy["margin"] == pytest.approx(sum(a - b for a, b in scores) / 3 / deviation, abs=1e-4)
+    assert actual["facts"]["data"] == "pairs.jsonl" and actual["facts"]["template"].startswith("none: prompt and")
+    assert actual["metrics"]["robustness"] is None
+    shown = capsys.readouterr().out
+    titles = re.findall(r"^([1-8]) (Accuracy|Rank|Calib|Robust|Length|Subsets|Best|The worst)", shown, re.MULTILINE)
+    assert [int(number) for number, _ in titles] == list(range(1, 9))
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "tokenizer's chat template isn't used" in " ".join(shown.split())
 
 
 def test_correlation_with_ratings(reward_model: RewardModel, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,37 +72,72 @@ def test_correlation_with_ratings(reward_model: RewardModel, capsys: pytest.Capt
     rows = [
         {"prompt": "Say.", "response": text, "rating": 2 * score + 1} for text, score in zip(texts, scores, strict=True)
     ]
-    report = figures("reward", "--model", "reward", "--data", write("rated.jsonl", rows))["report"]["all"]
-    assert report["pairs"] == 6
-    assert list(report["scorers"]) == ["reward model"]
-    assert report["scorers"]["reward model"]["r"] == pytest.approx(1)
-    assert report["scorers"]["reward model"]["pair_accuracy"] == 1
+    common = ("reward", "--model", "reward", "--no-robustness", "--data")
+    accuracy = figures(*common, write("rated.jsonl", rows))["metrics"]["accuracy"]
+    assert accuracy["pairs"] == 6 and accuracy["accuracy"] == 1
+    assert accuracy["people"]["all"]["r"] == pytest.approx(1) and "human_r" not in accuracy["people"]["all"]
     capsys.readouterr()
 
     several = [{**row, "ratings": [row["rating"] - 1, row["rating"] + 1]} for row in rows]
-    report = figures("reward", "--model", "reward", "--data", write("many.jsonl", several))["report"]["all"]
-    assert set(report["scorers"]) == {"reward model", "single human"}
-    assert report["scorers"]["reward model"]["r"] == pytest.approx(1)
-    assert "single human" in capsys.readouterr().out
+    people = figures(*common, write("many.jsonl", several))["metrics"]["accuracy"]["people"]["all"]
+    assert people["r"] == pytest.approx(1) and people["human_r"] == pytest.approx(1)
+    assert "one person's r" in capsys.readouterr().out
+
+    figures(*common, write("equal.jsonl", [{**row, "rating": 2.0} for row in rows]))
+    assert "undefined: all ratings are equal" in capsys.readouterr().out
 
 
 def test_rated_responses_to_different_prompts_are_ranked_if_asked_for(
     reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"prompt": f"Say {n}.", "response": "Good.", "rating": n} for n in range(3)]
-    common = ("reward", "--model", "reward", "--data", write("rated.jsonl", rows))
-    alone = figures(*common)
-    assert alone["across_prompts"] is False and alone["report"]["all"]["pairs"] == 0
-    shown = capsys.readouterr().out
-    assert "pairs of one prompt" in shown and "no pairs" in shown and "--across-prompts compares any two" in shown
+    common = ("reward", "--model", "reward", "--data", write("rated.jsonl", rows), "--no-robustness")
+    assert main(["evaluate", *common]) == 2
+    assert "with --across-prompts within a subset" in capsys.readouterr().err
     across = figures(*common, "--across-prompts")
-    assert across["across_prompts"] is True and across["report"]["all"]["pairs"] == 3
-    assert "pairs of any prompts" in capsys.readouterr().out
+    assert across["facts"]["across_prompts"] is True and across["metrics"]["accuracy"]["pairs"] == 3
+    assert "Pairs cross prompts" in capsys.readouterr().out
 
 
-def test_the_embedded_ratings(reward_model: RewardModel) -> None:
-    report = figures("reward", "--model", "reward", "--data", "embedded:ratings", "--limit", "12")["report"]
-    assert report["all"]["texts"] == 12
+def test_the_report_is_a_page_and_figures_on_standard_output(
+    reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--limit", "12", "--resamples", "50", "--no-robustness", "--judge", "judge.py:letters"]
+    common = ["evaluate", "reward", "--model", "reward", "--data", "embedded:ratings", *flags]
+    assert main([*common, "--report", "new/report.html", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert list(printed["metrics"])[:4] == ["accuracy", "tau", "calibration", "robustness"]
+    assert printed["facts"]["judge"] == "letters" and printed["facts"]["command"].endswith("--json -")
+    assert printed["remarks"][-1]["kind"] == "made_prompts"
+    assert "report: new/report.html" in captured.err
+    assert '<h2 id="worst_rows">' in Path("new/report.html").read_text()
+
+
+def test_a_benchmark_is_named_and_its_result_written_as_its_script_does(
+    reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subsets = ("alpacaeval-easy", "mt-bench-hard", "donotanswer", "hep-go")
+    rows = [{**PAIRS[n % 3], "subset": subset, "id": n} for n, subset in enumerate(subsets)]
+    common = ("reward", "--model", "reward", "--data", write("bench.jsonl", rows), "--no-robustness")
+    actual = figures(*common, "--result", "result.json", "--outputs", "out.jsonl")
+    shown = capsys.readouterr().out
+    assert "data: RewardBench (4 rows)" in shown and "RewardBench, by its own formula" in shown
+    turns = [[{"role": role, "content": row[key]}] for row in rows for role, key in (("user", "prompt"),)]
+    chosen, rejected = (
+        reward_model.score(turns, [[{"role": "assistant", "content": row[side]}] for row in rows])
+        for side in ("chosen", "rejected")
+    )
+    right = [a > b for a, b in zip(chosen, rejected, strict=True)]
+    assert actual["facts"]["benchmark"]["figures"]["overall"] == pytest.approx(sum(right) / 4)
+    result = json.loads(Path("result.json").read_text())
+    assert result["accuracy"] == sum(right) / 4 and result["num_prompts"] == 4
+    assert result["chat_template"] == "the tokenizer's chat template"
+    assert result["extra_results"] == dict(zip(subsets, map(float, right), strict=True))
+    outputs = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [row["scores_chosen"] for row in outputs] == pytest.approx(chosen, abs=1e-5)
+    assert outputs[1]["id"] == 1 and outputs[1]["text_rejected"] == rows[1]["rejected"]
+    assert figures(*common, "--chat-template", "none")["facts"]["template"].startswith("none:")
 
 
 def test_policies_beside_each_other(
@@ -131,6 +174,14 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
     ("kind", "rows", "flags", "message"),
     [
         ("reward", [{"text": "a"}], [], "--data has the columns text"),
+        ("reward", PAIRS, ["--model", "MODEL"], "MODEL has no reward head and would score at random"),
+        ("reward", PAIRS, ["--report", "r.pdf"], "--report is r.pdf; a report is saved as .html or .json"),
+        ("reward", PAIRS, ["--json", "judge.py/x.json"], "--json: judge.py/x.json can't be written"),
+        ("reward", PAIRS, ["--result", "x.json"], "--result is for rows of RewardBench"),
+        ("reward", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
+        ("reward", PAIRS, ["--output", "best"], "--output is 'best', and reward has 0: LABEL_0"),
+        ("reward", PAIRS, ["--chat-template", "no.jinja"], "--chat-template: there is no file no.jinja"),
+        ("reward", PAIRS, ["--robustness"], "evaluate reward does not know --robustness; did you mean --no-robustness"),
         ("reward", [{"prompt": "a", "chosen": "b", "rejected": "b"}], [], "identical chosen and rejected (row 0)"),
         (
             "reward",
@@ -138,9 +189,8 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
             [],
             "1 row has no rating that is a number (row 0)",
         ),
-        ("reward", [{"prompt": "a", "response": "b", "ratings": [1]}], [], "fewer than two ratings"),
         ("reward", PAIRS, ["--limit", "0"], "--limit is 0"),
-        ("reward", PAIRS, ["--across-prompts"], "--across-prompts is for rated responses"),
+        ("reward", PAIRS, ["--across-prompts"], "--across-prompts compares rated responses"),
         ("reward", [{"prompt": "a", "response": "b", "rating": 1e39}], [], "no rating that is a number"),
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),

@@ -30,6 +30,14 @@ def test_what_cannot_be_loaded_is_named_by_its_flag() -> None:
     assert with_place(error, None) == "Nothing there."
 
 
+def test_arguments_in_a_message_are_a_command_s_flags() -> None:
+    options = parsed("evaluate", output=None, across_prompts=False)
+    message = "data has none: choose by output=NAME, or compare with across_prompts=True (see prompt=x)."
+    expected = "data has none: choose by --output NAME, or compare with --across-prompts (see prompt=x)."
+    assert with_place(UserError(message), options) == expected
+    assert with_place(UserError(message), parsed("dpo", takes_fields=True, config=None, fields=[])) == message
+
+
 def test_the_line_of_a_recipe_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(RECIPE)

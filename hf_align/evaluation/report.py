@@ -1,0 +1,91 @@
+"""The result of `reward_report`: figures, what they were measured on, and how they are shown."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_align.errors import UserError
+from hf_align.evaluation.remarks import Remark
+from hf_align.files import finite, write_json, write_text
+from hf_align.report.reward_page import render_reward_report
+from hf_align.report.reward_text import report_text
+
+NARROWEST, WIDEST = 80, 120
+"""Characters of a line of `str(report)`, between which the terminal's width counts."""
+SUFFIXES = (".html", ".json")
+
+
+@dataclass
+class RewardReport:
+    """What `reward_report` measured. `str(report)` is for a terminal; in a notebook the page is shown.
+
+    Attributes:
+        metrics: Figures by section, in the report's order: "accuracy", "tau", "calibration", "robustness", "length",
+            "subsets", "best_of_n", "worst_rows"; None for a section that data or model can't fill. The functions named
+            `measure_...` say what each holds.
+        facts: What was measured, and with what: "layout", "rows", "prompts", "responses", "texts" (distinct, after
+            their prompt), "pairs", "across_prompts", "unit" ("prompts" or "texts": what the bootstrap draws), "units",
+            "resamples", "seed", "min_gap", "length_unit" ("tokens" or "words"), "skipped" (counts by reason),
+            "missing" (why a section is None), "model", "template", "output", "judge", "benchmark" (a public
+            benchmark's figures by its own formulas, where the rows are its), "processor" and "versions".
+        remarks: What to know before believing a figure.
+        scores: The model's scores, for each row a list in the order of its responses (chosen before rejected).
+
+    Example:
+        >>> from hf_align.evaluation import reward_report
+        >>> rows = [{"prompt": f"Film {n}?", "chosen": "A joy to watch.", "rejected": "Dull."} for n in range(20)]
+        >>> report = reward_report(lambda prompts, responses: [float(len(text)) for text in responses], rows)
+        >>> report.save("report.html")
+        >>> str(report).splitlines()[-1].strip()
+        'Empty: it orders every decided pair as people do.'
+    """
+
+    metrics: dict[str, Any]
+    facts: dict[str, Any]
+    remarks: list[Remark]
+    scores: list[list[float]] = field(default_factory=list, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, remarks and metrics as JSON has them, with null for what is undefined."""
+        remarks = [remark._asdict() for remark in self.remarks]
+        return finite({"facts": self.facts, "remarks": remarks, "metrics": self.metrics})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page (.html) or all figures (.json); the file appears whole or not at all.
+
+        Raises:
+            UserError: Another suffix.
+        """
+        check_suffix(path)
+        if Path(path).suffix.lower() == ".json":
+            write_json(path, self.to_json())
+        else:
+            write_text(path, self.to_html())
+
+    def to_html(self) -> str:
+        """The page; texts of the data are escaped."""
+        return render_reward_report(self.metrics, self.facts, self.remarks)
+
+    def _repr_html_(self) -> str:
+        # A frame, since the page's styles would otherwise change the notebook.
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 900px; border: 0" title="Report"></iframe>'
+
+    def __str__(self) -> str:
+        width = min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
+        return report_text(self.metrics, self.facts, self.remarks, width)
+
+
+def check_suffix(path: str | os.PathLike[str], name: str = "path") -> None:
+    """Refuse a file that is neither .html nor .json.
+
+    Raises:
+        UserError: Names it.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise UserError(f"{name} is {path}; a report is saved as {' or '.join(SUFFIXES)}.")
