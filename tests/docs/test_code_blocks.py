@@ -20,6 +20,7 @@ PAGES = {
     "docs/how-to/memory.md": set(),
     "docs/how-to/acceleration.md": set(),
     "docs/how-to/command-line.md": set(),
+    "docs/how-to/evaluate-reward.md": set(),
 }
 
 

@@ -29,7 +29,17 @@ RUN = {  # the test that runs a page's Python blocks in order
 }
 RUN |= {
     f"docs/how-to/{name}.md": "docs/test_code_blocks.py"
-    for name in ("reward-model", "dpo-ipo", "ppo", "memory", "curves", "command-line", "acceleration", "score")
+    for name in (
+        "reward-model",
+        "dpo-ipo",
+        "ppo",
+        "memory",
+        "curves",
+        "command-line",
+        "acceleration",
+        "score",
+        "evaluate-reward",
+    )
 }
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
