@@ -101,7 +101,11 @@ def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-gap", type=float, default=0.0, metavar="G", help="ratings no further apart are undecided (%(default)s)"
     )
     parser.add_argument(
-        "--no-robustness", dest="robustness", action="store_false", help="leave out robustness, which scores most texts"
+        "--robustness-texts",
+        type=int,
+        default=400,
+        metavar="N",
+        help="texts that are changed for robustness, each in 19 ways (%(default)s); 0 leaves it out",
     )
     parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
     parser.add_argument("--result", metavar="FILE", help="of a benchmark: write the result as its script does (JSON)")

@@ -51,7 +51,7 @@ def test_accuracy_on_pairs(reward_model: RewardModel, implicit: bool, capsys: py
         reward_model.score([row["prompt"]] * 2, [f"{' ' * implicit}{row[side]}" for side in ("chosen", "rejected")])
         for row in PAIRS
     ]
-    actual = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows), "--no-robustness")
+    actual = figures("reward", "--model", "reward", "--data", write("pairs.jsonl", rows), "--robustness-texts", "0")
     accuracy = actual["metrics"]["accuracy"]
     assert accuracy["pairs"] == 3
     assert accuracy["accuracy"] == pytest.approx(sum(a > b for a, b in scores) / 3)
@@ -72,7 +72,7 @@ def test_correlation_with_ratings(reward_model: RewardModel, capsys: pytest.Capt
     rows = [
         {"prompt": "Say.", "response": text, "rating": 2 * score + 1} for text, score in zip(texts, scores, strict=True)
     ]
-    common = ("reward", "--model", "reward", "--no-robustness", "--data")
+    common = ("reward", "--model", "reward", "--robustness-texts", "0", "--data")
     accuracy = figures(*common, write("rated.jsonl", rows))["metrics"]["accuracy"]
     assert accuracy["pairs"] == 6 and accuracy["accuracy"] == 1
     assert accuracy["people"]["all"]["r"] == pytest.approx(1) and "human_r" not in accuracy["people"]["all"]
@@ -91,7 +91,7 @@ def test_rated_responses_to_different_prompts_are_ranked_if_asked_for(
     reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"prompt": f"Say {n}.", "response": "Good.", "rating": n} for n in range(3)]
-    common = ("reward", "--model", "reward", "--data", write("rated.jsonl", rows), "--no-robustness")
+    common = ("reward", "--model", "reward", "--data", write("rated.jsonl", rows), "--robustness-texts", "0")
     assert main(["evaluate", *common]) == 2
     assert "with --across-prompts within a subset" in capsys.readouterr().err
     across = figures(*common, "--across-prompts")
@@ -102,7 +102,7 @@ def test_rated_responses_to_different_prompts_are_ranked_if_asked_for(
 def test_the_report_is_a_page_and_figures_on_standard_output(
     reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--limit", "12", "--resamples", "50", "--no-robustness", "--judge", "judge.py:letters"]
+    flags = ["--limit", "12", "--resamples", "50", "--robustness-texts", "0", "--judge", "judge.py:letters"]
     common = ["evaluate", "reward", "--model", "reward", "--data", "embedded:ratings", *flags]
     assert main([*common, "--report", "new/report.html", "--json", "-"]) == 0
     captured = capsys.readouterr()
@@ -119,7 +119,7 @@ def test_a_benchmark_is_named_and_its_result_written_as_its_script_does(
 ) -> None:
     subsets = ("alpacaeval-easy", "mt-bench-hard", "donotanswer", "hep-go")
     rows = [{**PAIRS[n % 3], "subset": subset, "id": n} for n, subset in enumerate(subsets)]
-    common = ("reward", "--model", "reward", "--data", write("bench.jsonl", rows), "--no-robustness")
+    common = ("reward", "--model", "reward", "--data", write("bench.jsonl", rows), "--robustness-texts", "0")
     actual = figures(*common, "--result", "result.json", "--outputs", "out.jsonl")
     shown = capsys.readouterr().out
     assert "data: RewardBench (4 rows)" in shown and "RewardBench, by its own formula" in shown
@@ -181,7 +181,12 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("reward", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
         ("reward", PAIRS, ["--output", "best"], "--output is 'best', and reward has 0: LABEL_0"),
         ("reward", PAIRS, ["--chat-template", "no.jinja"], "--chat-template: there is no file no.jinja"),
-        ("reward", PAIRS, ["--robustness"], "evaluate reward does not know --robustness; did you mean --no-robustness"),
+        (
+            "reward",
+            PAIRS,
+            ["--robustness-text", "1"],
+            "does not know --robustness-text; did you mean --robustness-texts",
+        ),
         ("reward", [{"prompt": "a", "chosen": "b", "rejected": "b"}], [], "identical chosen and rejected (row 0)"),
         (
             "reward",

@@ -50,7 +50,6 @@ def run_reward(options: argparse.Namespace) -> None:
             raise UserError(f"{flag} is for rows of RewardBench, RewardBench 2 or RM-Bench, and data has other columns")
         if benchmark is not None:
             screen.line(f"data: {benchmark.name} ({len(rows):,} rows), measured by its own formula, too", "dim")
-        settings = {} if options.robustness else {"robustness_texts": 0}
         report = reward_report(
             options.model,
             rows,
@@ -62,8 +61,8 @@ def run_reward(options: argparse.Namespace) -> None:
             min_gap=options.min_gap,
             resamples=options.resamples,
             seed=options.seed,
+            robustness_texts=options.robustness_texts,
             progress=screen,
-            **settings,
         )
     report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
     if options.data == EMBEDDED:
