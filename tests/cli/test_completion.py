@@ -52,7 +52,8 @@ def test_every_command_and_field_is_known(words: dict[str, Words]) -> None:
         ("hf-align dpo --config ", {"recipe.yaml"}),
         ("hf-align dpo --config recipe.yaml --ref_", {"--ref_model"}),
         ("hf-align evaluate policy --jud", {"--judge"}),
-        ("hf-align evaluate reward --jud", set()),
+        ("hf-align evaluate reward --jud", {"--judge"}),
+        ("hf-align evaluate reward --max", set()),
         ("hf-align completion z", {"zsh"}),
     ],
 )

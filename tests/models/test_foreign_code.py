@@ -30,7 +30,7 @@ from hf_align import PolicyWithValueHead, RewardModel, load_policy, load_reward_
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
-from hf_align.evaluation import Sampling, measure_policies, sample_best, score_dataset
+from hf_align.evaluation import Sampling, measure_policies, reward_report, sample_best, score_dataset
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
 from hf_align.hub import push_model, stage_checkpoint, stage_model
@@ -119,6 +119,10 @@ def policy() -> Any:
     return get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
 
 
+def len_scores(prompts: list[str], responses: list[str]) -> list[float]:
+    return [float(len(text)) for text in responses]
+
+
 def prompts() -> Dataset:
     return Dataset.from_list([{"prompt": "a"}] * 4)
 
@@ -150,6 +154,8 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "outline": outline,
     "as_reward(reward)": as_reward,
     "measure_policies(policies)": lambda name: measure_policies([name], prompts(), max_new_tokens=2),
+    "reward_report(model)": lambda name: reward_report(name, pairs(2)),
+    "reward_report(judge)": lambda name: reward_report(len_scores, pairs(2), judge=name, robustness_texts=0),
     "score_dataset(model)": lambda name: score_dataset(name, pairs(2)),
     "sample_best(model)": lambda name: sample_best(name, name, prompts(), Sampling(2, max_new_tokens=2)),
     "DPOTrainer(model)": lambda name: trains(DPOTrainer, DPOConfig)(model=name),
@@ -183,6 +189,8 @@ TAKE_OBJECTS = {
 LACKS_A_HEAD = {
     "as_reward(reward)",
     "load_scorer",
+    "reward_report(model)",
+    "reward_report(judge)",
     "score_dataset(model)",
     "sample_best(model)",
     "PPOTrainer(reward)",
