@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, TaskType
@@ -19,12 +20,14 @@ from hf_align.acceleration.lora import fuse_lora
 from hf_align.acceleration.mlp import gated_mlps, keep_less_of_mlps
 from hf_align.acceleration.norms import keep_less_of_norms
 from hf_align.acceleration.recompute import enable_selective_recompute
+from hf_align.evaluation import reward_report
 from hf_align.layout.branches import Branches, build_branches
 from hf_align.models.adapters import add_lora
 from hf_align.models.attention_choice import set_attention
 from hf_align.models.loading import load_policy
 from hf_align.models.policy import PolicyModel
-from hf_align.models.reward import load_reward_model
+from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.rollouts import sample_responses
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
@@ -337,3 +340,65 @@ def test_says_where_the_gpu_is_waited_for(task: str, folder: str, tmp_path: Path
     trainer.train()
     for line in sorted(set(seen)):
         print(f"{task}: {seen.count(line) / 8:.1f} a step at {line}")
+
+
+# ---- reward models in breadth ----
+
+KINDS = [
+    RewardModelConfig(pooling=pooling, head=head, tasks={"warm": "regression", "tone": 3}, projection=True)  # type: ignore[arg-type]
+    for head, pooling in [("linear", "mean"), ("mlp", "max"), ("mlp", "last"), ("attention", "last")]
+]
+
+
+@pytest.mark.parametrize("config", KINDS, ids=lambda config: f"{config.head}-{config.pooling}")
+def test_every_kind_of_reward_model_scores_as_on_the_cpu_and_trains_on_rankings(
+    config: RewardModelConfig, folder: str, tmp_path: Path
+):
+    torch.manual_seed(0)
+    model = RewardModel.from_backbone(folder, config)
+    rows = [
+        {
+            "prompt": "A review: " + "." * number,
+            "responses": [f"text {number} {k}" for k in range(2 + number % 3)],
+            "scores": [float((number + 3 * k) % 4) for k in range(2 + number % 3)],
+            "warm": [float(k) if number % 2 else None for k in range(2 + number % 3)],
+            "tone": [(number + k) % 3 for k in range(2 + number % 3)],
+        }
+        for number in range(8)
+    ]
+    prompts = [row["prompt"] for row in rows for _ in row["responses"]]
+    responses = [text for row in rows for text in row["responses"]]
+    on_cpu, every_token = model.score(prompts, responses), model.score(prompts, responses, return_all=True)
+    model.to(CUDA)
+    assert model.score(prompts, responses) == pytest.approx(on_cpu, abs=2e-5)
+    for actual, expected in zip(model.score(prompts, responses, return_all=True), every_token, strict=True):
+        assert actual == pytest.approx(expected, abs=2e-5)
+    trained = []
+    for _ in range(2):
+        trainer = RewardTrainer(
+            copy.deepcopy(model),
+            args=RewardConfig(
+                **on_gpu(tmp_path, bf16=False),
+                loss_type="plackett_luce",
+                task_weights={"warm": 0.5, "tone": 0.5},
+                contrastive_coefficient=0.1,
+            ),
+            train_dataset=rows,
+            eval_dataset=rows,
+        )
+        trainer.train()
+        assert all(np.isfinite(value) for value in trainer.evaluate().values())
+        trained.append(trainer.model.score(prompts, responses))
+    assert trained[0] == pytest.approx(trained[1], abs=1e-4)
+    assert trained[0] != pytest.approx(on_cpu, abs=1e-3)
+
+
+def test_the_reward_report_is_that_of_the_cpu(folder: str, tmp_path: Path):
+    torch.manual_seed(0)
+    RewardModel.from_backbone(folder).save_pretrained(tmp_path)
+    rows = [{"prompt": f"p{n % 5}", "chosen": f"good {n}", "rejected": f"a bad one {n}"} for n in range(20)]
+    model = load_reward_model(tmp_path, dtype=torch.float32)
+    expected = reward_report(model, rows, resamples=50).metrics
+    actual = reward_report(model.to(CUDA), rows, resamples=50).metrics
+    assert actual["accuracy"] == expected["accuracy"] and actual["tau"] == expected["tau"]
+    assert actual["calibration"]["raw"]["nll"] == pytest.approx(expected["calibration"]["raw"]["nll"], abs=1e-4)
