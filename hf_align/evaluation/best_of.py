@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from hf_align.acceleration.registry import Setting, accelerated
@@ -117,9 +118,9 @@ def sample_best(
             templates.
         sampling: How to sample.
         keep: "best": the sample with the highest score, as `completion` with `score`, `scores` of all, and `finished`.
-            "pairs": the best as `chosen` and the worst as `rejected`, `margin` their difference, with both scores;
-            prompts whose samples all have one score are left out. "all": `responses` (each text once), `scores`,
-            `finished`.
+            "pairs": the best as `chosen` and the worst as `rejected`, `margin` their difference, with both scores and
+            `finished`; prompts whose samples all have one score are left out. "all": `responses` (each text once),
+            `scores`, `finished`.
         finished_only: Leave out samples that the length limit cut.
         max_length: As in `score_dataset`.
         output: As in `load_scorer`.
@@ -281,6 +282,7 @@ def _pair(samples: Sequence[Sample], scores: Sequence[float]) -> dict[str, Any] 
         "margin": scores[best] - scores[worst],
         "score_chosen": scores[best],
         "score_rejected": scores[worst],
+        "finished": [samples[best].finished, samples[worst].finished],
     }
 
 
@@ -323,5 +325,5 @@ def _figures(
         "alike": len(scores) - len(new),
         "mean": sum(values) / len(values),
         "mean_best": sum(kept_scores) / len(kept_scores),
-        "kept_cut": sum(row["finished"] is False for row in new.values()) if keep == "best" else None,
+        "kept_cut": sum(not np.all(row["finished"]) for row in new.values()),
     }

@@ -86,7 +86,7 @@ def best_of_file(
         policy: Policy: folder or Hub id.
         model: Reward model: folder or Hub id.
         data: As in `load_named`, or `embedded:ratings` (prompts).
-        out: A .jsonl, .parquet or .csv file, or a folder.
+        out: A .jsonl or .parquet file, or a folder; .csv can't hold the lists.
         sampling: As in `sample_best`.
         keep: As in `sample_best`.
         split: As in `score_file`.
@@ -101,8 +101,7 @@ def best_of_file(
         UserError: A model, the rows or `out` can't be used.
     """
     rows, _ = _load(data, "prompts", split, limit)
-    kind = Value("float64") if keep == "pairs" else List(Value("float64"))  # of the new columns, that decides on .csv
-    check_out(out, Features({**rows.features, "scores": kind}), overwrite=overwrite)
+    check_out(out, Features({**rows.features, "finished": List(Value("bool"))}), overwrite=overwrite)
     sample = partial(sample_best, policy, model, rows, sampling, keep=keep, **settings)
     return {"policy": policy, "model": model, "data": data, "out": out, **_run(sample, out, None)}
 

@@ -53,7 +53,7 @@ def test_the_best_of_several_samples_are_kept(reward_model: RewardModel, capsys:
     assert score(*flags, "--temperature", "0.9", "--top-p", "0.9") == 0
     shown = capsys.readouterr().out
     assert "6 samples to 2 prompts: mean score" in shown and "cut at 4 tokens" in shown
-    assert "of the 2 completions are cut: training on them teaches to stop there" in shown
+    assert "of the 2 rows hold a cut response: training on it teaches to stop there" in shown
     assert list(lines("out.jsonl")[0]) == ["prompt", "completion", "score", "scores", "finished"]
     assert score(*flags, "--keep", "pairs", "--overwrite", "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["keep"] == "pairs"

@@ -38,7 +38,16 @@ def test_the_best_sample_is_the_one_that_the_reward_model_scores_highest(tiny_mo
     pairs = sample_best(tiny_model_dir, reward, ROWS, SAMPLING, keep="pairs").rows
     assert every.column_names == ["prompt", "domain", "responses", "scores", "finished"]
     assert best.rows.column_names == ["prompt", "domain", "completion", "score", "scores", "finished"]
-    assert pairs.column_names == ["prompt", "domain", "chosen", "rejected", "margin", "score_chosen", "score_rejected"]
+    assert pairs.column_names == [
+        "prompt",
+        "domain",
+        "chosen",
+        "rejected",
+        "margin",
+        "score_chosen",
+        "score_rejected",
+        "finished",
+    ]
     model = load_reward_model(reward)
     for row, top, pair in zip(every, best.rows, pairs, strict=True):
         alone = [  # one at a time
@@ -52,6 +61,9 @@ def test_the_best_sample_is_the_one_that_the_reward_model_scores_highest(tiny_mo
         assert top["score"] == max(top["scores"]) and len(top["scores"]) == 4
         assert pair["margin"] == pair["score_chosen"] - pair["score_rejected"] > 0
         assert row["prompt"] == top["prompt"] and row["domain"] == pair["domain"]
+    assert pairs["finished"][0] == [
+        every[0]["finished"][every[0]["responses"].index(pairs[0][side])] for side in ("chosen", "rejected")
+    ]
     assert best.figures["samples"] == 12 and best.figures["kept_cut"] == sum(
         not ended for ended in best.rows["finished"]
     )
@@ -114,7 +126,14 @@ def test_what_is_kept_by_hand() -> None:
         "finished": True,
     }
     pair = _pair([b, a, b, cut], [2.0, 1.0, 0.5, 0.0])
-    assert pair == {"chosen": "b", "rejected": "a", "margin": 2.0, "score_chosen": 2.0, "score_rejected": 0.0}
+    assert pair == {
+        "chosen": "b",
+        "rejected": "a",
+        "margin": 2.0,
+        "score_chosen": 2.0,
+        "score_rejected": 0.0,
+        "finished": [True, False],
+    }
     assert _pair([a, b], [1.0, 1.0]) is None, "tied"
     assert _pair([a, cut], [1.0, 0.5]) is None, "the same text"
     assert _all([b, a, cut], [1.0, 2.0, 3.0]) == {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from transformers import MistralConfig, MistralForSequenceClassification
 
 from hf_align import RewardModel, RewardModelConfig, load_reward_model
 from hf_align.data.parts import Parts
@@ -16,7 +17,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
 from hf_align.evaluation.scored import BLOCK, weights_digest
 from hf_align.models.scorer import load_scorer
-from tests.models.layouts import LAYOUTS, llama
+from tests.models.layouts import LAYOUTS, SMALL, llama
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ASK = [{"role": "user", "content": "Say hi."}]
@@ -88,31 +89,29 @@ class Stop:
         yield advance
 
 
-def test_a_stopped_job_goes_on_and_ends_with_the_same_bits(tiny_model_dir: str, tmp_path: Path) -> None:
-    """Longer rows come first, so that a job that decided on its layouts by the rows left would compute otherwise."""
-    prompts = BLOCK // 32 + 4
-    rows = [
-        {"prompt": f"Number {n}" * (1 + n % 3 + (n < 3) * 9), "responses": TEXTS * 6 + [" ."] * 2}
-        for n in range(prompts)
-    ]
-    data = Dataset.from_list(rows)
+def windowed(seed: int = 0) -> RewardModel:
+    """A model whose layout of a row depends on the widest rows on which it compared its layouts."""
+    torch.manual_seed(seed)
+    config = MistralConfig(**SMALL, num_key_value_heads=2, num_labels=1, sliding_window=60, pad_token_id=259)
+    return RewardModel(MistralForSequenceClassification(config).eval(), tiny_tokenizer())
 
-    def score(parts: Parts, progress: Any = None) -> list[Any]:
-        torch.manual_seed(1)
-        return score_dataset(RewardModel.from_backbone(tiny_model_dir), data, parts=parts, progress=progress).rows[
-            "scores"
-        ][:]
+
+def test_a_stopped_job_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
+    long = [{"prompt": f"{n:030}", "responses": [f"{n + 7 * k:027}" for k in range(3)]} for n in range(BLOCK // 3 + 1)]
+    short = [{"prompt": f"{n:010}", "responses": [f"{n + 7 * k:020}" for k in range(3)]} for n in range(40)]
+    data = Dataset.from_list(long + short)
+
+    def score(parts: Parts, progress: Any = None, seed: int = 0) -> list[Any]:
+        return score_dataset(windowed(seed), data, parts=parts, progress=progress).rows["scores"][:]
 
     whole = score(Parts())
     folder = tmp_path / "job"
     with pytest.raises(KeyboardInterrupt):
-        score(Parts(folder), Stop(after=BLOCK + 1))
+        score(Parts(folder), Stop(after=BLOCK + 2))
     assert len(list(folder.iterdir())) == 1
     resumed = Parts(folder)
     assert score(resumed) == whole and resumed.found == 1
-    changed = Parts(folder)
-    score_dataset(RewardModel(llama(), tiny_tokenizer()), data, parts=changed)
-    assert changed.found == 0, "parts of another model are not taken"
+    assert score(changed := Parts(folder), seed=1) != whole and changed.found == 0, "another model's are not taken"
 
 
 def test_a_digest_tells_models_apart() -> None:

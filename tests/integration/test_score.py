@@ -63,3 +63,19 @@ def test_the_best_sample_is_plain_transformers_best(reward: str, base_dir: str, 
         scores = plain_scores(reward, texts)
         assert row["scores"] == pytest.approx(scores, abs=1e-3)
         assert best["completion"] == row["responses"][max(range(len(scores)), key=scores.__getitem__)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("keep", "command"), [("best", "sft"), ("pairs", "dpo"), ("pairs", "reward"), ("all", "reward")]
+)
+def test_what_is_kept_is_ready_for_training(
+    keep: str, command: str, tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("reward")
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{n}?"}) + "\n" for n in range(4)))
+    words = ["score", "--model", "reward", "prompts.jsonl", "kept.jsonl", "--best-of", "4", "--policy", tiny_model_dir]
+    assert main([*words, "--max-new-tokens", "6", "--keep", keep]) == 0
+    words = [command, "--model", tiny_model_dir, "--train_dataset", "kept.jsonl", "--output_dir", "out"]
+    assert main([*words, "--max_steps", "1", "--per_device_train_batch_size", "2", "--report_to", "none"]) == 0

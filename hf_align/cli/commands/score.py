@@ -98,7 +98,7 @@ def sampled_lines(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"left out: {figures['alike']} prompts whose samples are alike")
     if figures["kept_cut"]:
         lines.append(
-            f"{figures['kept_cut']} of the {figures['rows']} completions are cut: training on them teaches to stop "
+            f"{figures['kept_cut']} of the {figures['rows']} rows hold a cut response: training on it teaches to stop "
             "there; raise --max-new-tokens or add --finished-only"
         )
     return [*lines, *_last_lines(figures)]
