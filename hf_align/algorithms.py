@@ -16,7 +16,8 @@ from typing import Any, Literal
 from hf_align.errors import UserError
 
 ENTRY_POINTS = "hf_align.algorithms"
-Rows = Literal["pairs", "prompts", "demonstrations"]
+Rows = Literal["pairs", "comparisons", "prompts", "demonstrations"]
+"""Kinds of rows; comparisons are pairs or rankings."""
 Need = Literal["reference", "reward", "value"]
 Curves = tuple[tuple[str, str], ...]
 """Logged names of curves, with their titles."""
@@ -117,7 +118,8 @@ ALGORITHMS = Algorithms(
         "reward",
         "hf_align.trainers.reward:RewardTrainer",
         "hf_align.trainers.reward:RewardConfig",
-        summary="train a reward model on preference pairs",
+        "comparisons",
+        summary="train a reward model on pairs or rankings of responses",
         curves=(("loss", "loss"), ("accuracy", "pairs ranked right"), ("margin", "difference of rewards")),
     ),
     Algorithm(

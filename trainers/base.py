@@ -5,7 +5,6 @@ Losses are weighted correctly under accumulation and across processes, and metri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
@@ -399,12 +398,9 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         parts = np.split(values, np.cumsum(list(self._metric_columns.values()))[:-1], axis=1)
         columns = dict(zip(self._metric_columns, parts, strict=True))
         predictions = columns.pop(PREDICTIONS, values[:, 1:3])
-        metrics = {
-            name: _mean(name, column, weight if name == "row_loss" else None) for name, column in columns.items()
-        }
-        for name, coefficient in self.terms.items():
-            if not math.isnan(metrics[name]):
-                metrics["row_loss"] += coefficient * metrics[name]
+        means = {name: _mean(name, column, weight if name == "row_loss" else None) for name, column in columns.items()}
+        metrics = {name: mean for name, mean in means.items() if mean is not None}
+        metrics["row_loss"] += sum(coefficient * metrics.get(name, 0.0) for name, coefficient in self.terms.items())
         if self._user_metrics is not None:
             metrics.update(self._user_metrics(EvalPrediction(predictions, np.zeros(len(values)))))
         return metrics
@@ -420,11 +416,11 @@ def _not_zero(sums: Tensor) -> Tensor:
     return sums.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
-def _mean(name: str, column: np.ndarray, weight: np.ndarray | None) -> float:
-    """A metric of all rows, from its columns `[rows, 1]` or sums and counts `[rows, 2]`; NaN if nothing counts."""
+def _mean(name: str, column: np.ndarray, weight: np.ndarray | None) -> float | None:
+    """A metric of all rows, from its columns `[rows, 1]` or sums and counts `[rows, 2]`; None if nothing counts."""
     if column.shape[1] == 2:
         total, count = column.sum(0)
-        return float(total / count) if count else math.nan
+        return float(total / count) if count else None
     if name.startswith(("min_", "max_")):
         return float(column.min() if name.startswith("min_") else column.max())
     return float(np.average(column[:, 0], weights=weight if weight is not None and weight.any() else None))

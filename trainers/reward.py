@@ -27,17 +27,17 @@ from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.trainable import with_adapter
 from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.data import most_responses, parts_of
+from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
-from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer, tokenized_pairs
+from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reward_losses import centering, preference_losses, ranking_metrics, task_metrics
 from hf_align.trainers.reward_setup import (
     check_options,
-    check_rows,
     check_task_options,
     config_of,
     describe_use,
     load,
+    prepare_comparisons,
 )
 
 logger = logging.get_logger(__name__)
@@ -229,9 +229,7 @@ class RewardTrainer(PreferenceTrainer):
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise pairs or rankings, also whether the loss can be taken from them."""
-        rows = tokenized_pairs(data, tokenizer, self.args, name, self.reward_config.tasks)
-        for part in parts_of([rows]):
-            check_rows(part, self.args, self.task_weights, name)
+        rows = prepare_comparisons(data, tokenizer, self.args, name, self.reward_config.tasks)
         if rows is not None and name == "train_dataset" and self.args.label_mode == "draw":
             return rows.add_column("index", list(range(len(rows))))
         return rows

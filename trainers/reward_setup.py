@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.checks import group_rows, refuse
 from hf_align.collators.labels import Tasks
@@ -19,6 +20,8 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.reward_loading import saved_config
 from hf_align.models.sources import adapter_config, plain_folder
 from hf_align.numbers import number_problem
+from hf_align.trainers.data import parts_of
+from hf_align.trainers.pairs import tokenized_pairs
 
 MARGIN_MEANING = {
     "weight": "it multiplies the loss, -m * logsigmoid(r_chosen - r_rejected)",
@@ -125,18 +128,31 @@ def check_options(args: Any) -> None:
         raise UserError("contrastive_labels has no effect without contrastive_coefficient; give it, such as 0.1.")
 
 
-def check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str) -> None:
-    """Refuse tokenised rows that the loss, votes or tasks can't be taken from.
+def weights_of(args: Any, tasks: Tasks) -> dict[str, float]:
+    """Weight in the loss of each of the model's tasks."""
+    return dict.fromkeys(tasks, 1.0) | (args.task_weights or {})
+
+
+def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any, name: str, tasks: Tasks) -> Any:
+    """Check and tokenise pairs or rankings, or a dict of such data sets; None stays None.
 
     Args:
-        rows: The rows.
+        data: The rows.
+        tokenizer: The model's.
         args: A `RewardConfig`.
-        tasks: Weights of the tasks that are trained.
-        name: The data set's name, for messages.
+        name: The argument's name, for messages.
+        tasks: The model's auxiliary tasks.
 
     Raises:
-        UserError: Names the column or rows.
+        UserError: A row can't be used, or loss, votes or tasks can't be taken from the rows: names the column or rows.
     """
+    rows = tokenized_pairs(data, tokenizer, args, name, tasks)
+    for part in parts_of([rows]):
+        _check_rows(part, args, weights_of(args, tasks), name)
+    return rows
+
+
+def _check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str) -> None:
     columns = rows.column_names
     training = name == "train_dataset"
     if training and args.label_mode == "draw" and not {"votes", "ratings"} & set(columns):

@@ -198,7 +198,9 @@ QUICKSTART = Command(
 )
 
 _COLUMNS = {
-    "pairs": "prompt, chosen, rejected, and for a reward model optionally margin",
+    "pairs": "prompt, chosen, rejected",
+    "comparisons": "prompt, chosen, rejected (optionally margin, label or votes), or\n"
+    "                  prompt, responses, and ranking, scores or ratings",
     "prompts": "prompt; other columns are passed to the reward",
     "demonstrations": "prompt + completion, messages, or text",
 }

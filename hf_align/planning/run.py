@@ -24,6 +24,7 @@ from hf_align.planning import memory
 from hf_align.rewards.adapter import shares_base
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
+from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons
 
 Source = Mapping[str, Any]
 """Checked values of a recipe's source keys: model, data, reward and so on."""
@@ -83,6 +84,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     trains_reward = args.checkpoint_kind == "reward"
     for name in () if trains_reward else ("model", "ref_model"):
         check_is_policy(source.get(name), name, ask_hub=True)
+    if kind == "comparisons":
+        check_task_options(args, config_of(source["model"], args).tasks)
     for reward in _reward_models(source.get("reward")):
         check_head(reward)
     documents = READERS[kind](rows, tokenizer, args)
@@ -124,8 +127,18 @@ def _reward_models(reward: Any) -> list[str]:
 
 
 def _pairs(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
-    read = {name: tokenized_pairs(data, tokenizer, args, name) for name, data in rows.items()}["train_dataset"]
-    return list(zip(read["prompt_ids"], read["response_ids"], strict=True))
+    read = {name: tokenized_pairs(data, tokenizer, args, name) for name, data in rows.items()}
+    return _documents(read["train_dataset"])
+
+
+def _comparisons(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
+    tasks = args.tasks or {}
+    read = {name: prepare_comparisons(data, tokenizer, args, name, tasks) for name, data in rows.items()}
+    return _documents(read["train_dataset"])
+
+
+def _documents(rows: Dataset) -> Documents:
+    return list(zip(rows["prompt_ids"], rows["response_ids"], strict=True))
 
 
 def _tokenized_prompts(
@@ -157,6 +170,7 @@ def _demonstrations(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerB
 
 READERS: dict[Rows, Callable[[Mapping[str, Dataset], PreTrainedTokenizerBase, Any], Documents]] = {
     "pairs": _pairs,
+    "comparisons": _comparisons,
     "prompts": _prompts,
     "demonstrations": _demonstrations,
 }

@@ -23,6 +23,7 @@ SMALL = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "
 
 def run(command: str, model: str, out: Path, *flags: str) -> int:
     recipe = str(RECIPES / f"{command}.yaml")
+    command = command.partition("-")[0]
     fixed = ["--config", recipe, "--model", model, "--output_dir", str(out), *few(command, out.parent), *SMALL]
     return main([command, *fixed, *flags])
 
@@ -78,6 +79,29 @@ def test_the_reward_recipes_on_ranked_rows_train_and_their_cards_say_so(
     card = (out / "README.md").read_text()
     assert said in card and "Trained on rankings" in card and "| Responses of a prompt | 4 |" in card
     assert load_reward_model(out).reward_config.pooling == ("mean" if recipe == "tasks" else "last")
+
+
+def test_a_reward_model_trains_on_rankings_and_is_evaluated_on_pairs(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    responses = ["A joy.", "Too long.", "Fine."]
+    ranked = {"prompt": "The film: ", "responses": responses, "scores": [2, -1, None], "safe": [1, 0, None]}
+    pair = {"prompt": "The film: ", "chosen": "Good.", "rejected": "Bad.", "label": 0.75}
+    for name, rows in (("ranked", [ranked, {**ranked, "scores": [0, 1, 2]}]), ("pairs", [pair])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--train_dataset", str(tmp_path / "ranked.jsonl"), "--eval_dataset", str(tmp_path / "pairs.jsonl")]
+    flags += ["--max_steps", "1", "--tasks.safe", "binary", "--task_weights.safe", "0.5", "--head", "mlp"]
+    flags += ["--loss_type", "bradley_terry"]
+    assert run("reward-rankings", tiny_model_dir, tmp_path / "out", *flags, "--dry-run") == 0
+    assert "2 rows, " in capsys.readouterr().out
+    assert run("reward-rankings", tiny_model_dir, tmp_path / "out", *flags) == 0
+    metrics = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert metrics["eval_accuracy"] in (0, 1) and "eval_safe/loss" not in metrics, "the pairs have no such labels"
+    assert json.loads((tmp_path / "out" / "reward_config.json").read_text())["tasks"] == {"safe": "binary"}
+    capsys.readouterr()
+    other = [*flags, "--tasks.safe", "3", "--output_dir", str(tmp_path / "2"), "--dry-run"]
+    assert run("reward-rankings", str(tmp_path / "out"), tmp_path / "2", *other) == 2
+    assert "tasks is {'safe': 3}, and the model already has tasks {'safe': 'binary'}" in capsys.readouterr().err
 
 
 def test_resuming_with_another_lora_says_so(

@@ -46,7 +46,7 @@ def start(processes: int, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["dpo", pytest.param("reward", marks=pytest.mark.slow), pytest.param("sft", marks=pytest.mark.slow)]
+    "kind", ["dpo", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("reward", "ranking", "sft"))]
 )
 def test_two_processes_equal_one_with_twice_the_batch_also_where_rows_do_not_go_round(
     kind: str, tiny_model_dir: str, tmp_path: Path

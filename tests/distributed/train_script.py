@@ -1,4 +1,4 @@
-"""Trains a tiny model on one or two processes: `train_script.py dpo|reward|sft MODEL OUT BATCH`."""
+"""Trains a tiny model on one or two processes: `train_script.py dpo|reward|ranking|sft MODEL OUT BATCH`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
@@ -32,6 +33,23 @@ common = options(
 rows = pairs(8, margin=kind == "reward", weights=[1, 2, 1, 1, 0.5, 1, 1, 3])
 rows = rows.select([*range(8), 1])  # an epoch ends with a batch of one: the other process has nothing but padding
 held_out = pairs(7, margin=kind == "reward")  # odd: one process gets a row twice, which must not count twice
+
+
+def ranked(data: Dataset) -> Dataset:
+    """The pairs with up to two more responses, ratings, and labels of some responses."""
+    made = []
+    for number, row in enumerate(data.to_list()):
+        texts = [row[side][0]["content"] for side in ("chosen", "rejected")]
+        texts += ["Not bad.", "Bad, I say."][: number % 3]
+        made.append(
+            {"prompt": row["prompt"], "responses": texts, "weight": row.get("weight", 1.0)}
+            | {"ratings": [[3 - k, (number + k) % 4] for k in range(len(texts))]}
+            | {"helpful": [0.5 * k if number % 3 else None for k in range(len(texts))]}
+            | {"tone": [number % 3] * len(texts) if number in (1, 6) else None}
+        )
+    return Dataset.from_list(made)
+
+
 torch.manual_seed(0)
 trainer: Trainer
 if kind == "sft":
@@ -39,6 +57,14 @@ if kind == "sft":
     trainer = SFTTrainer(model_dir, SFTConfig(**common), Dataset.from_list(demonstrations))
 elif kind == "dpo":
     trainer = DPOTrainer(load_policy(model_dir), args=DPOConfig(**common), train_dataset=rows, eval_dataset=held_out)
+elif kind == "ranking":  # rows of other numbers of responses, labels that few have, votes drawn by row and epoch
+    config = RewardModelConfig(tasks={"helpful": "regression", "tone": 3})
+    trainer = RewardTrainer(
+        RewardModel.from_backbone(model_dir, config),
+        args=RewardConfig(**common, label_mode="draw", task_weights={"helpful": 0.5}),
+        train_dataset=ranked(rows),
+        eval_dataset=ranked(held_out),
+    )
 else:
     model = RewardModel.from_backbone(model_dir)
     trainer = RewardTrainer(model, args=RewardConfig(**common), train_dataset=rows, eval_dataset=held_out)
