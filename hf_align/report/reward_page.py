@@ -70,7 +70,7 @@ def _known(value: float | None) -> bool:
 def _accuracy(figures: Metrics) -> list[Markup]:
     bars = [_bar("model", figures, "accuracy", "reward")]
     if figures["vote_agreement"] < 1:
-        bars.append(_bar("one person", figures, "vote_agreement", "human"))
+        bars.append(_bar("single votes", figures, "vote_agreement", "human"))
     if not _known(figures["accuracy"]):
         return []
     bars.append(Interval("chance", "base", 50, None))

@@ -64,10 +64,10 @@ def _accuracy(figures: Metrics, facts: Metrics) -> Section:
     elif low_end(figures["accuracy_interval"]) <= CHANCE:
         grade, means = "bad", "That is not clearly better than chance (50%)."
     elif votes < 1 and value >= votes:
-        grade, means = "good", f"That is as often as a single person agrees with the others ({percent(votes)})."
+        grade, means = "good", f"That is as often as single people's votes agree with the majority ({percent(votes)})."
     elif votes < 1:
         grade = "good" if value >= GOOD_ACCURACY else "fair"
-        means = f"A single person agrees with the others in {percent(votes)}, chance in 50%."
+        means = f"Single people's votes agree with the majority in {percent(votes)}; chance is 50%."
     else:
         grade = "good" if value >= GOOD_ACCURACY else "fair"
         means = "Chance is 50%."
@@ -75,7 +75,7 @@ def _accuracy(figures: Metrics, facts: Metrics) -> Section:
     if figures.get("by_prompt") is not None:
         rows.append(["prompts, each counting alike", share(figures, "by_prompt"), f"{figures['prompts']:,}"])
     if votes < 1:
-        rows.append(["a single person's votes", share(figures, "vote_agreement"), f"{figures['pairs']:,}"])
+        rows.append(["single people's votes", share(figures, "vote_agreement"), f"{figures['pairs']:,}"])
     tables = [Table(("", "ordered as people do, 95% interval", "of"), rows)]
     if figures.get("people"):
         tables.append(_people_table(figures["people"]))
