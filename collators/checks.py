@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from datasets import Dataset
 
 from hf_align.collators.judged import NEEDED, columns_read, kind_of, ordered_pairs, read_judged
-from hf_align.collators.labels import Tasks
+from hf_align.collators.labels import SOFT, Tasks
 from hf_align.collators.rankings import JUDGEMENTS, Ranking
 from hf_align.collators.rows import NO_MESSAGES, NO_PROMPT, Pair, RowProblem, key_of, text_of, word_ends
 from hf_align.collators.tools import to_dataset
@@ -167,6 +167,8 @@ def check_preferences(
         raise UserError(
             f"{name}: every weight is 0, so nothing would be learned; leave the column out to weight all rows alike."
         )
+    if plain and (soft := [column for column in SOFT if column in dataset.column_names]):
+        logger.warning("%s: %s isn't read here: of every pair chosen counts as better.", name, " and ".join(soft))
     if not margin_weights:
         findings.doubtful.pop(ZERO_MARGIN, None)
     if findings.doubtful:

@@ -49,9 +49,10 @@ def test_rows_with_bad_labels_are_named():
     assert find_bad_rows(rows).bad == {"label and votes that contradict each other": [1]}
 
 
-def test_plain_pairs_leave_labels_unread(tokenizer):
+def test_plain_pairs_leave_labels_unread_and_say_so(tokenizer, caplog):
     row = PAIR | {"label": "spam"}
     check_preferences([row], plain=True)
+    assert "train_dataset: label isn't read here: of every pair chosen counts as better." in caplog.text
     assert "label" not in tokenize_preferences([row], tokenizer, plain=True).column_names
     with pytest.raises(UserError, match="1 row has a label that is no number between 0 and 1"):
         check_preferences([row])
