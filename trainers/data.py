@@ -46,6 +46,8 @@ def longest_rows(data: Any, count: int = 2) -> list[dict[str, Any]]:
 
 def most_responses(data: Any) -> int:
     """The largest number of responses to a prompt of a tokenised data set."""
+    if not hasattr(data, "column_names"):  # a user's own
+        return max(len(row["response_ids"]) for row in data)
     table = data.select_columns(["response_ids"]).with_format("arrow")
     batches = (part["response_ids"].combine_chunks() for part in table.iter(batch_size=10_000))
     return max(int(_of_lists("list_value_length", lists).max()) for lists in batches)

@@ -344,7 +344,9 @@ class RewardTrainer(PreferenceTrainer):
 
 def _by_response(values: Tensor, batch: dict[str, Any]) -> Tensor:
     """Values of rows `[B]` for each of their responses `[S]`."""
-    return values.repeat_interleave(torch.tensor(batch["branches"].num_responses, device=values.device))
+    counts = batch["branches"].num_responses
+    # The size given, a GPU needn't be waited for.
+    return values.repeat_interleave(torch.tensor(counts, device=values.device), output_size=sum(counts))
 
 
 def _alike(batch: dict[str, Any]) -> Tensor:
