@@ -9,6 +9,9 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 340, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 34
 
+CHARACTER = 6
+"""Width of a character of a label, about."""
+
 MINUS = "\N{MINUS SIGN}"
 
 Point = tuple[float, float]
@@ -91,8 +94,9 @@ def interval_chart(
         digits: Decimals of the printed values.
         origin: A value that the axis shows in any case, drawn as a line.
     """
-    gutter, line, gap = 96, 20, 10
+    line, gap = 20, 10
     items = [item for _, group in rows for item in group]
+    gutter = min(max(96, 16 + CHARACTER * max((len(item.label) for item in items), default=0)), WIDTH // 2)
     ends = [end for item in items for end in (item.value, *(item.interval or ())) if math.isfinite(end)]
     x_ticks = ticks(min([origin, *ends]), max([origin, *ends]) if ends else 1.0, 5)
     height = sum((len(group) + bool(name)) * line + gap for name, group in rows) + 18
@@ -189,7 +193,7 @@ def curve_chart(
     parts = [_y_axis(y_ticks, at, x_ticks[-1], x_ticks[0]), _x_axis(x_ticks, at, y_ticks[0], axes[0])]
     parts += [
         Markup('<text class="tick" x="{:.1f}" y="10" text-anchor="middle">{}</text>').format(at(x, 0)[0], text)
-        for x, text in marks
+        for x, text in _apart(marks, at)
     ]
     if diagonal:
         low, high = max(x_ticks[0], y_ticks[0]), min(x_ticks[-1], y_ticks[-1])
@@ -201,6 +205,18 @@ def curve_chart(
     keys = [(each.label, each.color) for each in curves if each.points] + ([(diagonal, "")] if diagonal else [])
     said = "; ".join(f"{each.label}: {', '.join(f'{x:.3g} {y:.3g}' for x, y in each.points)}" for each in curves)
     return _figure(parts, title, "", HEIGHT, keys, f"{title}. {axes[1]} over {axes[0]}. {said}")
+
+
+def _apart(marks: Sequence[tuple[float, str]], at: Place) -> list[tuple[float, str]]:
+    """The marks, from the last one, that don't overlap those behind them."""
+    kept: list[tuple[float, str]] = []
+    right = math.inf
+    for x, text in reversed(marks):
+        half = CHARACTER * len(text) / 2 + 3
+        if at(x, 0)[0] + half <= right:
+            kept.append((x, text))
+            right = at(x, 0)[0] - half
+    return kept
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -35,6 +35,8 @@ BEHIND_MEAN = 0.1
 """How far a subset may lie behind the mean of all."""
 GOOD_SHARE, FAIR_SHARE = 0.7, 0.3
 """Share of the possible gain that best-of-n reaches."""
+TURNED = 0.05
+"""Share of its largest gain that best-of-n loses again before it counts as having turned over."""
 
 
 def sections_of(metrics: Metrics, facts: Metrics) -> list[Section]:
@@ -103,8 +105,8 @@ def _people_table(people: Metrics) -> Table:
         human = "" if part.get("human_r") is None else decimal(part["human_r"], 3)
         worth = "" if part.get("worth") is None else decimal(part["worth"], 1)
         rows.append([name, f"{part['texts']:,}", r, human, worth])
-    columns = ("", "texts", "r with people's mean, 95% interval", "one person's r", "worth so many people")
-    return Table(columns, rows, "Correlation with ratings")
+    columns = ("", "texts", "r, 95% interval", "one person's r", "worth in people")
+    return Table(columns, rows, "Correlation with people's mean rating")
 
 
 def _tau(figures: Metrics, facts: Metrics) -> Section:
@@ -145,7 +147,7 @@ def _calibration(figures: Metrics, facts: Metrics) -> Section:
     grade: Grade = "good" if near else "bad"
     said = (
         f"A probability read off its scores is wrong by {percent(raw['ece'])} on average, where chance alone gives "
-        f"{percent(raw['ece_floor'])}."
+        f"{percent(raw['ece_floor'], 2)}."
     )
     if near:
         said += " Its probabilities can be believed as they are."
@@ -168,7 +170,7 @@ def _calibration(figures: Metrics, facts: Metrics) -> Section:
         ["calibration error (ECE)", *(percent(table["ece"]) for _, table in columns)],
         [
             "  chance alone, and at most",
-            *(f"{percent(t['ece_floor'])}, {percent(t['ece_floor_high'])}" for _, t in columns),
+            *(f"{percent(t['ece_floor'], 2)}, {percent(t['ece_floor_high'], 2)}" for _, t in columns),
         ],
         ["Brier score", *(plain(table, "brier", 3) for _, table in columns)],
         ["  of people's own shares", *(decimal(table["brier_floor"], 3) for _, table in columns)],
@@ -191,7 +193,7 @@ def _calibration(figures: Metrics, facts: Metrics) -> Section:
         SECTIONS["calibration"][0],
         said,
         grade,
-        f"{percent(raw['ece'])} off, floor {percent(raw['ece_floor'])}",
+        f"{percent(raw['ece'])} off, floor {percent(raw['ece_floor'], 2)}",
         [Table(("", *(name for name, _ in columns)), rows)],
         note,
     )
@@ -259,13 +261,14 @@ def _length(figures: Metrics, facts: Metrics) -> Section:
             f"Its score correlates with length by {decimal(figures['reward'])}; people's own correlation is undefined."
         )
     else:
-        grade = "good" if abs(excess) <= GOOD_EXCESS else "fair" if abs(excess) <= FAIR_EXCESS else "bad"
+        unclear = low_end(figures["excess_interval"]) <= 0 <= figures["excess_interval"][1]
+        grade = "bad" if abs(excess) > FAIR_EXCESS else "good" if unclear or abs(excess) <= GOOD_EXCESS else "fair"
         said = (
             f"Its score correlates with length by {decimal(figures['reward'], sign=True)}, people's choices by "
             f"{decimal(figures['people'], sign=True)}: "
         )
         more = "pays for length more" if excess > 0 else "pays for length less"
-        said += "no more than people do." if grade == "good" else f"it {more} than people do."
+        said += "not clearly more or less than people do." if grade == "good" else f"it {more} than people do."
     unit = facts.get("length_unit", "characters")
     rows = [
         [f"{part['low']:+.0f} to {part['high']:+.0f}", share(part, "accuracy"), f"{part['pairs']:,}"]
@@ -348,7 +351,7 @@ def _best_of_n(figures: Metrics, facts: Metrics) -> Section:
             f"The best of {last['n']} responses by its score gains {percent(reached, 0)} of what picking by {judge} "
             "itself would."
         )
-        if best["n"] not in (1, last["n"]):
+        if best["gold"] - last["gold"] > TURNED * (best["gold"] - curve[0]["gold"]):
             grade = "fair" if grade == "good" else grade
             said += f" More than {best['n']} make it worse: it is picking what only it likes."
         elif grade == "bad":
@@ -363,17 +366,17 @@ def _best_of_n(figures: Metrics, facts: Metrics) -> Section:
         ]
         for point in curve
     ]
-    left_out = f"; {figures['left_out']:,} prompts with fewer are left out" if figures["left_out"] else ""
+    left_out = f"; prompts with fewer are left out ({figures['left_out']:,})" if figures["left_out"] else ""
     return Section(
         "best_of_n",
         SECTIONS["best_of_n"][0],
         said,
         grade,
         f"{decimal(curve[0]['gold'])} to {decimal(last['gold'])} at n = {last['n']}",
-        [Table(("n", "KL, nats", f"{judge}, 95% interval", "at best", "share of the gain"), rows)],
-        f"{figures['prompts']:,} prompts with {figures['responses']:,} responses each{left_out}. The mean over all "
-        "subsets of n responses, without drawing any. KL: log n - (n - 1)/n, how far best-of-n moves from the policy "
-        "at most.",
+        [Table(("n", "KL, nats", "picked, 95% interval", "the best", "share"), rows)],
+        f"{figures['prompts']:,} prompts with {figures['responses']:,} responses each{left_out}. Scores by {judge}, "
+        "the mean over all subsets of n responses, without drawing any. KL: log n - (n - 1)/n, how far best-of-n moves "
+        "from the policy at most.",
     )
 
 

@@ -42,7 +42,8 @@ def table(ece: float, floor: float = 0.02) -> dict[str, Any]:
         ("calibration", {"raw": table(0.09), "fitted": table(0.08)}, "bad"),
         ("calibration", {"raw": table(0.09), "fitted": None, "temperature": None}, "bad"),
         ("length", {"excess": -0.03}, "good"),
-        ("length", {"excess": -0.1}, "fair"),
+        ("length", {"excess": -0.1, "excess_interval": [-0.15, -0.05]}, "fair"),
+        ("length", {"excess": -0.1, "excess_interval": [-0.25, 0.05]}, "good"),
         ("length", {"excess": 0.2}, "bad"),
         ("length", {"reward": NAN, "excess": NAN}, ""),
         ("subsets", {"worst": None}, ""),
@@ -76,6 +77,8 @@ def test_robustness_is_graded_by_the_mean_and_the_worst_change() -> None:
 def test_picking_what_only_the_model_likes_is_no_good_best_of_n() -> None:
     curve = [dict(point, share=0.9) for point in METRICS["best_of_n"]["curve"]]
     assert grade("best_of_n", curve=curve) == "good"
+    curve[-1]["gold"] = curve[-2]["gold"] - 0.001
+    assert grade("best_of_n", curve=curve) == "good", "noise"
     curve[-1]["gold"] = 0.3
     assert grade("best_of_n", curve=curve) == "fair"
     said = sections_of(metrics(best_of_n={"curve": curve}), FACTS)[6].sentence
