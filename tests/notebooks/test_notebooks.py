@@ -31,7 +31,7 @@ badges: Any = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(badges)
 NAMES = ["1_reward_model", "2_dpo_and_ipo", "3_ppo", "4_your_data_and_the_hub"]
 IN_SMALL: Mapping[str, Mapping[str, Any]] = {
-    "1_reward_model": {"PAIRS": 8, "STEPS": 2, "BATCH": 2, "SENTENCES": 8},
+    "1_reward_model": {"PAIRS": 8, "RANKINGS": 8, "STEPS": 2, "BATCH": 2, "SENTENCES": 8},
     "2_dpo_and_ipo": {"PAIRS": 8, "STEPS": 2, "BATCH": 2, "PROMPTS": 2, "NEW_TOKENS": 4},
     "3_ppo": {"REWARD_STEPS": 2, "REWARD_BATCH": 2, "EPISODES": 16, "BATCH": 4, "NEW_TOKENS": 4},
     "4_your_data_and_the_hub": {"STEPS": 2, "BATCH": 2, "MODEL_ON_HUB": "team/base", "PUSH_TO": "anna/mine"},
@@ -142,7 +142,10 @@ def quiet() -> dict[str, str]:
 def test_the_reward_model_notebook_runs(tmp_path: Path, base_dir: str, quiet: dict[str, str]):
     notebook = execute("1_reward_model", tmp_path, base_dir, quiet)
     assert "correlation with people" in printed(notebook)
-    assert pictures(notebook) == 4
+    for said in ("ranked: ", "trained on votes: ", "people's votes (floor ", "liked ", "calibration"):
+        assert said in printed(notebook).lower(), said
+    assert pictures(notebook) == 5
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "reward-merged" / "config.json").read_text())["problem_type"] == "regression"
 
 
