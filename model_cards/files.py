@@ -109,7 +109,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         outputs=reward.get("tasks", {}),
         projection=reward.get("projection", False),
         normalization=reward.get("normalization"),
-        own_class=bool(reward) and (reward.get("head"), reward.get("pooling")) == ("linear", "last"),
+        own_class=bool(reward.get("own_class")),
         value_head=_value_model(value_head) if value_head.exists() else None,
     )
 

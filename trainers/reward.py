@@ -29,6 +29,7 @@ from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
+from hf_align.trainers.normalizing import check_reference_set, drop_normalization, normalize
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reward_losses import centering, preference_losses, ranking_metrics, task_metrics
 from hf_align.trainers.reward_setup import (
@@ -147,6 +148,13 @@ class RewardConfig(PreferenceConfig):
             "out.",
         },
     )
+    normalize_on: Literal["train", "eval"] | None = field(
+        default=None,
+        metadata={
+            "help": "After training, give the rewards of this set's responses mean 0 and standard deviation 1: a gain "
+            "in the head and an offset in reward_config.json. Order stays the same; checkpoints don't have it yet."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,6 +237,7 @@ class RewardTrainer(PreferenceTrainer):
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise pairs or rankings, also whether the loss can be taken from them."""
+        check_reference_set(self.args.normalize_on, data, name)
         rows = prepare_comparisons(data, tokenizer, self.args, name, self.reward_config.tasks)
         if rows is not None and name == "train_dataset" and self.args.label_mode == "draw":
             return rows.add_column("index", list(range(len(rows))))
@@ -288,9 +297,23 @@ class RewardTrainer(PreferenceTrainer):
         self.terms = {f"{name}/loss": weight for name, weight in self.task_weights.items() if weight}
         if self.args.contrastive_coefficient is not None:
             self.terms[CONTRASTIVE] = self.args.contrastive_coefficient
+        if self.args.normalize_on is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise UserError(
+                "normalize_on doesn't support sharded weights; load the saved model and call its normalize method."
+            )
         rows = cast(Dataset | None, self.train_dataset)
         for sentence in () if rows is None else describe_use(rows, self.args):
             logger.warning(sentence)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and normalise the rewards where `normalize_on` says so."""
+        model: RewardModel = self.accelerator.unwrap_model(self.model)
+        drop_normalization(model)
+        result = super().train(*args, **kwargs)
+        if self.args.normalize_on is not None:
+            name = f"{self.args.normalize_on}_dataset"
+            normalize(model, getattr(self, name), name)
+        return result
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches

@@ -17,7 +17,7 @@ from hf_align.losses.listwise import MAX_TIED
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.reward_config import RewardModelConfig
-from hf_align.models.reward_loading import saved_config
+from hf_align.models.reward_files import Settings
 from hf_align.models.sources import adapter_config, plain_folder
 from hf_align.numbers import number_problem
 from hf_align.trainers.data import parts_of
@@ -50,10 +50,10 @@ def config_of(model: Any, args: Any) -> RewardModelConfig:
     """
     requested = requested_config(args)
     if isinstance(model, str):
-        saved = saved_config(model)
+        saved = Settings.read(plain_folder(model))
         if saved is None and (requested.is_plain or adapter_config(plain_folder(model)) is None):
             return requested
-        given = saved or RewardModelConfig()
+        given = RewardModelConfig() if saved is None else saved.config
     else:
         given = model.reward_config if isinstance(model, RewardModel) else RewardModelConfig()
     for name in ("pooling", "head", "tasks"):
@@ -73,7 +73,7 @@ def config_of(model: Any, args: Any) -> RewardModelConfig:
 
 def load(model: str, config: RewardModelConfig, quantization: Quantization) -> RewardModel:
     """Load a reward model by name, with a new head if it has none like `config`."""
-    if config.is_plain or saved_config(model) is not None:
+    if config.is_plain or Settings.read(plain_folder(model)) is not None:
         return load_reward_model(model, quantization=quantization)
     return RewardModel.from_backbone(model, config, quantization=quantization)
 

@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 from transformers.trainer_utils import rotate_checkpoints
 
-from hf_align.files import whole_files
+from hf_align.files import REWARD_FILES, whole_files
 from hf_align.models.fingerprint import check_base
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_adapter
@@ -37,6 +37,9 @@ class SavingTrainer(HubTrainer):
                 self.processing_class.save_pretrained(str(unfinished))
             for card in unfinished.rglob("README.md"):
                 card.unlink()  # peft's card, which names a local base model by its path
+            outdated = [name for name in REWARD_FILES if not (unfinished / name).exists()]
+        for name in outdated:  # of a model with another head, saved here before
+            (directory / name).unlink(missing_ok=True)
         if self._unfinished is None:  # no checkpoint
             self._save_card(directory)
 

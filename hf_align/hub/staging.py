@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib import resources
 from pathlib import Path
 
 from hf_align.errors import UserError
@@ -19,8 +20,8 @@ from hf_align.files import (
     ADAPTER_CONFIG,
     BASE_FINGERPRINT,
     CONFIG,
-    REWARD_CONFIG,
-    REWARD_HEAD,
+    REWARD_CODE,
+    REWARD_FILES,
     VALUE_ADAPTER_FOLDER,
     VALUE_HEAD,
     VALUE_MODEL_FOLDER,
@@ -30,7 +31,7 @@ from hf_align.model_cards.names import hub_id
 WEIGHTS = (
     *(CONFIG, "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
     *(ADAPTER_CONFIG, "adapter_model.safetensors", BASE_FINGERPRINT),
-    *(REWARD_CONFIG, REWARD_HEAD, VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"),
+    *(*REWARD_FILES, VALUE_HEAD, f"{VALUE_ADAPTER_FOLDER}/*", f"{VALUE_MODEL_FOLDER}/*"),
 )
 """Patterns of the files of any kind of model. A push removes matching files that the stage lacks."""
 TOKENIZER = (
@@ -104,7 +105,23 @@ def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | N
         raise UserError(f"{folder} holds no weights: it has no .safetensors file.")
     for name in model_files(folder):
         link_or_copy(folder / name, stage / name)
+    _check_code(stage, folder)
     name_bases(stage, folder, base_model)
+
+
+def _check_code(stage: Path, folder: Path) -> None:
+    """Refuse the code that travels with reward models if it isn't this version's: whoever loads the model runs it.
+
+    Raises:
+        UserError: It differs.
+    """
+    ours = resources.files("hf_align") / "models" / REWARD_CODE
+    for path in stage.rglob(REWARD_CODE):
+        if path.read_bytes() != ours.read_bytes():
+            raise UserError(
+                f"{folder / path.relative_to(stage)} isn't the file that this version of hf-align saves, and it would "
+                "run where the model is loaded; save the model again with load_reward_model(...).save_pretrained(...)."
+            )
 
 
 def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: str | None = None) -> None:
@@ -114,6 +131,7 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
         if path.name not in NOT_IN_CHECKPOINTS and (path.is_file() or path.is_symlink()):
             _check_link(folder, path)
             link_or_copy(path, stage / path.relative_to(folder))
+    _check_code(stage, folder)
     name_bases(stage, folder, base_model)
     state = stage / "trainer_state.json"
     if state.exists():

@@ -1,60 +1,20 @@
-"""Heads on a language model's hidden states."""
+"""Heads on a language model's hidden states: how they start, and their parts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from peft.utils import ModulesToSaveWrapper
-from torch import Tensor, nn
+from torch import nn
 
-from hf_align.models.reward_config import EMBEDDING, RewardModelConfig
-
-HEADS: dict[str, Callable[[int, bool], nn.Module]] = {
-    "linear": lambda size, bias: nn.Linear(size, 1, bias=bias),
-    "mlp": lambda size, bias: nn.Sequential(
-        nn.Linear(size, size // 2), nn.ReLU(), nn.Dropout(0.1), nn.Linear(size // 2, 1, bias=bias)
-    ),
-}
-"""Heads by name: functions of the hidden size and of a last layer's bias that make a module `[., d] -> [., 1]`."""
-
-
-class RewardHead(nn.Module):
-    """The reward and what else a reward model predicts, from one pooled state: `[., d]` -> `[., C]`.
-
-    Column 0 is the reward; those of the tasks and of the projection follow (see `RewardModelConfig.split`).
-
-    Args:
-        config: What to compute.
-        size: Hidden size d.
-
-    Attributes:
-        attention: Scores a token's state for pooling, `[., d]` -> `[., 1]`; None with other heads.
-        reward: `[., d]` -> `[., 1]`.
-        tasks: One linear layer for all tasks, their columns in order; None without tasks.
-        projection: `[., d]` -> `[., 128]`; None without.
-    """
-
-    def __init__(self, config: RewardModelConfig, size: int):
-        super().__init__()
-        attends, columns = config.head == "attention", sum(config.columns.values())
-        score = nn.Sequential(nn.Linear(size, size // 4), nn.Tanh(), nn.Linear(size // 4, 1, bias=False))
-        project = nn.Sequential(nn.Linear(size, 2 * EMBEDDING), nn.ReLU(), nn.Linear(2 * EMBEDDING, EMBEDDING))
-        self.attention = score if attends else None
-        self.reward = HEADS["linear" if attends else config.head](size, False)
-        self.tasks = nn.Linear(size, columns) if columns else None
-        self.projection = project if config.projection else None
-
-    def forward(self, states: Tensor) -> Tensor:
-        """All outputs for pooled states."""
-        parts = (part for part in (self.reward, self.tasks, self.projection) if part is not None)
-        return torch.cat([part(states) for part in parts], dim=-1)
+from hf_align.models.modeling_hf_align_reward import HEADS, RewardHead, make_head
+from hf_align.models.reward_config import RewardModelConfig
 
 
 def new_reward_head(config: RewardModelConfig, size: int, device: torch.device) -> nn.Module:
     """A reward model's new float32 head, in evaluation mode: one linear layer if that is all, else a `RewardHead`."""
-    head = HEADS["linear"](size, False) if config.has_plain_head else RewardHead(config, size)
+    head = make_head(size, config.head, sum(config.columns.values()), config.projection)
     return _initialised(head).to(device)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from peft.utils import AuxiliaryTrainingWrapper
 from safetensors.torch import save_file
@@ -19,21 +18,25 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_align.collators.tokenize import tokenize_preferences
 from hf_align.errors import UserError
-from hf_align.files import CONFIG, REWARD_CONFIG, REWARD_HEAD, whole_folder
+from hf_align.files import CONFIG, REWARD_FILES, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import Lora, evaluation_mode
 from hf_align.models.classifier import is_ours
 from hf_align.models.fingerprint import BaseDiffers, has_float32_base
 from hf_align.models.heads import attention_part, head_dtype
 from hf_align.models.lora_targets import merged_into_base
+from hf_align.models.normalization import Normalization, normalized, scale_reward
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.pooling import pool, pool_prefixes
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
-from hf_align.models.reward_loading import load_parts, saved_config
+from hf_align.models.reward_files import Settings, add_code, read_head, renamed_head, takes_renamed_head
+from hf_align.models.reward_loading import load_parts
 from hf_align.models.scoring import Encoded, encode_texts, outputs_of
 from hf_align.models.sources import plain_folder
+from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import BranchModel, unwrapped
 
 logger = logging.get_logger(__name__)
@@ -47,6 +50,7 @@ class RewardModel(BranchModel):
         tokenizer: Its tokenizer; gets a pad token other than EOS if needed: transformers pools the last token that
             isn't padding, so with pad = EOS the end of a response would never be scored.
         config: Default: linear head, last token.
+        normalization: The reference set on which its scores are normalised; see `normalize`.
 
     Attributes:
         head_is_new: Whether its source had no reward head, so that scores mean nothing until it is trained.
@@ -67,6 +71,7 @@ class RewardModel(BranchModel):
         model: PreTrainedModel | PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         config: RewardModelConfig | None = None,
+        normalization: Normalization | None = None,
     ):
         super().__init__(model)
         if not hasattr(unwrapped(model), "score"):
@@ -79,12 +84,13 @@ class RewardModel(BranchModel):
                 f"A reward model has num_labels=1; this one has {getattr(model.config, 'num_labels', None)}."
             )
         self.tokenizer = tokenizer
-        self.reward_config = config or RewardModelConfig()
+        self.reward_config, self.normalization = config or RewardModelConfig(), normalization
         if self.reward_config.pooling == "first":
             logger.warning(
                 "pooling='first' is for models that read both ways: a decoder's first token sees no response, so all "
                 "responses to a prompt get one score, and nothing is learned from pairs; use 'last' or 'mean'."
             )
+        takes_renamed_head(unwrapped(model))
         set_distinct_pad_token(tokenizer, model.config)
         model.config.problem_type = "regression"  # so that pipeline("text-classification") returns the raw score
 
@@ -99,18 +105,21 @@ class RewardModel(BranchModel):
             config: Pooling and head.
             kwargs: `quantization`, `lora`, `dtype`, `device_map` as in `load_reward_model`.
         """
-        return cls._load(str(model_id), config or RewardModelConfig(), new_head=True, **kwargs)
+        return cls._load(str(model_id), Settings(config or RewardModelConfig()), new_head=True, **kwargs)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | os.PathLike[str], **kwargs: Any) -> RewardModel:
         """Load a saved reward model or adapter, or any `num_labels=1` classifier; see `load_reward_model`."""
         path = plain_folder(path_or_hub_id)
-        return cls._load(path, saved_config(path) or RewardModelConfig(), new_head=False, **kwargs)
+        settings = Settings.read(path)
+        if settings is None:
+            return cls._load(path, Settings(), new_head=False, **kwargs)
+        return cls._load(path, settings, head=read_head(path), new_head=False, **kwargs)
 
     @classmethod
-    def _load(cls, path: str, config: RewardModelConfig, **kwargs: Any) -> RewardModel:
-        parts = load_parts(path, config, **kwargs)
-        loaded = cls(parts.model, parts.tokenizer, config)
+    def _load(cls, path: str, settings: Settings, **kwargs: Any) -> RewardModel:
+        parts = load_parts(path, settings.config, **kwargs)
+        loaded = cls(parts.model, parts.tokenizer, settings.config, settings.normalization)
         loaded.head_is_new = parts.head_is_new
         return loaded
 
@@ -123,6 +132,11 @@ class RewardModel(BranchModel):
     def head(self) -> nn.Module:
         """The module that turns a pooled hidden state `[., d]` into a score `[., 1]` and further outputs `[., C]`."""
         return unwrapped(self).score
+
+    @property
+    def offset(self) -> float:
+        """What is added to the head's output: 0, or that of the normalisation."""
+        return 0.0 if self.normalization is None else self.normalization.offset
 
     def forward(self, branches: Branches, *, every_token: bool = False) -> Tensor:
         """Rewards of all responses, and whatever else the model predicts; `split` names it.
@@ -143,7 +157,8 @@ class RewardModel(BranchModel):
             with torch.autocast(hidden.device.type, enabled=False):
                 pooled = pooled_states(hidden, branches, self.reward_config.pooling, attention_part(head))
                 outputs = original(pooled.to(head_dtype(head))).float()
-            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+            rewards = outputs[:, 0] + self.offset
+            return rewards if outputs.shape[1] == 1 else torch.cat([rewards[:, None], outputs[:, 1:]], 1)
 
         return self.forward_to_head(branches, head, compute)
 
@@ -247,21 +262,75 @@ class RewardModel(BranchModel):
         }
         return {name: value.tolist() for name, value in probabilities.items()}
 
+    def normalize(self, dataset: Dataset | list[dict[str, Any]], name: str) -> Normalization:
+        """Give the rewards of a reference set mean 0 and standard deviation 1.
+
+        The gain is folded into the head; the offset is kept in reward_config.json and applied here, in whatever uses
+        this model, and where the model loads with its own code. transformers' own classifier and peft load a plain
+        model without the offset. Order and accuracy stay the same. A difference of rewards is then in standard
+        deviations: sigmoid of it times `std` is what training made a probability.
+
+        Args:
+            dataset: Rows as for `RewardTrainer`, or tokenised ones; the rewards of all their responses count alike.
+            name: Name of the set, for readers of the card.
+
+        Returns:
+            The set's mean and standard deviation before.
+
+        Raises:
+            UserError: A row can't be used, all rewards are equal, or the head has an adapter in it.
+
+        Example:
+            >>> from hf_align import RewardModel
+            >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct")
+            >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+            >>> normalization = model.normalize(rows, "two reviews")
+            >>> scores = model.score(["The film was", "The film was"], [" a joy.", " too long."])
+            >>> round(abs(scores[0]), 3), round(scores[0] + scores[1], 3)
+            (1.0, 0.0)
+        """
+        measured = self.measure_normalization(dataset, name)
+        self.set_normalization(measured)
+        return measured
+
+    def measure_normalization(self, dataset: Dataset | list[dict[str, Any]], name: str) -> Normalization:
+        """The normalisation that `normalize` would give the rewards, without changing anything."""
+        tokenized = isinstance(dataset, Dataset) and "response_ids" in dataset.column_names
+        rows = dataset if tokenized else tokenize_preferences(dataset, self.tokenizer, name="dataset")
+        pairs = [(row["prompt_ids"], ids) for row in rows for ids in row["response_ids"]]
+        check_token_ids(unwrapped(self), self.tokenizer, ([*prompt, *ids] for prompt, ids in pairs), "dataset")
+        return normalized(self._rewards(pairs, return_all=False), name, len(rows), self.normalization)
+
+    def set_normalization(self, normalization: Normalization) -> None:
+        """Fold a measured normalisation into the head, in place of the one before."""
+        before = 1.0 if self.normalization is None else self.normalization.std
+        scale_reward(self.head, before / normalization.std)
+        self.normalization = normalization
+
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save model or adapter and tokenizer, and for models that only hf_align loads, head and pooling."""
-        super().save_pretrained(directory, state_dict, **kwargs)
-        self.tokenizer.save_pretrained(str(directory))
-        if not self.is_plain:
-            (Path(directory) / REWARD_CONFIG).write_text(json.dumps(asdict(self.reward_config), indent=2) + "\n")
-        # peft saves a wrapped head with the adapter
-        if not self.reward_config.is_plain and not isinstance(self.head, AuxiliaryTrainingWrapper):
-            tensors = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
-            save_file(tensors, Path(directory) / REWARD_HEAD)
+        """Save model or adapter and tokenizer, and what `reward_files` describes."""
+        folder, settings = Path(directory), Settings(self.reward_config, self.normalization)
+        brings_code = not self.is_plain and not isinstance(self.model, PeftModel)
+        head = None
+        if brings_code:
+            state_dict, head = renamed_head(self.state_dict() if state_dict is None else state_dict)
+        elif not self.reward_config.is_plain and not isinstance(self.head, AuxiliaryTrainingWrapper):
+            head = self.head.state_dict()  # peft saves a wrapped one with the adapter
+        super().save_pretrained(folder, state_dict, **kwargs)
+        self.tokenizer.save_pretrained(str(folder))
+        for name in REWARD_FILES:
+            (folder / name).unlink(missing_ok=True)  # of an earlier model
+        if not self.is_plain or self.normalization is not None:
+            settings.write(folder, own_class=is_ours(unwrapped(self)))
+        if head is not None:
+            save_file({name: weight.contiguous() for name, weight in head.items()}, folder / REWARD_HEAD)
+        if brings_code:
+            add_code(folder, settings, self.tokenizer)
 
     def merge_and_save(self, directory: str | Path) -> None:
-        """Save a full float32 model with the adapter merged, for plain `AutoModelForSequenceClassification`.
+        """Save a full float32 model with the adapter merged, for `AutoModelForSequenceClassification`.
 
         The folder appears whole or not at all.
         """
@@ -292,7 +361,7 @@ class RewardModel(BranchModel):
                         "precision; save the changed base with save_pretrained and train on that folder."
                     ) from error
         model = cast(Any, merged_into_base(cast(PeftModel, copy.deepcopy(self.model).float()))).to(dtype)
-        return RewardModel(model, self.tokenizer, self.reward_config)
+        return RewardModel(model, self.tokenizer, self.reward_config, self.normalization)
 
 
 def load_reward_model(
@@ -322,4 +391,4 @@ def merge_saved(folder: str | os.PathLike[str], dtype: torch.dtype = torch.float
     """Load a saved reward adapter with its base in float32, merge the two and round the sum to `dtype`."""
     adapted = RewardModel.from_pretrained(folder, dtype=torch.float32)
     model = cast(Any, merged_into_base(cast(PeftModel, adapted.model))).to(dtype)
-    return RewardModel(model, adapted.tokenizer, adapted.reward_config)
+    return RewardModel(model, adapted.tokenizer, adapted.reward_config, adapted.normalization)

@@ -9,11 +9,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from hf_align.errors import UserError
+from hf_align.models.modeling_hf_align_reward import EMBEDDING, columns_of
 
 Task = Literal["regression", "binary"] | int
 """Kind of an auxiliary task: a number, a yes or no, or one of so many classes."""
-EMBEDDING = 128
-"""Size of the contrastive projection's output."""
 POOLINGS = ("last", "mean", "max", "first")
 REWARD_HEADS = ("linear", "mlp", "attention")
 TAKEN = {
@@ -38,7 +37,8 @@ class RewardModelConfig:
             layer on the same pooled state as the reward's.
         projection: Also project the pooled state for a contrastive loss (d -> 256, ReLU, -> 128).
 
-    A linear head on the last token equals `AutoModelForSequenceClassification`; the others need hf_align.
+    A linear head on the last token equals `AutoModelForSequenceClassification`; the others load there, once whole, with
+    `trust_remote_code=True`.
 
     Raises:
         UserError: An unknown choice, or a task's name that isn't an identifier or is already a column of rows.
@@ -49,7 +49,7 @@ class RewardModelConfig:
         True
         >>> config = RewardModelConfig(pooling="mean", head="mlp", tasks={"helpful": "regression", "tone": 3})
         >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct", config)
-        >>> model.reward_config.is_plain  # it needs hf_align
+        >>> model.reward_config.is_plain  # it brings code for transformers
         False
         >>> sorted(model.score_tasks(["The film was"], [" a joy."]))
         ['helpful', 'tone']
@@ -88,7 +88,7 @@ class RewardModelConfig:
     @property
     def columns(self) -> dict[str, int]:
         """Columns of each task in the outputs, after the reward's: its number of classes, otherwise 1."""
-        return {name: kind if isinstance(kind, int) else 1 for name, kind in self.tasks.items()}
+        return {name: columns_of(kind) for name, kind in self.tasks.items()}
 
     def split(self, outputs: Tensor) -> RewardOutputs:
         """Name the columns of a reward model's outputs `[S]` or `[S, C]`."""

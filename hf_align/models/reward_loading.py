@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import torch
 from peft import PeftModel, TaskType
-from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_align.errors import UserError
+from hf_align.errors import LoadError, UserError
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.models.adapters import Lora, add_lora
 from hf_align.models.classifier import classifier_class
@@ -24,7 +23,8 @@ from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
 from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
 from hf_align.models.reward_config import RewardModelConfig
-from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
+from hf_align.models.reward_files import fill_head, without_code
+from hf_align.models.sources import adapter_config, base_of, from_pretrained, load_tokenizer, plain_folder
 from hf_align.models.vocabulary import fit_vocabulary
 
 logger = logging.get_logger(__name__)
@@ -38,16 +38,11 @@ class Loaded(NamedTuple):
     head_is_new: bool
 
 
-def saved_config(path_or_hub_id: str | os.PathLike[str]) -> RewardModelConfig | None:
-    """The head and pooling that were saved with a reward model that only hf_align loads; None for any other model."""
-    file = find_file(plain_folder(path_or_hub_id), REWARD_CONFIG)
-    return None if file is None else RewardModelConfig(**json.loads(file.read_text()))
-
-
 def load_parts(
     path: str,
     config: RewardModelConfig,
     *,
+    head: dict[str, Tensor] | None = None,
     new_head: bool,
     quantization: Quantization = None,
     lora: Lora = None,
@@ -59,6 +54,7 @@ def load_parts(
     Args:
         path: Folder or Hub id of a language model, classifier or adapter.
         config: Head and pooling.
+        head: Weights of the head, if it has a file of its own.
         new_head: Whether to put a new head on a language model.
         quantization: As in `load_policy`.
         lora: As in `load_policy`.
@@ -69,13 +65,15 @@ def load_parts(
     adapter = adapter_config(path)
     if adapter is not None and lora:
         raise UserError(f"{path} is already an adapter; leave out lora (peft_config), or merge it into its base first.")
-    if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and not find_file(path, REWARD_HEAD):
+    if adapter is not None and adapter.task_type != TaskType.SEQ_CLS and head is None:
         raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path
     settings = from_pretrained(AutoConfig, base, num_labels=1)
     check_decoder_config(settings, base)
+    without_code(settings)
+    classifier, replaced = classifier_class(settings), new_head or head is not None or not config.has_plain_head
     model, info = from_pretrained(
-        classifier_class(settings),
+        _headless(classifier) if replaced else classifier,
         base,
         config=settings,
         output_loading_info=True,
@@ -84,22 +82,16 @@ def load_parts(
     keep_unpacked(model)
     if quantization is not None:
         check_quantized(model)
-    fresh = new_head or "score.weight" in info["missing_keys"]
-    if fresh or not config.has_plain_head:
+    fresh = replaced or "score.weight" in info["missing_keys"]
+    if fresh:
         model.score = new_reward_head(config, model.score.in_features, model.device)
-    head_file = None if config.is_plain else find_file(path, REWARD_HEAD)
-    if head_file is not None:
-        model.score.load_state_dict(load_file(head_file))
-    head_is_new = fresh and head_file is None and adapter is None
-    if head_is_new and not new_head and is_classifier(path):
-        raise UserError(
-            f"{path} is a {', '.join(settings.architectures)} whose head isn't a linear layer 'score' on the last "
-            "hidden states; give a reward model that RewardTrainer or transformers' usual classifiers saved."
-        )
+    else:  # a mapped file may start anywhere, and products of unaligned vectors differ in the last bit
+        model.score.weight.data = model.score.weight.data.clone()
+    if head is not None:
+        fill_head(model.score, head, path)
+    head_is_new = fresh and head is None and adapter is None
     if head_is_new and not new_head:
-        logger.warning(
-            f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
-        )
+        _warn_of_new_head(path, settings, config)
     tokenizer = load_tokenizer(path)
     if adapter is not None:
         check_base(model, path, base, any_vocabulary=True)
@@ -109,3 +101,29 @@ def load_parts(
     elif lora:
         model = add_lora(model, lora, TaskType.SEQ_CLS)
     return Loaded(cast(PreTrainedModel, model), tokenizer, head_is_new)
+
+
+@cache
+def _headless(classifier: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """A classifier of which transformers doesn't report that its head isn't among the weights: it is replaced."""
+    missing, unexpected = "_keys_to_ignore_on_load_missing", "_keys_to_ignore_on_load_unexpected"
+    settings = {
+        missing: [*(getattr(classifier, missing) or ()), r"^score\."],
+        unexpected: [*(getattr(classifier, unexpected) or ()), r"^(score|reward_head)\."],
+        "__module__": classifier.__module__,
+    }
+    return type(classifier.__name__, (classifier,), settings)
+
+
+def _warn_of_new_head(path: str, settings: Any, config: RewardModelConfig) -> None:
+    """Say that a source has no head, or refuse it if it should have one."""
+    if not config.is_plain:
+        raise LoadError(f"{path} has a {REWARD_CONFIG} and no {REWARD_HEAD}; download or save the model again.", path)
+    if is_classifier(path):
+        raise UserError(
+            f"{path} is a {', '.join(settings.architectures)} whose head isn't a linear layer 'score' on the last "
+            "hidden states; give a reward model that RewardTrainer or transformers' usual classifiers saved."
+        )
+    logger.warning(
+        f"{path} has no reward head: a new one was initialised, so its scores mean nothing until it is trained."
+    )

@@ -33,8 +33,9 @@ from hf_align.models.adapters import (
     float32_trainable,
 )
 from hf_align.models.fingerprint import check_base, fingerprint_of, listed, untuned
-from hf_align.models.heads import HEADS, linear_layers, new_value_head, reward_part
+from hf_align.models.heads import linear_layers, new_value_head, reward_part
 from hf_align.models.loading import load_policy
+from hf_align.models.modeling_hf_align_reward import HEADS
 from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_tokens
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.randomness import dropout_as_loaded
@@ -50,6 +51,11 @@ class HeadOnAModel(Protocol):
 
     model: nn.Module
     reward_config: RewardModelConfig
+
+    @property
+    def offset(self) -> float:
+        """What is added to the head's output."""
+        ...
 
     @property
     def head(self) -> nn.Module:
@@ -225,6 +231,7 @@ class PolicyWithValueHead(BranchModel):
                 linear.bias.zero_()
                 if source.bias is not None:
                     linear.bias.copy_(source.bias)
+        linear_layers(self.value_head)[-1].bias.data += reward_model.offset
         if self.value_model == "adapter" and isinstance(reward_model.model, PeftModel):
             _copy_adapter(reward_model.model, adapter or adapter_name(reward_model.model), cast(PeftModel, self.model))
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import load_peft_weights
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import REWARD_ADAPTER, active_adapter, adapter_name, add_adapter, evaluation_mode
 from hf_align.models.classifier import classifier_class
@@ -34,7 +30,7 @@ from hf_align.models.fingerprint import (
 from hf_align.models.heads import attention_part, new_reward_head
 from hf_align.models.pooling import pool
 from hf_align.models.reward import RewardModel
-from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.reward_files import Settings, read_head
 from hf_align.models.scoring import score_ids, score_texts
 from hf_align.models.sources import adapter_config, base_of, load_tokenizer, plain_folder
 from hf_align.models.wrapper import BranchModel, unwrapped
@@ -83,7 +79,8 @@ class AdapterReward(BranchModel):
                 f"The reward adapter doesn't fit the policy's base: {problem}; load it with its own base "
                 "(load_reward_model)."
             )
-        self.tokenizer, self.reward_config = source.tokenizer, source.reward_config
+        self.tokenizer, self.reward_config = source.tokenizer, source.settings.config
+        self.offset = 0.0 if source.settings.normalization is None else source.settings.normalization.offset
         count = sum(name.startswith(REWARD_ADAPTER) for name in model.peft_config)
         self.adapter = f"{REWARD_ADAPTER}{count + 1}" if count else REWARD_ADAPTER
         self._add_adapter(model, source)
@@ -119,7 +116,7 @@ class AdapterReward(BranchModel):
         hidden = states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
         with torch.autocast(hidden.device.type, enabled=False):
             pooled = pool(hidden, branches, self.reward_config.pooling, attention_part(self.head))
-            return self.head(pooled.float())[:, 0]
+            return self.head(pooled.float())[:, 0] + self.offset
 
     def score(
         self,
@@ -198,7 +195,7 @@ class _Source:
     base: Fingerprint | None
     weights: dict[str, Tensor]
     head: dict[str, Tensor]
-    reward_config: RewardModelConfig
+    settings: Settings
     tokenizer: PreTrainedTokenizerBase
 
     @classmethod
@@ -210,7 +207,7 @@ class _Source:
         weights, head = _split(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
         config = copy.deepcopy(model.peft_config[name])
         base, head = fingerprint_of(model), head or reward.head.state_dict()
-        return cls(config, base, weights, head, reward.reward_config, reward.tokenizer)
+        return cls(config, base, weights, head, Settings(reward.reward_config, reward.normalization), reward.tokenizer)
 
     @classmethod
     def of_folder(cls, path_or_hub_id: str | os.PathLike[str]) -> _Source:
@@ -218,15 +215,13 @@ class _Source:
         config = adapter_config(path)
         if config is None:
             raise UserError(f"{path} is no LoRA adapter to put on the policy's base; use load_reward_model.")
-        folder = Path(path)
-        settings = json.loads((folder / REWARD_CONFIG).read_text()) if (folder / REWARD_CONFIG).exists() else {}
         weights, head = _split(load_peft_weights(path, device="cpu"))
-        if (folder / REWARD_HEAD).exists():
-            head = load_file(folder / REWARD_HEAD)
+        settings = Settings.read(path)
+        head = (None if settings is None else read_head(path)) or head
         if not head:
             raise UserError(f"The adapter in {path} has no reward head (score); train it with RewardTrainer.")
         base, tokenizer = read_fingerprint(path), load_tokenizer(path)
-        return cls(config, base, weights, head, RewardModelConfig(**settings), tokenizer)
+        return cls(config, base, weights, head, settings or Settings(), tokenizer)
 
 
 def _split(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -12,11 +12,13 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_align.errors import UserError
-from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER
+from hf_align.files import REWARD_CODE, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER
 from hf_align.hub import push_model
 from hf_align.hub.staging import link_or_copy, stage_checkpoint, stage_model, staged_files
+from hf_align.models import modeling_hf_align_reward
 from hf_align.models.loading import load_policy
 from hf_align.models.merging import push_merged
 from hf_align.models.reward import RewardModel, load_reward_model
@@ -25,7 +27,7 @@ from hf_align.models.sources import load_tokenizer
 from hf_align.models.value import PolicyWithValueHead
 from tests.cards import card_data
 from tests.hub.conftest import read_files
-from tests.hub.models import next_logps, scores, trained
+from tests.hub.models import PAIRS, next_logps, scores, trained
 from tests.hub.stand_in import StandIn
 
 
@@ -86,15 +88,39 @@ def test_a_value_model_of_its_own_goes_with_the_policy(
     assert_nothing_leaks(hub, "anna/mine", tmp_path)
 
 
-def test_a_reward_head_that_is_not_plain_is_found_again(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+def test_a_reward_head_that_is_not_plain_is_found_again(
+    hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     torch.manual_seed(0)
-    for number, lora in enumerate((None, True)):
-        model = RewardModel.from_backbone(base, RewardModelConfig(pooling="mean", head="mlp"), lora=lora)
-        model.save_pretrained(tmp_path / str(number))
-        push_model(tmp_path / str(number), f"mlp-{number}", base_model=base_on_hub)
-        loaded = load_reward_model(f"anna/mlp-{number}")
-        assert loaded.reward_config == model.reward_config
-        assert scores(loaded) == pytest.approx(scores(model), abs=1e-4)
+    rows = [{"prompt": "Review it.", "chosen": " Warm.", "rejected": " Dull and long."}]
+    config = RewardModelConfig(pooling="mean", head="mlp", tasks={"safe": "binary"})
+    for name, lora in (("whole", None), ("adapter", True)):
+        model = RewardModel.from_backbone(base, config, lora=lora)
+        model.normalize(rows, "one pair")
+        model.save_pretrained(tmp_path / name)
+        (tmp_path / name / "other.py").write_text("print('not ours')")
+        push_model(tmp_path / name, name, base_model=base_on_hub)
+        merged = name if lora is None else "merged"
+        if lora:
+            push_merged(tmp_path / name, merged)
+            assert REWARD_CODE not in hub.repositories[f"anna/{name}"].files
+        files = hub.repositories[f"anna/{merged}"].files
+        assert {file for file in files if file.endswith(".py")} == {REWARD_CODE}
+        assert files[REWARD_CODE] == Path(modeling_hf_align_reward.__file__).read_bytes()
+        for pushed in {name, merged}:
+            loaded = load_reward_model(f"anna/{pushed}")
+            assert (loaded.reward_config, loaded.normalization) == (config, model.normalization)
+            assert scores(loaded) == pytest.approx(scores(model), abs=1e-5)
+            assert loaded.score_tasks(*PAIRS)["safe"] == pytest.approx(model.score_tasks(*PAIRS)["safe"], abs=1e-5)
+        alone = AutoModelForSequenceClassification.from_pretrained(f"anna/{merged}", trust_remote_code=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(f"anna/{merged}")
+        texts = [f"{prompt}{response}{tokenizer.eos_token}" for prompt, response in zip(*PAIRS, strict=True)]
+        with torch.no_grad():
+            logits = alone(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0]
+        assert logits.tolist() == pytest.approx(scores(model), abs=1e-5)
+        assert type(alone).__module__.startswith("transformers_modules")
 
 
 def test_an_adapter_on_a_hub_model_names_it_without_being_told(

@@ -88,5 +88,5 @@ def test_a_classifier_with_another_head_is_refused_rather_than_given_a_new_one(t
 def test_plain_transformers_refuses_what_it_has_no_class_for(tmp_path: Path):
     RewardModel.from_backbone(saved("granite", tmp_path / "base")).save_pretrained(tmp_path / "reward")
     assert AutoTokenizer.from_pretrained(tmp_path / "reward").pad_token == "<pad>"
-    with pytest.raises(ValueError, match="Unrecognized configuration class"):
-        AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward")
+    with pytest.raises(ValueError, match="contains custom code which must be executed"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward", trust_remote_code=False)

@@ -26,13 +26,14 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 import hf_align
-from hf_align import PolicyWithValueHead, RewardModel, load_policy, load_reward_model
+from hf_align import PolicyWithValueHead, RewardModel, RewardModelConfig, load_policy, load_reward_model
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
 from hf_align.evaluation import Sampling, measure_policies, reward_report, sample_best, score_dataset
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
+from hf_align.files import REWARD_CODE
 from hf_align.hub import push_model, stage_checkpoint, stage_model
 from hf_align.hub.staging import new_stage
 from hf_align.model_cards import describe_folder, load_facts
@@ -245,6 +246,21 @@ def test_code_that_a_model_does_not_need_is_not_run_either(tiny_model_dir: str, 
         except UserError:
             assert name in READS or name in LACKS_A_HEAD, name
         assert not marker.exists(), name
+
+
+def test_code_that_our_own_models_bring_is_not_run_here_either(tiny_model_dir: str, tmp_path: Path, marker: Path):
+    model = RewardModel.from_backbone(tiny_model_dir, RewardModelConfig(pooling="mean"))
+    model.save_pretrained(tmp_path / "reward")
+    code = tmp_path / "reward" / REWARD_CODE
+    code.write_text(code.read_text() + CODE.format(marker=str(marker)))  # somebody changed it
+    folder = str(tmp_path / "reward")
+    assert load_reward_model(folder).score(["a"], ["b"]) == model.score(["a"], ["b"])
+    for name, load in (LOADS | READS).items():
+        with suppress(UserError):
+            load(folder)
+        assert not marker.exists(), name
+    with pytest.raises(UserError, match=rf"{REWARD_CODE} isn't the file that this version of hf-align saves"):
+        stage_model(folder, new_stage(folder))
 
 
 @pytest.mark.parametrize("changes", [{}, MODULE], ids=["auto_map", "a module to import"])

@@ -16,6 +16,7 @@ from trl.trainer.reward_trainer import RewardTrainer as TheirRewardTrainer
 from hf_align.errors import UserError
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from tests.tiny import tiny_tokenizer
 from tests.trainers.pairs import options, pairs, text_pairs
 from tests.trainers.test_dpo import compare_updates, weights_of
 
@@ -158,3 +159,50 @@ def test_frozen_layers_stay_as_they_are_through_training_saving_and_resuming(
 def test_more_frozen_layers_than_the_model_has_are_refused(tiny_model_dir: str, tmp_path: Path):
     with pytest.raises(UserError, match="freeze_layers is 5, and the model has 2 layers"):
         RewardTrainer(tiny_model_dir, args=RewardConfig(**options(tmp_path, freeze_layers=5)), train_dataset=pairs(1))
+
+
+def test_rewards_are_normalised_on_the_named_set_after_training(
+    tiny_model_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rows = {"eval_dataset": text_pairs(6), "peft_config": LoraConfig(r=2, target_modules=["q_proj"])}
+    trainer, _ = train(tiny_model_dir, tmp_path, text_pairs(2), rows, normalize_on="eval", save_strategy="steps")
+    scores = [
+        trainer.model.score([row["prompt"]], [row[side]])[0] for row in text_pairs(6) for side in ("chosen", "rejected")
+    ]
+    assert sum(scores) == pytest.approx(0, abs=1e-4)
+    assert sum(score**2 for score in scores) / len(scores) == pytest.approx(1, abs=1e-4)
+    trainer.save_model()
+    again = load_reward_model(tmp_path)
+    assert again.normalization is not None
+    assert (again.normalization.name, again.normalization.rows) == ("eval_dataset", 6)
+    assert load_reward_model(tmp_path / "checkpoint-1").normalization is None
+
+    resumed, _ = train(tiny_model_dir, tmp_path, text_pairs(2), rows, normalize_on="eval", save_strategy="steps")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    assert resumed.model.score(["a"], [" b"]) == trainer.model.score(["a"], [" b"]), "a finished run trains nothing"
+
+    with caplog.at_level("WARNING", logger="hf_align"):
+        more, _ = train(again, tmp_path / "more", text_pairs(2))
+    assert more.model.normalization is None
+    assert "were normalised on eval_dataset, which training undoes: the offset is dropped" in caplog.text
+
+
+def test_a_set_to_normalise_on_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path):
+    for name, sets in (("eval", {}), ("eval", {"eval_dataset": {"a": text_pairs(2)}})):
+        with pytest.raises(UserError, match="normalize_on is 'eval' and eval_dataset isn't one data set; give one"):
+            train(
+                str(tmp_path), tmp_path, text_pairs(2), sets | {"processing_class": tiny_tokenizer()}, normalize_on=name
+            )
+    with pytest.raises(UserError, match="normalize_on is 'test'"):
+        RewardConfig(str(tmp_path), normalize_on="test")  # type: ignore[arg-type]
+
+
+def test_training_of_all_weights_with_another_head_resumes_where_it_was(tiny_model_dir: str, tmp_path: Path):
+    settings = {"max_steps": 2, "head": "mlp", "pooling": "mean", "save_strategy": "steps", "save_steps": 1}
+    through, _ = train(tiny_model_dir, tmp_path, text_pairs(2), **settings)
+    resumed = RewardTrainer(
+        tiny_model_dir, args=RewardConfig(**options(tmp_path, **settings)), train_dataset=text_pairs(2)
+    )
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+    for name, weight in weights_of(through.model).items():
+        assert torch.equal(weight, weights_of(resumed.model)[name]), name
