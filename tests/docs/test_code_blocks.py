@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 PAGES = {
     "README.md": {"dpo", "ppo"},
-    "docs/how-to/reward-model.md": {"rankings", "reward", "reward-merged", "tasks", "votes"},
+    "docs/how-to/reward-model.md": {
+        *("rankings", "reward", "reward-mean", "reward-merged", "reward-normalized", "tasks", "votes")
+    },
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
     "docs/how-to/ppo.md": {"ppo"},
     "docs/how-to/score.md": {"best.partial"},
@@ -29,6 +31,7 @@ def test_the_blocks_run_in_order(page: str, tiny_model_dir: str, tmp_path: Path,
     (tmp_path / "hf-align-quickstart").mkdir()
     (tmp_path / "hf-align-quickstart" / "base").symlink_to(tiny_model_dir)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     exec(compile("\n".join(blocks), page, "exec"), {})
     assert {path.name for path in tmp_path.glob("out/*")} == PAGES[page]
