@@ -41,7 +41,7 @@ def measure_robustness(
     """Accuracy and scores under changes of the responses (the last message's text; prompts stay as they are).
 
     A change is made to both responses of a pair ("accuracy", as if every user wrote that way) and to one of the two
-    ("one_sided": the mean over changing only the better and only the worse one, as in reWordBench's worst case).
+    ("one_sided": the mean over changing only the better and only the worse one, which shows what a form is paid).
 
     Args:
         data: The pairs.

@@ -102,6 +102,20 @@ def test_the_fitted_temperature_is_the_one_that_was_planted() -> None:
     assert figures["fitted"]["nll"] == pytest.approx(figures["fitted"]["nll_floor"], rel=1e-3)
 
 
+def test_each_half_is_judged_by_the_temperature_of_the_other() -> None:
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=400)
+    rows = [{"prompt": str(n), "chosen": "a", "rejected": "b", "label": float(p)} for n, p in enumerate(expit(true))]
+    data, scores = read_comparisons(rows), np.zeros(800)
+    half = np.random.default_rng(7).permutation(400) % 2
+    scores[data.first] = np.where(half == 0, 2, 5) * true  # too sure by 2 in one half, by 5 in the other
+    figures = measure_calibration(data, scores, Resampling(400, resamples=5), seed=7)
+    assert figures["temperature"]["halves"] == pytest.approx([2, 5], rel=1e-3)
+    d, p = true * np.where(half == 0, 2 / 5, 5 / 2), expit(true)
+    nll = -(p * np.log(expit(d)) + (1 - p) * np.log(expit(-d))).mean()
+    assert figures["fitted"]["nll"] == pytest.approx(nll, rel=1e-3)
+
+
 def test_a_pair_is_never_judged_by_a_temperature_fitted_on_its_texts() -> None:
     rows = [{"prompt": "p", "response": str(n), "rating": float(n)} for n in range(30)]
     data = read_comparisons(rows)

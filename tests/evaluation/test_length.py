@@ -21,11 +21,13 @@ def test_correlation_over_all_pairs_of_a_prompt_is_that_within_it() -> None:
 
 
 def test_pairs_by_length_by_hand() -> None:
-    rows = [{"prompt": str(n), "chosen": "a", "rejected": "b"} for n in range(10)]
+    labels = [1.0, 0.0] * 5
+    rows = [{"prompt": str(n), "chosen": "a", "rejected": "b", "label": label} for n, label in enumerate(labels)]
     data = read_comparisons(rows)
-    # The better response is longer by -5 .. 4; a model that counts tokens is right where it is longer.
+    # The better response, in every other row the second, is longer by -5 .. 4; a model that counts tokens is right
+    # where it is longer.
     lengths = np.zeros(20)
-    lengths[data.first], lengths[data.second] = 10 + np.arange(-5, 5), 10
+    lengths[data.first], lengths[data.second] = 10 + data.better * np.arange(-5, 5), 10
     figures = measure_length(data, lengths, lengths, Resampling(data.units, resamples=50))
     assert figures["reward"] == pytest.approx(1.0)
     # sum(dl) / sqrt(10 sum(dl^2)) with every label 1.

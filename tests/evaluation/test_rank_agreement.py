@@ -23,7 +23,7 @@ def test_tau_is_scipy_s_within_each_ranking_and_constant_scores_are_counted() ->
     rows[3]["scores"], rows[5]["scores"] = [1, 1, 1, 1], [0, 1, 2, 3]
     data = read_comparisons(rows)
     scores = np.concatenate([rng.permutation([0.0, 1.0, 1.0, 2.0]) for _ in range(10)])
-    scores[20:24] = 1.0
+    scores[12:16] = scores[20:24] = 1.0
     expected = [
         kendalltau(scores[4 * n : 4 * n + 4], rows[n]["scores"]).statistic for n in range(10) if n not in (3, 5)
     ]

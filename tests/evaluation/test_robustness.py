@@ -106,13 +106,14 @@ def test_only_the_last_message_s_text_changes_and_equal_texts_are_not_scored_aga
             return [0.0] * len(responses)
 
     turns = [{"role": "assistant", "content": "Call", "tool_calls": None}, {"role": "user", "content": "Go ON"}]
-    chosen = [*turns, {"role": "assistant", "content": "Yes"}]
+    chosen = [*turns, {"role": "assistant", "content": "Yes", "thinking": "Hm"}]
     rows = [{"prompt": [{"role": "user", "content": "Hi"}], "chosen": chosen, "rejected": "no"}]
     rows[0]["rejected"] = [{"role": "assistant", "content": "no"}]
     figures = _measure(rows, Model(), changes=["lower_case"])
     assert figures["changes"][0]["unchanged"] == 1 and figures["changes"][0]["shift"] is None
     prompt, response = seen[2]
-    assert (prompt, response[1]["content"], response[2]["content"]) == (rows[0]["prompt"], "Go ON", "yes")
+    assert (prompt, response[1]["content"]) == (rows[0]["prompt"], "Go ON")
+    assert response[2] == {"role": "assistant", "content": "yes", "thinking": "Hm"}
     assert len(seen) == 2 + 1 + 2  # as they are, the changed one, and each alone
 
 

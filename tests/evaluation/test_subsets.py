@@ -32,9 +32,9 @@ def test_the_worst_rows_are_the_surest_errors_and_show_no_text_twice() -> None:
     rows = [{"prompt": name, "chosen": f"{name} a", "rejected": "b", "label": p} for name, p in votes.items()]
     rows.append({"prompt": "sure", "chosen": "sure a", "rejected": "c", "label": 0.1})
     data = read_comparisons(rows)
-    scores = np.array([0.0, 2.0, 0.0, 3.0, 1.0, 0.0, 0.0, 9.0, 0.0, -5.0])
+    scores = np.array([0.0, 2.0, 0.0, 11.0, 1.0, 0.0, 0.0, 9.0, 0.0, -5.0])
     worst = worst_rows(data, scores, np.ones(10))
-    # sure: 2 x 1; split: 3 x .2; and in the last row c is better by .8 but -5 below: 5 x .8, with the text "sure a".
+    # sure: 2 x 1; split: 11 x .2; and in the last row c is better by .8 but -5 below: 5 x .8, with the text "sure a".
     assert [(row["rows"], row["better"], row["worse"]) for row in worst] == [
         ([4, 4], "c", "sure a"),
         ([1, 1], "split a", "b"),
