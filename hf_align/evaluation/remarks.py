@@ -16,7 +16,15 @@ EQUAL_SHARE = 0.05
 
 
 class Remark(NamedTuple):
-    """A remark on a report: its kind, to look it up, and a sentence."""
+    """A remark on a report: its kind, to look it up, and a sentence.
+
+    Example:
+        >>> from hf_align.evaluation import reward_report
+        >>> rows = [{"prompt": f"Film {n}?", "chosen": "A joy.", "rejected": "Dull."} for n in range(40)]
+        >>> report = reward_report(None, rows, scores=[[1.0, 1.0]] * 40)
+        >>> [remark.kind for remark in report.remarks]
+        ['constant_scores']
+    """
 
     kind: str
     sentence: str
