@@ -22,14 +22,15 @@ DOMAINS = ("movies", "products", "tweets")
 def agreement(metrics: Mapping[str, Any]) -> str:
     """Agreement with people by domain."""
     lines = [
-        "| held-out sentences | reward model: r, 95% interval | VADER | one person "
+        "| held-out sentences | reward model: r, 95% interval | VADER | one person | lead over one person "
         "| reward model: pairs | VADER | one person |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for domain in DOMAINS:
         part = metrics["reward_model"][domain]
         ours, vader, person = (part["scorers"][name] for name in ("reward model", "VADER", "single human"))
-        r = best(ours["r"], vader["r"]), best(vader["r"], ours["r"]), number(person["r"])
+        lead = f"{person['r_gain']:+.2f} {interval(person['r_gain_interval'])}" if "r_gain" in person else ""
+        r = best(ours["r"], vader["r"]), best(vader["r"], ours["r"]), number(person["r"]), lead
         pairs = (
             best(ours["pair_accuracy"], vader["pair_accuracy"]),
             best(vader["pair_accuracy"], ours["pair_accuracy"]),
