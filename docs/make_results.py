@@ -20,17 +20,17 @@ DOMAINS = ("movies", "products", "tweets")
 
 
 def agreement(metrics: Mapping[str, Any]) -> str:
-    """Agreement with people by domain."""
-    lines = [
-        "| held-out sentences | reward model: r, 95% interval | VADER | one person | lead over one person "
-        "| reward model: pairs | VADER | one person |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """Agreement with people by domain; the lead over one person from metrics that have it."""
+    people = metrics["reward_model"]
+    has_lead = all("r_gain" in people[domain]["scorers"]["single human"] for domain in DOMAINS)
+    names = ["held-out sentences", "reward model: r, 95% interval", "VADER", "one person"]
+    names += ["lead over one person"] * has_lead + ["reward model: pairs", "VADER", "one person"]
+    lines = [row(*names), "|" + "---|" * len(names)]
     for domain in DOMAINS:
-        part = metrics["reward_model"][domain]
+        part = people[domain]
         ours, vader, person = (part["scorers"][name] for name in ("reward model", "VADER", "single human"))
-        lead = f"{person['r_gain']:+.2f} {interval(person['r_gain_interval'])}" if "r_gain" in person else ""
-        r = best(ours["r"], vader["r"]), best(vader["r"], ours["r"]), number(person["r"]), lead
+        lead = [f"{person['r_gain']:+.2f} {interval(person['r_gain_interval'])}"] if has_lead else []
+        r = best(ours["r"], vader["r"]), best(vader["r"], ours["r"]), number(person["r"]), *lead
         pairs = (
             best(ours["pair_accuracy"], vader["pair_accuracy"]),
             best(vader["pair_accuracy"], ours["pair_accuracy"]),
