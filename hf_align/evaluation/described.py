@@ -12,7 +12,7 @@ import torch
 from hf_align.evaluation.benchmark_rows import Benchmark
 from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.remarks import Remark
-from hf_align.evaluation.scorers import to_gpu
+from hf_align.evaluation.scorers import to_gpu, vader_judge
 from hf_align.models.quantized import Quantization
 from hf_align.models.scorer import TOKENIZERS_OWN, Scorer, read_scorer
 from hf_align.models.text_classifier import TextClassifier
@@ -62,6 +62,8 @@ def describe_model(model: Any, judge: Any, data: Comparisons) -> dict[str, Any]:
 def _name(model: Any) -> str | None:
     if model is None or isinstance(model, str):
         return model
+    if model is vader_judge:
+        return "VADER"
     name = getattr(model, "name", None) or getattr(model, "name_or_path", None) or getattr(model, "__name__", None)
     return name if isinstance(name, str) and name else type(model).__name__
 

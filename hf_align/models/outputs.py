@@ -42,7 +42,7 @@ class Output:
         if self.count == 1:
             return "its only output"
         kind = "log odds against the others" if self.log_odds else "as it is"
-        return f"{self.label} (output {self.index} of {self.count}, {kind})"
+        return f"{self.label} (output {self.index} in 0 to {self.count - 1}, {kind})"
 
 
 def choose_output(config: Any, chosen: str | int | None, name: str) -> Output:

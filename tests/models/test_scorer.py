@@ -81,7 +81,7 @@ def test_the_output_that_is_the_reward_has_to_be_named(folders: dict[str, str]):
         load_scorer(folders["two classes"], output="best")
     with pytest.raises(UserError, match=r"output is 3, and .* has 0: LABEL_0;"):
         load_scorer(folders["encoder"], output=3)
-    assert str(load_scorer(folders["ten outputs"], output="9").output) == "overall (output 9 of 10, as it is)"
+    assert str(load_scorer(folders["ten outputs"], output="9").output) == "overall (output 9 in 0 to 9, as it is)"
     assert "log odds" in str(load_scorer(folders["two classes"], output=1).output)
 
 
