@@ -159,7 +159,7 @@ class PooledReward:
     _keep_in_fp32_modules_strict = {"reward_head"}  # noqa: RUF012  # differences of scores are small
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any):
-        super().__init__(config, *args, **kwargs)
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]  # of the classifier, the next base
         model: Any = self
         settings = getattr(config, SECTION)
         self.tasks: dict[str, Any] = settings["tasks"]
