@@ -25,9 +25,10 @@ from hf_align.version import versions
 def measure(policy: str, model: str, prompts: int, sampling: Sampling, parts: Parts) -> dict[str, Any]:
     """VADER's score of the samples on average, of those that the reward model prefers, and of VADER's own choice."""
     scored = sample_best(policy, model, make_prompts("test", prompts), sampling, keep="all", parts=parts)
-    judged = [np.asarray(vader_scores(row["responses"])) for row in scored.rows]
-    best = [int(np.argmax(row["scores"])) for row in scored.rows]
-    worst = [int(np.argmin(row["scores"])) for row in scored.rows]
+    rows = scored.rows.to_list()
+    judged = [np.asarray(vader_scores(row["responses"])) for row in rows]
+    best = [int(np.argmax(row["scores"])) for row in rows]
+    worst = [int(np.argmin(row["scores"])) for row in rows]
     mean = np.asarray([each.mean() for each in judged])
     chosen = {
         "best": np.asarray([each[n] for each, n in zip(judged, best, strict=True)]),

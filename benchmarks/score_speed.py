@@ -42,7 +42,7 @@ def measure(model: str, pairs: int, runs: int) -> dict[str, Any]:
     """Seconds of each side, and the largest difference of their scores."""
     rows = make_pairs("validation", pairs)
     tokenizer = AutoTokenizer.from_pretrained(model)
-    turns = [[*row["prompt"], *row[side]] for row in rows for side in ("chosen", "rejected")]
+    turns = [[*row["prompt"], *row[side]] for row in rows.to_list() for side in ("chosen", "rejected")]
     # As in training, a text ends with its end of turn, not with the template's line break behind it.
     texts = [tokenizer.apply_chat_template(messages, tokenize=False).rstrip("\n") for messages in turns]
     peer = pipeline_scores(model, texts)
@@ -50,7 +50,9 @@ def measure(model: str, pairs: int, runs: int) -> dict[str, Any]:
     single = [{"messages": messages} for messages in turns]
     sides: dict[str, Callable[[], list[float]]] = {
         "pairs": lambda: [
-            row[name] for row in score_dataset(scorer, rows).rows for name in ("score_chosen", "score_rejected")
+            row[name]
+            for row in score_dataset(scorer, rows).rows.to_list()
+            for name in ("score_chosen", "score_rejected")
         ],
         "single rows": lambda: list(score_dataset(scorer, single).rows["score"]),
         **{f"pipeline, batch {size}": lambda size=size: peer(size) for size in PEER_BATCHES},

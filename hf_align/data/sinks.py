@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from datasets import ClassLabel, Dataset, Features, Value
 
@@ -90,7 +90,12 @@ def write_rows(rows: Dataset, out: str | Path, *, source: Source | None = None, 
         write = _write_jsonl if suffix == ".jsonl" else _write_csv
         raw = None if source is None else source.raw(suffix)
         with whole_file(path) as file:
-            write(file, rows if raw is None else _with_columns(raw, rows.select_columns(list(added))))
+            write(
+                file,
+                cast(Iterable[Mapping[str, Any]], rows)
+                if raw is None
+                else _with_columns(raw, rows.select_columns(list(added))),
+            )
 
 
 def _raw_rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -102,7 +107,7 @@ def _raw_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _with_columns(raw: Iterable[Mapping[str, Any]], added: Dataset) -> Iterator[dict[str, Any]]:
-    for values, row in zip(added, raw, strict=False):  # of the raw rows, the first
+    for values, row in zip(cast(Iterable[Mapping[str, Any]], added), raw, strict=False):  # of the raw rows, the first
         yield {**row, **values}
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -150,7 +150,7 @@ def sample_best(
     if keep not in get_args(Keep):
         raise UserError(f"keep is {keep!r}; use one of {', '.join(get_args(Keep))}")
     rows = as_dataset(dataset, "data", ())
-    plain = rows.with_format(None)
+    plain = cast(Sequence[Mapping[str, Any]], rows.with_format(None))
     prompts = read_rows(plain, read_any_prompt, "data")
     options = [{name: row[name] for name in NESTED if row.get(name) is not None} for row in plain]
     check_source(policy)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ BLOCK, CHUNK = 512, 128
 SAMPLED = 1024
 """Numbers of each weight that identify a model."""
 LABEL = "label"
+Row = Mapping[str, Any]
+Rows = Iterable[Row]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def score_dataset(
     encoder = PairEncoder(scorer.tokenizer) if scorer.reads_end else None
     reader = Reader(layout, encoder, limits, as_turns=scorer.template != "rows")
     records = prepare_rows(rows, reader)
-    first = reader.samples(rows.with_format(None)[0])[0]
+    first = reader.samples(cast(Row, rows.with_format(None)[0]))[0]
     if encoder is None and isinstance(first.prompt, list) and not scorer.tokenizer.chat_template:
         raise no_template(model if isinstance(model, str) else "the model")
     scorer = to_gpu(scorer.load(quantization=quantization), quantization) if isinstance(scorer, ScorerFiles) else scorer
@@ -169,7 +171,7 @@ def _score_rows(
         key |= {"vocabulary": digest(tokenizer.get_vocab()), "template": tokenizer.chat_template, "as": scorer.template}
         key |= {"length": tokenizer.model_max_length, "output": str(scorer.output)}
     if reader.encoder is not None:
-        ids = ([n for side in (*row["prompt_ids"], *row["response_ids"]) for n in side] for row in records)
+        ids = ([n for side in (*row["prompt_ids"], *row["response_ids"]) for n in side] for row in cast(Rows, records))
         check_token_ids(unwrapped(model.model), tokenizer, ids, "data")
     score = scorer.score if reader.encoder is None else model.score_ids
     if reader.encoder is None or _shares_prompts(records):
@@ -205,7 +207,7 @@ def _items(rows: Dataset, records: Dataset, reader: Reader, block: range) -> Ite
         return [
             list(map(list, zip(*row, strict=True))) for row in zip(ids["prompt_ids"], ids["response_ids"], strict=True)
         ]
-    given = rows.with_format(None).select(block)
+    given = cast(Rows, rows.with_format(None).select(block))
     return [
         [[*sample, {name: row[name] for name in NESTED if name in row}] for sample in reader.samples(row)]
         for row in given
@@ -253,7 +255,7 @@ def _chunks(order: Sequence[int], counts: Sequence[int]) -> Iterator[list[int]]:
 def _shares_prompts(records: Dataset) -> bool:
     """Whether any two responses have one prompt."""
     seen: set[int] = set()
-    for row in records.select_columns("prompt_ids"):
+    for row in cast(Rows, records.select_columns("prompt_ids")):
         for prompt in row["prompt_ids"]:
             if (key := hash(tuple(prompt))) in seen:
                 return True
@@ -275,8 +277,9 @@ def _settle(score: Callable[..., Any], rows: Dataset, records: Dataset, reader: 
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Digest of a model's weights, by numbers of each, and of its settings for scoring."""
-    sha = hashlib.sha256(repr(getattr(model, "reward_config", None)).encode())
+    """Digest of a model's weights, by numbers of each, and of a reward model's pooling and normalisation."""
+    settings = [getattr(model, name, None) for name in ("reward_config", "normalization")]
+    sha = hashlib.sha256(repr(settings).encode())
     for name, weight in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
         sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         values = weight.detach().flatten()

@@ -49,7 +49,7 @@ def test_the_best_sample_is_the_one_that_the_reward_model_scores_highest(tiny_mo
         "finished",
     ]
     model = load_reward_model(reward)
-    for row, top, pair in zip(every, best.rows, pairs, strict=True):
+    for row, top, pair in zip(every.to_list(), best.rows.to_list(), pairs.to_list(), strict=True):
         alone = [  # one at a time
             model.score([row["prompt"]], [text], finished=[ended])[0]
             for text, ended in zip(row["responses"], row["finished"], strict=True)
@@ -71,7 +71,7 @@ def test_the_best_sample_is_the_one_that_the_reward_model_scores_highest(tiny_mo
     # What the next command reads:
     read_demonstrations(best.rows, "data")
     check_preferences(pairs)
-    for row in every:
+    for row in every.to_list():
         read_ranking(row)
 
 
@@ -110,7 +110,7 @@ def test_only_finished_samples_are_kept_if_asked_for(tiny_model_dir: str, reward
     rows = [{"prompt": f"{n}"} for n in range(8)]
     sampling = Sampling(n=32, max_new_tokens=8, batch_size=256)
     kept = sample_best(tiny_model_dir, reward, rows, sampling, keep="all", finished_only=True)
-    assert all(all(row["finished"]) for row in kept.rows) and len(kept.rows)
+    assert all(map(all, kept.rows["finished"])) and len(kept.rows)
     left_out = kept.figures["without_usable_sample"] + kept.figures["alike"]
     assert len(kept.rows) + left_out == 8 and kept.figures["cut"] > 0
     with pytest.raises(UserError, match=r"^data: no prompt has a sample that isn't empty or cut; raise max_new_tokens"):
@@ -164,10 +164,10 @@ def test_mistakes_are_named_before_anything_is_sampled(
 ) -> None:
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     names = {"REWARD": reward, "POLICY": tiny_model_dir}
-    settings = {"policy": tiny_model_dir, "model": reward, "rows": ROWS, "keep": "best"} | given
+    settings: dict[str, Any] = {"policy": tiny_model_dir, "model": reward, "rows": ROWS, "keep": "best"} | given
     sampling = {"n": 2, "max_new_tokens": 4} | {
         key: settings.pop(key) for key in list(settings) if key not in ("policy", "model", "rows", "keep")
     }
-    policy, model = (names.get(settings[key], settings[key]) for key in ("policy", "model"))
+    policy, model = (str(names.get(settings[key], settings[key])) for key in ("policy", "model"))
     with pytest.raises(UserError, match=f"^{message}"):
         sample_best(policy, model, settings["rows"], Sampling(**sampling), keep=settings["keep"])

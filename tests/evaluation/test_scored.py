@@ -16,6 +16,7 @@ from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
 from hf_align.evaluation.scored import BLOCK, weights_digest
+from hf_align.models.normalization import Normalization
 from hf_align.models.scorer import load_scorer
 from tests.models.layouts import LAYOUTS, SMALL, llama
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -46,7 +47,7 @@ def test_every_layout_gets_the_scores_of_the_reward_model(model: RewardModel) ->
     assert pairs.rows.column_names == [*row, "chosen", "rejected", "score_chosen", "score_rejected", "label"]
     assert pairs.rows["score_chosen"][:] == scores_of(model, "Well?", TEXTS[:1] * 4)
     assert pairs.rows["score_rejected"][:] == scores_of(model, "Well?", TEXTS[1:])
-    gaps = [each["score_chosen"] - each["score_rejected"] for each in pairs.rows]
+    gaps = [each["score_chosen"] - each["score_rejected"] for each in pairs.rows.to_list()]
     assert pairs.rows["label"][:] == pytest.approx([1 / (1 + math.exp(-gap)) for gap in gaps])
     assert pairs.figures["agreement"] == sum(gap > 0 for gap in gaps) / 4
 
@@ -92,7 +93,8 @@ class Stop:
 def windowed(seed: int = 0) -> RewardModel:
     """A model whose layout of a row depends on the widest rows on which it compared its layouts."""
     torch.manual_seed(seed)
-    config = MistralConfig(**SMALL, num_key_value_heads=2, num_labels=1, sliding_window=60, pad_token_id=259)
+    settings: Any = {"num_labels": 1, "sliding_window": 60, "pad_token_id": 259}
+    config = MistralConfig(**SMALL, num_key_value_heads=2, **settings)
     return RewardModel(MistralForSequenceClassification(config).eval(), tiny_tokenizer())
 
 
@@ -120,7 +122,14 @@ def test_a_digest_tells_models_apart() -> None:
     with torch.no_grad():
         second.model.norm.weight[3] += 1e-6
     assert weights_digest(first) != weights_digest(second)
-    assert weights_digest(first) != weights_digest(tiny_model().to(torch.bfloat16))
+    other: Any = tiny_model()
+    assert weights_digest(first) != weights_digest(other.to(torch.bfloat16))
+    plain, moved = windowed(), windowed()
+    moved.set_normalization(Normalization("a set", rows=2, mean=0.5, std=1.0))
+    assert weights_digest(plain) != weights_digest(moved), "only the offset differs"
+    rows = [{"prompt": "a", "response": text} for text in TEXTS]
+    before, after = (score_dataset(model, rows).rows["score"][:] for model in (plain, moved))
+    assert after == pytest.approx([score - 0.5 for score in before], abs=1e-5)
 
 
 def test_any_classifier_scores_a_data_set(tmp_path: Path) -> None:
@@ -162,7 +171,7 @@ def test_tokens_that_the_model_lacks_are_refused() -> None:
 
 def test_scores_that_are_no_numbers_are_refused() -> None:
     class Overflowing(RewardModel):
-        def score_ids(self, prompt_ids: Any, response_ids: Any) -> list[float]:
+        def score_ids(self, prompt_ids: Any, response_ids: Any, **_: Any) -> list[float]:
             return [math.nan if len(ids) > 5 else 1.0 for ids in response_ids]
 
     model = Overflowing(llama(), tiny_tokenizer())
