@@ -271,16 +271,9 @@ class RewardTrainer(PreferenceTrainer):
         wrapped = loaded if isinstance(loaded, RewardModel) else RewardModel(loaded, tokenizer)
         peft_config = adapter_above(peft_config, wrapped.model, self.args.freeze_layers)
         wrapped.model = with_adapter(wrapped.model, peft_config, TaskType.SEQ_CLS)
-        self._freeze(wrapped)
-        return wrapped
-
-    def _freeze(self, model: RewardModel) -> None:
         if self.args.freeze_layers:
-            freeze_layers(model.model, self.args.freeze_layers)
-
-    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_checkpoint(*args, **kwargs)
-        self._freeze(self.accelerator.unwrap_model(self.model))  # peft trains all of an adapter that it loads
+            freeze_layers(wrapped.model, self.args.freeze_layers)
+        return wrapped
 
     def head_of(self, model: RewardModel) -> nn.Module:  # type: ignore[override]
         """The reward head."""
