@@ -56,9 +56,9 @@ def read_ranking(row: dict[str, Any]) -> Ranking:
         RowProblem: Something is missing, malformed or of another length, a ranking skips a rank, fewer than two
             responses are left, or two are identical.
     """
-    judgement: Judgement = next((name for name in JUDGEMENTS if row.get(name) is not None), "ranking")
-    values = row.get(judgement)
-    responses = row.get("responses")
+    judgement = next((name for name in JUDGEMENTS if row.get(name) is not None), "ranking")
+    values: Any = row.get(judgement)
+    responses: Any = row.get("responses")
     for name, value in (("responses", responses), (judgement, values)):
         if value is None:
             raise RowProblem(f"no {name}")

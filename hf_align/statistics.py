@@ -48,7 +48,8 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
-    return float(kendalltau(a, b).statistic)
+    tau: Any = kendalltau(a, b)
+    return float(tau.statistic)
 
 
 def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:

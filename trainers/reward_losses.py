@@ -32,8 +32,8 @@ def preference_losses(rewards: Tensor, judged: Judged, args: Any) -> Tensor:
     first, second = rewards[:, :, None].expand(shape), rewards[:, None, :].expand(shape)
     options: dict[str, Any] = {"label": judged.label, "label_smoothing": args.label_smoothing}
     if args.loss_type == "hinge":
-        uses_margin = judged.margin is not None and args.margin_mode != "none"
-        losses = ranking_loss(first, second, margin=judged.margin if uses_margin else 1.0, **options)
+        margin = 1.0 if judged.margin is None or args.margin_mode == "none" else judged.margin
+        losses = ranking_loss(first, second, margin=margin, **options)
     else:
         losses = bradley_terry_loss(first, second, margin=judged.margin, margin_mode=args.margin_mode, **options)
     share = judged.compared / judged.compared.sum((1, 2), keepdim=True).clamp(min=1)

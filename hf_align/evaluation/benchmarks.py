@@ -106,7 +106,9 @@ def rewardbench2(
         gained[subset].append(1 / sum(value == highest for value in values) if values[0] == highest else 0.0)
     result: dict[str, Any] = {"subsets": {name: sum(row) / len(row) for name, row in gained.items()}, "ties": None}
     if ties:
-        result["ties"] = ties_score(*([column[row] for row in ties] for column in (scores, num_correct, ids)))
+        result["ties"] = ties_score(
+            [scores[row] for row in ties], [num_correct[row] for row in ties], [ids[row] for row in ties]
+        )
         result["subsets"][next(subsets[row] for row in ties)] = result["ties"]["score"]
     result["overall"] = sum(result["subsets"].values()) / len(result["subsets"])
     return result

@@ -36,7 +36,7 @@ def measure_length(
         the longer response is "people"'s choice, and the "reward"'s.
     """
     unit, other = data.pair_units
-    longer = (lengths[data.first] - lengths[data.second]).astype(float)
+    longer = (lengths[data.first] - lengths[data.second]).astype(np.float64)
     by_model = scores[data.first] - scores[data.second]
     human = data.human[data.first] - data.human[data.second]
     by_people = human if data.human_kind and not np.isnan(human).any() else 2 * data.label - 1

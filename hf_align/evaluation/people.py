@@ -36,7 +36,7 @@ def measure_people(
     votes = [data.texts[text].votes for text in data.text_of]
     parts = {"all": np.arange(len(scores)), **(groups(names.tolist()) if data.subsets else {})}
     several = min(map(len, votes)) > 1
-    people = rating_report({MODEL: scores}, votes, names.tolist(), resamples=1, seed=seed) if several else {}
+    people = rating_report({MODEL: scores.tolist()}, votes, names.tolist(), resamples=1, seed=seed) if several else {}
     result = {}
     for label, rows in parts.items():
         human, given = data.human[rows], scores[rows]

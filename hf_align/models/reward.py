@@ -296,7 +296,7 @@ class RewardModel(BranchModel):
     def measure_normalization(self, dataset: Dataset | list[dict[str, Any]], name: str) -> Normalization:
         """The normalisation that `normalize` would give the rewards, without changing anything."""
         tokenized = isinstance(dataset, Dataset) and "response_ids" in dataset.column_names
-        rows = dataset if tokenized else tokenize_preferences(dataset, self.tokenizer, name="dataset")
+        rows: Any = dataset if tokenized else tokenize_preferences(dataset, self.tokenizer, name="dataset")
         pairs = [(row["prompt_ids"], ids) for row in rows for ids in row["response_ids"]]
         check_token_ids(unwrapped(self), self.tokenizer, ([*prompt, *ids] for prompt, ids in pairs), "dataset")
         return normalized(self._rewards(pairs, return_all=False), name, len(rows), self.normalization)

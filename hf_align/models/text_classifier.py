@@ -121,12 +121,14 @@ class TextClassifier(nn.Module):
             prompt = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
             response = response if isinstance(response, list) else [{"role": "assistant", "content": response}]
             text = ChatTemplate(self.tokenizer).whole(prompt, response, dict(row))
-            started = text.startswith(self.tokenizer.bos_token or self.tokenizer.cls_token or "\0")
+            first: Any = self.tokenizer.bos_token or self.tokenizer.cls_token or "\0"
+            started = text.startswith(first)
             return self._fitted((text,), add_special_tokens=not started)
         return self._fitted((prompt, response))
 
     def _fitted(self, texts: tuple[str, ...], **settings: Any) -> Inputs:
-        tokenizer, limit = self.tokenizer, self.positions
+        tokenizer: Any = self.tokenizer
+        limit = self.positions
         encoded = tokenizer(*texts, verbose=False, **settings)
         if len(encoded["input_ids"]) > limit:
             response = len(tokenizer(texts[-1], add_special_tokens=False, verbose=False)["input_ids"])

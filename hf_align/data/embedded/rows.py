@@ -107,7 +107,7 @@ def make_pairs(
         sentences = _sentences(split, domain)
         rng.shuffle(sentences)
         pairs_of = partial(_partners, min_gap=min_gap, limit=_ROWS_PER_OPENING)
-        matches = [_Match(*pair, opening) for pair, opening in _with_openings(sentences, pairs_of, rng)]
+        matches = [_Match(a, b, opening) for (a, b), opening in _with_openings(sentences, pairs_of, rng)]
         rng.shuffle(matches)
         del matches[round(openings * count) :]
         used = {sentence.text for match in matches for sentence in (match.a, match.b)}
