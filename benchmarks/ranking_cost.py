@@ -77,9 +77,11 @@ def reward_model(name: str) -> RewardModel:
     if name in SIZES:
         words = Tokenizer(WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>")
-        shape = {"num_attention_heads": HEADS[name], "num_key_value_heads": KV_HEADS[name]}
-        config = LlamaConfig(**SIZES[name], **shape, num_labels=1, pad_token_id=0, eos_token_id=1)
-        model = RewardModel(LlamaForSequenceClassification(config).to(dtype), tokenizer)
+        heads = {"num_attention_heads": HEADS[name], "num_key_value_heads": KV_HEADS[name]}
+        shape: dict[str, Any] = {**SIZES[name], **heads, "num_labels": 1}
+        config = LlamaConfig(**shape, pad_token_id=0, eos_token_id=1)
+        backbone: Any = LlamaForSequenceClassification(config)
+        model = RewardModel(backbone.to(dtype), tokenizer)
     else:
         model = RewardModel.from_backbone(name, dtype=dtype)
     settings = LoraConfig(r=16, target_modules="all-linear")

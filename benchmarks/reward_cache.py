@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,9 +56,10 @@ class CachedTexts:
 def layers_of(base: str, first: int, stop: int | None) -> RewardModel:
     """A reward model with a new head on some of the base's layers, in float32."""
     model = RewardModel.from_backbone(base, dtype=torch.float32)
-    decoder: Any = model.model.model
+    base_model: Any = model.model
+    decoder = base_model.model
     decoder.layers = decoder.layers[first:stop]
-    model.model.config.num_hidden_layers = len(decoder.layers)
+    base_model.config.num_hidden_layers = len(decoder.layers)
     return model
 
 
@@ -87,7 +88,7 @@ def write_cache(
         for domain in DOMAINS:
             rows = []
             for split in ("train", "validation", "test"):
-                part = heldout_sentences(split, domain)
+                part: Any = heldout_sentences(split, domain)
                 wanted = {"train": train_texts[domain], "validation": validation_texts, "test": None}[split]
                 part = part if wanted is None else part.shuffle(seed=0).select(range(min(wanted, len(part))))
                 rows += [{**row, "split": split} for row in part]
@@ -122,7 +123,7 @@ def hidden_states(model: RewardModel, document: Document) -> Tensor:
 def model_above(base: str, layers: int, states: Tensor) -> RewardModel:
     """A reward model on the layers above the cached ones, whose token ids are places in the cache."""
     model = layers_of(base, layers, None)
-    model.model.set_input_embeddings(nn.Embedding.from_pretrained(states, freeze=True))
+    cast(Any, model.model).set_input_embeddings(nn.Embedding.from_pretrained(states, freeze=True))
     return model
 
 

@@ -91,11 +91,12 @@ def train(base: str, layers: int, cache: CachedTexts, settings: Settings) -> Rew
     model.reward_config = RewardModelConfig(pooling=settings.pooling)
     for parameter in model.parameters():
         parameter.requires_grad = settings.trained == "all"
-    model.model.get_input_embeddings().requires_grad_(False)
+    backbone: Any = model.model
+    backbone.get_input_embeddings().requires_grad_(False)
     model.head.requires_grad_(True)
     if settings.trained == "lora":
         lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
-        model.model = add_lora(model.model, adapter_above(lora, model.model, settings.freeze), TaskType.SEQ_CLS)
+        model.model = add_lora(backbone, adapter_above(lora, backbone, settings.freeze), TaskType.SEQ_CLS)
     steps = list(batches(cache, settings))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
@@ -197,9 +198,8 @@ def run(arguments: argparse.Namespace) -> None:
             entry[split] = {}
             for domain in DOMAINS:
                 scores, rows = scores_of(model, cache, split, domain)
-                entry[split][domain] = figures(
-                    scores, [row["ratings"] for row in rows], temperature=temperature and temperature[domain]
-                )
+                given = None if temperature is None else temperature[domain]
+                entry[split][domain] = figures(scores, [row["ratings"] for row in rows], temperature=given)
         entry |= {
             "command": "python -m benchmarks.reward_study " + shlex.join(sys.argv[1:]),
             "versions": versions(),

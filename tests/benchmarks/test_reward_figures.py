@@ -39,7 +39,7 @@ def test_counts_of_texts_equal_drawing_them_without_pairs_of_a_text_with_itself(
 def test_figures_agree_with_the_report_and_find_the_temperature():
     scores = np.array([np.mean(votes) for votes in RATINGS]) + RNG.normal(size=8)
     found = figures(scores, RATINGS)
-    report = rating_report({"model": scores}, RATINGS, ["d"] * 8, resamples=50)["d"]["scorers"]
+    report = rating_report({"model": scores.tolist()}, RATINGS, ["d"] * 8, resamples=50)["d"]["scorers"]
     assert found["r"] == pytest.approx(report["model"]["r"])
     assert found["person_r"] == pytest.approx(report[HUMAN]["r"])
     assert found["gain"] == pytest.approx(found["r"] - found["person_r"])

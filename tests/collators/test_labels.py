@@ -73,7 +73,7 @@ def test_soft_labels_and_votes_travel_to_the_batch_in_the_row_s_order(tokenizer)
     assert made[0]["response_ids"] == tokenize_preferences([PAIR], tokenizer)[0]["response_ids"]
     batch = PreferenceCollator(pad_token_id=0)(made.to_list())
     assert batch["label"].tolist() == [0.375, 1.0] and batch["margin"].tolist() == [2, 1]
-    numbered = [row | {"index": number} for number, row in enumerate(made)]
+    numbered = [row | {"index": number} for number, row in enumerate(made.to_list())]
     assert PreferenceCollator(pad_token_id=0, draws=True)(numbered)["votes"] == [(0, [0, 0, 1, 0.5]), (1, [1])]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hf_align.errors import UserError
 RESPONSES = [" good", " bad", " fine"]
 
 
-def row(responses=RESPONSES, prompt="The film was", **judgement):
+def row(responses: Any = RESPONSES, prompt: Any = "The film was", **judgement: Any) -> dict[str, Any]:
     return {"prompt": prompt, "responses": responses, **judgement}
 
 
@@ -115,10 +116,10 @@ def test_every_response_has_the_ids_of_a_pair(tokenizer):
     prompt = [{"role": "user", "content": "A film?"}]
     for form, start in ((str, "The film was"), (chat, prompt)):
         responses = [form(text) for text in RESPONSES]
-        (ranked,) = tokenize_preferences([row(responses, start, ranking=[1, 2, 0])], tokenizer)
+        (ranked,) = tokenize_preferences([row(responses, start, ranking=[1, 2, 0])], tokenizer).to_list()
         for number, other in ((0, 1), (2, 1)):
             pair = {"prompt": start, "chosen": responses[number], "rejected": responses[other]}
-            (paired,) = tokenize_preferences([pair], tokenizer)
+            (paired,) = tokenize_preferences([pair], tokenizer).to_list()
             assert paired["prompt_ids"] == ranked["prompt_ids"]
             assert paired["response_ids"] == [ranked["response_ids"][number], ranked["response_ids"][other]]
     told = [prompt + chat(text) for text in RESPONSES]  # messages that repeat the prompt, and text behind messages
@@ -137,7 +138,7 @@ def test_tokenised_rows_keep_what_was_judged(tokenizer, caplog):
         "data: responses without a score or rating, left out: 1."
     ]
     assert set(made.column_names) == {"prompt_ids", "response_ids", "ranks", "scores", "weight", "helpful", "kind"}
-    first, second = made
+    first, second = made.to_list()
     assert (first["ranks"], first["scores"], first["kind"], first["weight"]) == ([1, 0], [1, 3], [1, 2], 2)
     assert first["helpful"][0] == 0.5 and math.isnan(first["helpful"][1])
     assert all(map(math.isnan, second["kind"])) and len(second["kind"]) == 3
@@ -145,7 +146,7 @@ def test_tokenised_rows_keep_what_was_judged(tokenizer, caplog):
 
 def test_truncation_keeps_every_response_and_cuts_one_prompt(tokenizer):
     long = row([" a b c d e", " x", " y z"], "word " * 50, ranking=[0, 1, 2])
-    (made,) = tokenize_preferences([long], tokenizer, max_length=12)
+    (made,) = tokenize_preferences([long], tokenizer, max_length=12).to_list()
     assert len(made["prompt_ids"]) + max(map(len, made["response_ids"])) == 12
     assert len(made["response_ids"]) == 3
     with pytest.raises(UserError, match="1 row has responses that are identical once cut to max_length"):

@@ -1,5 +1,7 @@
 """Kendall's tau within rankings."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
@@ -7,6 +9,11 @@ from scipy.stats import kendalltau
 from hf_align.evaluation.rank_agreement import measure_rank_agreement
 from hf_align.evaluation.reading import read_comparisons
 from hf_align.statistics import Resampling
+
+
+def tau(x: Any, y: Any) -> float:
+    found: Any = kendalltau(x, y)
+    return float(found.statistic)
 
 
 def test_tau_is_scipy_s_within_each_ranking_and_constant_scores_are_counted() -> None:
@@ -24,9 +31,7 @@ def test_tau_is_scipy_s_within_each_ranking_and_constant_scores_are_counted() ->
     data = read_comparisons(rows)
     scores = np.concatenate([rng.permutation([0.0, 1.0, 1.0, 2.0]) for _ in range(10)])
     scores[12:16] = scores[20:24] = 1.0
-    expected = [
-        kendalltau(scores[4 * n : 4 * n + 4], rows[n]["scores"]).statistic for n in range(10) if n not in (3, 5)
-    ]
+    expected = [tau(scores[4 * n : 4 * n + 4], rows[n]["scores"]) for n in range(10) if n not in (3, 5)]
     figures = measure_rank_agreement(data, scores, Resampling(data.units, resamples=100))
     assert figures is not None
     assert figures["tau"] == pytest.approx(np.mean(expected))
@@ -40,8 +45,8 @@ def test_tau_of_few_prompts_has_the_interval_of_their_texts() -> None:
     scores = human + rng.normal(size=80)
     data = read_comparisons([{"prompt": "p", "response": str(n), "rating": float(v)} for n, v in enumerate(human)])
     figures = measure_rank_agreement(data, scores, Resampling(data.units, resamples=500))
-    again = [kendalltau(scores[drawn], human[drawn]).statistic for drawn in rng.integers(0, 80, (300, 80))]
-    assert figures is not None and figures["tau"] == pytest.approx(kendalltau(scores, human).statistic)
+    again = [tau(scores[drawn], human[drawn]) for drawn in rng.integers(0, 80, (300, 80))]
+    assert figures is not None and figures["tau"] == pytest.approx(tau(scores, human))
     assert figures["tau_interval"] == pytest.approx(np.percentile(again, [2.5, 97.5]), abs=0.03)
 
 

@@ -356,7 +356,7 @@ def test_every_kind_of_reward_model_scores_as_on_the_cpu_and_trains_on_rankings(
 ):
     torch.manual_seed(0)
     model = RewardModel.from_backbone(folder, config)
-    rows = [
+    rows: Any = [
         {
             "prompt": "A review: " + "." * number,
             "responses": [f"text {number} {k}" for k in range(2 + number % 3)],

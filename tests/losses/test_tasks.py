@@ -47,6 +47,7 @@ def test_unusable_labels_are_refused_with_their_row() -> None:
     for outputs, labels, kind, message in cases:
         with pytest.raises(UserError, match=message):
             task_loss(outputs, torch.tensor(labels), kind)
-    for outputs, kind in ((torch.zeros(2, 1), "regression"), (torch.zeros(2, 4), 3), (torch.zeros(2), 3)):
+    shapes: list[tuple[Tensor, Any]] = [(torch.zeros(2, 1), "regression"), (torch.zeros(2, 4), 3), (torch.zeros(2), 3)]
+    for outputs, kind in shapes:
         with pytest.raises(ValueError, match="outputs must be"):
             task_loss(outputs, torch.zeros(2), kind)

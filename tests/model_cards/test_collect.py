@@ -60,7 +60,7 @@ def test_a_trainer_s_facts(base: str, tmp_path: Path):
 
 
 def test_facts_of_a_model_trained_on_rankings(base: str, tmp_path: Path):
-    rows = [
+    rows: Any = [
         {"prompt": "a", "responses": ["b", "c", "d"], "ranking": [0, 0, None], "liked": [1, None, 0]},
         {"prompt": "a", "responses": ["b", "c"], "ranking": [1, 0], "liked": [1, 0]},
     ]

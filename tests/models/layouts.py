@@ -38,6 +38,10 @@ SMALL: dict[str, Any] = {
 }
 
 
+def small(outputs: int) -> dict[str, Any]:
+    return {**SMALL, "num_labels": outputs}
+
+
 def pair_tokenizer(**special: Any) -> PreTrainedTokenizerFast:
     """One token per byte, as BERT's: `[CLS] a [SEP] b [SEP]`, with segments, without EOS or chat template."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -106,21 +110,21 @@ LAYOUTS: dict[str, Callable[[Path], str]] = {
     "ten outputs": lambda folder: save(
         folder,
         Qwen2ForSequenceClassification(
-            Qwen2Config(**SMALL, num_key_value_heads=2, num_labels=10, pad_token_id=259, tie_word_embeddings=True)
+            Qwen2Config(**small(10), num_key_value_heads=2, pad_token_id=259, tie_word_embeddings=True)
         ),
         tiny_tokenizer(),
         id2label={n: f"attribute-{n}" for n in range(9)} | {9: "overall"},
         problem_type="regression",
     ),
     "encoder": lambda folder: save(
-        folder, BertForSequenceClassification(BertConfig(**SMALL, pad_token_id=258, num_labels=1)), pair_tokenizer()
+        folder,
+        BertForSequenceClassification(BertConfig(**small(1), pad_token_id=258)),
+        pair_tokenizer(),
     ),
     "relative positions": lambda folder: save(
         folder,
         DebertaV2ForSequenceClassification(
-            DebertaV2Config(
-                **SMALL, pad_token_id=258, num_labels=1, relative_attention=True, pos_att_type=["p2c", "c2p"]
-            )
+            DebertaV2Config(**small(1), pad_token_id=258, relative_attention=True, pos_att_type=["p2c", "c2p"])
         ),
         pair_tokenizer(),
     ),

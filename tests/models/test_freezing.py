@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from peft import LoraConfig, TaskType
@@ -25,7 +27,7 @@ FED = {  # what is before the first layer
 }
 
 
-def make(family: str):
+def make(family: str) -> Any:
     config = FAMILIES[family].make_config()
     config.num_labels = 1
     torch.manual_seed(0)

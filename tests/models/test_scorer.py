@@ -159,4 +159,5 @@ def test_our_own_models_load_with_their_head_and_pooling(tiny_model_dir: str, tm
     scorer = load_scorer(tmp_path)
     assert isinstance(scorer, Scorer)
     assert scorer.score(PROMPTS, RESPONSES) == pytest.approx(model.score(PROMPTS, RESPONSES), abs=1e-5)
-    assert tiny_tokenizer().eos_token in scorer.template_of(PROMPTS)
+    end = tiny_tokenizer().eos_token
+    assert isinstance(end, str) and end in scorer.template_of(PROMPTS)

@@ -167,7 +167,9 @@ def test_rewards_are_normalised_on_the_named_set_after_training(
     rows = {"eval_dataset": text_pairs(6), "peft_config": LoraConfig(r=2, target_modules=["q_proj"])}
     trainer, _ = train(tiny_model_dir, tmp_path, text_pairs(2), rows, normalize_on="eval", save_strategy="steps")
     scores = [
-        trainer.model.score([row["prompt"]], [row[side]])[0] for row in text_pairs(6) for side in ("chosen", "rejected")
+        trainer.model.score([row["prompt"]], [row[side]])[0]
+        for row in text_pairs(6).to_list()
+        for side in ("chosen", "rejected")
     ]
     assert sum(scores) == pytest.approx(0, abs=1e-4)
     assert sum(score**2 for score in scores) / len(scores) == pytest.approx(1, abs=1e-4)

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
-def rankings(**judgement: Any) -> list[dict[str, Any]]:
+def rankings(**judgement: Any) -> Any:
     """Rows of 3, 2 and 5 responses; lists of 10 values are spread over them."""
     rows, start = [], 0
     for number, count in enumerate((3, 2, 5)):
@@ -118,12 +118,13 @@ def test_the_margin_of_two_scored_responses_is_their_difference(folder: str, tmp
         a, b = (rows[number]["scores"][k] for k in (i, j))
         return 1.0 if a > b else 0.5 if a == b else 0.0
 
-    for changes, loss in (
+    cases: list[tuple[dict[str, Any], Any]] = [
         ({"margin_mode": "weight"}, lambda d, m: -m * log_sigmoid(d)),
         ({"margin_mode": "shift"}, lambda d, m: -log_sigmoid(d - m)),
         ({"margin_mode": "none"}, lambda d, m: -log_sigmoid(d)),
         ({"loss_type": "hinge"}, lambda d, m: max(0.0, m - d)),
-    ):
+    ]
+    for changes, loss in cases:
         trainer, metrics = evaluate(folder, tmp_path, rows, **changes)
         assert metrics["eval_loss"] == pytest.approx(pairwise(rewards_of(trainer), label, loss, gap), rel=1e-5), changes
 
@@ -272,7 +273,7 @@ def test_compute_metrics_gets_every_reward_best_first(folder: str, tmp_path: Pat
         assert np.isnan(given[len(rewards) :]).all() and len(given) == 5
 
 
-def votes(count: int = 4) -> list[dict[str, Any]]:
+def votes(count: int = 4) -> Any:
     return [
         {"prompt": PROMPT + str(number), "chosen": TEXTS[number], "rejected": TEXTS[-1 - number], "votes": [1, 0, 0.5]}
         for number in (0, 1, 3, 4)[:count]
@@ -281,7 +282,12 @@ def votes(count: int = 4) -> list[dict[str, Any]]:
 
 def test_drawn_votes_change_with_the_epoch_and_come_back_on_resume(folder: str, tmp_path: Path):
     rows = votes()
-    settings = {"max_steps": 6, "per_device_train_batch_size": 2, "label_mode": "draw", "save_strategy": "steps"}
+    settings: dict[str, Any] = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "label_mode": "draw",
+        "save_strategy": "steps",
+    }
     whole = train(folder, tmp_path / "whole", rows, save_steps=3, **settings)
     again = RewardTrainer(
         model_of(folder), args=RewardConfig(**options(tmp_path / "whole", **settings)), train_dataset=rows
@@ -295,16 +301,17 @@ def test_drawn_votes_change_with_the_epoch_and_come_back_on_resume(folder: str, 
         **settings | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "save_strategy": "no"},
     )
     same_weights(whole.model, accumulated.model)
-    share = train(folder, tmp_path / "share", rows, **settings | {"label_mode": "share", "save_strategy": "no"})
+    shared: dict[str, Any] = {**settings, "label_mode": "share", "save_strategy": "no"}
+    share = train(folder, tmp_path / "share", rows, **shared)
     losses = [[log["loss"] for log in each.state.log_history if "loss" in log] for each in (whole, share)]
     assert any(abs(a - b) > 1e-3 for a, b in zip(*losses, strict=True))
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_trained(folder: str, tmp_path: Path):
-    pair = {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1]}
+    pair: dict[str, Any] = {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1]}
     scored, out = rankings(scores=SCORES), options(tmp_path)
     many = {"prompt": PROMPT, "responses": [f"answer {n}" for n in range(14)], "ranking": [0] * 13 + [1]}
-    for rows, changes, said in (
+    refused: list[tuple[Any, dict[str, Any], str]] = [
         ([pair], {"label_mode": "draw"}, "label_mode is 'draw', and train_dataset has neither votes"),
         (scored, {"label_mode": "draw"}, "label_mode is 'draw', and train_dataset has neither votes"),
         ([pair | {"label": 0.7}], {"loss_type": "plackett_luce"}, r"1 row has a soft label, which .*\(row 0\)"),
@@ -315,43 +322,47 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(folder: str, 
         ([pair | {"safe": [2, 0]}], {"tasks": {"safe": "binary"}}, "1 row has a label of safe that is not between"),
         ([pair], {"contrastive_coefficient": 0.1, "contrastive_labels": "tone"}, "contrastive_labels is 'tone'"),
         ([pair | {"label": 7}], {}, "1 row has a label that is no number between 0 and 1"),
-    ):
+    ]
+    for rows, changes, said in refused:
         with pytest.raises(UserError, match=said):
             RewardTrainer(folder, args=RewardConfig(**out, **changes), train_dataset=rows)
-    for changes, said in (
+    contradictory: list[tuple[dict[str, Any], str]] = [
         ({"loss_type": "plackett_luce", "label_smoothing": 0.1}, "label_smoothing flips labels of pairs"),
         ({"contrastive_labels": "tone"}, "no effect without contrastive_coefficient"),
         ({"task_weights": {"safe": -1.0}}, "the weight of safe is -1.0; give a number from 0"),
         ({"label_smoothing": 0.5}, "label_smoothing is 0.5"),
         ({"loss_type": "listwise"}, "loss_type is 'listwise'"),
-    ):
+    ]
+    for changes, said in contradictory:
         with pytest.raises(UserError, match=said):
             RewardConfig(**out, **changes)
-    for changes, said in (
+    unfit: list[tuple[dict[str, Any], str]] = [
         ({"contrastive_coefficient": 0.1}, "needs a model with a projection"),
         ({"head": "mlp"}, "head is 'mlp', and the model already has head 'linear'"),
-    ):
+    ]
+    rows = Dataset.from_list([pair])
+    for changes, said in unfit:
         with pytest.raises(UserError, match=said):
-            RewardTrainer(model_of(folder), args=RewardConfig(**out, **changes), train_dataset=[pair])
+            RewardTrainer(model_of(folder), args=RewardConfig(**out, **changes), train_dataset=rows)
 
 
 def test_a_model_given_by_name_gets_the_head_and_tasks_of_the_config(folder: str, tmp_path: Path):
-    pair = {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1], "chosen_safe": 1, "rejected_safe": None}
+    rows: Any = [{"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1], "chosen_safe": 1, "rejected_safe": None}]
     settings = {"pooling": "mean", "head": "mlp", "tasks": {"safe": "binary"}, "contrastive_coefficient": 0.1}
     best = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "safe/accuracy"}
     trainer = RewardTrainer(
         folder,
         args=RewardConfig(**options(tmp_path, **settings, **best)),
-        train_dataset=Dataset.from_list([pair] * 2),
-        eval_dataset=[pair],
+        train_dataset=Dataset.from_list(rows * 2),
+        eval_dataset=rows,
     )
     assert trainer.model.reward_config == RewardModelConfig("mean", "mlp", {"safe": "binary"}, projection=True)
     trainer.train()
     logged = {name for log in trainer.state.log_history for name in log}
     assert {"safe/loss", "safe/accuracy", "contrastive/loss", "eval_safe/accuracy"} <= logged
     trainer.save_model()
-    again = RewardTrainer(str(tmp_path), args=RewardConfig(**options(tmp_path / "2", **settings)), train_dataset=[pair])
+    again = RewardTrainer(str(tmp_path), args=RewardConfig(**options(tmp_path / "2", **settings)), train_dataset=rows)
     assert again.model.reward_config == trainer.model.reward_config
     changed = settings | {"head": "attention", "pooling": "last"}
     with pytest.raises(UserError, match="head is 'attention', and the model already has head 'mlp'"):
-        RewardTrainer(str(tmp_path), args=RewardConfig(**options(tmp_path / "2", **changed)), train_dataset=[pair])
+        RewardTrainer(str(tmp_path), args=RewardConfig(**options(tmp_path / "2", **changed)), train_dataset=rows)

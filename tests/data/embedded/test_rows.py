@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,12 +169,13 @@ def test_rankings_are_k_rated_sentences_of_one_domain_each_used_once():
     places = [np.argmax(row["mean_rating"]) for row in rows]
     assert set(places) == set(range(5)), "the best one's place gives nothing away"
     assert rows == make_rankings("test", 60, 5, seed=3).to_list() != make_rankings("test", 60, 5, seed=4).to_list()
-    for arguments, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"n": 10_000}, "rows of movies"),
         ({"k": 1}, "k >= 2"),
         ({"n": 0}, "n >= 1"),
         ({"openings": 2}, "openings"),
-    ):
+    ]
+    for arguments, message in refused:
         with pytest.raises(UserError, match=message):
             make_rankings(**arguments)
 
