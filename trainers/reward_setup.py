@@ -160,6 +160,9 @@ def _check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str)
             f"label_mode is 'draw', and {name} has neither votes (of pairs) nor ratings (of responses) to draw from; "
             "give them, or leave label_mode out."
         )
+    elif training and args.label_mode == "draw" and "votes" in columns:
+        without = ["no votes to draw from (label_mode='draw')" if votes is None else "" for votes in rows["votes"]]
+        refuse(group_rows(without), name, "give them, drop the rows, or leave label_mode out")
     if missing := [task for task, weight in tasks.items() if training and weight and task not in columns]:
         raise UserError(
             f"{name} has no column {missing[0]} (or chosen_{missing[0]} and rejected_{missing[0]}) with labels of that "

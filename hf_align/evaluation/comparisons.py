@@ -216,7 +216,7 @@ def _make_pairs(groups: Sequence[Group], min_gap: float, max_pairs: int, seed: i
     parts, start, candidates = [], 0, 0
     for group in groups:
         if group.preferences is not None:
-            parts.append(_given(group.preferences, start))
+            parts.append(_given(group, group.preferences, start, min_gap))
             candidates += len(group.preferences)
         else:
             parts.append(_by_score(group.responses, start, min_gap, share, rng))
@@ -229,9 +229,13 @@ def _make_pairs(groups: Sequence[Group], min_gap: float, max_pairs: int, seed: i
     return _Pairs(*columns), candidates
 
 
-def _given(preferences: Sequence[Preference], start: int) -> _Pairs:
+def _given(group: Group, preferences: Sequence[Preference], start: int, min_gap: float) -> _Pairs:
     first, second, label, votes = (np.asarray(column) for column in zip(*preferences, strict=True))
-    return _Pairs(first + start, second + start, label, np.sign(label - 0.5), votes)
+    better = np.sign(label - 0.5)
+    if min_gap > 0:  # else people's votes alone decide
+        human = np.asarray([response.human for response in group.responses], dtype=float)
+        better[np.abs(np.round(human[first] - human[second], _GAP_DIGITS)) <= min_gap] = 0
+    return _Pairs(first + start, second + start, label, better, votes)
 
 
 def _by_score(

@@ -14,6 +14,7 @@ from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.remarks import Remark
 from hf_align.evaluation.scorers import to_gpu, vader_judge
 from hf_align.models.quantized import Quantization
+from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import TOKENIZERS_OWN, Scorer, read_scorer
 from hf_align.models.text_classifier import TextClassifier
 from hf_align.version import versions
@@ -98,6 +99,12 @@ def remarks_on_model(model: Any, data: Comparisons, benchmark: Benchmark | None)
             "padded_with_end",
             "The model's files pad with EOS, so transformers' own class would not score the end of a text; here the "
             "last token is scored.",
+        )
+    if isinstance(model.model, RewardModel) and model.model.normalization is not None:
+        yield Remark(
+            "normalized",
+            f"The scores are normalised, so calibration as it is takes standard deviations for log odds; with a "
+            f"temperature of {1 / model.model.log_odds:.3g} they are what training made them.",
         )
     if isinstance(model.model, TextClassifier) and model.model.cut:
         yield Remark(

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.labels import read_label
-from hf_align.collators.rankings import preferences_of, read_ranking
+from hf_align.collators.rankings import JUDGEMENTS, preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
 from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
@@ -83,6 +83,17 @@ def read_comparisons(
             f"across_prompts compares rated responses (response with rating or ratings), and {name} has "
             f"{' and '.join(needed)}, which are compared within a row; leave it out."
         )
+    judgements = [column for column in JUDGEMENTS if column in columns]
+    if layout == "rankings" and len(judgements) > 1:
+        raise UserError(
+            f"{name} has responses and {' and '.join(judgements)}, which may contradict each other; drop or rename all "
+            "but one."
+        )
+    human_kind = _human_kind(columns, layout)
+    if min_gap > 0 and human_kind in ("", "ranks"):
+        raise UserError(
+            f"min_gap is {min_gap:g}, a difference of people's scores or ratings, and {name} has none; leave it out."
+        )
     rows = [dict(row) for row in as_dataset(dataset, name, needed).with_format(None)]
     if layout == "pairs" and _lists(rows[0]["chosen"]):
         layout = "lists"
@@ -96,7 +107,7 @@ def read_comparisons(
         groups if styles or layout != "lists" else _without_styles(groups),
         layout=layout,
         across_prompts=across_prompts,
-        human_kind=_human_kind(columns, layout),
+        human_kind=human_kind,
         styles=styles,
         min_gap=min_gap,
         max_pairs=max_pairs,

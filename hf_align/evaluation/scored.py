@@ -93,7 +93,8 @@ def score_dataset(
         column: Name of the column of a row's score. Pairs get two (`score_chosen`, `score_rejected`), `responses` a
             list (`scores`).
         labels: Also add to pairs a `label`: sigmoid(score_chosen - score_rejected), the probability that the chosen one
-            is better by the Bradley-Terry model, which reward models and DPO train on.
+            is better by the Bradley-Terry model, which reward models and DPO train on. Differences of normalised
+            rewards are multiplied by the standard deviation that normalising divided them by.
         max_length: Tokens of a prompt with its response. Too long: the prompt's beginning is cut, then the response's
             end. Default: the model's positions.
         output: As in `load_scorer`, for a model given by name.
@@ -122,7 +123,8 @@ def score_dataset(
     scores = _score_rows(scorer, rows, records, reader, parts or Parts(), progress or Silent())
     columns = layout.values(column, scores)
     if labels:
-        columns[LABEL] = [_sigmoid(better - worse) for better, worse in scores]
+        scale = scorer.model.log_odds if isinstance(scorer.model, RewardModel) else 1.0
+        columns[LABEL] = [_sigmoid(scale * (better - worse)) for better, worse in scores]
     for name in added:
         rows = rows.add_column(name, columns[name])  # pyright: ignore[reportCallIssue]
     return Scored(rows, added, _figures(layout, records, scores) | _settings(scorer, limits, first))

@@ -138,6 +138,11 @@ class RewardModel(BranchModel):
         """What is added to the head's output: 0, or that of the normalisation."""
         return 0.0 if self.normalization is None else self.normalization.offset
 
+    @property
+    def log_odds(self) -> float:
+        """What makes a difference of rewards log odds: 1, or the standard deviation that normalising divided by."""
+        return 1.0 if self.normalization is None else self.normalization.std
+
     def forward(self, branches: Branches, *, every_token: bool = False) -> Tensor:
         """Rewards of all responses, and whatever else the model predicts; `split` names it.
 

@@ -18,9 +18,10 @@ REWARD_HEADS = ("linear", "mlp", "attention")
 TAKEN = {
     *("reward", "prompt", "chosen", "rejected", "responses", "messages", "margin", "weight", "label", "preference"),
     *("votes", "ranking", "ranks", "scores", "ratings", "lengths", "source", "tools", "chat_template_kwargs"),
-    *("prompt_ids", "response_ids", "index"),
+    *("prompt_ids", "response_ids", "index", "ref_logps", "problem", "prompt_cut", "response_cut", "left_out"),
+    "contrastive",
 }
-"""Names that a task can't have: a task's labels are in a column of its name, beside these."""
+"""Names that a task can't have: its labels are in a column of its name, and its loss is logged by it, beside these."""
 
 
 @dataclass(frozen=True)

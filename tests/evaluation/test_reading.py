@@ -56,6 +56,24 @@ def test_rankings_give_all_pairs_but_those_below_all_ranked() -> None:
     assert _pairs(rated) == [("a", "b", 0.25, 0), ("a", "c", 0.875, 1), ("b", "c", 1.0, 1)]
 
 
+def test_a_gap_counts_wherever_people_gave_scores_and_is_refused_elsewhere() -> None:
+    ratings = [([3.0, 3.0], [2.0, 2.0]), ([3.0, 3.0], [2.9, 2.9])]
+    rows = [
+        {"prompt": "p", "chosen": "a", "rejected": "b", "chosen_ratings": c, "rejected_ratings": r} for c, r in ratings
+    ]
+    assert read_comparisons(rows).better.tolist() == [1, 1]
+    assert read_comparisons(rows, min_gap=0.5).better.tolist() == [1, 0]
+    ranked = {"prompt": "p", "responses": ["a", "b"], "ranking": [0, 1]}
+    for row in ({"prompt": "p", "chosen": "a", "rejected": "b"}, ranked):
+        with pytest.raises(UserError, match=r"min_gap is 0.5, a difference of people's scores .* and data has none"):
+            read_comparisons([row], min_gap=0.5)
+
+
+def test_two_judgements_of_one_ranking_are_refused() -> None:
+    with pytest.raises(UserError, match="data has responses and ranking and scores, which may contradict each other"):
+        read_comparisons([{"prompt": "p", "responses": ["a", "b"], "ranking": [0, 1], "scores": [1.0, 2.0]}])
+
+
 def test_rated_responses_are_compared_within_a_prompt_or_on_request_within_a_subset() -> None:
     columns = {"prompt": "p p q r".split(), "response": "a b c d".split(), "rating": [1.0, 2.0, 3.0, 0.0]}
     rows = Dataset.from_dict(columns | {"domain": ["x", "x", "x", "y"]})

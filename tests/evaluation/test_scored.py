@@ -15,9 +15,12 @@ from hf_align import RewardModel, RewardModelConfig, load_reward_model
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
+from hf_align.evaluation.described import remarks_on_model
+from hf_align.evaluation.reading import read_comparisons
 from hf_align.evaluation.scored import BLOCK, weights_digest
 from hf_align.models.normalization import Normalization
-from hf_align.models.scorer import load_scorer
+from hf_align.models.outputs import Output
+from hf_align.models.scorer import Scorer, load_scorer
 from tests.models.layouts import LAYOUTS, SMALL, llama
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -130,6 +133,20 @@ def test_a_digest_tells_models_apart() -> None:
     rows = [{"prompt": "a", "response": text} for text in TEXTS]
     before, after = (score_dataset(model, rows).rows["score"][:] for model in (plain, moved))
     assert after == pytest.approx([score - 0.5 for score in before], abs=1e-5)
+
+
+def test_labels_are_probabilities_and_a_remark_says_so_also_where_rewards_are_normalised() -> None:
+    rows = [{"prompt": f"{n}", "chosen": text, "rejected": " so so"} for n, text in enumerate(TEXTS)]
+    plain, normalised = windowed(), windowed()
+    normalised.set_normalization(Normalization("a set", rows=5, mean=0.5, std=0.25))
+    before, after = (score_dataset(model, rows, labels=True).rows["label"][:] for model in (plain, normalised))
+    assert after == pytest.approx(before, abs=1e-5)
+    data = read_comparisons(rows)
+    scorers = (Scorer("m", model, Output(0, "reward", 1)) for model in (plain, normalised))
+    said = [
+        [remark for remark in remarks_on_model(each, data, None) if remark.kind == "normalized"] for each in scorers
+    ]
+    assert not said[0] and "a temperature of 4 " in said[1][0].sentence
 
 
 def test_any_classifier_scores_a_data_set(tmp_path: Path) -> None:

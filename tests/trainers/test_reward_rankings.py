@@ -314,6 +314,13 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(folder: str, 
     refused: list[tuple[Any, dict[str, Any], str]] = [
         ([pair], {"label_mode": "draw"}, "label_mode is 'draw', and train_dataset has neither votes"),
         (scored, {"label_mode": "draw"}, "label_mode is 'draw', and train_dataset has neither votes"),
+        (
+            [pair | {"votes": [1, 0], "label": 0.5}, pair | {"votes": None, "label": 0.7}],
+            {"label_mode": "draw"},
+            r"1 row has no votes to draw from \(label_mode='draw'\) \(row 1\)",
+        ),
+        ([pair], {"tasks": {"contrastive": "binary"}}, "tasks has the name 'contrastive'"),
+        ([pair], {"tasks": {"problem": "binary"}}, "tasks has the name 'problem'"),
         ([pair | {"label": 0.7}], {"loss_type": "plackett_luce"}, r"1 row has a soft label, which .*\(row 0\)"),
         ([pair | {"margin": 2.0}], {"loss_type": "plackett_luce"}, "a column margin, and loss_type='plackett_luce'"),
         ([many], {"loss_type": "plackett_luce"}, "more than 12 tied responses"),
