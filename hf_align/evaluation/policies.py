@@ -94,6 +94,7 @@ def measure_policies(
     if len(set(policies)) < len(policies):
         raise UserError("model names the same policy twice; name each once")
     refuse_own_columns(rows.column_names, OWN_COLUMNS, "data")
+    domains = domains_of(rows)
     plain = rows.with_format(None)
     prompts = read_rows(plain, read_prompt, "data")
     options = [dict(row) for row in plain.select_columns([name for name in NESTED if name in rows.column_names])]
@@ -131,7 +132,7 @@ def measure_policies(
     columns = {name: plain[name][:] for name in rows.column_names if name != "prompt"}
     scores = judge_scores(judge, prompts, texts, ended, columns, quantization)
     return {
-        "report": compare_policies(samples, scores, domains_of(rows), resamples=resamples, seed=seed),
+        "report": compare_policies(samples, scores, domains, resamples=resamples, seed=seed),
         "samples": [
             {"prompt": prompt, **{name: {"text": texts[name][row], "score": scores[name][row]} for name in policies}}
             for row, prompt in enumerate(prompts)

@@ -25,6 +25,7 @@ from hf_align.evaluation.comparisons import (
     build_comparisons,
     vote_shares,
 )
+from hf_align.evaluation.rows import check_names
 from hf_align.numbers import number_problem
 
 STYLES = ("concise", "detailed", "detailed markdown")
@@ -99,6 +100,7 @@ def read_comparisons(
         layout = "lists"
     subset = next((column for column in SUBSET_COLUMNS if column in columns), "")
     numbered = [{**row, _NUMBER: number, _SUBSET: str(row.get(subset) or "")} for number, row in enumerate(rows)]
+    check_names([row[_SUBSET] for row in numbered], subset)
     groups = read_rows(numbered, _READERS[layout], name)
     styles = _styles_of(rows, styles, name) if layout == "lists" else ()
     if layout == "ratings":

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import Comparisons, vote_shares
+from hf_align.evaluation.policies import measure_policies
 from hf_align.evaluation.reading import read_comparisons
 
 
@@ -141,3 +142,13 @@ def test_rows_that_cannot_be_read_are_refused(row: dict[str, Any], message: str)
 def test_only_rated_responses_cross_prompts() -> None:
     with pytest.raises(UserError, match="across_prompts compares rated responses"):
         read_comparisons([{"prompt": "p", "chosen": "a", "rejected": "b"}], across_prompts=True)
+
+
+def test_no_part_of_the_data_takes_the_place_of_all_rows() -> None:
+    rows = [{"prompt": "p", "response": f"r{n}", "rating": float(n), "subset": "all"} for n in range(3)]
+    assert read_comparisons(rows).subsets == ("all",)
+    with pytest.raises(UserError, match="Row 0 has the subset 'all'"):
+        read_comparisons([*rows, rows[0] | {"subset": "film"}])
+    domains = Dataset.from_list([{"prompt": "p", "domain": name} for name in ("film", "all")])
+    with pytest.raises(UserError, match="Row 1 has the domain 'all'"):
+        measure_policies({}, domains)
