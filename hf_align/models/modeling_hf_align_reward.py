@@ -257,8 +257,9 @@ class RewardModelForSequenceClassification:
     @classmethod
     def from_pretrained(cls, path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`."""
-        config = AutoConfig.from_pretrained(path) if config is None else config
-        return reward_class(config).from_pretrained(path, *args, config=config, **kwargs)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False) if config is None else config
+        kwargs.pop("trust_remote_code", None)  # this file is all the code there is
+        return reward_class(config).from_pretrained(path, *args, config=config, trust_remote_code=False, **kwargs)
 
     @classmethod
     def _from_config(cls, config: Any, **kwargs: Any) -> Any:

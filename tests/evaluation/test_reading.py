@@ -146,7 +146,7 @@ def test_only_rated_responses_cross_prompts() -> None:
 
 def test_no_part_of_the_data_takes_the_place_of_all_rows() -> None:
     rows = [{"prompt": "p", "response": f"r{n}", "rating": float(n), "subset": "all"} for n in range(3)]
-    assert read_comparisons(rows).subsets == ("all",)
+    assert read_comparisons(rows).subsets == ["all"]
     with pytest.raises(UserError, match="Row 0 has the subset 'all'"):
         read_comparisons([*rows, rows[0] | {"subset": "film"}])
     domains = Dataset.from_list([{"prompt": "p", "domain": name} for name in ("film", "all")])

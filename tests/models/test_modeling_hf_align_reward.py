@@ -23,6 +23,8 @@ from hf_align.models.reward_files import response_start
 from tests.families import FAMILIES
 from tests.tiny import CHAT, tiny_tokenizer
 
+pytestmark = pytest.mark.xdist_group("kinds of reward models")  # one worker makes them
+
 PROMPTS = [[{"role": "user", "content": "Review a film."}], [{"role": "user", "content": "Say hi."}]]
 RESPONSES = ["A dull, endless film.", "Hi!"]
 ROWS = [{"prompt": f"{word}:", "chosen": " a long answer", "rejected": " no"} for word in ("Say it", "Go on")]
@@ -33,6 +35,7 @@ CONFIGS = {
     for (head, pooling), tasks in itertools.product([*HEADS, ("attention", "last")], ({}, TASKS))
 }
 PLAIN = "linear-last"
+SOME = [PLAIN, "linear-mean", "mlp-max", "mlp-mean-tasks", "attention-last", "linear-last-tasks"]
 
 NEW_PROCESS = """
 import importlib.abc, json, sys
@@ -87,15 +90,18 @@ def randomise_lora(model: RewardModel) -> None:
             torch.nn.init.normal_(weight, std=0.1)
 
 
-@pytest.fixture(scope="module")
-def made(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, RewardModel], Any]:
-    """Every kind of reward model as trained with LoRA and merged, and what a new process makes of their folders.
+@pytest.fixture(scope="module", params=[SOME, pytest.param(list(CONFIGS), marks=pytest.mark.slow)], ids=["some", "all"])
+def made(
+    request: pytest.FixtureRequest, tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, RewardModel], Any]:
+    """Kinds of reward models as trained with LoRA and merged, and what a new process makes of their folders.
 
     Every third one is normalised; the names of families are those of further, whole models.
     """
     folder, models = tmp_path_factory.mktemp("saved"), {}
     torch.manual_seed(0)
-    for number, (name, config) in enumerate(CONFIGS.items()):
+    for number, name in enumerate(request.param):
+        config = CONFIGS[name]
         model = RewardModel.from_backbone(tiny_model_dir, config, lora=LoraConfig(r=2, target_modules=["q_proj"]))
         randomise_lora(model)
         if number % 3 == 0:
@@ -220,12 +226,12 @@ def test_the_class_says_what_it_cannot_load(made: Any, tmp_path: Path):
 
 def test_a_model_that_brings_code_is_a_base_like_any_other(made: Any, tmp_path: Path):
     folder, models, _ = made
-    model = load_reward_model(folder / "mlp-mean", lora=LoraConfig(r=2, target_modules=["q_proj"]))
-    assert model.score(PROMPTS, RESPONSES) == load_reward_model(folder / "mlp-mean").score(PROMPTS, RESPONSES)
+    model = load_reward_model(folder / "mlp-max", lora=LoraConfig(r=2, target_modules=["q_proj"]))
+    assert model.score(PROMPTS, RESPONSES) == load_reward_model(folder / "mlp-max").score(PROMPTS, RESPONSES)
     randomise_lora(model)
     model.save_pretrained(tmp_path / "adapter")
     assert load_reward_model(tmp_path / "adapter").score(PROMPTS, RESPONSES) == model.score(PROMPTS, RESPONSES)
-    plain = RewardModel.from_backbone(folder / "mlp-mean")  # its backbone alone
+    plain = RewardModel.from_backbone(folder / "mlp-max")  # its backbone alone
     plain.save_pretrained(tmp_path / "plain")
     assert not {"auto_map", "hf_align_reward"} & set(json.loads((tmp_path / "plain" / "config.json").read_text()))
-    assert replace(models["mlp-mean"].reward_config, pooling="last", head="linear") == plain.reward_config
+    assert replace(models["mlp-max"].reward_config, pooling="last", head="linear") == plain.reward_config

@@ -16,6 +16,7 @@ class Stopwatch:
         phases: Names of the phases.
 
     Example:
+        >>> from hf_align.trainers.ppo.stopwatch import Stopwatch
         >>> stopwatch = Stopwatch("generate", "score")
         >>> with stopwatch.timed("score"):
         ...     total = sum(range(1000))
