@@ -291,7 +291,7 @@ class RewardModel(BranchModel):
             >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
             >>> normalization = model.normalize(rows, "two reviews")
             >>> scores = model.score(["The film was", "The film was"], [" a joy.", " too long."])
-            >>> round(abs(scores[0]), 3), round(scores[0] + scores[1], 3)
+            >>> round(abs(scores[0]), 3), round(abs(scores[0] + scores[1]), 3)
             (1.0, 0.0)
         """
         measured = self.measure_normalization(dataset, name)
