@@ -151,4 +151,4 @@ def test_no_part_of_the_data_takes_the_place_of_all_rows() -> None:
         read_comparisons([*rows, rows[0] | {"subset": "film"}])
     domains = Dataset.from_list([{"prompt": "p", "domain": name} for name in ("film", "all")])
     with pytest.raises(UserError, match="Row 1 has the domain 'all'"):
-        measure_policies({}, domains)
+        measure_policies([], domains)
