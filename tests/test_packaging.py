@@ -35,7 +35,6 @@ for name in modules:
 print(hf_align.__file__, *modules)
 """
 
-pytestmark = pytest.mark.xdist_group("packaging")  # one worker, one wheel
 PRINT_SITE_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 

@@ -14,8 +14,6 @@ from hf_align.cli.main import main
 from hf_align.experiments.quickstart.stages import STAGES
 from hf_align.models.reward import load_reward_model
 
-pytestmark = pytest.mark.xdist_group("quickstart")  # one worker, one run
-
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:

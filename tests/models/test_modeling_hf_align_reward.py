@@ -23,8 +23,6 @@ from hf_align.models.reward_files import response_start
 from tests.families import FAMILIES
 from tests.tiny import CHAT, tiny_tokenizer
 
-pytestmark = pytest.mark.xdist_group("kinds of reward models")  # one worker makes them
-
 PROMPTS = [[{"role": "user", "content": "Review a film."}], [{"role": "user", "content": "Say hi."}]]
 RESPONSES = ["A dull, endless film.", "Hi!"]
 ROWS = [{"prompt": f"{word}:", "chosen": " a long answer", "rejected": " no"} for word in ("Say it", "Go on")]

@@ -20,8 +20,6 @@ from tests.trainers.ppo.test_trainer import logs_of
 PROMPTS: Any = [{"prompt": [{"role": "user", "content": text}]} for text in ("Review a film.", "Tweet about lunch.")]
 DOCUMENTS = [([504, 2003, 314], [[260, 1092, 28], [253, 2]]), ([504, 1029], [[314, 4461], [260, 2003, 314, 2]])]
 
-pytestmark = pytest.mark.xdist_group("ppo real")  # one worker, one reward model
-
 
 def lora() -> LoraConfig:
     return LoraConfig(r=4, target_modules="all-linear")
