@@ -74,6 +74,7 @@ class Comparisons:
         row_of: `[R]` its row.
         group_of: `[R]` its group: a row, or with rated rows all responses to a prompt.
         human: `[R]` people's score, NaN without one.
+        ratings: `[R]` single people's ratings, empty without any; entries of one text may differ in them.
         human_kind: "ratings", "scores" or "ranks" (0 for the best, -1 for the next); "" without people's scores.
         subsets: Names of the subsets, in alphabetical order.
         subset_of: `[R]`; -1 without subset.
@@ -96,6 +97,7 @@ class Comparisons:
     row_of: NDArray[np.intp]
     group_of: NDArray[np.intp]
     human: NDArray[np.float64]
+    ratings: list[tuple[float, ...]]
     human_kind: str
     subsets: list[str]
     subset_of: NDArray[np.intp]
@@ -176,6 +178,7 @@ def build_comparisons(
         row_of=np.asarray([entry.row for entry in entries], dtype=np.intp),
         group_of=np.repeat(np.arange(len(groups)), [len(group.responses) for group in groups]),
         human=np.asarray([entry.human for entry in entries], dtype=float),
+        ratings=[entry.votes for entry in entries],
         human_kind=human_kind,
         subsets=subsets,
         subset_of=np.asarray([number_of[entry.subset] for entry in entries], dtype=np.intp),

@@ -33,10 +33,11 @@ def measure_people(
     if data.layout != "ratings":
         return None
     names = np.asarray([*data.subsets, ""])[data.subset_of]
-    votes = [data.texts[text].votes for text in data.text_of]
     parts = {"all": np.arange(len(scores)), **(groups(names.tolist()) if data.subsets else {})}
-    several = min(map(len, votes)) > 1
-    people = rating_report({MODEL: scores.tolist()}, votes, names.tolist(), resamples=1, seed=seed) if several else {}
+    several = min(map(len, data.ratings)) > 1
+    people = (
+        rating_report({MODEL: scores.tolist()}, data.ratings, names.tolist(), resamples=1, seed=seed) if several else {}
+    )
     result = {}
     for label, rows in parts.items():
         human, given = data.human[rows], scores[rows]

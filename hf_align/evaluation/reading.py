@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset, read_rows
-from hf_align.collators.labels import read_label
+from hf_align.collators.labels import SOFT, read_label
 from hf_align.collators.rankings import JUDGEMENTS, preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
 from hf_align.collators.tools import NESTED
@@ -84,11 +84,12 @@ def read_comparisons(
             f"across_prompts compares rated responses (response with rating or ratings), and {name} has "
             f"{' and '.join(needed)}, which are compared within a row; leave it out."
         )
-    judgements = [column for column in JUDGEMENTS if column in columns]
-    if layout == "rankings" and len(judgements) > 1:
+    judgements = [column for column in _JUDGED_BY.get(layout, ()) if column in columns]
+    # A pair's labels and votes are compared row by row, and its ratings stand in two columns.
+    if len(judgements) > 1 and (layout == "rankings" or {"chosen_ratings"} < {*judgements} - {"rejected_ratings"}):
         raise UserError(
-            f"{name} has responses and {' and '.join(judgements)}, which may contradict each other; drop or rename all "
-            "but one."
+            f"{name} has {needed[-1]} and {' and '.join(judgements)}, which may contradict each other; drop or rename "
+            "all but one."
         )
     human_kind = _human_kind(columns, layout)
     if min_gap > 0 and human_kind in ("", "ranks"):
@@ -209,6 +210,8 @@ def _rated(row: Row) -> Group:
     if not votes and number_problem(row.get("rating")):
         raise RowProblem("no rating that is a number")
     human = float(np.mean(votes)) if votes else float(row["rating"])
+    if row.get("rating") is not None and not abs(float(row["rating"]) - human) < _ROUNDED:
+        raise RowProblem("a rating that isn't the mean of its ratings")
     return Group([_response(row, text, prompt, human=human, votes=tuple(votes))])
 
 
@@ -240,6 +243,10 @@ def _human_kind(columns: Sequence[str], layout: str) -> str:
     return next((kind for name, kind in kinds.items() if name in columns), "")
 
 
+_ROUNDED = 0.06
+"""A rating may be the mean of its ratings rounded to one decimal."""
+_JUDGED_BY = {"rankings": JUDGEMENTS, "pairs": (*SOFT, "chosen_ratings", "rejected_ratings")}
+"""Columns that say which response people prefer, one of which a row may have."""
 _LAYOUTS = {
     "rankings": ("prompt", "responses"),
     "pairs": ("chosen", "rejected"),

@@ -35,7 +35,11 @@ def remarks_on(
 ) -> list[Remark]:
     """Remarks on the data and the model's scores, those that void most first."""
     accuracy = metrics["accuracy"]
-    remarks = [*_on_scores(scores, accuracy), *_on_calibration(metrics["calibration"])]
+    remarks = _on_scores(scores, accuracy)
+    if data.better.any():
+        remarks += _on_calibration(metrics["calibration"])
+    else:
+        remarks.append(Remark("all_undecided", "In no pair do people prefer one response, so there is no accuracy."))
     if data.across_prompts:
         remarks.append(
             Remark("across_prompts", "Pairs cross prompts; a reward model is trained to order responses to one prompt.")

@@ -49,3 +49,16 @@ def test_correlation_by_subset_with_the_reason_where_it_is_undefined() -> None:
     people = measure_people(single_ratings, np.array([0.0, 1.0, 2.0]), resamples=20)
     assert people is not None and people["all"]["r"] == pytest.approx(1) and "human_r" not in people["all"]
     assert measure_people(read_comparisons([{"prompt": "p", "chosen": "a", "rejected": "b"}]), np.ones(2)) is None
+
+
+def test_a_text_rated_in_two_rows_has_each_row_s_own_ratings() -> None:
+    """One person's r is that of the same ratings of as many different texts."""
+    ratings = [[3, 1, 2], [0, -1, 1], [2, 2, 0], [-2, -1, -3]]
+
+    def human_r(names: list[str]) -> float:
+        rows = [{"prompt": "p", "response": a, "ratings": b} for a, b in zip(names, ratings, strict=True)]
+        people = measure_people(read_comparisons(rows), np.arange(4.0), resamples=2)
+        assert people is not None
+        return people["all"]["human_r"]
+
+    assert human_r(["a", "b", "a", "c"]) == human_r(["a", "b", "d", "c"])

@@ -70,9 +70,17 @@ def test_a_gap_counts_wherever_people_gave_scores_and_is_refused_elsewhere() -> 
             read_comparisons([row], min_gap=0.5)
 
 
-def test_two_judgements_of_one_ranking_are_refused() -> None:
+def test_two_judgements_of_one_row_are_refused() -> None:
     with pytest.raises(UserError, match="data has responses and ranking and scores, which may contradict each other"):
         read_comparisons([{"prompt": "p", "responses": ["a", "b"], "ranking": [0, 1], "scores": [1.0, 2.0]}])
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b", "chosen_ratings": [2, 3], "rejected_ratings": [1, 0]}
+    assert read_comparisons([pair]).label.tolist() == [1.0]
+    with pytest.raises(UserError, match="data has rejected and label and chosen_ratings and rejected_ratings, which"):
+        read_comparisons([pair | {"label": 0.2}])
+    rated = {"prompt": "p", "response": "a", "ratings": [1, 2]}
+    assert read_comparisons([rated | {"rating": 1.5}, rated | {"response": "b"}]).human.tolist() == [1.5, 1.5]
+    with pytest.raises(UserError, match="a rating that isn't the mean of its ratings"):
+        read_comparisons([rated | {"rating": 2.0}])
 
 
 def test_rated_responses_are_compared_within_a_prompt_or_on_request_within_a_subset() -> None:

@@ -40,6 +40,11 @@ def test_a_model_that_scores_everything_alike_is_called_out() -> None:
     assert kinds == ["reversed", "temperature_limit", "few_units"]
 
 
+def test_data_in_which_people_prefer_nothing_is_called_so() -> None:
+    report = reward_report(None, [row | {"label": 0.5} for row in PAIRS], scores=[[1.0, 2.0]] * 8, resamples=20)
+    assert [remark.kind for remark in report.remarks] == ["all_undecided", "few_units"]
+
+
 def test_stored_scores_belong_to_rows_in_their_order() -> None:
     rows = [{"prompt": p, "response": r, "rating": n} for n, (p, r) in enumerate(["pa", "qb", "pc", "qd"])]
     report = reward_report(None, rows, scores=[4.0, 1.0, 3.0, 2.0], resamples=20)
