@@ -88,7 +88,7 @@ def read_comparisons(
     # A pair's labels and votes are compared row by row, and its ratings stand in two columns.
     if len(judgements) > 1 and (layout == "rankings" or {"chosen_ratings"} < {*judgements} - {"rejected_ratings"}):
         raise UserError(
-            f"{name} has {needed[-1]} and {' and '.join(judgements)}, which may contradict each other; drop or rename "
+            f"{name} has {' and '.join([*needed[-1:], *judgements])}, which may contradict each other; drop or rename "
             "all but one."
         )
     human_kind = _human_kind(columns, layout)
