@@ -47,6 +47,20 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def cut_base_dir(base_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The first four layers of that model, with its tokenizer: real weights and tokens at a third of the cost."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base_dir)
+    model.model.layers, model.config.num_hidden_layers = model.model.layers[:4], 4
+    model.config.layer_types = None
+    target = tmp_path_factory.mktemp("cut")
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(base_dir).save_pretrained(target)
+    return str(target)
+
+
+@pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A random two-layer Llama with tied embeddings and a tokenizer of bytes."""
     return save_tiny(tmp_path_factory.mktemp("tiny"))

@@ -49,9 +49,9 @@ def call(model: PolicyModel, branches: Branches, **options: bool) -> torch.Tenso
     return model(branches, **options)
 
 
-@pytest.fixture(scope="module")
-def policy(base_dir: str) -> PolicyModel:
-    return PolicyModel(load_policy(base_dir, dtype=torch.float32))
+@pytest.fixture(scope="module", params=["cut_base_dir", pytest.param("base_dir", marks=pytest.mark.slow)])
+def policy(request: pytest.FixtureRequest) -> PolicyModel:
+    return PolicyModel(load_policy(request.getfixturevalue(request.param), dtype=torch.float32))
 
 
 @pytest.mark.parametrize(

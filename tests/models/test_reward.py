@@ -44,11 +44,11 @@ def messages(prompts=PROMPTS) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": prompt}] for prompt in prompts]
 
 
-@pytest.fixture(scope="module")
-def trained(base_dir: str) -> RewardModel:
+@pytest.fixture(scope="module", params=["cut_base_dir", pytest.param("base_dir", marks=pytest.mark.slow)])
+def trained(request: pytest.FixtureRequest) -> RewardModel:
     """The real model with a changed adapter and head."""
     torch.manual_seed(0)
-    model = load_reward_model(base_dir, lora=True)
+    model = load_reward_model(request.getfixturevalue(request.param), lora=True)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)

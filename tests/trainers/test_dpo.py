@@ -44,15 +44,19 @@ def train(model: Any, out: Path, rows=None, trainer=DPOTrainer, config=DPOConfig
 
 
 @pytest.mark.parametrize(
-    "setting",
+    ("base", "setting"),
     [
-        pytest.param({}, id="fp32"),
-        pytest.param({"bf16": True}, id="bf16", marks=pytest.mark.slow),
-        pytest.param({"quantization_config": "8bit"}, id="8bit", marks=pytest.mark.slow),
-        pytest.param({"quantization_config": "4bit"}, id="4bit", marks=pytest.mark.slow),
+        pytest.param("cut_base_dir", {}, id="first-layers-fp32"),
+        pytest.param("base_dir", {}, id="fp32", marks=pytest.mark.slow),
+        pytest.param("base_dir", {"bf16": True}, id="bf16", marks=pytest.mark.slow),
+        pytest.param("base_dir", {"quantization_config": "8bit"}, id="8bit", marks=pytest.mark.slow),
+        pytest.param("base_dir", {"quantization_config": "4bit"}, id="4bit", marks=pytest.mark.slow),
     ],
 )
-def test_the_first_loss_is_log_2_on_the_real_model(base_dir: str, tmp_path: Path, setting: dict[str, Any]):
+def test_the_first_loss_is_log_2_on_the_real_model(
+    request: pytest.FixtureRequest, tmp_path: Path, base: str, setting: dict[str, Any]
+):
+    base_dir = request.getfixturevalue(base)
     trainer_options = {"peft_config": lora(), **{k: v for k, v in setting.items() if k != "bf16"}}
     trainer, log = train(base_dir, tmp_path, pairs(2), trainer_options=trainer_options, bf16=setting.get("bf16", False))
     assert log["loss"] == pytest.approx(math.log(2), abs=1e-6)

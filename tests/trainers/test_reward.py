@@ -75,9 +75,16 @@ def test_what_the_margin_does_is_said_once(tiny_model_dir: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "quantization", [None, *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("8bit", "4bit"))]
+    ("base", "quantization"),
+    [
+        ("cut_base_dir", None),
+        *(pytest.param("base_dir", bits, marks=pytest.mark.slow) for bits in (None, "8bit", "4bit")),
+    ],
 )
-def test_lora_trains_the_head_on_the_real_model_and_reloads(base_dir: str, tmp_path: Path, quantization: str | None):
+def test_lora_trains_the_head_on_the_real_model_and_reloads(
+    request: pytest.FixtureRequest, tmp_path: Path, base: str, quantization: str | None
+):
+    base_dir = request.getfixturevalue(base)
     config = LoraConfig(r=4, target_modules="all-linear")  # no task type: TRL would leave the head frozen and unsaved
     trainer, _ = train(
         base_dir,
