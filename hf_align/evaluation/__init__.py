@@ -1,6 +1,7 @@
 """Evaluation of reward models and policies: against people, and by an independent judge."""
 
 from hf_align.evaluation.best_of import Sampling, sample_best
+from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_course, fit_gao
 from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
 from hf_align.evaluation.ratings import pair_accuracy, rating_report
 from hf_align.evaluation.remarks import Remark
@@ -11,11 +12,15 @@ from hf_align.evaluation.scorers import vader_scores
 
 __all__ = [
     "Continuation",
+    "Course",
+    "GaoFit",
     "Remark",
     "RewardReport",
     "Sampling",
     "Scored",
+    "best_of_n_course",
     "compare_policies",
+    "fit_gao",
     "measure_policies",
     "pair_accuracy",
     "rating_report",
