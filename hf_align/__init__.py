@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         trainers as trainers,
         version as version,
     )
+    from hf_align.models.ensemble import RewardEnsemble
     from hf_align.models.loading import load_policy as load_policy
     from hf_align.models.reward import RewardModel, load_reward_model
     from hf_align.models.reward_config import RewardModelConfig
@@ -58,6 +59,7 @@ __all__ = [
     "PPOTrainer",
     "PolicyWithValueHead",
     "RewardConfig",
+    "RewardEnsemble",
     "RewardModel",
     "RewardModelConfig",
     "RewardTrainer",
@@ -100,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
             *("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig"),
             *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
         ),
+        "models.ensemble": ("RewardEnsemble",),
         "models.loading": ("load_policy",),
         "models.reward": ("RewardModel", "load_reward_model"),
         "models.reward_config": ("RewardModelConfig",),

@@ -106,7 +106,7 @@ def add_adapter(model: PeftModel, name: str, config: PeftConfig, *, trainable: b
         cast(Any, config).init_lora_weights = True  # what it starts with would be taken from under the other adapters
     if hasattr(config, "bias"):
         config.bias = "none"  # type: ignore[attr-defined]  # the base's biases can belong to one adapter only
-    model.add_adapter(name, config)
+    PeftModel.add_adapter(model, name, config)  # a classifier's own would also give it a head
     assert list(model.active_adapters) == active
     new = {key: p for key, p in model.named_parameters() if name in key.split(".") and id(p) not in before}
     for parameter in model.parameters():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -155,17 +155,12 @@ class RewardModel(BranchModel):
             with `every_token`.
         """
         head, original = self.head, self.head.forward
-        pooled_states = pool_prefixes if every_token else pool
-
-        def compute(hidden: Tensor) -> Tensor:
-            # The head is float32: differences of scores are small.
-            with torch.autocast(hidden.device.type, enabled=False):
-                pooled = pooled_states(hidden, branches, self.reward_config.pooling, attention_part(head))
-                outputs = original(pooled.to(head_dtype(head))).float()
-            rewards = outputs[:, 0] + self.offset
-            return rewards if outputs.shape[1] == 1 else torch.cat([rewards[:, None], outputs[:, 1:]], 1)
-
-        return self.forward_to_head(branches, head, compute)
+        pooling, offset = self.reward_config.pooling, self.offset
+        return self.forward_to_head(
+            branches,
+            head,
+            lambda hidden: head_outputs(hidden, branches, head, pooling, offset, original, every_token=every_token),
+        )
 
     def split(self, outputs: Tensor) -> RewardOutputs:
         """Name what `forward` returns: rewards, each task's outputs (logits, not probabilities) and embeddings.
@@ -316,7 +311,7 @@ class RewardModel(BranchModel):
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
         """Save model or adapter and tokenizer, and what `reward_files` describes."""
-        folder, settings = Path(directory), Settings(self.reward_config, self.normalization)
+        folder = Path(directory)
         brings_code = not self.is_plain and not isinstance(self.model, PeftModel)
         head = None
         if brings_code:
@@ -324,15 +319,19 @@ class RewardModel(BranchModel):
         elif not self.reward_config.is_plain and not isinstance(self.head, AuxiliaryTrainingWrapper):
             head = self.head.state_dict()  # peft saves a wrapped one with the adapter
         super().save_pretrained(folder, state_dict, **kwargs)
+        self.save_settings(folder, head)
+        if brings_code:
+            add_code(folder, Settings(self.reward_config, self.normalization), self.tokenizer)
+
+    def save_settings(self, folder: Path, head: dict[str, Tensor] | None) -> None:
+        """Save tokenizer, pooling and normalisation, and the head where it has a file of its own."""
         self.tokenizer.save_pretrained(str(folder))
         for name in REWARD_FILES:
             (folder / name).unlink(missing_ok=True)  # of an earlier model
         if not self.is_plain or self.normalization is not None:
-            settings.write(folder, own_class=is_ours(unwrapped(self)))
+            Settings(self.reward_config, self.normalization).write(folder, own_class=is_ours(unwrapped(self)))
         if head is not None:
             save_file({name: weight.contiguous() for name, weight in head.items()}, folder / REWARD_HEAD)
-        if brings_code:
-            add_code(folder, settings, self.tokenizer)
 
     def merge_and_save(self, directory: str | Path) -> None:
         """Save a full float32 model with the adapter merged, for `AutoModelForSequenceClassification`.
@@ -367,6 +366,36 @@ class RewardModel(BranchModel):
                     ) from error
         model = cast(Any, merged_into_base(cast(PeftModel, copy.deepcopy(self.model).float()))).to(dtype)
         return RewardModel(model, self.tokenizer, self.reward_config, self.normalization)
+
+
+def head_outputs(
+    hidden: Tensor,
+    branches: Branches,
+    head: nn.Module,
+    pooling: str,
+    offset: float,
+    compute: Callable[[Tensor], Tensor] | None = None,
+    *,
+    every_token: bool = False,
+) -> Tensor:
+    """What `RewardModel.forward` returns, from the backbone's states.
+
+    Args:
+        hidden: The states, `[R, T, d]`.
+        branches: The batch.
+        head: The head.
+        pooling: As in `RewardModelConfig`.
+        offset: Added to the rewards.
+        compute: The head's forward, where another stands in its place. Default: the head.
+        every_token: As in `RewardModel.forward`.
+    """
+    pooled_states = pool_prefixes if every_token else pool
+    # The head is float32: differences of scores are small.
+    with torch.autocast(hidden.device.type, enabled=False):
+        pooled = pooled_states(hidden, branches, pooling, attention_part(head))
+        outputs = (compute or head)(pooled.to(head_dtype(head))).float()
+    rewards = outputs[:, 0] + offset
+    return rewards if outputs.shape[1] == 1 else torch.cat([rewards[:, None], outputs[:, 1:]], 1)
 
 
 def load_reward_model(

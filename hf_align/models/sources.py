@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from hf_align.errors import LoadError, UserError
-from hf_align.files import ADAPTER_CONFIG
+from hf_align.files import ADAPTER_CONFIG, ENSEMBLE
 from hf_align.models.finite import check_files, check_loaded
 from hf_align.models.gguf import convert_gguf
 
@@ -85,11 +85,28 @@ def _check_folder(path: str) -> None:
         if not _may_be_hub_id(path):
             problem = "is a file" if os.path.exists(path) else "doesn't exist"
             raise LoadError(f"'{path}' {problem}; name the folder of a model or its Hub id, like 'user/name'.", path)
+    elif is_ensemble(path):
+        raise _is_ensemble(path)
     elif not any(next(Path(path).glob(name), None) for name in ("config.json", "adapter_config.json", "*.gguf")):
         raise LoadError(f"'{path}' holds no model: it has no config.json, adapter_config.json or .gguf file.", path)
 
 
+def is_ensemble(path_or_hub_id: str | os.PathLike[str]) -> bool:
+    """Whether a folder or Hub repository holds an ensemble of reward models."""
+    return find_file(str(path_or_hub_id), ENSEMBLE) is not None
+
+
+def _is_ensemble(path: str) -> LoadError:
+    return LoadError(
+        f"'{path}' holds an ensemble of reward models; load it with RewardEnsemble.from_pretrained, or one member from "
+        "its folder (member-0).",
+        path,
+    )
+
+
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
+    if is_ensemble(path):
+        return _is_ensemble(path)
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if "Padding_idx" in reason:
         reason = "pad_token_id in its config.json is not in its vocabulary; set it to one, or to null"

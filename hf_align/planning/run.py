@@ -19,9 +19,9 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
 from hf_align.models.kinds import check_head, check_is_policy
+from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import load_tokenizer
 from hf_align.planning import memory
-from hf_align.rewards.adapter import shares_base
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
 from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons

@@ -18,8 +18,9 @@ from hf_align.collators.rows import content_of
 from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
 from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward_adapter import shares_base
 from hf_align.numbers import LARGEST, number_problem
-from hf_align.rewards.adapter import AdapterReward, shares_base
+from hf_align.rewards.adapter import AdapterReward
 from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, shortened
 from hf_align.rewards.models import ModelScorer
 

@@ -1,0 +1,116 @@
+"""Files of an ensemble: `ensemble.json` beside one folder for each member, which is a reward model's of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+
+from hf_align.errors import LoadError, UserError
+from hf_align.files import ENSEMBLE, write_json
+from hf_align.hub.errors import hub_errors
+from hf_align.models.sources import find_file
+
+FORMAT = 1
+AGGREGATOR = "aggregator.safetensors"
+MEMBER = re.compile(r"member-\d+")
+"""Names of the members' folders; no other is read, so none leads elsewhere."""
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """Content of ensemble.json.
+
+    Attributes:
+        method: How scores are combined.
+        weights: Of the members, or None.
+        uncertainty_coef: As in `RewardEnsemble`.
+        trim: As in `RewardEnsemble`.
+        members: Folders of the members, in order.
+        kind: What the members share: "adapters" (on one backbone), "heads", nothing ("models"), or "mixed"; for
+            readers only.
+        fitted: Whether there is a fitted aggregation in `aggregator.safetensors`.
+    """
+
+    method: str
+    weights: list[float] | None
+    uncertainty_coef: float
+    trim: float
+    members: list[str]
+    kind: str
+    fitted: bool
+
+    def write(self, folder: Path) -> None:
+        """Write the file."""
+        write_json(folder / ENSEMBLE, {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def read(cls, folder: Path) -> EnsembleSettings:
+        """Those of a folder.
+
+        Raises:
+            LoadError: There is no such file, it isn't one, or a member is missing.
+        """
+        path = folder / ENSEMBLE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls._checked(values, folder)
+        except FileNotFoundError as error:
+            raise LoadError(
+                f"{folder} holds no ensemble: it has no {ENSEMBLE}; load a single reward model with load_reward_model.",
+                str(folder),
+            ) from error
+        except (ValueError, TypeError) as error:  # UserError and bad JSON, too
+            reason = next(iter(str(error).splitlines()), "").rstrip(".")
+            raise LoadError(f"Can't read {path}: {reason}; save the ensemble again.", str(folder)) from error
+
+    @classmethod
+    def _checked(cls, values: Any, folder: Path) -> EnsembleSettings:
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise UserError("it has no format")
+        if values["format"] > FORMAT:
+            raise UserError(f"its format {values['format']} is of a later hf-align, which would load it")
+        if missing := sorted(names - values.keys()):
+            raise UserError(f"it has no {', '.join(missing)}")
+        members = values["members"]
+        if not isinstance(members, list) or not members or not all(map(_is_member, members)):
+            raise UserError(f"its members are {members!r}, not a list of folders member-0, member-1, ...")
+        if absent := [name for name in members if not (folder / name).is_dir()]:
+            raise UserError(f"there is no folder {absent[0]} beside it")
+        return cls(**{name: values[name] for name in names})
+
+
+def _is_member(name: Any) -> bool:
+    return isinstance(name, str) and MEMBER.fullmatch(name) is not None
+
+
+def member_names(count: int) -> list[str]:
+    """Folders of so many members."""
+    return [f"member-{number}" for number in range(count)]
+
+
+def ensemble_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
+    """The ensemble's folder; that of a Hub repository is downloaded.
+
+    Raises:
+        UserError: There is no ensemble, or the Hub or the connection fails.
+    """
+    path = str(path_or_hub_id)
+    if os.path.isdir(path):
+        return Path(path)
+    if (file := find_file(path, ENSEMBLE)) is None:
+        raise LoadError(
+            f"'{path}' is neither a folder nor a Hub id of an ensemble ({ENSEMBLE}); name the one that "
+            "RewardEnsemble.save_pretrained or push_to_hub wrote.",
+            path,
+        )
+    parts: Sequence[str] = (ENSEMBLE, AGGREGATOR, "member-*/*")
+    with hub_errors(f"downloading the ensemble {path}"):
+        return Path(snapshot_download(path, revision=file.parent.name, allow_patterns=list(parts)))
