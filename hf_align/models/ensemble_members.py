@@ -24,7 +24,7 @@ from hf_align.models.reward import RewardModel
 from hf_align.models.reward_adapter import RewardAdapter, SharedHeads, SharedRewardModel, shares_base
 from hf_align.models.scoring import Encoded, outputs_of
 from hf_align.models.sources import adapter_config, is_ensemble, plain_folder
-from hf_align.models.wrapper import BranchModel, unwrapped
+from hf_align.models.wrapper import BranchModel
 
 logger = logging.get_logger(__name__)
 
@@ -129,7 +129,7 @@ def _put_on(trunk: RewardModel, source: RewardAdapter, dtype: torch.dtype | None
 
 def _same_backbone(first: RewardModel, second: RewardModel) -> bool:
     """Whether two classifiers without adapters have the same config and, bit for bit, the same weights but the head."""
-    if isinstance(first.model, PeftModel) or type(first.model) is not type(second.model):
+    if isinstance(first.model, PeftModel) or type(first.model).__name__ != type(second.model).__name__:
         return False
     configs = [{n: v for n, v in each.config.to_dict().items() if n not in NOT_WEIGHTS} for each in (first, second)]
     weights = [

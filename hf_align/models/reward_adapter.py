@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.files import ADAPTER_WEIGHTS, REWARD_HEAD
+from hf_align.files import ADAPTER_WEIGHTS
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import active_adapter, adapter_name, add_adapter
 from hf_align.models.fingerprint import (
@@ -33,7 +33,7 @@ from hf_align.models.fingerprint import (
     unrecorded,
     write_fingerprint,
 )
-from hf_align.models.heads import head_dtype, new_reward_head
+from hf_align.models.heads import new_reward_head
 from hf_align.models.normalization import Normalization
 from hf_align.models.reward import RewardModel, head_outputs, merge_saved
 from hf_align.models.reward_config import RewardModelConfig
@@ -220,10 +220,17 @@ class SharedRewardModel(RewardModel):
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
     ) -> None:
-        """Save it as it would be saved alone: its adapter, or with the base if it has none."""
+        """Save it as it would be saved alone: its adapter, or with the base if it has none.
+
+        Args:
+            directory: The folder.
+            state_dict: Not used: the backbone isn't sharded.
+            kwargs: As in `RewardModel.save_pretrained`; without an effect on an adapter.
+        """
         if self.adapter is None:
             with self._head_in_place():
-                super().save_pretrained(directory, state_dict, **kwargs)
+                weights = {f"model.{name}": weight for name, weight in self.model.state_dict().items()}
+                super().save_pretrained(directory, weights, **kwargs)
             return
         folder, model = Path(directory), cast(PeftModel, self.model)
         folder.mkdir(parents=True, exist_ok=True)
