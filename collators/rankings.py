@@ -137,6 +137,8 @@ def _of_ranking(values: list[Any]) -> Judged:
     counts = Counter(rank for rank in ranks if rank >= 0)
     if not counts:
         raise RowProblem("a ranking without a ranked response")
+    if min(counts) > 0:
+        raise RowProblem(f"a ranking that starts at {min(counts):.0f} (the best response has rank 0)")
     place = 0
     for number, rank in enumerate(
         sorted(counts)

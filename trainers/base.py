@@ -115,7 +115,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
             args._n_gpu = 1
         check_batching(args)
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more
-            check_best_metric(args, eval_dataset, args.eval_metrics)
+            check_best_metric(args, eval_dataset, (*args.eval_metrics, *args.further_metrics))
 
         tokenizer = processing_class or tokenizer_of(model)
         with PartialState().main_process_first():

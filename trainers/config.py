@@ -26,8 +26,9 @@ Callbacks = list[TrainerCallback] | None
 class AlignmentConfig(TrainingArguments):
     """`TrainingArguments` plus what every trainer here has."""
 
-    # Metrics of the trainer's evaluations, without `eval_`, and kind of its checkpoints.
+    # Metrics of the trainer's evaluations, without `eval_`, those of some kinds of rows, and kind of its checkpoints.
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
+    further_metrics: ClassVar[tuple[str, ...]] = ()
     checkpoint_kind: ClassVar[Kind] = "policy"
     # Uses of the model in a run.
     uses: ClassVar[tuple[Use, ...]] = ("train",)

@@ -31,7 +31,13 @@ from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
 from hf_align.trainers.normalizing import check_reference_set, drop_normalization, normalize
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
-from hf_align.trainers.reward_losses import centering, preference_losses, ranking_metrics, task_metrics
+from hf_align.trainers.reward_losses import (
+    centering,
+    preference_losses,
+    rank_agreement,
+    ranking_metrics,
+    task_metrics,
+)
 from hf_align.trainers.reward_setup import (
     check_options,
     check_task_options,
@@ -66,6 +72,7 @@ class RewardConfig(PreferenceConfig):
         "min_reward",
         "max_reward",
     )
+    further_metrics: ClassVar[tuple[str, ...]] = ("tau",)
     checkpoint_kind: ClassVar[Kind] = "reward"
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate; 1e-4 suits LoRA."})
     plain_pairs: ClassVar[bool] = False
@@ -126,8 +133,9 @@ class RewardConfig(PreferenceConfig):
         default=None,
         metadata={
             "range": "(0, inf)",
-            "help": "Add this times the supervised contrastive loss of projected states over the responses of a "
-            "process's batch (not over accumulated batches). None: off.",
+            "help": "Add this times the supervised contrastive loss of projected states. A response is compared with "
+            "those of its micro-batch alone: per_device_train_batch_size rows of one process; accumulation and more "
+            "processes add none. None: off.",
         },
     )
     contrastive_temperature: float = field(
@@ -201,9 +209,10 @@ class RewardTrainer(PreferenceTrainer):
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
-    Logs, besides Trainer's, over pairs of which one response is better, `accuracy`, `margin` (mean difference),
-    `chosen_reward` and `rejected_reward`; over responses `mean_reward`, `min_reward`, `max_reward`; for each task
-    `NAME/loss` and `NAME/mae` or `NAME/accuracy`, and `contrastive/loss`.
+    Logs, besides Trainer's, over pairs of which one response is better, `accuracy` (equal rewards count half), `margin`
+    (mean difference), `chosen_reward` and `rejected_reward`; over responses `mean_reward`, `min_reward`, `max_reward`;
+    over rankings `tau` (mean of Kendall's tau-b, where it is defined); for each task `NAME/loss` and `NAME/mae` or
+    `NAME/accuracy`, and `contrastive/loss`.
 
     Example:
         >>> from peft import LoraConfig
@@ -320,6 +329,8 @@ class RewardTrainer(PreferenceTrainer):
         if self.args.center_rewards_coefficient is not None:
             losses = losses + self.args.center_rewards_coefficient * centering(rewards, judged)
         metrics = ranking_metrics(rewards, judged) | self._further_terms(predicted, inputs, judged)
+        if "ranks" in inputs:
+            metrics["tau"] = rank_agreement(rewards, judged)
         if self._user_metrics is not None and not model.training:
             metrics[PREDICTIONS] = judged.best_first(rewards, self._most_responses)
         return losses, metrics

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hf_align.losses import bradley_terry_loss, plackett_luce_loss, ranking_loss
 from hf_align.losses.tasks import TaskKind, task_loss
-from hf_align.trainers.judged import Judged
+from hf_align.trainers.judged import LAST, Judged
 
 
 def preference_losses(rewards: Tensor, judged: Judged, args: Any) -> Tensor:
@@ -46,7 +46,10 @@ def centering(rewards: Tensor, judged: Judged) -> Tensor:
 
 
 def ranking_metrics(rewards: Tensor, judged: Judged) -> dict[str, Tensor]:
-    """Metrics of rewards `[B, K]`; those of ordered pairs as sums and counts `[B, 2]`, the others `[B]`."""
+    """Metrics of rewards `[B, K]`; those of ordered pairs as sums and counts `[B, 2]`, the others `[B]`.
+
+    Equal rewards count half in the accuracy, as in a reward report.
+    """
     label = torch.ones_like(judged.compared, dtype=rewards.dtype) if judged.label is None else judged.label
     turned = (label < 0.5)[..., None]
     both = torch.stack([rewards[:, :, None].expand_as(label), rewards[:, None, :].expand_as(label)], dim=-1)
@@ -59,12 +62,27 @@ def ranking_metrics(rewards: Tensor, judged: Judged) -> dict[str, Tensor]:
     return {
         "chosen_reward": over_ordered(better),
         "rejected_reward": over_ordered(worse),
-        "accuracy": over_ordered((better > worse).to(rewards.dtype)),
+        "accuracy": over_ordered(((better > worse).to(rewards.dtype) + (better >= worse).to(rewards.dtype)) / 2),
         "margin": over_ordered(better - worse),
         "mean_reward": rewards.sum(1) / judged.present.sum(1),
         "min_reward": rewards.masked_fill(~judged.present, torch.inf).amin(1),
         "max_reward": rewards.masked_fill(~judged.present, -torch.inf).amax(1),
     }
+
+
+def rank_agreement(rewards: Tensor, judged: Judged) -> Tensor:
+    """Kendall's tau-b of rewards `[B, K]` and people's ranks in each row, and 1 (or 0 if it has none): `[B, 2]`.
+
+    Responses below all ranked ones tie with each other. A row in which all ranks or all rewards are equal has no tau.
+    """
+    both = (judged.present[:, :, None] & judged.present[:, None, :]).triu(1)
+    ranks = torch.where(judged.ranks < 0, LAST, judged.ranks)
+    by_people = (ranks[:, None, :] - ranks[:, :, None]).sign() * both  # 1: the first is better
+    by_model = (rewards[:, :, None] - rewards[:, None, :]).sign() * both
+    norm = (by_people.abs().sum((1, 2)) * by_model.abs().sum((1, 2))).sqrt()
+    defined = norm > 0
+    tau = torch.where(defined, (by_people * by_model).sum((1, 2)) / norm, 0.0)
+    return torch.stack([tau, defined.to(tau.dtype)], dim=1)
 
 
 def task_metrics(name: str, outputs: Tensor, labels: Tensor, kind: TaskKind, judged: Judged, weight: Tensor) -> Any:

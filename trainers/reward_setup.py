@@ -149,7 +149,20 @@ def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any
     rows = tokenized_pairs(data, tokenizer, args, name, tasks)
     for part in parts_of([rows]):
         _check_rows(part, args, weights_of(args, tasks), name)
+    if name != "train_dataset":
+        _check_tau(rows, args)
     return rows
+
+
+def _check_tau(rows: Any, args: Any) -> None:
+    """Refuse to choose the best model by the tau of pairs."""
+    for key, part in rows.items() if isinstance(rows, dict) else [("", rows)]:
+        wanted = (args.metric_for_best_model or "").removeprefix("eval_")
+        if part is not None and wanted == (f"{key}_tau" if key else "tau") and "ranks" not in part.column_names:
+            raise UserError(
+                f"metric_for_best_model is {wanted!r}, and the evaluation's rows are pairs, whose tau would be "
+                f"2 * accuracy - 1; use {wanted.removesuffix('tau')}accuracy."
+            )
 
 
 def _check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_align.collators.rows import text_of
+from hf_align.errors import UserError
 from hf_align.evaluation.benchmarks import SECTIONS, TIES, rewardbench, rewardbench2, rm_bench
 
 Rows = Sequence[Mapping[str, Any]]
@@ -34,13 +35,18 @@ class Benchmark:
 
 
 def recognise(rows: Dataset) -> Benchmark | None:
-    """The benchmark whose columns these are; None for other data."""
+    """The benchmark whose columns these are; None for other data.
+
+    Raises:
+        UserError: A row of RewardBench 2 has another number of chosen responses than its `num_correct`.
+    """
     columns = set(rows.column_names)
     if not len(rows) or not {"chosen", "rejected"} <= columns:
         return None
     chosen = rows[0]["chosen"]
     several = isinstance(chosen, list) and all(isinstance(part, str | list) for part in chosen)
     if several and {"id", "prompt", "subset", "num_correct", "total_completions"} <= columns:
+        _check_correct(rows)
         return BENCHMARKS["RewardBench 2"]
     if several and {"prompt", "domain"} <= columns and len(chosen) == len(rows[0]["rejected"]) == STYLES:
         return BENCHMARKS["RM-Bench"]
@@ -48,6 +54,16 @@ def recognise(rows: Dataset) -> Benchmark | None:
     if not several and "subset" in columns and set(rows.unique("subset")) <= subsets:
         return BENCHMARKS["RewardBench"]
     return None
+
+
+def _check_correct(rows: Dataset) -> None:
+    counts = [(len(chosen or ()), stated) for chosen, stated in zip(rows["chosen"], rows["num_correct"], strict=True)]
+    if wrong := [number for number, (count, stated) in enumerate(counts) if count != stated]:
+        count, stated = counts[wrong[0]]
+        raise UserError(
+            f"data: {len(wrong)} of RewardBench 2's rows have a num_correct that isn't the number of their chosen "
+            f"responses (row {wrong[0]}: num_correct {stated}, {count} chosen); correct the column, or drop the rows."
+        )
 
 
 def with_prompt(rows: Dataset) -> Dataset:

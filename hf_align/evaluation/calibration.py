@@ -14,12 +14,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import entr, expit
 
 from hf_align.evaluation.comparisons import Comparisons
+from hf_align.evaluation.simulated import Draw, judgements
 from hf_align.statistics import Resampling
 
 BINS = 15
 SIMULATIONS = 100
-"""Sets of outcomes drawn from the model's own probabilities, for the noise floor."""
-_DRAWN = 20  # sets of outcomes held at once
+"""Sets of labels simulated from the model's own probabilities, for the noise floor."""
+_DRAWN = 20  # sets of labels held at once
 _WIDEST = np.log(1e3)  # the fitted temperature lies within a factor of 1,000 of the root mean square difference
 
 
@@ -44,7 +45,7 @@ def measure_calibration(
         resampling: Draws of `data`'s units.
         bins: Equal bins of the predicted probability.
         simulations: See `SIMULATIONS`.
-        seed: Seed of the simulated outcomes and of the halves.
+        seed: Seed of the simulated labels and of the halves.
 
     Returns:
         "pairs", "soft_labels" (whether labels are shares of several votes), "raw" and "fitted" as in
@@ -55,20 +56,22 @@ def measure_calibration(
     """
     difference = scores[data.first] - scores[data.second]
     unit, other = data.pair_units
+    draw = judgements(data, scores, np.arange(len(difference)))
     result: dict[str, Any] = {
         "pairs": len(difference),
         "soft_labels": bool((data.label % 0.5 != 0).any()),
         "raw": calibration_table(
-            difference, data.label, data.votes, unit, other, resampling, bins, simulations=simulations, seed=seed
+            difference, data.label, draw, unit, other, resampling, bins, simulations=simulations, seed=seed
         ),
         "temperature": None,
         "fitted": None,
     }
-    half = _halves(unit, other, data.units, seed)
+    side = np.random.default_rng(seed).permutation(data.units) % 2
+    half = _halves(unit, other, side)
     if not difference.any() or half is None:
         return result
     value, at_limit = fit_temperature(difference, data.label)
-    halves = [fit_temperature(difference[half == side], data.label[half == side])[0] for side in (0, 1)]
+    halves = [fit_temperature(difference[half == each], data.label[half == each])[0] for each in (0, 1)]
     judged = half >= 0
     result["temperature"] = {
         "value": value,
@@ -76,11 +79,11 @@ def measure_calibration(
         "at_limit": at_limit,
         "judged_pairs": int(judged.sum()),
     }
-    scaled = difference[judged] / np.where(half[judged] == 0, halves[1], halves[0])
+    scaled = scores / np.where(side[data.unit_of] == 0, halves[1], halves[0])
     result["fitted"] = calibration_table(
-        scaled,
+        (scaled[data.first] - scaled[data.second])[judged],
         data.label[judged],
-        data.votes[judged],
+        judgements(data, scaled, np.flatnonzero(judged)),
         unit[judged],
         None if other is None else other[judged],
         resampling,
@@ -91,9 +94,8 @@ def measure_calibration(
     return result
 
 
-def _halves(unit: NDArray, other: NDArray | None, units: int, seed: int) -> NDArray[np.intp] | None:
+def _halves(unit: NDArray, other: NDArray | None, side: NDArray) -> NDArray[np.intp] | None:
     """`[P]` 0 or 1 for pairs of one half of the units, -1 for pairs across; None if a half has no pair."""
-    side = np.random.default_rng(seed).permutation(units) % 2
     half = side[unit] if other is None else np.where(side[unit] == side[other], side[unit], -1)
     return half if (half == 0).any() and (half == 1).any() and len(np.unique(unit)) >= 2 else None
 
@@ -122,7 +124,7 @@ def _nll(difference: NDArray, label: NDArray) -> NDArray[np.float64]:
 def calibration_table(
     difference: NDArray[np.float64],
     label: NDArray[np.float64],
-    votes: NDArray[np.intp],
+    draw: Draw,
     unit: NDArray[np.intp],
     other: NDArray[np.intp] | None,
     resampling: Resampling,
@@ -136,19 +138,19 @@ def calibration_table(
     Args:
         difference: `[P]` differences of scores.
         label: `[P]` shares of votes for the first.
-        votes: `[P]` independent votes behind each label.
+        draw: Simulates labels for which the probabilities are right.
         unit: `[P]` unit of the bootstrap; `other` likewise, if pairs have two.
         other: See `unit`.
         resampling: Draws of the units.
         bins: Equal bins of [0, 1]; a probability of exactly 1 belongs to the last one.
-        simulations: Sets of simulated outcomes.
+        simulations: Sets of simulated labels.
         seed: Their seed.
 
     Returns:
         "ece": mean absolute difference of predicted and observed share over bins, weighted by pairs. "ece_floor" and
-        "ece_floor_high": mean and 95% quantile of the ECE of a model that is right about every probability, on as many
-        pairs with as many votes. "brier" and "nll" against single votes, with "..._interval" and "..._floor" (that of
-        the vote shares themselves). "bins": for each bin with pairs "low", "high", "pairs" (mirrored ones too),
+        "ece_floor_high": mean and 95% quantile of the ECE of a model that is right about every probability, on the
+        same pairs with as many votes. "brier" and "nll" against single votes, with "..._interval" and "..._floor"
+        (that of the vote shares themselves). "bins": for each bin with pairs "low", "high", "pairs" (mirrored ones too),
         "predicted", "observed", and "expected": the 95% range of "observed" for a model that is right.
     """
     p, mirrored = expit(difference), expit(-difference)
@@ -163,10 +165,7 @@ def calibration_table(
     errors = (p - label) @ signs
     rng = np.random.default_rng(seed)
     simulated = np.concatenate(
-        [
-            (p - rng.binomial(votes, p, (min(_DRAWN, simulations - start), len(p))) / votes) @ signs
-            for start in range(0, simulations, _DRAWN)
-        ]
+        [(p - draw(rng, min(_DRAWN, simulations - start))) @ signs for start in range(0, simulations, _DRAWN)]
     )
     floors = np.abs(simulated).sum(axis=1) / total.sum()
     table: dict[str, Any] = {

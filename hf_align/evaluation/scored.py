@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from hf_align.collators.checks import PAIR, as_dataset
@@ -279,8 +280,15 @@ def _settle(score: Callable[..., Any], rows: Dataset, records: Dataset, reader: 
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Digest of a model's weights, by numbers of each, and of a reward model's pooling and normalisation."""
-    settings = [getattr(model, name, None) for name in ("reward_config", "normalization")]
+    """Digest of a model's weights (numbers of each), its adapters' scales, and a reward model's settings.
+
+    Settings are pooling, tasks and normalisation; of adapters those that are on count.
+    """
+    settings: list[Any] = [getattr(model, name, None) for name in ("reward_config", "normalization")]
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            scaling = getattr(module, "scaling", {})
+            settings.append((name, module.disable_adapters, [(on, scaling.get(on)) for on in module.active_adapters]))
     sha = hashlib.sha256(repr(settings).encode())
     for name, weight in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
         sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())

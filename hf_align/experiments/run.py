@@ -102,7 +102,7 @@ def load_inputs(run: Run) -> Inputs:
     if "reward" in source:
         source["reward"] = read_reward(source["reward"], recipe.where("reward"))
     check_evaluation(args, source["eval_dataset"])
-    check_best_metric(args, source["eval_dataset"], args.eval_metrics)
+    check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
     checkpoint = _checkpoint(run)
     rows = {

@@ -59,7 +59,8 @@ def test_preferences_are_shares_of_votes_or_follow_the_ranks():
     [
         (row(ranking=[0, 1]), "another number of responses than values in ranking"),
         (row(ranking=[0, 2, 3]), "a ranking that skips a rank"),
-        (row(ranking=[1, 2, 3]), "a ranking that skips a rank"),
+        (row(ranking=[1, 2, 3]), "a ranking that starts at 1 (the best response has rank 0)"),
+        (row(ranking=[2.0, None, 3.0]), "a ranking that starts at 2 (the best response has rank 0)"),
         (row(ranking=[0, 1, -2]), "a rank below -1"),
         (row(ranking=[0, 1, 1.5]), "a rank that is no whole number"),
         (row(ranking=[None, -1, None]), "a ranking without a ranked response"),

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from hf_align.collators import tokenize_preferences
 from hf_align.collators.encoding import PairEncoder
+from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
 from hf_align.evaluation.benchmark_rows import BENCHMARKS, gained, output_rows, recognise, result_json, with_prompt
 from hf_align.evaluation.reading import read_comparisons
@@ -47,6 +48,13 @@ STYLED: list[dict[str, Any]] = [
 def test_a_benchmark_is_recognised_by_its_columns(rows: list[dict[str, Any]], name: str | None) -> None:
     found = recognise(Dataset.from_list(rows))
     assert (found.name if found else None) == name
+
+
+def test_rewardbench_2_rows_have_as_many_chosen_responses_as_they_say() -> None:
+    rows = [SECOND[0], {**SECOND[1], "num_correct": 2}, {**SECOND[2], "chosen": ["a", "e"]}]
+    with pytest.raises(UserError, match=r"2 of RewardBench 2's rows .* \(row 1: num_correct 2, 1 chosen\)"):
+        reward_report(lambda prompts, responses: [0.0] * len(prompts), rows)
+    assert recognise(Dataset.from_list([SECOND[0], {**rows[2], "num_correct": 2}]))
 
 
 def test_a_prompt_may_be_called_question_or_input() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForSequenceClassification
 
 from hf_align import RewardModel, RewardModelConfig, load_reward_model
@@ -130,6 +131,15 @@ def test_a_digest_tells_models_apart() -> None:
     plain, moved = windowed(), windowed()
     moved.set_normalization(Normalization("a set", rows=2, mean=0.5, std=1.0))
     assert weights_digest(plain) != weights_digest(moved), "only the offset differs"
+    adapted: list[Any] = []
+    for alpha in (4, 4, 8):
+        torch.manual_seed(0)
+        adapted.append(get_peft_model(tiny_model(), LoraConfig(r=2, lora_alpha=alpha)))
+    digests = [weights_digest(each) for each in adapted]
+    with adapted[0].disable_adapter():
+        digests.append(weights_digest(adapted[0]))
+    torch.testing.assert_close(adapted[0].state_dict(), adapted[2].state_dict(), atol=0, rtol=0)
+    assert digests[0] == digests[1] and len({*digests}) == 3, "only the scale of an adapter differs, or it is off"
     rows = [{"prompt": "a", "response": text} for text in TEXTS]
     before, after = (score_dataset(model, rows).rows["score"][:] for model in (plain, moved))
     assert after == pytest.approx([score - 0.5 for score in before], abs=1e-5)

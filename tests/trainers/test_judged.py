@@ -7,14 +7,16 @@ import math
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
 
 from hf_align.collators import PreferenceCollator
 from hf_align.collators.rankings import vote_share
 from hf_align.trainers.judged import draw_votes, judge
 from hf_align.trainers.metrics import RowMetrics
-from hf_align.trainers.reward_losses import ranking_metrics
+from hf_align.trainers.reward_losses import rank_agreement, ranking_metrics
 
 CPU = torch.device("cpu")
 ROWS: list[dict[str, Any]] = [
@@ -54,12 +56,31 @@ def test_metrics_of_rankings_count_ordered_pairs():
     logged = metrics.pop()
     # Better and worse reward: row 0: (.5, -1) (2, .5) (2, -1); row 2: (1, 0) (1, 1) (1, 4) (1, 0) (1, 4); row 1 is tied
     pairs = [(0.5, -1), (2, 0.5), (2, -1), (1, 0), (1, 1), (1, 4), (1, 0), (1, 4)]
-    assert logged["accuracy"] == pytest.approx(5 / 8)
+    assert logged["accuracy"] == pytest.approx(5.5 / 8), "equal rewards count half"
     assert logged["margin"] == pytest.approx(fmean(a - b for a, b in pairs))
     assert logged["chosen_reward"] == pytest.approx(fmean(a for a, _ in pairs))
     assert logged["rejected_reward"] == pytest.approx(fmean(b for _, b in pairs))
     assert logged["mean_reward"] == pytest.approx(fmean([0.5, 2.0, 1.5]))
     assert (logged["min_reward"], logged["max_reward"]) == (-1, 4)
+
+
+def test_rank_agreement_is_kendalls_tau_b_where_it_is_defined() -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for _ in range(40):
+        counts = generator.integers(2, 6)
+        ranks = generator.integers(-1, 3, counts).tolist()
+        rows.append({"prompt_ids": [1], "response_ids": [[2]] * counts, "ranks": ranks})
+    rows.append({"prompt_ids": [1], "response_ids": [[2]] * 3, "ranks": [0, 1, -1]})
+    judged = judge(PreferenceCollator(0)(rows), [len(row["ranks"]) for row in rows], CPU)
+    rewards = torch.tensor(generator.integers(0, 3, judged.present.shape), dtype=torch.float32)
+    rewards[-1] = 1.0
+    found = rank_agreement(rewards.masked_fill(~judged.present, 0.0), judged)
+    for row, values, (tau, counted) in zip(rows, rewards.tolist(), found.tolist(), strict=True):
+        people = [-(rank if rank >= 0 else 9) for rank in row["ranks"]]
+        expected = kendalltau(people, values[: len(people)]).statistic
+        assert counted == (not math.isnan(expected)) and tau == pytest.approx(expected if counted else 0.0)
+    assert 10 < found[:, 1].sum() < 40 and found[-1].tolist() == [0, 0]
 
 
 def test_pairs_take_ranks_from_their_labels():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from scipy.stats import kendalltau
 from transformers import EvalPrediction
 
 from hf_align.collators.rankings import vote_share
@@ -147,6 +148,17 @@ def test_labels_of_rated_responses_are_vote_shares(folder: str, tmp_path: Path):
     assert rated["eval_loss"] == pytest.approx(soft["eval_loss"], rel=1e-6)
     assert hard["eval_loss"] == pytest.approx(ranked["eval_loss"], rel=1e-6)
     assert soft["eval_loss"] != pytest.approx(hard["eval_loss"], rel=1e-3)
+
+
+def test_evaluations_of_rankings_have_a_tau_and_those_of_pairs_none(folder: str, tmp_path: Path) -> None:
+    rows, pair = rankings(scores=SCORES), {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1]}
+    best = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_ranked_tau"}
+    trainer, metrics = evaluate(folder, tmp_path, {"ranked": rows, "pairs": [pair]}, **best)
+    rewards = [trainer.model.score([row["prompt"]] * len(row["responses"]), row["responses"]) for row in rows]
+    taus = [kendalltau(row["scores"], given).statistic for row, given in zip(rows, rewards, strict=True)]
+    assert metrics["eval_ranked_tau"] == pytest.approx(fmean(taus)) and "eval_pairs_tau" not in metrics
+    with pytest.raises(UserError, match=r"'pairs_tau', .* tau would be 2 \* accuracy - 1; use pairs_accuracy"):
+        evaluate(folder, tmp_path, {"ranked": rows, "pairs": [pair]}, **best | {"metric_for_best_model": "pairs_tau"})
 
 
 def test_plackett_luce_is_the_likelihood_of_the_ranking(folder: str, tmp_path: Path):
