@@ -150,8 +150,8 @@ def calibration_table(
         "ece": mean absolute difference of predicted and observed share over bins, weighted by pairs. "ece_floor" and
         "ece_floor_high": mean and 95% quantile of the ECE of a model that is right about every probability, on the
         same pairs with as many votes. "brier" and "nll" against single votes, with "..._interval" and "..._floor"
-        (that of the vote shares themselves). "bins": for each bin with pairs "low", "high", "pairs" (mirrored ones too),
-        "predicted", "observed", and "expected": the 95% range of "observed" for a model that is right.
+        (that of the vote shares themselves). "bins": for each bin with pairs "low", "high", "pairs" (mirrored ones
+        too), "predicted", "observed", and "expected": the 95% range of "observed" for a model that is right.
     """
     p, mirrored = expit(difference), expit(-difference)
     places, mirror_places = (np.minimum((side * bins).astype(np.intp), bins - 1) for side in (p, mirrored))

@@ -6,7 +6,7 @@ import itertools
 import math
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -155,7 +155,7 @@ def test_evaluations_of_rankings_have_a_tau_and_those_of_pairs_none(folder: str,
     best = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_ranked_tau"}
     trainer, metrics = evaluate(folder, tmp_path, {"ranked": rows, "pairs": [pair]}, **best)
     rewards = [trainer.model.score([row["prompt"]] * len(row["responses"]), row["responses"]) for row in rows]
-    taus = [kendalltau(row["scores"], given).statistic for row, given in zip(rows, rewards, strict=True)]
+    taus = [cast(Any, kendalltau(row["scores"], given)).statistic for row, given in zip(rows, rewards, strict=True)]
     assert metrics["eval_ranked_tau"] == pytest.approx(fmean(taus)) and "eval_pairs_tau" not in metrics
     with pytest.raises(UserError, match=r"'pairs_tau', .* tau would be 2 \* accuracy - 1; use pairs_accuracy"):
         evaluate(folder, tmp_path, {"ranked": rows, "pairs": [pair]}, **best | {"metric_for_best_model": "pairs_tau"})
