@@ -30,8 +30,8 @@ _FUSED = Shared()
 def fuse_lora(model: nn.Module) -> Undo:
     """Let LoRA layers on plain linear layers in `model` compute in one operation wherever the result is the same.
 
-    Merged or several active adapters, dropout, DoRA and other variants, and trained base weights use peft's forward,
-    decided at each call.
+    Merged or several active adapters, dropout, hooks on the adapter's input, DoRA and other variants, and trained base
+    weights use peft's forward, decided at each call.
 
     Args:
         model: A PEFT model, or a wrapper of one; others stay as they are.
@@ -106,8 +106,9 @@ def _only_adapter(module: LoraLinear) -> str | None:
     name = names[0]
     dropout: Any = module.lora_dropout[name]
     dropped = module.training and getattr(dropout, "p", 0.0) > 0
-    biased = module.lora_A[name].bias is not None or module.lora_B[name].bias is not None
-    return None if dropped or biased or name in module.lora_variant else name
+    first: Any = module.lora_A[name]
+    biased = first.bias is not None or module.lora_B[name].bias is not None
+    return None if dropped or biased or first._forward_pre_hooks or name in module.lora_variant else name
 
 
 class _SharedCast:

@@ -193,11 +193,8 @@ class Preferences:
         if not any(label != 0.5 for _, _, label, _, _ in pairs):
             raise UserError("fit: in no row is one response preferred; give held-out pairs or rankings.")
         first, second, label, weight, prompt = zip(*pairs, strict=True)
-        return cls(
-            *(torch.tensor(numbers) for numbers in (first, second)),
-            *(torch.tensor(numbers, dtype=torch.float64) for numbers in (label, weight)),
-            torch.tensor(prompt),
-        )
+        shares, weights = (torch.tensor(numbers, dtype=torch.float64) for numbers in (label, weight))
+        return cls(torch.tensor(first), torch.tensor(second), shares, weights, torch.tensor(prompt))
 
     def loss(self, rewards: Tensor, chosen: Tensor | None = None) -> Tensor:
         """Weighted mean of the Bradley-Terry loss of rewards `[R]`, over all or the `chosen` `[P]` pairs."""
