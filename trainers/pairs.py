@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.collators.labels import Tasks
+from hf_align.data.augment import refuse_augmented
 from hf_align.errors import UserError
 from hf_align.models.decoders import positions_of
 from hf_align.models.wrapper import BranchModel
@@ -131,6 +132,8 @@ def tokenized_pairs(
         return None
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]", tasks) for key, part in data.items()}
+    if name != "train_dataset":
+        refuse_augmented(data, name)
     weights = getattr(args, "margin_mode", None) == "weight" and getattr(args, "loss_type", None) == "bradley_terry"
     return tokenize_preferences(
         check_preferences(data, name=name, margin_weights=weights, tasks=tasks, plain=args.plain_pairs),

@@ -211,6 +211,10 @@ _KEYS = {  # `hf_align.experiments.recipe` checks which are required
                   MODULE:FUNCTION, or a list of these with weights: [{reward: ..., weight: ...}]
 """,
 }
+_AUGMENT = """\
+  augment         adds made pairs to train_dataset: transitivity and interpolation (true, or a number of pairs
+                  for each row), paraphrase and back_translation (FILE.py:FUNCTION); --augment.transitivity true
+"""
 
 
 def _training(algorithm: Algorithm) -> Command:
@@ -223,6 +227,7 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
   train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
                   with columns {_COLUMNS[algorithm.rows]}
   eval_dataset    the same
+{_AUGMENT if algorithm.rows in ("pairs", "comparisons") else ""}\
   quantization    8bit or 4bit
   lora            true, or a mapping of LoraConfig fields (flags: --lora.r 32)
   anything else   a field of {algorithm.config.partition(":")[2]}: learning_rate, max_steps, output_dir, seed, ...

@@ -1,5 +1,6 @@
-"""Data sets: reading files, folders and Hub ids, converting comparisons and ratings to pairs, embedded ratings."""
+"""Data sets: reading files, folders and Hub ids, converting to pairs, augmenting pairs, embedded ratings."""
 
+from hf_align.data.augment import augment
 from hf_align.data.convert import (
     ComparisonReport,
     RatingReport,
@@ -16,6 +17,7 @@ __all__ = [
     "Domain",
     "RatingReport",
     "Split",
+    "augment",
     "comparisons_to_pairs",
     "load_ratings",
     "rated_pair",

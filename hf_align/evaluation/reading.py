@@ -15,6 +15,7 @@ from hf_align.collators.labels import SOFT, read_label
 from hf_align.collators.rankings import JUDGEMENTS, preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
 from hf_align.collators.tools import NESTED
+from hf_align.data.augment import refuse_augmented
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import (
     MAX_PAIRS,
@@ -96,6 +97,7 @@ def read_comparisons(
         raise UserError(
             f"min_gap is {min_gap:g}, a difference of people's scores or ratings, and {name} has none; leave it out."
         )
+    refuse_augmented(dataset, name)
     rows = [dict(row) for row in as_dataset(dataset, name, needed).with_format(None)]
     if layout == "pairs" and _lists(rows[0]["chosen"]):
         layout = "lists"

@@ -1,8 +1,8 @@
 """Recipes: a YAML file plus flags, checked key by key against the command's config before anything is loaded.
 
 A recipe is flat. A few keys name the models and data (`SOURCE_KEYS`); every other key is a field of the command's
-config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields. Flags have the same names and override the
-file: `--learning_rate 1e-5`, `--lora.r 32`.
+config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields, `augment` is one of `AUGMENT_KEYS`. Flags
+have the same names and override the file: `--learning_rate 1e-5`, `--lora.r 32`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from hf_align.algorithms import ALGORITHMS, Need
+from hf_align.algorithms import ALGORITHMS, Need, Rows
 from hf_align.errors import UserError
 from hf_align.experiments.coerce import coerce
 
@@ -31,6 +31,15 @@ SOURCE_KEYS: dict[str, Any] = {
 """Keys of every algorithm that name its model and data."""
 KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {"reference": {"ref_model": str | None}, "reward": {"reward": str | list}}
 """Further such keys, by the need that they meet."""
+KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {"pairs": {"augment": dict | None}, "comparisons": {"augment": dict | None}}
+"""Further such keys, by the kind of rows."""
+AUGMENT_KEYS: dict[str, Any] = {
+    "transitivity": bool | float,
+    "interpolation": bool | float,
+    "paraphrase": str | None,
+    "back_translation": str | None,
+}
+"""Keys of `augment`: arguments of `hf_align.data.augment`, functions as `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
 """Flags of a training command besides the recipe's keys."""
 
@@ -171,12 +180,15 @@ def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
             yield name, None
 
 
-def source_keys(needs: Iterable[Need]) -> dict[str, Any]:
-    """List the keys that name models and data, with their types, for an algorithm with these needs."""
-    return {**SOURCE_KEYS, **{key: hint for need in needs for key, hint in KEYS_OF_NEEDS.get(need, {}).items()}}
+def source_keys(needs: Iterable[Need], rows: Rows | None = None) -> dict[str, Any]:
+    """List the keys that name models and data, with their types, for an algorithm with these needs and rows."""
+    of_needs = {key: hint for need in needs for key, hint in KEYS_OF_NEEDS.get(need, {}).items()}
+    return {**SOURCE_KEYS, **of_needs, **({} if rows is None else KEYS_OF_ROWS.get(rows, {}))}
 
 
-def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = ()) -> CheckedRecipe:
+def check_recipe(
+    recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = (), rows: Rows | None = None
+) -> CheckedRecipe:
     """Refuse unknown keys and wrong types, and sort the values by destination.
 
     Args:
@@ -184,6 +196,7 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
         config_class: The command's config dataclass (`DPOConfig`).
         lora_class: `peft.LoraConfig`.
         needs: The algorithm's needs (`Algorithm.needs`), which make further keys valid or required.
+        rows: The kind of rows that it trains on, which does, too.
 
     Returns:
         The values, converted to their fields' types. `lora` is None for no LoRA.
@@ -192,7 +205,7 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
         UserError: A key is unknown (the message suggests the nearest one), a value has the wrong type, or a required
             key such as `model` is missing.
     """
-    sources = source_keys(needs)
+    sources = source_keys(needs, rows)
     hints = {**field_hints(config_class), **sources}
     checked = {key: _checked(recipe, key, value, hints) for key, value in recipe.values.items()}
     for key, hint in sources.items():
@@ -201,14 +214,18 @@ def check_recipe(recipe: Recipe, config_class: type, lora_class: type, needs: It
     source = {key: checked.pop(key, None) for key in sources}
     if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
-    return CheckedRecipe(source, _checked_lora(recipe, source.pop("lora"), lora_class), checked)
+    if source.get("augment") is not None:
+        source["augment"] = _checked_mapping(recipe, "augment", source["augment"], AUGMENT_KEYS)
+    lora = source.pop("lora")
+    if isinstance(lora, dict):
+        return CheckedRecipe(source, _checked_mapping(recipe, "lora", lora, field_hints(lora_class)), checked)
+    return CheckedRecipe(source, {} if lora else None, checked)
 
 
-def _checked_lora(recipe: Recipe, lora: bool | dict[str, Any] | None, lora_class: type) -> dict[str, Any] | None:
-    if not isinstance(lora, dict):
-        return {} if lora else None
-    hints = {f"lora.{name}": hint for name, hint in field_hints(lora_class).items()}
-    return {key: _checked(recipe, f"lora.{key}", value, hints) for key, value in lora.items()}
+def _checked_mapping(recipe: Recipe, name: str, values: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The values of a key that is a mapping with these fields."""
+    hints = {f"{name}.{field}": hint for field, hint in fields.items()}
+    return {key: _checked(recipe, f"{name}.{key}", value, hints) for key, value in values.items()}
 
 
 def field_hints(config_class: type) -> dict[str, Any]:
@@ -235,7 +252,7 @@ def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
     for name in ALGORITHMS:
         with suppress(UserError):  # another package's broken algorithm is reported when it is used
             algorithm = ALGORITHMS[name]
-            if key in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}:
+            if key in {**source_keys(algorithm.needs, algorithm.rows), **field_hints(algorithm.load()[1])}:
                 owners.append(name)
     if owners:
         return f"it belongs to {', '.join(owners)}"

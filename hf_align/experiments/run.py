@@ -13,13 +13,14 @@ from transformers.integrations.integration_utils import (
 )
 
 from hf_align.algorithms import Algorithm
+from hf_align.data.augment import augment
 from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.experiments.recipe import CheckedRecipe, Recipe, check_recipe
 from hf_align.files import ADAPTER_CONFIG, CONFIG
 from hf_align.models.sources import check_source
 from hf_align.progress import Progress
-from hf_align.rewards.named import read_reward
+from hf_align.rewards.named import read_function, read_reward
 from hf_align.trainers.callbacks import evaluate, train
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
@@ -74,7 +75,7 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
     trainer, config_class = algorithm.load()
     if resume_last := recipe.values.get(RESUME) is True:
         recipe.values.pop(RESUME)
-    checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs)
+    checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs, algorithm.rows)
     return Run(algorithm, recipe, checked, trainer, make_config(algorithm.name, config_class, checked), resume_last)
 
 
@@ -104,6 +105,7 @@ def load_inputs(run: Run) -> Inputs:
     check_evaluation(args, source["eval_dataset"])
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
+    augmentation = _augmentation(run)
     checkpoint = _checkpoint(run)
     rows = {
         f"{role}_dataset": load_rows(name, role, args.seed, run.algorithm.rows)
@@ -113,7 +115,24 @@ def load_inputs(run: Run) -> Inputs:
     for name in (source["model"], source.get("ref_model")):
         if name is not None:
             check_source(name)
+    if augmentation:
+        rows["train_dataset"] = augment(rows["train_dataset"], **augmentation, seed=args.seed, name="train_dataset")
     return Inputs(rows, checkpoint)
+
+
+def _augmentation(run: Run) -> dict[str, Any]:
+    """Arguments of `augment`, with functions for their names; empty where the recipe asks for nothing."""
+    values, recipe = run.checked.source.get("augment") or {}, run.recipe
+    if values.get("interpolation") and run.algorithm.rows == "pairs":
+        raise UserError(
+            f"{recipe.where('augment.interpolation')} makes soft labels, which {run.algorithm.name} doesn't read; "
+            "leave it out, or train a reward model."
+        )
+    wanted = {key: value for key, value in values.items() if value}
+    return {
+        key: read_function(value, recipe.where(f"augment.{key}")) if isinstance(value, str) else value
+        for key, value in wanted.items()
+    }
 
 
 def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:

@@ -46,15 +46,27 @@ def _read_weighted(entry: Any, place: str) -> tuple[float, Any]:
 
 
 def _read_one(name: str, place: str) -> Any:
-    source, colon, function = name.rpartition(":")
+    _, colon, function = name.rpartition(":")
     if colon and function.isidentifier():
-        return _function(source, function, place)
+        return read_function(name, place)
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise UserError(f"{place}: there is no folder {name}; name a reward model, FILE.py:FUNCTION or MODULE:FUNCTION")
     return name
 
 
-def _function(source: str, name: str, place: str) -> Callable[..., Any]:
+def read_function(value: str, place: str) -> Callable[..., Any]:
+    """Import a function that a recipe names.
+
+    Args:
+        value: `FILE.py:FUNCTION` or `MODULE:FUNCTION` (also from the working directory).
+        place: Its place in the recipe or command line, for messages.
+
+    Raises:
+        UserError: It isn't of this form, a file, module or function doesn't exist, or an import fails.
+    """
+    source, colon, name = value.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise UserError(f"{place} expects FILE.py:FUNCTION or MODULE:FUNCTION, got {value!r}")
     try:
         if source.endswith(".py"):
             module = _import_file(Path(source), place)

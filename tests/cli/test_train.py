@@ -104,6 +104,35 @@ def test_a_reward_model_trains_on_rankings_and_is_evaluated_on_pairs(
     assert "tasks is {'safe': 3}, and the model already has tasks {'safe': 'binary'}" in capsys.readouterr().err
 
 
+def test_a_recipe_augments_the_rows_for_training_alone(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [("A joy.", "Fine."), ("Fine.", "Too long."), ("Too long.", "Bad.")]
+    rows = [{"prompt": "The film: ", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    for name, each in (("rows", rows), ("made", [{**rows[0], "source": "augmented:paraphrase"}])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in each))
+    (tmp_path / "words.py").write_text("def louder(texts):\n    return [text.upper() for text in texts]\n")
+    data = ["--train_dataset", str(tmp_path / "rows.jsonl"), "--eval_dataset", str(tmp_path / "rows.jsonl")]
+    augment = ["--augment.transitivity", "--augment.paraphrase", f"{tmp_path / 'words.py'}:louder"]
+
+    def dry(command: str, *flags: str) -> tuple[int, str]:
+        code = run(command, tiny_model_dir, tmp_path / "out", *data, *flags, "--dry-run")
+        return code, "".join(capsys.readouterr())
+
+    for command in ("reward", "dpo"):
+        code, text = dry(command, *augment)
+        assert code == 0 and "9 rows, " in text, text
+        assert "train_dataset: 3 rows, and made of them 3 by transitivity, 3 by paraphrase." in text
+    for flags, message in (
+        (["--augment.transitiv", "true"], "--augment.transitiv is not a valid key; did you mean augment.transitivity?"),
+        (["--augment.paraphrase", "louder"], "--augment.paraphrase expects FILE.py:FUNCTION or MODULE:FUNCTION, got"),
+        (["--augment.interpolation", "1"], "--augment.interpolation makes soft labels, which dpo doesn't read"),
+        (["--eval_dataset", str(tmp_path / "made.jsonl")], "eval_dataset: 1 row has a source that says augmented"),
+    ):
+        code, text = dry("dpo", *flags)
+        assert code == 2 and message in text, text
+
+
 def test_resuming_with_another_lora_says_so(
     tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

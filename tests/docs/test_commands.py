@@ -22,6 +22,7 @@ RUN = {  # the test that runs a page's Python blocks in order
     "docs/index.md": "docs/test_site.py",
     "docs/migration/trl-dpo-reward.md": "docs/test_migration.py",
     "docs/migration/trl-ppo.md": "docs/test_migration.py",
+    "docs/how-to/augment.md": "data/test_augment.py",
     "docs/how-to/data.md": "data/embedded/test_data_page.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
@@ -69,7 +70,7 @@ def test_command_lines_are_understood(page: Path) -> None:
         if getattr(options, "config", None):
             algorithm = ALGORITHMS[options.command]
             recipe = read_recipe(str(ROOT / options.config), fields)
-            check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs)
+            check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows)
 
 
 @each_page
@@ -78,8 +79,11 @@ def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
         if language == "yaml":
             recipe = tmp_path / "recipe.yaml"
             recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
-            algorithm = ALGORITHMS["ppo"]
-            checked = check_recipe(read_recipe(str(recipe), []), algorithm.load()[1], LoraConfig, algorithm.needs)
+            read = read_recipe(str(recipe), [])
+            algorithm = ALGORITHMS["ppo" if "reward" in read.values else "reward"]
+            checked = check_recipe(read, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows)
+            if algorithm.name == "reward":
+                continue
             assert [each["reward"] for each in checked.source["reward"]] == ["./out/reward", "rewards.py:politeness"]
 
 

@@ -160,3 +160,9 @@ def test_no_part_of_the_data_takes_the_place_of_all_rows() -> None:
     domains = Dataset.from_list([{"prompt": "p", "domain": name} for name in ("film", "all")])
     with pytest.raises(UserError, match="Row 1 has the domain 'all'"):
         measure_policies([], domains)
+
+
+def test_rows_that_augmentation_made_are_refused() -> None:
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "source": "augmented:transitivity"}]
+    with pytest.raises(UserError, match="data: 1 row has a source that says augmented"):
+        read_comparisons(rows)
