@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import metric_type
+from hf_align.model_cards.rewards import rewards_of
 from hf_align.report.render import duration
 from hf_align.statistics import wilson_interval
 from hf_align.version import versions
@@ -101,6 +102,7 @@ def collect_facts(
         labels=labels_of(args, columns_of(trainer.train_dataset)) if reward else "hard",
         own_class=bool(reward) and reward.is_plain and not model.is_plain,
         value_head=getattr(model, "value_model", None) if kind == "ppo" else None,
+        rewards=rewards_of(trainer),
         language=listed(language),
         license=license,
         tags=listed(tags),
@@ -212,6 +214,8 @@ def run_facts(trainer: Any) -> dict[str, Any]:
             f"{name.removeprefix('health/')} {step}" for name, step in warned.items()
         )
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
+    if rewards := rewards_of(trainer):
+        facts["Reward"] = ", ".join(rewards)
     facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":
         facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"

@@ -118,12 +118,26 @@ def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, action="append", help="policy: folder or Hub id; repeat to compare with the first"
     )
     parser.add_argument("--data", required=True, help="rows with a prompt, or embedded:ratings")
-    parser.add_argument("--judge", default="vader", help="vader (default), a reward model, or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        help="vader (default), a reward model, or FILE.py:FUNCTION; repeat for several, of which the first decides",
+    )
+    parser.add_argument("--reference", metavar="NAME", help="policy that the others are compared with (the first)")
     parser.add_argument("--limit", type=int, metavar="N", default=200, help="maximum number of prompts (%(default)s)")
     parser.add_argument(
         "--max-new-tokens", type=int, default=64, metavar="N", help="maximum tokens of a response (%(default)s)"
     )
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="prompts at a time (%(default)s)")
+    parser.add_argument(
+        "--human-text",
+        metavar="DATA",
+        help="rows with a text by people, for lost ability (default: test sentences of the embedded ratings)",
+    )
+    parser.add_argument(
+        "--human-texts", type=int, default=200, metavar="N", help="most of these texts (%(default)s); 0 leaves them out"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
     _seed_and_json(parser)
 
 
@@ -287,10 +301,10 @@ EVALUATE = Command(
         Command(
             "policy",
             "responses of policies, scored by a judge",
-            "Samples one response per prompt at temperature 1 and scores it. Shows the mean score, its gain over\n"
-            "the first policy on the same prompts, distinct-2 (the share of different word pairs), the length in\n"
-            "tokens and the share of responses that the policy ended. 95% intervals.",
-            """  hf-align evaluate policy --model out/dpo --data prompts.jsonl --judge out/reward
+            "Samples one response per prompt at temperature 1 and says whether they are better than the reference's:\n"
+            "win rate, also at equal length, the judge's scores, KL from the reference, variety, length, ability lost\n"
+            "on text by people, the 20 best and worst prompts, parts of the data. 95% intervals over prompts.",
+            """  hf-align evaluate policy --model base --model out/dpo --data p.jsonl --report page.html
   hf-align evaluate policy --model ./hf-align-quickstart/base --model ./hf-align-quickstart/dpo \\
       --data embedded:ratings --json figures.json
   hf-align evaluate policy --model ORG/MODEL --data ORG/DATA --judge rewards.py:politeness --limit 50

@@ -1,11 +1,13 @@
 """Evaluation of reward models and policies: against people, and by an independent judge."""
 
 from hf_align.evaluation.best_of import Sampling, sample_best
+from hf_align.evaluation.continuations import Continuation, sample_continuations
 from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_course, fit_gao
-from hf_align.evaluation.policies import Continuation, compare_policies, measure_policies, sample_continuations
+from hf_align.evaluation.policies import compare_policies
+from hf_align.evaluation.policy_report import policy_report
 from hf_align.evaluation.ratings import pair_accuracy, rating_report
 from hf_align.evaluation.remarks import Remark
-from hf_align.evaluation.report import RewardReport
+from hf_align.evaluation.report import PolicyReport, RewardReport
 from hf_align.evaluation.reward_report import reward_report
 from hf_align.evaluation.scored import Scored, score_dataset
 from hf_align.evaluation.scorers import vader_scores
@@ -14,6 +16,7 @@ __all__ = [
     "Continuation",
     "Course",
     "GaoFit",
+    "PolicyReport",
     "Remark",
     "RewardReport",
     "Sampling",
@@ -21,8 +24,8 @@ __all__ = [
     "best_of_n_course",
     "compare_policies",
     "fit_gao",
-    "measure_policies",
     "pair_accuracy",
+    "policy_report",
     "rating_report",
     "reward_report",
     "sample_best",

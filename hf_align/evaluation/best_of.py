@@ -23,7 +23,7 @@ from hf_align.collators.scorable import read_any_prompt
 from hf_align.collators.tools import NESTED, to_dataset
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
-from hf_align.evaluation.policies import check_room
+from hf_align.evaluation.continuations import check_room
 from hf_align.evaluation.scored import Scored, open_scorer, score_dataset, weights_digest
 from hf_align.evaluation.scorers import to_gpu
 from hf_align.models.kinds import check_is_policy

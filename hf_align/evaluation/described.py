@@ -53,14 +53,15 @@ def open_model(
 
 def describe_model(model: Any, judge: Any, data: Comparisons) -> dict[str, Any]:
     """Facts about model, judge and machine."""
-    facts: dict[str, Any] = {"model": _name(model), "judge": None if judge is None else _name(judge)}
+    facts: dict[str, Any] = {"model": name_of(model), "judge": None if judge is None else name_of(judge)}
     if isinstance(model, Scorer):
         facts["template"] = model.template_of(data.prompts)
         facts["output"] = str(model.output) if model.output.count > 1 else None
-    return {**facts, "processor": _processor(model), "versions": versions()}
+    return {**facts, "processor": processor_of(model), "versions": versions()}
 
 
-def _name(model: Any) -> str | None:
+def name_of(model: Any) -> str | None:
+    """What a report calls a model, a judge or a function."""
     if model is None or isinstance(model, str):
         return model
     if model is vader_judge:
@@ -69,7 +70,8 @@ def _name(model: Any) -> str | None:
     return name if isinstance(name, str) and name else type(model).__name__
 
 
-def _processor(model: Any) -> str:
+def processor_of(model: Any) -> str:
+    """The GPU or the CPU cores on which a model computes, and the numbers it computes in."""
     inner = model.model if isinstance(model, Scorer) else model
     device = getattr(inner, "device", None)
     on_gpu = isinstance(device, torch.device) and device.type == "cuda"

@@ -1,10 +1,11 @@
-"""The result of `reward_report`: figures, what they were measured on, and how they are shown."""
+"""The results of `reward_report` and `policy_report`: figures, what they were measured on, and how they are shown."""
 
 from __future__ import annotations
 
 import html
 import os
 import shutil
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.evaluation.remarks import Remark
 from hf_align.files import finite, write_json, write_text
+from hf_align.report.policy_page import render_policy_report
+from hf_align.report.policy_text import policy_report_text
 from hf_align.report.reward_page import render_reward_report
 from hf_align.report.reward_text import report_text
 
@@ -21,8 +24,56 @@ SUFFIXES = (".html", ".json")
 
 
 @dataclass
-class RewardReport:
-    """What `reward_report` measured. `str(report)` is for a terminal; in a notebook the page is shown.
+class Report(ABC):
+    """A report's figures. `str(report)` is for a terminal; in a notebook the page is shown.
+
+    Attributes:
+        metrics: Figures by section, in the report's order; None for a section that data or model can't fill.
+        facts: What was measured, and with what.
+        remarks: What to know before believing a figure.
+    """
+
+    metrics: dict[str, Any]
+    facts: dict[str, Any]
+    remarks: list[Remark]
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """The page; texts of the data are escaped."""
+
+    @abstractmethod
+    def to_text(self, width: int) -> str:
+        """The report for a terminal of this width."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, remarks and metrics as JSON has them, with null for what is undefined."""
+        remarks = [remark._asdict() for remark in self.remarks]
+        return finite({"facts": self.facts, "remarks": remarks, "metrics": self.metrics})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page (.html) or all figures (.json); the file appears whole or not at all.
+
+        Raises:
+            UserError: Another suffix.
+        """
+        check_suffix(path)
+        if Path(path).suffix.lower() == ".json":
+            write_json(path, self.to_json())
+        else:
+            write_text(path, self.to_html())
+
+    def _repr_html_(self) -> str:
+        # A frame, since the page's styles would otherwise change the notebook.
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 900px; border: 0" title="Report"></iframe>'
+
+    def __str__(self) -> str:
+        return self.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST))
+
+
+@dataclass
+class RewardReport(Report):
+    """What `reward_report` measured; see `Report`.
 
     Attributes:
         metrics: Figures by section, in the report's order: "accuracy", "tau", "calibration", "robustness", "length",
@@ -45,40 +96,57 @@ class RewardReport:
         'Empty: it orders every decided pair as people do.'
     """
 
-    metrics: dict[str, Any]
-    facts: dict[str, Any]
-    remarks: list[Remark]
     scores: list[list[float]] = field(default_factory=list, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Facts, remarks and metrics as JSON has them, with null for what is undefined."""
-        remarks = [remark._asdict() for remark in self.remarks]
-        return finite({"facts": self.facts, "remarks": remarks, "metrics": self.metrics})
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page (.html) or all figures (.json); the file appears whole or not at all.
-
-        Raises:
-            UserError: Another suffix.
-        """
-        check_suffix(path)
-        if Path(path).suffix.lower() == ".json":
-            write_json(path, self.to_json())
-        else:
-            write_text(path, self.to_html())
 
     def to_html(self) -> str:
         """The page; texts of the data are escaped."""
         return render_reward_report(self.metrics, self.facts, self.remarks)
 
-    def _repr_html_(self) -> str:
-        # A frame, since the page's styles would otherwise change the notebook.
-        page = html.escape(self.to_html(), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 900px; border: 0" title="Report"></iframe>'
-
-    def __str__(self) -> str:
-        width = min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
+    def to_text(self, width: int) -> str:
+        """The report for a terminal of this width."""
         return report_text(self.metrics, self.facts, self.remarks, width)
+
+
+@dataclass
+class PolicyReport(Report):
+    """What `policy_report` measured; see `Report`.
+
+    Attributes:
+        metrics: Figures by section, in the report's order: "win_rate", "length_controlled", "scores", "kl",
+            "diversity", "length", "lost_ability", "best_and_worst", "domains"; None for a section that can't be filled.
+            Most hold "policies", figures by policy: see the functions named `measure_...`.
+        facts: What was measured, and with what: "policies" (names), "labels" (what they are called, by name),
+            "reference", "judge" (the first), "judges", "prompts", "units" (distinct prompts: what the bootstrap draws),
+            "max_new_tokens", "resamples", "seed", "human_text" (its source), "quantization", "missing" (why a section
+            is None), "processor" and "versions".
+        remarks: What to know before believing a figure.
+        samples: Each prompt with every policy's text and score.
+        by_domain: The result of `compare_policies`.
+
+    Example:
+        >>> from hf_align.evaluation import policy_report
+        >>> name = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        >>> judge = lambda prompts, responses: [float(len(text)) for text in responses]
+        >>> report = policy_report(name, ["The film was"], judge=judge, max_new_tokens=4, human_texts=0, resamples=10)
+        >>> report.save("policy.html")
+        >>> str(report).splitlines()[0].partition(".")[0]
+        'Nothing to compare: there is one policy'
+    """
+
+    samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    by_domain: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, remarks, metrics and samples as JSON has them, with null for what is undefined."""
+        return finite({**super().to_json(), "report": self.by_domain, "samples": self.samples})
+
+    def to_html(self) -> str:
+        """The page; texts of the data are escaped."""
+        return render_policy_report(self.metrics, self.facts, self.remarks)
+
+    def to_text(self, width: int) -> str:
+        """The report for a terminal of this width."""
+        return policy_report_text(self.metrics, self.facts, self.remarks, width)
 
 
 def check_suffix(path: str | os.PathLike[str], name: str = "path") -> None:

@@ -11,15 +11,16 @@ ALL = "all"
 
 
 def domains_of(rows: Dataset) -> list[str]:
-    """The column `domain`, or "all" for every row.
+    """The column `domain`, else `subset`, or "all" for every row.
 
     Raises:
         UserError: One of several domains is called "all".
     """
-    if "domain" not in rows.column_names:
+    column = next((name for name in ("domain", "subset") if name in rows.column_names), None)
+    if column is None:
         return [ALL] * len(rows)
-    domains = [str(domain) for domain in rows["domain"]]
-    check_names(domains, "domain")
+    domains = [str(domain) for domain in rows[column]]
+    check_names(domains, column)
     return domains
 
 

@@ -14,7 +14,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.scorer import Scorer
 from hf_align.progress import Progress
-from hf_align.rewards import as_reward
+from hf_align.rewards import Reward, as_reward
 
 CHUNK = 128
 """Responses scored per update of the progress bar."""
@@ -79,8 +79,8 @@ def judge_scores(
     """Score several policies' responses to the same prompts.
 
     Args:
-        judge: None for VADER, or a result of `hf_align.rewards.named.read_reward`: a reward model's folder or Hub id, a
-            function, or a weighted list of these.
+        judge: None for VADER, a result of `open_judge`, or a result of `hf_align.rewards.named.read_reward`: a reward
+            model's folder or Hub id, a function, or a weighted list of these.
         prompts: `[N]` prompts.
         texts: `[N]` responses by policy name.
         finished: `[N]` bools by policy name: whether it ended the response itself.
@@ -90,8 +90,21 @@ def judge_scores(
     Raises:
         UserError: The judge has no trained head, or can't be loaded.
     """
-    if judge is None:
+    reward = open_judge(judge, quantization)
+    if reward is None:
         return {name: vader_scores(written) for name, written in texts.items()}
+    return {
+        name: reward(list(prompts), list(written), dict(columns), finished=finished[name]).tolist()
+        for name, written in texts.items()
+    }
+
+
+def open_judge(judge: Any, quantization: Quantization = None) -> Reward | None:
+    """A judge of `judge_scores`, loaded; None for VADER.
+
+    Raises:
+        UserError: It has no trained head, or can't be loaded.
+    """
     if isinstance(judge, str):
         model = load_reward_model(judge, quantization=quantization)
         if model.head_is_new:
@@ -99,11 +112,7 @@ def judge_scores(
                 f"judge: {judge} has no reward head and would score at random; train it with `hf-align reward`"
             )
         judge = to_gpu(model, quantization)
-    reward = as_reward(judge)
-    return {
-        name: reward(list(prompts), list(written), dict(columns), finished=finished[name]).tolist()
-        for name, written in texts.items()
-    }
+    return None if judge is None else as_reward(judge)
 
 
 def to_gpu(model: Any, quantization: Quantization) -> Any:

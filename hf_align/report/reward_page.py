@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from hf_align.report.charts import Curve, Interval, curve_chart, interval_chart
+from hf_align.report.figures import Metrics, decimal, percent
 from hf_align.report.render import minus, render_page
-from hf_align.report.reward_figures import Metrics, decimal, percent
 from hf_align.report.reward_sections import benchmark_table, sections_of
-from hf_align.report.reward_verdict import shown_facts, verdict_of
+from hf_align.report.reward_verdict import TO_READ, shown_facts, verdict_of
+from hf_align.report.section_page import bar, known, shortened
 
-LONGEST = 1200
-"""Characters of a text shown; the JSON has all of it."""
 MOST_BARS = 24
 """Subsets drawn; the table has all."""
 METHOD = (
@@ -53,35 +51,25 @@ def render_reward_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any
         benchmark=facts.get("benchmark"),
         benchmark_table=benchmark_table,
         method=METHOD,
+        to_read=TO_READ,
     )
 
 
-def _bar(label: str, figures: Metrics, name: str, color: str, scale: float = 100) -> Interval:
-    interval = figures.get(f"{name}_interval")
-    known = interval is not None and not any(end is None or math.isnan(end) for end in interval)
-    ends = [scale * end for end in interval] if known and interval is not None else None
-    return Interval(label, color, scale * figures[name], ends)
-
-
-def _known(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)
-
-
 def _accuracy(figures: Metrics) -> list[Markup]:
-    bars = [_bar("model", figures, "accuracy", "reward")]
+    bars = [bar("model", figures, "accuracy", "reward")]
     if figures["vote_agreement"] < 1:
-        bars.append(_bar("single votes", figures, "vote_agreement", "human"))
-    if not _known(figures["accuracy"]):
+        bars.append(bar("single votes", figures, "vote_agreement", "human"))
+    if not known(figures["accuracy"]):
         return []
     bars.append(Interval("chance", "base", 50, None))
     charts = [interval_chart([("", bars)], title="Pairs ordered as people do, %, 95% intervals", digits=1, origin=50)]
-    people = {name: part for name, part in (figures.get("people") or {}).items() if _known(part["r"])}
+    people = {name: part for name, part in (figures.get("people") or {}).items() if known(part["r"])}
     if people:
         groups = [
             (
                 name,
                 [
-                    _bar("model", part, "r", "reward", 1),
+                    bar("model", part, "r", "reward", 1),
                     *([Interval("one person", "human", part["human_r"], None)] if part.get("human_r") else []),
                 ],
             )
@@ -114,20 +102,20 @@ def _reliability(bins: Sequence[Metrics]) -> list[tuple[float, float]]:
 
 def _robustness(figures: Metrics) -> list[Markup]:
     changes = sorted(figures["changes"], key=lambda change: -change["drop"])
-    bars = [_bar(change["name"].replace("_", " "), change, "drop", "reward") for change in changes]
-    if not bars or not all(_known(bar.value) for bar in bars):
+    bars = [bar(change["name"].replace("_", " "), change, "drop", "reward") for change in changes]
+    if not bars or not all(known(bar.value) for bar in bars):
         return []
     return [interval_chart([("", bars)], title="Accuracy lost, percentage points, 95% intervals", digits=1)]
 
 
 def _length(figures: Metrics) -> list[Markup]:
     bars = [
-        _bar(label, figures, name, color, 1)
+        bar(label, figures, name, color, 1)
         for label, name, color in (("model", "reward", "reward"), ("people", "people", "human"))
-        if _known(figures[name])
+        if known(figures[name])
     ]
     parts = [
-        _bar(minus(f"{part['low']:+.0f} to {part['high']:+.0f}"), part, "accuracy", "reward")
+        bar(minus(f"{part['low']:+.0f} to {part['high']:+.0f}"), part, "accuracy", "reward")
         for part in figures["parts"]
     ]
     charts = [interval_chart([("", bars)], title="Correlation with length, within pairs")] if bars else []
@@ -141,7 +129,7 @@ def _length(figures: Metrics) -> list[Markup]:
 
 
 def _subsets(figures: Metrics) -> list[Markup]:
-    bars = [_bar(row["name"], row, "accuracy", "reward") for row in figures["subsets"][:MOST_BARS]]
+    bars = [bar(row["name"], row, "accuracy", "reward") for row in figures["subsets"][:MOST_BARS]]
     return [interval_chart([("", bars)], title="Pairs ordered as people do, %, the worst first", digits=1, origin=50)]
 
 
@@ -149,7 +137,7 @@ def _best_of_n(figures: Metrics) -> list[Markup]:
     curve = figures["curve"]
     picked = [(point["kl"], point["gold"]) for point in curve]
     band = [
-        (point["kl"], *point["gold_interval"]) for point in curve if all(_known(end) for end in point["gold_interval"])
+        (point["kl"], *point["gold_interval"]) for point in curve if all(known(end) for end in point["gold_interval"])
     ]
     chart = curve_chart(
         [
@@ -181,17 +169,12 @@ def _worst(row: Metrics) -> dict[str, Any]:
     place += [f"lengths {row['better_length']:.0f} and {row['worse_length']:.0f}"]
     return {
         "place": " · ".join(place),
-        "prompt": _shortened(row["prompt"]),
-        "worse_prompt": _shortened(row.get("worse_prompt", "")),
-        **{side: _shortened(row[side]) for side in ("better", "worse")},
+        "prompt": shortened(row["prompt"]),
+        "worse_prompt": shortened(row.get("worse_prompt", "")),
+        **{side: shortened(row[side]) for side in ("better", "worse")},
         **{f"{side}_score": decimal(row[f"{side}_score"]) for side in ("better", "worse")},
         **{
             f"{side}_human": "" if row[f"{side}_human"] is None else f", people {decimal(row[f'{side}_human'])}"
             for side in ("better", "worse")
         },
     }
-
-
-def _shortened(text: str) -> str:
-    left = len(text) - LONGEST
-    return text if left <= 0 else f"{text[:LONGEST]}… ({left:,} more characters)"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hf_align.report.reward_figures import (
+from hf_align.report.figures import (
     Grade,
     Metrics,
     Section,

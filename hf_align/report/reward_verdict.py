@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from hf_align.report.reward_figures import Grade, Metrics, Section
+from hf_align.report.figures import Metrics, Section
+from hf_align.report.verdict import Verdict, names_by_grade, say_grades, unchecked
 
 FACTS = {
     "model": "model",
@@ -20,6 +20,8 @@ FACTS = {
     "command": "command",
 }
 """Facts shown above the sections, with their labels."""
+TO_READ = ("worst_rows",)
+"""Sections that are never graded."""
 NOTHING_ELSE_COUNTS = ("constant_scores",)
 """Kinds of remarks after which no figure means anything."""
 
@@ -43,21 +45,6 @@ LAYOUTS = {
 }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The answer to "can one trust it?".
-
-    Attributes:
-        grade: "good", "fair" or "bad"; "" if nothing could be graded.
-        title: The answer.
-        sentence: What was checked, and what it is based on.
-    """
-
-    grade: Grade
-    title: str
-    sentence: str
-
-
 def verdict_of(sections: Sequence[Section], remarks: Sequence[Any]) -> Verdict:
     """Sum up the sections.
 
@@ -67,36 +54,24 @@ def verdict_of(sections: Sequence[Section], remarks: Sequence[Any]) -> Verdict:
         sections: The report's.
         remarks: (kind, sentence) pairs.
     """
-    names: dict[str, list[str]] = {"good": [], "fair": [], "bad": []}
-    for section in sections:
-        if section.grade:
-            names[section.grade].append(_short(section))
-    unknown = [_short(section) for section in sections if not section.grade and section.key != "worst_rows"]
+    names, unknown = names_by_grade(sections), unchecked(sections, TO_READ)
     checked = sum(map(len, names.values()))
     ordered = next((section for section in sections if section.key == "accuracy"), None)
     useless = any(kind in NOTHING_ELSE_COUNTS for kind, _ in remarks) or (
         ordered is not None and ordered.grade == "bad"
     )
-    parts = [f"{label}: {', '.join(names[grade])}." for grade, label in _LABELS.items() if names[grade]]
-    parts += [f"Not checked: {', '.join(unknown)}."] if unknown else []
+    said = say_grades(sections, TO_READ)
     if not checked:
-        return Verdict("", "Nothing could be judged.", " ".join(parts))
+        return Verdict("", "Nothing could be judged.", said)
     if useless:
-        return Verdict("bad", "No: it does not order these responses as people do.", " ".join(parts))
+        return Verdict("bad", "No: it does not order these responses as people do.", said)
     if names["bad"]:
-        return Verdict("bad", f"Not for everything: {_times(len(names['bad']))} of {checked} failed.", " ".join(parts))
+        return Verdict("bad", f"Not for everything: {_times(len(names['bad']))} of {checked} failed.", said)
     if names["fair"]:
-        return Verdict("fair", f"With care: {len(names['good'])} of {checked} checks are good.", " ".join(parts))
+        return Verdict("fair", f"With care: {len(names['good'])} of {checked} checks are good.", said)
     title = "Yes, as far as this was checked" if unknown else "Yes"
-    return Verdict("good", f"{title}: all {checked} checks are good.", " ".join(parts))
-
-
-_LABELS = {"bad": "Failed", "fair": "Fair", "good": "Good"}
+    return Verdict("good", f"{title}: all {checked} checks are good.", said)
 
 
 def _times(count: int) -> str:
     return "1 check" if count == 1 else f"{count} checks"
-
-
-def _short(section: Section) -> str:
-    return section.title.partition(" (")[0].lower()

@@ -145,9 +145,11 @@ def test_policies_beside_each_other(
 ) -> None:
     Path("other").symlink_to(tiny_model_dir)
     data = write("prompts.jsonl", [{"prompt": row["prompt"], "domain": "d"} for row in PAIRS])
-    common = ["--data", data, "--max-new-tokens", "5", "--limit", "2", "--model", tiny_model_dir, "--model", "other"]
+    common = ["--data", data, "--max-new-tokens", "5", "--limit", "2", "--human-texts", "0"]
+    common += ["--model", tiny_model_dir, "--model", "other"]
     actual = figures("policy", *common, "--judge", "judge.py:letters")
-    assert "distinct-2" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "distinct-2" in shown and max(map(len, shown.splitlines())) <= 120
     assert len(actual["samples"]) == actual["report"]["all"]["prompts"] == 2
     first, second = actual["report"]["all"]["policies"].values()
     lengths = [len(row[tiny_model_dir]["text"]) for row in actual["samples"]]
@@ -164,8 +166,28 @@ def test_policies_beside_each_other(
     assert [row["other"]["score"] for row in printed["samples"]] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_report_on_policies_is_a_page_and_figures(
+    reward_model: RewardModel, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other").symlink_to(tiny_model_dir)
+    data = write("prompts.jsonl", [{"prompt": row["prompt"]} for row in PAIRS])
+    people = write("people.jsonl", [{"text": "A dull film."}, {"text": "Great!"}])
+    flags = ["--max-new-tokens", "2", "--human-text", people, "--judge", "judge.py:letters", "--judge", "vader"]
+    common = ["evaluate", "policy", "--model", "other", "--reference", tiny_model_dir, "--data", data, *flags]
+    assert main([*common, "--resamples", "20", "--report", "new/r.html", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    printed = json.loads(captured.out)
+    assert list(printed) == ["data", "judge", "seed", "facts", "remarks", "metrics", "report", "samples"]
+    assert printed["facts"]["reference"] == tiny_model_dir and printed["facts"]["command"].endswith("--json -")
+    assert printed["facts"]["judges"] == ["judge.py:letters", "VADER"] and printed["judge"] == "judge.py:letters"
+    assert (printed["metrics"]["lost_ability"]["texts"], printed["facts"]["human_text"]) == (2, "given texts")
+    assert "report: new/r.html" in captured.err and '<h2 id="domains">' in Path("new/r.html").read_text()
+
+
 def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: str) -> None:
-    actual = figures("policy", "--model", tiny_model_dir, "--data", "embedded:ratings", "--limit", "3")
+    actual = figures(
+        "policy", "--model", tiny_model_dir, "--data", "embedded:ratings", "--limit", "3", "--human-texts", "3"
+    )
     assert actual["judge"] == "vader"
     assert all(-1 <= row[tiny_model_dir]["score"] <= 1 for row in actual["samples"])
 
@@ -207,6 +229,10 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("policy", PAIRS, ["--model", "reward"], "--model: reward is a reward model"),
         ("policy", PAIRS, ["--model", "./empty"], "--model: './empty' holds no model"),
         ("policy", PAIRS, ["--model", "./nowhere"], "--model: './nowhere' doesn't exist"),
+        ("policy", PAIRS, ["--report", "r.pdf"], "--report is r.pdf; a report is saved as .html or .json"),
+        ("policy", PAIRS, ["--human-text", "no.jsonl"], "--human-text: there is no file no.jsonl"),
+        ("policy", PAIRS, ["--human-text", "data.jsonl"], "--human-text has no column text: it has prompt, chosen"),
+        ("policy", PAIRS, ["--reference", "./nowhere"], "--reference: './nowhere' doesn't exist"),
         ("policy", PAIRS, ["--max-new-tokens", "2048"], "--max-new-tokens is 2048; MODEL has 2048 positions and the"),
         ("policy", [{"prompt": "a " * 2048}], [], "--data: MODEL has 2048 positions and the longest prompt takes"),
         ("policy", [{"prompt": "a"}], ["--data", "embedded:rating"], "--data: there is no embedded:rating; did you"),

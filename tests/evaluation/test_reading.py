@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import Comparisons, vote_shares
-from hf_align.evaluation.policies import measure_policies
+from hf_align.evaluation.policy_inputs import read_asked
 from hf_align.evaluation.reading import read_comparisons
 
 
@@ -159,7 +159,7 @@ def test_no_part_of_the_data_takes_the_place_of_all_rows() -> None:
         read_comparisons([*rows, rows[0] | {"subset": "film"}])
     domains = Dataset.from_list([{"prompt": "p", "domain": name} for name in ("film", "all")])
     with pytest.raises(UserError, match="Row 1 has the domain 'all'"):
-        measure_policies([], domains)
+        read_asked(domains)
 
 
 def test_rows_that_augmentation_made_are_refused() -> None:

@@ -30,7 +30,7 @@ from hf_align import PolicyWithValueHead, RewardModel, RewardModelConfig, load_p
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
-from hf_align.evaluation import Sampling, measure_policies, reward_report, sample_best, score_dataset
+from hf_align.evaluation import Sampling, policy_report, reward_report, sample_best, score_dataset
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
 from hf_align.files import REWARD_CODE
@@ -154,7 +154,7 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "load_tokenizer": load_tokenizer,
     "outline": outline,
     "as_reward(reward)": as_reward,
-    "measure_policies(policies)": lambda name: measure_policies([name], prompts(), max_new_tokens=2),
+    "policy_report(policies)": lambda name: policy_report([name], prompts(), judge="vader", max_new_tokens=2),
     "reward_report(model)": lambda name: reward_report(name, pairs(2)),
     "reward_report(judge)": lambda name: reward_report(len_scores, pairs(2), judge=name, robustness_texts=0),
     "score_dataset(model)": lambda name: score_dataset(name, pairs(2)),
@@ -172,7 +172,7 @@ LOADS: dict[str, Callable[[str], Any]] = {
 READS: dict[str, Callable[[str], Any]] = {
     "AdapterReward(reward)": lambda name: AdapterReward(policy(), name),
     "RewardTrainer(ref_model)": lambda name: trains(RewardTrainer, RewardConfig)(ref_model=name),
-    "measure_policies(judge)": lambda name: measure_policies([name], prompts(), name, max_new_tokens=2),
+    "policy_report(judge)": lambda name: policy_report([name], prompts(), judge=name, max_new_tokens=2),
     "push_model(folder)": lambda name: push_model(name, "me/mine"),
     "push_merged": lambda name: push_merged(name, "me/mine"),
     "stage_model(folder)": lambda name: stage_model(name, new_stage(name)),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-import html.parser
 import re
 from typing import Any
 
 import pytest
 
-from hf_align.report.reward_figures import decimal, ends, percent
+from hf_align.report.figures import decimal, ends, percent
 from hf_align.report.reward_page import render_reward_report
 from hf_align.report.reward_sections import SECTIONS, sections_of
 from hf_align.report.reward_text import report_text
 from hf_align.report.reward_verdict import verdict_of
+from tests.report.page import Page
 from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, metrics
 
 ORDER = ["accuracy", "tau", "calibration", "robustness", "length", "subsets", "best_of_n", "worst_rows"]
@@ -122,25 +122,6 @@ def test_the_text_fits_a_terminal(width: int) -> None:
     starts = [line for line in lines if re.match(r"[1-8] ", line)]
     assert [line[2:].startswith(SECTIONS[key][0]) for key, line in zip(ORDER, starts, strict=True)] == [True] * 8
     assert lines[0].startswith("With care") and "! Pairs cross prompts" in "\n".join(lines)
-
-
-class Page(html.parser.HTMLParser):
-    """Tags of a page, and what they load."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.ids: list[str] = []
-        self.unlabelled = 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append(tag)
-        self.loads += [str(given[name]) for name in ("src", "href") if name in given]
-        self.ids += [str(given["id"])] if tag == "h2" and "id" in given else []
-        self.unlabelled += tag == "svg" and not given.get("aria-label")
 
 
 def test_the_page_holds_all_sections_in_order_and_loads_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What a section of a report on a reward model consists of, and how its figures are written."""
+"""What a section of a report on a reward model or on policies consists of, and how its figures are written."""
 
 from __future__ import annotations
 

@@ -1,0 +1,75 @@
+"""What the commands that evaluate share: the rows they read, and the files they write."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.cli.console import Screen, write_figures
+from hf_align.errors import UserError
+from hf_align.evaluation.report import Report, check_suffix
+
+EVALUATION_SPLITS = ("test", "validation", "eval", "train")
+"""Splits of a data set that are read, the first that exists."""
+
+
+def first_rows(rows: Dataset, limit: int | None) -> Dataset:
+    """The first rows of a data set, or all without a limit."""
+    if limit is None:
+        return rows
+    if limit < 1:
+        raise UserError(f"limit is {limit}; give a number from 1")
+    return rows.select(range(min(limit, len(rows))))
+
+
+def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Refuse files that can't be written before anything is measured."""
+    if options.report is not None:
+        check_suffix(options.report, "report")
+    for name in names:
+        path = getattr(options, name)
+        if path is None or path == "-":
+            continue
+        folder = next((each for each in Path(path).absolute().parents if each.exists()), Path("/"))
+        if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            reason = "it is a folder" if Path(path).is_dir() else f"{folder} is no folder that can be written to"
+            raise UserError(f"{name}: {path} can't be written: {reason}")
+
+
+def show_report(
+    report: Report, options: argparse.Namespace, screen: Screen, figures: dict[str, Any] | None = None
+) -> None:
+    """Print a report, or its figures as JSON, and write the files that are asked for.
+
+    Args:
+        report: The report.
+        options: Parsed arguments with `json` and `report`.
+        screen: Receives the text.
+        figures: The figures. Default: the report's.
+    """
+    figures = report.to_json() if figures is None else figures
+    if options.json == "-":
+        print(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        screen.line(str(report))
+        if options.json is not None:
+            write_figures(figures, options.json, screen)
+    if options.report is not None:
+        write_file(report.save, options.report, "report", screen)
+
+
+def write_file(write: Callable[[str], Any], path: str, name: str, screen: Screen) -> None:
+    """Write a file and say where it is.
+
+    Raises:
+        UserError: It can't be written.
+    """
+    try:
+        write(path)
+    except OSError as error:
+        raise UserError(f"{name}: {path} can't be written: {error.strerror or error}") from None
+    screen.line(f"{name}: {path}")

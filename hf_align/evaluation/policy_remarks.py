@@ -1,0 +1,131 @@
+"""What a reader has to know before believing a figure of a report on policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hf_align.evaluation.policy_inputs import Asked
+from hf_align.evaluation.remarks import EQUAL_SHARE, FEW_UNITS, Remark
+from hf_align.evaluation.writing import Written
+from hf_align.model_cards.facts import CardFacts
+from hf_align.model_cards.files import FACTS
+from hf_align.models.sources import find_file, load_tokenizer, plain_folder
+
+CUT_SHARE = 0.1
+"""Share of responses cut by the length limit that is worth a remark."""
+
+
+def training_rewards(name: str) -> dict[str, str | None]:
+    """The rewards that a policy was trained on, as far as its card's facts record them, with keys of their heads."""
+    file = find_file(plain_folder(name), FACTS)
+    try:
+        facts = {} if file is None else json.loads(file.read_text(encoding="utf-8"))["facts"]
+    except (ValueError, KeyError):  # written by something else
+        return {}
+    return CardFacts.from_dict(facts).rewards if {"kind", "name"} <= facts.keys() else {}
+
+
+def remarks_on_judges(names: Sequence[str], judges: Mapping[str, Mapping[str, str | None]]) -> Iterator[Remark]:
+    """Remarks on judges that are the reward that a policy was trained on.
+
+    Args:
+        names: The policies.
+        judges: For each judge's name its parts' names, with keys of their heads.
+    """
+    for judge, parts in judges.items():
+        keys = {key for key in parts.values() if key is not None}
+        for name in names:
+            rewards = training_rewards(name)
+            if keys & set(rewards.values()):
+                yield Remark(
+                    "judge_is_reward",
+                    f"{judge} is the reward that {name} was trained on: a policy learns its weaknesses, too, so what "
+                    "it prefers is no evidence that responses are better. Use another judge.",
+                )
+            elif set(parts) & set(rewards):
+                yield Remark(
+                    "judge_may_be_reward",
+                    f"{name} was trained on a reward called {', '.join(sorted(set(parts) & set(rewards)))}, as "
+                    f"{judge} is: if they are the same, its preference is no evidence.",
+                )
+
+
+def remarks_on_policies(
+    asked: Asked,
+    written: Mapping[str, Written],
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    metrics: Mapping[str, Any],
+    reference: str,
+    max_new_tokens: int,
+) -> Iterator[Remark]:
+    """Remarks on responses and scores, those that void most first.
+
+    Args:
+        asked: The prompts.
+        written: What the policies wrote.
+        scores: By judge and policy.
+        metrics: The report's metrics.
+        reference: Name of the reference.
+        max_new_tokens: The length limit.
+    """
+    for judge, by_policy in scores.items():
+        values = np.concatenate([np.asarray(each, dtype=float) for each in by_policy.values()])
+        if not np.ptp(values):
+            yield Remark(
+                "constant_scores", f"{judge} gives every response the same score ({values[0]:g}), so it judges nothing."
+            )
+    yield from _on_ties(metrics, reference)
+    for name, its in written.items():
+        if name != reference and its.samples == written[reference].samples:
+            yield Remark("identical", f"{name} writes exactly what {reference} writes: are these the same weights?")
+    for name, its in written.items():
+        cut = 1 - float(np.mean([sample.ended for sample in its.samples]))
+        if cut > CUT_SHARE:
+            yield Remark(
+                "cut",
+                f"{100 * cut:.0f}% of the responses of {name} were cut at {max_new_tokens} tokens: judge and lengths "
+                "see only their beginnings; raise max_new_tokens.",
+            )
+    units = len(np.unique(asked.units))
+    if units < FEW_UNITS:
+        yield Remark("few_units", f"With {units} prompts the bootstrap's intervals are too narrow.")
+    yield from _on_templates(asked, list(written))
+
+
+def _on_ties(metrics: Mapping[str, Any], reference: str) -> Iterator[Remark]:
+    if metrics["win_rate"] is None:
+        return
+    for name, each in metrics["win_rate"]["policies"].items():
+        responses = each["wins"] + each["ties"] + each["losses"]
+        if each["ties"] > EQUAL_SHARE * responses and each["wins"] + each["losses"]:
+            yield Remark(
+                "ties", f"{each['ties']} of {responses} responses of {name} score as the reference's and count half."
+            )
+        control = metrics["length_controlled"]["policies"][name]
+        if not control["within"]:
+            longer = "longer" if control["mean_longer"] > 0 else "shorter"
+            yield Remark(
+                "extrapolated",
+                f"Every response of {name} is {longer} than that of {reference}, so the win rate at equal length is "
+                "extrapolated.",
+            )
+
+
+def _on_templates(asked: Asked, names: Sequence[str]) -> Iterator[Remark]:
+    templates = {name: load_tokenizer(name).chat_template for name in names}
+    messages = [isinstance(prompt, list) for prompt in asked.prompts]
+    if any(messages) and len({str(template) for template in templates.values()}) > 1:
+        yield Remark(
+            "templates", "The policies have different chat templates: each got the prompts in the form of its own."
+        )
+    with_template = [name for name, template in templates.items() if template]
+    if with_template and not all(messages):
+        yield Remark(
+            "template_unused",
+            f"Prompts are plain text, so the chat template of {with_template[0]} isn't used: right for continuing a "
+            "text; for a policy trained on conversations, give messages.",
+        )

@@ -1,0 +1,30 @@
+"""The parts that reports share as a page: bars with intervals, and texts of a bounded length."""
+
+from __future__ import annotations
+
+import math
+
+from hf_align.report.charts import Interval
+from hf_align.report.figures import Metrics
+
+LONGEST = 1200
+"""Characters of a text shown; the JSON has all of it."""
+
+
+def bar(label: str, figures: Metrics, name: str, color: str, scale: float = 100) -> Interval:
+    """A figure with its interval, both times `scale`."""
+    interval = figures.get(f"{name}_interval")
+    has_ends = interval is not None and not any(end is None or math.isnan(end) for end in interval)
+    ends = [scale * end for end in interval] if has_ends and interval is not None else None
+    return Interval(label, color, scale * figures[name], ends)
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number to draw."""
+    return value is not None and not math.isnan(value)
+
+
+def shortened(text: str) -> str:
+    """A text, cut after `LONGEST` characters, with how many are left."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]}… ({left:,} more characters)"
