@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from hf_align import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
 from hf_align.errors import UserError
-from hf_align.evaluation.policies import sample_continuations
+from hf_align.evaluation.continuations import sample_continuations
 from hf_align.files import BASE_FINGERPRINT
 from hf_align.models.adapters import add_lora
 from hf_align.models.loading import load_policy
