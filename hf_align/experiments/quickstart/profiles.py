@@ -91,6 +91,8 @@ PROFILES = {
             # In units of the reward model's scores: their standard deviation on rated sentences is about 1.5.
             "kl_coef": 0.22,
             "kl_horizon": 120.0,
+            # The reward model learnt from whole sentences and doesn't mind cut ones: without it PPO stops ending texts.
+            "missing_eos_penalty": 1.0,
             "save_steps": 24,
         },
         eval_pairs=64,
