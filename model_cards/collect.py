@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import TrainingArguments
 
+from hf_align.files import finite
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import metric_type
@@ -113,6 +114,7 @@ def collect_facts(
         data=data_statistics(trainer.train_dataset),
         hyperparameters=hyperparameters(args),
         run=run_facts(trainer),
+        over_optimization=over_optimization_of(trainer),
         evaluation=[
             *logged_evaluation(trainer, ids, reward.tasks if reward else ()),
             *as_evaluations(evaluation or []),
@@ -323,6 +325,11 @@ def logged_evaluation(trainer: Any, ids: list[str], tasks: Collection[str] = ())
         words = f"held-out rows: {part}" if part else "held-out rows"
         result.append(Evaluation(metric, float(value), interval, rows, words))
     return result
+
+
+def over_optimization_of(trainer: Any) -> dict[str, Any]:
+    """Figures of the trainer's watch for over-optimisation; empty without one, or before its first evaluation."""
+    return finite(getattr(getattr(trainer, "over_optimization", None), "figures", {}))
 
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:

@@ -85,6 +85,7 @@ class CardFacts:
         hyperparameters: Option and value.
         run: Hardware, duration and length of the training: label and value.
         curves: Whether there is a `training_curves.png` beside the card.
+        over_optimization: Figures of PPO's watch for over-optimisation (`Course.figures`); empty without a judge.
         evaluation: The figures.
         samples: `prompt` with `after` and optionally `before` and `score`.
         versions: Library and version.
@@ -126,6 +127,7 @@ class CardFacts:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     curves: bool = False
+    over_optimization: dict[str, Any] = field(default_factory=dict)
     evaluation: list[Evaluation] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)

@@ -19,11 +19,12 @@ from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
 from hf_align.report.curves import draw_curves
+from hf_align.report.over_optimization import PICTURE, draw_course
 
 logger = logging.get_logger(__name__)
 
 CARD, CURVES, FACTS = "README.md", "training_curves.png", "model_card.json"
-CARD_FILES = (CARD, CURVES)
+CARD_FILES = (CARD, CURVES, PICTURE)
 """Files to push; the facts aren't pushed, since the card contains them all."""
 
 
@@ -51,6 +52,8 @@ def save_card(
     algorithm = ALGORITHMS.builtin.get(facts.kind)
     drawn = algorithm is not None and draw_curves(history, algorithm.curves, folder / CURVES)
     facts.curves = drawn or (folder / CURVES).exists()
+    if facts.over_optimization:
+        draw_course(facts.over_optimization, folder / PICTURE)
     if is_own_text(folder):
         logger.warning(f"{folder / CARD} was edited and is kept; delete it to get a new one.")
         return False

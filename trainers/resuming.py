@@ -8,6 +8,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.trainers.over_optimization import OverOptimizationCallback
 
 logger = logging.get_logger(__name__)
 
@@ -32,6 +33,9 @@ class ResumingTrainer(Trainer):
         """The reason why no steps are left, or None."""
         if self.state.global_step >= self.state.max_steps:
             return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to continue"
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, OverOptimizationCallback) and (reason := callback.why_over()) is not None:
+                return reason
         saved = cast(Any, self.state.stateful_callbacks).get(EarlyStoppingCallback.__name__, [])
         states: Any = saved if isinstance(saved, list) else [saved]
         for callback in self.callback_handler.callbacks:

@@ -223,6 +223,7 @@ _KEYS = {  # `hf_align.experiments.recipe` checks which are required
     "reward": """\
   reward          scores responses (required): a reward model's Hub id or folder, FILE.py:FUNCTION,
                   MODULE:FUNCTION, or a list of these with weights: [{reward: ..., weight: ...}]
+  judge           an independent judge of evaluations, to see over-optimisation: vader, or as reward
 """,
 }
 _AUGMENT = """\

@@ -43,6 +43,7 @@ class GaoFit:
         explained: Share of the points' variance that the form explains (R squared); NaN for constant scores.
         turning_point: KL at the form's maximum, in nats: 0 if it falls from the start, infinite if it never falls.
         turning_interval: 95% bootstrap interval of the turning point; the upper end may be infinite.
+        smallest_kl: Smallest measured KL above 0.
         largest_kl: Largest measured KL.
 
     Example:
@@ -59,6 +60,7 @@ class GaoFit:
     explained: float
     turning_point: float
     turning_interval: Interval
+    smallest_kl: float
     largest_kl: float
 
     def predict(self, kl: ArrayLike) -> NDArray[np.float64]:
@@ -92,8 +94,8 @@ class GaoFit:
                 f"No turning point up to KL {self.largest_kl:.3g}, the largest measured; the form would turn at KL "
                 f"{self.turning_point:.3g}."
             )
-        if self.turning_point == 0:
-            return "The judge falls from the start."
+        if self.turning_point <= self.smallest_kl:
+            return "The judge falls from the start: the turning point is below the smallest KL measured."
         low, high = self.turning_interval
         ends = f"{low:.3g} to {high:.3g}" if math.isfinite(high) else f"from {low:.3g}, without an upper end"
         doubt = "" if self.is_sure else ": beyond the measured range, so it isn't sure that it turns"
@@ -159,6 +161,7 @@ def fit_gao(
         float(1 - (residuals**2).sum() / spread) if spread > 1e-24 else float("nan"),
         float(_turning_points(weights[:1], weights[1:2], kind)[0]),
         [float(low), float(high)],
+        float(means[means > 0].min()),
         float(means.max()),
     )
 

@@ -15,6 +15,7 @@ from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.scorer import Scorer
 from hf_align.progress import Progress
 from hf_align.rewards import Reward, as_reward
+from hf_align.rewards.named import read_reward
 
 CHUNK = 128
 """Responses scored per update of the progress bar."""
@@ -40,6 +41,26 @@ def vader_scores(texts: Sequence[str]) -> list[float]:
 def vader_judge(prompts: Sequence[Side], responses: Sequence[str]) -> list[float]:
     """VADER as a judge of responses, whatever the prompt."""
     return vader_scores(responses)
+
+
+def read_judge(judge: Any, place: str = "judge") -> Any:
+    """A judge named in a recipe or command line, or given as an object: "vader" is VADER, as a function.
+
+    Args:
+        judge: "vader", or a reward as for `read_reward`; other objects are returned unchanged.
+        place: Its place in the recipe or command line, for messages.
+
+    Raises:
+        UserError: VADER isn't installed, or as in `read_reward`.
+    """
+    if judge == "vader":
+        vader_scores([])  # is it installed?
+        return vader_judge
+    return read_reward(judge, place) if isinstance(judge, str) or _is_named_list(judge) else judge
+
+
+def _is_named_list(judge: Any) -> bool:
+    return isinstance(judge, list) and all(isinstance(entry, str | dict) for entry in judge)
 
 
 def score_responses(

@@ -29,7 +29,10 @@ SOURCE_KEYS: dict[str, Any] = {
     "lora": bool | dict | None,
 }
 """Keys of every algorithm that name its model and data."""
-KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {"reference": {"ref_model": str | None}, "reward": {"reward": str | list}}
+KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {
+    "reference": {"ref_model": str | None},
+    "reward": {"reward": str | list, "judge": str | list | None},
+}
 """Further such keys, by the need that they meet."""
 KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {"pairs": {"augment": dict | None}, "comparisons": {"augment": dict | None}}
 """Further such keys, by the kind of rows."""

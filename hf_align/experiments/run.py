@@ -1,6 +1,7 @@
 """A training run from a recipe: checked before anything is loaded, then trained, evaluated and saved."""
 
 import errno
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hf_align.algorithms import Algorithm
 from hf_align.data.augment import augment
 from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
+from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import CheckedRecipe, Recipe, check_recipe
 from hf_align.files import ADAPTER_CONFIG, CONFIG
 from hf_align.models.sources import check_source
@@ -24,6 +26,7 @@ from hf_align.rewards.named import read_function, read_reward
 from hf_align.trainers.callbacks import evaluate, train
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
+from hf_align.trainers.over_optimization import check_judge
 
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 
@@ -102,6 +105,10 @@ def load_inputs(run: Run) -> Inputs:
     _check_reporters_and_sizes(args, recipe)
     if "reward" in source:
         source["reward"] = read_reward(source["reward"], recipe.where("reward"))
+        source["judge"] = read_judge(source["judge"], recipe.where("judge"))
+        if source["judge"] is not None and "judge" not in inspect.signature(run.trainer.__init__).parameters:
+            raise UserError(f"{recipe.where('judge')}: {run.algorithm.name} takes no judge; leave it out")
+        check_judge(source["judge"], source["reward"], args, source["eval_dataset"])
     check_evaluation(args, source["eval_dataset"])
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
@@ -199,6 +206,7 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
             peft_config=run.lora(),
             quantization_config=source["quantization"],
             **{key: source[key] for key in ("ref_model", "reward") if key in source},
+            **({"judge": source["judge"]} if source.get("judge") is not None else {}),
             **rows,
         )
     except OSError as error:  # an unreachable Hub, or a file that isn't a model

@@ -38,7 +38,7 @@ TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("chat_template.*", "additional_chat_templates/*", "preprocessor_config.json", "processor_config.json"),
 )
-TEXTS = ("README.md", "training_curves.png", "LICENSE*", "NOTICE*")
+TEXTS = ("README.md", "training_curves.png", "over_optimization.png", "LICENSE*", "NOTICE*")
 READ_FOR_CARDS = ("model_card.json",)
 NOT_IN_CHECKPOINTS = ("README.md", "training_args.bin")
 LOCAL_NAMES = ("_name_or_path", "name_or_path")

@@ -86,7 +86,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_is_policy(source.get(name), name, ask_hub=True)
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)
-    for reward in _reward_models(source.get("reward")):
+    for reward in (*_reward_models(source.get("reward")), *_reward_models(source.get("judge"))):
         check_head(reward)
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(
@@ -193,6 +193,8 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
         parts["value model"] = parts.get("weights", 0.0) + training
     if rewards := _reward_bytes(source.get("reward"), model):
         parts["reward model"] = rewards
+    if judges := _reward_bytes(source.get("judge"), model):
+        parts["judge"] = judges
     rows, tokens = _largest_batch(args, documents)
     # Trainer has an old and a new name for this option.
     checkpointing = args.gradient_checkpointing or args.activation_checkpointing

@@ -25,7 +25,7 @@ def curves_of(history: History) -> Curves:
 
 
 def draw_curves(history: History, curves: Curves, path: Path) -> bool:
-    """Draw what a run logged, with held-out values as dots.
+    """Draw what a run logged, with held-out values as dots; with a judge, also reward and judge along KL.
 
     Args:
         history: `trainer.state.log_history`.
@@ -43,7 +43,7 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
 
 def curves_png(history: History, curves: Curves) -> bytes | None:
     """Make the image that `draw_curves` writes, or None without matplotlib or enough points."""
-    series = []
+    series, watched = [], _along_kl(history)
     for name, title in curves:
         logged = _points(history, name)
         if len(logged) > 1:
@@ -52,8 +52,9 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
         return None
     from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
 
-    columns = len(series) if len(series) <= 4 else 3
-    rows = -(-len(series) // columns)
+    panels = len(series) + (len(watched) > 1)
+    columns = panels if panels <= 4 else 3
+    rows = -(-panels // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), dpi=120, layout="constrained")
     for place, (title, logged, held_out) in enumerate(series, start=1):
         axes = figure.add_subplot(rows, columns, place)
@@ -65,9 +66,31 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
         axes.set_xlabel("step", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    if len(watched) > 1:
+        _draw_along_kl(figure.add_subplot(rows, columns, panels), watched)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def _along_kl(history: History) -> list[tuple[float, float, float]]:
+    """KL, reward and judge of each evaluation that an independent judge scored."""
+    names = ("eval_objective/kl", "eval_reward", "eval_judge")
+    points = [tuple(float(entry[name]) for name in names) for entry in history if all(name in entry for name in names)]
+    return [(kl, reward, judge) for kl, reward, judge in points if all(map(math.isfinite, (kl, reward, judge)))]
+
+
+def _draw_along_kl(axes: Any, points: Sequence[tuple[float, float, float]]) -> None:
+    """Reward and judge, each with its axis, along KL."""
+    kl, reward, judge = zip(*points, strict=True)
+    axes.plot(kl, reward, "o-", color="#2f6fb0", markersize=4, linewidth=1.5)
+    axes.set_title("reward (blue, left) and judge (red, right)", fontsize=10)
+    axes.set_xlabel("KL from the reference (nats)", fontsize=9)
+    axes.grid(alpha=0.25)
+    other = axes.twinx()
+    other.plot(kl, judge, "o-", color="#c4572a", markersize=4, linewidth=1.5)
+    for each in (axes, other):
+        each.spines["top"].set_visible(False)
 
 
 def _points(history: History, name: str) -> list[tuple[float, float]]:

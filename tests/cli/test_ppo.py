@@ -35,14 +35,16 @@ def run(model: str, out: str, *flags: str, reward: str = "mine.py:letters") -> i
 
 
 def test_the_recipe_trains_evaluates_and_saves(tiny_model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tiny_model_dir, "out", "--total_episodes", "8") == 0
+    assert run(tiny_model_dir, "out", "--judge", "mine.py:letters") == 2
+    assert "--judge is (part of) the reward itself: " in capsys.readouterr().err
+    assert run(tiny_model_dir, "out", "--total_episodes", "8", "--judge", "vader") == 0
     assert "held out" in capsys.readouterr().out
     state = json.loads(Path("out/trainer_state.json").read_text())
     logged = [entry for entry in state["log_history"] if "objective/scores" in entry]
     assert (len(logged), state["max_steps"]) == (2, 8), "two rollouts of four responses, four steps on each"
     assert logged[-1]["episode"] == 8
     metrics = json.loads(Path("out/eval_results.json").read_text())
-    assert metrics["eval_reward"] > 0
+    assert metrics["eval_reward"] > 0 and -1 <= metrics["eval_judge"] <= 1
     assert load_file("out/value_head.safetensors")
     AutoPeftModelForCausalLM.from_pretrained("out")
     assert run(tiny_model_dir, "out") == 2

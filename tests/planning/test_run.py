@@ -59,6 +59,8 @@ def test_a_shared_base_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
         line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
         actual.append(float(line.split()[-2]))
     assert 3 * actual[0] < actual[1]
+    assert check("ppo", base, "--reward", "./adapter", "--judge", "./whole") == 0
+    assert f"memory: judge{'':{48 - 13}}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

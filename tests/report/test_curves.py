@@ -22,6 +22,9 @@ def test_curves_are_a_picture_where_there_is_something_to_draw(tmp_path: Path, m
     assert not path.exists()
     assert draw_curves([*HISTORY, {"step": 3, "eval_loss": 0.4}], ALGORITHMS["dpo"].curves, path)
     assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 3000
+    judged = [{"step": n, "eval_reward": n, "eval_judge": -n, "eval_objective/kl": n / 2} for n in (0, 2)]
+    assert draw_curves([*HISTORY, *judged], ALGORITHMS["dpo"].curves, tmp_path / "judged.png")
+    assert (tmp_path / "judged.png").stat().st_size > path.stat().st_size
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     assert not draw_curves(HISTORY, ALGORITHMS["dpo"].curves, tmp_path / "other.png")
 

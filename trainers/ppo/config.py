@@ -33,7 +33,13 @@ class PPOConfig(AlignmentConfig):
         True
     """
 
-    eval_metrics: ClassVar[tuple[str, ...]] = ("reward", "objective/kl", "response/length", "response/eos_share")
+    eval_metrics: ClassVar[tuple[str, ...]] = (
+        "reward",
+        "objective/kl",
+        "response/length",
+        "response/eos_share",
+        "judge",
+    )
     checkpoint_kind: ClassVar[Kind] = "ppo"
     uses: ClassVar[tuple[Use, ...]] = ("train", "sample")
     learning_rate: float = field(
@@ -217,6 +223,21 @@ class PPOConfig(AlignmentConfig):
             "range": "(0, inf)",
             "help": "Skip a rollout's remaining updates once a mini-batch's mean squared log-ratio to the rollout "
             "policy, halved, exceeds this. Their steps still count. None: off.",
+        },
+    )
+
+    stop_on_over_optimization: bool = field(
+        default=False,
+        metadata={
+            "help": "Stop when an independent judge falls while the reward doesn't: at over_optimization_patience "
+            "evaluations in a row, by more than chance. It takes a judge and eval_strategy. False: only warn.",
+        },
+    )
+    over_optimization_patience: int = field(
+        default=2,
+        metadata={
+            "range": "[1, inf)",
+            "help": "Evaluations in a row at which the judge must be below its maximum for stop_on_over_optimization.",
         },
     )
 

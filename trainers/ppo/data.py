@@ -74,13 +74,25 @@ def ready_reward(
     Raises:
         UserError: Values can't start from it.
     """
+    ready = ready_scores(reward, policy, tokenizer, args, autocast)
+    if args.value_init == "reward":
+        _start_values(policy, ready)
+    return ready
+
+
+def ready_scores(
+    reward: Any,
+    policy: PolicyWithValueHead,
+    tokenizer: PreTrainedTokenizerBase,
+    args: PPOConfig,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Reward:
+    """A reward, or a judge, with its models on the training device."""
     ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
     for part in ready.members:
         model = part.source
         if isinstance(model, RewardModel) and getattr(model.model, "quantization_method", None) is None:
             model.to(args.device)
-    if args.value_init == "reward":
-        _start_values(policy, ready)
     return ready
 
 

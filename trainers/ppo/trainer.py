@@ -5,7 +5,7 @@ training_step            every micro-batch
     train_on             the rollout that the steps to come train on
     mini_batch_of        which of its mini-batches this step takes (schedule)
     compute_loss         policy and values on it, then loss.ppo_loss
-evaluate                 held-out prompts: evaluate.evaluate_policy
+evaluate                 held-out prompts: evaluate.evaluate_policy, whose figures go to the watch for over-optimisation
 _save_rng_state          the rollout goes into the checkpoint: checkpoint
 """
 
@@ -28,6 +28,7 @@ from transformers.utils import logging
 
 from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
+from hf_align.evaluation.scorers import read_judge
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.cost import Lengths
 from hf_align.models.quantized import Quantization
@@ -36,15 +37,24 @@ from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.models.wrapper import BranchModel
 from hf_align.rewards import Reward
+from hf_align.rewards.reward import check_functions
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.rollouts import Engine, warn_of_open_turns
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_policies
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, parts_of
+from hf_align.trainers.over_optimization import OverOptimizationCallback, check_judge
 from hf_align.trainers.ppo.checkpoint import load_controller, load_rollout, load_state, save_state
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import check_room, evaluation_rows, prompts_of, ready_reward
+from hf_align.trainers.ppo.data import (
+    OWN_COLUMNS,
+    check_room,
+    evaluation_rows,
+    prompts_of,
+    ready_reward,
+    ready_scores,
+)
 from hf_align.trainers.ppo.evaluate import evaluate_policy
 from hf_align.trainers.ppo.experience import collect, kept_row
 from hf_align.trainers.ppo.health import Figures, Health
@@ -87,6 +97,9 @@ class PPOTrainer(BranchTrainer):
         reward: The reward: a reward model, a function `f(prompts, responses, **columns) -> list[float]`, or a weighted
             list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the training device, unless it
             is quantised.
+        judge: A judge of evaluations' responses that isn't the reward: "vader", or anything that `reward` may be. Each
+            evaluation then has the metric `eval_judge`, and `OverOptimizationCallback` compares it with the reward
+            along KL; `args.stop_on_over_optimization` lets it stop the training.
 
     Attributes:
         rollout: The current rollout, None before the first.
@@ -95,6 +108,7 @@ class PPOTrainer(BranchTrainer):
         health: Watches the rollouts; `health.said` has its warnings so far.
         eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
             of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
+        over_optimization: The watch for over-optimisation, None without a judge.
 
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
@@ -143,8 +157,11 @@ class PPOTrainer(BranchTrainer):
         quantization_config: Quantization = None,
         reward: Any = None,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        judge: Any = None,
     ):
+        check_judge(judge, reward, args, eval_dataset)
         self.reward: Reward = reward  # as given, until `set_up` prepares it
+        self.judge: Reward | None = read_judge(judge)  # likewise
         super().__init__(
             model,
             ref_model,
@@ -173,7 +190,10 @@ class PPOTrainer(BranchTrainer):
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise prompts; keep the columns that the reward asks for."""
-        return prompts_of(data, self.reward, tokenizer, self.args, name)
+        rows = prompts_of(data, self.reward, tokenizer, self.args, name)
+        if self.judge is not None and name == "eval_dataset":
+            check_functions(self.judge, [column for column in rows.column_names if column not in OWN_COLUMNS])
+        return rows
 
     def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
         """Nothing to do: batches are laid out after sampling."""
@@ -212,6 +232,9 @@ class PPOTrainer(BranchTrainer):
             warn_of_open_turns(self.model, tokenizer, args.stop_strings or ())
         self.reference = self.make_reference(ref_model, peft_config, quantization)
         self.reward = ready_reward(self.reward, self.model, tokenizer, args, lambda: self.accelerator.autocast())
+        if self.judge is not None:
+            self.judge = ready_scores(self.judge, self.model, tokenizer, args, lambda: self.accelerator.autocast())
+            self.add_callback(OverOptimizationCallback(args.stop_on_over_optimization, args.over_optimization_patience))
         self.kl_controller = args.make_kl_controller()
         self.score_statistics = RunningMeanStd()
         self.health = Health(None if args.kl_controller == "fixed" else args.target_kl)
@@ -425,6 +448,12 @@ class PPOTrainer(BranchTrainer):
 
     # ---- evaluation ----
 
+    @property
+    def over_optimization(self) -> OverOptimizationCallback | None:
+        """The watch for over-optimisation; Trainer may replace it when a run is resumed."""
+        callbacks = self.callback_handler.callbacks
+        return next((each for each in callbacks if isinstance(each, OverOptimizationCallback)), None)
+
     def evaluate(
         self,
         eval_dataset: Any = None,
@@ -472,10 +501,11 @@ class PPOTrainer(BranchTrainer):
         model.train()  # scored as in training: without dropout the mode only affects quantised kernels
         if self.args.disable_dropout and not self._has_trained:  # else the start of the training has looked
             check_passes(self.runner, [model], build_branches(longest, pad_token_id=0).to(self.args.device))
-        output, self.eval_samples = evaluate_policy(
+        evaluated = evaluate_policy(
             data,
             self.args,
             self.roles(model),
+            judge=self.judge,
             accelerator=self.accelerator,
             pad_token_id=self.pad_token_id,
             prefix=metric_key_prefix,
@@ -483,7 +513,10 @@ class PPOTrainer(BranchTrainer):
             after_batch=after_batch,
         )
         model.train(training)
-        return output
+        self.eval_samples, rows = evaluated.samples, evaluated.rows
+        if (watch := self.over_optimization) is not None and self.is_in_train and data is self.eval_dataset:
+            watch.record(self.state.global_step, rows["objective/kl"], rows["reward"], rows["judge"])
+        return evaluated.output
 
     # ---- checkpoints ----
 

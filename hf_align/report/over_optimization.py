@@ -1,0 +1,100 @@
+"""Proxy and judge along KL, as a chart of a page and as a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from hf_align.files import whole_file
+from hf_align.report.charts import Curve, curve_chart
+
+PICTURE = "over_optimization.png"
+AXES = ("KL from the start, nats", "gain, standard deviations")
+TITLE = "Reward and judge along KL: gain in standard deviations of the first scores"
+Figures = Mapping[str, Any]
+
+
+def course_chart(figures: Figures, *, title: str = TITLE) -> Markup:
+    """Draw the chart.
+
+    Args:
+        figures: From `Course.figures`, or its JSON.
+        title: The caption.
+    """
+    proxy, judge = (_gains(figures, name) for name in ("proxy", "judge"))
+    curves = [
+        Curve("reward", "reward", proxy["points"], proxy["band"]),
+        Curve("judge", "human", judge["points"], judge["band"]),
+    ]
+    if fitted := judge["fitted"]:
+        curves.append(Curve("judge, fitted form", "base", fitted, dots=False))
+    return curve_chart(curves, title=title, axes=AXES, marks=_marks(figures))
+
+
+def course_png(figures: Figures) -> bytes | None:
+    """Make the image that `draw_course` writes, or None without matplotlib or with fewer than two points."""
+    if len(figures["curve"]) < 2 or find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
+
+    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    for name, label, color in (("proxy", "reward", "#2f6fb0"), ("judge", "judge", "#c4572a")):
+        gains = _gains(figures, name)
+        axes.plot(*zip(*gains["points"], strict=True), "o-", color=color, markersize=4, linewidth=1.5, label=label)
+        if gains["band"]:
+            kl, low, high = zip(*gains["band"], strict=True)
+            axes.fill_between(kl, low, high, color=color, alpha=0.15, linewidth=0)
+        if gains["fitted"]:
+            axes.plot(*zip(*gains["fitted"], strict=True), "--", color="#666666", linewidth=1, label="fitted form")
+    for kl, text in _marks(figures):
+        axes.axvline(kl, color="#666666", linewidth=1, linestyle=":")
+        axes.annotate(text, (kl, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+    axes.set_xlabel(AXES[0], fontsize=9)
+    axes.set_ylabel(AXES[1], fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def draw_course(figures: Figures, path: Path) -> bool:
+    """Write the PNG, whole or not at all; says whether it was drawn."""
+    if (picture := course_png(figures)) is not None:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(picture)
+    return picture is not None
+
+
+def _gains(figures: Figures, name: str) -> dict[str, list[Any]]:
+    """A curve, its band and its fitted form as gains since the first point, in standard deviations there."""
+    curve, first = figures["curve"], figures["curve"][0][name]
+    scale = figures[f"{name}_sd"] or 1.0
+    intervals = [(point["kl"], *point[f"{name}_interval"]) for point in curve]
+    return {
+        "points": [(point["kl"], (point[name] - first) / scale) for point in curve],
+        "band": [
+            (kl, (low - first) / scale, (high - first) / scale) for kl, low, high in intervals if _known(low, high)
+        ],
+        "fitted": [(kl, (value - first) / scale) for kl, value in figures["fitted"] or ()] if name == "judge" else [],
+    }
+
+
+def _marks(figures: Figures) -> list[tuple[float, str]]:
+    """The turning point, if there is one in the measured range."""
+    fit = figures["fit"]
+    if not fit or not fit["turns"]:
+        return []
+    return [(fit["turning_point"], f"turns at KL {fit['turning_point']:.2g}")]
+
+
+def _known(*values: float | None) -> bool:
+    return all(value is not None and math.isfinite(value) for value in values)
