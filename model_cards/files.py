@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_CONFIG, VALUE_HEAD, write_text
-from hf_align.model_cards.facts import CardFacts
+from hf_align.model_cards.facts import CardFacts, Evaluation
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
 from hf_align.report.curves import draw_curves
@@ -62,6 +62,23 @@ def save_card(
     write_text(folder / FACTS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / CARD, text)
     return True
+
+
+def add_evaluations(folder: str | os.PathLike[str], evaluation: Sequence[Evaluation]) -> bool:
+    """Put figures into the card of a saved model, in place of earlier ones of the same metrics and data.
+
+    Args:
+        folder: The model's folder.
+        evaluation: The figures; nothing checks that they are of this model.
+
+    Returns:
+        As `save_card`.
+    """
+    facts = load_facts(folder) or describe_folder(folder)
+    replaced = {(row.metric, row.dataset, row.dataset_id) for row in evaluation}
+    kept = [row for row in facts.evaluation if (row.metric, row.dataset, row.dataset_id) not in replaced]
+    facts.evaluation = [*kept, *evaluation]
+    return save_card(folder, facts)
 
 
 def load_facts(folder: str | os.PathLike[str]) -> CardFacts | None:

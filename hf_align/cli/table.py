@@ -108,6 +108,9 @@ def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
         help="texts that are changed for robustness, each in 19 ways (%(default)s); 0 leaves it out",
     )
     parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    parser.add_argument(
+        "--card", action="store_true", help="put the main figures into the card (README.md) of --model's folder"
+    )
     parser.add_argument("--result", metavar="FILE", help="of a benchmark: write the result as its script does (JSON)")
     parser.add_argument("--outputs", metavar="FILE", help="of a benchmark: write each row's scores (JSON lines)")
     _seed_and_json(parser)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -13,6 +14,8 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.evaluation.remarks import Remark
 from hf_align.files import finite, write_json, write_text
+from hf_align.model_cards import Evaluation
+from hf_align.model_cards.names import hub_id
 from hf_align.report.policy_page import render_policy_report
 from hf_align.report.policy_text import policy_report_text
 from hf_align.report.reward_page import render_reward_report
@@ -97,6 +100,39 @@ class RewardReport(Report):
     """
 
     scores: list[list[float]] = field(default_factory=list, repr=False)
+
+    def evaluations(self) -> list[Evaluation]:
+        """The main figures for a model card: accuracy, tau, calibration error beside that of chance alone, length bias.
+
+        `trainer.create_model_card(evaluation=report.evaluations())` shows them; so does `hf-align evaluate reward
+        --card` in a folder.
+
+        Returns:
+            "accuracy", "kendall_tau", "ece", "ece_of_chance" and "length_bias" (correlation of score and length beyond
+            people's own), as far as they are defined.
+        """
+        metrics, rows = self.metrics, int(self.facts["rows"])
+        tau, calibration, length = metrics["tau"] or {}, metrics["calibration"] or {}, metrics["length"] or {}
+        raw = calibration.get("raw", {})
+        figures = {
+            "accuracy": (metrics["accuracy"]["accuracy"], metrics["accuracy"]["accuracy_interval"]),
+            "kendall_tau": (tau.get("tau"), tau.get("tau_interval")),
+            "ece": (raw.get("ece"), None),
+            "ece_of_chance": (raw.get("ece_floor"), None),
+            "length_bias": (length.get("excess"), length.get("excess_interval")),
+        }
+        return [
+            Evaluation(
+                metric,
+                float(value),
+                interval=(float(ends[0]), float(ends[1])) if ends and all(map(math.isfinite, ends)) else None,
+                rows=rows,
+                dataset=f"reward report on {self.facts['layout']}",
+                dataset_id=hub_id(self.facts.get("data")),
+            )
+            for metric, (value, ends) in figures.items()
+            if value is not None and math.isfinite(value)
+        ]
 
     def to_html(self) -> str:
         """The page; texts of the data are escaped."""

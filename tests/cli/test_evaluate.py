@@ -120,7 +120,7 @@ def test_a_benchmark_is_named_and_its_result_written_as_its_script_does(
     subsets = ("alpacaeval-easy", "mt-bench-hard", "donotanswer", "hep-go")
     rows = [{**PAIRS[n % 3], "subset": subset, "id": n} for n, subset in enumerate(subsets)]
     common = ("reward", "--model", "reward", "--data", write("bench.jsonl", rows), "--robustness-texts", "0")
-    actual = figures(*common, "--result", "result.json", "--outputs", "out.jsonl")
+    actual = figures(*common, "--result", "result.json", "--outputs", "out.jsonl", "--card")
     shown = capsys.readouterr().out
     assert "data: RewardBench (4 rows)" in shown and "RewardBench, by its own formula" in shown
     turns = [[{"role": role, "content": row[key]}] for row in rows for role, key in (("user", "prompt"),)]
@@ -134,6 +134,7 @@ def test_a_benchmark_is_named_and_its_result_written_as_its_script_does(
     assert result["accuracy"] == sum(right) / 4 and result["num_prompts"] == 4
     assert result["chat_template"] == "the tokenizer's chat template"
     assert result["extra_results"] == dict(zip(subsets, map(float, right), strict=True))
+    assert f"| reward report on pairs | accuracy | {sum(right) / 4:.4g} |" in Path("reward/README.md").read_text()
     outputs = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [row["scores_chosen"] for row in outputs] == pytest.approx(chosen, abs=1e-5)
     assert outputs[1]["id"] == 1 and outputs[1]["text_rejected"] == rows[1]["rejected"]
@@ -199,6 +200,8 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("reward", PAIRS, ["--model", "MODEL"], "MODEL has no reward head and would score at random"),
         ("reward", PAIRS, ["--report", "r.pdf"], "--report is r.pdf; a report is saved as .html or .json"),
         ("reward", PAIRS, ["--json", "judge.py/x.json"], "--json: judge.py/x.json can't be written"),
+        ("reward", PAIRS, ["--card", "--model", "org/name"], "--card is for a saved model's folder, and there is none"),
+        ("reward", PAIRS, ["--card", "--model", "written"], "--card: written/README.md was written by hand"),
         ("reward", PAIRS, ["--result", "x.json"], "--result is for rows of RewardBench"),
         ("reward", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
         ("reward", PAIRS, ["--output", "best"], "--output is 'best', and reward has 0: LABEL_0"),
@@ -252,6 +255,8 @@ def test_mistakes_exit_with_2(
     model = "reward" if kind == "reward" else tiny_model_dir
     load_policy(tiny_model_dir, lora=True).save_pretrained("policy")
     Path("empty").mkdir()
+    Path("written").mkdir()
+    Path("written/README.md").write_text("By hand.")
     capsys.readouterr()  # the loading bar
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     flags, message = [flag.replace("MODEL", tiny_model_dir) for flag in flags], message.replace("MODEL", tiny_model_dir)

@@ -13,6 +13,8 @@ from hf_align import RewardModel
 from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
 from hf_align.evaluation.scorers import vader_judge
+from hf_align.model_cards import CardFacts, Evaluation, save_card
+from hf_align.model_cards.files import add_evaluations
 from tests.models.layouts import LAYOUTS
 
 PAIRS = [{"prompt": f"p{n % 4}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(8)]
@@ -77,3 +79,23 @@ def test_outputs_padding_and_cut_rows_are_said(tmp_path: Path) -> None:
     assert "padded_with_end" in facts(LAYOUTS["pad is EOS"](tmp_path / "padded"))[1]
     long = [{**row, "prompt": "a" * 600} for row in PAIRS]
     assert "cut" in facts(two, long, output="Better")[1]
+
+
+def test_the_main_figures_of_a_report_are_on_the_card_of_the_model_that_it_measured(tmp_path: Path) -> None:
+    scores = [[1.0, 0.0]] * 7 + [[0.0, 2.0]]
+    rows = [{**row, "chosen": row["chosen"] + " indeed" * (n % 3)} for n, row in enumerate(PAIRS)]
+    report = reward_report(None, rows, scores=scores, resamples=50)
+    figures = {each.metric: each for each in report.evaluations()}
+    assert list(figures) == ["accuracy", "ece", "ece_of_chance", "length_bias"], "pairs have no tau"
+    accuracy = figures["accuracy"]
+    assert accuracy.value == 7 / 8 and accuracy.interval == tuple(report.metrics["accuracy"]["accuracy_interval"])
+    assert figures["ece"].value == report.metrics["calibration"]["raw"]["ece"] and figures["ece"].rows == 8
+    folder = tmp_path / "model"
+    save_card(folder, CardFacts(kind="reward", name="m", evaluation=[Evaluation("loss", 0.4)]))
+    assert add_evaluations(folder, report.evaluations()) and add_evaluations(folder, report.evaluations())
+    card = (folder / "README.md").read_text()
+    assert card.count("| accuracy | 0.875 |") == 1 and "| loss | 0.4 |" in card
+    low, high = (f"{end:.4g}" for end in report.metrics["accuracy"]["accuracy_interval"])
+    assert f"| reward report on pairs | accuracy | 0.875 | {low} to {high} | 8 |" in card
+    (folder / "README.md").write_text("mine")
+    assert not add_evaluations(folder, report.evaluations()) and (folder / "README.md").read_text() == "mine"

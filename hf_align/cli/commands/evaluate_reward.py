@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -17,6 +18,7 @@ from hf_align.evaluation import Remark, RewardReport, reward_report
 from hf_align.evaluation.benchmark_rows import Benchmark, output_rows, recognise, result_json, with_prompt
 from hf_align.evaluation.scorers import vader_judge
 from hf_align.files import whole_file, write_json
+from hf_align.model_cards.files import CARD, add_evaluations, is_own_text
 from hf_align.rewards.named import read_reward
 
 MADE_PROMPTS = Remark(
@@ -37,6 +39,8 @@ def run_reward(options: argparse.Namespace) -> None:
     """
     screen = Screen(stderr=options.json == "-")
     check_files(options, ("report", "json", "result", "outputs"))
+    if options.card:
+        _check_card(Path(options.model))
     with quiet_libraries(screen):
         judge = _judge(options.judge)
         rows = _rows(options)
@@ -64,8 +68,21 @@ def run_reward(options: argparse.Namespace) -> None:
     if options.data == EMBEDDED:
         report.remarks.append(MADE_PROMPTS)
     show_report(report, options, screen)
+    if options.card:
+        card = str(Path(options.model) / CARD)
+        write_file(lambda path: add_evaluations(Path(path).parent, report.evaluations()), card, "card", screen)
     if benchmark is not None:
         _write_benchmark(benchmark, rows, report, options, screen)
+
+
+def _check_card(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"card is for a saved model's folder, and there is none called {folder}; give --model DIR")
+    if is_own_text(folder):
+        raise UserError(
+            f"card: {folder / CARD} was written by hand and would be kept; leave the flag out, or delete the file to "
+            "get a new one"
+        )
 
 
 def _judge(name: str | None) -> Any:
