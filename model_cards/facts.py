@@ -73,7 +73,7 @@ class CardFacts:
             one vote drawn in each epoch ("drawn").
         own_class: Whether a reward model is of a class that only hf-align has, since transformers has none for it.
         value_head: Source of a PPO policy's values: "shared", "adapter" or "separate".
-        rewards: Rewards that a policy was trained on, by name: a key of a reward model's head, None for functions.
+        rewards: Rewards that a policy was trained on, by name, with keys of their heads.
         language: ISO codes.
         license: The Hub's identifier, such as "apache-2.0".
         tags: Tags besides those of every card.
@@ -115,7 +115,7 @@ class CardFacts:
     labels: Labels = "hard"
     own_class: bool = False
     value_head: str | None = None
-    rewards: dict[str, str | None] = field(default_factory=dict)
+    rewards: dict[str, list[str]] = field(default_factory=dict)
     language: list[str] = field(default_factory=list)
     license: str | None = None
     tags: list[str] = field(default_factory=list)

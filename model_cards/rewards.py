@@ -8,20 +8,22 @@ from typing import Any
 import torch
 
 
-def rewards_of(trainer: Any) -> dict[str, str | None]:
-    """Names of the rewards of a trainer that has any, with `head_key` of each."""
-    members = getattr(getattr(trainer, "reward", None), "members", None) or ()
-    return {part.name: head_key(part.source) for part in members}
+def rewards_of(trainer: Any) -> dict[str, list[str]]:
+    """Names of the rewards of a trainer that has any, with `head_keys` of each."""
+    parts = getattr(getattr(trainer, "reward", None), "members", None) or ()
+    return {part.name: head_keys(part.source) for part in parts}
 
 
-def head_key(source: Any) -> str | None:
-    """A key of a reward model's head, the same for its adapter and for its merged weights; None for other rewards.
+def head_keys(source: Any) -> list[str]:
+    """Keys of a reward model's head, or of those of an ensemble's members; none for other rewards.
 
-    Taken of bfloat16 numbers, since weights may be saved so.
+    A model has the same key as an adapter and merged, and in bfloat16.
     """
-    head = getattr(source, "head", None)
-    if not isinstance(head, torch.nn.Module):
-        return None
+    heads = [getattr(each, "head", None) for each in getattr(source, "members", None) or [source]]
+    return [_key(head) for head in heads if isinstance(head, torch.nn.Module)]
+
+
+def _key(head: torch.nn.Module) -> str:
     sha = hashlib.sha256()
     for name, weight in sorted(head.state_dict().items()):
         if "original_module" not in name:  # peft keeps the untrained head beside the trained one

@@ -19,7 +19,7 @@ CUT_SHARE = 0.1
 """Share of responses cut by the length limit that is worth a remark."""
 
 
-def training_rewards(name: str) -> dict[str, str | None]:
+def training_rewards(name: str) -> dict[str, list[str]]:
     """The rewards that a policy was trained on, as far as its card's facts record them, with keys of their heads."""
     file = find_file(plain_folder(name), FACTS)
     try:
@@ -29,7 +29,7 @@ def training_rewards(name: str) -> dict[str, str | None]:
     return CardFacts.from_dict(facts).rewards if {"kind", "name"} <= facts.keys() else {}
 
 
-def remarks_on_judges(names: Sequence[str], judges: Mapping[str, Mapping[str, str | None]]) -> Iterator[Remark]:
+def remarks_on_judges(names: Sequence[str], judges: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Remark]:
     """Remarks on judges that are the reward that a policy was trained on.
 
     Args:
@@ -37,10 +37,10 @@ def remarks_on_judges(names: Sequence[str], judges: Mapping[str, Mapping[str, st
         judges: For each judge's name its parts' names, with keys of their heads.
     """
     for judge, parts in judges.items():
-        keys = {key for key in parts.values() if key is not None}
+        keys = {key for each in parts.values() for key in each}
         for name in names:
             rewards = training_rewards(name)
-            if keys & set(rewards.values()):
+            if keys & {key for each in rewards.values() for key in each}:
                 yield Remark(
                     "judge_is_reward",
                     f"{judge} is the reward that {name} was trained on: a policy learns its weaknesses, too, so what "

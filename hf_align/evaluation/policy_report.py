@@ -22,7 +22,7 @@ from hf_align.evaluation.report import PolicyReport
 from hf_align.evaluation.scorers import judge_scores, open_judge, vader_judge
 from hf_align.evaluation.win_rate import measure_length_controlled, measure_win_rate
 from hf_align.evaluation.writing import Writing, Written, write_all
-from hf_align.model_cards.rewards import head_key
+from hf_align.model_cards.rewards import head_keys
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
 from hf_align.rollouts import Engine
@@ -97,7 +97,7 @@ def policy_report(
     writing = Writing(max_new_tokens, batch_size, seed, engine, quantization)
     written = write_all(names, reference, asked, text, writing, progress)
     scores: dict[str, dict[str, list[float]]] = {}
-    parts: dict[str, dict[str, str | None]] = {}
+    parts: dict[str, dict[str, list[str]]] = {}
     for label, each in judges.items():
         with progress.task(f"judging: {label}", len(names)):
             scores[label], parts[label] = _judge(each, asked, written, quantization)
@@ -189,14 +189,14 @@ def _vader_as_none(judge: Any) -> Any:
 
 def _judge(
     judge: Any, asked: Asked, written: Mapping[str, Written], quantization: Quantization
-) -> tuple[dict[str, list[float]], dict[str, str | None]]:
+) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
     """A judge's scores by policy, and its parts' names with the keys of their heads."""
     reward = open_judge(judge, quantization)
     texts = {name: [sample.text for sample in its.samples] for name, its in written.items()}
     ended = {name: [sample.ended for sample in its.samples] for name, its in written.items()}
     scores = judge_scores(reward, asked.prompts, texts, ended, asked.columns)
     members = [] if reward is None else reward.members
-    return scores, {part.name: head_key(part.source) for part in members}
+    return scores, {part.name: head_keys(part.source) for part in members}
 
 
 def _measure(

@@ -23,6 +23,7 @@ PAGES = {
     "docs/how-to/acceleration.md": set(),
     "docs/how-to/command-line.md": set(),
     "docs/how-to/evaluate-reward.md": set(),
+    "docs/how-to/evaluate-policy.md": {"policy.html"},
 }
 
 

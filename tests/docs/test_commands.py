@@ -40,6 +40,7 @@ RUN |= {
         "acceleration",
         "score",
         "evaluate-reward",
+        "evaluate-policy",
     )
 }
 

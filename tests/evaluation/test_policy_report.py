@@ -17,7 +17,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation import policy_report
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.files import save_card
-from hf_align.model_cards.rewards import head_key
+from hf_align.model_cards.rewards import head_keys
 from hf_align.rollouts import SamplingRequest
 from tests.tiny import save_tiny, tiny_model
 
@@ -123,7 +123,7 @@ def test_a_judge_that_is_the_training_reward_is_said_loudly(adapter: str, tiny_m
     reward.save_pretrained(str(tmp_path / "judge"))
     trained = str(tmp_path / "ppo")
     shutil.copytree(adapter, trained)
-    save_card(trained, CardFacts(kind="ppo", name="ppo", rewards={"reward": head_key(reward), "letters": None}))
+    save_card(trained, CardFacts(kind="ppo", name="ppo", rewards={"reward": head_keys(reward), "letters": []}))
     report = policy_report([tiny_model_dir, trained], ["a"], judge=str(tmp_path / "judge"), **QUICK)
     assert report.remarks[0].kind == "judge_is_reward" and "trained on: a policy learns" in report.remarks[0].sentence
     assert "But that is the reward that was trained on." in " ".join(str(report).split())
