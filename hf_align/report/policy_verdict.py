@@ -10,7 +10,8 @@ from hf_align.report.policy_sections import grade_of_share, label_of
 from hf_align.report.verdict import Verdict, names_by_grade, say_grades
 
 TO_READ = ("best_and_worst",)
-"""Sections that are never graded."""
+"""Sections that are read, not graded."""
+NEVER_GRADED = (*TO_READ, "kl")
 FACTS = ("data", "judge", "quantization", "processor", "versions", "command")
 """Facts shown above the sections, after the policies."""
 
@@ -35,7 +36,7 @@ def policy_verdict(metrics: Metrics, facts: Metrics, sections: Sequence[Section]
         sections: Its sections.
         remarks: (kind, sentence) pairs.
     """
-    said = say_grades(sections, TO_READ)
+    said = say_grades(sections, NEVER_GRADED)
     rates = (metrics.get("win_rate") or {"policies": {}})["policies"]
     if not rates:
         return Verdict("", "Nothing to compare: there is one policy.", said)

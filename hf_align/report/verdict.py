@@ -32,17 +32,17 @@ def names_by_grade(sections: Sequence[Section]) -> dict[str, list[str]]:
     return names
 
 
-def say_grades(sections: Sequence[Section], to_read: Collection[str]) -> str:
-    """What failed, is fair and is good, and what was not checked; sections `to_read` are never graded."""
+def say_grades(sections: Sequence[Section], ungraded: Collection[str]) -> str:
+    """What failed, is fair and is good, and what was not checked; sections `ungraded` never are."""
     names = names_by_grade(sections)
-    unknown = unchecked(sections, to_read)
+    unknown = unchecked(sections, ungraded)
     parts = [f"{label}: {', '.join(names[grade])}." for grade, label in _LABELS.items() if names[grade]]
     return " ".join([*parts, *([f"Not checked: {', '.join(unknown)}."] if unknown else [])])
 
 
-def unchecked(sections: Sequence[Section], to_read: Collection[str]) -> list[str]:
-    """Names of the sections without a grade, but for those to read."""
-    return [short_title(section) for section in sections if not section.grade and section.key not in to_read]
+def unchecked(sections: Sequence[Section], ungraded: Collection[str]) -> list[str]:
+    """Names of the sections without a grade, but for `ungraded`."""
+    return [short_title(section) for section in sections if not section.grade and section.key not in ungraded]
 
 
 def short_title(section: Section) -> str:
