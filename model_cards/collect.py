@@ -98,6 +98,7 @@ def collect_facts(
         pooling=reward.pooling if reward else "last",
         outputs=dict(reward.tasks) if reward else {},
         projection=bool(reward) and reward.projection,
+        length_penalty=reward.length_penalty if reward else 0.0,
         normalization=normalization_of(model),
         rankings="ranks" in columns_of(trainer.train_dataset),
         labels=labels_of(args, columns_of(trainer.train_dataset)) if reward else "hard",

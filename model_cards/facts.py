@@ -66,6 +66,7 @@ class CardFacts:
         pooling: Hidden state that a reward model's head scores.
         outputs: What a reward model predicts besides: task and kind ("regression", "binary" or a number of classes).
         projection: Whether it also projects states for a contrastive loss.
+        length_penalty: Subtracted from its reward for each token of a response.
         normalization: Reference set on which its scores have mean 0 and standard deviation 1: `name`, `rows`, `mean`,
             `std` and `offset`; None for scores as trained.
         rankings: Whether it was trained on rankings instead of pairs.
@@ -110,6 +111,7 @@ class CardFacts:
     pooling: str = "last"
     outputs: dict[str, Any] = field(default_factory=dict)
     projection: bool = False
+    length_penalty: float = 0.0
     normalization: dict[str, Any] | None = None
     rankings: bool = False
     labels: Labels = "hard"
@@ -136,7 +138,7 @@ class CardFacts:
     def is_plain(self) -> bool:
         """Whether plain transformers (and peft) computes what the model computes."""
         plain_head = self.head == "linear" and self.pooling == "last" and not self.outputs and not self.projection
-        return plain_head and not self.own_class
+        return plain_head and not self.length_penalty and not self.own_class
 
     @property
     def brings_code(self) -> bool:

@@ -128,6 +128,7 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         pooling=reward.get("pooling", "last"),
         outputs=reward.get("tasks", {}),
         projection=reward.get("projection", False),
+        length_penalty=reward.get("length_penalty", 0.0),
         normalization=reward.get("normalization"),
         own_class=bool(reward.get("own_class")),
         value_head=_value_model(value_head) if value_head.exists() else None,

@@ -1,4 +1,4 @@
-"""Normalising a reward model's rewards at the end of training."""
+"""What is measured on a named set at the end of a reward model's training: its length penalty, its normalisation."""
 
 from __future__ import annotations
 
@@ -16,24 +16,42 @@ from hf_align.models.reward import RewardModel
 logger = logging.get_logger(__name__)
 
 
-def check_reference_set(normalize_on: str | None, data: Any, name: str) -> None:
-    """Refuse a missing set, or several, where `normalize_on` names this argument.
+OPTIONS = ("normalize_on", "length_penalty_on")
+"""Options that name a set."""
+
+
+def check_reference_sets(args: Any, data: Any, name: str) -> None:
+    """Refuse a missing set, or several, where an option names this argument.
 
     Raises:
         UserError: There isn't one set.
     """
-    if name == f"{normalize_on}_dataset" and (data is None or isinstance(data, Mapping)):
-        raise UserError(f"normalize_on is {normalize_on!r} and {name} isn't one data set; give one.")
+    for option in OPTIONS:
+        if name == f"{getattr(args, option)}_dataset" and (data is None or isinstance(data, Mapping)):
+            raise UserError(f"{option} is {getattr(args, option)!r} and {name} isn't one data set; give one.")
 
 
-def drop_normalization(model: RewardModel) -> None:
-    """Drop the offset of a model that is about to be trained, with a warning."""
+def drop_measured(model: RewardModel) -> None:
+    """Drop offset and length penalty of a model that is about to be trained, with a warning."""
+    if model.reward_config.length_penalty:
+        logger.warning(
+            f"The model subtracts {model.reward_config.length_penalty:.4g} a token from its rewards, which training "
+            "changes: the length penalty is dropped. To fit it again, set length_penalty_on or call penalize_length."
+        )
+        model.set_length_penalty(0.0)
     if model.normalization is not None:
         logger.warning(
             f"The model's rewards were normalised on {model.normalization.name}, which training undoes: the offset is "
             "dropped. To normalise again, set normalize_on or call model.normalize."
         )
         model.normalization = None
+
+
+def penalize_length(model: RewardModel, rows: Dataset, name: str) -> None:
+    """Fit and set the length penalty on a tokenised set, in all processes by the number of the first."""
+    (penalty,) = broadcast_object_list([model.measure_length_penalty(rows, name)])
+    model.set_length_penalty(penalty)
+    logger.warning(f"At equal judgement the reward changes by {penalty:.4g} a token on {name}: subtracted from now on.")
 
 
 def normalize(model: RewardModel, rows: Dataset, name: str) -> None:

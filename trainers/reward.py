@@ -29,7 +29,7 @@ from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
-from hf_align.trainers.normalizing import check_reference_set, drop_normalization, normalize
+from hf_align.trainers.normalizing import check_reference_sets, drop_measured, normalize, penalize_length
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reward_losses import (
     centering,
@@ -156,6 +156,14 @@ class RewardConfig(PreferenceConfig):
             "out.",
         },
     )
+    length_penalty_on: Literal["train", "eval"] | None = field(
+        default=None,
+        metadata={
+            "help": "After training, subtract from the reward, for each token of a response, what length adds to it at "
+            "equal judgement on this set: for labels that favour long responses. Prefer a carefully judged 'eval'; "
+            "checkpoints don't have it yet."
+        },
+    )
     normalize_on: Literal["train", "eval"] | None = field(
         default=None,
         metadata={
@@ -246,7 +254,7 @@ class RewardTrainer(PreferenceTrainer):
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise pairs or rankings, also whether the loss can be taken from them."""
-        check_reference_set(self.args.normalize_on, data, name)
+        check_reference_sets(self.args, data, name)
         rows = prepare_comparisons(data, tokenizer, self.args, name, self.reward_config.tasks)
         if rows is not None and name == "train_dataset" and self.args.label_mode == "draw":
             return rows.add_column("index", list(range(len(rows))))
@@ -299,19 +307,24 @@ class RewardTrainer(PreferenceTrainer):
         self.terms = {f"{name}/loss": weight for name, weight in self.task_weights.items() if weight}
         if self.args.contrastive_coefficient is not None:
             self.terms[CONTRASTIVE] = self.args.contrastive_coefficient
-        if self.args.normalize_on is not None and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise UserError(
-                "normalize_on doesn't support sharded weights; load the saved model and call its normalize method."
-            )
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            for option, method in (("normalize_on", "normalize"), ("length_penalty_on", "penalize_length")):
+                if getattr(self.args, option) is not None:
+                    raise UserError(
+                        f"{option} doesn't support sharded weights; load the saved model and call its {method} method."
+                    )
         rows = cast(Dataset | None, self.train_dataset)
         for sentence in () if rows is None else describe_use(rows, self.args):
             logger.warning(sentence)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, and normalise the rewards where `normalize_on` says so."""
+        """Train, then penalise length and normalise the rewards where options say so."""
         model: RewardModel = self.accelerator.unwrap_model(self.model)
-        drop_normalization(model)
+        drop_measured(model)
         result = super().train(*args, **kwargs)
+        if self.args.length_penalty_on is not None:
+            name = f"{self.args.length_penalty_on}_dataset"
+            penalize_length(model, getattr(self, name), name)
         if self.args.normalize_on is not None:
             name = f"{self.args.normalize_on}_dataset"
             normalize(model, getattr(self, name), name)

@@ -100,6 +100,12 @@ class Branches:
         """Tokens of each response: `[S]`, integer."""
         return torch.bincount(self.token_branch, minlength=len(self.last))
 
+    def tokens_so_far(self) -> Tensor:
+        """Tokens of its response up to each response token, itself included: `[N]`, integer."""
+        lengths = self.lengths()
+        before = (lengths.cumsum(0) - lengths)[self.token_branch]
+        return torch.arange(1, len(before) + 1, device=before.device) - before
+
     def response_positions(self) -> Tensor:
         """Flat positions of the response tokens: `[N]`, in the order of `targets`."""
         lengths = self.lengths()

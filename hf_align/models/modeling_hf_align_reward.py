@@ -189,7 +189,8 @@ class PooledReward:
             input_ids: `[B, T]`, padded on either side. A chat template's line break after the last turn doesn't belong
                 to it.
             attention_mask: `[B, T]`, 0 for padding. Default: padding is the tokens `pad_token_id`.
-            response_mask: `[B, T]`, 1 for the tokens of the response; read by attention heads only, which pool these.
+            response_mask: `[B, T]`, 1 for the tokens of the response; read by attention heads, which pool these, and by
+                a length penalty, which counts them.
                 Default: what follows the last start of an assistant's turn in a row, that is, the tokens that the chat
                 template's generation prompt adds. That is right for a prompt and one answer. Give the mask where an
                 answer has several turns, quotes the template, or continues a begun one, and for text without template.
@@ -202,23 +203,27 @@ class PooledReward:
             n]`. With a projection, `embeddings`: `[B, 128]`.
 
         Raises:
-            ValueError: An attention head finds no response in a row.
+            ValueError: An attention head or a length penalty finds no response in a row.
         """
         model: Any = self
         settings = getattr(model.config, SECTION)
         real = _real_tokens(input_ids, attention_mask, model.config.get_text_config().pad_token_id)
         # Positions count real tokens, as those of a row alone, which learnt position embeddings need.
         kwargs = {"position_ids": (real.long().cumsum(1) - 1).clamp(min=0), "use_cache": False} | kwargs
+        penalty = settings.get("length_penalty", 0.0)
         backbone = getattr(model, model.base_model_prefix)
         states = backbone(input_ids, attention_mask=real.long(), **kwargs)[0]  # [B, T, d]
         with torch.autocast(states.device.type, enabled=False):
             states = states.to(next(self.reward_head.parameters()).dtype)
             attention = getattr(self.reward_head, "attention", None)
-            if attention is not None and response_mask is None:
+            if (attention is not None or penalty) and response_mask is None:
                 response_mask = _after_last(input_ids, real, settings.get("response_start"))
             chosen = real if attention is None or response_mask is None else real & response_mask.bool()
             outputs = self.reward_head(pool_rows(states, chosen, settings["pooling"], attention)).float()  # [B, C]
-        result = SequenceClassifierOutput(logits=outputs[:, :1] + settings["offset"])
+        rewards = outputs[:, :1] + settings["offset"]
+        if penalty and response_mask is not None:
+            rewards = rewards - penalty * (real & response_mask.bool()).sum(1, keepdim=True)
+        result = SequenceClassifierOutput(logits=rewards)
         column = 1
         for name, kind in self.tasks.items():
             part = outputs[:, column : column + columns_of(kind)]
@@ -309,9 +314,7 @@ def _after_last(input_ids: Tensor, real: Tensor, start: Sequence[int] | None) ->
     """The real tokens after the last place of the ids `start` in each row: `[B, T]` bool."""
     advice = "pass response_mask, 1 for the tokens of the response."
     if not start:
-        raise ValueError(
-            f"This head reads the response's tokens, and the model has no chat template to find them: {advice}"
-        )
+        raise ValueError(f"This model reads the response's tokens, and it has no chat template to find them: {advice}")
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
     if input_ids.shape[1] < len(start):
         raise ValueError(f"Rows of {input_ids.shape[1]} tokens hold no assistant's turn: {advice}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -26,6 +27,7 @@ from hf_align.models.adapters import Lora, evaluation_mode
 from hf_align.models.classifier import is_ours
 from hf_align.models.fingerprint import BaseDiffers, has_float32_base
 from hf_align.models.heads import attention_part, head_dtype
+from hf_align.models.length_penalty import length_slope
 from hf_align.models.lora_targets import merged_into_base
 from hf_align.models.normalization import Normalization, normalized, scale_reward
 from hf_align.models.padding import set_distinct_pad_token
@@ -155,11 +157,11 @@ class RewardModel(BranchModel):
             with `every_token`.
         """
         head, original = self.head, self.head.forward
-        pooling, offset = self.reward_config.pooling, self.offset
+        config, offset = self.reward_config, self.offset
         return self.forward_to_head(
             branches,
             head,
-            lambda hidden: head_outputs(hidden, branches, head, pooling, offset, original, every_token=every_token),
+            lambda hidden: head_outputs(hidden, branches, head, config, offset, original, every_token=every_token),
         )
 
     def split(self, outputs: Tensor) -> RewardOutputs:
@@ -295,17 +297,68 @@ class RewardModel(BranchModel):
 
     def measure_normalization(self, dataset: Dataset | list[dict[str, Any]], name: str) -> Normalization:
         """The normalisation that `normalize` would give the rewards, without changing anything."""
-        tokenized = isinstance(dataset, Dataset) and "response_ids" in dataset.column_names
-        rows: Any = dataset if tokenized else tokenize_preferences(dataset, self.tokenizer, name="dataset")
+        rows = self._tokenized(dataset)
         pairs = [(row["prompt_ids"], ids) for row in rows for ids in row["response_ids"]]
-        check_token_ids(unwrapped(self), self.tokenizer, ([*prompt, *ids] for prompt, ids in pairs), "dataset")
         return normalized(self._rewards(pairs, return_all=False), name, len(rows), self.normalization)
 
+    def _tokenized(self, dataset: Dataset | list[dict[str, Any]]) -> Any:
+        tokenized = isinstance(dataset, Dataset) and "response_ids" in dataset.column_names
+        rows: Any = dataset if tokenized else tokenize_preferences(dataset, self.tokenizer, name="dataset")
+        texts = ([*row["prompt_ids"], *ids] for row in rows for ids in row["response_ids"])
+        check_token_ids(unwrapped(self), self.tokenizer, texts, "dataset")
+        return rows
+
     def set_normalization(self, normalization: Normalization) -> None:
-        """Fold a measured normalisation into the head, in place of the one before."""
-        before = 1.0 if self.normalization is None else self.normalization.std
-        scale_reward(self.head, before / normalization.std)
+        """Fold a measured normalisation into the head and the length penalty, in place of the one before."""
+        gain = (1.0 if self.normalization is None else self.normalization.std) / normalization.std
+        scale_reward(self.head, gain)
+        self.set_length_penalty(self.reward_config.length_penalty * gain)
         self.normalization = normalization
+
+    def penalize_length(self, dataset: Dataset | list[dict[str, Any]], name: str = "dataset") -> float:
+        """Subtract from the reward what a response's length adds to it at equal judgement.
+
+        For a model that learnt "longer is better" from its labels. The penalty is a number per token of the response,
+        fitted on rows that people judged with care (`length_penalty.length_slope`), and kept in reward_config.json.
+        Whatever uses this model applies it; peft alone loads an adapter without it. A model normalised before has mean
+        rewards other than 0 afterwards: normalise it again.
+
+        Args:
+            dataset: Rows as for `RewardTrainer`, or tokenised ones: a few hundred pairs.
+            name: The set's name, for messages.
+
+        Returns:
+            The penalty per token, in place of the one before.
+
+        Raises:
+            UserError: A row can't be used, or the responses' lengths don't differ.
+
+        Example:
+            >>> from hf_align import RewardModel
+            >>> model = RewardModel.from_backbone("HuggingFaceTB/SmolLM2-135M-Instruct")
+            >>> rows = [
+            ...     {"prompt": "The film was", "chosen": " a joy.", "rejected": " too long, and dull."},
+            ...     {"prompt": "The film was", "chosen": " a joy from start to end.", "rejected": " too long."},
+            ... ]
+            >>> penalty = model.penalize_length(rows)
+            >>> model.reward_config.length_penalty == penalty
+            True
+        """
+        penalty = self.measure_length_penalty(dataset, name)
+        self.set_length_penalty(penalty)
+        return penalty
+
+    def measure_length_penalty(self, dataset: Dataset | list[dict[str, Any]], name: str = "dataset") -> float:
+        """The penalty that `penalize_length` would set, without changing anything."""
+        rows = self._tokenized(dataset)
+        pairs = [(row["prompt_ids"], ids) for row in rows for ids in row["response_ids"]]
+        rewards = iter(self._rewards(pairs, return_all=False))
+        of_rows = [[next(rewards) for _ in row["response_ids"]] for row in rows]
+        return self.reward_config.length_penalty + length_slope(of_rows, rows, name)
+
+    def set_length_penalty(self, penalty: float) -> None:
+        """Subtract so much per token of a response."""
+        self.reward_config = replace(self.reward_config, length_penalty=penalty)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any
@@ -372,7 +425,7 @@ def head_outputs(
     hidden: Tensor,
     branches: Branches,
     head: nn.Module,
-    pooling: str,
+    config: RewardModelConfig,
     offset: float,
     compute: Callable[[Tensor], Tensor] | None = None,
     *,
@@ -384,7 +437,7 @@ def head_outputs(
         hidden: The states, `[R, T, d]`.
         branches: The batch.
         head: The head.
-        pooling: As in `RewardModelConfig`.
+        config: Its pooling and length penalty.
         offset: Added to the rewards.
         compute: The head's forward, where another stands in its place. Default: the head.
         every_token: As in `RewardModel.forward`.
@@ -392,9 +445,11 @@ def head_outputs(
     pooled_states = pool_prefixes if every_token else pool
     # The head is float32: differences of scores are small.
     with torch.autocast(hidden.device.type, enabled=False):
-        pooled = pooled_states(hidden, branches, pooling, attention_part(head))
+        pooled = pooled_states(hidden, branches, config.pooling, attention_part(head))
         outputs = (compute or head)(pooled.to(head_dtype(head))).float()
     rewards = outputs[:, 0] + offset
+    if config.length_penalty:
+        rewards = rewards - config.length_penalty * (branches.tokens_so_far() if every_token else branches.lengths())
     return rewards if outputs.shape[1] == 1 else torch.cat([rewards[:, None], outputs[:, 1:]], 1)
 
 

@@ -209,12 +209,12 @@ class SharedRewardModel(RewardModel):
 
     def forward(self, branches: Branches, *, every_token: bool = False) -> Tensor:
         """As `RewardModel.forward`."""
-        head, pooling, offset = self.own_head, self.reward_config.pooling, self.offset
+        head, config, offset = self.own_head, self.reward_config, self.offset
         with active_adapter(self.model, self.adapter):
             return self.forward_to_head(
                 branches,
                 unwrapped(self).score,
-                lambda hidden: head_outputs(hidden, branches, head, pooling, offset, every_token=every_token),
+                lambda hidden: head_outputs(hidden, branches, head, config, offset, every_token=every_token),
             )
 
     def save_pretrained(
@@ -284,8 +284,7 @@ class SharedHeads(BranchModel):
             rewards = []
             for member in cast(Iterable[RewardModel], self.members):
                 own = original if member.head is head else None
-                pooling, offset = member.reward_config.pooling, member.offset
-                outputs = head_outputs(hidden, branches, member.head, pooling, offset, own)
+                outputs = head_outputs(hidden, branches, member.head, member.reward_config, member.offset, own)
                 rewards.append(member.split(outputs).rewards)
             return torch.stack(rewards, 1)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_align.errors import UserError
 from hf_align.models.modeling_hf_align_reward import EMBEDDING, columns_of
+from hf_align.numbers import number_problem
 
 Task = Literal["regression", "binary"] | int
 """Kind of an auxiliary task: a number, a yes or no, or one of so many classes."""
@@ -37,6 +38,8 @@ class RewardModelConfig:
         tasks: Auxiliary tasks by name: "regression", "binary", or a number of classes (at least 2). Each is a linear
             layer on the same pooled state as the reward's.
         projection: Also project the pooled state for a contrastive loss (d -> 256, ReLU, -> 128).
+        length_penalty: Subtracted from the reward for each token of the response, the added end of turn (or EOS)
+            included. `RewardModel.penalize_length` fits it.
 
     A linear head on the last token equals `AutoModelForSequenceClassification`; the others load there, once whole, with
     `trust_remote_code=True`.
@@ -60,6 +63,7 @@ class RewardModelConfig:
     head: Literal["linear", "mlp", "attention"] = "linear"
     tasks: Mapping[str, Task] = field(default_factory=dict)
     projection: bool = False
+    length_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value, choices in (("pooling", self.pooling, POOLINGS), ("head", self.head, REWARD_HEADS)):
@@ -70,6 +74,8 @@ class RewardModelConfig:
                 f"RewardModelConfig.pooling is {self.pooling!r}, and head='attention' pools the response's tokens by "
                 "itself; leave pooling out."
             )
+        if number_problem(self.length_penalty):
+            raise UserError(f"RewardModelConfig.length_penalty is {self.length_penalty!r}; give a finite number.")
         if not isinstance(self.tasks, Mapping):
             raise UserError("RewardModelConfig.tasks is a mapping of names, as in {'helpful': 'regression'}.")
         for name, kind in self.tasks.items():

@@ -127,7 +127,7 @@ def add_code(folder: Path, settings: Settings, tokenizer: PreTrainedTokenizerBas
     """Add to a saved full model what it needs to load without hf_align."""
     shutil.copyfile(travelling.__file__, folder / REWARD_CODE)
     entry = asdict(settings.config) | {"offset": settings.normalization.offset if settings.normalization else 0.0}
-    if settings.config.head == "attention":
+    if settings.config.head == "attention" or settings.config.length_penalty:
         entry["response_start"] = response_start(tokenizer)
     name = travelling.RewardModelForSequenceClassification.__name__
     values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

@@ -212,7 +212,7 @@ class PolicyWithValueHead(BranchModel):
             adapter: The name of its adapter. Default: the active one.
 
         Raises:
-            UserError: Its head, size or pooling differs.
+            UserError: Its head, size or pooling differs, or it has a length penalty.
         """
         config = reward_model.reward_config
         if config.pooling != "last" or config.head != self.head_kind:
@@ -220,6 +220,8 @@ class PolicyWithValueHead(BranchModel):
                 f"A {self.head_kind} value head can't start from a reward model with a {config.head} head and "
                 f"{config.pooling!r} pooling."
             )
+        if config.length_penalty:
+            raise UserError("The reward model has a length penalty, which a value head can't hold; start from zero.")
         sources = linear_layers(reward_part(reward_model.head))
         for linear, source in zip(linear_layers(self.value_head), sources, strict=True):
             if linear.weight.shape != source.weight.shape:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -26,6 +27,7 @@ from hf_align.models.fingerprint import fingerprint_of
 from hf_align.models.normalization import Normalization
 from hf_align.models.reward import RewardModel
 from hf_align.models.reward_adapter import RewardAdapter, SharedRewardModel
+from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.reward_files import Settings
 
 INSTEAD = "use method='mean', which averages scores"
@@ -68,9 +70,17 @@ def weight_average(
     loaded = [_checked(member, number) for number, member in enumerate(load_members(members))]
     total = sum(weights) if weights is not None else len(loaded)
     shares = [weight / total for weight in (weights if weights is not None else [1.0] * len(loaded))]
-    first, normalization = loaded[0], _averaged_normalization(loaded, shares)
     for number, member in enumerate(loaded):
-        _check_fits(first, member, number)
+        _check_fits(loaded[0], member, number)
+    average = _averaged(loaded, shares)
+    penalties = [member.reward_config.length_penalty for member in loaded]
+    average.set_length_penalty(sum(share * penalty for share, penalty in zip(shares, penalties, strict=True)))
+    return average
+
+
+def _averaged(loaded: Sequence[RewardModel], shares: Sequence[float]) -> RewardModel:
+    """The average, with the first member's length penalty."""
+    first, normalization = loaded[0], _averaged_normalization(loaded, shares)
     if len({id(member.model) for member in loaded}) > 1:
         return _averaged_weights(loaded, shares, normalization)
     heads = [_head_weights(member) for member in loaded]
@@ -94,7 +104,7 @@ def _checked(member: Any, number: int) -> RewardModel:
 def _check_fits(first: RewardModel, member: RewardModel, number: int) -> None:
     """Refuse a member whose weights mean something else than the first one's."""
     for what, differs in (
-        ("another head, pooling or tasks", member.reward_config != first.reward_config),
+        ("another head, pooling or tasks", _without_penalty(member) != _without_penalty(first)),
         ("another tokenizer", encoding_difference(first.tokenizer, member.tokenizer)),
         ("another base", member.model is not first.model and _shapes(member) != _shapes(first)),
     ):
@@ -105,6 +115,10 @@ def _check_fits(first: RewardModel, member: RewardModel, number: int) -> None:
             f"Member {number} doesn't share its base with member 0, and adapters can be averaged only on one base; "
             f"{INSTEAD}."
         )
+
+
+def _without_penalty(member: RewardModel) -> RewardModelConfig:
+    return replace(member.reward_config, length_penalty=0.0)
 
 
 def _shapes(member: RewardModel) -> dict[str, torch.Size]:

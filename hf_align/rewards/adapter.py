@@ -77,7 +77,7 @@ class AdapterReward(BranchModel):
         finally:
             hook.remove()
         hidden = states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
-        outputs = head_outputs(hidden, branches, self.head, self.reward_config.pooling, self.offset)
+        outputs = head_outputs(hidden, branches, self.head, self.reward_config, self.offset)
         return self.reward_config.split(outputs).rewards
 
     def score(

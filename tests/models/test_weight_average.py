@@ -19,6 +19,7 @@ from tests.tiny import save_tiny
 
 PROMPTS, RESPONSES = ["Say it:"] * 2 + ["Go"], [" a joy", " no", " on and on"]
 ROWS = [{"prompt": f"Go {n}", "chosen": " on", "rejected": " away, away"} for n in range(3)]
+ROWS_OF_OTHER_LENGTHS = [{**row, "chosen": " on" * (place + 1)} for place, row in enumerate(ROWS)]
 WEIGHTS = [1.0, 3.0, 2.0]
 
 
@@ -62,6 +63,7 @@ def test_an_average_of_linear_heads_on_one_base_scores_the_mean(tiny_model_dir: 
     for seed in range(2):
         torch.manual_seed(seed)
         members.append(RewardModel.from_backbone(tiny_model_dir, RewardModelConfig(pooling="mean")))
+        members[-1].penalize_length(ROWS_OF_OTHER_LENGTHS)
         members[-1].normalize(ROWS, "three pairs")
     average = weight_average(members, [1.0, 3.0])
     torch.testing.assert_close(scores(average), 0.25 * scores(members[0]) + 0.75 * scores(members[1]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from trl.trainer.reward_config import RewardConfig as TheirRewardConfig
@@ -196,14 +197,34 @@ def test_rewards_are_normalised_on_the_named_set_after_training(
     assert "were normalised on eval_dataset, which training undoes: the offset is dropped" in caplog.text
 
 
-def test_a_set_to_normalise_on_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path):
-    for name, sets in (("eval", {}), ("eval", {"eval_dataset": {"a": text_pairs(2)}})):
-        with pytest.raises(UserError, match="normalize_on is 'eval' and eval_dataset isn't one data set; give one"):
-            train(
-                str(tmp_path), tmp_path, text_pairs(2), sets | {"processing_class": tiny_tokenizer()}, normalize_on=name
-            )
-    with pytest.raises(UserError, match="normalize_on is 'test'"):
-        RewardConfig(str(tmp_path), normalize_on="test")  # type: ignore[arg-type]
+def test_length_is_penalised_on_the_named_set_after_training_and_before_normalising(
+    tiny_model_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    held_out = Dataset.from_list([{**row, "chosen": row["chosen"] * 3} for row in text_pairs(6).to_list()])
+    rows = {"eval_dataset": held_out, "peft_config": LoraConfig(r=2, target_modules=["q_proj"])}
+    options = {"length_penalty_on": "eval", "normalize_on": "eval"}
+    with caplog.at_level("WARNING", logger="hf_align"):
+        trainer, _ = train(tiny_model_dir, tmp_path, text_pairs(2), rows, **options)
+    penalty = trainer.model.reward_config.length_penalty
+    assert penalty and "a token on eval_dataset: subtracted from now on" in caplog.text
+    assert trainer.model.measure_length_penalty(held_out) == pytest.approx(penalty, abs=1e-5)
+    assert math.isfinite(trainer.evaluate()["eval_loss"])
+    trainer.save_model()
+    assert "is subtracted for each token of the response" in (tmp_path / "README.md").read_text()
+    again = load_reward_model(tmp_path)
+    assert again.score(["a"], [" b"]) == trainer.model.score(["a"], [" b"])
+    more, _ = train(again, tmp_path / "more", text_pairs(2))
+    assert more.model.reward_config.length_penalty == 0 and "the length penalty is dropped" in caplog.text
+
+
+def test_a_set_to_measure_on_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path):
+    for option in ("normalize_on", "length_penalty_on"):
+        for sets in ({}, {"eval_dataset": {"a": text_pairs(2)}}):
+            given = sets | {"processing_class": tiny_tokenizer()}
+            with pytest.raises(UserError, match=f"{option} is 'eval' and eval_dataset isn't one data set; give one"):
+                train(str(tmp_path), tmp_path, text_pairs(2), given, **{option: "eval"})
+        with pytest.raises(UserError, match=f"{option} is 'test'"):
+            RewardConfig(str(tmp_path), **{option: "test"})
 
 
 def test_training_of_all_weights_with_another_head_resumes_where_it_was(tiny_model_dir: str, tmp_path: Path):
