@@ -3,8 +3,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks.reward_figures import entropy, figures, log_loss, off_diagonal, vote_shares
-from benchmarks.reward_tables import pair_correlation
+from benchmarks.study.figures import entropy, figures, log_loss, off_diagonal, vote_shares
+from benchmarks.study.label_tables import pair_correlation
 from hf_align.evaluation.ratings import HUMAN, rating_report
 
 RNG = np.random.default_rng(0)

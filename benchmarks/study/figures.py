@@ -1,4 +1,4 @@
-"""Scores of texts compared with every vote: r, one person, log-loss beside its floor, entropies."""
+"""Scores of texts compared with every vote: r, one person, pairs, calibration, log-loss beside its floor, entropies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from hf_align.evaluation.calibration import BINS, fit_temperature
 from hf_align.statistics import pearson
 
 VOTES = np.arange(-4, 5)
@@ -38,13 +39,13 @@ def figures(
         `r` with the mean rating; `person_r`, of one rater with the others' mean, and `gain` = r - person_r with its
         paired interval; over all pairs of texts `nll` against single votes, `floor`, the least that any model could
         have, and `nll_scaled` with `temperature`; `entropy_r`, the correlation of the entropies of the model's and the
-        votes' P(i better than j). The scores themselves, rounded.
+        votes' P(i better than j).
     """
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(scores), size=(RESAMPLES, len(scores)))  # [B, N]
     mean = np.array([np.mean(votes) for votes in ratings])
     shares = vote_shares(ratings)
-    fitted = minimize_scalar(
+    fitted: Any = minimize_scalar(
         lambda log: log_loss(scores / np.exp(log), shares).mean(), bounds=(-3, 4), method="bounded"
     )
     temperature = float(np.exp(fitted.x)) if temperature is None else temperature
@@ -72,8 +73,34 @@ def figures(
     i, j = np.triu_indices(len(scores), 1)
     own, votes = entropy(expit(scores[i] - scores[j])), entropy(shares[i, j])
     result["entropy_r"] = float(pearson(own, votes))
-    result["scores"] = [round(float(score), 4) for score in scores]
     return result
+
+
+def ordered_right(scores: NDArray, means: NDArray, gap: float = 0.5) -> tuple[NDArray, NDArray]:
+    """Points `[N, N]` of pairs whose order people agree on (1, or half for a tie), and which those are."""
+    apart = means[:, None] - means[None] > gap
+    return apart * (np.sign(scores[:, None] - scores[None]) + 1) / 2, apart.astype(float)
+
+
+def temperature_of(scores: NDArray, shares: NDArray) -> float:
+    """The temperature with the least log-loss over all pairs of texts."""
+    i, j = np.triu_indices(len(scores), 1)
+    return fit_temperature(scores[i] - scores[j], shares[i, j])[0]
+
+
+def calibration_errors(scores: NDArray, shares: NDArray) -> NDArray:
+    """`[BINS, N, N]` predicted less observed share of each pair, in the bin of its prediction; mirrored pairs, too."""
+    p = expit(scores[:, None] - scores[None])
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    error = p - shares
+    np.fill_diagonal(error, 0)
+    return np.stack([np.where(place == number, error, 0) for number in range(BINS)])
+
+
+def calibration_error(scores: NDArray, shares: NDArray) -> float:
+    """ECE over all pairs of different texts, mirrored."""
+    size = len(scores)
+    return float(np.abs(calibration_errors(scores, shares).sum((1, 2))).sum() / (size * (size - 1)))
 
 
 def log_loss(scores: NDArray, shares: NDArray) -> NDArray:

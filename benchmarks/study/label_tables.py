@@ -1,4 +1,4 @@
-"""Tables of the reward-model study, from its finished runs."""
+"""Tables of the runs above cached states: what was tried, and soft labels against hard ones."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from benchmarks.reward_cache import CachedTexts
-from benchmarks.reward_figures import RESAMPLES, entropy, interval, log_loss, off_diagonal, vote_shares
+from benchmarks.study.cache import CachedTexts
+from benchmarks.study.figures import RESAMPLES, entropy, figures, interval, log_loss, off_diagonal, vote_shares
+from benchmarks.study.records import Run, unpacked
 from hf_align.data.embedded.ratings import DOMAINS
 from hf_align.statistics import pearson
 
-Run = dict[str, Any]
 
-
-def tuning_table(runs: Sequence[Run]) -> str:
-    """r on validation of every run without a test, with its settings, as markdown."""
+def tuning_table(runs: Sequence[Run], cache: CachedTexts) -> str:
+    """r and NLL on validation of every tuning run, with its settings, as markdown."""
     lines = [
         "| labels | texts | epochs | K x rows | rate | trained | pooling | movies | products | tweets | NLL | s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         settings = run["settings"]
-        if settings["test"]:
+        if run["experiment"] != "tuning":
             continue
-        domains = [run["validation"][domain] for domain in DOMAINS]
+        nll = []
+        for domain in DOMAINS:
+            shares = vote_shares([row["ratings"] for row in cache.rows("validation", domain)])
+            nll.append(off_diagonal(log_loss(unpacked(run["scores"]["validation"][domain]), shares)))
         cells = [
             settings["labels"],
             str(sum(settings["texts"])),
@@ -37,8 +39,8 @@ def tuning_table(runs: Sequence[Run]) -> str:
             f"{settings['learning_rate']:g}",
             trained(settings),
             settings["pooling"],
-            *(f"{each['r']:.3f}" for each in domains),
-            " ".join(f"{each['nll']:.2f}" for each in domains),
+            *(f"{run['summary']['validation'][domain]['r']:.3f}" for domain in DOMAINS),
+            " ".join(f"{each:.2f}" for each in nll),
             f"{run['seconds']:.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -56,7 +58,7 @@ def label_table(runs: Sequence[Run], cache: CachedTexts) -> str:
     """Figures on test by label, means over seeds, and differences from hard labels with intervals, as markdown."""
     by_label: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        if run["settings"]["test"]:
+        if run["experiment"] == "labels":
             by_label[run["settings"]["labels"]].append(run)
     lines = [
         "| held-out texts | labels | r (seeds) | NLL | floor | NLL, scaled | entropies' r |",
@@ -66,7 +68,10 @@ def label_table(runs: Sequence[Run], cache: CachedTexts) -> str:
         ratings = [row["ratings"] for row in cache.rows("test", domain)]
         drawn = resampled_figures(by_label, domain, ratings)
         for label, of_label in by_label.items():
-            parts = [run["test"][domain] for run in of_label]
+            parts = []
+            for run in of_label:
+                temperature = run["summary"]["validation"][domain]["temperature"]
+                parts.append(figures(unpacked(run["scores"]["test"][domain]), ratings, temperature=temperature))
             cells = [f"{domain} ({len(ratings)})", label]
             for name in ("r", "nll", "floor", "nll_scaled", "entropy_r"):
                 values = [part[name] for part in parts]
@@ -92,7 +97,7 @@ def resampled_figures(
     for label, runs in by_label.items():
         every: defaultdict[str, list[NDArray]] = defaultdict(list)
         for run in runs:
-            scores = np.array(run["test"][domain]["scores"])
+            scores = unpacked(run["scores"]["test"][domain])
             loss, own = log_loss(scores, shares), entropy(expit(scores[:, None] - scores[None]))
             every["r"].append(pearson(scores[draws], mean[draws]))
             every["nll"].append(np.array([off_diagonal(loss, count) for count in counts]))

@@ -22,6 +22,7 @@ from hf_align.data.embedded.ratings import DOMAINS, Domain, Split
 from hf_align.data.embedded.rows import heldout_sentences
 from hf_align.layout.branches import Document, build_branches
 from hf_align.models.reward import RewardModel
+from hf_align.models.reward_config import RewardModelConfig
 
 BRANCHES = 16
 """Texts that share one pass over their prompt while states are computed."""
@@ -36,26 +37,28 @@ class CachedTexts:
         states: `[N, d]` hidden states after the frozen layers.
         prompts: Ids of each domain's prompt.
         texts: Rows with `split`, `domain`, `ids` (of the response's tokens), `ratings` and `mean`.
+        layers: Number of frozen layers; 0: the states are embeddings.
     """
 
     states: Tensor
     prompts: dict[str, list[int]]
     texts: list[dict[str, Any]]
+    layers: int = 0
 
     @classmethod
     def load(cls, folder: Path) -> CachedTexts:
         """Read a cache."""
         stored = json.loads((folder / TEXTS).read_text())
-        return cls(load_file(folder / STATES)["states"], stored["prompts"], stored["texts"])
+        return cls(load_file(folder / STATES)["states"], stored["prompts"], stored["texts"], stored["layers"])
 
     def rows(self, split: Split, domain: Domain | None = None) -> list[dict[str, Any]]:
         """The texts of a split, and of one domain."""
         return [row for row in self.texts if row["split"] == split and domain in (None, row["domain"])]
 
 
-def layers_of(base: str, first: int, stop: int | None) -> RewardModel:
+def layers_of(base: str, first: int, stop: int | None, config: RewardModelConfig | None = None) -> RewardModel:
     """A reward model with a new head on some of the base's layers, in float32."""
-    model = RewardModel.from_backbone(base, dtype=torch.float32)
+    model = RewardModel.from_backbone(base, config, dtype=torch.float32)
     base_model: Any = model.model
     decoder = base_model.model
     decoder.layers = decoder.layers[first:stop]
@@ -120,9 +123,9 @@ def hidden_states(model: RewardModel, document: Document) -> Tensor:
     return model.forward_to_head(branches, model.head, lambda hidden: hidden[0].clone())
 
 
-def model_above(base: str, layers: int, states: Tensor) -> RewardModel:
+def model_above(base: str, layers: int, states: Tensor, config: RewardModelConfig | None = None) -> RewardModel:
     """A reward model on the layers above the cached ones, whose token ids are places in the cache."""
-    model = layers_of(base, layers, None)
+    model = layers_of(base, layers, None, config)
     cast(Any, model.model).set_input_embeddings(nn.Embedding.from_pretrained(states, freeze=True))
     return model
 
