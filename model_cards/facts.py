@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hf_align.errors import UserError
 
-Kind = Literal["reward", "dpo", "ipo", "ppo", "model"]
+Kind = Literal["reward", "dpo", "ipo", "ppo", "ensemble", "model"]
 """How the model was trained; "model" if unknown."""
 Labels = Literal["hard", "soft", "drawn"]
 
@@ -56,7 +56,7 @@ class CardFacts:
         name: The model's name, without its namespace.
         base_model: Hub id of the base model, None if it is local.
         base_description: The base model in words: architecture and size; empty if unknown.
-        library: "peft" for an adapter, "transformers" for whole weights.
+        library: "peft" for an adapter, "transformers" for whole weights, "hf-align" for an ensemble.
         adapter: The adapter's settings by name, None if all weights were trained.
         merged: Whether the adapter has been merged into the weights.
         quantization: "8bit" or "4bit" if the base was quantised in training.
@@ -73,6 +73,9 @@ class CardFacts:
         labels: Whether its loss took the better response as certain ("hard"), the share of people for it ("soft"), or
             one vote drawn in each epoch ("drawn").
         own_class: Whether a reward model is of a class that only hf-align has, since transformers has none for it.
+        members: An ensemble's members: `folder`, `base_model` (Hub id or None), `kind` ("adapter" or "whole"), `rank`,
+            `head`, `pooling` and `normalization`.
+        combination: How an ensemble's scores become one: the content of `ensemble.json`; None for a single model.
         value_head: Source of a PPO policy's values: "shared", "adapter" or "separate".
         rewards: Rewards that a policy was trained on, by name, with keys of their heads.
         language: ISO codes.
@@ -102,7 +105,7 @@ class CardFacts:
     name: str
     base_model: str | None = None
     base_description: str = ""
-    library: Literal["peft", "transformers"] = "transformers"
+    library: Literal["peft", "transformers", "hf-align"] = "transformers"
     adapter: dict[str, Any] | None = None
     merged: bool = False
     quantization: str | None = None
@@ -116,6 +119,8 @@ class CardFacts:
     rankings: bool = False
     labels: Labels = "hard"
     own_class: bool = False
+    members: list[dict[str, Any]] = field(default_factory=list)
+    combination: dict[str, Any] | None = None
     value_head: str | None = None
     rewards: dict[str, list[str]] = field(default_factory=dict)
     language: list[str] = field(default_factory=list)
@@ -148,7 +153,8 @@ class CardFacts:
     @property
     def method(self) -> str:
         """Display name of the training method."""
-        return {"reward": "reward modelling", "model": "fine-tuning"}.get(self.kind, self.kind.upper())
+        names = {"reward": "reward modelling", "ensemble": "an ensemble of reward models", "model": "fine-tuning"}
+        return names.get(self.kind, self.kind.upper())
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON-serialisable values."""

@@ -14,12 +14,13 @@ from safetensors import safe_open
 from transformers.utils import logging
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_CONFIG, VALUE_HEAD, write_text
+from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE, REWARD_CONFIG, VALUE_HEAD, write_text
 from hf_align.model_cards.facts import CardFacts, Evaluation
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
 from hf_align.report.curves import draw_curves
 from hf_align.report.over_optimization import PICTURE, draw_course
+from hf_align.version import versions
 
 logger = logging.get_logger(__name__)
 
@@ -109,8 +110,10 @@ def _is_generated(text: str) -> bool:
 
 
 def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
-    """The facts in a model folder's own files, for a model saved without a card."""
+    """The facts in a model folder's own files, for a model saved without a card, or an ensemble."""
     folder = Path(folder)
+    if (folder / ENSEMBLE).exists():
+        return _describe_ensemble(folder)
     adapter, config = _json(folder / ADAPTER_CONFIG), _json(folder / CONFIG)
     reward, tokenizer = _json(folder / REWARD_CONFIG), _json(folder / "tokenizer_config.json")
     architecture = (config.get("architectures") or [""])[0]
@@ -132,6 +135,36 @@ def describe_folder(folder: str | os.PathLike[str]) -> CardFacts:
         normalization=reward.get("normalization"),
         own_class=bool(reward.get("own_class")),
         value_head=_value_model(value_head) if value_head.exists() else None,
+    )
+
+
+def _describe_ensemble(folder: Path) -> CardFacts:
+    combination, members = _json(folder / ENSEMBLE), []
+    described = {name: describe_folder(folder / name) for name in combination["members"]}
+    for name, facts in described.items():
+        settings = facts.adapter or {}
+        members.append(
+            {
+                "folder": name,
+                "base_model": facts.base_model,
+                "kind": "adapter" if facts.library == "peft" else "whole",
+                "rank": settings.get("r"),
+                "head": facts.head,
+                "pooling": facts.pooling,
+                "normalization": facts.normalization,
+            }
+        )
+    bases = list(dict.fromkeys(member["base_model"] for member in members))
+    return CardFacts(
+        kind="ensemble",
+        name=folder.resolve().name,
+        base_model=bases[0] if len(bases) == 1 else None,
+        base_description="different models" if len(bases) > 1 else "",
+        library="hf-align",
+        conversational=all(facts.conversational for facts in described.values()),
+        members=members,
+        combination=combination,
+        versions=versions(),
     )
 
 

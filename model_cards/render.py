@@ -14,7 +14,8 @@ from hf_align.model_cards.facts import CardFacts, Evaluation
 from hf_align.report.render import duration
 
 SHOWN_SAMPLES, SHOWN_CHARACTERS = 8, 600
-PIPELINES = {"reward": "text-classification"}
+PIPELINES = {"reward": "text-classification", "ensemble": "text-classification"}
+REWARD_TAGS = ["reward-model", "preference-learning"]
 _SPECIAL = re.compile(r"[\\`*\[\]|~$<>&:@]|(?<!\w)_|_(?!\w)|^\s*([-+#](?=\s)|#+(?=\s)|\d+[.)](?=\s|$))", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -28,8 +29,10 @@ def card_metadata(facts: CardFacts, repo_id: str | None = None) -> ModelCardData
     """
     pipeline = facts.tasks[0] if facts.tasks else PIPELINES.get(facts.kind, "text-generation")
     tags = ["hf-align", *([facts.kind] if facts.kind != "model" else [])]
-    tags += ["reward-model", "preference-learning"] if facts.kind == "reward" else []
-    tags += ["lora"] if facts.adapter is not None and facts.adapter.get("r") else []
+    tags += REWARD_TAGS if facts.kind in PIPELINES else []
+    ranks = [member.get("rank") for member in facts.members]
+    tags += ["lora"] if any(ranks) or (facts.adapter is not None and facts.adapter.get("r")) else []
+    bases = sorted({member["base_model"] for member in facts.members if member.get("base_model")})
     shown = [row for row in facts.evaluation if row.is_finite]
     name = (repo_id or facts.name).split("/")[-1]
     return ModelCardData(
@@ -37,7 +40,7 @@ def card_metadata(facts: CardFacts, repo_id: str | None = None) -> ModelCardData
         license=facts.license,
         library_name=facts.library,
         pipeline_tag=pipeline,
-        base_model=facts.base_model,
+        base_model=facts.base_model or bases or None,
         datasets=facts.dataset_ids or None,
         tags=list(dict.fromkeys([*tags, *facts.tags])),
         model_name=name,

@@ -16,7 +16,7 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, VALUE_HEAD
 from hf_align.hub.errors import hub_errors
-from hf_align.hub.staging import WEIGHTS, base_models, check_links, new_stage, stage_model, staged_files
+from hf_align.hub.staging import ENSEMBLES, WEIGHTS, base_models, check_links, new_stage, stage_model, staged_files
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.model_cards.names import hub_id
@@ -59,7 +59,8 @@ def push_model(
     """Push a saved model or adapter, with its tokenizer, heads and card.
 
     Args:
-        folder: Folder that `trainer.save_model()` or `RewardModel.merge_and_save` wrote. It is not modified.
+        folder: Folder that `trainer.save_model()`, `RewardModel.merge_and_save` or `RewardEnsemble.save_pretrained`
+            wrote. It is not modified.
         repo_id: "NAME" (in the token's namespace) or "ORG/NAME"; created if it doesn't exist.
         base_model: Hub id of an adapter's base model, if it was loaded from a local folder.
         private: Whether a new repository is private. Default: the Hub's default, which is public.
@@ -160,6 +161,9 @@ def facts_for(
     facts = load_facts(folder) or describe_folder(folder)
     facts.base_model = base_model or hub_id(base_models(stage).get(stage / ADAPTER_CONFIG)) or facts.base_model
     facts.license = license or facts.license
+    if facts.kind == "ensemble":
+        staged = describe_folder(stage)
+        facts.base_model, facts.members = staged.base_model, staged.members  # named by their Hub ids
     if merged:
         facts.merged, facts.library = True, "transformers"
     facts.value_head = facts.value_head if (stage / VALUE_HEAD).exists() else None
@@ -201,7 +205,7 @@ def upload(
     files = staged_files(stage)
     with hub_errors(f"pushing to {repo_id}", unchanged):
         others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
-        stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *replaced]))
+        stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *ENSEMBLES, *replaced]))
         # `upload_folder` would do the same, but with hf_xet it uses several commits if there are many files, if it
         # takes long, or if the first commit fails. An interrupted push would then leave a partial model behind.
         return api.create_commit(

@@ -18,8 +18,10 @@ from pathlib import Path
 from hf_align.errors import UserError
 from hf_align.files import (
     ADAPTER_CONFIG,
+    AGGREGATOR,
     BASE_FINGERPRINT,
     CONFIG,
+    ENSEMBLE,
     REWARD_CODE,
     REWARD_FILES,
     VALUE_ADAPTER_FOLDER,
@@ -38,6 +40,8 @@ TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
     *("chat_template.*", "additional_chat_templates/*", "preprocessor_config.json", "processor_config.json"),
 )
+ENSEMBLES = (ENSEMBLE, AGGREGATOR, *(f"member-*/{pattern}" for pattern in (*WEIGHTS, *TOKENIZER)))
+"""Patterns of an ensemble's files; each member's folder is a model's."""
 TEXTS = ("README.md", "training_curves.png", "over_optimization.png", "LICENSE*", "NOTICE*")
 READ_FOR_CARDS = ("model_card.json",)
 NOT_IN_CHECKPOINTS = ("README.md", "training_args.bin")
@@ -59,11 +63,12 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     Everything else is not pushed: checkpoints, optimizers, logs, metrics, pickles.
     """
     folder = Path(folder)
-    patterns = (*WEIGHTS, *TOKENIZER, *TEXTS)
+    patterns = (*WEIGHTS, *TOKENIZER, *TEXTS, *(ENSEMBLES if (folder / ENSEMBLE).exists() else ()))
+    folders = {pattern.rpartition("/")[0] for pattern in patterns if "/" in pattern}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
-            if any(pattern.startswith(f"{name}/") for pattern in patterns):
+            if any(fnmatchcase(name, pattern) for pattern in folders):
                 _check_link(folder, path)
             continue
         # A pattern's `*` would also match `/`: only folders that a pattern names are entered.
@@ -99,10 +104,12 @@ def stage_model(folder: str | os.PathLike[str], stage: Path, base_model: str | N
         UserError: The folder holds no model, or its adapter's base model is local and `base_model` isn't given.
     """
     folder = Path(folder)
-    if not any((folder / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
-        raise UserError(f"{folder} holds no model: it has neither config.json nor adapter_config.json.")
-    if not any(folder.glob("*.safetensors")):  # a push would remove the repository's weights
-        raise UserError(f"{folder} holds no weights: it has no .safetensors file.")
+    members = sorted(folder.glob("member-*")) if (folder / ENSEMBLE).exists() else []
+    for part in members or [folder]:
+        if not any((part / name).exists() for name in (CONFIG, ADAPTER_CONFIG)):
+            raise UserError(f"{part} holds no model: it has neither config.json nor adapter_config.json.")
+        if not any(part.glob("*.safetensors")):  # a push would remove the repository's weights
+            raise UserError(f"{part} holds no weights: it has no .safetensors file.")
     for name in model_files(folder):
         link_or_copy(folder / name, stage / name)
     _check_code(stage, folder)
@@ -204,6 +211,12 @@ def name_bases(stage: Path, folder: Path, base_model: str | None) -> None:
     """
     bases = base_models(stage)
     main = bases.get(stage / ADAPTER_CONFIG)
+    local = sorted({name for name in bases.values() if hub_id(name) is None})
+    if base_model and main is None and len(local) > 1:
+        raise UserError(
+            f"The adapters in {folder} were trained on different local models ({', '.join(local)}), and base_model "
+            "names one; set base_model_name_or_path in each adapter_config.json to its Hub id, or push members alone."
+        )
     for path, name in bases.items():
         hub_name = hub_id(name)
         if base_model and (name == main or (main is None and hub_name is None)):

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_align.collators.checks import as_preferences
+from hf_align.collators.judged import read_judged
+from hf_align.collators.tokenize import tokenize_preferences
 from hf_align.errors import UserError
-from hf_align.files import ENSEMBLE, whole_folder
-from hf_align.models.aggregation import RULES, aggregate, check_method
-from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_names
-from hf_align.models.ensemble_members import Pass, load_members, passes_of
-from hf_align.models.normalization import Normalization
+from hf_align.files import AGGREGATOR, ENSEMBLE, whole_folder
+from hf_align.hub.push import PushedFolder, push_model
+from hf_align.model_cards import describe_folder, save_card
+from hf_align.models.aggregation import FITTED, DynamicSelector, Preferences, Stacking, aggregate, check_method
+from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, keep_other_files, member_names
+from hf_align.models.ensemble_members import Pass, PromptStates, load_members, passes_of, prompt_states
+from hf_align.models.error_correlation import ErrorCorrelation, correlate_errors
+from hf_align.models.normalization import Normalization, normalized
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
-from hf_align.models.scoring import encode_texts
+from hf_align.models.scoring import Encoded, encode_texts
 from hf_align.models.sources import is_ensemble as is_ensemble
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.uncertainty import MEASURES, deviation, dropout_scores, preference_entropy, variation_ratio
+from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.weight_average import weight_average
+from hf_align.models.wrapper import unwrapped
 
 logger = logging.get_logger(__name__)
+
+Rows = Dataset | list[dict[str, Any]]
+Texts = tuple[Sequence[Any], Sequence[Any], Sequence[bool] | None, Sequence[Mapping[str, Any]] | None]
+"""Prompts, responses, whether these are finished, and rows, as for `RewardModel.score`."""
+Ids = dict[int, Sequence[Encoded]]
+"""Prompts and responses as token ids, by encoding; 0 is that of the ensemble's `tokenizer`."""
+DROPPED, RELATIVE = "mc_dropout", ("entropy", "variance_ratio")
+"""Measures of uncertainty that take further passes, and that are relative to the reference set's mean."""
 
 
 class RewardEnsemble(nn.Module):
@@ -38,8 +57,10 @@ class RewardEnsemble(nn.Module):
 
     Args:
         members: Reward models, or their folders or Hub ids.
-        method: How their scores become one; see `hf_align.models.aggregation.aggregate`. All but "mean" compare
-            members, so theirs have to be normalised on one set (`normalize`).
+        method: How their scores become one: "mean", "median", "trimmed_mean", "min" or "uncertainty_weighted" (see
+            `hf_align.models.aggregation.aggregate`), "stacking" or "dynamic", which `fit` fits, or "weight_average",
+            which scores with one model of averaged weights. What compares members needs all of them normalised on one
+            set (`normalize`).
         weights: One for each member, for "mean" and "weight_average". Default: all alike.
         uncertainty_coef: Coefficient of the variance, for "uncertainty_weighted".
         trim: Share of the members left out at each end, for "trimmed_mean".
@@ -50,7 +71,8 @@ class RewardEnsemble(nn.Module):
     Attributes:
         members: Each has `score`, `score_ids`, `tokenizer`, `reward_config`, `normalization` and `head` as a
             `RewardModel`, and scores as it would alone.
-        tokenizer: The first member's.
+        aggregator: What `fit` fitted, None before.
+        measured_errors: What `error_correlation` measured, None before.
 
     Raises:
         UserError: A member can't be loaded, or the settings don't fit.
@@ -79,12 +101,18 @@ class RewardEnsemble(nn.Module):
         device_map: Any = None,
     ):
         super().__init__()
+        if isinstance(members, str | os.PathLike | RewardModel):
+            raise UserError("members is a single reward model; give a list of them.")
         check_method(method, len(members), weights=weights, trim=trim, uncertainty_coef=uncertainty_coef)
         self.method, self.uncertainty_coef, self.trim = method, uncertainty_coef, trim
         self.weights = None if weights is None else [float(weight) for weight in weights]
         self.members = load_members(members, quantization=quantization, dtype=dtype, device_map=device_map)
         self.models = nn.ModuleList([member for member in self.members if isinstance(member, nn.Module)])
+        self.aggregator: Stacking | DynamicSelector | None = None
+        self.measured_errors: ErrorCorrelation | None = None
         self._passes: list[Pass] = passes_of(self.members)
+        self._averaged: RewardModel | None = None
+        self._states: PromptStates | None = None
 
     @classmethod
     def from_pretrained(
@@ -108,7 +136,7 @@ class RewardEnsemble(nn.Module):
         """
         folder = ensemble_folder(path_or_hub_id)
         saved = EnsembleSettings.read(folder)
-        return cls(
+        ensemble = cls(
             [folder / name for name in saved.members],
             saved.method,
             saved.weights,
@@ -118,6 +146,16 @@ class RewardEnsemble(nn.Module):
             dtype=dtype,
             device_map=device_map,
         )
+        if saved.fitted:
+            weights = load_file(folder / AGGREGATOR)
+            count = len(ensemble.members)
+            ensemble.aggregator = (
+                Stacking(count) if saved.method == "stacking" else DynamicSelector(len(weights["center"]), count)
+            )
+            ensemble.aggregator.load_state_dict(weights)
+        if saved.error_correlation is not None:
+            ensemble.measured_errors = ErrorCorrelation.from_json(saved.error_correlation)
+        return ensemble
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -132,7 +170,7 @@ class RewardEnsemble(nn.Module):
     @property
     def takes_ids(self) -> bool:
         """Whether all members read the same token ids, those of `tokenizer`."""
-        return all(each.takes_ids and each.encoding == self._passes[0].encoding for each in self._passes)
+        return all(each.takes_ids and each.encoding == 0 for each in self._passes)
 
     @property
     def normalization(self) -> Normalization | None:
@@ -152,16 +190,8 @@ class RewardEnsemble(nn.Module):
         Returns:
             `[M, R]` float32, on the CPU.
         """
-        encoded: dict[int, Any] = {}
-        scores = torch.zeros(len(self.members), len(responses))
-        for each in self._passes:
-            if not isinstance(each.scorer, BranchModel):  # it may read texts in another way
-                scores[each.numbers] = torch.tensor(each.scorer.score(prompts, responses, finished, rows))
-                continue
-            if each.encoding not in encoded:
-                encoded[each.encoding] = encode_texts(each.scorer, each.tokenizer, prompts, responses, finished, rows)
-            scores[each.numbers] = each.score_ids(encoded[each.encoding])
-        return scores
+        texts = (prompts, responses, finished, rows)
+        return self._member_scores(self._encode(texts), texts)
 
     def member_score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> Tensor:
         """As `member_scores`, of token ids of `tokenizer`; nothing is added, not even an end.
@@ -169,15 +199,7 @@ class RewardEnsemble(nn.Module):
         Raises:
             UserError: The members don't read the same ids (`takes_ids`).
         """
-        if not self.takes_ids:
-            raise UserError(
-                "The members of this ensemble have different tokenizers; score texts (score) instead of ids."
-            )
-        encoded = list(zip(prompt_ids, response_ids, strict=True))
-        scores = torch.zeros(len(self.members), len(encoded))
-        for each in self._passes:
-            scores[each.numbers] = each.score_ids(encoded)
-        return scores
+        return self._member_scores(self._encoded(prompt_ids, response_ids))
 
     def score(
         self,
@@ -185,51 +207,238 @@ class RewardEnsemble(nn.Module):
         responses: Sequence[Any],
         finished: Sequence[bool] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[float]:
-        """Score responses to prompts; arguments as in `RewardModel.score`."""
-        return self.combine(self.member_scores(prompts, responses, finished, rows)).tolist()
+        *,
+        return_uncertainty: bool | Iterable[str] = False,
+    ) -> Any:
+        """Score responses to prompts.
 
-    def score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> list[float]:
-        """Score token ids, as `RewardModel.score_ids`."""
-        return self.combine(self.member_score_ids(prompt_ids, response_ids)).tolist()
+        Args:
+            prompts: As in `RewardModel.score`.
+            responses: As in `RewardModel.score`.
+            finished: As in `RewardModel.score`.
+            rows: As in `RewardModel.score`.
+            return_uncertainty: Also return how unsure the score is, by measure: "std" of the members' scores,
+                "entropy" and "variance_ratio" of whether they are above the reference set's mean, and "mc_dropout",
+                the deviation of the ensemble's score over 10 networks drawn by dropout. True: all four; names: these.
 
-    def combine(self, scores: Tensor) -> Tensor:
-        """One score `[R]` of the members' scores `[M, R]`.
+        Returns:
+            One score per response; higher is better. With `return_uncertainty` also a dict of measure and one value per
+            response.
 
         Raises:
-            UserError: The method compares members, and they aren't normalised on one set.
+            UserError: The method or a measure needs members that are normalised on one set, or the method must be
+                fitted first.
         """
-        self._check_scale()
-        return aggregate(
-            scores,
-            self.method,
-            weights=self.weights,
-            trim=self.trim,
-            uncertainty_coef=self.uncertainty_coef,
-        )
+        texts = (prompts, responses, finished, rows)
+        return self._score(self._encode(texts), texts, return_uncertainty)
 
-    def _check_scale(self) -> None:
-        """Refuse, or for the mean warn about, members whose scores are on different scales."""
-        if len(self.members) == 1 or self.normalization is not None or self.method not in RULES:
+    def score_ids(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        response_ids: Sequence[Sequence[int]],
+        *,
+        return_uncertainty: bool | Iterable[str] = False,
+    ) -> Any:
+        """As `score`, of token ids of `tokenizer`; nothing is added, not even an end."""
+        return self._score(self._encoded(prompt_ids, response_ids), None, return_uncertainty)
+
+    # ---- inside ----
+
+    def _encode(self, texts: Texts) -> Ids:
+        """Token ids of texts by encoding, for the members that read ids."""
+        encoded: Ids = {}
+        for each in self._passes:
+            if each.reads_branches and each.encoding not in encoded:
+                encoded[each.encoding] = encode_texts(each.scorer, each.tokenizer, *texts)
+        return encoded
+
+    def _encoded(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> Ids:
+        if not self.takes_ids:
+            raise UserError("The members of this ensemble have different tokenizers; score texts (score), not ids.")
+        return {0: list(zip(prompt_ids, response_ids, strict=True))}
+
+    def _member_scores(self, encoded: Ids, texts: Texts | None = None) -> Tensor:
+        """Scores `[M, R]`, of texts for members that read them in another way."""
+        scores: dict[int, Tensor] = {}
+        for each in self._passes:
+            if texts is None or each.reads_branches:
+                of_members = each.score_ids(encoded[each.encoding])
+            else:
+                of_members = torch.tensor(each.scorer.score(*texts))[None]
+            scores.update(zip(each.numbers, of_members, strict=True))
+        return torch.stack([scores[number] for number in range(len(self.members))])
+
+    def _score(self, encoded: Ids, texts: Texts | None, asked: bool | Iterable[str]) -> Any:
+        measures = measures_of(asked)
+        self._check_scale(measures)
+        if self.method == "weight_average":
+            scores = torch.tensor(self.averaged.score_ids(*_unzipped(encoded[0])))
+            members = self._member_scores(encoded, texts) if set(measures) - {DROPPED} else None
+        else:
+            members = self._member_scores(encoded, texts)
+            scores = self._combine(members, encoded)
+        if asked is False:
+            return scores.tolist()
+        uncertainty = {}
+        for measure in measures:
+            if measure == DROPPED:
+                model = self.averaged if self.method == "weight_average" else self
+                passes = dropout_scores(model, lambda: self._score(encoded, texts, False))
+                uncertainty[measure] = deviation(passes).tolist()
+            else:
+                uncertainty[measure] = self._disagreement(measure, cast(Tensor, members)).tolist()
+        return scores.tolist(), uncertainty
+
+    def _combine(self, scores: Tensor, encoded: Ids) -> Tensor:
+        """One score `[R]` of the members' scores `[M, R]`."""
+        if self.method not in FITTED:
+            settings = {"weights": self.weights, "trim": self.trim, "uncertainty_coef": self.uncertainty_coef}
+            return aggregate(scores, self.method, **cast(Any, settings))
+        if self.aggregator is None:
+            raise UserError(
+                f"method={self.method!r} isn't fitted; call fit(dataset) with held-out pairs or rankings first."
+            )
+        states = (self._prompt_states(encoded),) if self.method == "dynamic" else ()
+        return self.aggregator(scores, *states)
+
+    def _disagreement(self, measure: str, members: Tensor) -> Tensor:
+        if measure == "entropy":
+            return preference_entropy(members, [_log_odds(member) for member in self.members])
+        return variation_ratio(members) if measure == "variance_ratio" else deviation(members)
+
+    def _prompt_states(self, encoded: Ids) -> Tensor:
+        """States `[R, d]` of the prompts, of the first member's backbone without adapter."""
+        first = self.members[0]
+        if not hasattr(first, "base_states"):
+            raise UserError(
+                f"method='dynamic' reads the first member's hidden states, and a {type(first).__name__} has none; put "
+                "a RewardModel first."
+            )
+        if self._states is None:
+            self._states = PromptStates(first)
+        return prompt_states(self._states, self.tokenizer, encoded[0])
+
+    @property
+    def averaged(self) -> RewardModel:
+        """The reward model of the members' averaged weights, for method "weight_average"."""
+        if self._averaged is None:
+            self._averaged = weight_average(self.members, self.weights)
+        return self._averaged
+
+    def _check_scale(self, measures: Collection[str] = ()) -> None:
+        """Refuse what compares the scores of members on different scales; for a mean, warn."""
+        if len(self.members) == 1 or self.normalization is not None:
             return
         problem = "The members of this ensemble aren't normalised on one set, so their scores are on different scales"
         fix = "call normalize(rows, name) first"
-        if self.method != "mean":
+        if self.method not in ("mean", "weight_average", "stacking"):
             raise UserError(f"{problem}, and method={self.method!r} compares them; {fix}.")
-        logger.warning_once(f"{problem}, and the mean depends most on the members with the widest; {fix}.")
+        if compared := [name for name in measures if name in RELATIVE]:
+            raise UserError(f"{problem}, and {' and '.join(compared)} compare them with that set's mean; {fix}.")
+        if self.method != "stacking":
+            logger.warning_once(f"{problem}, and the members with the widest weigh most; {fix}.")
 
-    def normalize(self, dataset: Dataset | list[dict[str, Any]], name: str) -> list[Normalization]:
-        """Normalise each member on a reference set, as `RewardModel.normalize`.
+    # ---- held-out rows ----
+
+    def normalize(self, dataset: Rows, name: str) -> list[Normalization]:
+        """Normalise each member on a reference set, as `RewardModel.normalize` does; a fitted method must be refitted.
+
+        Args:
+            dataset: Pairs or rankings.
+            name: Name of the set, for readers of the card.
 
         Returns:
-            For each member the set's mean and standard deviation before.
+            Each member's normalisation.
+
+        Raises:
+            UserError: A row can't be used, or a member's scores are all equal.
         """
-        return [member.normalize(dataset, name) for member in self.members]
+        for number, member in enumerate(self.members):
+            if not isinstance(member, RewardModel):
+                raise UserError(f"Member {number} is a {type(member).__name__}; normalise it before it is a member.")
+        rows, encoded, texts = self._read(dataset)
+        scores = self._member_scores(encoded, texts).tolist()
+        measured = [
+            normalized(of_member, name, len(rows), member.normalization)
+            for of_member, member in zip(scores, self.members, strict=True)
+        ]
+        for member, normalization in zip(self.members, measured, strict=True):
+            member.set_normalization(normalization)
+        self.aggregator = self._averaged = None
+        return measured
+
+    def fit(self, dataset: Rows) -> RewardEnsemble:
+        """Fit method "stacking" or "dynamic" on held-out rows: rows that no member was trained on.
+
+        Args:
+            dataset: Pairs or rankings; labels may be soft.
+
+        Returns:
+            Itself.
+
+        Raises:
+            UserError: The method has nothing to fit, or the rows are too few.
+        """
+        if self.method not in FITTED:
+            raise UserError(f"method={self.method!r} has nothing to fit; fit is for {' and '.join(FITTED)}.")
+        self._check_scale()
+        rows, encoded, texts = self._read(dataset)
+        scores, preferences = self._member_scores(encoded, texts), Preferences.of(rows)
+        if self.method == "stacking":
+            self.aggregator = Stacking(len(self.members)).fit(scores, preferences)
+        else:
+            states = self._prompt_states(encoded)
+            self.aggregator = DynamicSelector(states.shape[1], len(self.members)).fit(scores, preferences, states)
+        return self
+
+    def error_correlation(self, dataset: Rows, name: str = "held-out rows") -> ErrorCorrelation:
+        """How far the members make the same errors on held-out rows; the card shows it from then on.
+
+        Args:
+            dataset: Pairs or rankings that no member was trained on.
+            name: Their name, for readers of the card.
+
+        Returns:
+            The correlations. Above .9 there is a warning: such members add next to nothing to each other.
+        """
+        rows, encoded, texts = self._read(dataset)
+        measured = correlate_errors(self._member_scores(encoded, texts), Preferences.of(rows), name)
+        if measured.high:
+            two = ", ".join(f"{i} and {j} ({measured.matrix[i][j]:.2f})" for i, j in measured.high)
+            logger.warning(
+                f"Members make nearly the same errors on {name}: {two}. They add little to each other; vary their "
+                "data, seeds, ranks, layers or bases."
+            )
+        self.measured_errors = measured
+        return measured
+
+    def _read(self, dataset: Rows) -> tuple[Dataset, Ids, Texts | None]:
+        """Held-out rows in the first member's tokens, all their responses in each encoding, and as texts."""
+        if isinstance(dataset, Dataset) and "response_ids" in dataset.column_names:
+            if not self.takes_ids:
+                raise UserError("The members have different tokenizers; give rows of texts, not tokenised ones.")
+            return dataset, {0: _responses(dataset)}, None
+        by_encoding: dict[int, Dataset] = {}
+        for each in self._passes:
+            if each.encoding not in by_encoding and (each.reads_branches or each.encoding == 0):
+                rows = by_encoding[each.encoding] = tokenize_preferences(dataset, each.tokenizer, name="dataset")
+                ids = ([*prompt, *response] for prompt, response in _responses(rows))
+                check_token_ids(unwrapped(each.scorer), each.tokenizer, ids, "dataset")
+        encoded = {number: _responses(rows) for number, rows in by_encoding.items()}
+        if all(each.reads_branches for each in self._passes):
+            return by_encoding[0], encoded, None
+        read = [(read_judged(row, {})[0], row) for row in as_preferences(dataset, "dataset")]
+        samples = [(each.prompt, response, row) for each, row in read for response in each.responses]
+        prompts, responses, of_rows = (list(column) for column in zip(*samples, strict=True))
+        return by_encoding[0], encoded, (prompts, responses, None, of_rows)
+
+    # ---- saving ----
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Save the ensemble: a folder for each member, which loads alone, too, and `ensemble.json`.
+        """Save the ensemble: a folder for each member, which loads alone, too, `ensemble.json` and a card.
 
-        The folder appears whole or not at all; an older ensemble there is replaced.
+        The folder appears whole or not at all. An older ensemble there is replaced; other files stay, as does a card
+        that was edited by hand.
 
         Raises:
             UserError: The folder holds something else, or a member can't be saved.
@@ -240,15 +449,44 @@ class RewardEnsemble(nn.Module):
         for number, member in enumerate(self.members):
             if not isinstance(member, RewardModel):
                 raise UserError(
-                    f"Member {number} is a {type(member).__name__}, which can't be saved with an ensemble; load its "
-                    "folder as a member of its own."
+                    f"Member {number} is a {type(member).__name__}, which can't be saved with an ensemble; make one of "
+                    "reward models or their folders."
                 )
         names = member_names(len(self.members))
         with whole_folder(target) as unfinished:
             for name, member in zip(names, self.members, strict=True):
                 member.save_pretrained(unfinished / name)
                 (unfinished / name / "README.md").unlink(missing_ok=True)  # peft's
+            if self.aggregator is not None:
+                weights = {name: weight.contiguous() for name, weight in self.aggregator.state_dict().items()}
+                save_file(weights, unfinished / AGGREGATOR)
             self._settings(names).write(unfinished)
+            keep_other_files(target, unfinished)
+            facts = describe_folder(unfinished)
+            facts.name = target.resolve().name
+            save_card(unfinished, facts)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        base_model: str | None = None,
+        private: bool | None = None,
+        license: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload an ensemble with hf-align",
+        token: str | None = None,
+    ) -> PushedFolder:
+        """Save the ensemble and push it into one repository, with one card; arguments as in `hf_align.hub.push_model`.
+
+        Raises:
+            UserError: A member can't be saved, its base isn't on the Hub, or the Hub or the connection fails.
+        """
+        with TemporaryDirectory(prefix="hf-align-ensemble-") as scratch:
+            folder = Path(scratch, repo_id.split("/")[-1] or "ensemble")
+            self.save_pretrained(folder)
+            options = {"base_model": base_model, "private": private, "license": license, "revision": revision}
+            return push_model(folder, repo_id, commit_message=commit_message, token=token, **cast(Any, options))
 
     def _settings(self, names: list[str]) -> EnsembleSettings:
         return EnsembleSettings(
@@ -258,7 +496,8 @@ class RewardEnsemble(nn.Module):
             trim=self.trim,
             members=names,
             kind=self.kind,
-            fitted=False,
+            fitted=self.aggregator is not None,
+            error_correlation=None if self.measured_errors is None else self.measured_errors.to_json(),
         )
 
     @property
@@ -269,8 +508,37 @@ class RewardEnsemble(nn.Module):
             return "models"
         if len(models) > 1 or not all(isinstance(member, RewardModel) for member in self.members):
             return "mixed"
-        return "adapters" if isinstance(cast(Any, self.members[0]).model, PeftModel) else "heads"
+        return "adapters" if isinstance(self.members[0].model, PeftModel) else "heads"
+
+
+def measures_of(asked: bool | Iterable[str]) -> list[str]:
+    """Names of the measures of uncertainty that are asked for.
+
+    Raises:
+        UserError: There is no such measure.
+    """
+    if isinstance(asked, bool):
+        return list(MEASURES) if asked else []
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise UserError(f"return_uncertainty has {unknown[0]!r}; use True, or some of {', '.join(MEASURES)}.")
+    return names
+
+
+def _responses(rows: Dataset) -> list[Encoded]:
+    """All responses of tokenised rows, each with its prompt."""
+    columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
+    return [(prompt, response) for prompt, responses in columns for response in responses]
+
+
+def _unzipped(encoded: Sequence[Encoded]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    return [prompt for prompt, _ in encoded], [response for _, response in encoded]
 
 
 def _normalization(member: Any) -> Normalization | None:
     return getattr(member, "normalization", None)
+
+
+def _log_odds(member: Any) -> float:
+    normalization = _normalization(member)
+    return 1.0 if normalization is None else normalization.std

@@ -13,12 +13,13 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from hf_align.errors import LoadError, UserError
-from hf_align.files import ENSEMBLE, write_json
+from hf_align.files import AGGREGATOR, ENSEMBLE, write_json
 from hf_align.hub.errors import hub_errors
+from hf_align.hub.staging import link_or_copy
+from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.models.sources import find_file
 
 FORMAT = 1
-AGGREGATOR = "aggregator.safetensors"
 MEMBER = re.compile(r"member-\d+")
 """Names of the members' folders; no other is read, so none leads elsewhere."""
 
@@ -36,6 +37,7 @@ class EnsembleSettings:
         kind: What the members share: "adapters" (on one backbone), "heads", nothing ("models"), or "mixed"; for
             readers only.
         fitted: Whether there is a fitted aggregation in `aggregator.safetensors`.
+        error_correlation: That of the members, as `ErrorCorrelation.to_json` gives it, if it was measured.
     """
 
     method: str
@@ -45,6 +47,7 @@ class EnsembleSettings:
     members: list[str]
     kind: str
     fitted: bool
+    error_correlation: dict[str, Any] | None
 
     def write(self, folder: Path) -> None:
         """Write the file."""
@@ -114,3 +117,13 @@ def ensemble_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
     parts: Sequence[str] = (ENSEMBLE, AGGREGATOR, "member-*/*")
     with hub_errors(f"downloading the ensemble {path}"):
         return Path(snapshot_download(path, revision=file.parent.name, allow_patterns=list(parts)))
+
+
+def keep_other_files(old: Path, new: Path) -> None:
+    """Link what else is in an ensemble's folder into the one that will replace it."""
+    ours = (ENSEMBLE, AGGREGATOR, FACTS)
+    for path in sorted(old.rglob("*")) if old.is_dir() else ():
+        name = path.relative_to(old)
+        generated = name.as_posix() == CARD and not is_own_text(old)
+        if path.is_file() and not MEMBER.fullmatch(name.parts[0]) and name.as_posix() not in ours and not generated:
+            link_or_copy(path, new / name)

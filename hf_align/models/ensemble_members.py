@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
 from hf_align.models.adapters import evaluation_mode
 from hf_align.models.encodings import encoding_difference
 from hf_align.models.heads import head_dtype
@@ -52,8 +53,6 @@ def load_members(
     Raises:
         UserError: Something can't be loaded, or is no reward model.
     """
-    if isinstance(sources, str | os.PathLike | RewardModel):
-        raise UserError("members is a single reward model; give a list of them.")
     members: list[Any] = []
     for number, source in enumerate(sources):
         if isinstance(source, str | os.PathLike):
@@ -164,6 +163,11 @@ class Pass:
     encoding: int
     takes_ids: bool
 
+    @property
+    def reads_branches(self) -> bool:
+        """Whether it reads texts as the tokens of `encode_texts`."""
+        return isinstance(self.scorer, BranchModel)
+
     def score_ids(self, encoded: Sequence[Encoded]) -> Tensor:
         """Scores `[members, R]` of prompts and responses given as token ids."""
         if not encoded:
@@ -199,3 +203,30 @@ def passes_of(members: Sequence[Any]) -> list[Pass]:
         )
         passes.append(Pass(numbers, scorer, member.tokenizer, encodings[numbers[0]], takes_ids))
     return passes
+
+
+class PromptStates(BranchModel):
+    """The last hidden state of each prompt, of the backbone without adapter of a reward model.
+
+    Args:
+        member: A reward model, or one on a policy's base.
+    """
+
+    def __init__(self, member: Any):
+        super().__init__(member.model)
+        self.member = member
+
+    def forward(self, branches: Branches) -> Tensor:
+        """`[S, d]`, where each of S prompts has one response."""
+        return self.member.base_states(branches).flatten(0, 1)[branches.last - 1]
+
+
+def prompt_states(states: PromptStates, tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Encoded]) -> Tensor:
+    """States `[R, d]` of the prompts of R responses; each prompt is computed once."""
+    prompts = list(dict.fromkeys(tuple(prompt) for prompt, _ in encoded))
+    number = {prompt: n for n, prompt in enumerate(prompts)}
+    with evaluation_mode(states):
+        # A token after the prompt, whose state doesn't depend on it.
+        rows = [(prompt, prompt[-1:]) for prompt in prompts]
+        found = outputs_of(states, rows, tokenizer.pad_token_id, lambda branches: [*states(branches).float().cpu()])
+    return torch.stack(found)[[number[tuple(prompt)] for prompt, _ in encoded]]

@@ -23,7 +23,7 @@ from hf_align.collators.tokenize import tokenize_preferences
 from hf_align.errors import UserError
 from hf_align.files import CONFIG, REWARD_FILES, REWARD_HEAD, whole_folder
 from hf_align.layout.branches import Branches
-from hf_align.models.adapters import Lora, evaluation_mode
+from hf_align.models.adapters import Lora, active_adapter, evaluation_mode
 from hf_align.models.classifier import is_ours
 from hf_align.models.fingerprint import BaseDiffers, has_float32_base
 from hf_align.models.heads import attention_part, head_dtype
@@ -163,6 +163,11 @@ class RewardModel(BranchModel):
             head,
             lambda hidden: head_outputs(hidden, branches, head, config, offset, original, every_token=every_token),
         )
+
+    def base_states(self, branches: Branches) -> Tensor:
+        """The last hidden states `[R, T, d]` of the backbone without adapter."""
+        with active_adapter(self.model, None):
+            return self.forward_to_head(branches, unwrapped(self).score, lambda hidden: hidden)
 
     def split(self, outputs: Tensor) -> RewardOutputs:
         """Name what `forward` returns: rewards, each task's outputs (logits, not probabilities) and embeddings.

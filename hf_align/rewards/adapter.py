@@ -66,19 +66,26 @@ class AdapterReward(BranchModel):
 
     def forward(self, branches: Branches) -> Tensor:
         """Rewards of all responses: `[S]` float32, in the order of `Branches.last`."""
+        hidden = self._states(branches, self.adapter)
+        outputs = head_outputs(hidden, branches, self.head, self.reward_config, self.offset)
+        return self.reward_config.split(outputs).rewards
+
+    def base_states(self, branches: Branches) -> Tensor:
+        """As `RewardModel.base_states`."""
+        return self._states(branches, None)
+
+    def _states(self, branches: Branches, adapter: str | None) -> Tensor:
+        """What the backbone gives `[R, T, d]`, which an LM head perhaps reads through a further layer."""
         policy = unwrapped(self.model)
-        # A reward model's head reads the backbone's states, an LM head perhaps what another layer makes of them.
         backbone = getattr(policy, classifier_class(policy.config).base_model_prefix)
         states: list[Tensor] = []
         hook = backbone.register_forward_hook(lambda module, args, output: states.append(output[0]))
         try:
-            with active_adapter(self.model, self.adapter):
+            with active_adapter(self.model, adapter):
                 before_head = self.forward_to_head(branches, policy.get_output_embeddings(), lambda hidden: hidden)
         finally:
             hook.remove()
-        hidden = states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
-        outputs = head_outputs(hidden, branches, self.head, self.reward_config, self.offset)
-        return self.reward_config.split(outputs).rewards
+        return states[0] if states else before_head  # OPT calls what is in its backbone, and no layer follows that
 
     def score(
         self,
