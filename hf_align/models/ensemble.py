@@ -42,7 +42,7 @@ logger = logging.get_logger(__name__)
 Rows = Dataset | list[dict[str, Any]]
 Texts = tuple[Sequence[Any], Sequence[Any], Sequence[bool] | None, Sequence[Mapping[str, Any]] | None]
 """Prompts, responses, whether these are finished, and rows, as for `RewardModel.score`."""
-Ids = dict[int, Sequence[Encoded]]
+Ids = Mapping[int, Sequence[Encoded]]
 """Prompts and responses as token ids, by encoding; 0 is that of the ensemble's `tokenizer`."""
 DROPPED, RELATIVE = "mc_dropout", ("entropy", "variance_ratio")
 """Measures of uncertainty that take further passes, and that are relative to the reference set's mean."""
@@ -246,7 +246,7 @@ class RewardEnsemble(nn.Module):
 
     def _encode(self, texts: Texts) -> Ids:
         """Token ids of texts by encoding, for the members that read ids."""
-        encoded: Ids = {}
+        encoded: dict[int, list[Encoded]] = {}
         for each in self._passes:
             if each.reads_branches and each.encoding not in encoded:
                 encoded[each.encoding] = encode_texts(each.scorer, each.tokenizer, *texts)
@@ -383,7 +383,7 @@ class RewardEnsemble(nn.Module):
             raise UserError(f"method={self.method!r} has nothing to fit; fit is for {' and '.join(FITTED)}.")
         self._check_scale()
         rows, encoded, texts = self._read(dataset)
-        scores, preferences = self._member_scores(encoded, texts), Preferences.of(rows)
+        scores, preferences = self._member_scores(encoded, texts), Preferences.of(cast(Any, rows))
         if self.method == "stacking":
             self.aggregator = Stacking(len(self.members)).fit(scores, preferences)
         else:
@@ -402,7 +402,7 @@ class RewardEnsemble(nn.Module):
             The correlations. Above .9 there is a warning: such members add next to nothing to each other.
         """
         rows, encoded, texts = self._read(dataset)
-        measured = correlate_errors(self._member_scores(encoded, texts), Preferences.of(rows), name)
+        measured = correlate_errors(self._member_scores(encoded, texts), Preferences.of(cast(Any, rows)), name)
         if measured.high:
             two = ", ".join(f"{i} and {j} ({measured.matrix[i][j]:.2f})" for i, j in measured.high)
             logger.warning(
@@ -427,7 +427,7 @@ class RewardEnsemble(nn.Module):
         encoded = {number: _responses(rows) for number, rows in by_encoding.items()}
         if all(each.reads_branches for each in self._passes):
             return by_encoding[0], encoded, None
-        read = [(read_judged(row, {})[0], row) for row in as_preferences(dataset, "dataset")]
+        read = [(read_judged(row, {})[0], row) for row in as_preferences(dataset, "dataset").to_list()]
         samples = [(each.prompt, response, row) for each, row in read for response in each.responses]
         prompts, responses, of_rows = (list(column) for column in zip(*samples, strict=True))
         return by_encoding[0], encoded, (prompts, responses, None, of_rows)

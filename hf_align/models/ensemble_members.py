@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
@@ -100,8 +100,8 @@ def _shared(reward: RewardModel, members: Sequence[Any]) -> RewardModel | None:
             if member := _put_on(trunk, source, None):
                 return member
         elif not isinstance(reward.model, PeftModel) and _same_backbone(trunk, reward):
-            head = copy.deepcopy(reward.head)
-            return SharedRewardModel(trunk.model, reward.tokenizer, head, reward.reward_config, reward.normalization)
+            head, model = copy.deepcopy(reward.head), cast(PreTrainedModel, trunk.model)
+            return SharedRewardModel(model, reward.tokenizer, head, reward.reward_config, reward.normalization)
     return None
 
 

@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from peft import LoraConfig
 from hf_align import RewardEnsemble, RewardModel, load_policy, load_reward_model
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
-from hf_align.models.aggregation import aggregate
+from hf_align.models.aggregation import Stacking, aggregate
 from hf_align.models.reward_adapter import SharedRewardModel
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.scorer import load_scorer
@@ -24,7 +24,7 @@ from hf_align.rewards import AdapterReward
 from tests.models.layouts import pair_tokenizer
 from tests.tiny import save_tiny, tiny_model
 
-PROMPTS = ["Write a tweet.", "Write a tweet.", "Review this film at some length.", "Hi"]
+PROMPTS = ["Write a tweet.", "Write two tweets.", "Review this film at some length.", "Hi"]
 RESPONSES = [" So happy!", " Dull, dull, dull.", " A joy.", " Hello there."]
 ROWS = [{"prompt": f"Review {n}.", "chosen": f" Warm, {n}.", "rejected": f" Dull, {n * n}."} for n in range(12)]
 CONFIGS = (RewardModelConfig(), RewardModelConfig(pooling="mean", head="mlp"), RewardModelConfig(head="attention"))
@@ -102,6 +102,8 @@ def test_a_member_is_to_the_bit_what_it_is_alone(kind: str, request: pytest.Fixt
             assert scores(member) == wanted and member.normalization == model.normalization
             assert scored_by_pair(member) == pytest.approx(wanted, rel=2e-6, abs=5e-6)
     assert [scores(model) for model in alone] == expected
+    shared = [PROMPTS[0]] * 4  # responses are branches
+    assert ensemble.member_scores(shared, RESPONSES).tolist() == [model.score(shared, RESPONSES) for model in alone]
 
 
 @pytest.mark.parametrize("kind", ["adapters", "heads"])
@@ -205,12 +207,12 @@ def test_a_base_is_shared_by_its_weights_and_only_then(base: str):
         return RewardModel.from_backbone(base, lora=lora)
 
     changed = model()
-    changed.model.get_base_model().model.layers[1].mlp.up_proj.weight.data[0, 16] += 1
+    cast(Any, changed.model).get_base_model().model.layers[1].mlp.up_proj.weight.data[0, 16] += 1
     alone = [model(), changed, model(bias="lora_only"), model(init="pissa")]
     ensemble = RewardEnsemble(alone)
     assert ensemble.members == alone and ensemble.kind == "models"
     head, moved, other = (RewardModel.from_backbone(base) for _ in range(3))
-    moved.model.model.norm.weight.data[3] += 1e-3
+    cast(Any, moved.model).model.norm.weight.data[3] += 1e-3
     assert RewardEnsemble([head, moved, other]).members[:2] == [head, moved]
     assert RewardEnsemble([head, other]).kind == "heads"
 
@@ -265,7 +267,8 @@ def test_a_fitted_method_is_saved_with_the_ensemble(members: list[Any], tmp_path
     assert ensemble.fit(ROWS) is ensemble
     expected = ensemble.score(PROMPTS, RESPONSES)
     if method == "stacking":
-        weights = ensemble.member_scores(PROMPTS, RESPONSES).T @ ensemble.aggregator.weight + ensemble.aggregator.bias
+        fitted = cast(Stacking, ensemble.aggregator)
+        weights = ensemble.member_scores(PROMPTS, RESPONSES).T @ fitted.weight + fitted.bias
         assert expected == pytest.approx(weights.tolist(), abs=1e-5)
     ensemble.save_pretrained(tmp_path / "saved")
     loaded = RewardEnsemble.from_pretrained(tmp_path / "saved")
@@ -333,7 +336,7 @@ def test_what_no_ensemble_can_be_made_of_is_refused(base: str, tmp_path: Path):
         ([], "members is empty"),
     ):
         with pytest.raises(UserError, match=message):
-            RewardEnsemble(members)
+            RewardEnsemble(cast(Any, members))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="exists and holds no ensemble"):
