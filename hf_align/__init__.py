@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align.models.value import PolicyWithValueHead
     from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+    from hf_align.trainers.ensemble import train_ensemble
     from hf_align.trainers.ppo.config import PPOConfig
     from hf_align.trainers.ppo.trainer import PPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
@@ -65,6 +66,7 @@ __all__ = [
     "RewardTrainer",
     "load_policy",
     "load_reward_model",
+    "train_ensemble",
 ]
 
 _SUBMODULES = (
@@ -100,7 +102,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "trainers": (
             *("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig"),
-            *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
+            *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig", "train_ensemble"),
         ),
         "models.ensemble": ("RewardEnsemble",),
         "models.loading": ("load_policy",),

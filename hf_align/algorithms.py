@@ -21,6 +21,11 @@ Rows = Literal["pairs", "comparisons", "prompts", "demonstrations"]
 Need = Literal["reference", "reward", "value"]
 Curves = tuple[tuple[str, str], ...]
 """Logged names of curves, with their titles."""
+REWARD_CURVES: Curves = (
+    ("loss", "loss"),
+    ("accuracy", "pairs ranked right"),
+    ("margin", "difference of rewards"),
+)
 PREFERENCE_CURVES: Curves = (
     ("loss", "loss"),
     ("rewards/accuracies", "pairs ranked right"),
@@ -41,6 +46,7 @@ class Algorithm:
             created.
         summary: One line for lists.
         curves: Logged values that plots show.
+        run: "module:class" of its runs from a recipe, a `Run`.
 
     Example:
         >>> from hf_align.algorithms import ALGORITHMS
@@ -58,10 +64,15 @@ class Algorithm:
     needs: tuple[Need, ...] = ()
     summary: str = ""
     curves: Curves = ()
+    run: str = "hf_align.experiments.run:Run"
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """Import the trainer's class and the config's."""
         return self._class(self.trainer), self._class(self.config)
+
+    def load_run(self) -> type[Any]:
+        """Import the class of its runs."""
+        return self._class(self.run)
 
     def _class(self, place: str) -> type[Any]:
         module, _, name = place.partition(":")
@@ -120,7 +131,16 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.reward:RewardConfig",
         "comparisons",
         summary="train a reward model on pairs or rankings of responses",
-        curves=(("loss", "loss"), ("accuracy", "pairs ranked right"), ("margin", "difference of rewards")),
+        curves=REWARD_CURVES,
+    ),
+    Algorithm(
+        "ensemble",
+        "hf_align.trainers.reward:RewardTrainer",
+        "hf_align.trainers.ensemble_config:EnsembleConfig",
+        "comparisons",
+        summary="train an ensemble of reward models on bags of pairs or rankings",
+        curves=REWARD_CURVES,
+        run="hf_align.experiments.ensemble:EnsembleRun",
     ),
     Algorithm(
         "dpo",

@@ -6,6 +6,8 @@ from hf_align.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+    from hf_align.trainers.ensemble import train_ensemble
+    from hf_align.trainers.ensemble_config import EnsembleConfig
     from hf_align.trainers.ppo.config import PPOConfig
     from hf_align.trainers.ppo.trainer import PPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DPOConfig",
     "DPOTrainer",
+    "EnsembleConfig",
     "IPOConfig",
     "IPOTrainer",
     "PPOConfig",
@@ -22,12 +25,15 @@ __all__ = [
     "RewardTrainer",
     "SFTConfig",
     "SFTTrainer",
+    "train_ensemble",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "reward": ("RewardTrainer", "RewardConfig"),
+        "ensemble": ("train_ensemble",),
+        "ensemble_config": ("EnsembleConfig",),
         "dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
         "ppo.trainer": ("PPOTrainer",),
         "ppo.config": ("PPOConfig",),

@@ -10,7 +10,9 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from hf_align.errors import UserError
 from hf_align.progress import Advance, Progress
+from hf_align.trainers.checkpoints import RESUME
 
 SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
 
@@ -91,6 +93,30 @@ def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path 
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if stop.asked:
         raise KeyboardInterrupt
+
+
+def train_explained(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path | None = None) -> None:
+    """Train as `train` does; options that no optimizer or schedule can be created from are reported in one line.
+
+    Raises:
+        UserError: Names the run or the option.
+    """
+    started = trainer.state.global_step
+    try:
+        train(trainer, progress, label, checkpoint=checkpoint)
+    except UserError:
+        raise
+    except (ValueError, ImportError) as error:
+        if trainer.state.global_step > started:
+            raise
+        raise UserError(f"{label}: {error}") from error
+    except RuntimeError as error:
+        if checkpoint is None or "size mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"{RESUME}: the weights in {checkpoint} have other sizes than this run's; give the model and the lora "
+            "that they were trained with"
+        ) from error
 
 
 class _Prediction(TrainerCallback):

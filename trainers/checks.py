@@ -153,7 +153,7 @@ def check_evaluation(args: Any, eval_dataset: Any) -> None:
             without `metric_for_best_model`.
     """
     strategy = _strategy(args, "eval")
-    if strategy != "no" and eval_dataset is None:
+    if strategy != "no" and eval_dataset is None and not getattr(args, "evaluates_left_out_rows", False):
         raise UserError(f"eval_strategy is {strategy!r} and there is no eval_dataset; give one, or set it to 'no'.")
     if _strategy(args, "save") != "best":
         return

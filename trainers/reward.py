@@ -313,6 +313,10 @@ class RewardTrainer(PreferenceTrainer):
                     raise UserError(
                         f"{option} doesn't support sharded weights; load the saved model and call its {method} method."
                     )
+        self.describe_rows()
+
+    def describe_rows(self) -> None:
+        """Log how margins, votes and ties of the training rows are used."""
         rows = cast(Dataset | None, self.train_dataset)
         for sentence in () if rows is None else describe_use(rows, self.args):
             logger.warning(sentence)

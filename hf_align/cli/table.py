@@ -234,6 +234,15 @@ _AUGMENT = """\
                   for each row), paraphrase and back_translation (FILE.py:FUNCTION); --augment.transitivity true
 """
 
+_OWN_KEYS = {
+    "ensemble": """\
+  n, bootstrap    number of members (4), and prompts that each draws, as a share of all (0.8; null: all rows)
+  method          mean, median, trimmed_mean, min, uncertainty_weighted, dynamic, stacking or weight_average
+  vary            values in which members differ, by option: {lora.r: [8, 16], learning_rate: [1e-4, 2e-4]}
+""",
+}
+"""Keys of single algorithms that deserve a line."""
+
 
 def _training(algorithm: Algorithm) -> Command:
     name, scored = algorithm.name, "reward" in algorithm.needs
@@ -248,6 +257,7 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
 {_AUGMENT if algorithm.rows in ("pairs", "comparisons") else ""}\
   quantization    8bit or 4bit
   lora            true, or a mapping of LoraConfig fields (flags: --lora.r 32)
+{_OWN_KEYS.get(name, "")}\
   anything else   a field of {algorithm.config.partition(":")[2]}: learning_rate, max_steps, output_dir, seed, ...
 """
     reward = " --reward out/reward" if scored else ""
@@ -260,6 +270,9 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
     ]
     if scored:
         examples.insert(3, f"--config recipes/{name}.yaml --reward rewards.py:politeness --total_episodes 512")
+    if name == "ensemble":  # resumes by itself
+        examples[-1] = f"--config recipes/{name}.yaml --n 8 --vary.lora.r [8,16,32] --method uncertainty_weighted"
+        description += "\nThe same command goes on after Ctrl-C or a crash: finished members are kept.\n"
     return _training_command(name, algorithm.summary, description, examples)
 
 

@@ -2,6 +2,8 @@
 
 import errno
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,30 @@ from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import CheckedRecipe, Recipe, check_recipe
-from hf_align.files import ADAPTER_CONFIG, CONFIG
+from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE
 from hf_align.models.sources import check_source
 from hf_align.progress import Progress
 from hf_align.rewards.named import read_function, read_reward
-from hf_align.trainers.callbacks import evaluate, train
+from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
 from hf_align.trainers.over_optimization import check_judge
 
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+RESULTS_OF_A_RUN = (ADAPTER_CONFIG, CONFIG, ENSEMBLE)
+
+
+@dataclass
+class Inputs:
+    """Rows and checkpoint that a run starts from.
+
+    Attributes:
+        rows: `train_dataset` and perhaps `eval_dataset`.
+        checkpoint: Checkpoint to resume from.
+    """
+
+    rows: dict[str, Dataset]
+    checkpoint: Path | None
 
 
 @dataclass
@@ -55,18 +71,39 @@ class Run:
         """Make the config of the recipe's adapter, if any."""
         return None if self.checked.lora is None else LoraConfig(**{**LORA_DEFAULTS, **self.checked.lora})
 
+    def find_checkpoint(self) -> Path | None:
+        """The checkpoint to resume from, or None to start.
 
-@dataclass
-class Inputs:
-    """Rows and checkpoint that a run starts from.
+        Raises:
+            UserError: There is no such checkpoint, or the output folder holds another run.
+        """
+        args, recipe, directory = self.args, self.recipe, Path(self.args.output_dir)
+        newest = last_checkpoint(directory)
+        if self.resume_last or args.resume_from_checkpoint is not None:
+            named = (newest or True) if self.resume_last else args.resume_from_checkpoint
+            return check_checkpoint(named, args, recipe.where(RESUME))
+        if newest is not None or any((directory / name).exists() for name in RESULTS_OF_A_RUN):
+            raise UserError(
+                f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or "
+                f"resume it with --{RESUME} true"
+            )
+        return None
 
-    Attributes:
-        rows: `train_dataset` and perhaps `eval_dataset`.
-        checkpoint: Checkpoint to resume from.
-    """
+    def execute(self, inputs: Inputs, progress: Progress) -> None:
+        """Train, evaluate if there is an `eval_dataset`, and save.
 
-    rows: dict[str, Dataset]
-    checkpoint: Path | None
+        Raises:
+            UserError: The model can't be loaded, or the optimizer or schedule can't be created.
+            KeyboardInterrupt: After Ctrl-C; during training a checkpoint is saved first.
+        """
+        run_experiment(self, inputs, progress)
+
+    def after_ctrl_c(self, command: str) -> str:
+        """How to go on after Ctrl-C, given the command line."""
+        if last_checkpoint(Path(self.args.output_dir)) is None:
+            return "Nothing was saved yet; the same command starts again."
+        # The last of repeated flags counts, so this replaces an earlier --resume_from_checkpoint.
+        return f"Resume with: {command} --{RESUME} true"
 
 
 def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
@@ -79,7 +116,8 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
     if resume_last := recipe.values.get(RESUME) is True:
         recipe.values.pop(RESUME)
     checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs, algorithm.rows)
-    return Run(algorithm, recipe, checked, trainer, make_config(algorithm.name, config_class, checked), resume_last)
+    args = make_config(algorithm.name, config_class, checked)
+    return algorithm.load_run()(algorithm, recipe, checked, trainer, args, resume_last)
 
 
 def make_config(name: str, config_class: type, checked: CheckedRecipe) -> Any:
@@ -113,7 +151,7 @@ def load_inputs(run: Run) -> Inputs:
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
     augmentation = _augmentation(run)
-    checkpoint = _checkpoint(run)
+    checkpoint = run.find_checkpoint()
     rows = {
         f"{role}_dataset": load_rows(name, role, args.seed, run.algorithm.rows)
         for role in ("train", "eval")
@@ -155,29 +193,10 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
             raise UserError(f"{recipe.where('report_to')}: {name} is not installed; pip install it, or use none")
 
 
-def _checkpoint(run: Run) -> Path | None:
-    args, recipe, directory = run.args, run.recipe, Path(run.args.output_dir)
-    newest = last_checkpoint(directory)
-    if run.resume_last or args.resume_from_checkpoint is not None:
-        named = (newest or True) if run.resume_last else args.resume_from_checkpoint
-        return check_checkpoint(named, args, recipe.where(RESUME))
-    if newest is not None or any((directory / name).exists() for name in (ADAPTER_CONFIG, CONFIG)):
-        raise UserError(
-            f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or resume "
-            f"it with --{RESUME} true"
-        )
-    return None
-
-
 def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
-    """Train, evaluate if there is an `eval_dataset`, and save.
-
-    Raises:
-        UserError: The model can't be loaded, or the optimizer or schedule can't be created.
-        KeyboardInterrupt: After Ctrl-C; during training a checkpoint is saved first.
-    """
+    """Train one model; see `Run.execute`."""
     trainer = make_trainer(run, inputs.rows)
-    _train(trainer, progress, run.algorithm.name, inputs.checkpoint)
+    train_explained(trainer, progress, run.algorithm.name, checkpoint=inputs.checkpoint)
     metrics: dict[str, float] = {}
     if trainer.eval_dataset is not None:
         metrics = evaluate(trainer, progress, f"held-out {run.algorithm.rows}")
@@ -199,7 +218,7 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
 def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
     """Make the trainer, which loads the model."""
     source = run.checked.source
-    try:
+    with loading_errors(source["model"]):
         return run.trainer(
             model=source["model"],
             args=run.args,
@@ -209,27 +228,14 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
             **({"judge": source["judge"]} if source.get("judge") is not None else {}),
             **rows,
         )
-    except OSError as error:  # an unreachable Hub, or a file that isn't a model
+
+
+@contextmanager
+def loading_errors(model: str) -> Iterator[None]:
+    """Report a model that can't be loaded in one line: an unreachable Hub, or a file that isn't a model."""
+    try:
+        yield
+    except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"model: {source['model']} can't be loaded: {str(error).splitlines()[0]}") from None
-
-
-def _train(trainer: Any, progress: Progress, name: str, checkpoint: Path | None) -> None:
-    """Train; options that no optimizer or schedule can be created from are reported in one line."""
-    started = trainer.state.global_step
-    try:
-        train(trainer, progress, name, checkpoint=checkpoint)
-    except UserError:
-        raise
-    except (ValueError, ImportError) as error:
-        if trainer.state.global_step > started:
-            raise
-        raise UserError(f"{name}: {error}") from error
-    except RuntimeError as error:
-        if checkpoint is None or "size mismatch" not in str(error):
-            raise
-        raise UserError(
-            f"{RESUME}: the weights in {checkpoint} have other sizes than this run's; give the model and the lora "
-            "that they were trained with"
-        ) from error
+        raise UserError(f"model: {model} can't be loaded: {str(error).splitlines()[0]}") from None

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,6 +22,7 @@ from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import load_tokenizer
 from hf_align.planning import memory
+from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
 from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons
@@ -117,7 +118,27 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
     ]
-    return Plan(lines, sum(parts.values()), disk, where, free, free_disk)
+    plan = Plan(lines, sum(parts.values()), disk, where, free, free_disk)
+    return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
+
+
+def of_members(plan: Plan, args: EnsembleConfig, rows: int, model: memory.Outline) -> Plan:
+    """The plan of an ensemble, given that of a member on all rows: one is trained at a time, and all are kept."""
+    drawn = rows if args.bootstrap is None else round(args.bootstrap * rows)
+    steps = f"{_steps(args, drawn)} of each member, of "
+    lines = [
+        (name, steps + text.partition(", of ")[2] if name == "steps" else text)
+        for name, text in plan.lines
+        if not name.startswith("disk")
+    ]
+    draws = "on all rows" if args.bootstrap is None else f"on about {drawn} rows each, drawn with replacement"
+    lines.insert(2, ("members", f"{args.n}, one after another, {draws}"))
+    kept = model.base_bytes + args.n * 4.0 * model.trained if model.is_adapter else args.n * 4.0 * model.total
+    lines += [
+        ("memory of all members, about", _size(kept)),
+        ("disk, about", f"{_size(args.n * plan.disk)}, with {_size(plan.free_disk)} free"),
+    ]
+    return replace(plan, lines=lines, memory=max(plan.memory, kept), disk=args.n * plan.disk)
 
 
 def _reward_models(reward: Any) -> list[str]:

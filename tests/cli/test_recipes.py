@@ -34,7 +34,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert set(RECIPES) == {*wanted, "sft", *ROWS_OF_REWARDS}
+    assert set(RECIPES) == {*wanted, "sft", "ensemble", *ROWS_OF_REWARDS}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -32,6 +32,7 @@ RUN |= {
     f"docs/how-to/{name}.md": "docs/test_code_blocks.py"
     for name in (
         "reward-model",
+        "ensembles",
         "dpo-ipo",
         "ppo",
         "memory",

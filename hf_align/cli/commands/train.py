@@ -2,15 +2,13 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.errors import Interrupted
 from hf_align.experiments.recipe import dump_recipe, read_recipe
-from hf_align.experiments.run import load_inputs, prepare, run_experiment
+from hf_align.experiments.run import load_inputs, prepare
 from hf_align.planning.run import plan_run
-from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 
 WIDTH = 48
 """Width of the names before a dry run's figures."""
@@ -43,9 +41,6 @@ def run_training(options: argparse.Namespace) -> None:
             screen.line("Nothing was trained; the same command without --dry-run trains.")
             return
         try:
-            run_experiment(run, inputs, screen)
+            run.execute(inputs, screen)
         except KeyboardInterrupt:
-            if last_checkpoint(Path(run.args.output_dir)) is None:
-                raise Interrupted("Nothing was saved yet; the same command starts again.") from None
-            # The last of repeated flags counts, so this replaces an earlier --resume_from_checkpoint.
-            raise Interrupted(f"Resume with: hf-align {shlex.join(options.arguments)} --{RESUME} true") from None
+            raise Interrupted(run.after_ctrl_c(f"hf-align {shlex.join(options.arguments)}")) from None

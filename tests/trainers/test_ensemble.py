@@ -1,0 +1,204 @@
+"""Ensembles: members on one base, each with its own seed and bag; what is finished isn't trained again."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+from transformers.trainer import DEFAULT_CALLBACKS
+
+from hf_align import RewardConfig, RewardEnsemble, load_reward_model, train_ensemble
+from hf_align.errors import UserError
+from hf_align.trainers.members import leaves_base
+from tests.trainers.pairs import options, pairs
+
+LORA = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"])
+
+
+def settings(out: Path, **changes: Any) -> RewardConfig:
+    return RewardConfig(**options(out, **{"max_steps": 2, "save_strategy": "steps", "save_steps": 1, **changes}))
+
+
+def ensemble(base: str, out: Path, rows: Any = None, *, n: int = 2, config: Any = None, **given: Any) -> RewardEnsemble:
+    rows = pairs() if rows is None else rows
+    given = {"eval_dataset": pairs(4), "peft_config": LORA, **given}
+    return train_ensemble(base, config or settings(out), rows, n=n, **given)
+
+
+def weights_in(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(first: Path, second: Path) -> bool:
+    ours, theirs = weights_in(first), weights_in(second)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@contextmanager
+def watched(callback: TrainerCallback, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A callback that every trainer has."""
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.trainer.DEFAULT_CALLBACKS", [*DEFAULT_CALLBACKS, callback])
+        yield
+
+
+class Memory(TrainerCallback):
+    """Addresses of the embeddings and numbers in memory when each member starts."""
+
+    def __init__(self) -> None:
+        self.addresses: list[int] = []
+        self.numbers: list[int] = []
+
+    def on_train_begin(self, *args: Any, model: Any, **kwargs: Any) -> None:
+        gc.collect()
+        self.addresses.append(model.get_input_embeddings().weight.data_ptr())
+        held = [each for each in gc.get_objects() if isinstance(each, torch.nn.Parameter)]
+        self.numbers.append(sum(each.numel() for each in held))
+
+
+class Stop(TrainerCallback):
+    """Ctrl-C in a step of the second training."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.begun = step, 0
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.begun += 1
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.begun == 2 and state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_members_differ_score_as_in_the_ensemble_and_share_a_base_in_memory(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    memory, out = Memory(), tmp_path / "out"
+    config = settings(out, max_steps=1, save_strategy="no")
+    with watched(memory, monkeypatch):
+        trained = ensemble(tiny_model_dir, out, config=config, vary={"lora.r": [4, 2], "learning_rate": [0.1]})
+    assert len(set(memory.addresses)) == 1, "each member trains on the same base"
+    assert memory.numbers[1] - memory.numbers[0] < 2_000, "less than an adapter more"
+    records = [json.loads((out / "training" / f"member-{i}" / "member.json").read_text()) for i in range(2)]
+    assert [each["settings"]["lora.r"] for each in records] == [4, 2]
+    assert [each["settings"]["learning_rate"] for each in records] == [0.1, 0.1]
+    assert [each["settings"]["seed"] for each in records] == [0, 1]
+    prompts, responses = ["Write a tweet.", "Review a film."], [" So happy!", " Never again."]
+    scores = trained.member_scores(prompts, responses)
+    assert (scores[0] - scores[1]).abs().max() > 1e-3
+    for number in range(2):
+        member = load_reward_model(out / f"member-{number}")
+        assert member.score(prompts, responses) == pytest.approx(scores[number].tolist(), abs=1e-5)
+        assert member.normalization is not None and member.normalization.name == "eval_dataset"
+    reloaded = RewardEnsemble.from_pretrained(out).score(prompts, responses)
+    assert reloaded == pytest.approx(scores.mean(0).tolist(), abs=1e-5)
+    results = json.loads((out / "ensemble_results.json").read_text())
+    # The same pairs, measured by the trainer before the members were normalised and put together.
+    assert [each["accuracy"] for each in results["members"]] == [
+        pytest.approx(each["results"]["metrics"]["accuracy"]) for each in records
+    ]
+    assert results["pairs"] == 4 and 0 <= results["accuracy"] <= 1
+
+
+def test_what_is_finished_is_kept_and_an_interrupted_member_goes_on_bitwise(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    ensemble(tiny_model_dir, whole)
+    with watched(Stop(1), monkeypatch), pytest.raises(KeyboardInterrupt), caplog.at_level("WARNING"):
+        ensemble(tiny_model_dir, broken)
+    assert "member-1 was interrupted; the same call goes on with it where it stood." in caplog.text
+    assert not (broken / "member-1").exists() and not (broken / "ensemble.json").exists()
+    begun = Stop(-1)
+    with watched(begun, monkeypatch):
+        grown = ensemble(tiny_model_dir, broken, n=3)
+    assert begun.begun == 2 and len(grown.members) == 3, "member-0 isn't trained again"
+    assert all(same(whole / f"member-{number}", broken / f"member-{number}") for number in (0, 1))
+    with pytest.raises(UserError, match="has more than 2 members; raise n"):
+        ensemble(tiny_model_dir, broken)
+
+
+def test_other_settings_and_rows_are_refused_and_named(tiny_model_dir: str, tmp_path: Path):
+    out = tmp_path / "out"
+    ensemble(tiny_model_dir, out, config=settings(out, max_steps=1))
+    for given, message in [
+        ({"config": settings(out, max_steps=2)}, "member-0 in .* was trained with max_steps 1, and now it is 2"),
+        ({"rows": pairs(6)}, "was trained with another train_dataset"),
+        ({"eval_dataset": None}, "was trained with another eval_dataset"),
+        ({"bootstrap": 0.5}, "was trained with bootstrap 0.8, and now it is 0.5"),
+        ({"peft_config": LoraConfig(r=4, lora_alpha=4, target_modules=["q_proj", "v_proj"])}, "with lora.r 2"),
+    ]:
+        given.setdefault("config", settings(out, max_steps=1))
+        with pytest.raises(UserError, match=message):
+            ensemble(tiny_model_dir, out, **given)
+    changed = settings(out, max_steps=1, logging_steps=5, save_steps=7)
+    ensemble(tiny_model_dir, out, config=changed, method="median")
+    assert json.loads((out / "ensemble.json").read_text())["method"] == "median"
+
+
+def test_without_held_out_rows_each_member_is_evaluated_on_those_left_out_of_its_bag(
+    tiny_model_dir: str, tmp_path: Path
+):
+    out = tmp_path / "out"
+    config = settings(
+        out, eval_strategy="steps", eval_steps=1, max_steps=3, metric_for_best_model="accuracy", learning_rate=0.0
+    )
+    ensemble(tiny_model_dir, out, config=config, eval_dataset=None, early_stopping_patience=1)
+    results = json.loads((out / "ensemble_results.json").read_text())
+    for each in results["members"]:
+        assert each["evaluated_on"] == "left out" and each["rows"] + each["left_out"] >= 8 > each["different_rows"]
+        assert 0 <= each["metrics"]["accuracy"] <= 1
+        assert each["steps"] == 2, "the second evaluation is no better than the first"
+    assert "ensemble" not in results, "no row is held out of all members"
+    with pytest.raises(UserError, match="there is no eval_dataset"):
+        ensemble(tiny_model_dir, tmp_path / "all", config=config, eval_dataset=None, bootstrap=None)
+
+
+def test_a_base_that_training_changes_is_loaded_for_each_member(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    memory, out = Memory(), tmp_path / "out"
+    with watched(memory, monkeypatch):
+        ensemble(tiny_model_dir, out, config=settings(out, save_strategy="no", max_steps=1), peft_config=None)
+    assert memory.numbers[1] == memory.numbers[0], "never two bases at a time"
+    first, second = (load_file(out / f"member-{number}" / "model.safetensors") for number in (0, 1))
+    assert not torch.equal(first["model.embed_tokens.weight"], second["model.embed_tokens.weight"])
+    changing = LoraConfig(bias="all"), LoraConfig(modules_to_save=["norm"]), LoraConfig(init_lora_weights="pissa")
+    assert leaves_base(LORA) and not any(map(leaves_base, (None, *changing)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n": 1}, "n is 1; it must be a whole number of at least 2"),
+        ({"bootstrap": 0.0}, "bootstrap is 0.0; it must be above 0 and at most 1 or None"),
+        ({"bootstrap": 1.5}, "bootstrap is 1.5"),
+        ({"method": "mode"}, "method is 'mode'; it must be 'mean', 'median'"),
+        ({"method": "stacking", "eval_dataset": None}, "'stacking' is fitted on held-out rows; give eval_dataset"),
+        ({"weights": [1.0]}, "weights has 1 numbers, and there are 2 members"),
+        ({"weights": [1.0, 2.0], "method": "min"}, "weights has no effect with method 'min'"),
+        ({"vary": {"learning_rat": [0.1]}}, "members can't differ in learning_rat; did you mean learning_rate"),
+        ({"vary": {"seed": [1, 2]}}, "each has its own seed anyway"),
+        ({"vary": {"lora.r": [2, 4, 8]}}, "lora.r has 3 values for 2 members"),
+        ({"vary": {"lora.r": 2}}, "lora.r is 2; give a list"),
+        ({"vary": {"lora.r": [2]}, "peft_config": None}, "they have no adapter"),
+        ({"vary": {"learning_rate": [-1.0]}}, "learning_rate is -1.0; give a number from 0"),
+        ({"eval_dataset": {"a": pairs(2)}}, "eval_dataset must be a datasets.Dataset"),
+        ({"rows": Dataset.from_list([])}, "train_dataset has no"),
+        ({"early_stopping_patience": 1}, "early_stopping_patience needs evaluations during training"),
+        ({"peft_config": "lora"}, "peft_config is a str; give a LoraConfig"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_loaded(given: dict[str, Any], message: str, tmp_path: Path):
+    with pytest.raises(UserError, match=message):
+        ensemble("no/such/model", tmp_path, **given)
