@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class HumanText:
     texts: list[str]
     source: str = ""
     cut: int = 0
-    encoded: Mapping[str, list[Ids]] | None = None
+    encoded: Mapping[str, list[Ids]] = field(default_factory=dict)
 
     def encode(self, names: Sequence[str]) -> HumanText:
         """The same texts encoded for these policies; those of a single token, which nothing predicts, are left out.
@@ -105,7 +105,7 @@ def measure_lost_ability(
         "texts", "source", "cut", and "policies": by name "tokens", "nll" (per token), "nll_interval", "per_byte", and,
         after the reference, "increase", "increase_interval" and "unit" ("token" or "byte"). None without texts.
     """
-    if not text.texts or text.encoded is None:
+    if not text.texts:
         return None
     resampling = Resampling(len(text.texts), resamples=resamples, seed=seed)
     unit = np.arange(len(text.texts))

@@ -158,7 +158,7 @@ def _write(name: str, model: Any, asked: Asked, text: HumanText, writing: Writin
     tokenizer = load_tokenizer(name)
     samples = writing.samples(name, model, asked, progress)
     prompts = encode_prompts(tokenizer, asked.prompts, "data", asked.options)
-    encoded = [(prompt, sample.token_ids) for prompt, sample in zip(prompts, samples, strict=True)]
+    encoded: list[Encoded] = [(prompt, sample.token_ids) for prompt, sample in zip(prompts, samples, strict=True)]
     logps = token_logps(model, encoded, tokenizer, progress, Path(name).name)
     human = [(ids[:1], ids[1:]) for ids in text.encoded[name]]
     losses = token_logps(model, human, tokenizer, progress, "human text")

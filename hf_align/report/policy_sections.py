@@ -46,7 +46,8 @@ def grade_of_share(interval: Sequence[float | None] | None, even: float = EVEN) 
 
 
 def _worst(grades: Iterable[Grade]) -> Grade:
-    return min(grades, key=ORDER.index, default="")
+    given = set(grades) or {""}
+    return next(grade for grade in ORDER if grade in given)
 
 
 def _sentences(figures: Metrics, facts: Metrics, say: Callable[[str, Metrics], str]) -> str:
@@ -63,7 +64,6 @@ def _lead(figures: Metrics, facts: Metrics, show: Callable[[Metrics], str]) -> s
 
 def _win_rate(figures: Metrics, facts: Metrics) -> Section:
     reference, policies = label_of(facts["reference"], facts), figures["policies"]
-    grades = [grade_of_share(each["win_rate_interval"]) for each in policies.values()]
     means = {"good": "more often than not", "bad": "less often than not", "fair": "no clear difference", "": ""}
 
     def say(label: str, each: Metrics) -> str:
@@ -81,7 +81,7 @@ def _win_rate(figures: Metrics, facts: Metrics) -> Section:
         "win_rate",
         SECTIONS["win_rate"][0],
         _sentences(figures, facts, say),
-        _worst(grades),
+        _worst(grade_of_share(each["win_rate_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "win_rate")),
         tables,
         f"Judged by {facts['judge']}: the higher score wins, equal scores count half. {_unit(facts)}",
@@ -103,7 +103,6 @@ def _unit(facts: Metrics) -> str:
 
 def _length_controlled(figures: Metrics, facts: Metrics) -> Section:
     policies = figures["policies"]
-    grades = [grade_of_share(each["length_controlled_interval"]) for each in policies.values()]
 
     def say(label: str, each: Metrics) -> str:
         if absent(each["length_controlled"]):
@@ -130,7 +129,7 @@ def _length_controlled(figures: Metrics, facts: Metrics) -> Section:
         "length_controlled",
         SECTIONS["length_controlled"][0],
         _sentences(figures, facts, say),
-        _worst(grades),
+        _worst(grade_of_share(each["length_controlled_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "length_controlled")),
         tables,
         "Logistic regression of the win on the difference of lengths in characters, P(win) = sigmoid(a + b tanh(d / "
@@ -323,7 +322,9 @@ def _best_and_worst(figures: Metrics, facts: Metrics) -> Section:
 
 
 def _domains(figures: Metrics, facts: Metrics) -> Section:
-    rows, grades, lowest = [], [], []
+    rows: list[list[str]] = []
+    grades: list[Grade] = []
+    lowest: list[tuple[float, str, Metrics]] = []
     for part, each in figures.items():
         for name, values in each["policies"].items():
             rows.append(

@@ -34,7 +34,7 @@ def test_the_estimates_enclose_the_kl_of_all_responses_of_two_tokens() -> None:
     exact = float(full_kl(first, other) + (first.softmax(-1)[0, going_on] * second).sum())
 
     count = 600
-    text = tokenizer.decode(prompt)
+    text = str(tokenizer.decode(prompt))
     samples = sample_continuations(policy, tokenizer, [text] * count, max_new_tokens=2, batch_size=count)
     encoded = [(prompt, sample.token_ids) for sample in samples]
     logps, reference_logps = (token_logps(model, encoded, tokenizer, Silent(), "") for model in (policy, reference))

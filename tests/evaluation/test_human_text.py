@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ from tests.tiny import save_tiny
 
 
 def test_the_loss_is_that_of_transformers(tiny_model_dir: str) -> None:
-    model, tokenizer = (kind.from_pretrained(tiny_model_dir) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
+    tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
     text = read_human_text(["A dull film.", "Great!", "x"], 9, 0).encode([tiny_model_dir])
     assert text.texts == ["A dull film.", "Great!"], "nothing predicts the only token of a text"
-    ids = (text.encoded or {})[tiny_model_dir]
+    ids = text.encoded[tiny_model_dir]
     logps = token_logps(model, [(each[:1], each[1:]) for each in ids], tokenizer, Silent(), "")
     losses, lengths = [], [len(each) - 1 for each in ids]
     for each in ids:
