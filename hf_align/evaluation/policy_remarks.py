@@ -29,27 +29,27 @@ def training_rewards(name: str) -> dict[str, list[str]]:
     return CardFacts.from_dict(facts).rewards if {"kind", "name"} <= facts.keys() else {}
 
 
-def remarks_on_judges(names: Sequence[str], judges: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Remark]:
+def remarks_on_judges(labels: Mapping[str, str], judges: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterator[Remark]:
     """Remarks on judges that are the reward that a policy was trained on.
 
     Args:
-        names: The policies.
+        labels: What the policies are called, by name.
         judges: For each judge's name its parts' names, with keys of their heads.
     """
     for judge, parts in judges.items():
         keys = {key for each in parts.values() for key in each}
-        for name in names:
+        for name, label in labels.items():
             rewards = training_rewards(name)
             if keys & {key for each in rewards.values() for key in each}:
                 yield Remark(
                     "judge_is_reward",
-                    f"{judge} is the reward that {name} was trained on: a policy learns its weaknesses, too, so what "
+                    f"{judge} is the reward that {label} was trained on: a policy learns its weaknesses, too, so what "
                     "it prefers is no evidence that responses are better. Use another judge.",
                 )
             elif set(parts) & set(rewards):
                 yield Remark(
                     "judge_may_be_reward",
-                    f"{name} was trained on a reward called {', '.join(sorted(set(parts) & set(rewards)))}, as "
+                    f"{label} was trained on a reward called {', '.join(sorted(set(parts) & set(rewards)))}, as "
                     f"{judge} is: if they are the same, its preference is no evidence.",
                 )
 
@@ -59,8 +59,7 @@ def remarks_on_policies(
     written: Mapping[str, Written],
     scores: Mapping[str, Mapping[str, Sequence[float]]],
     metrics: Mapping[str, Any],
-    reference: str,
-    max_new_tokens: int,
+    facts: Mapping[str, Any],
 ) -> Iterator[Remark]:
     """Remarks on responses and scores, those that void most first.
 
@@ -69,54 +68,57 @@ def remarks_on_policies(
         written: What the policies wrote.
         scores: By judge and policy.
         metrics: The report's metrics.
-        reference: Name of the reference.
-        max_new_tokens: The length limit.
+        facts: Its facts.
     """
+    reference, labels = facts["reference"], facts["labels"]
     for judge, by_policy in scores.items():
         values = np.concatenate([np.asarray(each, dtype=float) for each in by_policy.values()])
         if not np.ptp(values):
             yield Remark(
                 "constant_scores", f"{judge} gives every response the same score ({values[0]:g}), so it judges nothing."
             )
-    yield from _on_ties(metrics, reference)
+    yield from _on_ties(metrics, facts)
     for name, its in written.items():
         if name != reference and its.samples == written[reference].samples:
-            yield Remark("identical", f"{name} writes exactly what {reference} writes: are these the same weights?")
-    for name, its in written.items():
-        cut = 1 - float(np.mean([sample.ended for sample in its.samples]))
-        if cut > CUT_SHARE:
             yield Remark(
-                "cut",
-                f"{100 * cut:.0f}% of the responses of {name} were cut at {max_new_tokens} tokens: judge and lengths "
-                "see only their beginnings; raise max_new_tokens.",
+                "identical",
+                f"{labels[name]} writes exactly what {labels[reference]} writes: are these the same weights?",
             )
-    units = len(np.unique(asked.units))
-    if units < FEW_UNITS:
-        yield Remark("few_units", f"With {units} prompts the bootstrap's intervals are too narrow.")
-    yield from _on_templates(asked, list(written))
+    cut = {name: 1 - float(np.mean([sample.ended for sample in its.samples])) for name, its in written.items()}
+    if long := [f"{100 * share:.0f}% of {labels[name]}" for name, share in cut.items() if share > CUT_SHARE]:
+        yield Remark(
+            "cut",
+            f"Responses cut at {facts['max_new_tokens']} tokens: {', '.join(long)}. Judge and lengths see only their "
+            "beginnings; raise max_new_tokens.",
+        )
+    if facts["units"] < FEW_UNITS:
+        yield Remark("few_units", f"With {facts['units']} prompts the bootstrap's intervals are too narrow.")
+    yield from _on_templates(asked, labels)
 
 
-def _on_ties(metrics: Mapping[str, Any], reference: str) -> Iterator[Remark]:
+def _on_ties(metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Remark]:
     if metrics["win_rate"] is None:
         return
+    labels, reference = facts["labels"], facts["labels"][facts["reference"]]
     for name, each in metrics["win_rate"]["policies"].items():
         responses = each["wins"] + each["ties"] + each["losses"]
         if each["ties"] > EQUAL_SHARE * responses and each["wins"] + each["losses"]:
             yield Remark(
-                "ties", f"{each['ties']} of {responses} responses of {name} score as the reference's and count half."
+                "ties",
+                f"{each['ties']} of {responses} responses of {labels[name]} score as the reference's and count half.",
             )
         control = metrics["length_controlled"]["policies"][name]
         if not control["within"]:
             longer = "longer" if control["mean_longer"] > 0 else "shorter"
             yield Remark(
                 "extrapolated",
-                f"Every response of {name} is {longer} than that of {reference}, so the win rate at equal length is "
-                "extrapolated.",
+                f"Every response of {labels[name]} is {longer} than that of {reference}, so the win rate at equal "
+                "length is extrapolated.",
             )
 
 
-def _on_templates(asked: Asked, names: Sequence[str]) -> Iterator[Remark]:
-    templates = {name: load_tokenizer(name).chat_template for name in names}
+def _on_templates(asked: Asked, labels: Mapping[str, str]) -> Iterator[Remark]:
+    templates = {label: load_tokenizer(name).chat_template for name, label in labels.items()}
     messages = [isinstance(prompt, list) for prompt in asked.prompts]
     if any(messages) and len({str(template) for template in templates.values()}) > 1:
         yield Remark(

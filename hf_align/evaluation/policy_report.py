@@ -122,8 +122,8 @@ def policy_report(
         "versions": versions(),
     }
     remarks = [
-        *remarks_on_judges(names, parts),
-        *remarks_on_policies(asked, written, scores, metrics, reference, max_new_tokens),
+        *remarks_on_judges(facts["labels"], parts),
+        *remarks_on_policies(asked, written, scores, metrics, facts),
     ]
     texts = {name: [sample.text for sample in each] for name, each in samples.items()}
     return PolicyReport(

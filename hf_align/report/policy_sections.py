@@ -279,8 +279,8 @@ def _lost_ability(figures: Metrics, facts: Metrics) -> Section:
 
     def say(label: str, each: Metrics) -> str:
         return (
-            f"{label} takes {_gain(each, 'increase', 3)} nats a {each['unit']} more than {label_of(reference, facts)} "
-            "to predict text by people."
+            f"Text by people costs {label} {_gain(each, 'increase', 3)} nats a {each['unit']} against "
+            f"{label_of(reference, facts)}."
         )
 
     rows = [

@@ -74,5 +74,5 @@ def _summary(name: str, metrics: Metrics, facts: Metrics) -> str:
     kl = metrics["kl"]["policies"][name]
     parts += [] if "why" in kl else [f"is {decimal(kl['k1'])} nats a response away"]
     if lost := (metrics.get("lost_ability") or {"policies": {}})["policies"].get(name):
-        parts.append(f"predicts text by people {decimal(lost['increase'], 3, sign=True)} nats a {lost['unit']} worse")
+        parts.append(f"text by people costs it {decimal(lost['increase'], 3, sign=True)} nats a {lost['unit']}")
     return ", ".join(parts) + "."

@@ -76,7 +76,10 @@ def verdict(given: dict[str, Any], remarks: Any = ()) -> Verdict:
 def test_the_verdict_names_who_is_better_and_what_it_cost() -> None:
     good = verdict(metrics())
     assert (good.grade, good.title) == ("good", "By VADER: dpo<1> is better than base.")
-    assert "dpo<1> wins 61.0% (58.0% at equal length), is 3.10 nats a response away, predicts" in good.sentence
+    assert (
+        "dpo<1> wins 61.0% (58.0% at equal length), is 3.10 nats a response away, text by people costs it"
+        in good.sentence
+    )
     assert "Not checked" not in good.sentence
     assert "Not checked: lost ability." in verdict(metrics(lost_ability=None)).sentence
     assert verdict(metrics(lost_ability={"increase": 0.5})).grade == "fair"
