@@ -113,7 +113,8 @@ def test_the_same_weights_and_a_judge_without_opinion_are_called_so(tiny_model_d
     assert report.metrics["kl"]["policies"][copy]["k1"] == 0
     assert report.metrics["lost_ability"]["policies"][copy]["increase"] == 0
     assert str(report).startswith("Unknown: a judge scores all responses alike.")
-    alone = policy_report(copy, ["a"], judge=letters, **{**QUICK, "human_texts": 0})
+    alone = policy_report(copy, ["a"], judge=letters, quantization="4bit", **{**QUICK, "human_texts": 0})
+    assert alone.facts["quantization"] == "4bit"
     empty = {"win_rate", "length_controlled", "kl", "best_and_worst", "domains", "lost_ability"}
     assert set(alone.facts["missing"]) == empty == {key for key, figures in alone.metrics.items() if figures is None}
 
