@@ -107,6 +107,13 @@ def _evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="texts that are changed for robustness, each in 19 ways (%(default)s); 0 leaves it out",
     )
+    parser.add_argument(
+        "--dropout-passes",
+        type=int,
+        default=10,
+        metavar="N",
+        help="of an ensemble, passes over all texts with dropout (%(default)s); 0 leaves them out",
+    )
     parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
     parser.add_argument(
         "--card", action="store_true", help="put the main figures into the card (README.md) of --model's folder"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import torch
 
+from hf_align.errors import UserError
 from hf_align.evaluation.benchmark_rows import Benchmark
 from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.remarks import Remark
 from hf_align.evaluation.scorers import to_gpu, vader_judge
+from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import TOKENIZERS_OWN, Scorer, read_scorer
+from hf_align.models.sources import is_ensemble
 from hf_align.models.text_classifier import TextClassifier
 from hf_align.version import versions
 
@@ -31,8 +35,8 @@ def open_model(
     output: str | int | None = None,
     chat_template: str | None = None,
     quantization: Quantization = None,
-) -> Scorer:
-    """Load any reward model for these rows, on the GPU if there is one.
+) -> Scorer | RewardEnsemble:
+    """Load any reward model, or an ensemble, for these rows, on the GPU if there is one.
 
     Args:
         name: Folder or Hub id.
@@ -43,6 +47,13 @@ def open_model(
         quantization: As in `load_policy`.
     """
     given = None if chat_template == NO_TEMPLATE else chat_template
+    if is_ensemble(name):
+        if output is not None or given is not None:
+            raise UserError(
+                f"{name} is an ensemble, whose members have one output and templates of their own; leave output and "
+                "chat_template out."
+            )
+        return to_gpu(RewardEnsemble.from_pretrained(name, quantization=quantization), quantization)
     messages = any(isinstance(prompt, list) for prompt in data.prompts)
     files = read_scorer(name, output=output, chat_template=given, messages=messages)
     as_conversations = chat_template is None and benchmark is not None and benchmark.conversations and not messages
@@ -51,9 +62,9 @@ def open_model(
     return to_gpu(files.load(quantization=quantization), quantization)
 
 
-def describe_model(model: Any, judge: Any, data: Comparisons) -> dict[str, Any]:
-    """Facts about model, judge and machine."""
-    facts: dict[str, Any] = {"model": name_of(model), "judge": None if judge is None else name_of(judge)}
+def describe_model(model: Any, judge: Any, data: Comparisons, name: str | None = None) -> dict[str, Any]:
+    """Facts about model, judge and machine; `name` is the model's, if it was given by name."""
+    facts: dict[str, Any] = {"model": name or name_of(model), "judge": None if judge is None else name_of(judge)}
     if isinstance(model, Scorer):
         facts["template"] = model.template_of(data.prompts)
         facts["output"] = str(model.output) if model.output.count > 1 else None
@@ -82,6 +93,9 @@ def processor_of(model: Any) -> str:
 
 def remarks_on_model(model: Any, data: Comparisons, benchmark: Benchmark | None) -> Iterator[Remark]:
     """Remarks on the way in which a model read the rows."""
+    if isinstance(model, RewardEnsemble) and model.normalization is not None and model.method != "stacking":
+        log_odds = fmean(member.log_odds for member in model.members)
+        yield Remark("normalized", _normalized(log_odds))
     if not isinstance(model, Scorer):
         return
     if benchmark is not None and model.template == TOKENIZERS_OWN and isinstance(data.prompts[0], str):
@@ -103,12 +117,15 @@ def remarks_on_model(model: Any, data: Comparisons, benchmark: Benchmark | None)
             "last token is scored.",
         )
     if isinstance(model.model, RewardModel) and model.model.normalization is not None:
-        yield Remark(
-            "normalized",
-            f"The scores are normalised, so calibration as it is takes standard deviations for log odds; with a "
-            f"temperature of {1 / model.model.log_odds:.3g} they are what training made them.",
-        )
+        yield Remark("normalized", _normalized(model.model.log_odds))
     if isinstance(model.model, TextClassifier) and model.model.cut:
         yield Remark(
             "cut", f"The model reads {model.model.positions} tokens: the beginnings of longer prompts were cut."
         )
+
+
+def _normalized(log_odds: float) -> str:
+    return (
+        "The scores are normalised, so calibration as it is takes standard deviations for log odds; with a temperature "
+        f"of {1 / log_odds:.3g} they are what training made them."
+    )

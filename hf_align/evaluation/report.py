@@ -80,8 +80,8 @@ class RewardReport(Report):
 
     Attributes:
         metrics: Figures by section, in the report's order: "accuracy", "tau", "calibration", "robustness", "length",
-            "subsets", "best_of_n", "worst_rows"; None for a section that data or model can't fill. The functions named
-            `measure_...` say what each holds.
+            "subsets", "best_of_n", "worst_rows"; None for a section that data or model can't fill; of an ensemble also
+            "uncertainty". The functions named `measure_...` say what each holds.
         facts: What was measured, and with what: "layout", "rows", "prompts", "responses", "texts" (distinct, after
             their prompt), "pairs", "across_prompts", "unit" ("prompts" or "texts": what the bootstrap draws), "units",
             "resamples", "seed", "min_gap", "length_unit" ("tokens" or "words"), "skipped" (counts by reason),

@@ -27,9 +27,12 @@ from hf_align.evaluation.report import RewardReport
 from hf_align.evaluation.robustness import MOST_TEXTS, measure_robustness
 from hf_align.evaluation.scorers import score_all, scorer_of, to_gpu
 from hf_align.evaluation.subsets import measure_subsets
+from hf_align.evaluation.uncertainty import ensemble_uncertainty
 from hf_align.evaluation.worst_rows import worst_rows
+from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
 from hf_align.models.scorer import load_scorer
+from hf_align.models.uncertainty import PASSES
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling
 
@@ -49,6 +52,7 @@ def reward_report(
     changes: Sequence[str] = tuple(CHANGES),
     paraphrase: Callable[[list[str]], list[str]] | None = None,
     robustness_texts: int = MOST_TEXTS,
+    dropout_passes: int = PASSES,
     max_pairs: int = MAX_PAIRS,
     resamples: int = 2000,
     seed: int = 0,
@@ -57,8 +61,9 @@ def reward_report(
     """Measure a reward model on people's preferences.
 
     Args:
-        model: A `RewardModel`, a `Scorer`, the folder or Hub id of any reward model, any object with
-            `score(prompts, responses)`, or a function as in `as_reward`; None with `scores`.
+        model: A `RewardModel`, a `RewardEnsemble` (which gets a further section, "uncertainty"), a `Scorer`, the folder
+            or Hub id of any of them, any object with `score(prompts, responses)`, or a function as in `as_reward`; None
+            with `scores`.
         dataset: Pairs, rankings, rated responses, or lists of chosen and rejected responses; see `read_comparisons`.
         judge: An independent judge for best-of-n: a reward model, or what `as_reward` takes. Default: people's scores,
             where rows have them.
@@ -75,6 +80,8 @@ def reward_report(
         changes: Names of the changes for robustness (`hf_align.evaluation.changes.CHANGES`).
         paraphrase: A function that rewrites texts, for robustness.
         robustness_texts: Texts that are changed; 0 to leave robustness out. Each change scores them once more.
+        dropout_passes: Passes with dropout for an ensemble's uncertainty; 0 to leave them out. Each scores all texts
+            once more.
         max_pairs: Most pairs made of people's scores; with more, a sample is measured.
         resamples: Bootstrap resamples of the intervals.
         seed: Seed of all draws.
@@ -91,7 +98,7 @@ def reward_report(
         1.0
     """
     progress = progress or Silent()
-    _check(model, judge, scores, changes, min_gap, robustness_texts, max_pairs, resamples)
+    _check(model, judge, scores, changes, min_gap, robustness_texts, dropout_passes, max_pairs, resamples)
     dataset = with_prompt(as_dataset(dataset, "data", ()))
     benchmark = recognise(dataset)
     data = read_comparisons(
@@ -102,6 +109,7 @@ def reward_report(
             "data has no two responses to compare: rated responses are compared within a prompt, or with "
             "across_prompts=True within a subset."
         )
+    name = model if isinstance(model, str) else None
     if isinstance(model, str):
         settings = {"output": output, "chat_template": chat_template, "quantization": quantization}
         model = open_model(model, data, benchmark, **settings)
@@ -136,12 +144,16 @@ def reward_report(
             seed=seed,
             progress=progress,
         )
+    if isinstance(model, RewardEnsemble):
+        metrics["uncertainty"] = ensemble_uncertainty(
+            data, given, model, resampling, passes=dropout_passes, seed=seed, progress=progress
+        )
     facts = _facts(data, metrics) | {
         "resamples": resamples,
         "seed": seed,
         "min_gap": min_gap,
         "length_unit": length_unit,
-        **describe_model(model, judge, data),
+        **describe_model(model, judge, data, name),
     }
     by_row = _by_row(given, data)
     if benchmark is not None:
@@ -157,6 +169,7 @@ def _check(
     changes: Sequence[str],
     min_gap: float,
     robustness_texts: int,
+    dropout_passes: int,
     max_pairs: int,
     resamples: int,
 ) -> None:
@@ -169,9 +182,12 @@ def _check(
         ("robustness_texts", robustness_texts, 0),
         ("max_pairs", max_pairs, 1),
         ("resamples", resamples, 1),
+        ("dropout_passes", dropout_passes, 0),
     ):
         if value < least:
             raise UserError(f"{name} is {value}; give a number from {least}.")
+    if dropout_passes == 1:
+        raise UserError("dropout_passes is 1, and a deviation takes at least 2; give 2 or more, or 0 to leave it out.")
     check_changes(changes)
 
 

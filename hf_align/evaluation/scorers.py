@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import Response
+from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.scorer import Scorer
@@ -149,9 +150,10 @@ def scorer_of(model: Any) -> Score:
     """One way to call every kind of reward model.
 
     Args:
-        model: A `RewardModel`, `Scorer` or object with `score(prompts, responses)`, or a function as in `as_reward`.
+        model: A `RewardModel`, `RewardEnsemble`, `Scorer` or object with `score(prompts, responses)`, or a function as
+            in `as_reward`.
     """
-    if isinstance(model, RewardModel | Scorer):
+    if isinstance(model, RewardModel | RewardEnsemble | Scorer):
         return lambda prompts, responses, options: model.score(prompts, responses, rows=options)
     if hasattr(model, "score"):
         return lambda prompts, responses, options: model.score(prompts, responses)

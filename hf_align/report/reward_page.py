@@ -10,7 +10,7 @@ from markupsafe import Markup
 from hf_align.report.charts import Curve, Interval, curve_chart, interval_chart
 from hf_align.report.figures import Metrics, decimal, percent
 from hf_align.report.render import minus, render_page
-from hf_align.report.reward_sections import benchmark_table, sections_of
+from hf_align.report.reward_sections import MEASURES, benchmark_table, sections_of
 from hf_align.report.reward_verdict import TO_READ, shown_facts, verdict_of
 from hf_align.report.section_page import bar, known, shortened
 
@@ -151,6 +151,27 @@ def _best_of_n(figures: Metrics) -> list[Markup]:
     return [chart]
 
 
+def _uncertainty(figures: Metrics) -> list[Markup]:
+    measures = {measure["name"]: measure for measure in figures["measures"]}
+    if not all(known(measure["auroc"]) for measure in measures.values()):
+        return []
+    shown = [(measures[name], name, label) for name, label in MEASURES.items() if name in measures]
+    bars = [bar(label, each, "auroc", "base" if name == "difference" else "reward", 1) for each, name, label in shown]
+    errors = [
+        (
+            label,
+            [
+                bar("least sure tenth", each, "top_error", "reward"),
+                bar("the rest", each, "rest_error", "base"),
+            ],
+        )
+        for each, _, label in shown
+        if known(each["top_error"]) and known(each["rest_error"])
+    ]
+    charts = [interval_chart([("", bars)], title="AUROC of errors by uncertainty, 95% intervals", digits=2, origin=0.5)]
+    return charts + ([interval_chart(errors, title="Pairs ordered wrong, %", digits=1)] if errors else [])
+
+
 CHARTS: Mapping[str, Callable[[Any], list[Markup]]] = {
     "accuracy": _accuracy,
     "calibration": _calibration,
@@ -158,6 +179,7 @@ CHARTS: Mapping[str, Callable[[Any], list[Markup]]] = {
     "length": _length,
     "subsets": _subsets,
     "best_of_n": _best_of_n,
+    "uncertainty": _uncertainty,
 }
 
 

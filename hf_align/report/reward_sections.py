@@ -37,12 +37,16 @@ GOOD_SHARE, FAIR_SHARE = 0.7, 0.3
 """Share of the possible gain that best-of-n reaches."""
 TURNED = 0.05
 """Share of its largest gain that best-of-n loses again before it counts as having turned over."""
+OF_ENSEMBLES = ("uncertainty",)
+"""Sections that a single model doesn't have."""
 
 
 def sections_of(metrics: Metrics, facts: Metrics) -> list[Section]:
     """All sections, in the report's order."""
     result = []
     for key, (title, build, missing) in SECTIONS.items():
+        if key in OF_ENSEMBLES and key not in metrics:
+            continue
         figures = metrics.get(key)
         if figures is None or (key == "worst_rows" and not figures):
             reason = facts.get("missing", {}).get(key)
@@ -380,6 +384,69 @@ def _best_of_n(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
+MEASURES = {
+    "difference": "|difference of scores| alone",
+    "entropy": "entropy of the preference",
+    "std": "std over members",
+    "variance_ratio": "variation ratio of members",
+    "mc_dropout": "std over dropout passes",
+}
+"""Measures of a pair's uncertainty, in the order in which they are shown."""
+
+
+def _uncertainty(figures: Metrics, facts: Metrics) -> Section:
+    measures = {measure["name"]: measure for measure in figures["measures"]}
+    alone, entropy = measures["difference"], measures["entropy"]
+    best = max(measures.values(), key=lambda measure: -math.inf if absent(measure["auroc"]) else measure["auroc"])
+    grade: Grade = "fair"
+    if absent(entropy["auroc"]):
+        grade, said = "", "It orders all of these pairs as people do, or none, so there is nothing to tell apart."
+    else:
+        said = (
+            f"Its uncertainty (entropy) tells errors from right pairs with an AUROC of {decimal(entropy['auroc'])}, "
+            "the size of the difference alone, which a single model has too, with "
+            f"{decimal(alone['auroc'])}; chance is 0.50. It errs in {percent(entropy['top_error'])} of the tenth of "
+            f"pairs that it is least sure of, and in {percent(entropy['rest_error'])} of the rest."
+        )
+        if low_end(entropy["auroc_interval"]) <= CHANCE:
+            grade, means = "bad", "That is not clearly better than chance."
+        elif low_end(entropy["gain_interval"]) > 0:
+            grade, means = "good", "Several members see more than one."
+        else:
+            means = "That is not clearly better than the difference alone."
+        said += f" {means}"
+        if best["name"] not in ("entropy", "difference"):
+            said += f" The highest AUROC has the {MEASURES[best['name']]}: {decimal(best['auroc'])}."
+    rows = [
+        [
+            label,
+            plain(measures[name], "auroc"),
+            "" if measures[name]["gain"] is None else plain(measures[name], "gain"),
+            share(measures[name], "top_error"),
+            share(measures[name], "rest_error"),
+        ]
+        for name, label in MEASURES.items()
+        if name in measures
+    ]
+    alike = f"; {figures['equal_scores']:,} pairs with equal scores are left out" if figures["equal_scores"] else ""
+    dropout = (
+        f", and std of that of its score over {figures['passes']} passes with dropout" if figures["passes"] else ""
+    )
+    return Section(
+        "uncertainty",
+        SECTIONS["uncertainty"][0],
+        said,
+        grade,
+        f"AUROC {plain(entropy, 'auroc')}, difference alone {decimal(alone['auroc'])}",
+        [Table(("uncertain by", "AUROC", "gain", "errors, unsure tenth", "errors, the rest"), rows)],
+        f"{figures['errors']:,} errors in {figures['pairs']:,} decided pairs{alike}. {figures['members']} members. The "
+        "uncertainty of a pair is that of the difference of its two scores, not of either: std over members of their "
+        "difference, entropy of their mean probability that the first is better, share of members that aren't on the "
+        f"majority's side{dropout}. AUROC: the chance that an error is less sure than a right pair; gain: what the "
+        f"difference alone lacks. Intervals: 95%, bootstrap over {facts.get('unit', 'prompts')}.",
+    )
+
+
 def _worst_rows(figures: Sequence[Metrics], facts: Metrics) -> Section:
     count = len(figures)
     return Section(
@@ -435,6 +502,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Any, Metrics], Section], str]] = {
         "The worst rows",
         _worst_rows,
         "Empty: it orders every decided pair as people do.",
+    ),
+    "uncertainty": (
+        "Uncertainty (does it know where it errs?)",
+        _uncertainty,
+        "Empty: only an ensemble has members that can disagree.",
     ),
 }
 """For each key its title, the function that builds the section, and what is said if the data can't fill it."""

@@ -29,8 +29,8 @@ def report_text(metrics: Mapping[str, Any], facts: Mapping[str, Any], remarks: S
     lines = [*head_lines(verdict, remarks, shown_facts(facts), width)]
     for number, section in enumerate(sections, start=1):
         lines += ["", *section_lines(number, section, width, tables=section.key not in TO_READ)]
-    for row in (metrics.get("worst_rows") or ())[:WORST_SHOWN]:
-        lines += _worst(row, width)
+        for row in (metrics.get("worst_rows") or ())[:WORST_SHOWN] if section.key == "worst_rows" else ():
+            lines += _worst(row, width)
     if benchmark := facts.get("benchmark"):
         lines += ["", f"{benchmark['name']}, by its own formula", *wrapped(benchmark["formula"], width, "  ", "  ")]
         lines += table_lines(benchmark_table(benchmark), width)

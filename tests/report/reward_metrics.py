@@ -92,6 +92,23 @@ METRICS: dict[str, Any] = {
         for n in range(20)
     ],
 }
+UNCERTAINTY: dict[str, Any] = {
+    **{"members": 4, "passes": 10, "pairs": 4812, "errors": 905, "error": 0.188, "equal_scores": 3},
+    "measures": [
+        {
+            **{"name": name, "auroc": value, "auroc_interval": [value - 0.02, value + 0.02]},
+            **{"gain": None if name == "difference" else value - 0.68},
+            **{"gain_interval": None if name == "difference" else [value - 0.7, value - 0.66]},
+            **{"top_error": 0.41, "top_error_interval": [0.37, 0.45]},
+            **{"rest_error": 0.16, "rest_error_interval": [0.15, 0.17], "ratio": 2.5, "ratio_interval": [2.2, 2.8]},
+        }
+        for name, value in (
+            *(("difference", 0.68), ("std", 0.61), ("entropy", 0.72), ("variance_ratio", 0.66)),
+            ("mc_dropout", 0.74),
+        )
+    ],
+}
+"""Of an ensemble's report; a single model's has none."""
 FACTS: dict[str, Any] = {
     **{"layout": "pairs", "rows": 5000, "prompts": 212, "responses": 10000, "texts": 9000, "pairs": 5000},
     **{"across_prompts": False, "unit": "prompts", "units": 212, "resamples": 2000, "seed": 0, "skipped": {}},

@@ -14,7 +14,7 @@ from hf_align.report.reward_sections import SECTIONS, sections_of
 from hf_align.report.reward_text import report_text
 from hf_align.report.reward_verdict import verdict_of
 from tests.report.page import Page
-from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, metrics
+from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 ORDER = ["accuracy", "tau", "calibration", "robustness", "length", "subsets", "best_of_n", "worst_rows"]
 
@@ -100,6 +100,31 @@ def test_the_verdict_follows_the_worst_grades_and_says_what_was_not_checked() ->
     assert verdict_of(sections_of(METRICS, FACTS), [("constant_scores", "...")]).grade == "bad"
     said = verdict_of(sections_of(metrics(**fair), FACTS), ()).sentence
     assert said.endswith("Not checked: robustness, best of n.")
+
+
+@pytest.mark.parametrize(
+    ("entropy", "expected", "said"),
+    [
+        ({}, "good", "Several members see more than one."),
+        ({"gain_interval": [-0.01, 0.05]}, "fair", "not clearly better than the difference alone"),
+        ({"auroc_interval": [0.5, 0.8]}, "bad", "not clearly better than chance"),
+        ({"auroc": NAN, "auroc_interval": [NAN, NAN]}, "", "nothing to tell apart"),
+    ],
+)
+def test_an_ensembles_report_says_last_whether_it_knows_where_it_errs(
+    entropy: dict[str, Any], expected: str, said: str
+) -> None:
+    measures = [each | entropy if each["name"] == "entropy" else each for each in UNCERTAINTY["measures"]]
+    changed = METRICS | {"uncertainty": UNCERTAINTY | {"measures": measures}}
+    section = sections_of(changed, FACTS)[-1]
+    assert (section.key, section.grade) == ("uncertainty", expected) and said in section.sentence
+    assert "std over dropout passes" in str(section.tables[0].rows[-1])
+    text, page = report_text(changed, FACTS, REMARKS, 120), Page(render_reward_report(changed, FACTS, REMARKS))
+    assert text.index("    row 0") < text.index("9 Uncertainty") and page.ids[-1] == "uncertainty"
+    assert page.tags.count("svg") == 7 + (2 if expected else 0)
+    assert max(map(len, text.splitlines())) <= 120
+    empty = sections_of(METRICS | {"uncertainty": None}, {})[-1]
+    assert empty.empty and "only an ensemble" in empty.sentence
 
 
 def test_a_section_without_data_says_why() -> None:

@@ -62,6 +62,7 @@ def run_reward(options: argparse.Namespace) -> None:
             resamples=options.resamples,
             seed=options.seed,
             robustness_texts=options.robustness_texts,
+            dropout_passes=options.dropout_passes,
             progress=screen,
         )
     report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
