@@ -10,7 +10,7 @@ from benchmarks.study.settings import Settings
 from hf_align.data.embedded.ratings import DOMAINS
 
 FLIPS = 0.25
-PROXY_PAIRS = (150, 300)
+PROXY_PAIRS = (40, 150, 300)
 """Pairs of a proxy, for over-optimisation."""
 MEMBERS, BAG = 4, 0.8
 DEFAULT = "soft labels, mean, linear"

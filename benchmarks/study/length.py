@@ -7,7 +7,7 @@ slope of the reward on length at equal rating.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,19 +34,21 @@ def runs(start: Settings, seeds: Sequence[int]) -> Iterator[Settings]:
         yield replace(clean, longer_wins=PLANTED, length="head")
 
 
-def of_runs(runs: Sequence[Run], held_out: HeldOut) -> dict[str, list[Scores]]:
-    """The table's rows: scores by what was done."""
+def of_runs(groups: Mapping[Settings, Sequence[Run]], start: Settings, held_out: HeldOut) -> dict[str, list[Scores]]:
+    """The table's rows: scores by what was done.
+
+    Args:
+        groups: Runs by their settings with seed 0.
+        start: What `runs` started from.
+        held_out: The held-out texts.
+    """
     found: dict[str, list[Scores]] = {}
     for planted, prefix in ((0.0, "clean"), (PLANTED, "planted")):
-        for option, suffix in (("", ""), ("head", ", second head")):
-            found[prefix + suffix] = [
-                scores_of(run)
-                for run in runs
-                if run["experiment"] == "length"
-                and run["settings"]["longer_wins"] == planted
-                and run["settings"]["length"] == option
-            ]
+        plain = replace(start, labels="hard", longer_wins=planted)
+        found[prefix] = [scores_of(run) for run in groups.get(plain, ())]
         found[f"{prefix}, penalty"] = [penalised(scores, held_out) for scores in found[prefix]]
+        second = groups.get(replace(plain, length="head"), ())
+        found[f"{prefix}, second head"] = [scores_of(run) for run in second]
     return found
 
 

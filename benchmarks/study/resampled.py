@@ -5,6 +5,7 @@ Notation: B resamples, N texts of a domain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.study.runs import Scores, places_of
 from hf_align.data.embedded.ratings import DOMAINS
 from hf_align.statistics import pearson
 
-DRAWS, FEWER = 1000, 200
+DRAWS, FEWER = 1000, 100
 """Resamples of r and accuracy, and of what takes longer."""
 Figures = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """By name the domains' values `[3]` and those of every resample `[3, B]`."""
@@ -57,15 +58,17 @@ class HeldOut:
         """`[N, N]` P(i better than j)."""
         return vote_shares([text["ratings"] for text in self.texts[split][domain]])
 
-    def figures(self, scores: Scores) -> Figures:
+    def figures(self, scores: Scores, names: Sequence[str] = ("r", "accuracy", "ece")) -> Figures:
         """r, accuracy on clear pairs, and ECE after a temperature fitted on validation."""
-        values: dict[str, list[float]] = {"r": [], "accuracy": [], "ece": []}
+        values: dict[str, list[float]] = {name: [] for name in names}
         drawn: dict[str, list[NDArray]] = {name: [] for name in values}
         for domain in DOMAINS:
             own, means, counts = scores["test"][domain], self.means("test", domain), self.counts[domain]
             draws = self.draws[domain]
             values["r"].append(float(pearson(own, means)))
             drawn["r"].append(pearson(own[draws], means[draws]))
+            if set(names) == {"r"}:
+                continue
             right, clear = ordered_right(own, means)
             values["accuracy"].append(right.sum() / clear.sum())
             drawn["accuracy"].append(sums(right, counts) / sums(clear, counts))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.study import grids, length, over_optimization
 from benchmarks.study.cache import CachedTexts
-from benchmarks.study.ensembles import noise_table, uncertainty_table
+from benchmarks.study.ensembles import AVERAGE, noise_table, uncertainty_table
 from benchmarks.study.label_tables import label_table, tuning_table
 from benchmarks.study.records import Run, read, scores_of
 from benchmarks.study.resampled import Figures, HeldOut, cell, mean_figures, number, rows
@@ -21,45 +22,73 @@ from hf_align.data.embedded.ratings import DOMAINS
 
 
 def by_settings(runs: Sequence[Run]) -> dict[Settings, list[Run]]:
-    """Runs that differ in nothing but the seed."""
+    """Runs that differ in nothing but the seed, in the order of seeds; a weight average isn't its first member."""
     found: defaultdict[Settings, list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run["settings"]["seed"]):
         values = {**run["settings"], "texts": tuple(run["settings"]["texts"]), "seed": 0}
-        found[Settings(**values)].append(run)
+        member = AVERAGE if run["experiment"] == "average" else values.get("member", 0)
+        found[Settings(**{**values, "member": member})].append(run)
     return dict(found)
 
 
 def grid_table(
-    runs: Sequence[Run], start: Settings, grid: Mapping[str, Mapping[str, Any]], default: str, held_out: HeldOut
+    groups: Mapping[Settings, list[Run]], start: Settings, grid: Mapping[str, Mapping[str, Any]], held_out: HeldOut
 ) -> str:
-    """Settings of a grid against the default: means over seeds and domains, as markdown."""
-    groups = by_settings([run for run in runs if run["settings"]["test"]])
-    figures: dict[str, list[Figures]] = {}
-    for name, changes in grid.items():
-        of_name = groups.get(replace(start, **changes, seed=0), [])
-        if of_name:
-            figures[name] = [held_out.figures(scores_of(run)) for run in of_name]
-    if default not in figures:
-        return "(no runs of the default yet)"
-    reference = mean_figures(figures[default])
+    """Settings of a grid against its first: means over seeds and domains, as markdown."""
     lines: list[list[Any]] = [["", *(f"r {domain}" for domain in DOMAINS), "r", "seeds", "accuracy", "ECE", "runs"]]
-    for name, every in figures.items():
+    reference: Figures | None = None
+    for name, changes in grid.items():
+        runs = groups.get(replace(start, **changes), [])
+        if not runs:
+            continue
+        every = [held_out.figures(scores_of(run)) for run in runs]
         mean = mean_figures(every)
         cells: list[Any] = [name, *(number(value) for value in mean["r"][0])]
         for measure in ("r", "accuracy", "ece"):
             values, drawn = mean[measure]
-            text = number(values.mean())
-            if name == default:
-                text += f" {cell(drawn.mean(0))}"
-            else:
-                change = (drawn - reference[measure][1]).mean(0)
-                text += f" {cell(change, signed=True)}"
-            cells.append(text)
+            change = drawn if reference is None else drawn - reference[measure][1]
+            cells.append(_shown(values.mean(), change.mean(0), signed=reference is not None))
             if measure == "r":
                 seeds = [each["r"][0].mean() for each in every]
                 cells.append(number(float(np.std(seeds, ddof=1))) if len(seeds) > 1 else "")
+        reference = mean if reference is None else reference
         lines.append([*cells, len(every)])
     return rows(lines)
+
+
+def hard_table(
+    groups: Mapping[Settings, list[Run]], start: Settings, grid: Mapping[str, Mapping[str, Any]], held_out: HeldOut
+) -> str:
+    """Mean r clean and with flipped labels, and r on each domain without training on it, as markdown."""
+    lines: list[list[Any]] = [
+        ["", "clean", "25% flipped", *(f"{domain}, trained without" for domain in DOMAINS), "runs"]
+    ]
+    for name, changes in grid.items():
+        clean = replace(start, **changes)
+        flipped = groups.get(replace(clean, flips=grids.FLIPS), [])
+        if clean not in groups or not flipped:
+            continue
+        known, noisy = (_r_of(of, held_out) for of in (groups[clean], flipped))
+        cells: list[Any] = [name, _shown(known[0].mean(), known[1].mean(0))]
+        cells.append(_shown(noisy[0].mean(), noisy[1].mean(0) - known[1].mean(0), signed=True))
+        for place, without in enumerate(grids.out_of_domain(clean)):
+            if without not in groups:
+                cells.append("")
+                continue
+            outside = _r_of(groups[without], held_out)
+            change = outside[1][place] - known[1][place]
+            cells.append(_shown(outside[0][place], change, signed=True))
+        lines.append([*cells, len(flipped)])
+    return rows(lines)
+
+
+def _r_of(runs: Sequence[Run], held_out: HeldOut) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Domains' r `[3]`, and of every resample `[3, B]`."""
+    return mean_figures([held_out.figures(scores_of(run), ("r",)) for run in runs])["r"]
+
+
+def _shown(value: float, drawn: NDArray, signed: bool = False) -> str:
+    return f"{number(value)} {cell(drawn, signed=signed)}"
 
 
 def all_tables(results: Path, cache: CachedTexts) -> str:
@@ -67,14 +96,20 @@ def all_tables(results: Path, cache: CachedTexts) -> str:
     held_out = HeldOut(cache)
     heads, above = read(results / "heads.jsonl"), read(results / "runs.jsonl")
     proxies = read(results / "over_optimization.jsonl")
-    members = [run for run in [*heads, *above] if run["experiment"] in ("members", "average")]
+    on_features, with_lora = by_settings(heads), by_settings(above)
+    named = {name: grids.HEADS[name] for name in (grids.DEFAULT, grids.BEST)}
+    above_24 = replace(grids.ABOVE, frozen_layers=24)
     parts = {
-        "Heads on features": grid_table(heads, grids.ON_FEATURES, grids.HEADS, grids.DEFAULT, held_out),
-        "LoRA above the cache": grid_table(above, grids.ABOVE, grids.LORA, next(iter(grids.LORA)), held_out),
-        "Flipped labels": noise_table(members, held_out),
-        "Uncertainty": uncertainty_table(members, held_out),
-        "Length bias, features": length.table(length.of_runs(heads, held_out), held_out),
-        "Length bias, LoRA": length.table(length.of_runs(above, held_out), held_out),
+        "Heads on features": grid_table(on_features, grids.ON_FEATURES, grids.HEADS, held_out),
+        "Heads, hard cases": hard_table(on_features, grids.ON_FEATURES, named, held_out),
+        "LoRA above the cache": grid_table(with_lora, above_24, grids.LORA, held_out),
+        "LoRA, hard cases": hard_table(with_lora, above_24, grids.LORA, held_out),
+        "Flipped labels, heads": noise_table(on_features, grids.ON_FEATURES, held_out),
+        "Flipped labels, LoRA": noise_table(with_lora, above_24, held_out),
+        "Uncertainty, heads": uncertainty_table(on_features, grids.ON_FEATURES, held_out),
+        "Uncertainty, LoRA": uncertainty_table(with_lora, above_24, held_out),
+        "Length bias, heads": length.table(length.of_runs(on_features, grids.ON_FEATURES, held_out), held_out),
+        "Length bias, LoRA": length.table(length.of_runs(with_lora, above_24, held_out), held_out),
         "Tuning": tuning_table(above, cache),
     }
     if proxies:
