@@ -96,8 +96,8 @@ def ppo(arguments: argparse.Namespace) -> None:
 
 
 def tables(arguments: argparse.Namespace) -> None:
-    """All tables, from the finished runs."""
-    print(all_tables(arguments.results, CachedTexts.load(arguments.cache)))
+    """The tables, from the finished runs."""
+    print(all_tables(arguments.results, CachedTexts.load(arguments.cache), arguments.wanted))
 
 
 def _inputs(arguments: argparse.Namespace) -> Inputs:
@@ -142,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command.add_argument("--reward", nargs="+", choices=REWARDS, default=REWARDS)
             command.add_argument("--pairs", type=int, default=300, help="pairs of the proxies")
             command.add_argument("--episodes", type=int, default=4096, help="responses in all, until KL 30")
+        if name == "tables":
+            command.add_argument("--wanted", default="", help="print those whose name holds this, such as LoRA")
         if name == "members":
             command.add_argument("--outside", action="store_true", help="each without a domain, to be tried on it")
     _add_settings(commands.choices["run"])
@@ -149,6 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands.choices[name].add_argument(
             "--layers", type=int, nargs=None if name == "cache" else "+", default=default
         )
+    commands.choices["features"].add_argument(
+        "--token-layers", type=int, nargs="+", default=[15], help="layers with states token by token, for attention"
+    )
     options = parser.parse_args(arguments)
     functions[options.command](options)
 

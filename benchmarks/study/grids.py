@@ -71,11 +71,12 @@ HEADS: dict[str, dict[str, Any]] = {
     "attention, both tasks": {**ATTENTION, "task": "both"},
     "attention, contrastive .1": {**ATTENTION, "contrastive": 0.1},
     "curriculum": {"curriculum": True},
-    "mixed features": {"interpolation": 0.5},
+    "mixup of features": {"mixup": 0.5},
     "pairs, each text once, soft": {"responses": 2, "rows": 64},
     "pairs, each text once, hard": {"responses": 2, "rows": 64, "labels": "hard"},
     "chains of 8, hard": {"labels": "hard", "observed": "chain"},
     "chains, transitivity": {"labels": "hard", "observed": "closure"},
+    "chains, interpolation": {"labels": "hard", "observed": "interpolation"},
 }
 
 

@@ -160,8 +160,8 @@ def train(
         chosen = [places[n] for n in index.flatten().tolist()]
         shape = (index.shape[0], index.shape[1])
         loss = objective.loss(index, named(model(chosen), model.config, model.head, shape), progress)
-        if settings.interpolation:
-            loss = loss + settings.interpolation * mixed_loss(model, objective, index, chosen, mixing)
+        if settings.mixup:
+            loss = loss + settings.mixup * mixed_loss(model, objective, index, chosen, mixing)
         loss.backward()
         optimizer.step()
         schedule.step()

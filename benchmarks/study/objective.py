@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from benchmarks.study.figures import vote_shares
 from benchmarks.study.settings import RATING_SCALE, Settings
 from hf_align.data.embedded.ratings import DOMAINS
+from hf_align.data.strengths import fit_strengths
 from hf_align.losses import bradley_terry_loss, contrastive_loss
 from hf_align.losses.contrastive import is_anchor
 
@@ -91,6 +93,8 @@ class Objective:
             label = _order(values[i] - values[j])
         label = torch.where(self.flipped[i, j], 1 - label, label)
         label = torch.where(self.by_length[i, j], _order(self.lengths[i] - self.lengths[j]), label)
+        if self.settings.observed == "interpolation":
+            return interpolated_labels(label)
         return implied_labels(label) if self.settings.observed == "closure" else label
 
     def compared(self, index: Tensor, label: Tensor, progress: float) -> Tensor:
@@ -103,7 +107,7 @@ class Objective:
         """
         gaps = (self.means[index][:, :, None] - self.means[index][:, None, :]).abs()
         counts = torch.ones_like(gaps, dtype=torch.bool).triu(1)
-        if self.settings.observed != "all":
+        if self.settings.observed in ("chain", "closure"):
             counts = in_chain(label, closure=self.settings.observed == "closure")
         if self.settings.labels in MARGINS:
             counts = counts & (gaps > CLEAR)
@@ -191,6 +195,23 @@ def implied_labels(label: Tensor) -> Tensor:
     first = label.diagonal(1, -2, -1)  # [R, K - 1]
     first = torch.nn.functional.pad(first, (0, 1), value=0.5)
     return first[:, :, None].expand_as(label)
+
+
+def interpolated_labels(label: Tensor) -> Tensor:
+    """Labels of a chain's pairs, and of the others by strengths that are fitted to the chain: `[R, K, K]`."""
+    wins = (label.diagonal(1, -2, -1) > 0.5).tolist()  # R rows of K - 1
+    strengths = torch.tensor([strengths_of(tuple(row)) for row in wins])  # [R, K]
+    place = torch.arange(label.shape[-1])
+    neighbours = (place[:, None] - place).abs() == 1
+    return torch.where(neighbours, label, (strengths[:, :, None] - strengths[:, None]).sigmoid())
+
+
+@cache
+def strengths_of(wins: tuple[bool, ...]) -> list[float]:
+    """Strengths of a chain's items, by whether each beats the next."""
+    first = list(range(len(wins)))
+    second = [place + 1 for place in first]
+    return fit_strengths(len(wins) + 1, first, second, list(map(float, wins))).tolist()
 
 
 def _order(difference: Tensor) -> Tensor:

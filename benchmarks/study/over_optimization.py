@@ -61,10 +61,7 @@ def proxies(start: Settings, pairs: Sequence[int], seeds: Sequence[int]) -> list
 
 
 def run_all(inputs: Inputs, settings: Sequence[Settings], gold: Settings) -> None:
-    """Score all texts by each proxy that isn't in the results, and by the gold model.
-
-    A proxy's training texts depend on its seed; which ones they were is stored, so that they aren't candidates.
-    """
+    """Score all movies by each proxy that isn't in the results, and by the gold model."""
     assert inputs.features is not None, "--features is needed"
     path = inputs.results / "over_optimization.jsonl"
     done = [run["settings"] for run in read(path)]
@@ -75,7 +72,7 @@ def run_all(inputs: Inputs, settings: Sequence[Settings], gold: Settings) -> Non
         places = heads.training_texts(inputs.cache, gold) if each == gold else proxy_texts(inputs, each)
         texts = [half(inputs.cache.texts[n], first=each != gold) for n in places]
         model = heads.train(features[each.layer], places, texts, each)
-        scores = model.rewards(range(len(inputs.cache.texts))).numpy()
+        scores = model.rewards(movies_of(inputs.cache)).numpy()
         append(
             path,
             {"experiment": "gold" if each == gold else "proxy", "settings": each.to_json(), "scores": packed(scores)},
@@ -95,6 +92,11 @@ def drawn_texts(cache: CachedTexts, seed: int, count: int) -> list[int]:
     return random.Random(seed).sample(train, count)
 
 
+def movies_of(cache: CachedTexts) -> list[int]:
+    """Places of all movies, training texts included: the candidates are those that a proxy didn't learn from."""
+    return [n for n, text in enumerate(cache.texts) if text["domain"] == DOMAINS[0]]
+
+
 def curves(runs: Sequence[Run], cache: CachedTexts, *, by_model: bool) -> dict[int, dict[str, NDArray[np.float64]]]:
     """By number of training texts and method the gold score of the best of n, a row for each seed: `[seeds, len(NS)]`.
 
@@ -103,11 +105,11 @@ def curves(runs: Sequence[Run], cache: CachedTexts, *, by_model: bool) -> dict[i
         cache: The texts.
         by_model: Whether the gold score is the model's instead of the mean rating of half B.
     """
-    movies = [n for n, text in enumerate(cache.texts) if text["domain"] == DOMAINS[0]]
-    gold = np.array([half(text, first=False)["mean"] for text in cache.texts])
+    movies = movies_of(cache)
+    gold = np.array([half(cache.texts[n], first=False)["mean"] for n in movies])
     if by_model:
         gold = unpacked(next(run["scores"] for run in runs if run["experiment"] == "gold"))
-        gold = (gold - gold[movies].mean()) / gold[movies].std()
+        gold = (gold - gold.mean()) / gold.std()
     ensembles: defaultdict[tuple[int, int], list[Run]] = defaultdict(list)
     for run in runs:
         if run["experiment"] == "proxy":
@@ -115,7 +117,7 @@ def curves(runs: Sequence[Run], cache: CachedTexts, *, by_model: bool) -> dict[i
     found: defaultdict[int, defaultdict[str, list[NDArray]]] = defaultdict(lambda: defaultdict(list))
     for (count, seed), members in sorted(ensembles.items()):
         used = set(drawn_texts(cache, seed, count))
-        candidates = [n for n in movies if n not in used]
+        candidates = [place for place, n in enumerate(movies) if n not in used]
         scores = np.stack([unpacked(run["scores"])[candidates] for run in members])
         scores = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
         single = [expected_best_of_n(one, gold[candidates], NS) for one in scores]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Labels = Literal["soft", "hard", "draw", "clear", "margin", "scale", "shift", "rating"]
 Trained = Literal["lora", "all", "head", "features"]
-Observed = Literal["all", "chain", "closure"]
+Observed = Literal["all", "chain", "closure", "interpolation"]
 RATING_SCALE = 2.0
 """Rating points per unit of the reward, for labels="rating": about their standard deviation."""
 
@@ -38,9 +38,10 @@ class Settings:
         contrastive: Coefficient of the contrastive loss over a step's texts, by whether the mean is below -0.5, above
             0.5 or between.
         curriculum: Pairs with a gap above 2 in the first third of the steps, above 1 in the second, then all.
-        observed: Pairs of a row that people compared: "all", a "chain" (each text with the next), or the chain and its
-            "closure" by transitivity.
-        interpolation: Share of further pairs of mixed features with soft labels (on features only).
+        observed: Pairs of a row that people compared: "all", a "chain" (each text with the next), the chain and its
+            "closure" by transitivity, or the chain and all other pairs with soft labels by fitted strengths
+            ("interpolation"), as `augment` makes them.
+        mixup: Weight of the loss on mixed rows: features, and labels as soft ones (on features only).
         flips: Share of pairs with the label flipped, each pair for good.
         longer_wins: Share of pairs in which the longer text wins, whatever people say.
         length: "head": a second head takes length out.
@@ -66,7 +67,7 @@ class Settings:
     contrastive: float = 0.0
     curriculum: bool = False
     observed: Observed = "all"
-    interpolation: float = 0.0
+    mixup: float = 0.0
     flips: float = 0.0
     longer_wins: float = 0.0
     length: Literal["", "head"] = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,30 +91,28 @@ def _shown(value: float, drawn: NDArray, signed: bool = False) -> str:
     return f"{number(value)} {cell(drawn, signed=signed)}"
 
 
-def all_tables(results: Path, cache: CachedTexts) -> str:
-    """Every table for which there are runs, with its heading."""
+def all_tables(results: Path, cache: CachedTexts, wanted: str = "") -> str:
+    """Every table whose name holds what is wanted, with its heading."""
     held_out = HeldOut(cache)
     heads, above = read(results / "heads.jsonl"), read(results / "runs.jsonl")
     proxies = read(results / "over_optimization.jsonl")
     on_features, with_lora = by_settings(heads), by_settings(above)
     named = {name: grids.HEADS[name] for name in (grids.DEFAULT, grids.BEST)}
-    above_24 = replace(grids.ABOVE, frozen_layers=24)
-    parts = {
-        "Heads on features": grid_table(on_features, grids.ON_FEATURES, grids.HEADS, held_out),
-        "Heads, hard cases": hard_table(on_features, grids.ON_FEATURES, named, held_out),
-        "LoRA above the cache": grid_table(with_lora, above_24, grids.LORA, held_out),
-        "LoRA, hard cases": hard_table(with_lora, above_24, grids.LORA, held_out),
-        "Flipped labels, heads": noise_table(on_features, grids.ON_FEATURES, held_out),
-        "Flipped labels, LoRA": noise_table(with_lora, above_24, held_out),
-        "Uncertainty, heads": uncertainty_table(on_features, grids.ON_FEATURES, held_out),
-        "Uncertainty, LoRA": uncertainty_table(with_lora, above_24, held_out),
-        "Length bias, heads": length.table(length.of_runs(on_features, grids.ON_FEATURES, held_out), held_out),
-        "Length bias, LoRA": length.table(length.of_runs(with_lora, above_24, held_out), held_out),
-        "Tuning": tuning_table(above, cache),
+    start, above_24 = grids.ON_FEATURES, replace(grids.ABOVE, frozen_layers=24)
+    tables: dict[str, Callable[[], str]] = {
+        "Heads": lambda: grid_table(on_features, start, grids.HEADS, held_out),
+        "Heads, hard cases": lambda: hard_table(on_features, start, named, held_out),
+        "Heads, flipped labels": lambda: noise_table(on_features, start, held_out),
+        "Heads, uncertainty": lambda: uncertainty_table(on_features, start, held_out),
+        "Heads, length": lambda: length.table(length.of_runs(on_features, start, held_out), held_out),
+        "Over-optimisation, people": lambda: over_optimization.table(proxies, cache, by_model=False),
+        "Over-optimisation, gold model": lambda: over_optimization.table(proxies, cache, by_model=True),
+        "LoRA": lambda: grid_table(with_lora, above_24, grids.LORA, held_out),
+        "LoRA, hard cases": lambda: hard_table(with_lora, above_24, grids.LORA, held_out),
+        "LoRA, flipped labels": lambda: noise_table(with_lora, above_24, held_out),
+        "LoRA, uncertainty": lambda: uncertainty_table(with_lora, above_24, held_out),
+        "LoRA, length": lambda: length.table(length.of_runs(with_lora, above_24, held_out), held_out),
+        "LoRA, tuning": lambda: tuning_table(above, cache),
+        "LoRA, labels": lambda: label_table(above, cache),
     }
-    if proxies:
-        parts["Over-optimisation, people"] = over_optimization.table(proxies, cache, by_model=False)
-        parts["Over-optimisation, gold model"] = over_optimization.table(proxies, cache, by_model=True)
-    if any(run["experiment"] == "labels" for run in above):
-        parts["Labels"] = label_table(above, cache)
-    return "\n\n".join(f"## {name}\n\n{text}" for name, text in parts.items())
+    return "\n\n".join(f"## {name}\n\n{table()}" for name, table in tables.items() if wanted in name)

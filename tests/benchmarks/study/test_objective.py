@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.study.objective import Objective, Outputs, correlation, in_chain
+from benchmarks.study.objective import Objective, Outputs, correlation, in_chain, interpolated_labels
 from benchmarks.study.settings import Settings, same
+from hf_align.data.strengths import fit_strengths
 
 RNG = np.random.default_rng(0)
 TEXTS = [
@@ -32,6 +33,16 @@ def test_the_closure_of_a_chain_is_what_transitivity_implies():
     for row, order in enumerate(values.tolist()):
         assert set(map(tuple, closed[row].nonzero().tolist())) == brute_closure(order)
     assert in_chain(label, closure=False).sum() == 5 * 7
+
+
+def test_interpolation_keeps_a_chain_s_labels_and_takes_the_others_from_strengths():
+    values = torch.tensor([[5.0, 4.0, 1.0, 2.0]])
+    label = ((values[:, :, None] - values[:, None]).sign() + 1) / 2
+    made = interpolated_labels(label)[0]
+    assert made.diagonal(1).tolist() == [1, 1, 0]
+    strength = fit_strengths(4, [0, 1, 2], [1, 2, 3], [1.0, 1.0, 0.0])
+    assert made[0, 2].item() == pytest.approx(1 / (1 + np.exp(strength[2] - strength[0])))
+    torch.testing.assert_close(made + made.T, torch.ones(4, 4))
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard", "draw"])
