@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -133,7 +134,10 @@ def main() -> None:
             print(json.dumps(memory_of(options.part, options.folder, encoded)))
         return
     with TemporaryDirectory() as scratch:
-        base = random_base(options.random, Path(scratch, "base")) if options.random else embedded_model(Path(scratch))
+        with redirect_stdout(sys.stderr):  # it says that it unpacks
+            base = (
+                random_base(options.random, Path(scratch, "base")) if options.random else embedded_model(Path(scratch))
+            )
         save_members(base, Path(scratch, "ensemble"), options.members)
         parts = {part: run_alone(part, Path(scratch, "ensemble"), options) for part in (ONE, ENSEMBLE, "time")}
     size = ["--random", options.random] if options.random else []

@@ -20,6 +20,7 @@ from hf_align.models.aggregation import Stacking, aggregate
 from hf_align.models.reward_adapter import SharedRewardModel
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.scorer import load_scorer
+from hf_align.models.weight_average import weight_average
 from hf_align.rewards import AdapterReward
 from tests.models.layouts import pair_tokenizer
 from tests.tiny import save_tiny, tiny_model
@@ -277,6 +278,21 @@ def test_a_fitted_method_is_saved_with_the_ensemble(members: list[Any], tmp_path
     assert loaded.aggregator is None  # of another scale
     with pytest.raises(UserError, match="method='mean' has nothing to fit"):
         RewardEnsemble(members).fit(ROWS)
+
+
+def test_averaged_weights_score_in_place_of_the_members(base: str, tmp_path: Path):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    alone = [RewardModel.from_backbone(base, lora=lora) for _ in range(2)]
+    ensemble = RewardEnsemble(alone, "weight_average", [1.0, 3.0])
+    ensemble.normalize(ROWS, "twelve pairs")
+    expected = scores(weight_average(ensemble.members, [1.0, 3.0]))
+    values, uncertainty = ensemble.score(PROMPTS, RESPONSES, return_uncertainty=["std"])
+    assert scores(ensemble) == values == expected
+    of_members = ensemble.member_scores(PROMPTS, RESPONSES)
+    assert uncertainty["std"] == pytest.approx(of_members.std(0, correction=0).tolist())
+    ensemble.save_pretrained(tmp_path / "saved")
+    loaded = RewardEnsemble.from_pretrained(tmp_path / "saved")
+    assert scores(loaded) == expected and torch.equal(loaded.member_scores(PROMPTS, RESPONSES), of_members)
 
 
 def test_prompts_are_weighed_by_the_bases_state_of_their_last_token(base: str, members: list[Any]):

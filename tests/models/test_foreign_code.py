@@ -26,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 import hf_align
-from hf_align import PolicyWithValueHead, RewardModel, RewardModelConfig, load_policy, load_reward_model
+from hf_align import PolicyWithValueHead, RewardEnsemble, RewardModel, RewardModelConfig, load_policy, load_reward_model
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
@@ -142,6 +142,16 @@ def trains(trainer: type, config: type, **fixed: Any) -> Callable[..., Any]:
     return make
 
 
+def ensemble_of(member: str) -> Path:
+    """The folder of an ensemble with this member."""
+    settings = {"method": "mean", "weights": None, "uncertainty_coef": 1.0, "trim": 0.2, "kind": "models"}
+    others = {"format": 1, "members": ["member-0"], "fitted": False, "error_correlation": None}
+    shutil.rmtree("ensemble", ignore_errors=True)
+    shutil.copytree(member, "ensemble/member-0")
+    Path("ensemble/ensemble.json").write_text(json.dumps(settings | others))
+    return Path("ensemble")
+
+
 ppo = trains(PPOTrainer, PPOConfig, reward=lambda prompts, responses: [0.0] * len(responses))
 LOADS: dict[str, Callable[[str], Any]] = {
     "load_policy(model_id_or_path)": load_policy,
@@ -149,6 +159,8 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "RewardModel.from_pretrained(path_or_hub_id)": RewardModel.from_pretrained,
     "RewardModel.from_backbone(model_id)": RewardModel.from_backbone,
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)": PolicyWithValueHead.from_pretrained,
+    "RewardEnsemble(members)": lambda name: RewardEnsemble([name]),
+    "RewardEnsemble.from_pretrained(path_or_hub_id)": lambda name: RewardEnsemble.from_pretrained(ensemble_of(name)),
     "load_scorer": load_scorer,
     "load_config": load_config,
     "load_tokenizer": load_tokenizer,
@@ -188,6 +200,8 @@ TAKE_OBJECTS = {
 }
 """Of those that the signatures show: what is loaded already, or written."""
 LACKS_A_HEAD = {
+    "RewardEnsemble(members)",
+    "RewardEnsemble.from_pretrained(path_or_hub_id)",
     "as_reward(reward)",
     "load_scorer",
     "reward_report(model)",
@@ -198,7 +212,7 @@ LACKS_A_HEAD = {
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)",
 }
 """Those that refuse a language model."""
-NAMES = re.compile(r"(ref_)?model|reward|judge|policies|model_id\w*|path_or_hub_id|folder")
+NAMES = re.compile(r"(ref_)?model|reward|judge|policies|members|model_id\w*|path_or_hub_id|folder")
 ROOMS = ("collators", "data", "evaluation", "hub", "model_cards", "rewards", "rollouts", "trainers")
 
 
