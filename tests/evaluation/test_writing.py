@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,10 +30,10 @@ def test_every_response_has_the_log_probs_that_it_has_alone() -> None:
 def test_an_adapter_that_leaves_its_base_alone_shares_it_with_the_reference(
     tiny_model_dir: str, tmp_path: Path
 ) -> None:
-    def saved(**settings: str) -> str:
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    def saved(**settings: Any) -> str:
+        folder = str(tmp_path / str(len(list(tmp_path.iterdir()))))
         load_policy(tiny_model_dir, lora=LoraConfig(r=2, target_modules=["q_proj"], **settings)).save_pretrained(folder)
-        return str(folder)
+        return folder
 
     plain = saved()
     link = tmp_path / "link"
