@@ -148,7 +148,21 @@ def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
         "--human-texts", type=int, default=200, metavar="N", help="most of these texts (%(default)s); 0 leaves them out"
     )
     parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    parser.add_argument(
+        "--front", metavar="FILE", help="of several judges: draw the policies' trade-off between them (.html or .json)"
+    )
     _seed_and_json(parser)
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe of PPO")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=4,
+        metavar="N",
+        help="weights are multiples of 1/N: N + 1 runs for two (%(default)s)",
+    )
 
 
 def _score_arguments(parser: argparse.ArgumentParser) -> None:
@@ -332,6 +346,8 @@ EVALUATE = Command(
   hf-align evaluate policy --model ./hf-align-quickstart/base --model ./hf-align-quickstart/dpo \\
       --data embedded:ratings --json figures.json
   hf-align evaluate policy --model ORG/MODEL --data ORG/DATA --judge rewards.py:politeness --limit 50
+  hf-align evaluate policy --model out/a --model out/b --data p.jsonl \\
+      --judge out/helpful --judge rewards.py:short --front front.html
 """,
             "hf_align.cli.commands.evaluate:run_policy",
             _evaluate_policy_arguments,
@@ -355,6 +371,21 @@ SCORE = Command(
 """,
     "hf_align.cli.commands.score:run_score",
     _score_arguments,
+)
+
+SWEEP = Command(
+    "sweep",
+    "train a recipe at several weights of its rewards and draw the front",
+    "Trains PPO once for each weighting of the recipe's rewards (`reward` is a list of at least two), each run in a\n"
+    "folder of its own in output_dir, and draws what the policies reach on eval_dataset: front.html and front.json.\n"
+    "The recipe's weights are the units. The same command again goes on where it stopped, and tries failed runs again.",
+    """  hf-align sweep --config recipe.yaml
+  hf-align sweep --config recipe.yaml --steps 8 --output_dir out/sweep --total_episodes 512
+""",
+    "hf_align.cli.commands.sweep:run_sweep",
+    _sweep_arguments,
+    takes_fields=True,
+    usage="hf-align sweep [--config RECIPE.yaml] [--steps N] [--FIELD VALUE ...]",
 )
 
 PUSH = Command(
@@ -408,7 +439,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, SCORE, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

@@ -2,6 +2,7 @@
 
 from hf_align.evaluation.best_of import Sampling, sample_best
 from hf_align.evaluation.continuations import Continuation, sample_continuations
+from hf_align.evaluation.fronts import Front, front_of_policies, sweep_weights
 from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_course, fit_gao
 from hf_align.evaluation.policies import compare_policies
 from hf_align.evaluation.policy_report import policy_report
@@ -15,6 +16,7 @@ from hf_align.evaluation.scorers import vader_scores
 __all__ = [
     "Continuation",
     "Course",
+    "Front",
     "GaoFit",
     "PolicyReport",
     "Remark",
@@ -24,6 +26,7 @@ __all__ = [
     "best_of_n_course",
     "compare_policies",
     "fit_gao",
+    "front_of_policies",
     "pair_accuracy",
     "policy_report",
     "rating_report",
@@ -31,5 +34,6 @@ __all__ = [
     "sample_best",
     "sample_continuations",
     "score_dataset",
+    "sweep_weights",
     "vader_scores",
 ]

@@ -131,6 +131,7 @@ def policy_report(
         facts,
         remarks,
         beside_each_other(asked.prompts, texts, scores[first]),
+        scores,
         compare_policies(samples, scores[first], asked.domains, resamples=resamples, seed=seed),
     )
 

@@ -157,6 +157,7 @@ class PolicyReport(Report):
             is None), "processor" and "versions".
         remarks: What to know before believing a figure.
         samples: Each prompt with every policy's text and score.
+        scores: By judge, then by policy, a score for each prompt.
         by_domain: The result of `compare_policies`.
 
     Example:
@@ -170,6 +171,7 @@ class PolicyReport(Report):
     """
 
     samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    scores: dict[str, dict[str, list[float]]] = field(default_factory=dict, repr=False)
     by_domain: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:

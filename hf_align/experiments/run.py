@@ -193,8 +193,8 @@ def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
             raise UserError(f"{recipe.where('report_to')}: {name} is not installed; pip install it, or use none")
 
 
-def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
-    """Train one model; see `Run.execute`."""
+def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> Any:
+    """Train one model and return its trainer; see `Run.execute`."""
     trainer = make_trainer(run, inputs.rows)
     train_explained(trainer, progress, run.algorithm.name, checkpoint=inputs.checkpoint)
     metrics: dict[str, float] = {}
@@ -213,6 +213,7 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> None:
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     progress.line(f"saved in {trainer.args.output_dir}")
+    return trainer
 
 
 def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:

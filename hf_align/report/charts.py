@@ -149,13 +149,14 @@ def _interval_row(item: Interval, y: float, across: Callable[[float], float], gu
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line, with dots or not, and an optional band (x, low, high); `color` is a CSS class."""
+    """Points as a line, dots or both, and an optional band (x, low, high); `color` is a CSS class."""
 
     label: str
     color: str
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
     dots: bool = True
+    line: bool = True
 
 
 def curve_chart(
@@ -232,7 +233,8 @@ def _curve(curve: Curve, at: Place) -> Markup:
         parts.append(_path(outline, "band"))
     if curve.points:
         places = [at(x, y) for x, y in curve.points]
-        parts.append(_path(places, "mean"))
+        if curve.line:
+            parts.append(_path(places, "mean"))
         dots = places if curve.dots else []
         parts += [Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(*place) for place in dots]
     return Markup('<g class="{}">{}</g>').format(curve.color, Markup("").join(parts))

@@ -175,13 +175,16 @@ def test_the_report_on_policies_is_a_page_and_figures(
     people = write("people.jsonl", [{"text": "A dull film."}, {"text": "Great!"}])
     flags = ["--max-new-tokens", "2", "--human-text", people, "--judge", "judge.py:letters", "--judge", "vader"]
     common = ["evaluate", "policy", "--model", "other", "--reference", tiny_model_dir, "--data", data, *flags]
-    assert main([*common, "--resamples", "20", "--report", "new/r.html", "--json", "-"]) == 0
+    pages = ["--report", "new/r.html", "--front", "front.json"]
+    assert main([*common, "--resamples", "20", *pages, "--json", "-"]) == 0
     captured = capsys.readouterr()
     printed = json.loads(captured.out)
     assert list(printed) == ["data", "judge", "seed", "facts", "remarks", "metrics", "report", "samples"]
     assert printed["facts"]["reference"] == tiny_model_dir and printed["facts"]["command"].endswith("--json -")
     assert printed["facts"]["judges"] == ["judge.py:letters", "VADER"] and printed["judge"] == "judge.py:letters"
     assert (printed["metrics"]["lost_ability"]["texts"], printed["facts"]["human_text"]) == (2, "given texts")
+    front = json.loads(Path("front.json").read_text())["figures"]
+    assert front["objectives"] == ["judge.py:letters", "VADER"] and len(front["points"]) == 2
     assert "report: new/r.html" in captured.err and '<h2 id="domains">' in Path("new/r.html").read_text()
 
 
@@ -224,6 +227,7 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("reward", [{"prompt": "a", "response": "b", "rating": 1e39}], [], "no rating that is a number"),
         ("policy", [{"prompt": ""}], [], "an empty prompt (row 0)"),
         ("policy", [{"text": "a"}], [], "no column prompt"),
+        ("policy", PAIRS, ["--judge", "vader", "--front", "f.html"], "--front: draws policies by several judges"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
         ("policy", PAIRS, ["--judge", "judge.py:tokens"], "'tokens' asks for 'response_ids', which is not a column"),
         ("policy", PAIRS, ["--judge", "MODEL"], "--judge: MODEL has no reward head"),

@@ -80,6 +80,8 @@ def evaluate_policy(
         UserError: A reward or judge's score isn't finite on any process, unless `on_nonfinite` is "skip".
     """
     names = [*NAMES.values(), *(["judge"] if judge else [])]
+    if len(roles.reward.members) > 1:
+        names += [f"rewards/{part.name}" for part in roles.reward.members]
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     error: NonFiniteReward | None = None
@@ -91,9 +93,14 @@ def evaluate_policy(
         responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
         rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)
         error = error or rollout.reward_error
+        failed = rollout.reward_error is not None  # then all its scores are NaN
+        parts = {
+            f"rewards/{part.name}": rollout.scores if failed else roles.reward.parts[part.name]
+            for part in roles.reward.members
+        }
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
         figures = describe_responses(rollout)
-        columns = {shown: figures[name] for name, shown in NAMES.items()}
+        columns = {**parts, **{shown: figures[name] for name, shown in NAMES.items()}}
         if judge is not None:
             judged = reward_responses(rows, responses, judge, num_samples=1, kl_coef=0.0)
             error, columns["judge"] = error or judged.reward_error, judged.scores

@@ -108,6 +108,7 @@ class PPOTrainer(BranchTrainer):
         health: Watches the rollouts; `health.said` has its warnings so far.
         eval_samples: Prompt, response, reward and KL of the first rows of the last evaluation (of several data sets,
             of the last one); the folder `eval_samples` in the output keeps those of every evaluation.
+        eval_rows: Figures of each row of the last evaluation, by metric.
         over_optimization: The watch for over-optimisation, None without a judge.
 
     Raises:
@@ -242,6 +243,7 @@ class PPOTrainer(BranchTrainer):
         self.rollout: Rollout | None = None
         self.rollout_engine: str | Engine = args.rollout_engine
         self.eval_samples: list[dict[str, Any]] = []
+        self.eval_rows: dict[str, Any] = {}
         self._micro = 0
         self._log_ratios: list[Tensor] = []
         self._stopwatch = Stopwatch(*PHASES)
@@ -513,9 +515,10 @@ class PPOTrainer(BranchTrainer):
             after_batch=after_batch,
         )
         model.train(training)
-        self.eval_samples, rows = evaluated.samples, evaluated.rows
+        self.eval_samples, self.eval_rows = evaluated.samples, evaluated.rows
         if (watch := self.over_optimization) is not None and self.is_in_train and data is self.eval_dataset:
-            watch.record(self.state.global_step, rows["objective/kl"], rows["reward"], rows["judge"])
+            figures = [self.eval_rows[name] for name in ("objective/kl", "reward", "judge")]
+            watch.record(self.state.global_step, *figures)
         return evaluated.output
 
     # ---- checkpoints ----

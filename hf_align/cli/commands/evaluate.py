@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_align.cli.console import Screen, quiet_libraries
-from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report
+from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report, write_file
 from hf_align.collators.checks import as_dataset
 from hf_align.data.embedded.rows import make_prompts
 from hf_align.data.sources import EMBEDDED, load_named
-from hf_align.evaluation import policy_report
+from hf_align.errors import UserError
+from hf_align.evaluation import front_of_policies, policy_report
 from hf_align.evaluation.policy_report import judge_name
+from hf_align.evaluation.report import check_suffix
 from hf_align.rewards.named import read_reward
 
 VADER = "vader"
@@ -27,8 +29,14 @@ def run_policy(options: argparse.Namespace) -> None:
         UserError: A model, the data, the judge or a file can't be used.
     """
     screen = Screen(stderr=options.json == "-")
-    check_files(options, ("report", "json"))
+    check_files(options, ("report", "json", "front"))
     names = options.judge or [VADER]
+    if options.front is not None:
+        check_suffix(options.front, "front")
+        if len(names) < 2 or len({*options.model, *filter(None, [options.reference])}) < 2:
+            raise UserError(
+                "front: draws policies by several judges; name at least two of each, by --model and --judge"
+            )
     with quiet_libraries(screen):
         judges = {label: VADER if name == VADER else read_reward(name, "judge") for label, name in _labels(names)}
         if options.data == EMBEDDED:
@@ -53,6 +61,13 @@ def run_policy(options: argparse.Namespace) -> None:
     report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
     settings = {"data": options.data, "judge": names[0], "seed": options.seed}
     show_report(report, options, screen, {**settings, **report.to_json()})
+    if options.front is not None:
+        labels = report.facts["labels"]
+        scores = {
+            judge: {labels[name]: each for name, each in of_policy.items()}
+            for judge, of_policy in report.scores.items()
+        }
+        write_file(front_of_policies(scores).save, options.front, "front", screen)
 
 
 def _labels(names: Sequence[str]) -> list[tuple[str, str]]:
