@@ -93,8 +93,8 @@ def aggregate(
     - "mean": the mean, weighted by `weights / sum(weights)`.
     - "median": the middle score; of an even number of members the mean of the two in the middle.
     - "trimmed_mean": the mean without the `int(trim * M)` lowest and as many highest scores.
-    - "min": the lowest score (worst-case optimisation, Coste et al. 2023, eq. 2).
-    - "uncertainty_weighted": mean - uncertainty_coef * variance (of the M scores, divided by M; Coste et al., eq. 3).
+    - "min": the lowest score (worst-case optimisation, Coste et al. 2023).
+    - "uncertainty_weighted": mean - uncertainty_coef * variance (of the M scores, divided by M; Coste et al.).
 
     All but the mean compare the members' scores with each other, so they have to be on one scale.
 
