@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
@@ -119,43 +119,48 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
             command.add_argument(flag, dest=name, nargs="+", type=kind, default=[default], choices=choices)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: what all commands share, then what only some have."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    functions: dict[str, Callable[[argparse.Namespace], None]] = {
-        each.__name__.replace("_", "-"): each
-        for each in (cache, features, run, heads, members, average, lora, length_bias, over_optimization, ppo, tables)
-    }
-    for name, function in functions.items():
-        command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    each: dict[str, argparse.ArgumentParser] = {}
+    for name, function in COMMANDS.items():
+        each[name] = command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
         command.add_argument("--base", help="folder of the language model (a quickstart's)")
         command.add_argument("--cache", type=Path, required=name != "ppo", help="folder of the cached states")
         command.add_argument("--features", type=Path, help="folder of the features")
         command.add_argument("--results", type=Path, default=RESULTS)
         command.add_argument("--weights", type=Path, help="folder to keep what is trained above the cache")
         command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-        if name in ("members", "length-bias"):
-            command.add_argument("--trained", choices=("features", "lora"), default="features")
-        if name == "ppo":
-            command.add_argument("--out", type=Path, required=True, help="folder of models and runs")
-            command.add_argument("--reward", nargs="+", choices=REWARDS, default=REWARDS)
-            command.add_argument("--pairs", type=int, default=300, help="pairs of the proxies")
-            command.add_argument("--episodes", type=int, default=4096, help="responses in all, until KL 30")
-        if name == "tables":
-            command.add_argument("--wanted", default="", help="print those whose name holds this, such as LoRA")
-        if name == "members":
-            command.add_argument("--outside", action="store_true", help="each without a domain, to be tried on it")
-    _add_settings(commands.choices["run"])
-    for name, default in (("cache", [24]), ("features", [6, 9, 12, 15, 18, 21, 24, 27, 30])):
-        commands.choices[name].add_argument(
-            "--layers", type=int, nargs=None if name == "cache" else "+", default=default
-        )
-    commands.choices["features"].add_argument(
-        "--token-layers", type=int, nargs="+", default=[15], help="layers with states token by token, for attention"
+    _add_settings(each["run"])
+    each["cache"].add_argument("--layers", type=int, default=24, help="frozen lower layers")
+    each["cache"].add_argument("--validation", type=int, help="validation texts per domain; default: all")
+    each["cache"].add_argument("--texts", type=int, nargs=3, default=(1400, 800, 800), help="of each domain")
+    each["features"].add_argument("--layers", type=int, nargs="+", default=list(range(6, 31, 3)))
+    each["features"].add_argument(
+        "--token-layers", type=int, nargs="+", default=[15], help="stored token by token, too"
     )
-    options = parser.parse_args(arguments)
-    functions[options.command](options)
+    for name in ("members", "length-bias"):
+        each[name].add_argument("--trained", choices=("features", "lora"), default="features")
+    each["members"].add_argument("--outside", action="store_true", help="each without a domain, to be tried on it")
+    each["ppo"].add_argument("--out", type=Path, required=True, help="folder of models and runs")
+    each["ppo"].add_argument("--reward", nargs="+", choices=REWARDS, default=REWARDS)
+    each["ppo"].add_argument("--pairs", type=int, default=300, help="pairs of the proxies")
+    each["ppo"].add_argument("--episodes", type=int, default=4096, help="responses in all, until KL 30")
+    each["tables"].add_argument("--wanted", default="", help="print those whose name holds this, such as LoRA")
+    return parser
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    each.__name__.replace("_", "-"): each
+    for each in (cache, features, run, heads, members, average, lora, length_bias, over_optimization, ppo, tables)
+}
+
+
+def main() -> None:
+    """Read the command line."""
+    options = make_parser().parse_args()
+    COMMANDS[options.command](options)
 
 
 if __name__ == "__main__":

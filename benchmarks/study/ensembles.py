@@ -60,35 +60,49 @@ def combined(scores: NDArray, method: Any) -> NDArray[np.float64]:
 
 
 def noise_table(groups: Groups, start: Settings, held_out: HeldOut) -> str:
-    """What flipped labels cost a single model, and what ensembles of 4 on bags give back of it, as markdown."""
+    """What flipped labels cost a single model, and what ensembles of 4 on bags give back of it, as markdown.
+
+    The single model learns from all texts, or from a bag where there are no such runs.
+    """
     noisy = replace(start, flips=FLIPS)
-    ensembles = ensembles_of(groups, noisy)
-    if not (ensembles and groups.get(start) and groups.get(noisy)):
+    ensembles, bag = ensembles_of(groups, noisy), " on a bag"
+    if groups.get(start) and groups.get(noisy):
+        runs, bag = (groups[start], groups[noisy]), ""
+    else:
+        runs = tuple([run for of in ensembles_of(groups, each).values() for run in of] for each in (start, noisy))
+    if not (ensembles and all(runs)):
         return "(not all runs yet)"
-    clean = np.mean([_r(scores_of(run)["test"], held_out) for run in groups[start]], axis=0)
-    single = np.mean([_r(scores_of(run)["test"], held_out) for run in groups[noisy]], axis=0)
-    of_method: dict[str, list[NDArray]] = defaultdict(list)
-    for runs in ensembles.values():
-        members = {domain: stacked(runs)[f"test/{domain}"] for domain in DOMAINS}
-        each = [{domain: values[m] for domain, values in members.items()} for m in range(MEMBERS)]
-        of_method["one member (a bag)"].append(np.mean([_r(one, held_out) for one in each], axis=0))
-        for method in METHODS:
-            scores = {domain: combined(values, method) for domain, values in members.items()}
-            of_method[method].append(_r(scores, held_out))
-    for run in groups.get(replace(noisy, bag=BAG, member=AVERAGE), ()):
-        of_method["weight average"].append(_r(scores_of(run)["test"], held_out))
+    clean, single = (np.mean([_r(scores_of(run)["test"], held_out) for run in of], axis=0) for of in runs)
     lines: list[list[Any]] = [["", "r", "lost", "of the single's loss regained", "runs"]]
-    for name, values, count in (("single, clean", clean, groups[start]), ("single", single, groups[noisy])):
-        lines.append([name, f"{number(values[0])} {cell(values[1:])}", number((clean - values)[0]), "", len(count)])
-    for name, every in of_method.items():
+    for name, values, of in (("clean", clean, runs[0]), ("flipped", single, runs[1])):
+        lost = number((clean - values)[0]) if name == "flipped" else ""
+        lines.append([f"single{bag}, {name}", f"{number(values[0])} {cell(values[1:])}", lost, "", len(of)])
+    for name, every in _by_method(groups, noisy, ensembles, held_out).items():
         values = np.mean(every, axis=0)
         share = (values - single) / (clean - single)
         low, high = interval(share[1:])
         regained = f"{share[0]:.0%} [{low:.0%}, {high:.0%}]"
         shown = f"{number(values[0])} {cell(values[1:])}"
         lines.append([f"{name}, flipped", shown, number((clean - values)[0]), regained, len(every)])
-    lines[2][0] = "single, flipped"
     return rows(lines)
+
+
+def _by_method(
+    groups: Groups, noisy: Settings, ensembles: Mapping[int, Sequence[Run]], held_out: HeldOut
+) -> dict[str, list[NDArray[np.float64]]]:
+    """r of every ensemble by method, and of its weight average where there is one."""
+    found: defaultdict[str, list[NDArray]] = defaultdict(list)
+    for runs in ensembles.values():
+        standardised = stacked(runs)
+        members = {domain: standardised[f"test/{domain}"] for domain in DOMAINS}
+        each = [{domain: values[m] for domain, values in members.items()} for m in range(MEMBERS)]
+        found["one member (a bag)"].append(np.mean([_r(one, held_out) for one in each], axis=0))
+        for method in METHODS:
+            scores = {domain: combined(values, method) for domain, values in members.items()}
+            found[method].append(_r(scores, held_out))
+    for run in groups.get(replace(noisy, bag=BAG, member=AVERAGE), ()):
+        found["weight average"].append(_r(scores_of(run)["test"], held_out))
+    return dict(found)
 
 
 def _r(scores: Mapping[str, NDArray], held_out: HeldOut) -> NDArray[np.float64]:
