@@ -36,6 +36,7 @@ from hf_align.models.runner import LayoutRunner, RunData
 from hf_align.models.trainable import only_with_path, tokenizer_of
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.accelerated import AcceleratedTrainer
+from hf_align.trainers.best import BestModelTrainer, with_early_stopping
 from hf_align.trainers.checkpoints import check_checkpoint, check_is_not_start
 from hf_align.trainers.checks import (
     check_batching,
@@ -59,7 +60,7 @@ PREDICTIONS = "predictions"
 """Key under which `row_losses` may return what `compute_metrics` gets."""
 
 
-class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTrainer):
+class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer):
     """A Trainer over rows that are a prompt with its responses.
 
     The constructor has the same steps for all: check the arguments, tokenise the rows, load the model, call Trainer's.
@@ -104,6 +105,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, SavingTr
         args = args or cast(AlignmentConfig, self.config_class("trainer_output"))
         self.args = args  # for the steps below
         check_config_class(args, self.config_class)
+        callbacks = with_early_stopping(callbacks, args.early_stopping_patience)
         check_evaluation(args, eval_dataset)
         only_with_path(model, quantization_config)
         self.check_arguments(model, ref_model, data_collator)

@@ -56,6 +56,7 @@ def check_options(args: Any) -> None:
             "give one of them above 0."
         )
     _check_intervals(args)
+    _check_best_is_saved(args)
     _check_mappings(args)
     _check_backend(args.ddp_backend)
 
@@ -77,6 +78,29 @@ def _check_intervals(args: Any) -> None:
                 f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {event}_strategy "
                 "'no' switches it off."
             )
+
+
+def _check_best_is_saved(args: Any) -> None:
+    """Refuse to put back a best model that isn't determined or not saved."""
+    if not args.load_best_model_at_end:
+        return
+    stops = getattr(args, "early_stopping_patience", None) is not None
+    option = "early_stopping_patience" if stops else "load_best_model_at_end"
+    evaluating, saving = _strategy(args, "eval"), _strategy(args, "save")
+    if evaluating == "no":
+        raise UserError(f"{option} needs evaluations, and eval_strategy is 'no'; set it to 'steps' or 'epoch'.")
+    if saving == "best":
+        return
+    fix = f"set save_strategy to 'best', which saves each new best model, or to {evaluating!r} as eval_strategy"
+    if saving != evaluating:
+        raise UserError(f"{option} needs saved models to put back, and save_strategy is {saving!r}; {fix}.")
+    every = args.logging_steps if args.eval_steps is None else args.eval_steps
+    apart = (args.save_steps < 1) != (every < 1) or round(args.save_steps * 1e6) % round(every * 1e6)
+    if evaluating == "steps" and apart:
+        raise UserError(
+            f"{option} needs evaluations of what is saved, and save_steps, {args.save_steps:g}, is no multiple of "
+            f"eval_steps, {every:g}; set save_strategy to 'best', or save_steps to such a multiple."
+        )
 
 
 def _strategy(args: Any, event: str) -> str:

@@ -75,6 +75,14 @@ class AlignmentConfig(TrainingArguments):
     logging_steps: float = field(
         default=10, metadata={"help": "Log every this many steps; below 1, a share of all steps."}
     )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "range": "[1, inf)",
+            "help": "Stop after this many evaluations in a row in which metric_for_best_model didn't improve, and put "
+            "the best weights back (load_best_model_at_end). None: off.",
+        },
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Must stay off: the trainer checks and tokenises rows itself."}
     )
@@ -88,6 +96,8 @@ class AlignmentConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.early_stopping_patience is not None:
+            self.load_best_model_at_end = True
         check_options(self)
         names_of(self.acceleration)
         self._resolve_recompute()

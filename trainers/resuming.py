@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.trainers.best import patience_used
 from hf_align.trainers.over_optimization import OverOptimizationCallback
 
 logger = logging.get_logger(__name__)
@@ -36,13 +37,9 @@ class ResumingTrainer(Trainer):
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, OverOptimizationCallback) and (reason := callback.why_over()) is not None:
                 return reason
-        saved = cast(Any, self.state.stateful_callbacks).get(EarlyStoppingCallback.__name__, [])
-        states: Any = saved if isinstance(saved, list) else [saved]
-        for callback in self.callback_handler.callbacks:
             if not isinstance(callback, EarlyStoppingCallback):
                 continue
-            waited = [state["attributes"]["early_stopping_patience_counter"] for state in states]
-            if max(waited, default=0) >= callback.early_stopping_patience:
+            if patience_used(self.state) >= callback.early_stopping_patience:
                 patience = callback.early_stopping_patience
                 return f"was stopped early; raise early_stopping_patience above {patience} to continue"
         return None

@@ -74,7 +74,7 @@ class SavingTrainer(HubTrainer):
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
-            if best:
+            if best == self.state.global_step or (best and (run_dir / f"checkpoint-{best}").is_dir()):
                 self.state.best_model_checkpoint = str(run_dir / f"checkpoint-{best}")
             if self.args.should_save:
                 self.state.save_to_json(str(self._unfinished / name / "trainer_state.json"))
