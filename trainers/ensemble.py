@@ -82,7 +82,7 @@ def train_ensemble(
         vary: Lists of values in which members differ, by option of `RewardConfig`, of the adapter ("lora.r"), or
             "model"; member i gets value i, and a shorter list starts again.
         early_stopping_patience: Stop a member after this many evaluations without a better `metric_for_best_model`, and
-            put its best weights back.
+            put its best weights back. Default: that of `args`.
         peft_config: A `LoraConfig`; True for the default (r=16, alpha=32, all linear layers), None to train all
             weights.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig` for the base.
@@ -118,7 +118,9 @@ def train_ensemble(
         uncertainty_coef=uncertainty_coef,
         trim=trim,
         vary=vary,
-        early_stopping_patience=early_stopping_patience,
+        early_stopping_patience=(
+            args.early_stopping_patience if early_stopping_patience is None else early_stopping_patience
+        ),
     )
     members = members_of(model_id, config, peft_config)
     data = EnsembleData.read(train_dataset, eval_dataset, reference)
@@ -128,7 +130,6 @@ def train_ensemble(
         data,
         Path(config.output_dir or ""),
         bootstrap=bootstrap,
-        patience=early_stopping_patience,
         quantization=quantization_config,
         callbacks=callbacks,
         progress=progress,

@@ -70,24 +70,8 @@ class EnsembleConfig(RewardConfig):
             "value i; a shorter list starts again."
         },
     )
-    early_stopping_patience: int | None = field(
-        default=None,
-        metadata={
-            "range": "[1, inf)",
-            "help": "Stop a member after this many evaluations without a better `metric_for_best_model` (default: the "
-            "loss), and put its best weights back. None: off.",
-        },
-    )
 
     def __post_init__(self) -> None:
-        strategy = getattr(self.eval_strategy, "value", self.eval_strategy)
-        if self.early_stopping_patience is not None and strategy == "no":
-            raise UserError(
-                "early_stopping_patience needs evaluations during training; set eval_strategy and save_strategy to "
-                "'epoch', or to 'steps' with eval_steps and save_steps."
-            )
-        if self.early_stopping_patience is not None:
-            self.load_best_model_at_end = True
         super().__post_init__()
         if self.resume_from_checkpoint is not None:
             raise UserError(

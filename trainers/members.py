@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftConfig, PeftModel
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.collators.checks import as_preferences
@@ -256,7 +256,6 @@ class EnsembleTraining:
         data: The rows.
         folder: The ensemble's folder: member-0, member-1, ..., and `training` with checkpoints and records.
         bootstrap: See `EnsembleConfig`.
-        patience: See `EnsembleConfig.early_stopping_patience`.
         quantization: Of the base.
         callbacks: Copied for each member.
         progress: Shows a bar over members and one over each one's steps; None leaves that to Trainer.
@@ -269,18 +268,15 @@ class EnsembleTraining:
         folder: Path,
         *,
         bootstrap: float | None,
-        patience: int | None = None,
         quantization: Quantization = None,
         callbacks: Callbacks = None,
         progress: Progress | None = None,
     ) -> None:
         self.members, self.data, self.folder, self.bootstrap = members, data, folder, bootstrap
         self.callbacks = list(callbacks or [])
-        if patience is not None:
-            self.callbacks.append(EarlyStoppingCallback(patience))
         self.progress = progress
         self.preparation, self.bases = Preparation(data, bootstrap), Bases(quantization)
-        others = {"bootstrap": bootstrap, "early_stopping_patience": patience, "quantization": str(quantization)}
+        others = {"bootstrap": bootstrap, "quantization": str(quantization)}
         digests = data.digests()
         self.records = [
             MemberRecord(Path(each.args.output_dir or ""), folder / each.name, settings_of(each, **others, **digests))

@@ -195,7 +195,7 @@ def test_a_base_that_training_changes_is_loaded_for_each_member(
         ({"vary": {"learning_rate": [-1.0]}}, "learning_rate is -1.0; give a number from 0"),
         ({"eval_dataset": {"a": pairs(2)}}, "eval_dataset must be a datasets.Dataset"),
         ({"rows": Dataset.from_list([])}, "train_dataset has no"),
-        ({"early_stopping_patience": 1}, "early_stopping_patience needs evaluations during training"),
+        ({"early_stopping_patience": 1}, "early_stopping_patience needs evaluations, and eval_strategy is"),
         ({"peft_config": "lora"}, "peft_config is a str; give a LoraConfig"),
     ],
 )

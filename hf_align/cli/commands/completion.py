@@ -40,7 +40,7 @@ def collect_words() -> dict[str, Words]:
     _collect(build_parser(), "", commands)
     for command in TRAINING:
         algorithm = ALGORITHMS[command.name]
-        for key, hint in {**source_keys(algorithm.needs), **field_hints(algorithm.load()[1])}.items():
+        for key, hint in {**source_keys(algorithm.needs, algorithm.rows), **field_hints(algorithm.load()[1])}.items():
             commands[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
     return commands
 
