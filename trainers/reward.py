@@ -27,6 +27,7 @@ from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.trainable import with_adapter
 from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.curriculum import check_with_curriculum
 from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
 from hf_align.trainers.normalizing import check_reference_sets, drop_measured, normalize, penalize_length
@@ -46,6 +47,7 @@ from hf_align.trainers.reward_setup import (
     load,
     prepare_comparisons,
 )
+from hf_align.trainers.staged import StagedTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -164,6 +166,15 @@ class RewardConfig(PreferenceConfig):
             "checkpoints don't have it yet."
         },
     )
+    curriculum: dict[str, Any] | None = field(
+        default=None,
+        metadata={
+            "help": "Train in `stages` (3), stage s of S on the easiest s/S of the rows by `difficulty`: a column, "
+            "'margin' (default; small = hard), 'length', or in Python a function of a row or a reward model. For each "
+            "stage or all: `epochs` (1), `batch` (per_device_train_batch_size); `lr_decay` (1) multiplies the learning "
+            "rate from stage to stage, `fresh_optimizer` (false) drops the optimizer's state. None: all rows."
+        },
+    )
     normalize_on: Literal["train", "eval"] | None = field(
         default=None,
         metadata={
@@ -175,7 +186,17 @@ class RewardConfig(PreferenceConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_options(self)
+        if self.curriculum is not None:
+            check_with_curriculum(self)
         self.eval_metrics = evaluated(self, self.tasks or {})  # type: ignore[misc]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `TrainingArguments`, with the name of a difficulty that JSON can't hold."""
+        values, difficulty = super().to_dict(), (self.curriculum or {}).get("difficulty", "")
+        if not isinstance(difficulty, str):
+            name = getattr(difficulty, "__name__", type(difficulty).__name__)
+            values["curriculum"] = {**(self.curriculum or {}), "difficulty": name}
+        return values
 
 
 def evaluated(args: RewardConfig, tasks: Tasks) -> tuple[str, ...]:
@@ -185,7 +206,7 @@ def evaluated(args: RewardConfig, tasks: Tasks) -> tuple[str, ...]:
     return (*type(args).eval_metrics, *of_tasks, *([CONTRASTIVE] if args.contrastive_coefficient is not None else []))
 
 
-class RewardTrainer(PreferenceTrainer):
+class RewardTrainer(StagedTrainer, PreferenceTrainer):
     """Trains a reward model on pairs or rankings of responses.
 
     By default P(chosen > rejected) = sigmoid(r_chosen - r_rejected) (Bradley and Terry, 1952). A ranking trains as one
@@ -313,6 +334,7 @@ class RewardTrainer(PreferenceTrainer):
                     raise UserError(
                         f"{option} doesn't support sharded weights; load the saved model and call its {method} method."
                     )
+        self.set_up_stages()
         self.describe_rows()
 
     def describe_rows(self) -> None:
@@ -355,7 +377,7 @@ class RewardTrainer(PreferenceTrainer):
     def _drawn(self, model: nn.Module, inputs: dict[str, Any]) -> Drawn | None:
         if not model.training or "votes" not in inputs:
             return None
-        return draw_votes(inputs["votes"], seed=self.args.seed, epoch=int(self.state.epoch or 0))
+        return draw_votes(inputs["votes"], seed=self.args.seed, epoch=self.current_pass())
 
     def _further_terms(self, predicted: RewardOutputs, inputs: dict[str, Any], judged: Judged) -> dict[str, Tensor]:
         """Losses and metrics of tasks, and the contrastive loss, by name."""

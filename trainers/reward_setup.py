@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.checks import group_rows, refuse
+from hf_align.collators.checks import as_preferences, group_rows, refuse
 from hf_align.collators.labels import Tasks
 from hf_align.errors import UserError
 from hf_align.losses.listwise import MAX_TIED
@@ -20,7 +20,9 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.reward_files import Settings
 from hf_align.models.sources import adapter_config, plain_folder
 from hf_align.numbers import number_problem
+from hf_align.trainers.curriculum import read_curriculum
 from hf_align.trainers.data import parts_of
+from hf_align.trainers.difficulty import COLUMN, difficulties
 from hf_align.trainers.pairs import tokenized_pairs
 
 MARGIN_MEANING = {
@@ -136,6 +138,8 @@ def weights_of(args: Any, tasks: Tasks) -> dict[str, float]:
 def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any, name: str, tasks: Tasks) -> Any:
     """Check and tokenise pairs or rankings, or a dict of such data sets; None stays None.
 
+    Training rows get a column `difficulty` where there is a curriculum.
+
     Args:
         data: The rows.
         tokenizer: The model's.
@@ -151,6 +155,10 @@ def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any
         _check_rows(part, args, weights_of(args, tasks), name)
     if name != "train_dataset":
         _check_tau(rows, args)
+    elif rows is not None and args.curriculum is not None:
+        difficulty = read_curriculum(args.curriculum, batch=args.per_device_train_batch_size).difficulty
+        values = difficulties(difficulty, as_preferences(data, name), rows, tokenizer, name)
+        return rows.add_column(COLUMN, values)
     return rows
 
 

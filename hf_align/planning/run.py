@@ -22,6 +22,7 @@ from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import load_tokenizer
 from hf_align.planning import memory
+from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.ppo.data import check_room, prompts_of
@@ -113,7 +114,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
         ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),
-        ("steps", f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"),
+        ("steps", _describe_steps(args, steps, len(documents))),
         *((f"memory: {part}", _size(size)) for part, size in parts.items()),
         ("memory, about", f"{_size(sum(parts.values()))}, with {_size(free)} free on {where}"),
         ("disk, about", f"{_size(disk)}, with {_size(free_disk)} free"),
@@ -243,7 +244,9 @@ def _largest_batch(args: Any, documents: Documents) -> tuple[int, int]:
     """Rows and tokens of the micro-batch with the longest rows of the data, laid out as the trainer does."""
     if getattr(args, "packing", False):
         return args.per_device_train_batch_size, args.max_length
-    count = max(1, args.per_device_train_batch_size // getattr(args, "num_samples", 1))
+    stages = _stages(args, len(documents))
+    batch = max(stage.batch for stage in stages.stages) if stages else args.per_device_train_batch_size
+    count = max(1, batch // getattr(args, "num_samples", 1))
     longest = sorted(documents, key=lambda each: len(each[0]) + sum(map(len, each[1])))[-count:]
     branches = build_branches(longest, pad_token_id=0, row_tokens=getattr(args, "row_tokens", None))
     if getattr(args, "layout", None) == "separate":
@@ -255,11 +258,27 @@ def _largest_batch(args: Any, documents: Documents) -> tuple[int, int]:
 def _steps(args: Any, rows: int) -> int:
     if args.max_steps > 0:
         return args.max_steps
+    if schedule := _stages(args, rows):
+        return schedule.steps
     if hasattr(args, "steps_per_rollout"):
         rollouts = -(-rows // (args.prompts_per_rollout * args.world_size))
         return int(rollouts * args.steps_per_rollout * args.num_train_epochs)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return int(-(-rows // batch) * args.num_train_epochs)
+
+
+def _describe_steps(args: Any, steps: int, rows: int) -> str:
+    if stages := _stages(args, rows):
+        return "; ".join(f"{each.steps} of {each.step_rows} rows on the easiest {each.rows}" for each in stages.stages)
+    return f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"
+
+
+def _stages(args: Any, rows: int) -> Schedule | None:
+    """Stages of a reward model's curriculum, if it has one."""
+    if (values := getattr(args, "curriculum", None)) is None:
+        return None
+    curriculum = read_curriculum(values, batch=args.per_device_train_batch_size)
+    return make_schedule(curriculum, rows, accumulation=args.gradient_accumulation_steps, processes=args.world_size)
 
 
 def _disk(model: memory.Outline, args: Any, steps: int) -> float:
