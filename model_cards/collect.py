@@ -19,7 +19,7 @@ from hf_align.files import finite
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import metric_type
-from hf_align.model_cards.rewards import rewards_of
+from hf_align.model_cards.rewards import describe_rewards, rewards_of
 from hf_align.report.render import duration
 from hf_align.statistics import wilson_interval
 from hf_align.version import versions
@@ -217,7 +217,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
             f"{name.removeprefix('health/')} {step}" for name, step in warned.items()
         )
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
-    if rewards := rewards_of(trainer):
+    if rewards := describe_rewards(trainer):
         facts["Reward"] = ", ".join(rewards)
     facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":

@@ -14,6 +14,22 @@ def rewards_of(trainer: Any) -> dict[str, list[str]]:
     return {part.name: head_keys(part.source) for part in parts}
 
 
+def describe_rewards(trainer: Any) -> list[str]:
+    """The rewards of a trainer in words: names, and of an ensemble its members and how their scores become one."""
+    described = []
+    for part in getattr(getattr(trainer, "reward", None), "members", None) or ():
+        method, members = getattr(part.source, "method", None), getattr(part.source, "members", None)
+        if averages := getattr(part.source, "averages", 0):
+            described.append(f"{part.name} (the weight average of {averages} reward models)")
+        elif isinstance(method, str) and members is not None:
+            described.append(
+                f"{part.name} (an ensemble of {len(members)} reward models, by {method.replace('_', ' ')})"
+            )
+        else:
+            described.append(part.name)
+    return described
+
+
 def head_keys(source: Any) -> list[str]:
     """Keys of a reward model's head, or of those of an ensemble's members; none for other rewards.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -46,6 +47,8 @@ Ids = Mapping[int, Sequence[Encoded]]
 """Prompts and responses as token ids, by encoding; 0 is that of the ensemble's `tokenizer`."""
 DROPPED, RELATIVE = "mc_dropout", ("entropy", "variance_ratio")
 """Measures of uncertainty that take further passes, and that are relative to the reference set's mean."""
+PENALTY = "penalty"
+"""What a method takes off the members' mean: no measure of uncertainty, but given beside them by name."""
 
 
 class RewardEnsemble(nn.Module):
@@ -122,6 +125,7 @@ class RewardEnsemble(nn.Module):
         quantization: Quantization = None,
         dtype: str | torch.dtype = "auto",
         device_map: Any = None,
+        place: Callable[[Path], Any] = lambda folder: folder,
     ) -> RewardEnsemble:
         """Load an ensemble that `save_pretrained` or `push_to_hub` wrote.
 
@@ -130,6 +134,7 @@ class RewardEnsemble(nn.Module):
             quantization: As in `load_policy`.
             dtype: As in `load_policy`.
             device_map: As in `load_policy`.
+            place: Makes a member of its folder, such as an adapter on a policy's base. Default: it is loaded.
 
         Raises:
             UserError: There is no ensemble, or a member can't be loaded.
@@ -137,7 +142,7 @@ class RewardEnsemble(nn.Module):
         folder = ensemble_folder(path_or_hub_id)
         saved = EnsembleSettings.read(folder)
         ensemble = cls(
-            [folder / name for name in saved.members],
+            [place(folder / name) for name in saved.members],
             saved.method,
             saved.weights,
             uncertainty_coef=saved.uncertainty_coef,
@@ -177,6 +182,16 @@ class RewardEnsemble(nn.Module):
         """The reference set on which all members are normalised, as the first one has it; None without such a set."""
         sets = {None if n is None else (n.name, n.rows) for n in map(_normalization, self.members)}
         return _normalization(self.members[0]) if len(sets) == 1 else None
+
+    @property
+    def log_odds(self) -> float:
+        """What makes a difference of scores log odds: 1 after stacking, else the mean of the members' `log_odds`.
+
+        Of another method than the mean or the weight average that is an approximation.
+        """
+        if self.method == "stacking":
+            return 1.0
+        return fmean(map(_log_odds, self.members))
 
     def member_scores(
         self,
@@ -220,6 +235,7 @@ class RewardEnsemble(nn.Module):
             return_uncertainty: Also return how unsure the score is, by measure: "std" of the members' scores,
                 "entropy" and "variance_ratio" of whether they are above the reference set's mean, and "mc_dropout",
                 the deviation of the ensemble's score over 10 networks drawn by dropout. True: all four; names: these.
+                Beside them "penalty" has a name: what the method takes off the mean of the members' scores.
 
         Returns:
             One score per response; higher is better. With `return_uncertainty` also a dict of measure and one value per
@@ -285,6 +301,8 @@ class RewardEnsemble(nn.Module):
                 model = self.averaged if self.method == "weight_average" else self
                 passes = dropout_scores(model, lambda: self._score(encoded, texts, False))
                 uncertainty[measure] = deviation(passes).tolist()
+            elif measure == PENALTY:
+                uncertainty[measure] = (cast(Tensor, members).mean(0) - scores).tolist()
             else:
                 uncertainty[measure] = self._disagreement(measure, cast(Tensor, members)).tolist()
         return scores.tolist(), uncertainty
@@ -511,6 +529,11 @@ class RewardEnsemble(nn.Module):
         return "adapters" if isinstance(self.members[0].model, PeftModel) else "heads"
 
 
+def members_of(model: Any) -> Sequence[Any]:
+    """An ensemble's members, or any other model as the only one."""
+    return model.members if isinstance(model, RewardEnsemble) else [model]
+
+
 def measures_of(asked: bool | Iterable[str]) -> list[str]:
     """Names of the measures of uncertainty that are asked for.
 
@@ -520,7 +543,7 @@ def measures_of(asked: bool | Iterable[str]) -> list[str]:
     if isinstance(asked, bool):
         return list(MEASURES) if asked else []
     names = [asked] if isinstance(asked, str) else list(asked)
-    if unknown := [name for name in names if name not in MEASURES]:
+    if unknown := [name for name in names if name not in (*MEASURES, PENALTY)]:
         raise UserError(f"return_uncertainty has {unknown[0]!r}; use True, or some of {', '.join(MEASURES)}.")
     return names
 

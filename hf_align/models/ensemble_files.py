@@ -17,7 +17,7 @@ from hf_align.files import AGGREGATOR, ENSEMBLE, write_json
 from hf_align.hub.errors import hub_errors
 from hf_align.hub.staging import link_or_copy
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
-from hf_align.models.sources import find_file
+from hf_align.models.sources import find_file, is_ensemble
 
 FORMAT = 1
 MEMBER = re.compile(r"member-\d+")
@@ -99,8 +99,24 @@ def member_names(count: int) -> list[str]:
     return [f"member-{number}" for number in range(count)]
 
 
-def ensemble_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
+def member_sources(path_or_hub_id: str | os.PathLike[str]) -> list[str]:
+    """The folders of an ensemble's members, without weights if they aren't here yet; of anything else itself.
+
+    Raises:
+        UserError: The ensemble can't be read.
+    """
+    if not is_ensemble(path_or_hub_id):
+        return [str(path_or_hub_id)]
+    folder = ensemble_folder(path_or_hub_id, weights=False)
+    return [str(folder / name) for name in EnsembleSettings.read(folder).members]
+
+
+def ensemble_folder(path_or_hub_id: str | os.PathLike[str], *, weights: bool = True) -> Path:
     """The ensemble's folder; that of a Hub repository is downloaded.
+
+    Args:
+        path_or_hub_id: Folder or Hub id.
+        weights: Whether to download weights, too.
 
     Raises:
         UserError: There is no ensemble, or the Hub or the connection fails.
@@ -116,7 +132,9 @@ def ensemble_folder(path_or_hub_id: str | os.PathLike[str]) -> Path:
         )
     parts: Sequence[str] = (ENSEMBLE, AGGREGATOR, "member-*/*")
     with hub_errors(f"downloading the ensemble {path}"):
-        return Path(snapshot_download(path, revision=file.parent.name, allow_patterns=list(parts)))
+        left_out = None if weights else ["*.safetensors"]
+        revision = file.parent.name
+        return Path(snapshot_download(path, revision=revision, allow_patterns=list(parts), ignore_patterns=left_out))
 
 
 def keep_other_files(old: Path, new: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, CONFIG, REWARD_HEAD
 from hf_align.models.adapters import adapter_name
-from hf_align.models.sources import find_file
+from hf_align.models.sources import find_file, is_ensemble
 from hf_align.models.wrapper import unwrapped
 
 CLASSIFIER = "ForSequenceClassification"
@@ -81,6 +81,10 @@ def check_is_policy(model: Any, name: str, *, ask_hub: bool = False) -> None:
     """
     if isinstance(model, str) and not ask_hub and not os.path.isdir(model):
         return
+    if isinstance(model, str) and is_ensemble(model):
+        raise UserError(
+            f"{name}: {model} is an ensemble of reward models, which can't write text; give a language model."
+        )
     if model is not None and is_classifier(model):
         given = model if isinstance(model, str) else f"a {type(model).__name__}"
         raise UserError(

@@ -1,10 +1,10 @@
-"""Any reward model of a folder or the Hub, with the template in which it reads its texts."""
+"""Any reward model or ensemble of a folder or the Hub, with the template in which it reads its texts."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,9 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_WEIGHTS, REWARD_CONFIG
 from hf_align.models.classifier import classifier_class
-from hf_align.models.decoders import is_decoder
+from hf_align.models.decoders import is_decoder, positions_of
+from hf_align.models.ensemble import RewardEnsemble, members_of
+from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder
 from hf_align.models.fingerprint import check_base
 from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.kinds import CLASSIFIER, is_classifier, no_head
@@ -26,7 +28,15 @@ from hf_align.models.outputs import Output, choose_output
 from hf_align.models.padding import set_distinct_pad_token
 from hf_align.models.quantized import Quantization, check_quantized, keep_unpacked
 from hf_align.models.reward import RewardModel
-from hf_align.models.sources import adapter_config, base_of, find_file, from_pretrained, load_tokenizer, plain_folder
+from hf_align.models.sources import (
+    adapter_config,
+    base_of,
+    find_file,
+    from_pretrained,
+    is_ensemble,
+    load_tokenizer,
+    plain_folder,
+)
 from hf_align.models.text_classifier import TextClassifier
 from hf_align.models.vocabulary import fit_vocabulary
 
@@ -42,7 +52,7 @@ class Scorer:
 
     Attributes:
         name: Its folder or Hub id.
-        model: The reward model, or any classifier as one.
+        model: The reward model, any classifier as one, or an ensemble.
         output: Its output that is the reward.
         template: "rows" (messages by the tokenizer's chat template, text as it is), "tokenizer" (everything by the
             tokenizer's chat template) or "given" (everything by a template of the user's).
@@ -61,7 +71,7 @@ class Scorer:
     """
 
     name: str
-    model: RewardModel | TextClassifier
+    model: RewardModel | TextClassifier | RewardEnsemble
     output: Output
     template: str = "rows"
     padded_with_end: bool = False
@@ -78,17 +88,26 @@ class Scorer:
 
     @property
     def config(self) -> Any:
-        """The classifier's config."""
-        return cast(Any, self.model.model).config
+        """The classifier's config; of an ensemble that of the member with the fewest positions."""
+        configs = [member.model.config for member in members_of(self.model)]
+        return min(configs, key=lambda config: positions_of(config) or float("inf"))
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens that it reads at most; None: any number."""
+        return self.model.positions if isinstance(self.model, TextClassifier) else positions_of(self.config)
 
     @property
     def reads_end(self) -> bool:
         """As `ScorerFiles.reads_end`; then `model.score_ids` takes token ids."""
+        if isinstance(self.model, RewardEnsemble):
+            return self.model.takes_ids
         return isinstance(self.model, RewardModel) or self.model.reads_end
 
     def to(self, device: str | torch.device) -> Scorer:
-        """Move the model, as torch does."""
-        self.model.to(device)
+        """Move the model, or an ensemble's members, as torch does."""
+        for member in members_of(self.model):
+            member.to(device)
         return self
 
     def score(
@@ -97,19 +116,20 @@ class Scorer:
         responses: Sequence[Any],
         finished: Sequence[bool] | None = None,
         rows: Sequence[Mapping[str, Any]] | None = None,
-    ) -> list[float]:
-        """Score responses to prompts; arguments as in `RewardModel.score`.
+        **options: Any,
+    ) -> Any:
+        """Score responses to prompts; arguments as in `RewardModel.score`, or of an ensemble as in its `score`.
 
         Raises:
             UserError: A row can't be used, or holds messages that no template can write.
         """
         if isinstance(prompts, str) or isinstance(responses, str) or len(prompts) != len(responses):
-            return self.model.score(prompts, responses, finished, rows)  # says what is wrong
+            return self.model.score(prompts, responses, finished, rows, **options)  # says what is wrong
         self.check(prompts, responses)
         if self.template != "rows":
             prompts = [_turns("user", prompt) for prompt in prompts]
             responses = [_turns("assistant", response) for response in responses]
-        return self.model.score(prompts, responses, finished, rows)
+        return self.model.score(prompts, responses, finished, rows, **options)
 
     def check(self, prompts: Sequence[Any], responses: Sequence[Any] = ()) -> None:
         """Refuse messages if there is no template for them.
@@ -162,7 +182,8 @@ def load_scorer(
     """Load any sequence classifier, or adapter for one, as a reward model.
 
     Decoders with one output and a linear head on the last token load as `RewardModel`, as do this library's own models;
-    encoders, other heads and several outputs as `TextClassifier`.
+    encoders, other heads and several outputs as `TextClassifier`. An ensemble loads as `RewardEnsemble`, with its first
+    member's template.
 
     Args:
         path_or_hub_id: Folder or Hub id.
@@ -198,6 +219,7 @@ class ScorerFiles:
         tokenizer: With the chat template in effect.
         template: As `Scorer.template`.
         reads_end: Whether prompt and response are one sequence of tokens with an end, as in training here.
+        ensemble: Folder of the ensemble whose first member this is.
     """
 
     path: str
@@ -209,6 +231,7 @@ class ScorerFiles:
     tokenizer: PreTrainedTokenizerBase
     template: str
     reads_end: bool
+    ensemble: str | None = None
 
     def load(
         self, *, quantization: Quantization = None, dtype: str | torch.dtype = "auto", device_map: Any = None
@@ -216,6 +239,8 @@ class ScorerFiles:
         """Load the weights; arguments as in `load_scorer`."""
         settings: dict[str, Any] = {"quantization": quantization, "dtype": dtype, "device_map": device_map}
         path, config, tokenizer = self.path, self.config, self.tokenizer
+        if self.ensemble is not None:
+            return self._load_ensemble(self.ensemble, settings)
         model: RewardModel | TextClassifier
         if self.own or (self.reads_end and self.output.count == 1):
             model = RewardModel.from_pretrained(path, **settings)
@@ -235,6 +260,13 @@ class ScorerFiles:
             )
         return Scorer(path, model, self.output, self.template, self.reads_end and ends)
 
+    def _load_ensemble(self, folder: str, settings: dict[str, Any]) -> Scorer:
+        ensemble = RewardEnsemble.from_pretrained(folder, **settings)
+        if self.template == "given":
+            for member in ensemble.members:
+                member.tokenizer.chat_template = self.tokenizer.chat_template
+        return Scorer(self.path, ensemble, self.output, self.template)
+
 
 def read_scorer(
     path_or_hub_id: str | os.PathLike[str],
@@ -244,6 +276,11 @@ def read_scorer(
     messages: bool = False,
 ) -> ScorerFiles:
     """Read everything of a reward model but its weights; arguments and errors as in `load_scorer`."""
+    if is_ensemble(path_or_hub_id):
+        folder = ensemble_folder(path_or_hub_id)
+        first = folder / EnsembleSettings.read(folder).members[0]
+        files = read_scorer(first, output=output, chat_template=chat_template, messages=messages)
+        return replace(files, path=str(path_or_hub_id), ensemble=str(folder))
     path = plain_folder(path_or_hub_id)
     own, adapter = find_file(path, REWARD_CONFIG), adapter_config(path)
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path

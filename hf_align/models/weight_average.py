@@ -1,8 +1,8 @@
 """One reward model whose weights are the average of several (WARM: Ramé et al. 2024, "weight averaged reward models").
 
 weight_average           -> RewardModel
-    _averaged_adapters   LoRA on one base: the average of the products B A, exactly, as one adapter of summed rank
-    _averaged_heads      heads on one frozen base
+    average_adapters     LoRA on one base: the average of the products B A, exactly, as one adapter of summed rank
+    _averaged_head       heads on one frozen base
     _averaged_weights    whole models, fine-tuned from one base
 """
 
@@ -18,6 +18,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from hf_align.errors import UserError
 from hf_align.models.aggregation import check_method
@@ -68,31 +69,31 @@ def weight_average(
     """
     check_method("weight_average", len(members), weights=weights)
     loaded = [_checked(member, number) for number, member in enumerate(load_members(members))]
-    total = sum(weights) if weights is not None else len(loaded)
-    shares = [weight / total for weight in (weights if weights is not None else [1.0] * len(loaded))]
+    shares = _shares(weights, len(loaded))
+    _check_read_alike([member.reward_config for member in loaded], [member.tokenizer for member in loaded])
     for number, member in enumerate(loaded):
         _check_fits(loaded[0], member, number)
-    average = _averaged(loaded, shares)
+    average = _averaged(loaded, shares, weights)
     penalties = [member.reward_config.length_penalty for member in loaded]
     average.set_length_penalty(sum(share * penalty for share, penalty in zip(shares, penalties, strict=True)))
     return average
 
 
-def _averaged(loaded: Sequence[RewardModel], shares: Sequence[float]) -> RewardModel:
-    """The average, with the first member's length penalty."""
-    first, normalization = loaded[0], _averaged_normalization(loaded, shares)
+def _averaged(loaded: Sequence[RewardModel], shares: Sequence[float], weights: Sequence[float] | None) -> RewardModel:
+    """The average; its length penalty is still to be set."""
+    first, normalization = loaded[0], _averaged_normalization([member.normalization for member in loaded], shares)
     if len({id(member.model) for member in loaded}) > 1:
         return _averaged_weights(loaded, shares, normalization)
-    heads = [_head_weights(member) for member in loaded]
-    if first.reward_config.head != "linear" or first.reward_config.projection:
-        for number, head in enumerate(heads):
-            _check_alike(heads[0], head, number, "heads of several layers")
-    head = _average(heads, shares)
     if isinstance(first.model, PeftModel):
-        return _averaged_adapters(loaded, shares, head, normalization)
+        return _averaged_on_base(loaded, weights)
     module = copy.deepcopy(first.head).requires_grad_(False)
-    module.load_state_dict(head)
+    module.load_state_dict(_averaged_head([member.head.state_dict() for member in loaded], shares, first.reward_config))
     return SharedRewardModel(cast(Any, first.model), first.tokenizer, module, first.reward_config, normalization)
+
+
+def _shares(weights: Sequence[float] | None, members: int) -> list[float]:
+    given = [1.0] * members if weights is None else weights
+    return [weight / sum(given) for weight in given]
 
 
 def _checked(member: Any, number: int) -> RewardModel:
@@ -103,13 +104,8 @@ def _checked(member: Any, number: int) -> RewardModel:
 
 def _check_fits(first: RewardModel, member: RewardModel, number: int) -> None:
     """Refuse a member whose weights mean something else than the first one's."""
-    for what, differs in (
-        ("another head, pooling or tasks", _without_penalty(member) != _without_penalty(first)),
-        ("another tokenizer", encoding_difference(first.tokenizer, member.tokenizer)),
-        ("another base", member.model is not first.model and _shapes(member) != _shapes(first)),
-    ):
-        if differs:
-            raise UserError(f"Member {number} has {what} than member 0, so their weights can't be averaged; {INSTEAD}.")
+    if member.model is not first.model and _shapes(member) != _shapes(first):
+        raise _differs(number, "another base")
     if member.model is not first.model and isinstance(first.model, PeftModel):
         raise UserError(
             f"Member {number} doesn't share its base with member 0, and adapters can be averaged only on one base; "
@@ -117,27 +113,42 @@ def _check_fits(first: RewardModel, member: RewardModel, number: int) -> None:
         )
 
 
-def _without_penalty(member: RewardModel) -> RewardModelConfig:
-    return replace(member.reward_config, length_penalty=0.0)
+def _without_penalty(config: RewardModelConfig) -> RewardModelConfig:
+    return replace(config, length_penalty=0.0)
+
+
+def _check_read_alike(configs: Sequence[RewardModelConfig], tokenizers: Sequence[PreTrainedTokenizerBase]) -> None:
+    """Refuse members that read other texts, or predict something else, than the first one."""
+    for number, (config, tokenizer) in enumerate(zip(configs, tokenizers, strict=True)):
+        if _without_penalty(config) != _without_penalty(configs[0]):
+            raise _differs(number, "another head, pooling or tasks")
+        if encoding_difference(tokenizers[0], tokenizer):
+            raise _differs(number, "another tokenizer")
+
+
+def _differs(number: int, what: str) -> UserError:
+    return UserError(f"Member {number} has {what} than member 0, so their weights can't be averaged; {INSTEAD}.")
 
 
 def _shapes(member: RewardModel) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in member.model.state_dict().items()}
 
 
-def _averaged_normalization(members: Sequence[RewardModel], shares: Sequence[float]) -> Normalization | None:
+def _averaged_normalization(
+    normalizations: Sequence[Normalization | None], shares: Sequence[float]
+) -> Normalization | None:
     """The mean offset and deviation; the average isn't exactly normalised, and the set's name says so."""
-    sets = {None if each.normalization is None else each.normalization.name for each in members}
+    sets = {None if each is None else each.name for each in normalizations}
     if len(sets) > 1:
         raise UserError(
             "The members aren't normalised on one set, so the average would depend most on those with the widest "
             "scores; call normalize(rows, name) with the same rows for all, or for none."
         )
-    before = members[0].normalization
+    before, given = normalizations[0], [each for each in normalizations if each is not None]
     if before is None:
         return None
-    std = sum(share * member.log_odds for share, member in zip(shares, members, strict=True))
-    offset = sum(share * member.offset for share, member in zip(shares, members, strict=True))
+    std = sum(share * each.std for share, each in zip(shares, given, strict=True))
+    offset = sum(share * each.offset for share, each in zip(shares, given, strict=True))
     return Normalization(f"{before.name} (members before averaging)", before.rows, -offset * std, std)
 
 
@@ -163,10 +174,13 @@ def _check_alike(first: dict[str, Tensor], second: dict[str, Tensor], number: in
         )
 
 
-def _head_weights(member: RewardModel) -> dict[str, Tensor]:
-    if isinstance(member, SharedRewardModel) or not isinstance(member.model, PeftModel):
-        return member.head.state_dict()
-    return RewardAdapter.of_model(member).head
+def _averaged_head(
+    heads: Sequence[dict[str, Tensor]], shares: Sequence[float], config: RewardModelConfig
+) -> dict[str, Tensor]:
+    if config.head != "linear" or config.projection:
+        for number, head in enumerate(heads):
+            _check_alike(heads[0], head, number, "heads of several layers")
+    return _average(heads, shares)
 
 
 def _averaged_weights(
@@ -181,16 +195,43 @@ def _averaged_weights(
     return RewardModel(cast(Any, model), first.tokenizer, first.reward_config, normalization)
 
 
-def _averaged_adapters(
-    members: Sequence[RewardModel],
-    shares: Sequence[float],
-    head: dict[str, Tensor],
-    normalization: Normalization | None,
-) -> RewardModel:
+def _averaged_on_base(members: Sequence[RewardModel], weights: Sequence[float] | None) -> RewardModel:
     """The concatenated adapters as one on the shared backbone."""
-    first, model = members[0], cast(PeftModel, members[0].model)
+    model = cast(PeftModel, members[0].model)
     sources = [RewardAdapter.of_model(member) for member in members]
-    names = [_adapter_of(member) for member in members]
+    average = average_adapters(model, sources, [_adapter_of(member) for member in members], weights)
+    adapter = f"average-{len(model.peft_config)}"
+    if problem := average.put_on(model, adapter):
+        raise UserError(f"The adapters can't be averaged on their base: {problem}; {INSTEAD}.")
+    return SharedRewardModel(
+        model,
+        average.tokenizer,
+        average.make_head(cast(torch.device, model.device)),
+        average.settings.config,
+        average.settings.normalization,
+        adapter=adapter,
+        adapter_config=average.config,
+    )
+
+
+def average_adapters(
+    model: PeftModel,
+    sources: Sequence[RewardAdapter],
+    names: Sequence[str],
+    weights: Sequence[float] | None = None,
+) -> RewardAdapter:
+    """The average of reward adapters that sit on one model, as one adapter for its base; it isn't put on the model.
+
+    Args:
+        model: The model, a policy's or a reward model's.
+        sources: The adapters.
+        names: Their names in the model.
+        weights: As in `weight_average`, and so are the errors.
+    """
+    first, shares = sources[0], _shares(weights, len(sources))
+    _check_read_alike([source.settings.config for source in sources], [source.tokenizer for source in sources])
+    normalization = _averaged_normalization([source.settings.normalization for source in sources], shares)
+    head = _averaged_head([source.head for source in sources], shares, first.settings.config)
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -200,29 +241,18 @@ def _averaged_adapters(
         for number, adapter in enumerate(names):
             _check_plain(layer, adapter, name, number)
     rank = max(sum(layer.r[each] for each in names if each in layer.lora_A) for layer in layers.values())
-    weights: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         lora_a, lora_b = _concatenated(layer, names, shares, rank)
-        weights |= {f"{name}.lora_A.weight": lora_a, f"{name}.lora_B.weight": lora_b}
-    config = cast(LoraConfig, copy.deepcopy(sources[0].config))
+        tensors |= {f"{name}.lora_A.weight": lora_a, f"{name}.lora_B.weight": lora_b}
+    config = cast(LoraConfig, copy.deepcopy(first.config))
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern, config.use_rslora, config.lora_dropout = {}, {}, False, 0.0
     config.target_modules = {name.removeprefix("base_model.model.") for name in layers}
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
-    settings = Settings(first.reward_config, normalization)
-    source = RewardAdapter(config, fingerprint_of(model), weights, head, settings, first.tokenizer)
-    adapter = f"average-{len(model.peft_config)}"
-    if problem := source.put_on(model, adapter):
-        raise UserError(f"The adapters can't be averaged on their base: {problem}; {INSTEAD}.")
-    return SharedRewardModel(
-        model,
-        first.tokenizer,
-        source.make_head(cast(torch.device, model.device)),
-        first.reward_config,
-        normalization,
-        adapter=adapter,
-        adapter_config=config,
-    )
+    penalty = sum(share * source.settings.config.length_penalty for share, source in zip(shares, sources, strict=True))
+    settings = Settings(replace(first.settings.config, length_penalty=penalty), normalization)
+    return RewardAdapter(config, fingerprint_of(model), tensors, head, settings, first.tokenizer)
 
 
 def _adapter_of(member: RewardModel) -> str:

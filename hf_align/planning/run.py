@@ -18,9 +18,10 @@ from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
+from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.reward_adapter import shares_base
-from hf_align.models.sources import load_tokenizer
+from hf_align.models.sources import adapter_config, base_of, is_ensemble, load_tokenizer, plain_folder
 from hf_align.planning import memory
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.ensemble_config import EnsembleConfig
@@ -89,7 +90,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)
     for reward in (*_reward_models(source.get("reward")), *_reward_models(source.get("judge"))):
-        check_head(reward)
+        for member in member_sources(reward):
+            check_head(member)
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(
         source["model"],
@@ -231,12 +233,22 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
 
 
 def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
-    """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base."""
+    """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base.
+
+    Members of an ensemble that are adapters on one base, or heads on one, have it once.
+    """
     total = 0.0
-    for name in _reward_models(reward):
-        model = memory.outline(name, reward=True, dtype=policy.dtype)
-        adapter = 4.0 * model.trained if model.is_adapter else 0.0
-        total += adapter + (0.0 if shares_base(policy.model, name) else model.base_bytes)
+    for source in _reward_models(reward):
+        bases: set[str] = set()
+        heads = is_ensemble(source) and EnsembleSettings.read(ensemble_folder(source, weights=False)).kind == "heads"
+        for name in member_sources(source):
+            model = memory.outline(name, reward=True, dtype=policy.dtype)
+            total += 4.0 * model.trained if model.is_adapter else 0.0
+            adapter = adapter_config(plain_folder(name))
+            base = source if heads else name if adapter is None else plain_folder(base_of(adapter, name))
+            if base not in bases and not shares_base(policy.model, name):
+                bases.add(base)
+                total += model.base_bytes
     return total
 
 

@@ -14,6 +14,11 @@ from hf_align.files import whole_file
 
 HELD_OUT = {"objective/scores": "eval_reward"}
 """Evaluation names of curves where they aren't `eval_` plus the curve's name."""
+FURTHER: Curves = (
+    ("ensemble/std", "deviation of the reward's members"),
+    ("ensemble/penalty", "taken off their mean"),
+)
+"""Curves of any run that logged them."""
 History = Sequence[Mapping[str, Any]]
 
 
@@ -25,7 +30,9 @@ def curves_of(history: History) -> Curves:
 
 
 def draw_curves(history: History, curves: Curves, path: Path) -> bool:
-    """Draw what a run logged, with held-out values as dots; with a judge, also reward and judge along KL.
+    """Draw what a run logged, held-out values as dots; of an ensemble's rewards its spread, too.
+
+    With a judge there are also reward and judge along KL.
 
     Args:
         history: `trainer.state.log_history`.
@@ -44,7 +51,7 @@ def draw_curves(history: History, curves: Curves, path: Path) -> bool:
 def curves_png(history: History, curves: Curves) -> bytes | None:
     """Make the image that `draw_curves` writes, or None without matplotlib or enough points."""
     series, watched = [], _along_kl(history)
-    for name, title in curves:
+    for name, title in (*curves, *FURTHER):
         logged = _points(history, name)
         if len(logged) > 1:
             series.append((title, logged, _points(history, HELD_OUT.get(name, f"eval_{name}"))))

@@ -27,7 +27,9 @@ class AdapterReward(BranchModel):
 
     Args:
         policy: A PeftModel, or one of our wrappers around it.
-        reward: The folder or Hub id of a reward model's adapter, or a `RewardModel` with one, trained on the same base.
+        reward: The folder or Hub id of a reward model's adapter, a `RewardModel` with one, or the adapter itself,
+            trained on the same base.
+        averages: Number of reward models whose weights it averages; 0: it is none's but its own.
 
     Raises:
         UserError: Either has no LoRA adapter, or the adapter doesn't fit the policy's base.
@@ -44,14 +46,22 @@ class AdapterReward(BranchModel):
         1
     """
 
-    def __init__(self, policy: nn.Module, reward: str | os.PathLike[str] | RewardModel):
+    def __init__(
+        self, policy: nn.Module, reward: str | os.PathLike[str] | RewardModel | RewardAdapter, *, averages: int = 0
+    ):
         model = unwrapped(policy, keep_peft=True)
         if not isinstance(model, PeftModel):
             raise UserError(
                 "A reward adapter needs a policy with LoRA; give peft_config, or load it with load_reward_model."
             )
         super().__init__(model)
-        source = RewardAdapter.of_model(reward) if isinstance(reward, RewardModel) else RewardAdapter.of_folder(reward)
+        if isinstance(reward, RewardAdapter):
+            source = reward
+        else:
+            source = (
+                RewardAdapter.of_model(reward) if isinstance(reward, RewardModel) else RewardAdapter.of_folder(reward)
+            )
+        self.averages = averages
         self.tokenizer, self.reward_config = source.tokenizer, source.settings.config
         self.normalization = source.settings.normalization
         self.offset = 0.0 if self.normalization is None else self.normalization.offset

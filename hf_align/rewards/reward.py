@@ -17,12 +17,14 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.collators.rows import content_of
 from hf_align.errors import UserError
 from hf_align.models.kinds import no_head
-from hf_align.models.reward import RewardModel, load_reward_model
+from hf_align.models.reward import load_reward_model
 from hf_align.models.reward_adapter import shares_base
+from hf_align.models.sources import is_ensemble
 from hf_align.numbers import LARGEST, number_problem
 from hf_align.rewards.adapter import AdapterReward
+from hf_align.rewards.ensemble import load_ensemble
 from hf_align.rewards.functions import ON_REQUEST, RewardFunction, Samples, shortened
-from hf_align.rewards.models import ModelScorer
+from hf_align.rewards.models import MODELS, ModelScorer, move
 
 NO_SCORE = f"make it return a finite number up to {LARGEST:g}, such as 0 where it can't tell"
 
@@ -59,6 +61,8 @@ class Reward:
 
     Attributes:
         parts: Unweighted scores `[R]` of the last call by name, for logging.
+        details: Of an ensemble among them "std" and perhaps "penalty" `[R]`, as in `ModelScorer`; of several with
+            their names, as in "NAME/std".
 
     Example:
         >>> from hf_align.rewards import as_reward
@@ -76,6 +80,7 @@ class Reward:
     def __init__(self, members: Sequence[Part], tokenizer: PreTrainedTokenizerBase | None = None):
         self.members, self.tokenizer = list(members), tokenizer
         self.parts: dict[str, Tensor] = {}
+        self.details: dict[str, Tensor] = {}
 
     def __call__(
         self,
@@ -119,6 +124,13 @@ class Reward:
         if len(samples.prompts) != len(samples.responses):
             raise UserError(f"A reward got {len(samples.prompts)} prompts and {len(samples.responses)} responses.")
         self.parts = {part.name: _scores(part, samples) for part in self.members}
+        measured = {part.name: part.scorer.details for part in self.members if isinstance(part.scorer, ModelScorer)}
+        measured = {name: details for name, details in measured.items() if details}
+        self.details = {
+            detail if len(measured) == 1 else f"{name}/{detail}": torch.tensor(values)
+            for name, details in measured.items()
+            for detail, values in details.items()
+        }
         total = sum(part.weight * self.parts[part.name].double() for part in self.members)
         assert isinstance(total, Tensor)
         if (large := total.abs() > LARGEST).any():
@@ -147,8 +159,8 @@ def as_reward(
 
     Args:
         reward: One of
-            - a `RewardModel`, or its folder or Hub id; it scores the sampled token ids if its tokenizer and chat
-              template are the policy's, otherwise texts;
+            - a `RewardModel` or `RewardEnsemble`, or its folder or Hub id; it scores the sampled token ids if its
+              tokenizer and chat template are the policy's, otherwise texts;
             - a function `f(prompts, responses, **columns) -> list[float]` of texts without special tokens. It gets the
               columns of the data set that it names, or all with `**columns`; token ids if it names `prompt_ids` or
               `response_ids`; and if it names `finished`, whether the policy ended each response itself;
@@ -156,7 +168,7 @@ def as_reward(
               `prompt_ids`, `response_ids` and `finished` if it names them, but no columns;
             - a list of these, or of (weight, reward) pairs: their weighted sum.
         policy: If it is a PeftModel, or wraps one, a reward adapter's folder or Hub id whose base is the policy's is
-            loaded onto that base (`AdapterReward`) instead of a second one.
+            loaded onto that base (`AdapterReward`) instead of a second one; so are such members of an ensemble.
         tokenizer: The policy's, to decode the prompts for functions, and to check whether reward models share it.
         autocast: The context in which reward models compute; functions and other objects don't run in it.
 
@@ -197,7 +209,7 @@ def check_functions(reward: Any, columns: Sequence[str], on_request: Sequence[st
 def _function_of(source: Any) -> RewardFunction | None:
     """The function, or the `score` method of an object, that scores for `source`; None for a model or a path."""
     name = getattr(source, "__name__", type(source).__name__)
-    if isinstance(source, (RewardModel, AdapterReward, Reward)):
+    if isinstance(source, (*MODELS, Reward)):
         return None
     score = getattr(source, "score", None)
     if callable(score) and not isinstance(score, nn.Module):  # classifiers of transformers have a head of this name
@@ -229,15 +241,17 @@ def _scorer(
     name = getattr(source, "__name__", type(source).__name__)
     if isinstance(source, (str, os.PathLike)):
         name = Path(source).name
-        if policy is not None and shares_base(policy, source):
+        if is_ensemble(source):
+            source = load_ensemble(source, policy)
+        elif policy is not None and shares_base(policy, source):
             source = AdapterReward(policy, source)
         else:
             path, source = source, load_reward_model(source)
             if source.head_is_new:
                 raise no_head(path)
-            if policy is not None and getattr(source.model, "quantization_method", None) is None:
-                source.to(cast(Any, policy).device)
-    if isinstance(source, (RewardModel, AdapterReward)):
+        if policy is not None:
+            move(source, cast(Any, policy).device)
+    if isinstance(source, MODELS):
         return name, ModelScorer(name, source, tokenizer, autocast), source
     function = _function_of(source)
     if function is not None:
@@ -255,7 +269,7 @@ def _scores(part: Part, samples: Samples) -> Tensor:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(part.source, (RewardModel, AdapterReward)):  # not the user's mistake
+        if isinstance(part.source, MODELS):  # not the user's mistake
             raise
         raise UserError(
             f"The reward '{part.name}' failed on {_culprit(part, samples)}: {type(error).__name__}: {error}"
@@ -281,7 +295,7 @@ def _number(part: Part, samples: Samples, index: int, score: Any) -> float:
             "give every response a number."
         )
     if not isinstance(score, bool) and number_problem(score):
-        fix = "check its weights" if isinstance(part.source, (RewardModel, AdapterReward)) else NO_SCORE
+        fix = "check its weights" if isinstance(part.source, MODELS) else NO_SCORE
         raise NonFiniteReward(f"The reward '{part.name}' gave {_written(score)} to {samples.shown(index)}; {fix}.")
     return float(score)
 

@@ -7,6 +7,7 @@ from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from hf_align import RewardEnsemble
 from hf_align.cli.main import main
 from hf_align.models.reward import RewardModel
 from tests.cli.few import few
@@ -67,15 +68,26 @@ def test_full_fine_tuning_loads_plainly(tiny_model_dir: str) -> None:
     assert Path("out/value_head.safetensors").exists()
 
 
-def test_after_ctrl_c_the_advice_finishes_the_run(
+def test_after_ctrl_c_the_advice_finishes_the_run_with_an_ensemble_as_reward(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--total_episodes", "8", "--learning_rate", "1e-2"]
-    assert run(tiny_model_dir, "unbroken", *flags) == 0
+    members = [RewardModel.from_backbone(tiny_model_dir, lora=True) for _ in range(2)]
+    ensemble = RewardEnsemble(members, "uncertainty_weighted")
+    ensemble.normalize([{"prompt": f"{n}", "chosen": f" a{n}", "rejected": f" {n}b"} for n in range(4)], "four pairs")
+    ensemble.save_pretrained("pair")
+    assert run(tiny_model_dir, "unbroken", *flags, reward="pair") == 0
     with interrupted_at(5, monkeypatch):
-        assert run(tiny_model_dir, "broken", *flags) == 130
+        assert run(tiny_model_dir, "broken", *flags, reward="pair") == 130
     assert "Resume with: hf-align ppo --config" in capsys.readouterr().err
-    assert run(tiny_model_dir, "broken", *flags, "--resume_from_checkpoint", "true") == 0
+    assert run(tiny_model_dir, "broken", *flags, "--resume_from_checkpoint", "true", reward="pair") == 0
+    logged = json.loads(Path("unbroken/trainer_state.json").read_text())["log_history"]
+    again = json.loads(Path("broken/trainer_state.json").read_text())["log_history"]
+    for name in ("ensemble/std", "ensemble/penalty", "objective/scores"):
+        values = [[entry[name] for entry in entries if name in entry] for entries in (logged, again)]
+        assert values[0] == values[1] and len(values[0]) == 2 and all(values[0]), name
+    card = Path("unbroken/README.md").read_text()
+    assert "| Reward | pair (an ensemble of 2 reward models, by uncertainty weighted) |" in card
     for name in ("adapter_model.safetensors", "value_head.safetensors"):
         unbroken, broken = (load_file(Path(folder) / name) for folder in ("unbroken", "broken"))
         assert all(torch.equal(unbroken[key], broken[key]) for key in unbroken)

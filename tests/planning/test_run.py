@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hf_align import RewardEnsemble
 from hf_align.cli.main import main
 from hf_align.models.reward import RewardModel
 from tests.cli.few import few
@@ -59,6 +60,15 @@ def test_a_shared_base_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
         line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
         actual.append(float(line.split()[-2]))
     assert 3 * actual[0] < actual[1]
+    members = [RewardModel.from_backbone(base, lora=True) for _ in range(2)]
+    RewardEnsemble(members).save_pretrained("ensemble")
+    other = save_tiny(Path("other"), vocab_size=300, seed=5)
+    for model in (base, other):
+        assert check("ppo", model, "--reward", "./ensemble") == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if "reward model" in line)
+        actual.append(float(line.split()[-2]))
+    assert actual[2] == pytest.approx(2 * actual[0], abs=2), "two adapters on the policy's base"
+    assert actual[3] == pytest.approx(actual[1] + actual[2], rel=0.1), "two adapters on one base of their own"
     assert check("ppo", base, "--reward", "./adapter", "--judge", "./whole") == 0
     assert f"memory: judge{'':{48 - 13}}" in capsys.readouterr().out
 

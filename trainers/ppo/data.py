@@ -15,6 +15,7 @@ from hf_align.models.decoders import positions_of
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import AdapterReward, Reward, as_reward
+from hf_align.rewards.models import move
 from hf_align.rewards.reward import check_functions
 from hf_align.trainers.data import parts_of
 from hf_align.trainers.ppo.config import PPOConfig
@@ -90,9 +91,7 @@ def ready_scores(
     """A reward, or a judge, with its models on the training device."""
     ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
     for part in ready.members:
-        model = part.source
-        if isinstance(model, RewardModel) and getattr(model.model, "quantization_method", None) is None:
-            model.to(args.device)
+        move(part.source, args.device)
     return ready
 
 

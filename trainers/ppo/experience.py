@@ -121,6 +121,7 @@ def collect(
         metrics = describe(rollout, rewards, accelerator)
         if len(roles.reward.parts) > 1:
             metrics |= {f"rewards/{name}": values for name, values in roles.reward.parts.items()}
+        metrics |= {f"ensemble/{name}": values for name, values in roles.reward.details.items()}
     return rollout, metrics
 
 

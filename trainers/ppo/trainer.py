@@ -94,9 +94,9 @@ class PPOTrainer(BranchTrainer):
         callbacks, optimizers, optimizer_cls_and_kwargs: As in `Trainer`.
         peft_config: A `LoraConfig` to train an adapter.
         quantization_config: "8bit", "4bit" or a `BitsAndBytesConfig`, for models given by name.
-        reward: The reward: a reward model, a function `f(prompts, responses, **columns) -> list[float]`, or a weighted
-            list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the training device, unless it
-            is quantised.
+        reward: The reward: a reward model or ensemble, a function `f(prompts, responses, **columns) -> list[float]`, or
+            a weighted list of them; see `hf_align.rewards.as_reward`. A `RewardModel` is moved to the training device,
+            unless it is quantised.
         judge: A judge of evaluations' responses that isn't the reward: "vader", or anything that `reward` may be. Each
             evaluation then has the metric `eval_judge`, and `OverOptimizationCallback` compares it with the reward
             along KL; `args.stop_on_over_optimization` lets it stop the training.
@@ -118,7 +118,9 @@ class PPOTrainer(BranchTrainer):
     `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats per
     response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
     `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
-    and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several.
+    and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several;
+    of an ensemble `ensemble/std` (deviation of its members' scores) and `ensemble/penalty` (what method "min" or
+    "uncertainty_weighted" takes off their mean).
 
     Example:
         >>> from peft import LoraConfig
