@@ -173,6 +173,11 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", action="store_true", help="add to pairs the label sigmoid(score_chosen - score_rejected)"
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="of an ensemble: add its members' standard deviation (score_std)",
+    )
     parser.add_argument("--max-length", type=int, metavar="N", help="tokens read (default: the model's positions)")
     parser.add_argument("--output", metavar="NAME", help="name or number of the output, if the model has several")
     parser.add_argument(

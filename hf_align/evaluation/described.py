@@ -68,6 +68,8 @@ def describe_model(model: Any, judge: Any, data: Comparisons, name: str | None =
     if isinstance(model, Scorer):
         facts["template"] = model.template_of(data.prompts)
         facts["output"] = str(model.output) if model.output.count > 1 else None
+    if isinstance(model, RewardEnsemble):
+        facts["ensemble"] = {"members": len(model.members), "method": model.method}
     return {**facts, "processor": processor_of(model), "versions": versions()}
 
 

@@ -17,6 +17,7 @@ from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
 from hf_align.evaluation.continuations import check_room
 from hf_align.evaluation.rows import domains_of
+from hf_align.models.ensemble_files import member_sources
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import check_source
 from hf_align.rewards.reward import check_functions
@@ -90,9 +91,12 @@ def check_judge(judge: Any, columns: Sequence[str]) -> None:
         columns: The data's columns, `prompt` left out.
     """
     if isinstance(judge, str):
-        check_source(judge)
+        sources = member_sources(judge)
+        for source in sources:
+            check_source(source)
         try:
-            check_head(judge)
+            for source in sources:
+                check_head(source)
         except UserError as error:
             raise UserError(f"judge: {error}") from None
     elif judge is not None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -23,11 +24,13 @@ from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import to_gpu
 from hf_align.models.decoders import positions_of
+from hf_align.models.ensemble import RewardEnsemble, members_of
 from hf_align.models.outputs import Output
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import Scorer, ScorerFiles, no_template, read_scorer
-from hf_align.models.sources import check_source
+from hf_align.models.sources import check_source, is_ensemble
+from hf_align.models.text_classifier import TextClassifier
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import unwrapped
 from hf_align.progress import Progress, Silent
@@ -35,9 +38,11 @@ from hf_align.version import versions
 
 BLOCK, CHUNK = 512, 128
 """Responses per part that is kept, and per call of the model; responses of a call have similar lengths."""
+SETTINGS = ("reward_config", "normalization", "method", "weights", "trim", "uncertainty_coef")
+"""What identifies a reward model or ensemble besides its weights."""
 SAMPLED = 1024
 """Numbers of each weight that identify a model."""
-LABEL = "label"
+LABEL, DEVIATION = "label", "_std"
 Row = Mapping[str, Any]
 Rows = Iterable[Row]
 
@@ -70,11 +75,12 @@ class Scored:
 
 
 def score_dataset(
-    model: str | RewardModel | Scorer,
+    model: str | RewardModel | RewardEnsemble | Scorer,
     dataset: Dataset | list[dict[str, Any]],
     *,
     column: str = "score",
     labels: bool = False,
+    uncertainty: bool = False,
     max_length: int | None = None,
     output: str | int | None = None,
     chat_template: str | None = None,
@@ -89,13 +95,16 @@ def score_dataset(
     A response that `finished` says is incomplete (a bool, or a list of them) is scored without an end.
 
     Args:
-        model: A reward model, or the folder or Hub id of any (see `load_scorer`), loaded after all rows are checked.
+        model: A reward model or ensemble, or the folder or Hub id of any (see `load_scorer`), loaded after all rows are
+            checked.
         dataset: The rows.
         column: Name of the column of a row's score. Pairs get two (`score_chosen`, `score_rejected`), `responses` a
             list (`scores`).
         labels: Also add to pairs a `label`: sigmoid(score_chosen - score_rejected), the probability that the chosen one
             is better by the Bradley-Terry model, which reward models and DPO train on. Differences of normalised
             rewards are multiplied by the standard deviation that normalising divided them by.
+        uncertainty: Of an ensemble: also add the standard deviation of its members' scores, in columns of the scores'
+            names with `_std` behind.
         max_length: Tokens of a prompt with its response. Too long: the prompt's beginning is cut, then the response's
             end. Default: the model's positions.
         output: As in `load_scorer`, for a model given by name.
@@ -109,8 +118,10 @@ def score_dataset(
     """
     rows = as_dataset(dataset, "data", ())
     layout = layout_of(rows.column_names)
-    added = new_columns(layout, rows.column_names, column, labels)
+    added = new_columns(layout, rows.column_names, column, labels, uncertainty)
     scorer = open_scorer(model, output, chat_template)
+    if uncertainty:
+        _check_members(scorer)
     limits = Limits(positions_of(scorer.config) if max_length is None else max_length)
     encoder = PairEncoder(scorer.tokenizer) if scorer.reads_end else None
     reader = Reader(layout, encoder, limits, as_turns=scorer.template != "rows")
@@ -121,17 +132,24 @@ def score_dataset(
     scorer = to_gpu(scorer.load(quantization=quantization), quantization) if isinstance(scorer, ScorerFiles) else scorer
     if encoder is None and max_length is not None:
         scorer.tokenizer.model_max_length = max_length  # such a model cuts its texts itself
-    scores = _score_rows(scorer, rows, records, reader, parts or Parts(), progress or Silent())
+    found = _score_rows(scorer, rows, records, reader, parts or Parts(), progress or Silent(), uncertainty)
+    scores = [row[:count] for row, count in zip(found, records["count"][:], strict=True)]
     columns = layout.values(column, scores)
+    if uncertainty:
+        behind = [row[count:] for row, count in zip(found, records["count"][:], strict=True)]
+        deviations = layout.values(column, behind)
+        columns |= {f"{name}{DEVIATION}": values for name, values in deviations.items()}
     if labels:
-        scale = scorer.model.log_odds if isinstance(scorer.model, RewardModel) else 1.0
+        scale = 1.0 if isinstance(scorer.model, TextClassifier) else scorer.model.log_odds
         columns[LABEL] = [_sigmoid(scale * (better - worse)) for better, worse in scores]
     for name in added:
         rows = rows.add_column(name, columns[name])  # pyright: ignore[reportCallIssue]
     return Scored(rows, added, _figures(layout, records, scores) | _settings(scorer, limits, first))
 
 
-def new_columns(layout: Layout, columns: Sequence[str], column: str, labels: bool) -> tuple[str, ...]:
+def new_columns(
+    layout: Layout, columns: Sequence[str], column: str, labels: bool, uncertainty: bool = False
+) -> tuple[str, ...]:
     """Names of the columns that scoring adds.
 
     Raises:
@@ -139,15 +157,25 @@ def new_columns(layout: Layout, columns: Sequence[str], column: str, labels: boo
     """
     if labels and len(layout.suffixes) != 2:
         raise UserError(f"labels are for pairs; these rows are scored by {' and '.join(layout.columns)}")
-    added = (*layout.names(column), *([LABEL] if labels else []))
+    names = layout.names(column)
+    deviations = [f"{name}{DEVIATION}" for name in names] if uncertainty else []
+    added = (*names, *deviations, *([LABEL] if labels else []))
     if clash := [name for name in added if name in columns]:
         fix = "leave out labels" if clash == [LABEL] else "give another name by column"
         raise UserError(f"data has a column {clash[0]} already; rename or remove it, or {fix}")
     return added
 
 
+def _check_members(scorer: Scorer | ScorerFiles) -> None:
+    several = scorer.ensemble is not None if isinstance(scorer, ScorerFiles) else hasattr(scorer.model, "members")
+    if not several:
+        raise UserError("uncertainty is the deviation of an ensemble's members, and this is a single reward model")
+
+
 def open_scorer(
-    model: str | RewardModel | Scorer, output: str | int | None = None, chat_template: str | None = None
+    model: str | RewardModel | RewardEnsemble | Scorer,
+    output: str | int | None = None,
+    chat_template: str | None = None,
 ) -> Scorer | ScorerFiles:
     """A model as a `Scorer`; of one given by name what its files tell.
 
@@ -155,28 +183,38 @@ def open_scorer(
         UserError: Nothing can be scored with it.
     """
     if isinstance(model, str):
-        check_source(model)
+        if not is_ensemble(model):
+            check_source(model)
         return read_scorer(model, output=output, chat_template=chat_template)
     return model if isinstance(model, Scorer) else Scorer("the model", model, Output(0, "reward", 1))
 
 
 def _score_rows(
-    scorer: Scorer, rows: Dataset, records: Dataset, reader: Reader, parts: Parts, progress: Progress
+    scorer: Scorer,
+    rows: Dataset,
+    records: Dataset,
+    reader: Reader,
+    parts: Parts,
+    progress: Progress,
+    uncertainty: bool = False,
 ) -> list[list[float]]:
-    """The scores of each row's responses, block by block.
+    """The scores of each row's responses, block by block, and behind them their deviations if `uncertainty`.
 
     The same rows are always scored together, so that a job that was killed in between ends with the same bits.
     """
     counts, lengths = records["count"][:], records["length"][:]
     model, tokenizer = scorer.model, scorer.tokenizer
-    key = {"weights": weights_digest(model), "versions": versions(), "device": str(model.device)}
+    key: dict[str, Any] = {"weights": weights_digest(model), "versions": versions(), "device": str(model.device)}
     if reader.encoder is None:
         key |= {"vocabulary": digest(tokenizer.get_vocab()), "template": tokenizer.chat_template, "as": scorer.template}
         key |= {"length": tokenizer.model_max_length, "output": str(scorer.output)}
     if reader.encoder is not None:
-        ids = ([n for side in (*row["prompt_ids"], *row["response_ids"]) for n in side] for row in cast(Rows, records))
-        check_token_ids(unwrapped(model.model), tokenizer, ids, "data")
+        for trunk in {id(member.model): member.model for member in members_of(model)}.values():
+            sides_of = ((*row["prompt_ids"], *row["response_ids"]) for row in cast(Rows, records))
+            check_token_ids(unwrapped(trunk), tokenizer, map(chain.from_iterable, sides_of), "data")
     score = scorer.score if reader.encoder is None else model.score_ids
+    if uncertainty:
+        key["uncertainty"], score = "std", _with_deviations(score)
     if reader.encoder is None or _shares_prompts(records):
         _settle(score, rows, records, reader)
     scores: list[list[float]] = []
@@ -200,6 +238,14 @@ def _score_rows(
     return scores
 
 
+def _with_deviations(score: Callable[..., Any]) -> Callable[..., tuple[list[float], ...]]:
+    def both(*given: Any) -> tuple[list[float], ...]:
+        scores, measured = score(*given, return_uncertainty=["std"])
+        return scores, measured["std"]
+
+    return both
+
+
 Items = list[list[list[Any]]]
 """By row and response: token ids of prompt and response, or for a model that writes texts itself what it takes."""
 
@@ -218,16 +264,17 @@ def _items(rows: Dataset, records: Dataset, reader: Reader, block: range) -> Ite
 
 
 def _score_block(
-    score: Callable[..., list[float]], items: Items, order: Sequence[int], advance: Callable[[int], None]
+    score: Callable[..., Any], items: Items, order: Sequence[int], advance: Callable[[int], None]
 ) -> list[list[float]]:
-    """Scores of a block, rows in this order a chunk at a time."""
+    """Scores of a block, rows in this order a chunk at a time; of several kinds of numbers one behind the other."""
     scores: list[list[float]] = [[] for _ in items]
     done = 0
     for chunk in _chunks(order, [len(row) for row in items]):
         given = [list(values) for values in zip(*(item for number in chunk for item in items[number]), strict=True)]
-        flat = iter(score(*given))
+        found = score(*given)
+        columns = [iter(column) for column in (found if isinstance(found, tuple) else (found,))]
         for number in chunk:
-            scores[number] = [float(next(flat)) for _ in items[number]]
+            scores[number] = [float(next(column)) for column in columns for _ in items[number]]
         done += len(given[0])
         advance(done)
     return scores
@@ -282,13 +329,13 @@ def _settle(score: Callable[..., Any], rows: Dataset, records: Dataset, reader: 
 def weights_digest(model: nn.Module) -> str:
     """Digest of a model's weights (numbers of each), its adapters' scales, and a reward model's settings.
 
-    Settings are pooling, tasks and normalisation; of adapters those that are on count.
+    Settings are pooling, tasks and normalisation, and an ensemble's method.
     """
-    settings: list[Any] = [getattr(model, name, None) for name in ("reward_config", "normalization")]
+    settings: list[Any] = [getattr(model, name, None) for name in SETTINGS]
+    settings += [getattr(member, name, None) for member in members_of(model) for name in SETTINGS[:2]]
     for name, module in model.named_modules():
         if isinstance(module, BaseTunerLayer):
-            scaling = getattr(module, "scaling", {})
-            settings.append((name, module.disable_adapters, [(on, scaling.get(on)) for on in module.active_adapters]))
+            settings.append((name, module.disable_adapters, module.active_adapters, getattr(module, "scaling", None)))
     sha = hashlib.sha256(repr(settings).encode())
     for name, weight in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
         sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
@@ -303,7 +350,7 @@ def _settings(scorer: Scorer, limits: Limits, first: Sample) -> dict[str, Any]:
     return {
         "template": scorer.template_of([first.prompt]),
         "output": str(scorer.output),
-        "max_length": limits.max_length if scorer.reads_end else scorer.model.positions,
+        "max_length": limits.max_length if scorer.reads_end else scorer.positions,
     }
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import Response
-from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.ensemble import RewardEnsemble, members_of
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.scorer import Scorer
+from hf_align.models.sources import is_ensemble
 from hf_align.progress import Progress
 from hf_align.rewards import Reward, as_reward
 from hf_align.rewards.named import read_reward
@@ -127,7 +128,9 @@ def open_judge(judge: Any, quantization: Quantization = None) -> Reward | None:
     Raises:
         UserError: It has no trained head, or can't be loaded.
     """
-    if isinstance(judge, str):
+    if isinstance(judge, str) and is_ensemble(judge):
+        judge = to_gpu(RewardEnsemble.from_pretrained(judge, quantization=quantization), quantization)
+    elif isinstance(judge, str):
         model = load_reward_model(judge, quantization=quantization)
         if model.head_is_new:
             raise UserError(
@@ -138,8 +141,11 @@ def open_judge(judge: Any, quantization: Quantization = None) -> Reward | None:
 
 
 def to_gpu(model: Any, quantization: Quantization) -> Any:
-    """Move a model to the GPU if there is one; quantised weights are already there."""
-    return model.to("cuda") if torch.cuda.is_available() and quantization is None else model
+    """Move a model, or an ensemble's members, to the GPU if there is one; quantised weights are already there."""
+    if torch.cuda.is_available() and quantization is None:
+        for member in members_of(model):
+            member.to("cuda")
+    return model
 
 
 Score = Callable[[Sequence[Side], Sequence[Side], Sequence[Any]], Sequence[float]]

@@ -30,6 +30,7 @@ def score_file(
     *,
     column: str = "score",
     labels: bool = False,
+    uncertainty: bool = False,
     split: str | None = None,
     limit: int | None = None,
     overwrite: bool = False,
@@ -45,6 +46,7 @@ def score_file(
         out: A .jsonl, .parquet or .csv file, or a folder.
         column: As in `score_dataset`.
         labels: As in `score_dataset`.
+        uncertainty: As in `score_dataset`.
         split: Split of a data set with several. Default: the first of train, test, validation and eval.
         limit: Only the first rows.
         overwrite: Replace an existing `out`.
@@ -58,10 +60,10 @@ def score_file(
     """
     rows, source = _load(data, "pairs", split, limit)
     layout = layout_of(rows.column_names)
-    new = new_columns(layout, rows.column_names, column, labels)
+    new = new_columns(layout, rows.column_names, column, labels, uncertainty)
     kind = List(Value("float64")) if layout.suffixes == ("s",) else Value("float64")
     check_out(out, Features({**rows.features, **dict.fromkeys(new, kind)}), overwrite=overwrite)
-    score = partial(score_dataset, model, rows, column=column, labels=labels, **settings)
+    score = partial(score_dataset, model, rows, column=column, labels=labels, uncertainty=uncertainty, **settings)
     return {"model": model, "data": data, "out": out, **_run(score, out, source)}
 
 

@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 
+from hf_align import RewardEnsemble
 from hf_align.cli.main import main
 from hf_align.models.reward import RewardModel, load_reward_model
 
+LORA = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
 PAIRS = [
     {"prompt": "Say hi.", "chosen": " Hi!", "rejected": " No."},
     {"prompt": "Say bye.", "chosen": " Bye!", "rejected": " Never."},
@@ -126,3 +129,36 @@ def test_ctrl_c_says_how_to_go_on(
     assert score() == 130
     assert "interrupted. The same command goes on from out.jsonl.partial; delete" in capsys.readouterr().err
     assert not Path("out.jsonl").exists()
+
+
+def test_an_ensemble_scores_with_its_members_deviation(
+    reward_model: RewardModel, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [RewardModel.from_backbone(tiny_model_dir, lora=LORA) for _ in range(3)]
+    ensemble = RewardEnsemble(members, "median")
+    ensemble.normalize(PAIRS, "two pairs")
+    ensemble.save_pretrained("three")
+    flags = ["score", "--model", "three", "pairs.jsonl", "three.jsonl"]
+    assert main([*flags, "--uncertainty"]) == 0
+    rows = lines("three.jsonl")
+    assert list(rows[0])[3:] == ["score_chosen", "score_rejected", "score_chosen_std", "score_rejected_std"]
+    for side in ("chosen", "rejected"):
+        given = ([row["prompt"] for row in PAIRS], [row[side] for row in PAIRS])
+        expected, measured = ensemble.score(*given, return_uncertainty=["std"])
+        assert [row[f"score_{side}"] for row in rows] == pytest.approx(expected, abs=1e-4)
+        assert [row[f"score_{side}_std"] for row in rows] == pytest.approx(measured["std"], abs=1e-4)
+    capsys.readouterr()
+    assert score("--uncertainty", "--overwrite") == 2
+    assert "--uncertainty is the deviation of an ensemble's members, and this is a single" in capsys.readouterr().err
+    assert main([*flags, "--overwrite", "--best-of", "2", "--policy", "policy", "--max-new-tokens", "3"]) == 0
+    assert all(row["score"] == max(row["scores"]) for row in lines("three.jsonl"))
+    evaluated = ["evaluate", "reward", "--model", "three", "--data", "pairs.jsonl", "--robustness-texts", "0"]
+    capsys.readouterr()
+    assert main([*evaluated, "--resamples", "20", "--json", "-"]) == 0
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert facts["ensemble"] == {"members": 3, "method": "median"} and facts["model"] == "three"
+    judged = ["evaluate", "policy", "--model", "policy", "--data", "pairs.jsonl", "--judge", "three", "--json", "-"]
+    assert main([*judged, "--max-new-tokens", "3", "--resamples", "20"]) == 0
+    sample = json.loads(capsys.readouterr().out)["samples"][0]
+    expected = ensemble.score([PAIRS[0]["prompt"]], [sample["policy"]["text"]], [False])
+    assert sample["policy"]["score"] == pytest.approx(expected[0], abs=1e-3)

@@ -13,7 +13,7 @@ from hf_align.experiments.scoring import best_of_file, partial_folder, score_fil
 SAMPLING = ("max_new_tokens", "temperature", "top_p", "batch_size", "seed")
 """Flags that go to `Sampling` where they are given."""
 COMMON = ("split", "limit", "overwrite", "max_length", "output", "chat_template", "quantization")
-OF_SAMPLES, OF_SCORES = ("policy", "keep", "finished_only", *SAMPLING), ("column", "labels")
+OF_SAMPLES, OF_SCORES = ("policy", "keep", "finished_only", *SAMPLING), ("column", "labels", "uncertainty")
 """Flags that need, and that exclude, --best-of."""
 
 
