@@ -11,9 +11,11 @@ from benchmarks.study.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs" / "results"
 LINES = [
-    line.replace("\\\n", " ")
+    line
     for page in ("README.md", "study.md")
-    for line in re.findall(r"^python -m benchmarks\.study (.+(?:\\\n.+)*)", (DOCS / page).read_text(), re.MULTILINE)
+    for line in re.findall(
+        r"^python -m benchmarks\.study (.+)", (DOCS / page).read_text().replace("\\\n", " "), re.MULTILINE
+    )
 ]
 
 
