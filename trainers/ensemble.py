@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -15,7 +16,10 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.evaluation.reading import read_comparisons
-from hf_align.files import whole_files, write_json
+from hf_align.files import ENSEMBLE, write_json
+from hf_align.model_cards.facts import Evaluation
+from hf_align.model_cards.files import add_evaluations
+from hf_align.models.aggregation import FITTED, RULES, aggregate
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
@@ -23,7 +27,7 @@ from hf_align.statistics import Resampling
 from hf_align.trainers.bagging import row_groups
 from hf_align.trainers.checks import check_config_class, check_evaluation
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.ensemble_config import FITTED, EnsembleConfig, as_config, members_of
+from hf_align.trainers.ensemble_config import EnsembleConfig, as_config, members_of
 from hf_align.trainers.members import EnsembleData, EnsembleTraining, TrainedMember
 from hf_align.trainers.reward import RewardConfig
 
@@ -173,18 +177,24 @@ def assemble(
         "members": [{"name": each.folder.name, **each.results} for each in trained],
     }
     if data.held_out is not None:
-        measured = data.held_out
+        rows = data.held_out
         if config.method in FITTED:
-            to_fit, measured = halves(data.held_out)
-            cast(Any, ensemble).fit(to_fit)
-        of_all, of_members = measure(ensemble, measured)
+            to_fit, rows = halves(data.held_out)
+            ensemble.fit(to_fit)
+        of_all, of_members = measure(ensemble, rows)
         results |= of_all
         for each, figures in zip(results["members"], of_members, strict=True):
             each |= figures
     if config.process_index == 0:
-        with whole_files(folder) as unfinished:
-            ensemble.save_pretrained(unfinished)
+        if not (folder / ENSEMBLE).exists():
+            write_json(folder / ENSEMBLE, {})  # an ensemble replaces only another's folder, and keeps all other files
+        ensemble.save_pretrained(folder)
         write_json(folder / RESULTS, results)
+        if "accuracy" in results:
+            low, high = map(float, results["accuracy_interval"])
+            interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
+            measured = Evaluation("accuracy", results["accuracy"], interval, results["rows"], "eval_dataset")
+            add_evaluations(folder, [measured])
     show(results, progress)
     return ensemble
 
@@ -207,16 +217,23 @@ def measure(ensemble: RewardEnsemble, rows: Dataset) -> tuple[dict[str, Any], li
     """Accuracy on held-out rows, with its 95% interval, of an ensemble and of each member.
 
     Returns:
-        The ensemble's figures, with the members' mean accuracy, and the members'.
+        The ensemble's figures, with the members' mean accuracy and how far their errors agree, and the members'.
     """
     compared = read_comparisons(rows, name="eval_dataset")
     prompts = [text.prompt for text in compared.texts]
     responses = [text.text for text in compared.texts]
     options = [text.options for text in compared.texts]
-    scores = [ensemble.score(prompts, responses, rows=options)]
-    scores += ensemble.member_scores(prompts, responses, rows=options).tolist()
+    scores = ensemble.member_scores(prompts, responses, rows=options)
+    if ensemble.method in RULES:
+        settings = {"trim": ensemble.trim, "uncertainty_coef": ensemble.uncertainty_coef}
+        combined = aggregate(scores, ensemble.method, weights=ensemble.weights, **settings).tolist()
+    else:
+        combined = ensemble.score(prompts, responses, rows=options)
     resampling = Resampling(compared.units)
-    figures = [measure_accuracy(compared, np.asarray(each)[compared.text_of], resampling) for each in scores]
+    figures = [
+        measure_accuracy(compared, np.asarray(each)[compared.text_of], resampling)
+        for each in (combined, *scores.tolist())
+    ]
     of_all, *of_members = [{name: each[name] for name in ("accuracy", "accuracy_interval")} for each in figures]
     mean = fmean(each["accuracy"] for each in of_members)
     return {
@@ -224,6 +241,7 @@ def measure(ensemble: RewardEnsemble, rows: Dataset) -> tuple[dict[str, Any], li
         "pairs": figures[0]["pairs"],
         **of_all,
         "mean_member_accuracy": mean,
+        "error_correlation": ensemble.error_correlation(rows, "eval_dataset").to_json(),
     }, of_members
 
 
@@ -244,3 +262,6 @@ def show(results: Mapping[str, Any], progress: Progress) -> None:
         lines.append([f"ensemble, {results['method']}", *blank, f"{results['accuracy']:.3f} ({low:.3f}-{high:.3f})"])
     where = "held out" if held_out else "on the rows that its bag left out"
     progress.table("members", [*columns, f"accuracy, {where}"], lines)
+    correlation = results.get("error_correlation", {}).get("mean", math.nan)
+    if not math.isnan(correlation):
+        progress.line(f"   errors of two members correlate by {correlation:.2f} on average")

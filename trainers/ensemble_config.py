@@ -15,8 +15,6 @@ from peft import LoraConfig, PeftConfig
 from hf_align.errors import UserError
 from hf_align.trainers.reward import RewardConfig
 
-FITTED = ("dynamic", "stacking")
-"""Methods that are fitted on held-out rows."""
 OF_THE_RUN = (
     *("output_dir", "seed", "run_name", "resume_from_checkpoint", "normalize_on", "push_to_hub", "report_to"),
     *("eval_strategy", "save_strategy", "logging_strategy", "use_cpu", "local_rank", "tasks"),
