@@ -17,6 +17,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.evaluation.reading import read_comparisons
 from hf_align.files import ENSEMBLE, write_json
+from hf_align.hub.push import check_repo_id, push_model
 from hf_align.model_cards.facts import Evaluation
 from hf_align.model_cards.files import add_evaluations
 from hf_align.models.aggregation import FITTED, RULES, aggregate
@@ -128,7 +129,7 @@ def train_ensemble(
     )
     members = members_of(model_id, config, peft_config)
     data = EnsembleData.read(train_dataset, eval_dataset, reference)
-    check_held_out(config, data.held_out)
+    check_end(config, data.held_out)
     training = EnsembleTraining(
         members,
         data,
@@ -142,13 +143,20 @@ def train_ensemble(
     return assemble(trained, config, data, quantization_config, progress or Silent())
 
 
-def check_held_out(config: EnsembleConfig, held_out: Any) -> None:
-    """Refuse what needs rows that no member was trained on, where there are none.
+def repository_of(config: EnsembleConfig) -> str:
+    """Name of the repository that an ensemble is pushed to."""
+    return config.hub_model_id or Path(config.output_dir or "").resolve().name
+
+
+def check_end(config: EnsembleConfig, held_out: Any) -> None:
+    """Refuse now what would fail after training: methods without rows to fit them on, a repository's invalid name.
 
     Raises:
         UserError: Names the option.
     """
     check_evaluation(config, held_out)
+    if config.push_to_hub:
+        check_repo_id(repository_of(config))
     if config.method in FITTED and held_out is None:
         raise UserError(f"method {config.method!r} is fitted on held-out rows; give eval_dataset.")
 
@@ -160,7 +168,7 @@ def assemble(
     quantization: Quantization,
     progress: Progress,
 ) -> RewardEnsemble:
-    """Put trained members together, measure the ensemble on held-out rows, and save it in its folder."""
+    """Put trained members together, measure the ensemble on held-out rows, save it in its folder, and push it."""
     folder = Path(config.output_dir or "")
     ensemble = RewardEnsemble(
         [each.folder for each in trained],
@@ -195,6 +203,16 @@ def assemble(
             interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
             measured = Evaluation("accuracy", results["accuracy"], interval, results["rows"], "eval_dataset")
             add_evaluations(folder, [measured])
+        if config.push_to_hub:
+            push_model(
+                folder,
+                repository_of(config),
+                base_model=config.hub_base_model,
+                private=config.hub_private_repo,
+                revision=config.hub_revision,
+                token=config.hub_token,
+                commit_message="Upload an ensemble with hf-align",
+            )
     show(results, progress)
     return ensemble
 

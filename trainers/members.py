@@ -122,13 +122,19 @@ class MemberTrainer(RewardTrainer):
             return data
         return super().prepare_rows(data, tokenizer, name)
 
-    def load_model(self, model: Any, *args: Any) -> RewardModel:
+    def load_model(
+        self,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        peft_config: PeftConfig | None,
+        quantization: Quantization,
+    ) -> RewardModel:
         """Load or take a model as `RewardTrainer` does; a shared base gets a head of this member's seed."""
         if isinstance(model, RewardModel) and model.head_is_new:
             head = model.head
             size, device = linear_layers(head)[0].in_features, next(head.parameters()).device
             cast(Any, model.model).score = new_reward_head(model.reward_config, size, device)
-        return super().load_model(model, *args)
+        return super().load_model(model, tokenizer, peft_config, quantization)
 
     def describe_rows(self) -> None:
         """Say nothing: how rows are used was said for all members."""
@@ -196,7 +202,7 @@ class Bases:
     """
 
     def __init__(self, quantization: Quantization) -> None:
-        self.quantization = quantization
+        self.quantization: Quantization = quantization
         self._base: RewardModel | None = None
         self._key: tuple[str, RewardModelConfig] | None = None
         self._head: torch.nn.Module | None = None
@@ -217,7 +223,7 @@ class Bases:
         if isinstance(base.model, PeftModel):
             return member.model  # refused by the trainer
         cast(Any, base.model).score = copy.deepcopy(head)
-        model = RewardModel(base.model, base.tokenizer, base.reward_config, base.normalization)
+        model = RewardModel(cast(Any, base.model), base.tokenizer, base.reward_config, base.normalization)
         model.head_is_new = base.head_is_new
         return model
 

@@ -7,7 +7,7 @@ from hf_align.experiments.run import RESULTS_OF_A_RUN, Inputs, Run, loading_erro
 from hf_align.files import ENSEMBLE
 from hf_align.progress import Progress
 from hf_align.trainers.checkpoints import last_checkpoint
-from hf_align.trainers.ensemble import check_held_out, train_ensemble
+from hf_align.trainers.ensemble import check_end, train_ensemble
 from hf_align.trainers.ensemble_config import EnsembleConfig, as_config, members_of
 from hf_align.trainers.reward import RewardConfig
 
@@ -30,7 +30,7 @@ class EnsembleRun(Run):
                 "folder"
             )
         members_of(self.checked.source["model"], self.args, self.lora())  # what can't be varied is refused here
-        check_held_out(self.args, self.checked.source["eval_dataset"])
+        check_end(self.args, self.checked.source["eval_dataset"])
 
     def execute(self, inputs: Inputs, progress: Progress) -> None:
         """Train the members, put them together and save the ensemble.

@@ -12,13 +12,14 @@ from typing import Any, cast
 import pytest
 from peft import LoraConfig
 
-from hf_align import RewardEnsemble, RewardModel, load_reward_model
+from hf_align import RewardConfig, RewardEnsemble, RewardModel, load_reward_model, train_ensemble
 from hf_align.errors import UserError
 from hf_align.hub import push_model
 from hf_align.models.ensemble import is_ensemble
 from tests.cards import card_data
 from tests.hub.models import PAIRS
 from tests.hub.stand_in import StandIn
+from tests.trainers.pairs import options
 
 ROWS = [{"prompt": "Review it.", "chosen": f" Warm {n}.", "rejected": f" Dull and long {n}."} for n in range(3)]
 
@@ -88,3 +89,18 @@ def test_one_name_is_not_given_to_different_bases(hub: StandIn, base: Path, base
     with pytest.raises(UserError, match=r"different local models .* base_model names one"):
         ensemble.push_to_hub("mine", base_model=base_on_hub)
     assert not hub.repositories.keys() - {base_on_hub}
+
+
+def test_a_trained_ensemble_is_pushed_without_what_it_was_trained_with(
+    hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
+):
+    args = options(tmp_path / "trained", push_to_hub=True, hub_base_model=base_on_hub)
+    lora = LoraConfig(r=2, target_modules=["q_proj"])
+    with pytest.raises(UserError, match="repository"):
+        train_ensemble(str(base), RewardConfig(**args, hub_model_id="no/such/name"), ROWS, n=2, peft_config=lora)
+    train_ensemble(str(base), RewardConfig(**args), ROWS, n=2, bootstrap=None, eval_dataset=ROWS, peft_config=lora)
+    repository = hub.repositories["anna/trained"]
+    assert len(repository.messages) == 1 and {name.split("/")[0] for name in repository.files} == {
+        *(".gitattributes", "README.md", "ensemble.json", "member-0", "member-1"),
+    }
+    assert "accuracy" in repository.files["README.md"].decode()
