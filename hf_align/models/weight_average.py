@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -245,7 +245,7 @@ def average_adapters(
     for name, layer in layers.items():
         lora_a, lora_b = _concatenated(layer, names, shares, rank)
         tensors |= {f"{name}.lora_A.weight": lora_a, f"{name}.lora_B.weight": lora_b}
-    config = cast(LoraConfig, copy.deepcopy(first.config))
+    config: Any = copy.deepcopy(first.config)
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern, config.use_rslora, config.lora_dropout = {}, {}, False, 0.0
     config.target_modules = {name.removeprefix("base_model.model.") for name in layers}

@@ -82,6 +82,7 @@ class ModelScorer:
         """Score the samples; cut responses get no end."""
         given = samples.on_request
         measured: Any = {"return_uncertainty": self._measured} if self._measured else {}
+        found: Any
         with self.autocast():
             if not self.takes_ids or not {"prompt_ids", "response_ids"} <= given.keys():
                 options = {name: samples.columns[name] for name in NESTED if name in samples.columns}
