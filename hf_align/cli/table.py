@@ -384,8 +384,8 @@ SWEEP = Command(
     "Trains PPO once for each weighting of the recipe's rewards (`reward` is a list of at least two), each run in a\n"
     "folder of its own in output_dir, and draws what the policies reach on eval_dataset: front.html and front.json.\n"
     "The recipe's weights are the units. The same command again goes on where it stopped, and tries failed runs again.",
-    """  hf-align sweep --config recipe.yaml
-  hf-align sweep --config recipe.yaml --steps 8 --output_dir out/sweep --total_episodes 512
+    """  hf-align sweep --config recipes/ppo.yaml --reward "[./out/helpful, rewards.py:short]"
+  hf-align sweep --config recipes/ppo.yaml --reward "[./out/helpful, rewards.py:short]" --steps 8 --output_dir out/sweep
 """,
     "hf_align.cli.commands.sweep:run_sweep",
     _sweep_arguments,
