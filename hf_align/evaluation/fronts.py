@@ -135,7 +135,7 @@ def dominated(points: ArrayLike) -> NDArray[np.bool_]:
     table = np.asarray(points, dtype=float)
     no_worse = (table[:, None] >= table[None]).all(2)  # [C, C]: the first is no worse than the second
     better = (table[:, None] > table[None]).any(2)
-    return (no_worse & better).any(0)
+    return np.asarray((no_worse & better).any(0))
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:

@@ -208,6 +208,46 @@ def _turning_points(alpha: NDArray[np.float64], beta: NDArray[np.float64], kind:
 
 
 @dataclass(frozen=True)
+class Fall:
+    """How far a score is below its maximum so far.
+
+    Attributes:
+        best: Number of the point with the maximum.
+        fall: Mean over prompts of maximum minus last.
+        interval: Its interval.
+    """
+
+    best: int
+    fall: float
+    interval: Interval
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the last score is below the maximum by more than chance."""
+        return self.interval[0] > 0
+
+
+def fall_from_best(scores: ArrayLike) -> Fall:
+    """Compare the last point's mean with the highest so far, prompt by prompt.
+
+    The interval is Student's for paired differences, at 95% for all earlier points together (Bonferroni): the highest
+    of many noisy means is too high, so the last of a long flat course would often seem to have fallen.
+
+    Args:
+        scores: `[P, K]`.
+    """
+    table = np.asarray(scores, dtype=float)
+    prompts, points = table.shape
+    best = int(table.mean(0).argmax())
+    differences = table[:, best] - table[:, -1]
+    mean = float(differences.mean())
+    if best == points - 1 or prompts < 2:
+        return Fall(best, mean, [math.nan, math.nan])
+    width = float(student.ppf(1 - 0.025 / (points - 1), prompts - 1) * differences.std(ddof=1) / math.sqrt(prompts))
+    return Fall(best, mean, [mean - width, mean + width])
+
+
+@dataclass(frozen=True)
 class Course:
     """Proxy and judge of the same prompts' responses at each point of a course.
 
@@ -247,7 +287,7 @@ class Course:
             "kind", "prompts", "proxy_sd", "judge_sd"; "curve": for each point "at", "kl", and "proxy" and "judge" with
             "_interval" (NaN for fewer than 10 prompts); "best": number of the point with the judge's maximum; "fit":
             the form's figures with "turns", and "fitted", its (KL, score) pairs, both None with too few points;
-            "sentence".
+            "fall": how far the last is below it, with "fall_interval" (`fall_from_best`); "sentence".
         """
         prompts = len(self.judge)
         resampling = Resampling(prompts, resamples=resamples, seed=seed)
@@ -265,23 +305,31 @@ class Course:
             }
             for place, at in enumerate(self.at)
         ]
+        fall = fall_from_best(self.judge)
         figures: dict[str, Any] = {
             "kind": self.kind,
             "prompts": prompts,
             "proxy_sd": self.proxy_sd,
             "judge_sd": self.judge_sd,
             "curve": curve,
-            "best": int(self.judge.mean(0).argmax()),
+            "best": fall.best,
+            "fall": fall.fall,
+            "fall_interval": fall.interval,
             "fit": None,
             "fitted": None,
         }
         try:
             fit = fit_gao(self.kl, self.judge, self.kind, resamples=resamples, seed=seed)
         except UserError as error:
-            return {**figures, "sentence": f"No turning point can be named yet: {error}"}
+            return {**figures, "sentence": f"No turning point can be named yet: {error}{_measured(curve, fall)}"}
         along = np.linspace(0.0, fit.largest_kl, DRAWN)
         fitted = np.stack([along, fit.predict(along)], axis=1).tolist()
-        return {**figures, "fit": {**asdict(fit), "turns": fit.turns}, "fitted": fitted, "sentence": str(fit)}
+        return {
+            **figures,
+            "fit": {**asdict(fit), "turns": fit.turns},
+            "fitted": fitted,
+            "sentence": f"{fit}{_measured(curve, fall)}",
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Every prompt's numbers, from which `from_json` makes the same course."""
@@ -302,6 +350,17 @@ class Course:
         table = {name: np.asarray([point[name] for point in points]).T for name in ("kl", "proxy", "judge")}
         at = [int(point["at"]) for point in points]
         return cls(content["kind"], at, **table, proxy_sd=content["proxy_sd"], judge_sd=content["judge_sd"])
+
+
+def _measured(curve: Sequence[Mapping[str, Any]], fall: Fall) -> str:
+    """Where the judge's mean was highest, and that it surely fell since, if it did."""
+    if not fall.is_sure:
+        return ""
+    best, (low, high) = curve[fall.best], fall.interval
+    return (
+        f" Its highest mean, {best['judge']:.3g}, is at KL {best['kl']:.3g}; the last is {fall.fall:.3g} lower (95% "
+        f"interval {low:.3g} to {high:.3g})."
+    )
 
 
 def best_of_n_course(proxy: Sequence[ArrayLike], judge: Sequence[ArrayLike], ns: Sequence[int] | None = None) -> Course:
@@ -339,46 +398,6 @@ def best_of_n_course(proxy: Sequence[ArrayLike], judge: Sequence[ArrayLike], ns:
     kl = np.broadcast_to([best_of_n_kl(n) for n in sizes], picked[0].shape)
     spread = [float(np.concatenate(scores).std()) for scores in (by_proxy, by_judge)]
     return Course("bon", sizes, kl, picked[0], picked[1], *spread)
-
-
-@dataclass(frozen=True)
-class Fall:
-    """How far a score is below its maximum so far.
-
-    Attributes:
-        best: Number of the point with the maximum.
-        fall: Mean over prompts of maximum minus last.
-        interval: Its interval.
-    """
-
-    best: int
-    fall: float
-    interval: Interval
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether the last score is below the maximum by more than chance."""
-        return self.interval[0] > 0
-
-
-def fall_from_best(scores: ArrayLike) -> Fall:
-    """Compare the last point's mean with the highest so far, prompt by prompt.
-
-    The interval is Student's for paired differences, at 95% for all earlier points together (Bonferroni): the highest
-    of many noisy means is too high, so the last of a long flat course would often seem to have fallen.
-
-    Args:
-        scores: `[P, K]`.
-    """
-    table = np.asarray(scores, dtype=float)
-    prompts, points = table.shape
-    best = int(table.mean(0).argmax())
-    differences = table[:, best] - table[:, -1]
-    mean = float(differences.mean())
-    if best == points - 1 or prompts < 2:
-        return Fall(best, mean, [math.nan, math.nan])
-    width = float(student.ppf(1 - 0.025 / (points - 1), prompts - 1) * differences.std(ddof=1) / math.sqrt(prompts))
-    return Fall(best, mean, [mean - width, mean + width])
 
 
 def is_over_optimized(proxy: ArrayLike, judge: ArrayLike, patience: int) -> bool:

@@ -25,6 +25,7 @@ PAGES = {
     "docs/how-to/command-line.md": set(),
     "docs/how-to/evaluate-reward.md": set(),
     "docs/how-to/evaluate-policy.md": {"policy.html"},
+    "docs/how-to/over-optimization.md": {"front.html"},
 }
 
 

@@ -117,6 +117,8 @@ def test_best_of_n_course_finds_where_the_proxy_misleads() -> None:
     assert 0 < figures["best"] < 8 and figures["fit"]["turns"]
     low, high = figures["fit"]["turning_interval"]
     assert low <= curve[figures["best"]]["kl"] * 1.6 and high >= curve[figures["best"]]["kl"] * 0.6
+    assert figures["fall"] == pytest.approx(curve[figures["best"]]["judge"] - curve[-1]["judge"])
+    assert figures["fall_interval"][0] > 0 and f"the last is {figures['fall']:.3g} lower" in figures["sentence"]
     assert (figures["proxy_sd"], figures["prompts"]) == (pytest.approx(proxy.std()), 30)
 
 
