@@ -53,6 +53,7 @@ from hf_align.trainers import (
     RewardTrainer,
     SFTConfig,
     SFTTrainer,
+    train_ensemble,
 )
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.trainers.pairs import options, pairs
@@ -179,6 +180,14 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "PPOTrainer(model)": lambda name: ppo(model=name),
     "PPOTrainer(ref_model)": lambda name: ppo(ref_model=name),
     "PPOTrainer(reward)": lambda name: ppo(reward=name),
+    "PPOTrainer(judge)": lambda name: ppo(judge=name, eval_dataset=prompts()),
+    "train_ensemble(model_id)": lambda name: train_ensemble(
+        name,
+        RewardConfig("out-ensemble", bf16=False, use_cpu=True, report_to="none", max_steps=1),
+        pairs(4),
+        n=2,
+        bootstrap=None,
+    ),
     "SFTTrainer(model)": lambda name: trains(SFTTrainer, SFTConfig)(model=name),
 }
 READS: dict[str, Callable[[str], Any]] = {
@@ -197,6 +206,7 @@ READS: dict[str, Callable[[str], Any]] = {
 TAKE_OBJECTS = {
     *("sample_continuations(model)", "stop_token_ids(model)", "warn_of_open_turns(model)"),
     "save_card(folder)",
+    "CardFacts(members)",
 }
 """Of those that the signatures show: what is loaded already, or written."""
 LACKS_A_HEAD = {
@@ -209,6 +219,7 @@ LACKS_A_HEAD = {
     "score_dataset(model)",
     "sample_best(model)",
     "PPOTrainer(reward)",
+    "PPOTrainer(judge)",
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)",
 }
 """Those that refuse a language model."""
@@ -300,7 +311,7 @@ MODEL, OUT, ROWS = ["--model", "{}"], ["--output_dir", "out"], ["--train_dataset
 RUNS = {
     **{
         name: [[name, *MODEL, *ROWS, *OUT], [name, *MODEL, *ROWS, *OUT, "--dry-run"]]
-        for name in ("sft", "reward", "dpo", "ipo")
+        for name in ("sft", "reward", "dpo", "ipo", "ensemble")
     },
     "ppo": [
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}"],
