@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from peft import LoraConfig
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -77,7 +78,7 @@ def reward_model(base: str, folder: Path, rows: Rows, seed: int) -> RewardModel:
             seed=seed,
         )
         lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
-        trainer = RewardTrainer(base, args=args, train_dataset=rows, peft_config=lora)
+        trainer = RewardTrainer(base, args=args, train_dataset=Dataset.from_list(rows), peft_config=lora)
         trainer.train()
         trainer.save_model()
     return load_reward_model(folder)
