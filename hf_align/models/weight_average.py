@@ -248,7 +248,7 @@ def average_adapters(
     config: Any = copy.deepcopy(first.config)
     config.r = config.lora_alpha = rank
     config.rank_pattern, config.alpha_pattern, config.use_rslora, config.lora_dropout = {}, {}, False, 0.0
-    config.target_modules = {name.removeprefix("base_model.model.") for name in layers}
+    config.target_modules = [name.removeprefix("base_model.model.") for name in layers]
     config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
     penalty = sum(share * source.settings.config.length_penalty for share, source in zip(shares, sources, strict=True))
     settings = Settings(replace(first.settings.config, length_penalty=penalty), normalization)
