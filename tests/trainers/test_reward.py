@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -224,7 +224,7 @@ def test_a_set_to_measure_on_that_is_not_there_is_refused_before_anything_is_loa
             with pytest.raises(UserError, match=f"{option} is 'eval' and eval_dataset isn't one data set; give one"):
                 train(str(tmp_path), tmp_path, text_pairs(2), given, **{option: "eval"})
         with pytest.raises(UserError, match=f"{option} is 'test'"):
-            RewardConfig(str(tmp_path), **{option: "test"})
+            RewardConfig(str(tmp_path), **cast(Any, {option: "test"}))
 
 
 def test_training_of_all_weights_with_another_head_resumes_where_it_was(tiny_model_dir: str, tmp_path: Path):
