@@ -152,7 +152,7 @@ def test_labels_of_rated_responses_are_vote_shares(folder: str, tmp_path: Path):
 
 def test_evaluations_of_rankings_have_a_tau_and_those_of_pairs_none(folder: str, tmp_path: Path) -> None:
     rows, pair = rankings(scores=SCORES), {"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1]}
-    best = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_ranked_tau"}
+    best: Any = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_ranked_tau"}
     trainer, metrics = evaluate(folder, tmp_path, {"ranked": rows, "pairs": [pair]}, **best)
     rewards = [trainer.model.score([row["prompt"]] * len(row["responses"]), row["responses"]) for row in rows]
     taus = [cast(Any, kendalltau(row["scores"], given)).statistic for row, given in zip(rows, rewards, strict=True)]
@@ -368,7 +368,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(folder: str, 
 def test_a_model_given_by_name_gets_the_head_and_tasks_of_the_config(folder: str, tmp_path: Path):
     rows: Any = [{"prompt": PROMPT, "chosen": TEXTS[0], "rejected": TEXTS[1], "chosen_safe": 1, "rejected_safe": None}]
     settings = {"pooling": "mean", "head": "mlp", "tasks": {"safe": "binary"}, "contrastive_coefficient": 0.1}
-    best = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "safe/accuracy"}
+    best: Any = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "safe/accuracy"}
     trainer = RewardTrainer(
         folder,
         args=RewardConfig(**options(tmp_path, **settings, **best)),
