@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,15 +58,18 @@ def watched(callback: TrainerCallback, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 class Memory(TrainerCallback):
-    """Addresses of the embeddings and numbers in memory when each member starts."""
+    """Whether each member starts on its predecessor's embeddings, and the numbers in memory then."""
 
     def __init__(self) -> None:
-        self.addresses: list[int] = []
+        self.shared: list[bool] = []
         self.numbers: list[int] = []
+        self.last: Any = lambda: None
 
     def on_train_begin(self, *args: Any, model: Any, **kwargs: Any) -> None:
         gc.collect()
-        self.addresses.append(model.get_input_embeddings().weight.data_ptr())
+        embeddings = model.get_input_embeddings().weight
+        self.shared.append(self.last() is embeddings)
+        self.last = weakref.ref(embeddings)
         held = [each for each in gc.get_objects() if isinstance(each, torch.nn.Parameter)]
         self.numbers.append(sum(each.numel() for each in held))
 
@@ -75,11 +79,13 @@ class Stop(TrainerCallback):
 
     def __init__(self, step: int) -> None:
         self.step, self.begun = step, 0
+        self.steps: list[int] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self.begun += 1
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.steps.append(state.global_step)
         if self.begun == 2 and state.global_step == self.step:
             raise KeyboardInterrupt
 
@@ -105,7 +111,7 @@ def trained(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Tr
 
 def test_members_differ_score_as_in_the_ensemble_and_share_a_base_in_memory(trained: Trained):
     memory, out = trained.memory, trained.folder
-    assert len(set(memory.addresses)) == 1, "each member trains on the same base"
+    assert memory.shared == [False, True], "members train on the same base"
     assert memory.numbers[1] - memory.numbers[0] < 2_000, "less than an adapter more"
     records = [json.loads((out / "training" / f"member-{i}" / "member.json").read_text()) for i in range(2)]
     assert [each["settings"]["lora.r"] for each in records] == [4, 2]
@@ -143,6 +149,7 @@ def test_what_is_finished_is_kept_and_an_interrupted_member_goes_on_bitwise(
     with watched(begun, monkeypatch):
         grown = ensemble(tiny_model_dir, tmp_path, n=3, **VARIED)
     assert begun.begun == 2 and len(grown.members) == 3, "member-0 isn't trained again"
+    assert begun.steps == [1, 0, 1], "member-1 goes on after its first step"
     assert all(same(trained.folder / f"member-{number}", tmp_path / f"member-{number}") for number in (0, 1))
     with pytest.raises(UserError, match="has more than 2 members; raise n"):
         ensemble(tiny_model_dir, tmp_path, **VARIED)
@@ -203,7 +210,7 @@ def test_a_base_that_training_changes_is_loaded_for_each_member(
     memory, out = Memory(), tmp_path / "out"
     with watched(memory, monkeypatch):
         ensemble(tiny_model_dir, out, config=settings(out, save_strategy="no", max_steps=1), peft_config=None)
-    assert memory.numbers[1] == memory.numbers[0], "never two bases at a time"
+    assert memory.shared == [False, False] and memory.numbers[1] == memory.numbers[0], "never two bases at a time"
     first, second = (load_file(out / f"member-{number}" / "model.safetensors") for number in (0, 1))
     assert not torch.equal(first["model.embed_tokens.weight"], second["model.embed_tokens.weight"])
     changing = LoraConfig(bias="all"), LoraConfig(modules_to_save=["norm"]), LoraConfig(init_lora_weights="pissa")
@@ -248,6 +255,6 @@ def test_an_ensemble_ranks_human_ratings_no_worse_than_its_mean_member(cut_base_
     train_ensemble(cut_base_dir, config, make_pairs("train", 400), n=3, eval_dataset=held_out, peft_config=lora)
     results = json.loads((tmp_path / "ensemble_results.json").read_text())
     # Measured at this seed: .613, a mean of .529 (25 steps of four layers teach little), errors that correlate by -.02.
-    # Over 80 pairs the difference has a standard error of about .04; the margin is half of it.
+    # The gain was .083 here, .088 and -.033 at the seeds 10 and 20: the margin only allows for other kernels.
     assert results["accuracy"] >= results["mean_member_accuracy"] - 0.02
     assert results["error_correlation"]["mean"] < 0.9
