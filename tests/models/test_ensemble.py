@@ -19,7 +19,6 @@ from hf_align.layout.branches import build_branches
 from hf_align.models.aggregation import Stacking, aggregate
 from hf_align.models.reward_adapter import SharedRewardModel
 from hf_align.models.reward_config import RewardModelConfig
-from hf_align.models.scorer import load_scorer
 from hf_align.models.weight_average import weight_average
 from hf_align.rewards import AdapterReward
 from tests.models.layouts import pair_tokenizer
@@ -337,7 +336,7 @@ def test_any_object_that_scores_is_a_member(base: str, on_one_base: Saved, tmp_p
 
 def test_whoever_loads_one_model_says_what_to_do_with_an_ensemble(members: list[Any], tmp_path: Path):
     RewardEnsemble(members).save_pretrained(tmp_path / "saved")
-    for load in (load_reward_model, load_policy, load_scorer, RewardModel.from_backbone):
+    for load in (load_reward_model, load_policy, RewardModel.from_backbone):
         with pytest.raises(UserError, match=r"holds an ensemble.*RewardEnsemble.from_pretrained.*member-0"):
             load(tmp_path / "saved")
 
