@@ -16,7 +16,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.evaluation.reading import read_comparisons
-from hf_align.files import ENSEMBLE, write_json
+from hf_align.files import write_json
 from hf_align.hub.push import check_repo_id, push_model
 from hf_align.model_cards.facts import Evaluation
 from hf_align.model_cards.files import add_evaluations
@@ -194,9 +194,7 @@ def assemble(
         for each, figures in zip(results["members"], of_members, strict=True):
             each |= figures
     if config.process_index == 0:
-        if not (folder / ENSEMBLE).exists():
-            write_json(folder / ENSEMBLE, {})  # an ensemble replaces only another's folder, and keeps all other files
-        ensemble.save_pretrained(folder)
+        ensemble.save_pretrained(folder, beside_others=True)
         write_json(folder / RESULTS, results)
         if "accuracy" in results:
             low, high = map(float, results["accuracy_interval"])

@@ -452,17 +452,21 @@ class RewardEnsemble(nn.Module):
 
     # ---- saving ----
 
-    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, directory: str | os.PathLike[str], *, beside_others: bool = False) -> None:
         """Save the ensemble: a folder for each member, which loads alone, too, `ensemble.json` and a card.
 
         The folder appears whole or not at all. An older ensemble there is replaced; other files stay, as does a card
         that was edited by hand.
 
+        Args:
+            directory: The folder.
+            beside_others: Save it into a folder that holds other files and no ensemble, too.
+
         Raises:
             UserError: The folder holds something else, or a member can't be saved.
         """
         target = Path(directory)
-        if target.exists() and any(target.iterdir()) and not (target / ENSEMBLE).exists():
+        if not beside_others and target.exists() and any(target.iterdir()) and not (target / ENSEMBLE).exists():
             raise UserError(f"{target} exists and holds no ensemble; name a new folder to save it in.")
         for number, member in enumerate(self.members):
             if not isinstance(member, RewardModel):
