@@ -26,7 +26,14 @@ TRAINING = "training"
 
 @dataclass
 class EnsembleConfig(RewardConfig):
-    """Options of `train_ensemble` beyond `RewardConfig`, for recipes."""
+    """Options of `train_ensemble` beyond `RewardConfig`, for recipes.
+
+    Example:
+        >>> from hf_align.trainers.ensemble_config import EnsembleConfig
+        >>> config = EnsembleConfig("out", n=3, method="min", vary={"learning_rate": [1e-4, 2e-4, 4e-4]})
+        >>> config.n, config.method, config.bootstrap
+        (3, 'min', 0.8)
+    """
 
     n: int = field(default=4, metadata={"range": "[2, inf)", "help": "Number of members."})
     bootstrap: float | None = field(

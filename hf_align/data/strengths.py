@@ -31,7 +31,7 @@ def fit_strengths(
     Example:
         >>> from hf_align.data.strengths import fit_strengths
         >>> fit_strengths(3, [0, 1], [1, 2], [1.0, 1.0]).round(3).tolist()
-        [0.783, 0.0, -0.783]
+        [0.693, 0.0, -0.693]
     """
     one, two, p = np.asarray(first, int), np.asarray(second, int), np.asarray(label, float)
     w = np.ones(len(p)) if weight is None else np.asarray(weight, float)

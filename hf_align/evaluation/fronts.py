@@ -42,10 +42,10 @@ class Front:
 
     Example:
         >>> from hf_align.evaluation import sweep_weights
-        >>> samples = {"helpful": [[0.0, 1.0, 0.6]] * 12, "short": [[1.0, 0.0, 0.6]] * 12}
+        >>> samples = {"helpful": [[0.0, 1.0, 0.75]] * 12, "short": [[1.0, 0.0, 0.75]] * 12}
         >>> front = sweep_weights(samples, steps=2)
         >>> [(point["label"], point["values"]) for point in front.figures()["points"]]
-        [('0 / 1', [0.0, 1.0]), ('0.5 / 0.5', [0.6, 0.6]), ('1 / 0', [1.0, 0.0])]
+        [('0 / 1', [0.0, 1.0]), ('0.5 / 0.5', [0.75, 0.75]), ('1 / 0', [1.0, 0.0])]
     """
 
     objectives: list[str]

@@ -112,7 +112,11 @@ def test_lora_field_over_lora_true(tmp_path: Path) -> None:
         ("learning_rate:\n", [], "r.yaml, line 3: learning_rate has no value; it expects a number"),
         ("", ["--confg", "r.yaml"], "--confg is not a valid key; did you mean config?"),
         ("kl_horizon: 100\n", [], "r.yaml, line 3: kl_horizon is not a valid key; it belongs to ppo"),
-        ("label_smoothing: 0.1\n", [], "line 3: label_smoothing is not a valid key; it belongs to reward, dpo, ipo"),
+        (
+            "label_smoothing: 0.1\n",
+            [],
+            "line 3: label_smoothing is not a valid key; it belongs to reward, ensemble, dpo, ipo",
+        ),
         ("ref_model: m\n", [], "line 3: ref_model is not a valid key; it belongs to dpo, ipo, ppo"),
         ("1: 2\n", [], "r.yaml, line 3: 1 is not a valid key; keys are words"),
     ],

@@ -317,6 +317,7 @@ RUNS = {
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}"],
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}", "--dry-run"],
     ],
+    "sweep": [["sweep", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--reward", "['{0}', '{0}']"]],
     "evaluate reward": [["evaluate", "reward", *MODEL, "--data", "rows.jsonl"]],
     "evaluate policy": [
         ["evaluate", "policy", *MODEL, "--data", "rows.jsonl"],
@@ -410,7 +411,7 @@ def test_no_pickle_is_run_when_a_run_goes_on(tmp_path: Path, marker: Path):
 # ---- the source ----
 
 LOADERS = {"from_pretrained", "from_config"}
-OUR_OWN = {"RewardModel", "PolicyWithValueHead", "cls"}
+OUR_OWN = {"RewardModel", "RewardEnsemble", "PolicyWithValueHead", "cls"}
 """What has a `from_pretrained` of this library."""
 PEFT = {"PeftModel", "PeftConfig"}
 """peft's, which take weights and settings and load no class by name."""

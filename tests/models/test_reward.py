@@ -266,7 +266,7 @@ def test_other_heads_round_trip(tiny_model_dir: str, tmp_path: Path, lora: bool 
     model = RewardModel.from_backbone(tiny_model_dir, config, lora=lora)
     scores = model.score(PROMPTS, RESPONSES)
     model.save_pretrained(tmp_path)
-    settings = {"pooling": pooling, "head": "mlp", "tasks": {}, "projection": False}
+    settings = {"pooling": pooling, "head": "mlp", "tasks": {}, "projection": False, "length_penalty": 0.0}
     assert json.loads((tmp_path / "reward_config.json").read_text()) == settings
     again = load_reward_model(tmp_path)
     assert again.reward_config == config

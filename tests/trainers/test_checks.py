@@ -149,6 +149,7 @@ def small(trainer: Any, config: Any, out: Path, compute_metrics: Any = None, dat
     more: dict[str, Any] = {}
     if trainer is PPOTrainer:
         more["reward"] = lambda prompts, responses: [float(len(response)) for response in responses]
+        more["judge"] = lambda prompts, responses: [float(response.count("a")) for response in responses]
         changes |= {"max_new_tokens": 2, "num_ppo_epochs": 1}
     return trainer(
         save_tiny(out / "model"),

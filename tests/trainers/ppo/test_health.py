@@ -14,6 +14,7 @@ import pytest
 from hf_align.trainers.ppo.health import Figures, Health
 
 COURSE = Path(__file__).parents[3] / "docs" / "results" / "quickstart-full.json"
+SHRINKING = Path(__file__).with_name("shrinking_course.json")
 SOUND = Figures(responses=32, kl=2.0, length=27.0, eos_share=0.5, entropy=2.0, explained_variance=0.3, clipped=0.2)
 
 
@@ -86,13 +87,21 @@ def test_one_odd_rollout_is_no_drift():
         assert not health.watch(odd if number % 6 == 5 else SOUND)
 
 
-def test_the_quickstarts_shrinking_answers_are_remarked():
-    rollouts = json.loads(COURSE.read_text())["ppo_course"]["rollouts"]
-    health = Health(target_kl=10.0)
-    when: dict[str, int] = {}
-    for number, logs in enumerate(rollouts):
-        names = ("objective/kl", "response/length", "response/eos_share")
-        new = health.watch(Figures(32, *(logs[name] for name in names)))
-        when |= dict.fromkeys(new, number)
+def remarked(rollouts: list[list[float]]) -> dict[str, int]:
+    """What is remarked of KL, length and share of ended responses of a course, and at which rollout."""
+    health, when = Health(target_kl=10.0), {}
+    for number, (kl, length, ended) in enumerate(rollouts):
+        when |= dict.fromkeys(health.watch(Figures(32, kl, length, ended)), number)
+    return when
+
+
+def test_shrinking_answers_are_remarked_and_a_course_that_keeps_to_its_target_is_not():
+    """Two whole runs on real rewards: of an earlier reward model, and the quickstart's."""
+    shrinking = json.loads(SHRINKING.read_text())
+    when = remarked(shrinking)
     assert list(when) == ["eos_share", "length"], "and its KL, which keeps to the target, is not"
-    assert when["length"] <= len(rollouts) * 3 / 4
+    assert when["length"] <= len(shrinking) * 3 / 4
+    names = ("objective/kl", "response/length", "response/eos_share")
+    assert not remarked(
+        [[logs[name] for name in names] for logs in json.loads(COURSE.read_text())["ppo_course"]["rollouts"]]
+    )
