@@ -54,6 +54,9 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
     prepare(PPO, check)
     read_reward(check.values["reward"], recipe.where("reward"))
     finished, failures = {}, {}
+    for name, vector in runs.items():  # before any training
+        if (Path(out, name) / OBJECTIVES).exists():
+            _scores(Path(out, name), _variant(recipe, entries, vector, Path(out, name)))
     for name, vector in runs.items():
         folder = Path(out, name)
         if not (folder / OBJECTIVES).exists():
@@ -64,7 +67,7 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
                 failures[name] = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
                 progress.line(f"weights {name} failed: {failures[name]}", "yellow")
                 continue
-        finished[name] = json.loads((folder / OBJECTIVES).read_text(encoding="utf-8"))
+        finished[name] = _scores(folder, _variant(recipe, entries, vector, folder))
     if len(finished) < 2:
         why = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
         raise UserError(f"a front needs at least 2 finished runs, got {len(finished)} ({why})")
@@ -116,4 +119,27 @@ def _train(
         for name, values in trainer.eval_rows.items()
         if name.startswith("rewards/")
     }
-    write_json(folder / OBJECTIVES, parts)
+    write_json(folder / OBJECTIVES, {"settings": _settings(variant), "scores": parts})
+
+
+def _settings(variant: Recipe) -> dict[str, Any]:
+    """What a run's results depend on, as JSON has it."""
+    values = {key: value for key, value in variant.values.items() if key not in (RESUME, "output_dir")}
+    return json.loads(json.dumps(values, default=str))
+
+
+def _scores(folder: Path, variant: Recipe) -> dict[str, list[float]]:
+    """The scores of a finished run.
+
+    Raises:
+        UserError: It was trained with other settings than the recipe's.
+    """
+    stored, now = json.loads((folder / OBJECTIVES).read_text(encoding="utf-8")), _settings(variant)
+    before = stored["settings"]
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise UserError(
+                f"{folder} was trained with {key} {before.get(key)!r}, and it is {now.get(key)!r} now; choose another "
+                "output_dir, or delete that folder"
+            )
+    return stored["scores"]

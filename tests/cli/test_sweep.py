@@ -53,11 +53,13 @@ def test_each_weighting_is_trained_once_and_a_failure_is_tried_again(
     assert figures["objectives"] == ["long", "vowels"]
     assert [point["weights"] for point in figures["points"]] == [[0, 1], [0.5, 0.5], [1, 0]]
     metrics = json.loads(Path("out/0.5-0.5/eval_results.json").read_text())
-    objectives = json.loads(Path("out/0.5-0.5/objectives.json").read_text())
+    objectives = json.loads(Path("out/0.5-0.5/objectives.json").read_text())["scores"]
     for number, name in enumerate(("long", "vowels")):
         assert figures["points"][1]["values"][number] == pytest.approx(np.mean(objectives[name]))
         assert metrics[f"eval_rewards/{name}"] == pytest.approx(np.mean(objectives[name]))
     assert "<svg" in Path("out/front.html").read_text()
+    assert sweep(tiny_model_dir, "--learning_rate", "0.5") == 2, "what is finished has another rate"
+    assert "out/0-1 was trained with learning_rate" in capsys.readouterr().err
 
 
 def test_recipes_that_have_nothing_to_weigh_are_refused(
