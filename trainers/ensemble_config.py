@@ -13,6 +13,7 @@ from typing import Any, Literal
 from peft import LoraConfig, PeftConfig
 
 from hf_align.errors import UserError
+from hf_align.models.aggregation import check_method
 from hf_align.trainers.reward import RewardConfig
 
 OF_THE_RUN = (
@@ -87,10 +88,8 @@ class EnsembleConfig(RewardConfig):
                 "normalize_on must be left out: all members of an ensemble are normalised on the same rows, the "
                 "evaluation's, or those given as reference."
             )
-        if self.weights is not None and len(self.weights) != self.n:
-            raise UserError(f"weights has {len(self.weights)} numbers, and there are {self.n} members; give one each.")
-        if self.weights is not None and self.method not in ("mean", "weight_average"):
-            raise UserError(f"weights has no effect with method {self.method!r}; leave it out, or use 'mean'.")
+        # Before members are trained, not when they are put together.
+        check_method(self.method, self.n, weights=self.weights, trim=self.trim, uncertainty_coef=self.uncertainty_coef)
 
     @property
     def evaluates_left_out_rows(self) -> bool:
