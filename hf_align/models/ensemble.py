@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -20,7 +21,7 @@ from transformers.utils import logging
 from hf_align.collators.checks import as_preferences
 from hf_align.collators.judged import read_judged
 from hf_align.collators.tokenize import tokenize_preferences
-from hf_align.errors import UserError
+from hf_align.errors import LoadError, UserError
 from hf_align.files import AGGREGATOR, ENSEMBLE, whole_folder
 from hf_align.hub.push import PushedFolder, push_model
 from hf_align.model_cards import describe_folder, save_card
@@ -152,12 +153,7 @@ class RewardEnsemble(nn.Module):
             device_map=device_map,
         )
         if saved.fitted:
-            weights = load_file(folder / AGGREGATOR)
-            count = len(ensemble.members)
-            ensemble.aggregator = (
-                Stacking(count) if saved.method == "stacking" else DynamicSelector(len(weights["center"]), count)
-            )
-            ensemble.aggregator.load_state_dict(weights)
+            ensemble.aggregator = _load_aggregator(folder / AGGREGATOR, saved.method, len(ensemble.members))
         if saved.error_correlation is not None:
             ensemble.measured_errors = ErrorCorrelation.from_json(saved.error_correlation)
         return ensemble
@@ -550,6 +546,25 @@ def measures_of(asked: bool | Iterable[str]) -> list[str]:
     if unknown := [name for name in names if name not in (*MEASURES, PENALTY)]:
         raise UserError(f"return_uncertainty has {unknown[0]!r}; use True, or some of {', '.join(MEASURES)}.")
     return names
+
+
+def _load_aggregator(path: Path, method: str, members: int) -> Stacking | DynamicSelector:
+    """What was fitted for a method.
+
+    Raises:
+        LoadError: The file is missing, broken, or of another method or number of members.
+    """
+    try:
+        weights = load_file(path)
+        fitted = Stacking(members) if method == "stacking" else DynamicSelector(len(weights["center"]), members)
+        fitted.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise LoadError(
+            f"Can't read {path} as what was fitted for method={method!r} of {members} members; call fit again and save "
+            f"the ensemble, or set fitted to false in {ENSEMBLE}.",
+            str(path.parent),
+        ) from error
+    return fitted
 
 
 def _responses(rows: Dataset) -> list[Encoded]:

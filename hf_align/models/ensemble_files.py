@@ -87,7 +87,28 @@ class EnsembleSettings:
             raise UserError(f"its members are {members!r}, not a list of folders member-0, member-1, ...")
         if absent := [name for name in members if not (folder / name).is_dir()]:
             raise UserError(f"there is no folder {absent[0]} beside it")
+        _check_settings(values)
         return cls(**{name: values[name] for name in names})
+
+
+def _check_settings(values: dict[str, Any]) -> None:
+    """Refuse settings of another type, which an edited file may have.
+
+    Raises:
+        UserError: Names the entry.
+    """
+    for name in ("trim", "uncertainty_coef"):
+        if not _is_number(values[name]):
+            raise UserError(f"its {name} is {values[name]!r}, not a number")
+    weights = values["weights"]
+    if weights is not None and not (isinstance(weights, list) and all(map(_is_number, weights))):
+        raise UserError(f"its weights are {weights!r}, not a list of numbers")
+    if not isinstance(values["fitted"], bool):
+        raise UserError(f"its fitted is {values['fitted']!r}, not true or false")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_member(name: Any) -> bool:

@@ -366,6 +366,10 @@ def test_what_no_ensemble_can_be_made_of_is_refused(base: str, tmp_path: Path):
         ({"members": ["member-7"]}, "no folder member-7"),
         ({"format": 99}, "later hf-align"),
         ({"trim": None, "members": []}, "not a list of folders"),
+        ({"trim": "x"}, "its trim is 'x', not a number"),
+        ({"uncertainty_coef": None}, "its uncertainty_coef is None, not a number"),
+        ({"weights": ["a"]}, "not a list of numbers"),
+        ({"method": "stacking", "fitted": True}, "aggregator.safetensors as what was fitted"),
     ):
         file.write_text(json.dumps(content | change))
         with pytest.raises(UserError, match=message):
