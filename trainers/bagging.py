@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -35,18 +36,22 @@ class Bag:
         return len(set(self.rows))
 
 
+def rows_by_prompt(prompts: Iterable[Hashable]) -> list[list[int]]:
+    """Numbers of the rows of each prompt, in the order of their first rows."""
+    by_prompt: dict[Hashable, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_prompt.setdefault(prompt, []).append(number)
+    return list(by_prompt.values())
+
+
 def row_groups(prompts: Iterable[Hashable]) -> list[list[int]]:
-    """Numbers of the rows that are drawn together: those of one prompt, in the order of their first rows.
+    """Numbers of the rows that are drawn together: those of one prompt, or of few prompts single rows.
 
     Args:
         prompts: Each row's prompt.
     """
-    by_prompt: dict[Hashable, list[int]] = {}
-    count = 0
-    for number, prompt in enumerate(prompts):
-        by_prompt.setdefault(prompt, []).append(number)
-        count = number + 1
-    return list(by_prompt.values()) if len(by_prompt) >= FEWEST_PROMPTS else [[number] for number in range(count)]
+    groups = rows_by_prompt(prompts)
+    return groups if len(groups) >= FEWEST_PROMPTS else [[row] for row in sorted(chain.from_iterable(groups))]
 
 
 def draw_bag(groups: Sequence[Sequence[int]], share: float | None, seed: int) -> Bag:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,12 +20,12 @@ from hf_align.files import write_json
 from hf_align.hub.push import check_repo_id, push_model
 from hf_align.model_cards.facts import Evaluation
 from hf_align.model_cards.files import add_evaluations
-from hf_align.models.aggregation import FITTED, RULES, aggregate
+from hf_align.models.aggregation import FITTED, LEAST_PROMPTS, RULES, aggregate
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling
-from hf_align.trainers.bagging import row_groups
+from hf_align.trainers.bagging import rows_by_prompt
 from hf_align.trainers.checks import check_config_class, check_evaluation
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.ensemble_config import EnsembleConfig, as_config, members_of
@@ -119,7 +119,7 @@ def train_ensemble(
         n=n,
         bootstrap=bootstrap,
         method=method,
-        weights=None if weights is None else list(weights),
+        weights=list(weights) if isinstance(weights, Iterable) else weights,
         uncertainty_coef=uncertainty_coef,
         trim=trim,
         vary=vary,
@@ -130,6 +130,8 @@ def train_ensemble(
     members = members_of(model_id, config, peft_config)
     data = EnsembleData.read(train_dataset, eval_dataset, reference)
     check_end(config, data.held_out)
+    if config.method in FITTED and data.held_out is not None:
+        check_held_out(config.method, data.held_out)
     training = EnsembleTraining(
         members,
         data,
@@ -159,6 +161,21 @@ def check_end(config: EnsembleConfig, held_out: Any) -> None:
         check_repo_id(repository_of(config))
     if config.method in FITTED and held_out is None:
         raise UserError(f"method {config.method!r} is fitted on held-out rows; give eval_dataset.")
+
+
+def check_held_out(method: str, rows: Dataset) -> None:
+    """Refuse now held-out rows on which a method couldn't be fitted after training.
+
+    Raises:
+        UserError: They have too few prompts.
+    """
+    halves(rows)
+    prompts = len(_prompt_groups(rows))
+    if method == "dynamic" and (prompts + 1) // 2 < LEAST_PROMPTS:
+        raise UserError(
+            f"eval_dataset has {prompts} prompts; method 'dynamic' is fitted on half of them and needs at least "
+            f"{LEAST_PROMPTS} there: give {2 * LEAST_PROMPTS} or more, or use method 'stacking'."
+        )
 
 
 def assemble(
@@ -219,14 +236,18 @@ def halves(rows: Dataset) -> tuple[Dataset, Dataset]:
     """Split rows in two by every other prompt: one half to fit on, the other to measure on.
 
     Raises:
-        UserError: There is one row.
+        UserError: There is one prompt.
     """
-    if len(rows) < 2:
-        raise UserError("eval_dataset has one row; give more, half of which are fitted on and half measured.")
-    prompts = rows["prompt"] if "prompt" in rows.column_names else range(len(rows))
-    groups = row_groups(map(repr, prompts))
+    groups = _prompt_groups(rows)
+    if len(groups) < 2:
+        raise UserError("eval_dataset has one prompt; give more, half of which are fitted on and half measured.")
     first, second = (sorted(row for group in groups[start::2] for row in group) for start in (0, 1))
     return rows.select(first), rows.select(second)
+
+
+def _prompt_groups(rows: Dataset) -> list[list[int]]:
+    prompts = rows["prompt"] if "prompt" in rows.column_names else range(len(rows))
+    return rows_by_prompt(map(repr, prompts))
 
 
 def measure(ensemble: RewardEnsemble, rows: Dataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hf_align.collators.rankings import preferences_of
 from hf_align.errors import UserError
 from hf_align.losses import bradley_terry_loss
+from hf_align.numbers import number_problem
 
 Rule = Literal["mean", "median", "trimmed_mean", "min", "uncertainty_weighted"]
 Fitted = Literal["dynamic", "stacking"]
@@ -43,14 +44,21 @@ def check_method(
     """Refuse settings that no ensemble of so many members can have, or that would have no effect.
 
     Raises:
-        UserError: An unknown method, weights that don't fit it or the members, a trim that cuts nobody or everybody, or
-            a coefficient below 0.
+        UserError: An unknown method, weights that don't fit it or the members, a trim that cuts nobody or everybody, a
+            coefficient below 0, or one of them isn't a number.
     """
     if method not in METHODS:
         raise UserError(f"method is {method!r}; use one of {', '.join(METHODS)}.")
     if members < 1:
         raise UserError("members is empty; give at least one reward model.")
+    for name, value in (("trim", trim), ("uncertainty_coef", uncertainty_coef)):
+        if number_problem(value) == "not a number":
+            raise UserError(f"{name} is {value!r}; give a number.")
     if weights is not None:
+        if isinstance(weights, str | Mapping) or not isinstance(weights, Iterable):
+            raise UserError(f"weights is {weights!r}; give a list of numbers, one for each member.")
+        if any(number_problem(weight) == "not a number" for weight in weights):
+            raise UserError(f"weights are {weights!r}; give a list of numbers, one for each member.")
         _check_weights(method, members, [float(weight) for weight in weights])
     if method == "trimmed_mean":
         if not 0 < trim < 0.5:

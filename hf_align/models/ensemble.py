@@ -181,12 +181,12 @@ class RewardEnsemble(nn.Module):
 
     @property
     def log_odds(self) -> float:
-        """What makes a difference of scores log odds: 1 after stacking, else the mean of the members' `log_odds`.
+        """What makes a difference of scores log odds: as fitted, else the mean of the members' `log_odds`.
 
-        Of another method than the mean or the weight average that is an approximation.
+        Of another method than the mean or the weight average, and not fitted, that is an approximation.
         """
-        if self.method == "stacking":
-            return 1.0
+        if self.aggregator is not None:
+            return self.aggregator.log_odds
         return fmean(map(_log_odds, self.members))
 
     def member_scores(
@@ -351,6 +351,8 @@ class RewardEnsemble(nn.Module):
             raise UserError(f"{problem}, and {' and '.join(compared)} compare them with that set's mean; {fix}.")
         if self.method != "stacking":
             logger.warning_once(f"{problem}, and the members with the widest weigh most; {fix}.")
+        if "std" in measures:
+            logger.warning_once(f"{problem}, and std is of these scales more than of what members disagree on; {fix}.")
 
     # ---- held-out rows ----
 

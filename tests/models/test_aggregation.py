@@ -57,6 +57,11 @@ def test_rules_agree_with_numpy_and_scipy_for_any_number_of_members(members: int
         ("trimmed_mean", 9, {"trim": 0.5}, "below 0.5"),
         ("uncertainty_weighted", 2, {"uncertainty_coef": -1.0}, "from 0"),
         ("mean", 0, {}, "at least one reward model"),
+        ("mean", 4, {"weights": "1234"}, "weights is '1234'; give a list of numbers"),
+        ("mean", 2, {"weights": 4}, "weights is 4; give a list of numbers"),
+        ("mean", 2, {"weights": ["a", 1.0]}, "weights are .*; give a list of numbers"),
+        ("mean", 2, {"trim": "x"}, "trim is 'x'; give a number"),
+        ("mean", 2, {"uncertainty_coef": None}, "uncertainty_coef is None; give a number"),
     ],
 )
 def test_settings_without_meaning_are_refused_with_a_fix(method: str, members: int, settings: Any, fix: str):

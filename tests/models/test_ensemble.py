@@ -226,6 +226,9 @@ def test_methods_that_compare_members_want_them_on_one_scale(base: str, caplog: 
     with caplog.at_level(logging.WARNING):
         assert scores(ensemble) == ensemble.member_scores(PROMPTS, RESPONSES).mean(0).tolist()
     assert "aren't normalised on one set" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        RewardEnsemble(members, "mean").score(PROMPTS, RESPONSES, return_uncertainty=["std"])
+    assert "std is of these scales more than of what members disagree on" in caplog.text
     with pytest.raises(UserError, match="entropy and variance_ratio compare them with that set's mean"):
         ensemble.score(PROMPTS, RESPONSES, return_uncertainty=True)
     for member, name in zip(members, ("one", "other", "other"), strict=True):
@@ -268,11 +271,13 @@ def test_a_fitted_method_is_saved_with_the_ensemble(members: list[Any], tmp_path
     expected = ensemble.score(PROMPTS, RESPONSES)
     if method == "stacking":
         fitted = cast(Stacking, ensemble.aggregator)
+        assert ensemble.log_odds == 1.0
         weights = ensemble.member_scores(PROMPTS, RESPONSES).T @ fitted.weight + fitted.bias
         assert expected == pytest.approx(weights.tolist(), abs=1e-5)
     ensemble.save_pretrained(tmp_path / "saved")
     loaded = RewardEnsemble.from_pretrained(tmp_path / "saved")
     assert loaded.score(PROMPTS, RESPONSES) == expected
+    assert ensemble.aggregator is not None and loaded.log_odds == ensemble.aggregator.log_odds
     loaded.normalize(ROWS, "the same rows")
     assert loaded.aggregator is None  # of another scale
     with pytest.raises(UserError, match="method='mean' has nothing to fit"):

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from hf_align.trainers.bagging import FEWEST_PROMPTS, draw_bag, row_groups
+from hf_align.trainers.bagging import FEWEST_PROMPTS, draw_bag, row_groups, rows_by_prompt
 
 
 def test_a_bag_is_a_draw_with_replacement_by_its_seed():
@@ -30,4 +30,5 @@ def test_rows_of_a_prompt_stay_together_unless_there_are_few():
     assert bag.unit == "prompts" and len(bag.rows) == 3 * round(0.8 * FEWEST_PROMPTS)
     assert not {prompts[row] for row in bag.rows} & {prompts[row] for row in bag.left_out}
     assert row_groups(["a", "b", "a"]) == [[0], [1], [2]], "a bag of two prompts may lack one of them"
+    assert rows_by_prompt(["a", "b", "a"]) == [[0, 2], [1]]
     assert draw_bag([[0], [1]], 0.1, seed=0).rows in ([0], [1]), "something is drawn"

@@ -181,9 +181,14 @@ def test_finished_members_are_put_together_by_another_method_fitted_on_half_of_t
     assert results["rows"] == 4 and json.loads((out / "ensemble.json").read_text())["fitted"] is True
     texts = ["A tweet."], ["Fine."]
     assert RewardEnsemble.from_pretrained(out).score(*texts) == pytest.approx(stacked.score(*texts), abs=1e-5)
-    first, second = halves(Dataset.from_list([{"prompt": f"{number // 2}", "x": number} for number in range(80)]))
-    assert not set(first["prompt"]) & set(second["prompt"]) and len(first) == len(second) == 40
     assert set(get_args(get_type_hints(EnsembleConfig)["method"])) == set(METHODS)
+
+
+@pytest.mark.parametrize("prompts", [2, 40])
+def test_no_prompt_is_fitted_on_and_measured_however_few_there_are(prompts: int):
+    rows = [{"prompt": f"{number // 2}", "x": number} for number in range(2 * prompts)]
+    first, second = halves(Dataset.from_list(rows))
+    assert not set(first["prompt"]) & set(second["prompt"]) and len(first) == len(second) == prompts
 
 
 def test_without_held_out_rows_each_member_is_evaluated_on_those_left_out_of_its_bag(
@@ -225,6 +230,11 @@ def test_a_base_that_training_changes_is_loaded_for_each_member(
         ({"bootstrap": 1.5}, "bootstrap is 1.5"),
         ({"method": "mode"}, "method is 'mode'; it must be 'mean', 'median'"),
         ({"method": "stacking", "eval_dataset": None}, "'stacking' is fitted on held-out rows; give eval_dataset"),
+        ({"method": "stacking", "eval_dataset": pairs(1)}, "eval_dataset has one prompt; give more"),
+        ({"method": "dynamic"}, "eval_dataset has 4 prompts; method 'dynamic' .* at least 10 there"),
+        ({"weights": "12"}, r"weights are \['1', '2'\]; give a list of numbers"),
+        ({"weights": 4}, "weights is 4; give a list of numbers"),
+        ({"trim": "x"}, "trim is 'x'; "),
         ({"weights": [1.0]}, "weights has 1 numbers and there are 2 members"),
         ({"weights": [1.0, 2.0], "method": "min"}, "weights have no effect on method='min'"),
         ({"weights": [1.0, -2.0]}, "give finite numbers from 0"),
