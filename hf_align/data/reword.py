@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from hf_align.collators.rows import Side
@@ -67,7 +68,12 @@ def _plain_text(raw: Any, read: Side) -> str | None:
 
 
 def _call(function: Reword, texts: list[str], name: str) -> list[str]:
-    result = list(function(list(texts))) if texts else []
+    if not callable(function):
+        raise UserError(f"{name} is {function!r}; give a function that gets a list of texts and returns one for each.")
+    result: Any = function(list(texts)) if texts else []
+    if isinstance(result, str) or not isinstance(result, Iterable):
+        raise UserError(f"{name} returned {shorten(repr(result), 80)} for a list of texts; return a list of texts.")
+    result = list(result)
     if len(result) != len(texts):
         raise UserError(f"{name} got {len(texts)} texts and returned {len(result)}; return one text for each.")
     if wrong := [text for text in result if not isinstance(text, str)]:

@@ -135,6 +135,9 @@ def test_reworded_pairs_keep_their_spaces_and_columns_and_unusable_ones_are_coun
     [
         (lambda texts: texts[1:], "paraphrase got 2 texts and returned 1; return one text for each."),
         (lambda texts: [None] * 2, "paraphrase returned None for a text"),
+        (lambda texts: "ab", "paraphrase returned 'ab' for a list of texts; return a list of texts."),
+        (lambda texts: None, "paraphrase returned None for a list of texts; return a list of texts."),
+        ("words.py:paraphrase", "paraphrase is 'words.py:paraphrase'; give a function"),
         (lambda texts: texts[::-1], "paraphrase gave one response of row 0 for the other .'a', 'b'., which turns"),
     ],
 )
