@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.model_cards.collect import dataset_ids
+from hf_align.models.length_penalty import length_slope
 from hf_align.models.reward import RewardModel
 
 logger = logging.get_logger(__name__)
@@ -29,6 +30,15 @@ def check_reference_sets(args: Any, data: Any, name: str) -> None:
     for option in OPTIONS:
         if name == f"{getattr(args, option)}_dataset" and (data is None or isinstance(data, Mapping)):
             raise UserError(f"{option} is {getattr(args, option)!r} and {name} isn't one data set; give one.")
+
+
+def check_length_set(rows: Dataset, name: str) -> None:
+    """Refuse a tokenised set that can't tell a length penalty, whatever the rewards will be.
+
+    Raises:
+        UserError: As `length_slope`.
+    """
+    length_slope([[0.0] * len(row["response_ids"]) for row in rows], rows, name)  # type: ignore[index, arg-type]
 
 
 def drop_measured(model: RewardModel) -> None:

@@ -30,7 +30,13 @@ from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.curriculum import check_with_curriculum
 from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
-from hf_align.trainers.normalizing import check_reference_sets, drop_measured, normalize, penalize_length
+from hf_align.trainers.normalizing import (
+    check_length_set,
+    check_reference_sets,
+    drop_measured,
+    normalize,
+    penalize_length,
+)
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reward_losses import (
     centering,
@@ -346,6 +352,9 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, then penalise length and normalise the rewards where options say so."""
         model: RewardModel = self.accelerator.unwrap_model(self.model)
+        if self.args.length_penalty_on is not None:
+            name = f"{self.args.length_penalty_on}_dataset"
+            check_length_set(getattr(self, name), name)
         drop_measured(model)
         result = super().train(*args, **kwargs)
         if self.args.length_penalty_on is not None:

@@ -217,6 +217,15 @@ def test_length_is_penalised_on_the_named_set_after_training_and_before_normalis
     assert more.model.reward_config.length_penalty == 0 and "the length penalty is dropped" in caplog.text
 
 
+def test_a_set_that_cannot_tell_a_length_penalty_is_refused_before_training(tiny_model_dir: str, tmp_path: Path):
+    alike = [{"prompt": "a", "chosen": " b", "rejected": " c"}] * 2
+    args = RewardConfig(str(tmp_path), length_penalty_on="eval", max_steps=1, report_to="none", use_cpu=True)
+    trainer = RewardTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2), eval_dataset=alike)
+    with pytest.raises(UserError, match="eval_dataset doesn't show what length adds to the reward"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
 def test_a_set_to_measure_on_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path):
     for option in ("normalize_on", "length_penalty_on"):
         for sets in ({}, {"eval_dataset": {"a": text_pairs(2)}}):
