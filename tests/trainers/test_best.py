@@ -63,7 +63,7 @@ def reward(model: str, out: Path, values: list[float], peft: Any = LORA, callbac
     [
         (LORA, {"normalize_on": "eval"}),
         (LORA, {"head": "mlp", "freeze_layers": 1, "tasks": {"safe": "binary"}, "task_weights": {"safe": 0}}),
-        (None, {"head": "attention"}),
+        pytest.param(None, {"head": "attention"}, marks=pytest.mark.slow),
     ],
     ids=["lora, normalised", "lora, mlp, frozen layers, tasks", "whole model"],
 )
@@ -126,7 +126,7 @@ def ppo(model: str, out: Path, callbacks: Any) -> Trainer:
     )
 
 
-@pytest.mark.parametrize("build", [dpo, ppo])
+@pytest.mark.parametrize("build", [pytest.param(dpo, marks=pytest.mark.slow), ppo])
 def test_policies_and_their_values_are_put_back_too(build: Any, tiny_model_dir: str, tmp_path: Path) -> None:
     seen = Weights()
     trainer = build(tiny_model_dir, tmp_path, [seen])
