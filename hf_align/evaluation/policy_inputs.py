@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,7 @@ def check_sizes(sizes: Mapping[str, int], least: int = 1) -> None:
 
 def check_policies(names: Sequence[str], asked: Asked, max_new_tokens: int) -> None:
     """Refuse policies that don't exist, can't write, are named twice or have no room for a response."""
-    if len(set(names)) < len(names):
+    if len({os.path.realpath(name) if os.path.isdir(name) else name for name in names}) < len(names):
         raise UserError("model names the same policy twice; name each once")
     for name in names:
         check_source(name)

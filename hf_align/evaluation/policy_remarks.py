@@ -71,11 +71,12 @@ def remarks_on_policies(
         facts: Its facts.
     """
     reference, labels = facts["reference"], facts["labels"]
-    for judge, by_policy in scores.items():
+    for number, (judge, by_policy) in enumerate(scores.items()):
         values = np.concatenate([np.asarray(each, dtype=float) for each in by_policy.values()])
         if not np.ptp(values):
             yield Remark(
-                "constant_scores", f"{judge} gives every response the same score ({values[0]:g}), so it judges nothing."
+                "another_constant" if number else "constant_scores",  # the first judge decides the sections
+                f"{judge} gives every response the same score ({values[0]:g}), so it judges nothing.",
             )
     yield from _on_ties(metrics, facts)
     for name, its in written.items():

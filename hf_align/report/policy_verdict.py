@@ -42,7 +42,7 @@ def policy_verdict(metrics: Metrics, facts: Metrics, sections: Sequence[Section]
         return Verdict("", "Nothing to compare: there is one policy.", said)
     reference, kinds = label_of(facts["reference"], facts), {kind for kind, _ in remarks}
     if "constant_scores" in kinds:
-        return Verdict("bad", "Unknown: a judge scores all responses alike.", said)
+        return Verdict("bad", "Unknown: the judge scores all responses alike.", said)
     by_grade: dict[Grade, list[str]] = {}
     for name, each in rates.items():
         by_grade.setdefault(grade_of_share(each["win_rate_interval"]), []).append(label_of(name, facts))

@@ -15,7 +15,9 @@ from hf_align.evaluation.writing import Written
 from hf_align.statistics import Resampling
 
 
-def kinds(folder: str, texts: dict[str, list[str]], scores: dict[str, list[float]], ended: bool = True) -> list[str]:
+def kinds(
+    folder: str, texts: dict[str, list[str]], scores: dict[str, list[float]], ended: bool = True, others: Any = None
+) -> list[str]:
     """Kinds of the remarks on policies "base" and "dpo", both with the tokenizer in `folder`."""
     names = {"base": folder, "dpo": f"{folder}/."}
     count = len(texts["base"])
@@ -32,7 +34,8 @@ def kinds(folder: str, texts: dict[str, list[str]], scores: dict[str, list[float
         "length_controlled": {"policies": measure_length_controlled(given, folder, lengths, resampling, unit)},
     }
     facts = {"reference": folder, "labels": {name: label for label, name in names.items()}, "units": count}
-    remarks = remarks_on_policies(asked, written, {"judge": given}, metrics, facts | {"max_new_tokens": 3})
+    judges = {"judge": given} | (others or {})
+    remarks = remarks_on_policies(asked, written, judges, metrics, facts | {"max_new_tokens": 3})
     return [remark.kind for remark in remarks]
 
 
@@ -49,6 +52,9 @@ def test_each_remark_has_its_occasion(tiny_model_dir: str) -> None:
     assert longer == ["extrapolated"]
     constant = kinds(tiny_model_dir, {"base": base, "dpo": dpo}, {"base": [2.0] * count, "dpo": [2.0] * count})
     assert constant == ["constant_scores"]
+    of_no_use = {"another": {tiny_model_dir: [2.0] * count}}
+    another = kinds(tiny_model_dir, {"base": base, "dpo": dpo}, {"base": up, "dpo": down}, others=of_no_use)
+    assert another == ["another_constant"], "and the first judge's sections stand"
     few = kinds(tiny_model_dir, {"base": base[:4], "dpo": dpo[:4]}, {"base": up[:4], "dpo": down[:4]})
     assert few == ["few_units"]
 

@@ -112,7 +112,7 @@ def test_the_same_weights_and_a_judge_without_opinion_are_called_so(tiny_model_d
     assert report.metrics["win_rate"]["policies"][copy]["win_rate"] == 0.5
     assert report.metrics["kl"]["policies"][copy]["k1"] == 0
     assert report.metrics["lost_ability"]["policies"][copy]["increase"] == 0
-    assert str(report).startswith("Unknown: a judge scores all responses alike.")
+    assert str(report).startswith("Unknown: the judge scores all responses alike.")
     alone = policy_report(copy, ["a"], judge=letters, quantization="4bit", **{**QUICK, "human_texts": 0})
     assert alone.facts["quantization"] == "4bit"
     empty = {"win_rate", "length_controlled", "kl", "best_and_worst", "domains", "lost_ability"}
@@ -163,6 +163,7 @@ def test_what_cannot_be_measured_is_refused_before_a_weight_is_loaded(tiny_model
     RewardModel.from_backbone(tiny_model_dir).save_pretrained(str(tmp_path / "reward"))
     for policies, prompts, options, message in (
         ([tiny_model_dir] * 2, ["a"], {}, r"^model names the same policy twice"),
+        ([tiny_model_dir, f"{tiny_model_dir}/."], ["a"], {}, r"^model names the same policy twice"),
         ([], ["a"], {}, r"^policies needs the folder or Hub id"),
         ([tiny_model()], ["a"], {}, r"^policies needs the folder or Hub id"),
         ([tiny_model_dir], [], {}, r"^data has no prompts"),
