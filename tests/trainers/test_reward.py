@@ -220,7 +220,7 @@ def test_length_is_penalised_on_the_named_set_after_training_and_before_normalis
 def test_a_set_that_cannot_tell_a_length_penalty_is_refused_before_training(tiny_model_dir: str, tmp_path: Path):
     alike = [{"prompt": "a", "chosen": " b", "rejected": " c"}] * 2
     args = RewardConfig(str(tmp_path), length_penalty_on="eval", max_steps=1, report_to="none", use_cpu=True)
-    trainer = RewardTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2), eval_dataset=alike)
+    trainer = RewardTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2), eval_dataset=cast(Any, alike))
     with pytest.raises(UserError, match="eval_dataset doesn't show what length adds to the reward"):
         trainer.train()
     assert trainer.state.global_step == 0
