@@ -75,7 +75,7 @@ def check_sizes(sizes: Mapping[str, int], least: int = 1) -> None:
 
 def check_policies(names: Sequence[str], asked: Asked, max_new_tokens: int) -> None:
     """Refuse policies that don't exist, can't write, are named twice or have no room for a response."""
-    if len({os.path.realpath(name) if os.path.isdir(name) else name for name in names}) < len(names):
+    if len({os.path.abspath(name) if os.path.isdir(name) else name for name in names}) < len(names):
         raise UserError("model names the same policy twice; name each once")
     for name in names:
         check_source(name)
