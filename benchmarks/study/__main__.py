@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from benchmarks.study import averages, grids, length
 from benchmarks.study.cache import CachedTexts, write_cache
+from benchmarks.study.courses import keep
 from benchmarks.study.features import write_features
 from benchmarks.study.over_optimization import proxies, run_all as score_proxies
 from benchmarks.study.ppo import REWARDS, run as run_ppo
@@ -93,6 +94,7 @@ def ppo(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         for reward in arguments.reward:
             run_ppo(arguments.base, arguments.out / str(seed), reward, **sizes, seed=seed)
+            keep(arguments.out, arguments.results)
 
 
 def tables(arguments: argparse.Namespace) -> None:

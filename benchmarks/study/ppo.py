@@ -12,6 +12,7 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from benchmarks.study.grids import BAG, FLIPS, MEMBERS
@@ -26,7 +27,19 @@ from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 REWARDS = ("single", "mean", "min", "uncertainty_weighted")
 GOLD_TEXTS, GROUP = 960, 8
+FURTHEST = 30.0
+"""KL, in nats, at which a run ends."""
 Rows = list[dict[str, Any]]
+
+
+class KLLimit(TrainerCallback):
+    """Ends the training at the first evaluation whose KL reaches `FURTHEST`."""
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Look at the KL."""
+        if kwargs["metrics"]["eval_objective/kl"] >= FURTHEST:
+            control.should_training_stop = True
+            control.should_save = True
 
 
 def texts_of(seed: int) -> Rows:
@@ -119,9 +132,9 @@ def run(base: str, out: Path, reward: str, *, pairs: int, episodes: int, seed: i
         per_device_eval_batch_size=32,
         row_tokens=512,
         eval_strategy="steps",
-        eval_steps=8,
+        eval_steps=16,
         eval_on_start=True,
-        save_steps=8,
+        save_steps=16,
         save_total_limit=1,
         logging_steps=4,
         report_to="none",
@@ -135,6 +148,7 @@ def run(base: str, out: Path, reward: str, *, pairs: int, episodes: int, seed: i
         reward=proxy,
         judge=gold,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
+        callbacks=[KLLimit()],
     )
     checkpoint = get_last_checkpoint(args.output_dir) if Path(str(args.output_dir)).exists() else None
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.study import grids, length, over_optimization
+from benchmarks.study import courses, grids, length, over_optimization
 from benchmarks.study.cache import CachedTexts
 from benchmarks.study.ensembles import AVERAGE, noise_table, uncertainty_table
 from benchmarks.study.label_tables import label_table, tuning_table
@@ -107,6 +107,7 @@ def all_tables(results: Path, cache: CachedTexts, wanted: str = "") -> str:
         "Heads, length": lambda: length.table(length.of_runs(on_features, start, held_out), held_out),
         "Over-optimisation, people": lambda: over_optimization.table(proxies, cache, by_model=False),
         "Over-optimisation, gold model": lambda: over_optimization.table(proxies, cache, by_model=True),
+        "Over-optimisation, PPO": lambda: courses.table(results),
         "LoRA": lambda: grid_table(with_lora, above_24, grids.LORA, held_out),
         "LoRA, hard cases": lambda: hard_table(with_lora, above_24, grids.LORA, held_out),
         "LoRA, flipped labels": lambda: noise_table(with_lora, above_24, held_out),
