@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from hf_align.cli.console import Screen, write_figures
 from hf_align.errors import UserError
-from hf_align.evaluation.report import Report, check_suffix
+from hf_align.report.shown import Shown, check_suffix
 
 EVALUATION_SPLITS = ("test", "validation", "eval", "train")
 """Splits of a data set that are read, the first that exists."""
@@ -41,7 +41,7 @@ def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:
 
 
 def show_report(
-    report: Report, options: argparse.Namespace, screen: Screen, figures: dict[str, Any] | None = None
+    report: Shown, options: argparse.Namespace, screen: Screen, figures: dict[str, Any] | None = None
 ) -> None:
     """Print a report, or its figures as JSON, and write the files that are asked for.
 

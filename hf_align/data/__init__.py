@@ -1,4 +1,4 @@
-"""Data sets: reading files, folders and Hub ids, converting to pairs, augmenting pairs, embedded ratings."""
+"""Data sets: reading files, folders and Hub ids, converting, augmenting, inspecting pairs, embedded ratings."""
 
 from hf_align.data.augment import augment
 from hf_align.data.convert import (
@@ -9,16 +9,20 @@ from hf_align.data.convert import (
     ratings_to_pairs,
 )
 from hf_align.data.embedded.ratings import DOMAINS, SPLITS, Domain, Split, load_ratings
+from hf_align.data.inspection.inspect import inspect_preferences
+from hf_align.data.inspection.result import Inspection
 
 __all__ = [
     "DOMAINS",
     "SPLITS",
     "ComparisonReport",
     "Domain",
+    "Inspection",
     "RatingReport",
     "Split",
     "augment",
     "comparisons_to_pairs",
+    "inspect_preferences",
     "load_ratings",
     "rated_pair",
     "ratings_to_pairs",

@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n import FEWEST_PROMPTS, expected_best_of_n
-from hf_align.evaluation.report import check_suffix
 from hf_align.files import finite, write_json, write_text
 from hf_align.report.fronts import front_text, render_front
+from hf_align.report.shown import check_suffix
 from hf_align.statistics import Resampling
 
 Table = NDArray[np.float64]

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import html
 import math
-import os
-import shutil
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hf_align.errors import UserError
 from hf_align.evaluation.remarks import Remark
-from hf_align.files import finite, write_json, write_text
+from hf_align.files import finite
 from hf_align.model_cards import Evaluation
 from hf_align.model_cards.names import hub_id
 from hf_align.report.policy_page import render_policy_report
 from hf_align.report.policy_text import policy_report_text
 from hf_align.report.reward_page import render_reward_report
 from hf_align.report.reward_text import report_text
-
-NARROWEST, WIDEST = 80, 120
-"""Characters of a line of `str(report)`, between which the terminal's width counts."""
-SUFFIXES = (".html", ".json")
+from hf_align.report.shown import Shown
 
 
 @dataclass
-class Report(ABC):
+class Report(Shown):
     """A report's figures. `str(report)` is for a terminal; in a notebook the page is shown.
 
     Attributes:
@@ -40,38 +31,10 @@ class Report(ABC):
     facts: dict[str, Any]
     remarks: list[Remark]
 
-    @abstractmethod
-    def to_html(self) -> str:
-        """The page; texts of the data are escaped."""
-
-    @abstractmethod
-    def to_text(self, width: int) -> str:
-        """The report for a terminal of this width."""
-
     def to_json(self) -> dict[str, Any]:
         """Facts, remarks and metrics as JSON has them, with null for what is undefined."""
         remarks = [remark._asdict() for remark in self.remarks]
         return finite({"facts": self.facts, "remarks": remarks, "metrics": self.metrics})
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page (.html) or all figures (.json); the file appears whole or not at all.
-
-        Raises:
-            UserError: Another suffix.
-        """
-        check_suffix(path)
-        if Path(path).suffix.lower() == ".json":
-            write_json(path, self.to_json())
-        else:
-            write_text(path, self.to_html())
-
-    def _repr_html_(self) -> str:
-        # A frame, since the page's styles would otherwise change the notebook.
-        page = html.escape(self.to_html(), quote=True)
-        return f'<iframe srcdoc="{page}" style="width: 100%; height: 900px; border: 0" title="Report"></iframe>'
-
-    def __str__(self) -> str:
-        return self.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST))
 
 
 @dataclass
@@ -185,13 +148,3 @@ class PolicyReport(Report):
     def to_text(self, width: int) -> str:
         """The report for a terminal of this width."""
         return policy_report_text(self.metrics, self.facts, self.remarks, width)
-
-
-def check_suffix(path: str | os.PathLike[str], name: str = "path") -> None:
-    """Refuse a file that is neither .html nor .json.
-
-    Raises:
-        UserError: Names it.
-    """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise UserError(f"{name} is {path}; a report is saved as {' or '.join(SUFFIXES)}.")

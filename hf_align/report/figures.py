@@ -1,4 +1,4 @@
-"""What a section of a report on a reward model or on policies consists of, and how its figures are written."""
+"""What a section of a report consists of, and how its figures are written."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Section:
         tables: Its tables.
         note: How it was measured.
         empty: Whether there is nothing to show.
+        label: The judgement in other words; "" for the grade itself.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Section:
     tables: Sequence[Table] = field(default_factory=tuple)
     note: str = ""
     empty: bool = False
+    label: str = ""
 
 
 def percent(value: float | None, digits: int = 1) -> str:

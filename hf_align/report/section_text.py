@@ -33,7 +33,8 @@ def head_lines(verdict: Verdict, remarks: Sequence[Any], facts: Sequence[tuple[s
 def section_lines(number: int, section: Section, width: int, *, tables: bool = True) -> Iterator[str]:
     """A section with its number, and its tables if wanted."""
     start = f"{number} {section.title}"
-    yield f"{start:<{width - 5}} {MARKS[section.grade]:>4}" if not section.empty else start
+    mark = section.label or MARKS[section.grade]
+    yield f"{start:<{width - max(5, len(mark) + 1)}} {mark:>4}" if not section.empty else start
     yield from wrapped(section.sentence, width, "  ", "  ")
     for table in section.tables if tables else ():
         yield from table_lines(table, width)

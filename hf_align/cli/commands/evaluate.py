@@ -13,7 +13,7 @@ from hf_align.data.sources import EMBEDDED, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import front_of_policies, policy_report
 from hf_align.evaluation.policy_report import judge_name
-from hf_align.evaluation.report import check_suffix
+from hf_align.report.shown import check_suffix
 from hf_align.rewards.named import read_reward
 
 VADER = "vader"

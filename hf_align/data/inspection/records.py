@@ -65,6 +65,8 @@ class Context:
         max_prompt_length: Tokens of the prompt, None for no limit.
         eval_dataset: The evaluation set, of the layout of the data set, if given.
         seed: Of bootstraps and samples.
+        min_agreement: Least share of agreeing pairs of people in a row.
+        min_margin: Least margin of a row.
     """
 
     columns: Sequence[str]
@@ -75,6 +77,8 @@ class Context:
     max_prompt_length: int | None = None
     eval_dataset: Dataset | None = None
     seed: int = 0
+    min_agreement: float = 0.7
+    min_margin: float = 0.2
 
 
 def record_of(number: int, row: Mapping[str, Any]) -> Record:

@@ -1,0 +1,164 @@
+"""Looking at preference data before training on it: the checks in the page's order over rows that are read once."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from hf_align.collators.checks import as_preferences
+from hf_align.collators.judged import kind_of
+from hf_align.data.inspection.findings import Finding
+from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
+from hf_align.data.inspection.result import Inspection
+from hf_align.data.inspection.stored import stored
+from hf_align.errors import LoadError, UserError
+from hf_align.progress import Progress, Silent
+from hf_align.version import versions
+
+MODULES: Mapping[str, ModuleType] = {}
+"""The modules of checks by section, in the page's order."""
+SEVERITIES = ("error", "warning", "note")
+
+
+def inspect_preferences(
+    dataset: Any,
+    tokenizer: PreTrainedTokenizerBase | str | None = None,
+    *,
+    eval_dataset: Any = None,
+    max_length: int | None = None,
+    max_prompt_length: int | None = None,
+    min_agreement: float = 0.7,
+    min_margin: float = 0.2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Look for what would spoil training on preference data, and for what is worth knowing about it.
+
+    Rows are read once, in batches; of their texts only hashes and numbers are kept. The result depends on the
+    arguments alone.
+
+    Args:
+        dataset: Pairs or rankings, as the trainers read them: a `Dataset`, a list of dicts, an `IterableDataset` (read
+            once into a file), or a dictionary with one split.
+        tokenizer: Of the model to train, or its name or folder: adds lengths in tokens, what truncation would cut and
+            the checks of special tokens. Default: lengths in words.
+        eval_dataset: Rows to evaluate on, of the same layout: looks for what both have.
+        max_length: Tokens of prompt and response together, as for the trainers; None for no limit.
+        max_prompt_length: Tokens of the prompt; None for no limit.
+        min_agreement: Least share of agreeing pairs of people in a row.
+        min_margin: Least margin of a row.
+        seed: Of bootstraps and samples.
+        progress: Receiver of progress. Default: none.
+
+    Returns:
+        Findings, each with its kind, severity, rows, figures and fix; the rows without them.
+
+    Raises:
+        UserError: The data can't be read at all, or an option is out of its range. Rows that can't be used are
+            findings.
+
+    Example:
+        >>> from hf_align.data import inspect_preferences
+        >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}]
+        >>> inspect_preferences(rows).ok
+        True
+    """
+    for name, value in (("min_agreement", min_agreement), ("min_margin", min_margin)):
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} is {value}; give a share from 0 to 1.")
+    for name, limit in (("max_length", max_length), ("max_prompt_length", max_prompt_length)):
+        if limit is not None and limit < 1:
+            raise UserError(f"{name} is {limit}; give a number of tokens from 1.")
+    progress = progress or Silent()
+    folder = tempfile.TemporaryDirectory(prefix="hf-align-inspect-")
+    rows = _preferences(dataset, "dataset", folder)
+    held_out = None if eval_dataset is None else _preferences(eval_dataset, "eval_dataset", folder)
+    loaded = _load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    context = Context(
+        rows.column_names,
+        len(rows),
+        lambda numbers: _fetch(rows, numbers),
+        loaded,
+        max_length,
+        max_prompt_length,
+        held_out,
+        seed,
+        min_agreement,
+        min_margin,
+    )
+    metrics, findings = _run(rows, context, progress)
+    facts = {
+        "rows": len(rows),
+        "columns": rows.column_names,
+        "layout": kind_of(rows.column_names),
+        "tokenizer": getattr(loaded, "name_or_path", None),
+        "max_length": max_length,
+        "max_prompt_length": max_prompt_length,
+        "eval_rows": None if held_out is None else len(held_out),
+        "min_agreement": min_agreement,
+        "min_margin": min_margin,
+        "seed": seed,
+        "versions": versions(),
+    }
+    inspection = Inspection(findings, metrics, facts, rows)
+    weakref.finalize(inspection.rows, folder.cleanup)  # a stream's rows are in it
+    return inspection
+
+
+def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[str]) -> Dataset:
+    part = Path(folder.name, name)
+    part.mkdir()
+    return as_preferences(stored(dataset, name, part), name)
+
+
+def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+    """Figures by section and findings in order."""
+    checks: list[tuple[str, Check]] = [
+        (section, check(context)) for section, module in MODULES.items() for check in module.CHECKS
+    ]
+    with progress.task("rows read", len(rows)) as advance:
+        for records in records_of(rows):
+            for _, check in checks:
+                check.see(records)
+            advance(records[-1].number + 1, "")
+    metrics: dict[str, dict[str, Any]] = {section: {} for section in MODULES}
+    findings: list[Finding] = []
+    with progress.task("checks", len(checks)) as advance:
+        for number, (section, check) in enumerate(checks):
+            advance(number, section)
+            found = check.finish()
+            metrics[section] |= found.metrics
+            findings += found.findings
+    place = {section: number for number, section in enumerate(MODULES)}
+    return metrics, sorted(findings, key=lambda each: (place[each.section], SEVERITIES.index(each.severity)))
+
+
+def _fetch(rows: Dataset, numbers: Sequence[int]) -> list[Record]:
+    """Rows again, by their numbers."""
+    return list(_records_at(rows, list(map(int, numbers))))
+
+
+def _records_at(rows: Dataset, numbers: list[int]) -> Iterator[Record]:
+    for start in range(0, len(numbers), BATCH):
+        part = numbers[start : start + BATCH]
+        yield from map(record_of, part, rows.select(part).to_list())
+
+
+def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer by name or folder; code of its own isn't run.
+
+    Raises:
+        LoadError: There is none, or it can't be read.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise LoadError(f"tokenizer: {name!r} can't be read: {reason}", name) from error

@@ -1,0 +1,127 @@
+"""What `inspect_preferences` found, and the rows without it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.data.inspection.findings import Finding
+from hf_align.data.inspection.repair import changed_rows, dropped_rows, log_of, repaired
+from hf_align.files import finite
+from hf_align.report.inspection_page import render_inspection
+from hf_align.report.inspection_text import inspection_text
+from hf_align.report.shown import Shown
+
+
+@dataclass
+class Inspection(Shown):
+    """Findings and figures of a preference data set. `str` of it is for a terminal; a notebook shows the page.
+
+    Attributes:
+        findings: What was found, by section and severity. Each unpacks as (kind, severity, rows, message, fix).
+        metrics: Figures by section, in the page's order: "size", "defects", "duplicates", "contradictions", "splits",
+            "agreement" and "margins".
+        facts: What was inspected and how: "rows", "columns", "layout", "converted" (the sentence that says what
+            `to_preferences` recognised; "" where nothing had to be converted), "tokenizer", "max_length",
+            "max_prompt_length", "eval_rows", "seed" and "versions".
+        rows: The rows whose numbers the findings give.
+
+    Example:
+        >>> from hf_align.data import inspect_preferences
+        >>> rows = [
+        ...     {"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."},
+        ...     {"prompt": "The film was", "chosen": " fine.", "rejected": " fine."},
+        ... ]
+        >>> inspection = inspect_preferences(rows)
+        >>> inspection.save("inspection.html")
+        >>> inspection.facts["rows"]
+        2
+    """
+
+    findings: list[Finding]
+    metrics: dict[str, dict[str, Any]]
+    facts: dict[str, Any]
+    rows: Dataset = field(repr=False)
+
+    @property
+    def errors(self) -> int:
+        """Number of findings of severity "error"."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Number of findings of severity "warning"."""
+        return sum(finding.severity == "warning" for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not self.errors
+
+    def fixed(self) -> Dataset:
+        """The rows without those that can't be trained on or are there twice, and with the sure repairs.
+
+        Every finding's `drop` and `changes` are applied; `log` lists them row by row. Nothing is changed in place.
+        """
+        return repaired(self.rows, self.findings)
+
+    def iter_log(self) -> Iterator[dict[str, Any]]:
+        """As `log`, row by row, for data sets of which much is dropped."""
+        return log_of(self.rows, self.findings)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """What `fixed` does to each row that it drops or changes.
+
+        Returns:
+            In order of the rows, for each "row" (its number), "action" ("dropped" or "changed"), "kinds" (of the
+            findings that ask for it), "old" (the row, or the columns that change) and "new" (their values; None for a
+            dropped row).
+        """
+        return list(self.iter_log())
+
+    def to_json(self) -> dict[str, Any]:
+        """Facts, metrics and findings with all row numbers, as JSON has them."""
+        dropped = dropped_rows(self.findings)
+        fixed = {"dropped": len(dropped), "changed": len(changed_rows(self.findings) - dropped)}
+        severities = Counter(finding.severity for finding in self.findings)
+        return finite(
+            {
+                "facts": self.facts,
+                "ok": self.ok,
+                "counts": {name: severities[name] for name in ("error", "warning", "note")},
+                "fixed": fixed,
+                "findings": list(map(_as_json, self.findings)),
+                "metrics": self.metrics,
+            }
+        )
+
+    def to_html(self) -> str:
+        """The page; texts of the data are escaped."""
+        return render_inspection(self.to_json())
+
+    def to_text(self, width: int) -> str:
+        """The inspection for a terminal of this width."""
+        return inspection_text(self.to_json(), width)
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "severity": finding.severity,
+        "section": finding.section,
+        "message": finding.message,
+        "fix": finding.fix,
+        "example": finding.example,
+        "rows": _numbers(finding.rows),
+        "drop": _numbers(finding.drop),
+        "changes": _numbers(finding.changes),
+    }
+
+
+def _numbers(rows: Sequence[int] | Mapping[int, Any]) -> list[int]:
+    return list(map(int, rows))

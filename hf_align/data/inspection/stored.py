@@ -1,0 +1,77 @@
+"""Data sets of every form as one that can be read again by row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from hf_align.collators.checks import as_dataset
+from hf_align.collators.tools import to_dataset
+from hf_align.errors import UserError
+
+PART = 10_000
+"""Rows of a stream that are held in memory at a time."""
+
+
+def only_split(dataset: Any, name: str) -> Any:
+    """The one split of a dictionary of splits; anything else unchanged.
+
+    Raises:
+        UserError: It has several splits, or none.
+    """
+    if not isinstance(dataset, DatasetDict | IterableDatasetDict):
+        return dataset
+    if len(dataset) == 1:
+        return next(iter(dataset.values()))
+    names = ", ".join(map(str, dataset))
+    raise UserError(
+        f"{name} has the splits {names}: pass one of them, as in {name}['{next(iter(dataset))}'], and another as "
+        "eval_dataset to look for rows that both have."
+        if dataset
+        else f"{name} has no split."
+    )
+
+
+def stored(dataset: Any, name: str, folder: Path) -> Dataset:
+    """A data set whose rows can be fetched by number.
+
+    Args:
+        dataset: A `Dataset`, a list of dicts, an `IterableDataset`, or a dictionary with one split.
+        name: The argument's name, for messages.
+        folder: A folder for the rows of a stream, which is read once. They are memory-mapped, so it must stay.
+
+    Raises:
+        UserError: It is of another type, has no rows, or columns whose types change from row to row.
+    """
+    dataset = only_split(dataset, name)
+    if isinstance(dataset, IterableDataset):
+        dataset = _written(dataset, name, folder)
+    return as_dataset(dataset, name, ()).with_format(None)
+
+
+def _written(rows: Iterable[dict[str, Any]], name: str, folder: Path) -> Dataset:
+    """The rows of a stream in Arrow files, one for each part."""
+    stream, tables, first = iter(rows), [], 0
+    while part := list(islice(stream, PART)):
+        try:
+            table = to_dataset(part).data.table
+        except (TypeError, ValueError, OverflowError) as error:  # Arrow's errors have these types
+            raise UserError(
+                f"{name}: rows {first} to {first + len(part) - 1} have a column with values of several types ({error})."
+            ) from error
+        path = folder / f"{first}.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+        tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all().replace_schema_metadata(None))
+        first += len(part)
+    if not tables:
+        raise UserError(f"{name} has no rows.")
+    try:  # a column may be empty in one part, or hold whole numbers there and others later
+        return Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f"{name} must have one type in each column throughout: {error}.") from error
