@@ -11,6 +11,7 @@ from hf_align.data.convert import (
 from hf_align.data.embedded.ratings import DOMAINS, SPLITS, Domain, Split, load_ratings
 from hf_align.data.inspection.inspect import inspect_preferences
 from hf_align.data.inspection.result import Inspection
+from hf_align.data.layouts.conversion import to_preferences
 
 __all__ = [
     "DOMAINS",
@@ -26,4 +27,5 @@ __all__ = [
     "load_ratings",
     "rated_pair",
     "ratings_to_pairs",
+    "to_preferences",
 ]

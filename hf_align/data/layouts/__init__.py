@@ -1,0 +1,1 @@
+"""Public layouts of preference data, recognised and converted to pairs or rankings."""

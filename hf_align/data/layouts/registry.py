@@ -1,0 +1,92 @@
+"""The known layouts in the order in which they are tried, and the recognition of a data set's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from hf_align.data.layouts import strings
+from hf_align.data.layouts.layout import Layout, Row
+from hf_align.errors import UserError
+
+LAYOUTS: tuple[Layout, ...] = (*strings.LAYOUTS, strings.NATIVE)
+"""Most specific first: the first that matches is recognised."""
+_FIRST = 20  # rows whose types are looked at
+_LISTED = 12  # columns in a message
+
+
+def find_layout(name: str, rows: Dataset) -> Layout:
+    """The layout of a name, checked against the data set's columns.
+
+    Raises:
+        UserError: There is none of this name, or the data set lacks its columns.
+    """
+    layouts = {layout.name: layout for layout in LAYOUTS}
+    if name not in layouts:
+        nearest = difflib.get_close_matches(name, layouts, n=1, cutoff=0.0)
+        raise UserError(f"there is no layout {name}; did you mean {nearest[0]}?")
+    if lacking := layouts[name].lacks(rows.column_names):
+        has = _list(rows.column_names)
+        raise UserError(f"layout {name} needs the columns {_list(lacking)}; the data set has {has}")
+    return layouts[name]
+
+
+def recognise(rows: Dataset) -> Layout:
+    """The layout of a data set, by its columns and the types of its first rows.
+
+    Raises:
+        UserError: None matches; the message lists what was seen and the nearest layout.
+    """
+    columns = rows.column_names
+    first: list[Row] = rows.select(range(min(len(rows), _FIRST))).to_list()
+    for layout in LAYOUTS:
+        if layout.matches(columns, first):
+            return layout
+    seen = _list([f"{name} ({_kind(first, name)})" for name in columns])
+    raise UserError(f"the data set has none of the known layouts; it has {seen}. {_nearest(columns)}")
+
+
+def _nearest(columns: Sequence[str]) -> str:
+    with_columns = [each for each in LAYOUTS if not each.lacks(columns) and not set(each.without) & set(columns)]
+    if with_columns:
+        layout = max(with_columns, key=lambda each: len(each.columns))
+        return f"The columns are those of {layout.name} ({layout.source}), but their values have other types"
+    layout = min(LAYOUTS, key=lambda each: (_distance(each, columns), len(each.columns)))
+    lacking = layout.lacks(columns)
+    if not lacking:
+        beyond = _list(set(layout.without) & set(columns))
+        return f"The nearest is {layout.name} ({layout.source}), which has no {beyond}"
+    return f"The nearest is {layout.name} ({layout.source}), which needs {_list(lacking)} too: rename the columns"
+
+
+def _distance(layout: Layout, columns: Sequence[str]) -> float:
+    """Share of its columns that are missing; a misspelt column counts as half there."""
+    misspelt = [name for name in layout.lacks(columns) if _misspelt(name, columns)]
+    return (len(layout.lacks(columns)) - len(misspelt) / 2) / len(layout.columns)
+
+
+def _misspelt(name: str, columns: Sequence[str]) -> bool:
+    return any(difflib.get_close_matches(each, columns, n=1, cutoff=0.75) for each in name.split("|"))
+
+
+def _kind(rows: Sequence[Row], name: str) -> str:
+    value = next((row[name] for row in rows if row.get(name) is not None), None)
+    if isinstance(value, list):
+        return f"list of {_type(value[0])}" if value else "empty list"
+    return _type(value)
+
+
+def _type(value: Any) -> str:
+    names = {str: "text", bool: "true or false", int: "number", float: "number", dict: "keys", list: "list"}
+    if isinstance(value, dict):
+        return f"dict of {', '.join(list(value)[:4])}"
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _list(names: Iterable[str]) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
+    return (", ".join(name.replace("|", " or ") for name in shown[:_LISTED]) + more) or "no columns"
