@@ -1,30 +1,31 @@
 """Checks of a whole preference data set before training."""
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from datasets import Dataset
 
+from hf_align.collators.doubts import (
+    NEAR_IDENTICAL,
+    NO_ORDER,
+    REPEATED_PROMPT,
+    ZERO_MARGIN,
+    are_near_identical,
+    long_limit,
+    repeat_prompt,
+)
 from hf_align.collators.judged import NEEDED, columns_read, kind_of, ordered_pairs, read_judged
-from hf_align.collators.labels import SOFT, Tasks
+from hf_align.collators.labels import SOFT, Tasks, weight_problems
 from hf_align.collators.rankings import JUDGEMENTS, Ranking
 from hf_align.collators.rows import NO_MESSAGES, NO_PROMPT, Pair, RowProblem, key_of, text_of, word_ends
 from hf_align.collators.tools import to_dataset
 from hf_align.errors import UserError
-from hf_align.numbers import number_problem
 
 logger = logging.getLogger(__name__)
 
 SHOWN_ROWS = 5
-LONG_FACTOR = 10
-"""A row counts as very long if it has this many times as many characters as the median row ..."""
-LONG_CHARACTERS = 4000
-"""... and at least this many."""
-
-ZERO_MARGIN = "a margin of 0, which weights their loss with 0 (margin_mode='weight')"
 PAIR = NEEDED["pairs"]
 """Columns required for training on pairs."""
 PROMPT_LIKE = (
@@ -253,7 +254,7 @@ def _inspect(rows: Iterable[dict[str, Any]], tasks: Tasks, *, plain: bool) -> Fi
     seen: set[tuple[int, int, int]] = set()
     lengths: dict[int, int] = {}
     for number, row in enumerate(rows):
-        problems = [problem for name in ("margin", "weight") if (problem := _number_problem(row, name))]
+        problems = list(map(str, weight_problems(row)))
         read = None
         try:
             read = read_judged(row, tasks, plain=plain)
@@ -266,8 +267,7 @@ def _inspect(rows: Iterable[dict[str, Any]], tasks: Tasks, *, plain: bool) -> Fi
         if row.get("margin") == 0:
             reasons.append(ZERO_MARGIN)
         _add(findings.doubtful, reasons, number)
-    median = sorted(lengths.values())[len(lengths) // 2] if lengths else 0
-    limit = max(LONG_FACTOR * median, LONG_CHARACTERS)
+    limit, median = long_limit(list(lengths.values()))
     if long := [number for number, length in lengths.items() if length > limit]:
         findings.doubtful[f"more than {limit} characters (the median row has {median})"] = long
     return findings
@@ -288,16 +288,6 @@ def _rows(dataset: Dataset) -> Iterable[dict[str, Any]]:
         batch = dataset[start : start + 1000]
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))
-
-
-def _number_problem(row: dict[str, Any], name: str) -> str | None:
-    if name not in row:
-        return None
-    if row[name] is None:
-        return f"no {name}"
-    if problem := number_problem(row[name]):
-        return f"a {name} that is {problem}"
-    return f"a negative {name}" if row[name] < 0 else None
 
 
 def _too_large(row: dict[str, Any]) -> str:
@@ -352,16 +342,10 @@ def _doubts(row: Pair | Ranking, values: dict[str, Any], seen: set[tuple[int, in
         reasons.append("the opposite preference earlier on")
     seen.update(order)
     if isinstance(row, Ranking) and not order:
-        reasons.append("no response better than another")
+        reasons.append(NO_ORDER)
     texts = [text_of(response) for response in row.responses]
-    bare = [letters for text in texts if (letters := _bare(text))]
-    if len(set(bare)) < len(bare):
-        reasons.append("near-identical responses (the same but for case, punctuation and spaces)")
-    prompt_text = text_of(row.prompt or "")
-    if isinstance(row.prompt, str) and row.prompt and all(text.startswith(prompt_text) for text in texts):
-        reasons.append("responses that repeat the prompt (they should hold only what follows it)")
-    return reasons, len(prompt_text) + max(map(len, texts))
-
-
-def _bare(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())
+    if are_near_identical(texts):
+        reasons.append(NEAR_IDENTICAL)
+    if repeat_prompt(row.prompt, texts):
+        reasons.append(REPEATED_PROMPT)
+    return reasons, len(text_of(row.prompt or "")) + max(map(len, texts))

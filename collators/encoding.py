@@ -108,11 +108,11 @@ class PairEncoder:
         prompt = self._border(prompt, joints, texts)
         responses = self._responses(prompt, joints, texts)
         if empty := [name for name, ids in zip(row.names, responses, strict=True) if len(ids) < 2]:
-            raise RowProblem(f"a {empty[0]} without a token")
+            raise RowProblem(f"a {empty[0]} without a token", "empty_response")
         if have_duplicates(responses):
-            raise RowProblem("responses that are identical once tokenised")
+            raise RowProblem("responses that are identical once tokenised", "identical_responses")
         if row.prompt is None and not prompt:
-            raise RowProblem(NO_PROMPT)
+            raise RowProblem(NO_PROMPT, "missing")
         return self._started(prompt, conversational=texts.turn is not None), responses
 
     def prompt_and_response(self, prompt: Side, response: Side, row: dict[str, Any] | None = None) -> tuple[Ids, Ids]:
@@ -211,7 +211,7 @@ class PairEncoder:
     def _started(self, prompt: Ids, *, conversational: bool) -> Ids:
         """The prompt with the tokens the tokenizer puts before a text; a chat template writes its own BOS."""
         if not set(prompt) - {*self.start, cast(Any, self.tokenizer).bos_token_id}:
-            raise RowProblem("a prompt without tokens")
+            raise RowProblem("a prompt without tokens", "missing")
         return prompt if conversational or prompt[: len(self.start)] == self.start else self.start + prompt
 
     def _responses(self, prompt: Ids, joints: Sequence[Ids], texts: Texts) -> list[Ids]:

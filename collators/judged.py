@@ -64,7 +64,7 @@ def read_judged(row: Mapping[str, Any], tasks: Tasks, *, plain: bool = False) ->
     pair = read_pair(dict(row))
     label, votes = (None, None) if plain else read_label(row)
     if not plain and label is None and (soft := [name for name in SOFT if name in row]):
-        raise RowProblem(f"no {soft[0]}")
+        raise RowProblem(f"no {soft[0]}", "missing")
     return pair, {"label": label, "votes": votes} | read_tasks(row, tasks, 2)
 
 

@@ -27,16 +27,16 @@ def read_label(row: Mapping[str, Any]) -> tuple[float | None, list[float] | None
     given = {name: row[name] for name in SOFT if row.get(name) is not None}
     for name in ("label", "preference"):
         if name in given and (number_problem(given[name]) or not 0 <= given[name] <= 1):
-            raise RowProblem(f"a {name} that is no number between 0 and 1")
+            raise RowProblem(f"a {name} that is no number between 0 and 1", "bad_number")
     votes = given.get("votes")
     if votes is not None:
         if not isinstance(votes, list) or not votes:
-            raise RowProblem("votes that are no list of at least one")
+            raise RowProblem("votes that are no list of at least one", "bad_number")
         if any(number_problem(vote) or vote not in (0, 0.5, 1) for vote in votes):
-            raise RowProblem("a vote that is not 0, 0.5 or 1")
+            raise RowProblem("a vote that is not 0, 0.5 or 1", "bad_number")
     values = {name: fmean(value) if name == "votes" else float(value) for name, value in given.items()}
     if values and max(values.values()) - min(values.values()) > AGREEMENT:
-        raise RowProblem(f"{' and '.join(values)} that contradict each other")
+        raise RowProblem(f"{' and '.join(values)} that contradict each other", "bad_number")
     return next(iter(values.values()), None), None if votes is None else [float(vote) for vote in votes]
 
 
@@ -55,9 +55,22 @@ def read_tasks(row: Mapping[str, Any], tasks: Tasks, count: int, kept: Sequence[
     return {name: _read_task(row, name, kind, count, kept or range(count)) for name, kind in tasks.items()}
 
 
+def weight_problems(row: Mapping[str, Any]) -> list[RowProblem]:
+    """What is wrong with a row's `margin` and `weight`, as far as it has them."""
+    return [problem for name in ("margin", "weight") if name in row and (problem := _weight_problem(row[name], name))]
+
+
 def has_task(columns: Sequence[str], name: str) -> bool:
     """Whether a data set has labels of a task."""
     return name in columns or f"chosen_{name}" in columns or f"rejected_{name}" in columns
+
+
+def _weight_problem(value: Any, name: str) -> RowProblem | None:
+    if value is None:
+        return RowProblem(f"no {name}", "missing")
+    if problem := number_problem(value):
+        return RowProblem(f"a {name} that is {problem}", "bad_number")
+    return RowProblem(f"a negative {name}", "bad_number") if value < 0 else None
 
 
 def _read_task(row: Mapping[str, Any], name: str, kind: str | int, count: int, kept: Sequence[int]) -> list[float]:
@@ -74,9 +87,9 @@ def _read_value(value: Any, name: str, kind: str | int) -> float:
         return math.nan
     number = float(value) if isinstance(value, bool) else value
     if problem := number_problem(number):
-        raise RowProblem(f"a label of {name} that is {problem}")
+        raise RowProblem(f"a label of {name} that is {problem}", "bad_number")
     if kind == "binary" and not 0 <= number <= 1:
-        raise RowProblem(f"a label of {name} that is not between 0 and 1 (a binary task)")
+        raise RowProblem(f"a label of {name} that is not between 0 and 1 (a binary task)", "bad_number")
     if isinstance(kind, int) and number not in range(kind):
-        raise RowProblem(f"a label of {name} that is no whole number from 0 to {kind - 1}")
+        raise RowProblem(f"a label of {name} that is no whole number from 0 to {kind - 1}", "bad_number")
     return float(number)

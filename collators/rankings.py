@@ -61,7 +61,7 @@ def read_ranking(row: dict[str, Any]) -> Ranking:
     responses: Any = row.get("responses")
     for name, value in (("responses", responses), (judgement, values)):
         if value is None:
-            raise RowProblem(f"no {name}")
+            raise RowProblem(f"no {name}", "missing")
         if not isinstance(value, list):
             raise RowProblem(f"{name} that are no list" if name[-1] == "s" else f"a {name} that is no list")
     if len(values) != len(responses):
@@ -71,13 +71,14 @@ def read_ranking(row: dict[str, Any]) -> Ranking:
     kept, ranks, scores, ratings = read(values)
     if len(kept) < 2:
         raise RowProblem(
-            "fewer than two responses" if len(responses) < 2 else f"fewer than two responses with {judgement}"
+            "fewer than two responses" if len(responses) < 2 else f"fewer than two responses with {judgement}",
+            "missing",
         )
     sides = [read_value(responses[number], NAME) for number in kept]
     if len({isinstance(side, str) for side in sides}) > 1:
         raise RowProblem("text in one response and messages in another")
     if len(set(map(key_of, sides))) < len(sides):
-        raise RowProblem("two identical responses")
+        raise RowProblem("two identical responses", "identical_responses")
     prompt, sides = join_sides(prompt, sides, [NAME] * len(sides))
     return Ranking(prompt, tuple(sides), ranks, scores, ratings, tuple(kept), len(responses) - len(kept))
 
@@ -131,20 +132,20 @@ Judged = tuple[list[int], list[int], list[float] | None, list[list[float]] | Non
 def _of_ranking(values: list[Any]) -> Judged:
     ranks = [-1 if value is None else value for value in values]
     if any(isinstance(rank, bool) or not isinstance(rank, int | float) or rank != rank // 1 for rank in ranks):
-        raise RowProblem("a rank that is no whole number")
+        raise RowProblem("a rank that is no whole number", "bad_number")
     if min(ranks, default=-1) < -1:
-        raise RowProblem("a rank below -1 (which is: shown, below all ranked)")
+        raise RowProblem("a rank below -1 (which is: shown, below all ranked)", "bad_number")
     counts = Counter(rank for rank in ranks if rank >= 0)
     if not counts:
-        raise RowProblem("a ranking without a ranked response")
+        raise RowProblem("a ranking without a ranked response", "missing")
     if min(counts) > 0:
-        raise RowProblem(f"a ranking that starts at {min(counts):.0f} (the best response has rank 0)")
+        raise RowProblem(f"a ranking that starts at {min(counts):.0f} (the best response has rank 0)", "bad_number")
     place = 0
     for number, rank in enumerate(
         sorted(counts)
     ):  # behind a tie the next rank may follow or leave the tie's places out
         if rank not in (number, place):
-            raise RowProblem("a ranking that skips a rank")
+            raise RowProblem("a ranking that skips a rank", "bad_number")
         place += counts[rank]
     dense = {int(rank): number for number, rank in enumerate(sorted(counts))}
     return list(range(len(ranks))), [dense.get(rank, -1) for rank in ranks], None, None
@@ -172,4 +173,4 @@ def _of_ratings(values: list[Any]) -> Judged:
 
 def _check_number(value: Any, name: str) -> None:
     if problem := number_problem(value):
-        raise RowProblem(f"a {name} that is {problem}")
+        raise RowProblem(f"a {name} that is {problem}", "bad_number")

@@ -6,10 +6,11 @@ conversations chosen and rejected may contain only the responses or repeat the p
 """
 
 import json
+import string
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import regex
 
@@ -22,10 +23,27 @@ THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 
 NO_PROMPT = "no prompt: chosen and rejected share no first words"
 NO_MESSAGES = "no prompt: chosen and rejected share no first messages"
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
+"""Characters without width that `str.strip` leaves: a text of these alone is empty."""
+
+ProblemKind = Literal[
+    "missing", "empty_response", "identical_responses", "bad_number", "wrong_roles", "malformed", "template"
+]
+"""What is wrong with a row: something isn't there, is empty or occurs twice; a number can't be one; roles are out of
+order; a value has another type or form; the tokenizer or its chat template can't write it."""
 
 
 class RowProblem(ValueError):
-    """Problem of a row, worded to follow "3 rows have", e.g. "an empty chosen"."""
+    """Problem of a row.
+
+    Args:
+        reason: Worded to follow "3 rows have", e.g. "an empty chosen".
+        kind: See `ProblemKind`.
+    """
+
+    def __init__(self, reason: str, kind: ProblemKind = "malformed"):
+        super().__init__(reason)
+        self.kind: ProblemKind = kind
 
 
 @dataclass(frozen=True)
@@ -63,10 +81,10 @@ def read_pair(row: dict[str, Any]) -> Pair:
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RowProblem("text on one side and messages on the other")
     if chosen == rejected:
-        raise RowProblem("identical chosen and rejected")
+        raise RowProblem("identical chosen and rejected", "identical_responses")
     if prompt is None and isinstance(chosen, str) and isinstance(rejected, str):
         if not any(word_ends(chosen, rejected)):
-            raise RowProblem(NO_PROMPT)
+            raise RowProblem(NO_PROMPT, "missing")
         return Pair(prompt, chosen, rejected)
     prompt, (chosen, rejected) = join_sides(prompt, [chosen, rejected], Pair.names)
     return Pair(prompt, chosen, rejected)
@@ -112,6 +130,11 @@ def join_messages(prompt: list[Message], response: list[Message]) -> list[Messag
 def text_of(side: Side) -> str:
     """The text of a side, including tool calls, without roles."""
     return side if isinstance(side, str) else "".join(map(_message_text, side))
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing."""
+    return not text.strip() or not text.strip(INVISIBLE + string.whitespace).strip()
 
 
 def key_of(side: Side | None) -> int:
@@ -185,17 +208,21 @@ def read_side(row: dict[str, Any], field: str) -> Side:
 def read_value(value: Any, field: str) -> Side:
     """Text or messages, without keys that are None (Arrow adds them); `field` names it in messages."""
     if value is None:
-        raise RowProblem(f"no {field}")
+        raise RowProblem(f"no {field}", "missing")
     if isinstance(value, str):
-        if not value.strip():
-            raise RowProblem(f"an empty {field}")
+        if is_blank(value):
+            raise _empty(field)
         return value
     if not isinstance(value, list):
         raise RowProblem(f"a {field} that is neither text nor a list of messages")
     messages = [_read_message(message, field) for message in value]
-    if not messages or not text_of(messages[-1:]).strip():
-        raise RowProblem(f"an empty {field}")
+    if not messages or is_blank(text_of(messages[-1:])):
+        raise _empty(field)
     return messages
+
+
+def _empty(field: str) -> RowProblem:
+    return RowProblem(f"an empty {field}", "missing" if field == "prompt" else "empty_response")
 
 
 def _read_message(message: Any, field: str) -> Message:
@@ -203,7 +230,7 @@ def _read_message(message: Any, field: str) -> Message:
         raise RowProblem(f"a {field} that is neither text nor a list of messages")
     message = without_nulls(message)
     if not isinstance(message.get("role"), str) or not message["role"].strip():
-        raise RowProblem(f"a message without role in {field}")
+        raise RowProblem(f"a message without role in {field}", "wrong_roles")
     content = message.get("content")
     if content is None and not message.get("tool_calls"):
         raise RowProblem(f"a message without content in {field}")
@@ -227,14 +254,16 @@ def _read_conversation(
             shared -= 1
         prompt, rests = responses[0][:shared], [response[shared:] for response in responses]
         if not prompt:
-            raise RowProblem(NO_MESSAGES)
+            raise RowProblem(NO_MESSAGES, "missing")
     for field, response in zip(names, rests, strict=True):
         if not response:
-            raise RowProblem(f"an empty {field}")
+            raise _empty(field)
         if response[0]["role"] != "assistant":
-            raise RowProblem(f"a {field} that begins neither with the prompt's messages nor with an assistant message")
+            raise RowProblem(
+                f"a {field} that begins neither with the prompt's messages nor with an assistant message", "wrong_roles"
+            )
         if response[-1]["role"] != "assistant":
-            raise RowProblem(f"a {field} that doesn't end with an assistant message")
+            raise RowProblem(f"a {field} that doesn't end with an assistant message", "wrong_roles")
     return prompt, rests
 
 

@@ -70,7 +70,8 @@ class ChatTemplate:
             if opening is None:
                 raise RowProblem(
                     "a thought outside the content that the chat template omits (write it into the content, as the "
-                    "model does, or drop it)"
+                    "model does, or drop it)",
+                    "template",
                 )
             return f"{start}{thought}\n</{opening[1]}>\n\n{content}{behind}"
         if not (text.startswith(before) and text.endswith(behind)):
@@ -131,7 +132,7 @@ class ChatTemplate:
             except (TemplateError, TypeError, ValueError) as error:
                 failed = failed or error
         reason = next(iter(str(failed).splitlines()), type(failed).__name__)
-        raise RowProblem(f"messages that the chat template refuses ({reason})") from failed
+        raise RowProblem(f"messages that the chat template refuses ({reason})", "template") from failed
 
 
 def _turn_before(start: str, thinking: str, closing: str) -> str:
