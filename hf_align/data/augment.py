@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from hf_align.collators.checks import refuse
 from hf_align.collators.rows import text_of
 from hf_align.data.chains import Chains, Circle
-from hf_align.data.compared import NUMBERS, SHOWN, Compared, Pairs, read_compared
+from hf_align.data.compared import NUMBERS, Compared, Pairs, read_compared
+from hf_align.data.cycles import describe_cycle
 from hf_align.data.reword import Reword, reword
 from hf_align.data.strengths import fit_strengths
 from hf_align.errors import UserError
@@ -155,11 +155,12 @@ def _implied(
 def _circle(pairs: Pairs, decided: Sequence[Compared], nodes: Sequence[int]) -> str:
     row_of = {(each.better, each.worse): each.row for each in decided}
     rows = [row_of[link] for link in pairwise(nodes)]
-    prompt = shorten(text_of(pairs.read[rows[0]].prompt or ""), SHOWN)
+    circle = describe_cycle(text_of(pairs.read[rows[0]].prompt or ""), [pairs.text(node) for node in nodes])
     how = "contradict each other" if len(rows) == 2 else "go round in a circle"
+    numbers = f"{', '.join(map(str, rows[:-1]))} and {rows[-1]}"
     return (
-        f"{pairs.name}: the preferences of rows {', '.join(map(str, rows[:-1]))} and {rows[-1]} {how}: to the prompt "
-        f"{prompt!r}, {' > '.join(map(pairs.text, nodes))}; correct or drop one of the rows, or leave transitivity out."
+        f"{pairs.name}: the preferences of rows {numbers} {how}: {circle}; "
+        "correct or drop one of the rows, or leave transitivity out."
     )
 
 

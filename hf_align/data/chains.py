@@ -7,11 +7,12 @@ from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
+from hf_align.data.cycles import shortest_cycle
 from hf_align.data.duplicates import connected
 
 
 class Circle(ValueError):
-    """Preferences that go round in a circle.
+    """Preferences that go round in a circle, a shortest one.
 
     Attributes:
         nodes: The nodes from better to worse; the first one is also the last.
@@ -55,8 +56,8 @@ class Chains:
             sorter.add(worse, better)
         try:
             order = list(sorter.static_order())
-        except CycleError as error:
-            raise Circle(error.args[1]) from None
+        except CycleError:
+            raise Circle(shortest_cycle(links)) from None
         number = {node: place for place, node in enumerate(order)}
         component = connected(len(order), [(number[better], number[worse]) for better, worse in links])
         nodes: dict[int, list[int]] = {}

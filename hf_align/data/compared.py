@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import Any
 
 from datasets import Dataset
@@ -20,8 +19,6 @@ from hf_align.numbers import number_problem
 
 SIDES = ("chosen", "rejected")
 NUMBERS = ("margin", "weight")
-SHOWN = 60
-"""Characters of a text in a message."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +82,9 @@ class Pairs:
         return {**row, **smallest, "origin": list(origin)}
 
     def text(self, response: int) -> str:
-        """A response, for a message."""
+        """A response's text."""
         number, side = self.places[response]
-        return repr(shorten(text_of(getattr(self.read[number], side)), SHOWN))
+        return text_of(getattr(self.read[number], side))
 
 
 def read_compared(dataset: Any, name: str) -> Pairs:
