@@ -208,6 +208,32 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     best.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="DATASET", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument(
+        "--tokenizer", metavar="M", help="name or folder: adds lengths in tokens, truncation and special tokens"
+    )
+    parser.add_argument("--eval-data", metavar="D", help="rows to evaluate on, to find what both have")
+    parser.add_argument(
+        "--split", metavar="NAME", help="split of DATASET (default: the first of train, test, validation)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of prompt and response in training")
+    parser.add_argument("--max-prompt-length", type=int, metavar="N", help="tokens of the prompt in training")
+    parser.add_argument(
+        "--min-agreement", type=float, default=0.7, metavar="S", help="least share of agreeing people (%(default)s)"
+    )
+    parser.add_argument("--min-margin", type=float, default=0.2, metavar="M", help="least margin (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of intervals and samples (%(default)s)")
+    parser.add_argument(
+        "--fix", metavar="OUT", help="write the clean rows to a .jsonl, .parquet or .csv file or a folder, and a log"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT and its log")
+    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    parser.add_argument("--json", metavar="FILE", help="write all findings to FILE; - prints them instead of the text")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 if there is an error, for CI")
+
+
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model")
     parser.add_argument("repo", metavar="REPO", help="ORG/NAME, or NAME in your namespace; created if it is new")
@@ -378,6 +404,24 @@ SCORE = Command(
     _score_arguments,
 )
 
+INSPECT = Command(
+    "inspect",
+    "look at preference data before training on it",
+    "Says what would spoil training on pairs or rankings: empty, identical, cut off or repetitive responses, broken\n"
+    "encoding, template trouble, duplicates and contradictions, prompts shared with held-out rows, people who\n"
+    "disagree, small margins, length bias. Each finding has its rows, an example and the fix.\n"
+    "--fix OUT writes the rows without what is sure to be wrong, and what was dropped or changed to OUT-log.jsonl.\n"
+    "Exit status 0 whatever was found (with --strict 1 if there is an error), 2 if the data can't be read.",
+    """  hf-align inspect pairs.jsonl
+  hf-align inspect pairs.jsonl --tokenizer ORG/MODEL --max-length 1024 --report inspection.html
+  hf-align inspect ORG/DATA --eval-data held-out.jsonl --fix clean.jsonl
+  hf-align inspect pairs.parquet --json findings.json --strict
+  hf-align inspect embedded:ratings
+""",
+    "hf_align.cli.commands.inspect:run_inspect",
+    _inspect_arguments,
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -444,7 +488,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, INSPECT, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

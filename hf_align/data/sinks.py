@@ -87,15 +87,17 @@ def write_rows(rows: Dataset, out: str | Path, *, source: Source | None = None, 
         with whole_file(path) as file:
             rows.to_parquet(str(file))
     else:
-        write = _write_jsonl if suffix == ".jsonl" else _write_csv
         raw = None if source is None else source.raw(suffix)
-        with whole_file(path) as file:
-            write(
-                file,
-                cast(Iterable[Mapping[str, Any]], rows)
-                if raw is None
-                else _with_columns(raw, rows.select_columns(list(added))),
-            )
+        plain = cast(Iterable[Mapping[str, Any]], rows)
+        write_text_rows(plain if raw is None else _with_columns(raw, rows.select_columns(list(added))), path)
+
+
+def write_text_rows(rows: Iterable[Mapping[str, Any]], out: str | Path) -> None:
+    """Write rows one by one to a .jsonl or .csv file, which appears whole or not at all."""
+    path = Path(out)
+    write = _write_csv if path.suffix.lower() == ".csv" else _write_jsonl
+    with whole_file(path) as file:
+        write(file, rows)
 
 
 def _raw_rows(path: Path) -> Iterator[Mapping[str, Any]]:

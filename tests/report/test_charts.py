@@ -4,10 +4,13 @@ from xml.etree import ElementTree
 import pytest
 
 from hf_align.report.charts import (
+    Counts,
     Curve,
     Interval,
     Reference,
+    bar_chart,
     curve_chart,
+    histogram_chart,
     interval_chart,
     line_chart,
     running_mean,
@@ -51,7 +54,9 @@ def test_charts_are_well_formed_and_escape_labels() -> None:
     line = line_chart([(1, 2.0), (2, 3.0)], title=bad, color="dpo", reference=Reference(2.5, bad), held_out=2.0)
     values = [Interval(bad, "dpo", -0.5, [-0.6, -0.4]), Interval("x", "ipo", 0.2, None)]
     dots = interval_chart([(bad, values)], title=bad)
-    for chart in (line, dots):
+    counts = histogram_chart([0, 1], [Counts(bad, "dpo", [2])], title=bad, axes=(bad, bad), limit=Reference(0.5, bad))
+    bars = bar_chart([(bad, "dpo", 2.0)], title=bad)
+    for chart in (line, dots, counts, bars):
         assert bad not in chart
         figure = ElementTree.fromstring(chart)
         svg = figure.find("svg")
@@ -90,3 +95,24 @@ def test_an_interval_chart_shows_its_origin_and_says_its_values() -> None:
     chart = interval_chart([("", [Interval("a", "dpo", 75, [70, 80])])], title="t", digits=0, origin=50)
     assert re.search(r'class="axis" x1="96.0"', chart), "the origin is the left end"
     assert 'aria-label="t: a 75"' in chart
+
+
+def test_a_histogram_steps_up_and_down_at_the_ends_of_its_bins() -> None:
+    chart = histogram_chart([0, 10, 20], [Counts("a", "dpo", [4, 2])], title="t", axes=("x", "rows"))
+    outline = re.search(r'class="mean" d="M([^"]*)"', chart)
+    assert outline is not None
+    # The plot is 282 wide from 44, and 162 high from 14 for counts of 0 to 4.
+    assert outline[1] == "44.0,176.0L44.0,14.0L185.0,14.0L185.0,95.0L326.0,95.0L326.0,176.0"
+    limit = histogram_chart([0, 20], [Counts("a", "dpo", [4])], title="t", axes=("x", "y"), limit=Reference(10, "cut"))
+    assert 'x1="185.0" x2="185.0"' in limit and ">cut</text>" in limit
+    beyond = histogram_chart([0, 20], [Counts("a", "dpo", [4])], title="t", axes=("x", "y"), limit=Reference(30, "cut"))
+    assert "cut" not in beyond
+    assert "nothing to draw" in histogram_chart([0, 1], [Counts("a", "dpo", [0])], title="t", axes=("x", "y"))
+
+
+def test_bars_are_as_long_as_their_counts() -> None:
+    chart = bar_chart([("one", "dpo", 1200), ("two", "ipo", 300), ("none", "ipo", 0)], title="t")
+    widths = [float(width) for width in re.findall(r'class="bar"[^>]* width="([\d.]+)"', chart)]
+    assert widths[0] == pytest.approx(4 * widths[1], abs=0.3) and widths[2] == 0
+    assert "one 1,200; two 300; none 0" in chart
+    assert "nothing to draw" in bar_chart([], title="t")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
+from hf_align.collators.rows import without_nulls
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH
 
@@ -28,6 +30,24 @@ def repaired(rows: Dataset, findings: Sequence[Finding]) -> Dataset:
     place = {number: len(rows) + n for n, number in enumerate(numbers)}
     both = concatenate_datasets([rows, Dataset.from_list(changed, features=rows.features)])
     return both.select([place.get(number, number) for number in order])
+
+
+def repaired_raw(
+    raw: Iterable[Mapping[str, Any]], rows: Dataset, findings: Sequence[Finding]
+) -> Iterator[Mapping[str, Any]]:
+    """As `repaired`, of the rows as they stand in their file: Arrow adds the keys of other rows, and makes times.
+
+    Args:
+        raw: The file's rows, of which the first are `rows`.
+        rows: The rows that were inspected.
+        findings: What was found in them.
+    """
+    dropped, changed = dropped_rows(findings), changed_rows(findings)
+    for number, row in enumerate(islice(raw, len(rows))):
+        if number in dropped:
+            continue
+        new = without_nulls(new_values(rows[number], findings, number)) if number in changed else {}
+        yield {**row, **new}
 
 
 def log_of(rows: Dataset, findings: Sequence[Finding]) -> Iterator[dict[str, Any]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features
 
 from hf_align.data.inspection.findings import Finding
-from hf_align.data.inspection.repair import changed_rows, dropped_rows, log_of, repaired
+from hf_align.data.inspection.repair import changed_rows, dropped_rows, log_of, repaired, repaired_raw
+from hf_align.data.sinks import Source, check_out, write_rows, write_text_rows
 from hf_align.files import finite
 from hf_align.report.inspection_page import render_inspection
 from hf_align.report.inspection_text import inspection_text
@@ -69,6 +72,34 @@ class Inspection(Shown):
         """
         return repaired(self.rows, self.findings)
 
+    def write_fixed(
+        self, out: str | os.PathLike[str], *, source: Source | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write the rows of `fixed` to a file or folder and `log` beside it, in `OUT-log.jsonl`; each appears whole.
+
+        Args:
+            out: A .jsonl, .parquet or .csv file, or a folder.
+            source: The file that the rows were read from, if nothing was converted: where `out` has the same text
+                format, its rows are copied as they stand.
+            overwrite: Replace what is there.
+
+        Returns:
+            The log's path.
+
+        Raises:
+            UserError: One of the two is there already, or can't be written.
+        """
+        log = log_file(out)
+        check_out(out, self.rows.features, overwrite=overwrite)
+        check_out(log, Features({}), overwrite=overwrite)
+        raw = None if source is None else source.raw(Path(out).suffix.lower())
+        write_text_rows(self.iter_log(), log)
+        if raw is None:
+            write_rows(self.fixed(), Path(out))
+        else:
+            write_text_rows(repaired_raw(raw, self.rows, self.findings), Path(out))
+        return log
+
     def iter_log(self) -> Iterator[dict[str, Any]]:
         """As `log`, row by row, for data sets of which much is dropped."""
         return log_of(self.rows, self.findings)
@@ -107,6 +138,12 @@ class Inspection(Shown):
     def to_text(self, width: int) -> str:
         """The inspection for a terminal of this width."""
         return inspection_text(self.to_json(), width)
+
+
+def log_file(out: str | os.PathLike[str]) -> Path:
+    """Where the log of a clean data set is written."""
+    path = Path(out)
+    return path.with_name(f"{path.stem if path.suffix else path.name}-log.jsonl")
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
