@@ -93,6 +93,7 @@ def shown_facts(facts: Metrics) -> list[tuple[str, str]]:
     shown = {
         "data": facts.get("data"),
         "rows": f"{plural(facts['rows'], facts['layout'].removesuffix('s'))}: {', '.join(facts['columns'])}",
+        "converted": facts["converted"] and f"{facts['converted']}. Row numbers are those of the converted rows.",
         "tokenizer": facts["tokenizer"],
         "limits": ", ".join(limits),
         "held out": "" if facts["eval_rows"] is None else plural(facts["eval_rows"], "row"),

@@ -13,11 +13,12 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences
-from hf_align.collators.judged import kind_of
+from hf_align.collators.judged import NEEDED, kind_of
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
 from hf_align.data.inspection.result import Inspection
 from hf_align.data.inspection.stored import stored
+from hf_align.data.layouts.conversion import convert_rows
 from hf_align.errors import LoadError, UserError
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
@@ -45,11 +46,12 @@ def inspect_preferences(
     arguments alone.
 
     Args:
-        dataset: Pairs or rankings, as the trainers read them: a `Dataset`, a list of dicts, an `IterableDataset` (read
-            once into a file), or a dictionary with one split.
+        dataset: Pairs or rankings, or a layout that `to_preferences` recognises (row numbers are then those of the
+            converted rows): a `Dataset`, a list of dicts, an `IterableDataset` (read once into a file), or a dictionary
+            with one split.
         tokenizer: Of the model to train, or its name or folder: adds lengths in tokens, what truncation would cut and
             the checks of special tokens. Default: lengths in words.
-        eval_dataset: Rows to evaluate on, of the same layout: looks for what both have.
+        eval_dataset: Rows to evaluate on, in any such layout: looks for what both have.
         max_length: Tokens of prompt and response together, as for the trainers; None for no limit.
         max_prompt_length: Tokens of the prompt; None for no limit.
         min_agreement: Least share of agreeing pairs of people in a row.
@@ -78,8 +80,8 @@ def inspect_preferences(
             raise UserError(f"{name} is {limit}; give a number of tokens from 1.")
     progress = progress or Silent()
     folder = tempfile.TemporaryDirectory(prefix="hf-align-inspect-")
-    rows = _preferences(dataset, "dataset", folder)
-    held_out = None if eval_dataset is None else _preferences(eval_dataset, "eval_dataset", folder)
+    rows, converted = _preferences(dataset, "dataset", folder)
+    held_out = None if eval_dataset is None else _preferences(eval_dataset, "eval_dataset", folder)[0]
     loaded = _load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     context = Context(
         rows.column_names,
@@ -98,6 +100,7 @@ def inspect_preferences(
         "rows": len(rows),
         "columns": rows.column_names,
         "layout": kind_of(rows.column_names),
+        "converted": converted,
         "tokenizer": getattr(loaded, "name_or_path", None),
         "max_length": max_length,
         "max_prompt_length": max_prompt_length,
@@ -112,10 +115,19 @@ def inspect_preferences(
     return inspection
 
 
-def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[str]) -> Dataset:
+def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[str]) -> tuple[Dataset, str]:
+    """The rows as pairs or rankings, and what was recognised and left out if they were converted."""
     part = Path(folder.name, name)
     part.mkdir()
-    return as_preferences(stored(dataset, name, part), name)
+    rows = stored(dataset, name, part)
+    try:
+        conversion = convert_rows(rows)
+    except UserError as error:
+        if not set(NEEDED[kind_of(rows.column_names)]) <= set(rows.column_names):
+            raise UserError(f"{name}: {error}") from error
+        return as_preferences(rows, name), ""  # the rows are bad, which is what the findings are for
+    unchanged = conversion.layout.convert is None and conversion.layout.whole is None
+    return as_preferences(conversion.rows, name), "" if unchanged else str(conversion)
 
 
 def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
@@ -161,4 +173,6 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, AssertionError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise LoadError(f"tokenizer: {name!r} can't be read: {reason}", name) from error
+        if not Path(name).exists() and (name[:1] in "./~" or name.count("/") > 1):
+            reason = "there is no such folder"
+        raise LoadError(f"Can't load a tokenizer from '{name}': {reason}", name) from error

@@ -79,8 +79,8 @@ class Inspection(Shown):
 
         Args:
             out: A .jsonl, .parquet or .csv file, or a folder.
-            source: The file that the rows were read from, if nothing was converted: where `out` has the same text
-                format, its rows are copied as they stand.
+            source: The file that the rows were read from: where `out` has the same text format and nothing was
+                converted, its rows are copied as they stand.
             overwrite: Replace what is there.
 
         Returns:
@@ -92,7 +92,7 @@ class Inspection(Shown):
         log = log_file(out)
         check_out(out, self.rows.features, overwrite=overwrite)
         check_out(log, Features({}), overwrite=overwrite)
-        raw = None if source is None else source.raw(Path(out).suffix.lower())
+        raw = None if source is None or self.facts["converted"] else source.raw(Path(out).suffix.lower())
         write_text_rows(self.iter_log(), log)
         if raw is None:
             write_rows(self.fixed(), Path(out))

@@ -28,7 +28,14 @@ def inspection(rows: Dataset | None = None, findings: Any = None) -> Inspection:
         ENCODING.found([0, 5], "2 rows are broken.", changes={n: {"chosen": f"<b>café</b> {n}"} for n in (0, 5)}),
     ]
     data = Dataset.from_list(ROWS) if rows is None else rows
-    facts = {"rows": len(data), "columns": data.column_names, "layout": "pairs", "tokenizer": None, "max_length": 9}
+    facts = {
+        "rows": len(data),
+        "columns": data.column_names,
+        "layout": "pairs",
+        "converted": "",
+        "tokenizer": None,
+        "max_length": 9,
+    }
     facts |= {"max_prompt_length": None, "eval_rows": None, "versions": {"Python": "3"}, "data": "<data>"}
     return Inspection(found if findings is None else findings, {"size": {}, "defects": {}}, facts, data)
 

@@ -1,0 +1,70 @@
+"""`hf-align inspect`: what it prints and writes, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_align.cli.main import main
+
+GOOD = [{"prompt": f"Question {n}?", "chosen": f"A full answer {n}.", "rejected": f"None {n}."} for n in range(30)]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return name
+
+
+def test_it_prints_what_was_found_and_writes_page_and_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    name = write("pairs.jsonl", GOOD)
+    assert main(["inspect", name, "--report", "i.html", "--json", "i.json", "--limit", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "20 pairs: prompt, chosen, rejected" in shown and "report: i.html" in shown
+    page, figures = Path("i.html").read_text(), json.loads(Path("i.json").read_text())
+    assert figures["facts"]["rows"] == 20 and figures["facts"]["data"] == name
+    assert "hf-align inspect pairs.jsonl --report i.html --json i.json --limit 20" in page
+    assert main(["inspect", name, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["facts"]["rows"] == 30
+
+
+def test_other_layouts_are_converted_which_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": r["prompt"], "response_j": r["chosen"], "response_k": r["rejected"]} for r in GOOD]
+    assert main(["inspect", write("stack.jsonl", rows), "--fix", "clean.jsonl"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "recognised stack_exchange_paired" in shown and "Row numbers are those of the converted rows" in shown
+    assert [json.loads(line) for line in Path("clean.jsonl").read_text().splitlines()] == GOOD
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["none.jsonl"], "DATASET: there is no file none.jsonl"),
+        (["pairs.jsonl", "--limit", "0"], "--limit is 0; give a number from 1"),
+        (["pairs.jsonl", "--max-length", "0"], "--max-length is 0; give a number of tokens from 1"),
+        (["pairs.jsonl", "--min-agreement", "1.5"], "--min-agreement is 1.5; give a share from 0 to 1"),
+        (
+            ["pairs.jsonl", "--tokenizer", "./none"],
+            "--tokenizer: Can't load a tokenizer from './none': there is no such folder",
+        ),
+        (["pairs.jsonl", "--eval-data", "none.jsonl"], "--eval-data: there is no file none.jsonl"),
+        (["pairs.jsonl", "--report", "i.pdf"], "--report is i.pdf; a report is saved as .html or .json"),
+        (["pairs.jsonl", "--fix", "pairs.jsonl"], "OUT: pairs.jsonl exists; add --overwrite"),
+        (["pairs.jsonl", "--fix", "clean.txt"], "OUT: clean.txt is neither one of .jsonl"),
+        (["other.jsonl"], "dataset: the data set has none of the known layouts; it has one (number), two (number)"),
+        (["pairs.jsonl", "--fixed", "x"], "inspect does not know --fixed; did you mean --fix?"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write("pairs.jsonl", GOOD)
+    write("other.jsonl", [{"one": 1, "two": 2}])
+    assert main(["inspect", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
