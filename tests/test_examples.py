@@ -13,7 +13,7 @@ import pytest
 import hf_align
 
 ROOMS = (
-    *("collators", "data", "evaluation", "hub", "layout", "losses", "model_cards"),
+    *("collators", "data", "evaluation", "feedback", "hub", "layout", "losses", "model_cards"),
     *("rewards", "rl", "rollouts", "trainers"),
 )
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
