@@ -45,16 +45,9 @@ class Conversion:
     unusable: Mapping[str, Sequence[int]]
 
     def __str__(self) -> str:
-        left_out = [f"{count:,} {reason}" for reason, count in self.dropped.items()]
-        for problem, numbers in self.unusable.items():
-            shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
-            rows = "row with" if len(numbers) == 1 else "rows with"
-            left_out.append(f"{len(numbers):,} {rows} {problem} ({shown})")
-        counts = f"{self.read:,} rows, {len(self.rows):,} {self.kind}"
-        return (
-            f"recognised {self.layout.name} ({self.layout.source}): {counts}; "
-            f"left out: {', '.join(left_out) or 'nothing'}"
-        )
+        counts = f"rows: {self.read:,}, {self.kind}: {len(self.rows):,}"
+        left_out = _left_out(self.dropped, self.unusable) or "nothing"
+        return f"recognised {self.layout.name} ({self.layout.source}); {counts}; left out: {left_out}"
 
     def figures(self) -> dict[str, Any]:
         """The same as JSON has it."""
@@ -131,13 +124,19 @@ def convert_rows(
     made = _made(known, rows, tally)
     result = list(_unfolded(made, tally) if unfolds else made)
     if not result:
-        reasons = [f"{count:,} {reason}" for reason, count in tally.dropped.items()]
-        reasons += [f"{len(numbers):,} with {problem}" for problem, numbers in tally.unusable.items()]
         raise UserError(
-            f"recognised {known.name}, but none of the {len(rows):,} rows can be used: {', '.join(reasons)}; "
-            "check the columns, or name another layout"
+            f"recognised {known.name}, but none of the {len(rows):,} rows can be used; left out: "
+            f"{_left_out(tally.dropped, tally.unusable)}; check the columns, or name another layout"
         )
     return Conversion(_to_dataset(result), known, kind, len(rows), tally.dropped, tally.unusable)
+
+
+def _left_out(dropped: Mapping[str, int], unusable: Mapping[str, Sequence[int]]) -> str:
+    parts = [f"{reason} ({count:,})" for reason, count in dropped.items()]
+    for problem, numbers in unusable.items():
+        shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+        parts.append(f"rows with {problem} ({len(numbers):,}: row {shown})")
+    return ", ".join(parts)
 
 
 def _rows(dataset: Any) -> Dataset:
@@ -183,7 +182,7 @@ def _unfolded(rankings: Iterable[Made], tally: Tally) -> Iterator[Made]:
             if ranking.ranks[a] == ranking.ranks[b] == -1:
                 tally.drop("pairs of responses below all ranked")
                 continue
-            if margin and margin <= tally.min_gap:
+            if margin is not None and margin <= tally.min_gap:
                 tally.drop(f"pairs with a gap of at most {tally.min_gap:g}")
                 continue
             each = {} if ratings is None else {"ratings": (ratings[a], ratings[b])}

@@ -66,7 +66,8 @@ class Tally:
             second: The other.
             preference: Above .5 if the first is better, below if the second is, .5 for a tie.
             others: Other columns.
-            margin: How much better; left out where ties are kept, since a tie has none.
+            margin: How much better. Where ties are kept it is called `strength`: weighted by a margin of 0, a tie would
+                be lost.
             each: Values of the two responses by name: "model" becomes `chosen_model` and `rejected_model`.
         """
         if first == second:
@@ -82,8 +83,8 @@ class Tally:
             pair: Made = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
             if self.ties == "keep":
                 pair["weight"] = 1.0 / len(orders)
-            elif margin is not None:
-                pair["margin"] = float(margin)
+            if margin is not None:
+                pair["strength" if self.ties == "keep" else "margin"] = float(margin)
             for name, values in (each or {}).items():
                 pair[f"chosen_{name}"], pair[f"rejected_{name}"] = values if forward else values[::-1]
             made.append(pair | dict(others))
@@ -126,10 +127,16 @@ class Layout:
         return [name for name in self.columns if not there & set(name.split("|"))]
 
     def matches(self, columns: Sequence[str], rows: Sequence[Row]) -> bool:
-        """Whether the columns are there and the values of most of the rows fit."""
+        """Whether the columns are there and the values of at least half of the rows fit: some may be defective."""
         if self.lacks(columns) or set(self.without) & set(columns):
             return False
-        return sum(map(self.fits, rows)) * 2 > len(rows)
+        return sum(map(self.fits, rows)) * 2 >= len(rows)
+
+
+def rank_order(values: Sequence[float | None]) -> list[int | None]:
+    """Ranks from 0 for the lowest value, equal ones tied; None stays."""
+    place = {value: number for number, value in enumerate(sorted({each for each in values if each is not None}))}
+    return [None if value is None else place[value] for value in values]
 
 
 def first_of(row: Row, names: str) -> Any:

@@ -8,11 +8,17 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.data.layouts import strings
+from hf_align.data.layouts import messages, rankings, ratings, strings
 from hf_align.data.layouts.layout import Layout, Row
 from hf_align.errors import UserError
 
-LAYOUTS: tuple[Layout, ...] = (*strings.LAYOUTS, strings.NATIVE)
+LAYOUTS: tuple[Layout, ...] = (
+    *ratings.LAYOUTS,
+    *rankings.LAYOUTS,
+    *messages.LAYOUTS,
+    *strings.LAYOUTS,
+    strings.NATIVE,
+)
 """Most specific first: the first that matches is recognised."""
 _FIRST = 20  # rows whose types are looked at
 _LISTED = 12  # columns in a message
@@ -31,7 +37,7 @@ def find_layout(name: str, rows: Dataset) -> Layout:
     if lacking := layouts[name].lacks(rows.column_names):
         has = _list(rows.column_names)
         raise UserError(f"layout {name} needs the columns {_list(lacking)}; the data set has {has}")
-    return layouts[name]
+    return _unambiguous(layouts[name], rows.column_names)
 
 
 def recognise(rows: Dataset) -> Layout:
@@ -44,9 +50,19 @@ def recognise(rows: Dataset) -> Layout:
     first: list[Row] = rows.select(range(min(len(rows), _FIRST))).to_list()
     for layout in LAYOUTS:
         if layout.matches(columns, first):
-            return layout
+            return _unambiguous(layout, columns)
     seen = _list([f"{name} ({_kind(first, name)})" for name in columns])
     raise UserError(f"the data set has none of the known layouts; it has {seen}. {_nearest(columns)}")
+
+
+def _unambiguous(layout: Layout, columns: Sequence[str]) -> Layout:
+    for names in layout.columns:
+        if len(there := [name for name in names.split("|") if name in columns]) > 1:
+            raise UserError(
+                f"recognised {layout.name}, which has one of {' and '.join(there)}, and the data set has both: "
+                "drop or rename one"
+            )
+    return layout
 
 
 def _nearest(columns: Sequence[str]) -> str:
@@ -59,17 +75,18 @@ def _nearest(columns: Sequence[str]) -> str:
     if not lacking:
         beyond = _list(set(layout.without) & set(columns))
         return f"The nearest is {layout.name} ({layout.source}), which has no {beyond}"
-    return f"The nearest is {layout.name} ({layout.source}), which needs {_list(lacking)} too: rename the columns"
+    meant = [f"{name} (is it {near}?)" if (near := _misspelt(name, columns)) else name for name in lacking]
+    return f"The nearest is {layout.name} ({layout.source}), which needs {_list(meant)}, too: rename the columns"
 
 
 def _distance(layout: Layout, columns: Sequence[str]) -> float:
-    """Share of its columns that are missing; a misspelt column counts as half there."""
-    misspelt = [name for name in layout.lacks(columns) if _misspelt(name, columns)]
-    return (len(layout.lacks(columns)) - len(misspelt) / 2) / len(layout.columns)
+    """Number of its columns that are missing; a misspelt one counts as half there."""
+    return sum(0.5 if _misspelt(name, columns) else 1.0 for name in layout.lacks(columns))
 
 
-def _misspelt(name: str, columns: Sequence[str]) -> bool:
-    return any(difflib.get_close_matches(each, columns, n=1, cutoff=0.75) for each in name.split("|"))
+def _misspelt(name: str, columns: Sequence[str]) -> str | None:
+    near = (difflib.get_close_matches(each, columns, n=1, cutoff=0.75) for each in name.split("|"))
+    return next((each[0] for each in near if each), None)
 
 
 def _kind(rows: Sequence[Row], name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 from hf_align.collators.rows import join_sides
@@ -12,10 +14,16 @@ from hf_align.data.layouts.layout import (
     Row,
     Tally,
     Unusable,
+    assistant,
+    first_of,
     is_messages,
+    is_number,
     is_text,
+    is_texts,
     kept,
+    need_number,
     need_text,
+    user,
 )
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -55,9 +63,90 @@ def _hh(row: Row, tally: Tally) -> list[Made]:
     return [{"prompt": prompt, "chosen": chosen, "rejected": rejected, **kept(row, "chosen", "rejected")}]
 
 
+PROMPTS = "question|query|instruction|input|prompts|user_input|problem"
+"""Names of a column with the prompt, beside `prompt`."""
+CHOSEN = "chosen_response|response_chosen|chosen_answer|preferred|preferred_response|accepted|better|better_response"
+REJECTED = "rejected_response|response_rejected|rejected_answer|dispreferred|dispreferred_response|rejected|worse"
+REJECTED = f"{REJECTED}|non_preferred|non_preferred_response|worse_response"
+
+
+def prompt_of(text: str) -> Any:
+    """A prompt's text, or its messages if it is a transcript."""
+    return transcript(text) if is_transcript(text) else text
+
+
 def _stack_exchange(row: Row, tally: Tally) -> list[Made]:
-    question, better, worse = need_text(row, "question", "response_j", "response_k")
-    return tally.compare(question, better, worse, 1, kept(row, "question", "response_j", "response_k"))
+    names = ("question", "response_j", "response_k")
+    question, better, worse = need_text(row, *names)
+    return tally.compare(question, better, worse, 1, kept(row, *names))
+
+
+def _webgpt(row: Row, tally: Tally) -> list[Made]:
+    """Scores of the two add up to 0 and say how much better one is."""
+    asked = row["question"]
+    question = asked["full_text"] if isinstance(asked, dict) else asked
+    first, second = need_text(row, "answer_0", "answer_1")
+    scores = need_number(row["score_0"], "score_0"), need_number(row["score_1"], "score_1")
+    twins = [name[:-2] for name in row if name.endswith("_0") and f"{name[:-2]}_1" in row]
+    each = {name: (row[f"{name}_0"], row[f"{name}_1"]) for name in twins if name != "answer"}
+    others = kept(row, "question", *(f"{name}_{side}" for name in twins for side in "01"))
+    if isinstance(asked, dict):
+        others |= {f"question_{name}": value for name, value in asked.items() if name != "full_text"}
+    preference = 0.5 * (1 + (scores[0] > scores[1]) - (scores[0] < scores[1]))
+    return tally.compare(question, first, second, preference, others, margin=abs(scores[0] - scores[1]), each=each)
+
+
+def _alpaca(row: Row, chosen: Any, rejected: Any, tally: Tally) -> list[Made]:
+    """Instruction and input joined by a line break; messages where there is a system prompt or a history."""
+    (instruction,) = need_text(row, "instruction")
+    text = f"{instruction}\n{row['input']}" if row.get("input") else instruction
+    others = kept(row, "instruction", "input", "system", "history", "chosen", "rejected", "output")
+    if not {"system", "history"} & set(row):
+        return tally.compare(text, chosen, rejected, 1, others)
+    turns = user(text, row.get("system"))
+    past = [turn for asked, said in row.get("history") or [] for turn in (*user(asked), *assistant(said))]
+    return tally.compare([*turns[:-1], *past, turns[-1]], assistant(chosen), assistant(rejected), 1, others)
+
+
+def _alpaca_pair(row: Row, tally: Tally) -> list[Made]:
+    return _alpaca(row, *need_text(row, "chosen", "rejected"), tally)
+
+
+def _alpaca_outputs(row: Row, tally: Tally) -> list[Made]:
+    if len(row["output"]) != 2:
+        raise Unusable("another number of outputs than two")
+    return _alpaca(row, *row["output"], tally)
+
+
+_ASKED = "question|query|input|prompt"
+
+
+def _with_system(row: Row, tally: Tally) -> list[Made]:
+    name = next(name for name in _ASKED.split("|") if name in row)
+    asked, chosen, rejected = need_text(row, name, "chosen", "rejected")
+    others = kept(row, "system", name, "chosen", "rejected")
+    return tally.compare(user(asked, row["system"]), assistant(chosen), assistant(rejected), 1, others)
+
+
+def _named(row: Row, prompt: str, chosen: str, rejected: str) -> list[Made]:
+    """The row with its columns renamed; the others keep their names, since they are a pair's."""
+    names = [next(name for name in each.split("|") if name in row) for each in (prompt, chosen, rejected)]
+    texts = need_text(row, *names)
+    new = dict(zip(("prompt", "chosen", "rejected"), texts, strict=True))
+    return [new | {name: value for name, value in row.items() if name not in names}]
+
+
+def _texts(prompt: str, chosen: str, rejected: str) -> Callable[[Row], bool]:
+    return lambda row: is_text(first_of(row, prompt), first_of(row, chosen), first_of(row, rejected))
+
+
+def _several(row: Row, tally: Tally) -> list[Made]:
+    (prompt,) = need_text(row, "prompt")
+    if not all(is_texts(row[name]) for name in ("chosen", "rejected")):
+        raise Unusable("chosen or rejected that are no list of texts")
+    others = kept(row, "prompt", "chosen", "rejected")
+    sides = product(row["chosen"], row["rejected"])
+    return [pair for one, other in sides for pair in tally.compare(prompt, one, other, 1, others)]
 
 
 LAYOUTS = (
@@ -75,6 +164,66 @@ LAYOUTS = (
         ("question", "response_j", "response_k"),
         lambda row: is_text(row["question"], row["response_j"], row["response_k"]),
         convert=_stack_exchange,
+    ),
+    Layout(
+        "webgpt",
+        "WebGPT comparisons",
+        ("question", "answer_0", "answer_1", "score_0", "score_1"),
+        lambda row: is_text(row["answer_0"], row["answer_1"]) and is_number(row["score_0"], row["score_1"]),
+        convert=_webgpt,
+    ),
+    Layout(
+        "alpaca_pairs",
+        "LLaMA-Factory, alpaca format",
+        ("instruction", "chosen", "rejected"),
+        lambda row: is_text(row["instruction"], row["chosen"], row["rejected"]),
+        convert=_alpaca_pair,
+        without=("prompt",),
+    ),
+    Layout(
+        "alpaca_outputs",
+        "LLaMA-Factory, older alpaca format",
+        ("instruction", "output"),
+        lambda row: is_text(row["instruction"]) and is_texts(row["output"]) and len(row["output"]) == 2,
+        convert=_alpaca_outputs,
+        without=("chosen", "rejected"),
+    ),
+    Layout(
+        "system_pairs",
+        "Orca DPO pairs",
+        ("system", _ASKED, "chosen", "rejected"),
+        lambda row: is_text(first_of(row, _ASKED), row["chosen"], row["rejected"]) and is_text(row["system"] or ""),
+        convert=_with_system,
+    ),
+    Layout(
+        "several_pairs",
+        "RewardBench 2, RM-Bench",
+        ("prompt", "chosen", "rejected"),
+        lambda row: is_text(row["prompt"]) and is_texts(row["chosen"]) and is_texts(row["rejected"]),
+        convert=_several,
+    ),
+    Layout(
+        "question_pairs",
+        "DPO pairs with a question or query",
+        (PROMPTS, "chosen", "rejected"),
+        _texts(PROMPTS, "chosen", "rejected"),
+        convert=lambda row, tally: _named(row, PROMPTS, "chosen", "rejected"),
+        without=("prompt",),
+    ),
+    Layout(
+        "named_pairs",
+        "pairs with other names of the responses",
+        (f"prompt|{PROMPTS}", CHOSEN, REJECTED),
+        _texts(f"prompt|{PROMPTS}", CHOSEN, REJECTED),
+        convert=lambda row, tally: _named(row, f"prompt|{PROMPTS}", CHOSEN, REJECTED),
+        without=("chosen",),
+    ),
+    Layout(
+        "triplets",
+        "query, positive and negative",
+        (f"anchor|prompt|{PROMPTS}", "positive", "negative"),
+        _texts(f"anchor|prompt|{PROMPTS}", "positive", "negative"),
+        convert=lambda row, tally: _named(row, f"anchor|prompt|{PROMPTS}", "positive", "negative"),
     ),
 )
 

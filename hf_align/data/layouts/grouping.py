@@ -1,0 +1,97 @@
+"""Rows that hold one response each, joined to pairs by their prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from hf_align.data.layouts.layout import Made, Row, Tally, Unusable
+
+_GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response to a prompt.
+
+    Attributes:
+        prompt: Text or messages.
+        response: Text or messages.
+        values: Its ratings, of one person or several; or what else says how good it is.
+        others: Other columns of its row.
+    """
+
+    prompt: Any
+    response: Any
+    values: Sequence[float]
+    others: Made
+
+
+def grouped(rows: Iterable[tuple[int, Row]], tally: Tally, read: Callable[[Row], Answer]) -> list[list[Answer]]:
+    """Answers by their prompt, in order of first appearance; rows that can't be read are told to the tally."""
+    groups: dict[str, list[Answer]] = {}
+    for number, row in rows:
+        try:
+            answer = read(row)
+        except Unusable as problem:
+            tally.refuse(number, str(problem))
+            continue
+        groups.setdefault(json.dumps(answer.prompt, sort_keys=True, default=str), []).append(answer)
+    return list(groups.values())
+
+
+def pooled(groups: Sequence[Sequence[Answer]]) -> list[list[Answer]]:
+    """Groups in which equal responses are one, with all their values."""
+    result: list[list[Answer]] = []
+    for group in groups:
+        same: dict[str, Answer] = {}
+        for answer in group:
+            key = json.dumps(answer.response, sort_keys=True, default=str)
+            values = [*same[key].values, *answer.values] if key in same else answer.values
+            same[key] = Answer(answer.prompt, answer.response, values, same.get(key, answer).others)
+        result.append(list(same.values()))
+    return result
+
+
+def of_prompts(groups: Sequence[Sequence[Answer]]) -> set[str]:
+    """Other columns that belong to prompts rather than responses: they have one value in each group."""
+    names = {name for group in groups for answer in group for name in answer.others}
+    return {name for name in names if all(_same([each.others.get(name) for each in group]) for group in groups)}
+
+
+def _same(values: Sequence[Any]) -> bool:
+    return all(value == values[0] for value in values)
+
+
+def rated_pairs(groups: Sequence[Sequence[Answer]], tally: Tally, *, votes: bool = False) -> Iterator[Made]:
+    """All pairs of a prompt's responses whose mean ratings are further apart than `tally.min_gap`, with the gap.
+
+    Args:
+        groups: Answers by prompt.
+        tally: Counts what is left out.
+        votes: Whether to keep the single ratings, as `chosen_ratings` and `rejected_ratings`.
+    """
+    shared = of_prompts(groups)
+    for group in groups:
+        if len(group) == 1:
+            tally.drop("prompts with one response")
+        for a, b in combinations(group, 2):
+            gap = round(fmean(a.values) - fmean(b.values), _GAP_DIGITS)
+            if abs(gap) <= tally.min_gap and a.response != b.response:
+                tally.drop(f"pairs with a gap of at most {tally.min_gap:g}")
+                continue
+            each = both(a, b, shared) | ({"ratings": (list(a.values), list(b.values))} if votes else {})
+            common = {name: a.others.get(name) for name in a.others if name in shared}
+            yield from tally.compare(
+                a.prompt, a.response, b.response, float(gap > 0), common, margin=abs(gap), each=each
+            )
+
+
+def both(a: Answer, b: Answer, shared: set[str]) -> dict[str, tuple[Any, Any]]:
+    """Columns of the two answers that aren't shared, by name."""
+    names = [name for name in {**a.others, **b.others} if name not in shared]
+    return {name: (a.others.get(name), b.others.get(name)) for name in names}
