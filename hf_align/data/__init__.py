@@ -1,4 +1,4 @@
-"""Data sets: reading files, folders and Hub ids, converting, augmenting, inspecting pairs, embedded ratings."""
+"""Data sets: reading and writing, converting, inspecting and augmenting pairs, demonstrations, embedded ratings."""
 
 from hf_align.data.augment import augment
 from hf_align.data.convert import (
@@ -12,6 +12,8 @@ from hf_align.data.embedded.ratings import DOMAINS, SPLITS, Domain, Split, load_
 from hf_align.data.inspection.inspect import inspect_preferences
 from hf_align.data.inspection.result import Inspection
 from hf_align.data.layouts.conversion import to_preferences
+from hf_align.data.sft.prepare import prepare_sft
+from hf_align.data.sft.report import SFTReport
 
 __all__ = [
     "DOMAINS",
@@ -20,11 +22,13 @@ __all__ = [
     "Domain",
     "Inspection",
     "RatingReport",
+    "SFTReport",
     "Split",
     "augment",
     "comparisons_to_pairs",
     "inspect_preferences",
     "load_ratings",
+    "prepare_sft",
     "rated_pair",
     "ratings_to_pairs",
     "to_preferences",

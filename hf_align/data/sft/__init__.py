@@ -1,0 +1,1 @@
+"""Preparation of demonstrations: standard, clean, good, each once, with a report of what was dropped and why."""
