@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.data.cycles import Link, describe_cycle, rows_to_drop, shortest_cycle, strong_components
+from hf_align.data.inspection import scores
 from hf_align.data.inspection.findings import Found, Kind
 from hf_align.data.inspection.preferences import Preferences
 from hf_align.data.inspection.records import Check, Context, Record
+from hf_align.data.inspection.scores import SECTION, Scores
 from hf_align.numbers import number_problem
 
-SECTION = "contradictions"
 CYCLE = Kind(
     "cycle",
     SECTION,
@@ -110,5 +111,5 @@ class Cycles:
         return describe_cycle(records[0].prompt, [texts[int(hashes[node])] for node in cycle])
 
 
-KINDS = (CYCLE,)
-CHECKS: tuple[Callable[[Context], Check], ...] = (Cycles,)
+KINDS = (CYCLE, *scores.KINDS)
+CHECKS: tuple[Callable[[Context], Check], ...] = (Cycles, Scores)
