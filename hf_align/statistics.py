@@ -64,6 +64,45 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def resampled_share(
+    hits: ArrayLike, unit: ArrayLike, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """A share of rows, and its 95% bootstrap interval with whole units drawn.
+
+    As `Resampling.ratio` of hits to rows, in memory that doesn't grow with the number of units times resamples: units
+    with as many hits among as many rows are drawn together.
+
+    Args:
+        hits: `[N]` booleans.
+        unit: `[N]` unit of each row, as its number.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        The share and `[low, high]`; NaN without rows, both ends NaN for fewer than two units.
+
+    Example:
+        >>> from hf_align.statistics import resampled_share
+        >>> resampled_share([True, True, False, True], [0, 1, 2, 2])[0]
+        0.75
+    """
+    hit = np.asarray(hits, dtype=bool)
+    if not len(hit):
+        return float("nan"), [float("nan"), float("nan")]
+    _, number, rows = np.unique(np.asarray(unit), return_inverse=True, return_counts=True)
+    kinds, counts = np.unique(np.stack([np.bincount(number, hit), rows]), axis=1, return_counts=True)
+    if len(rows) < 2:
+        return float(hit.mean()), [float("nan"), float("nan")]
+    rng = np.random.default_rng(seed)
+    shares = np.empty(resamples)
+    for start in range(0, resamples, _DRAWN):
+        drawn = rng.multinomial(len(rows), counts / len(rows), min(_DRAWN, resamples - start))
+        above, below = kinds @ drawn.T
+        shares[start : start + _DRAWN] = above / below
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return float(hit.mean()), [float(low), float(high)]
+
+
 class Resampling:
     """Bootstrap of sums over whole units (prompts, texts): the same draws for every figure.
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hf_align.statistics import Resampling, bootstrap_interval, groups, pearson, wilson_interval
+from hf_align.statistics import Resampling, bootstrap_interval, groups, pearson, resampled_share, wilson_interval
 
 
 def test_pearson_equals_scipy() -> None:
@@ -84,3 +84,19 @@ def test_the_interval_of_a_ratio_is_the_bootstrap_s() -> None:
     )
     assert again[1] == pytest.approx(interval)
     assert np.isnan(Resampling(1, resamples=5).ratio([1.0], [1.0], [0])[1]).all()
+
+
+def test_a_resampled_share_has_the_interval_of_drawing_whole_units() -> None:
+    rng = np.random.default_rng(0)
+    unit = rng.integers(0, 60, 400)
+    hits = rng.random(400) < np.where(unit % 2, 0.8, 0.4)
+    share, interval = resampled_share(hits, unit)
+    expected, ends = Resampling(60).ratio(hits, np.ones(400), unit)
+    assert share == expected and interval == pytest.approx(ends, abs=0.01)
+    assert np.ptp(interval) > 1.2 * np.ptp(resampled_share(hits, np.arange(400))[1])  # rows of a unit are alike
+
+
+def test_a_share_of_nothing_or_of_one_unit_has_no_interval() -> None:
+    assert np.isnan(resampled_share([], [])[0])
+    share, interval = resampled_share([True, False], [3, 3])
+    assert share == 0.5 and np.isnan(interval).all()

@@ -86,11 +86,11 @@ class Column:
     def values(self, record: Record) -> Iterator[float]:
         """The score of each response of a row, a list's mean; NaN where it is no number."""
         if len(self.sources) == 2:
-            return (_number(record.row[source]) for source in self.sources)
+            return (number_in(record.row[source]) for source in self.sources)
         given, kept = record.row[self.sources[0]], getattr(record.read, "kept", ())
         if not isinstance(given, list) or (kept and len(given) <= kept[-1]):
             return (math.nan for _ in kept)
-        return (_number(given[number]) for number in kept)
+        return (number_in(given[number]) for number in kept)
 
 
 def score_columns(columns: Iterable[str]) -> list[Column]:
@@ -133,7 +133,7 @@ class Scores:
             if record.read is not None:
                 self._preferences.add(record)
                 self._lengths.extend(map(len, record.responses))
-                self._margins.append(_number(record.row.get("margin")))
+                self._margins.append(number_in(record.row.get("margin")))
                 for column in self._columns:
                     self._values[column.name].extend(column.values(record))
 
@@ -269,6 +269,14 @@ class Scores:
         return self._preferences.rows[np.logical_or.reduceat(marked, np.cumsum(counts) - counts)].tolist()
 
 
+def number_in(value: Any) -> float:
+    """A number, or the mean of a list's numbers; NaN for anything else."""
+    if isinstance(value, list):
+        numbers = [float(each) for each in value if number_problem(each) is None]
+        return fmean(numbers) if numbers else math.nan
+    return math.nan if value is None or number_problem(value) else float(value)
+
+
 def off_scale(values: NDArray[np.float64], highest: NDArray[np.float64]) -> tuple[NDArray[np.bool_], str]:
     """Rows on another scale than most: fractions below 1 among whole or half points, or far above the others' end.
 
@@ -307,13 +315,6 @@ def off_scale(values: NDArray[np.float64], highest: NDArray[np.float64]) -> tupl
 
 def _judges(name: str) -> bool:
     return not JUDGING.isdisjoint(re.split(r"[-_. ]", name.lower()))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, list):
-        numbers = [float(each) for each in value if number_problem(each) is None]
-        return fmean(numbers) if numbers else math.nan
-    return math.nan if value is None or number_problem(value) else float(value)
 
 
 def _ranks(values: NDArray[Any]) -> NDArray[np.float64]:
