@@ -90,7 +90,7 @@ class Inspection(Shown):
             UserError: One of the two is there already, or can't be written.
         """
         log = log_file(out)
-        check_out(out, self.rows.features, overwrite=overwrite)
+        check_out(Path(out), self.rows.features, overwrite=overwrite)
         check_out(log, Features({}), overwrite=overwrite)
         raw = None if source is None or self.facts["converted"] else source.raw(Path(out).suffix.lower())
         write_text_rows(self.iter_log(), log)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
-import numpy as np
 import pytest
 from datasets import Dataset
 
@@ -23,7 +23,7 @@ def rows() -> Dataset:
 FINDINGS: list[Finding] = [
     ENCODING.found([1, 3], "m", changes={1: {"chosen": "<s>café 1"}, 3: {"chosen": "<s>café 3", "rejected": "c"}}),
     BOS.found([1, 5], "m", changes={1: {"chosen": "cafÃ© 1"}, 5: {"chosen": "cafÃ© 5"}}),
-    DUPLICATE.found(np.array([3, 4]), "m", drop=np.array([4])),
+    DUPLICATE.found(array("q", [3, 4]), "m", drop=array("q", [4])),
     ENCODING.found([4], "m", changes={4: {"chosen": "x"}}),
 ]
 

@@ -22,8 +22,8 @@ def test_every_form_gives_the_same_rows(form: str, tmp_path: Path) -> None:
         "list": ROWS,
         "data set": data.with_format("numpy"),
         "stream": data.to_iterable_dataset(),
-        "one split": DatasetDict(train=data),
-        "one streamed split": IterableDatasetDict(train=data.to_iterable_dataset()),
+        "one split": DatasetDict({"train": data}),
+        "one streamed split": IterableDatasetDict({"train": data.to_iterable_dataset()}),
     }
     rows = stored(given[form], "dataset", tmp_path)
     assert rows.to_list() == ROWS and rows[1:2]["chosen"] == ["a 1"]
@@ -48,7 +48,7 @@ def test_a_stream_is_read_once_and_may_have_columns_that_are_empty_at_first(tmp_
 
 def test_what_cannot_be_read_is_refused_with_a_sentence(tmp_path: Path) -> None:
     data = Dataset.from_list(ROWS)
-    several = DatasetDict(train=data, test=data)
+    several = DatasetDict({"train": data, "test": data})
     with pytest.raises(UserError, match=r"dataset has the splits train, test: pass one .* dataset\['train'\]"):
         stored(several, "dataset", tmp_path)
     with pytest.raises(UserError, match="dataset has no split"):
