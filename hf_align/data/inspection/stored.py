@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -14,7 +15,7 @@ from hf_align.collators.checks import as_dataset
 from hf_align.collators.tools import to_dataset
 from hf_align.errors import UserError
 
-PART = 10_000
+PART = 1000
 """Rows of a stream that are held in memory at a time."""
 
 
@@ -55,23 +56,32 @@ def stored(dataset: Any, name: str, folder: Path) -> Dataset:
 
 
 def _written(rows: Iterable[dict[str, Any]], name: str, folder: Path) -> Dataset:
-    """The rows of a stream in Arrow files, one for each part."""
-    stream, tables, first = iter(rows), [], 0
+    """The rows of a stream in an Arrow file, or in several where the types of columns change."""
+    stream, first = iter(rows), 0
+    files: list[Path] = []
+    writer: pa.ipc.RecordBatchFileWriter | None = None
+    schema: pa.Schema | None = None
     while part := list(islice(stream, PART)):
         try:
-            table = to_dataset(part).data.table
+            table = to_dataset(part).data.table.replace_schema_metadata(None)
         except (TypeError, ValueError, OverflowError) as error:  # Arrow's errors have these types
             raise UserError(
                 f"{name}: rows {first} to {first + len(part) - 1} have a column with values of several types ({error})."
             ) from error
-        path = folder / f"{first}.arrow"
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-        tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all().replace_schema_metadata(None))
+        if writer is None or table.schema != schema:
+            if writer is not None:
+                writer.close()
+            schema = table.schema
+            files.append(folder / f"{first}.arrow")
+            writer = pa.ipc.new_file(str(files[-1]), schema)
+        writer.write_table(table)
         first += len(part)
-    if not tables:
+    if writer is None:
         raise UserError(f"{name} has no rows.")
-    try:  # a column may be empty in one part, or hold whole numbers there and others later
-        return Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    writer.close()
+    tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
+    try:  # a column may be empty in one file, or hold whole numbers there and others later
+        table = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"{name} must have one type in each column throughout: {error}.") from error
+    return Dataset(table, fingerprint=uuid4().hex)  # without one, it would be hashed, in a copy
