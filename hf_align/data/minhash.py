@@ -1,0 +1,332 @@
+"""Near duplicates among many texts: a sketch of each text is kept, likely pairs are looked for and verified.
+
+Each text becomes a sketch of 48 bytes, a byte for each of 48 MinHash values of its pieces (`hf_align.data.shingles`):
+two texts' values are equal with a probability that is the Jaccard similarity of their sets (Broder, 1997, "On the
+resemblance and containment of documents"). The values are those of fast similarity sketching (Dahlgaard, Knudsen and
+Thorup, 2017): each piece fills one of the 48 places, and the places that stay empty are filled from all pieces, so that
+a long text costs a hash a piece and a short one still has 48 independent values. A byte of a value is enough (Li and
+König, 2010, "b-Bit Minwise Hashing").
+
+Pairs that agree in all bytes of one band are candidates; those whose whole sketches agree too little are left out, and
+the texts of the others are compared exactly. So what is returned is similar for certain; what is missed depends on
+chance, and the bands are chosen so that at the threshold 99.5% of all pairs become candidates."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hf_align.data.duplicates import connected
+from hf_align.data.shingles import Hashes, hash_shingles, jaccard, mix, normalise_all, shingles_of
+
+NEAR = 0.8
+"""Jaccard similarity from which texts count as near duplicates: of a sentence about one word in ten may differ."""
+PLACES = 48
+"""MinHash values of a text."""
+BAND_SIZES = (4, 3, 2)
+"""Values of a band, the most selective first; with each the bands fill the places."""
+FOUND = 0.995
+"""Probability with which a pair at the threshold shares a band, at least."""
+WINDOW = 16
+"""Texts that one is compared with in a band, at most, besides those before it: a band shared by thousands would
+otherwise be compared in millions of pairs."""
+PARTNERS = 16
+"""Candidates of a text, about, after which it is only compared with texts that have fewer."""
+
+_ROUNDS = 4
+_EMPTY = np.uint32(0xFFFFFFFF)
+_BATCH = 50_000  # characters, pieces or pairs at a time: their arrays fit into a processor's cache
+_KEPT_SHINGLES = 100_000  # about 10 MB
+
+Fetch = Callable[[Sequence[int]], Sequence[str]]
+"""Texts by their numbers."""
+
+
+class MinHash:
+    """Sketches of texts that are added in batches, 48 bytes each.
+
+    Args:
+        threshold: Jaccard similarity that is looked for, in (0, 1]. Below .6 fewer pairs are found than promised.
+        rensa: Whether to make the sketches with the library rensa. Default: if it is installed.
+
+    Example:
+        >>> from hf_align.data.minhash import MinHash
+        >>> texts = ["It rained all day in the north of Spain.", "It rained all day in the north of Spain!", "Sun."]
+        >>> sketches = MinHash(threshold=0.8)
+        >>> sketches.add(texts)
+        >>> sketches.near_pairs(lambda numbers: [texts[number] for number in numbers]).tolist()
+        [[0, 1]]
+    """
+
+    def __init__(self, threshold: float = NEAR, *, rensa: bool | None = None) -> None:
+        self.threshold = threshold
+        self._sketch = _rensa_sketch if (has_rensa() if rensa is None else rensa) else sketch
+        self._size = next((size for size in BAND_SIZES if _found(threshold, size) >= FOUND), BAND_SIZES[-1])
+        # Three standard deviations below what a pair at the threshold agrees in.
+        spread = math.sqrt(PLACES * threshold * (1 - threshold))
+        self._least = math.ceil(PLACES * threshold - 3 * spread)
+        self._sketches = bytearray()  # grows without a second copy
+        self._empty = array("I")
+
+    def __len__(self) -> int:
+        return len(self._sketches) // PLACES
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Take in texts; they are numbered from 0 in the order of all calls."""
+        for part in _parts(texts):
+            hashes = hash_shingles(normalise_all(part))
+            lengths = np.diff(hashes.starts)
+            self._empty.extend((np.flatnonzero(lengths == 0) + len(self)).tolist())
+            self._sketches += self._sketch(hashes).tobytes()
+
+    def candidates(self, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Pairs of texts that are probably similar.
+
+        Args:
+            numbers: Texts to look among, ascending. Default: all.
+
+        Returns:
+            Pairs of numbers, int64 `[P, 2]`, the smaller first, sorted. Texts without a character are in none.
+        """
+        sketches = np.frombuffer(self._sketches, np.uint8).reshape(-1, PLACES)
+        numbers = np.arange(len(self)) if numbers is None else np.asarray(numbers)
+        numbers = numbers[~np.isin(numbers, np.frombuffer(self._empty, np.uint32))]
+        found = np.zeros(0, np.int64)
+        partners = np.zeros(len(self), np.int32)
+        for band in range(PLACES // self._size):
+            keys, order = self._sorted_band(sketches, numbers, band)
+            new = [found]
+            for shift in range(1, WINDOW + 1):
+                same = np.flatnonzero(keys[:-shift] == keys[shift:])
+                if not len(same):
+                    break
+                pairs = np.sort(np.stack([order[same], order[same + shift]], axis=1), axis=1)
+                pairs = pairs[(partners[pairs] < PARTNERS).any(axis=1)]
+                codes = pairs[:, 0] * len(self) + pairs[:, 1]
+                fresh = ~_contains(found, codes)
+                pairs, codes = pairs[fresh], codes[fresh]
+                agree = self._agree(sketches, pairs)
+                new.append(codes[agree])
+                partners += np.bincount(pairs[agree].ravel(), minlength=len(self)).astype(np.int32)
+            found = np.unique(np.concatenate(new))
+        return np.stack(np.divmod(found, max(1, len(self))), axis=1)
+
+    def near_pairs(self, fetch: Fetch, numbers: np.ndarray | None = None) -> np.ndarray:
+        """Pairs of texts whose Jaccard similarity is at least the threshold, by an exact comparison.
+
+        Args:
+            fetch: Texts by their numbers, some hundred at a time.
+            numbers: As for `candidates`.
+
+        Returns:
+            Pairs of numbers, int64 `[P, 2]`, the smaller first, sorted.
+        """
+        pairs = self.candidates(numbers)
+        return pairs[similarities(pairs, fetch) >= self.threshold]
+
+    def _sorted_band(self, sketches: np.ndarray, numbers: np.ndarray, band: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys of a band, ascending, and the numbers that they belong to.
+
+        Within a key they are sorted by the next band, so that in a large group the more similar are neighbours.
+        """
+        size = self._size
+        words = np.zeros((len(numbers), 8), np.uint8)
+        following = (band + 1) % (PLACES // size)
+        words[:, 4 : 4 + size] = sketches[numbers, size * band : size * (band + 1)]
+        words[:, :size] = sketches[numbers, size * following : size * (following + 1)]
+        keys = words.view("<u8").ravel()
+        order = np.argsort(keys, kind="stable")
+        return (keys[order] >> np.uint64(32)).astype(np.uint32), numbers[order]
+
+    def _agree(self, sketches: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+        """Which pairs' sketches agree in enough bytes."""
+        agree = np.zeros(len(pairs), bool)
+        for start in range(0, len(pairs), _BATCH):
+            first, second = pairs[start : start + _BATCH].T
+            agree[start : start + _BATCH] = (sketches[first] == sketches[second]).sum(axis=1) >= self._least
+        return agree
+
+
+def sketch(hashes: Hashes) -> np.ndarray:
+    """MinHash values of texts, a byte each.
+
+    Args:
+        hashes: Of N texts' pieces.
+
+    Returns:
+        uint8 `[N, 48]`; texts without a piece have equal rows.
+    """
+    values, starts = hashes
+    lengths = np.diff(starts)
+    least = np.full(len(lengths) * PLACES, _EMPTY, np.uint32)
+    owner = np.repeat(np.arange(len(lengths)) * PLACES, lengths)
+    for number in range(_ROUNDS):  # a later round's values are larger, so they fill empty places only
+        if number:
+            values = mix(values + np.uint64(1))
+        place = (values >> np.uint64(32)) * np.uint64(PLACES) >> np.uint64(32)
+        rank = (values & np.uint64(0x0FFFFFFF)).astype(np.uint32) | np.uint32(number << 28)
+        np.minimum.at(least, owner + place.astype(np.int64), rank)
+        open_texts = (least.reshape(-1, PLACES) == _EMPTY).any(axis=1)
+        stays = np.repeat(open_texts, lengths)
+        values, owner = values[stays], owner[stays]
+        lengths = np.where(open_texts, lengths, 0)
+    _fill(least, values, lengths)
+    return (mix(least.astype(np.uint64)) >> np.uint64(56)).astype(np.uint8).reshape(-1, PLACES)
+
+
+def _fill(least: np.ndarray, values: np.ndarray, lengths: np.ndarray) -> None:
+    """Fill the empty places of texts with the least of all pieces' hashes, hashed with the place."""
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.flatnonzero((least == _EMPTY) & np.repeat(lengths > 0, PLACES))
+    for part in np.array_split(places, max(1, int(lengths[places // PLACES].sum()) // _BATCH)):
+        texts = part // PLACES
+        counts = lengths[texts]
+        ends = np.cumsum(counts)
+        pieces = np.repeat(starts[texts] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+        salt = (part % PLACES + 1).astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)
+        rank = mix(values[pieces] ^ np.repeat(salt, counts)) & np.uint64(0x0FFFFFFF)
+        if len(part):
+            least[part] = np.minimum.reduceat(rank, ends - counts).astype(np.uint32) | np.uint32(_ROUNDS << 28)
+
+
+def has_rensa() -> bool:
+    """Whether the library rensa is installed."""
+    return importlib.util.find_spec("rensa") is not None
+
+
+def _rensa_sketch(hashes: Hashes) -> np.ndarray:
+    """As `sketch`, by rensa, whose values are others of the same kind."""
+    from rensa import RMinHash
+
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes.values, hashes.starts.astype(np.uint64), PLACES, 0)
+    values = np.array(matrix.to_rows(), np.uint64).reshape(-1, PLACES)
+    return (mix(values) >> np.uint64(56)).astype(np.uint8)
+
+
+def similarities(pairs: np.ndarray, fetch: Fetch, others: Fetch | None = None) -> np.ndarray:
+    """Jaccard similarity of each pair's texts, exact.
+
+    Args:
+        pairs: Numbers, int64 `[P, 2]`; sorted ones need fewer texts at a time.
+        fetch: Texts by their numbers, called for some hundred at a time.
+        others: The same for the second column, if its numbers are those of other texts.
+
+    Returns:
+        float64 `[P]`.
+    """
+    result = np.zeros(len(pairs))
+    for start in range(0, len(pairs), 500):
+        part = pairs[start : start + 500]
+        if others is None:
+            first = second = _Pieces(np.unique(part), fetch)
+        else:
+            first, second = _Pieces(np.unique(part[:, 0]), fetch), _Pieces(np.unique(part[:, 1]), others)
+        result[start : start + 500] = [jaccard(first[a], second[b]) for a, b in part.tolist()]
+    return result
+
+
+class _Pieces:
+    """Pieces of some texts by number, cut when they are asked for; a limited number of sets is kept."""
+
+    def __init__(self, numbers: np.ndarray, fetch: Fetch) -> None:
+        self._places = {number: place for place, number in enumerate(numbers.tolist())}
+        self._letters = normalise_all(fetch(numbers.tolist()))
+        self._sets: dict[int, frozenset[str]] = {}
+        self._size = 0
+
+    def __getitem__(self, number: int) -> frozenset[str]:
+        pieces = self._sets.get(number)
+        if pieces is None:
+            pieces = shingles_of(self._letters.text(self._places[number]))
+            self._size += len(pieces)
+            if self._size > _KEPT_SHINGLES:
+                self._sets, self._size = {}, len(pieces)
+            self._sets[number] = pieces
+        return pieces
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Texts that belong together.
+
+    Attributes:
+        medoid: For each text the one that its cluster is linked to, itself where it is in none; int64 `[N]`.
+        sizes: Numbers of texts of the clusters of at least two, largest first.
+        longest_chain: Texts of the largest group in which each is similar to some other; more than `sizes[0]` where
+            a chain was cut.
+    """
+
+    medoid: np.ndarray
+    sizes: tuple[int, ...]
+    longest_chain: int
+
+    @property
+    def members(self) -> np.ndarray:
+        """Numbers of the texts in clusters, ascending."""
+        linked = self.medoid != np.arange(len(self.medoid))
+        linked[self.medoid[linked]] = True
+        return np.flatnonzero(linked)
+
+    @property
+    def copies(self) -> np.ndarray:
+        """Numbers of the texts that their medoids stand for, ascending."""
+        return np.flatnonzero(self.medoid != np.arange(len(self.medoid)))
+
+
+def clusters(n: int, pairs: np.ndarray) -> Clusters:
+    """Put similar texts together, each similar to the medoid of its cluster.
+
+    Taking everything that is connected would chain texts that have nothing in common (a ~ b ~ c ~ d). Instead the text
+    with most similar ones becomes a medoid and takes them, then the next of those left, the earlier of equals.
+
+    Args:
+        n: Number of texts.
+        pairs: Numbers of similar texts, int64 `[P, 2]`.
+    """
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.lexsort((both[:, 1], both[:, 0]))]
+    starts = np.searchsorted(both[:, 0], np.arange(n + 1))
+    degree = np.diff(starts)
+    medoid = np.full(n, -1, np.int64)
+    linked = np.flatnonzero(degree)
+    for text in linked[np.argsort(-degree[linked], kind="stable")].tolist():
+        if medoid[text] < 0:
+            near = both[starts[text] : starts[text + 1], 1]
+            medoid[near[medoid[near] < 0]] = text
+            medoid[text] = text
+    medoid = np.where(medoid < 0, np.arange(n), medoid)
+    sizes = np.bincount(medoid, minlength=1)
+    chains = Counter(connected(n, pairs.tolist())) if len(pairs) else Counter()
+    return Clusters(medoid, tuple(sorted(sizes[sizes > 1].tolist(), reverse=True)), max(chains.values(), default=0))
+
+
+def _found(similarity: float, size: int) -> float:
+    """Probability that two texts of a similarity share a band."""
+    return 1 - (1 - similarity**size) ** (PLACES // size)
+
+
+def _contains(sorted_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    place = np.searchsorted(sorted_codes, codes)
+    inside = place < len(sorted_codes)
+    inside[inside] = sorted_codes[place[inside]] == codes[inside]
+    return inside
+
+
+def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in parts of limited length."""
+    part: list[str] = []
+    size = 0
+    for text in texts:
+        if part and size + len(text) > _BATCH:
+            yield part
+            part, size = [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield part
