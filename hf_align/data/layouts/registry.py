@@ -8,11 +8,12 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.data.layouts import battles, messages, rankings, ratings, strings
+from hf_align.data.layouts import battles, messages, rankings, ratings, strings, trees
 from hf_align.data.layouts.layout import Layout, Row
 from hf_align.errors import UserError
 
 LAYOUTS: tuple[Layout, ...] = (
+    *trees.LAYOUTS,
     *battles.LAYOUTS,
     *ratings.LAYOUTS,
     *rankings.LAYOUTS,

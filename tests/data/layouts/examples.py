@@ -6,10 +6,12 @@ from tests.data.layouts import (
     rankings_examples,
     ratings_examples,
     strings_examples,
+    trees_examples,
 )
 from tests.data.layouts.example import Example
 
 EXAMPLES: tuple[Example, ...] = (
+    *trees_examples.EXAMPLES,
     *battles_examples.EXAMPLES,
     *strings_examples.EXAMPLES,
     *messages_examples.EXAMPLES,
