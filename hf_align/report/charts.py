@@ -256,8 +256,14 @@ def histogram_chart(
         parts.append(
             Markup(
                 '<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-                '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(low, high, x - 4, high + 8, limit.label, x=x)
+                '<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
+            ).format(
+                low,
+                high,
+                *((x + 4, high + 8, "start") if x < WIDTH / 2 else (x - 4, high + 8, "end")),
+                limit.label,
+                x=x,
+            )
         )
     said = "; ".join(f"{each.label}: {', '.join(f'{value:.4g}' for value in each.values)}" for each in counts)
     keys = [(each.label, each.color) for each in counts]

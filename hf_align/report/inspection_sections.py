@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from hf_align.report.figures import Grade, Metrics, Section
+from hf_align.report.figures import Grade, Metrics, Section, Table, decimal, ends, percent, plain
 from hf_align.report.verdict import Verdict
 
 TITLES = {
@@ -30,7 +31,7 @@ def sections_of(inspection: Metrics) -> list[Section]:
     Args:
         inspection: `Inspection.to_json()`.
     """
-    return [_section(key, title, inspection) for key, title in TITLES.items() if key in inspection["metrics"]]
+    return [_section(key, inspection) for key in TITLES if key in inspection["metrics"]]
 
 
 def findings_of(inspection: Metrics, key: str) -> list[dict[str, Any]]:
@@ -38,11 +39,167 @@ def findings_of(inspection: Metrics, key: str) -> list[dict[str, Any]]:
     return [finding for finding in inspection["findings"] if finding["section"] == key]
 
 
-def _section(key: str, title: str, inspection: Metrics) -> Section:
+def _section(key: str, inspection: Metrics) -> Section:
     findings = findings_of(inspection, key)
+    shown = BUILDERS[key](inspection["metrics"][key]) if key in BUILDERS else Shown()
+    if shown.unchecked and not findings:
+        return Section(key, TITLES[key], shown.unchecked, empty=True)
     worst = findings[0]["severity"] if findings else "note"
-    said = f"{say_counts(findings)}." if findings else "Nothing found."
-    return Section(key, title, said, GRADES[worst], label=say_counts(findings[:1] and findings, worst))
+    found = f"Found: {say_counts(findings)}." if findings else "Nothing found."
+    return Section(
+        key,
+        TITLES[key],
+        f"{shown.said} {found}".lstrip(),
+        GRADES[worst],
+        shown.figure,
+        shown.tables,
+        shown.note,
+        label=say_counts(findings, worst),
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a section shows besides its findings.
+
+    Attributes:
+        said: A sentence with the main figures.
+        figure: The main figure.
+        tables: Its tables.
+        note: How it was measured.
+        unchecked: Why there was nothing to check, if so.
+    """
+
+    said: str = ""
+    figure: str = ""
+    tables: Sequence[Table] = ()
+    note: str = ""
+    unchecked: str = ""
+
+
+def _size(figures: Metrics) -> Shown:
+    lengths = {name: each for name, each in (figures.get("lengths") or {}).items() if each}
+    if not lengths:
+        return Shown()
+    unit = figures["unit"]
+    quantiles = [name for name in next(iter(lengths.values())) if name != "mean"]
+    tables = [
+        Table((unit, *quantiles), [[name, *(f"{each[q]:,.0f}" for q in quantiles)] for name, each in lengths.items()]),
+        Table(
+            ("column", "type", "empty"),
+            [[each["name"], each["type"], percent(each["nulls"])] for each in figures["columns"]],
+        ),
+    ]
+    middle = {name: f"{each['50%']:,.0f}" for name, each in lengths.items() if not name.startswith("prompt and")}
+    figure = ", ".join(f"{name} {value}" for name, value in middle.items())
+    said = f"Half of the rows have at most so many {unit}: {figure}."
+    if cut := figures.get("truncation"):
+        limits = " and ".join(f"{name} {cut[name]:,}" for name in ("max_length", "max_prompt_length") if cut[name])
+        said += (
+            f" With {limits} the prompt is cut in {plural(cut['prompt_cut'], 'row')} and a response in "
+            f"{plural(cut['response_cut'], 'row')}."
+        )
+    return Shown(said, tables=tables)
+
+
+def _defects(figures: Metrics) -> Shown:
+    ends = figures.get("ends") or {}
+    if ends.get("proper_ends") is None:
+        return Shown()
+    return Shown(f"{percent(ends['proper_ends'])} of the responses end properly.")
+
+
+def _contradictions(figures: Metrics) -> Shown:
+    scores = figures.get("scores") or {}
+    rows = [
+        [
+            name,
+            f"{each['pairs']:,}",
+            percent(each["agree"] / each["pairs"]) if each["pairs"] else "undefined",
+            decimal(each["length_correlation"]),
+            *(decimal(each[end], 3) for end in ("min", "median", "max")),
+        ]
+        for name, each in scores.items()
+    ]
+    columns = ("score column", "pairs", "better is higher", "r with length", "min", "median", "max")
+    return Shown(tables=[Table(columns, rows)] if rows else ())
+
+
+def _agreement(figures: Metrics) -> Shown:
+    if figures.get("source") is None:
+        return Shown(unchecked=f"Not checked: {figures['reason']}." if figures.get("reason") else "")
+    tables = []
+    groups = [
+        (f"{name} {value}", part)
+        for name, parts in (figures.get("groups") or {}).items()
+        for value, part in parts.items()
+        if isinstance(part, Mapping)
+    ]
+    if groups:
+        rows = [[name, plain(part, "alpha"), percent(part["raw"]), f"{part['units']:,}"] for name, part in groups]
+        tables.append(Table(("group", "alpha", "raw", "units"), rows))
+    if annotators := figures.get("annotators"):
+        rows = [
+            [name, decimal(each["alpha"]), percent(each["raw"]), f"{each['values']:,}"]
+            for name, each in annotators.items()
+        ]
+        tables.append(Table(("annotator against the others", "alpha", "raw", "answers"), rows))
+    said = (
+        f"By {figures['source']}."
+        if figures.get("mean") is None
+        else (
+            f"Two people agree in {percent(figures['mean'])} of the cases ({plural(figures['rows'], 'row')}, "
+            f"by {figures['source']})."
+        )
+    )
+    figure = "" if figures.get("alpha") is None else f"alpha {plain(figures, 'alpha')}"
+    note = f"Agreement of a row: {figures['how']}." if "how" in figures else ""
+    if figure:
+        note += (
+            f" Alpha: Krippendorff's, {figures['level']} level; 1 is full agreement, 0 that of chance; 95% bootstrap "
+            f"interval over {plural(figures['units'], 'unit')}."
+        )
+    elif figures.get("reason"):
+        note += f" No alpha: {figures['reason'].removeprefix('alpha is undefined: ')}."
+    return Shown(said, figure, tables, note.lstrip())
+
+
+def _margins(figures: Metrics) -> Shown:
+    margins, length = figures.get("margins"), figures.get("length")
+    parts, tables = [], []
+    if margins:
+        low, median, high = margins["quartiles"]
+        parts.append(
+            f"Half of the margins ({margins['source']}) lie between {low:.3g} and {high:.3g}, with the median "
+            f"{median:.3g}."
+        )
+    if length:
+        parts.append(
+            f"The longer response is the better one in {percent(length['longer_better'])} "
+            f"{ends(length['interval'], 100, 1)} of {plural(length['pairs'], 'pair')}.".replace("  ", " ")
+        )
+    style = {name: each for name, each in (figures.get("style") or {}).items() if each["better"] or each["worse"]}
+    if style:
+        rows = [
+            [name, percent(each["better"]), percent(each["worse"]), "yes" if each["differs"] else "no"]
+            for name, each in style.items()
+        ]
+        tables.append(Table(("share of responses with", "better", "worse", "differ"), rows))
+    scripts = (figures.get("scripts") or {}).get("responses") or {}
+    if len(scripts) > 1:
+        tables.append(Table(("script", "responses"), [[name, f"{count:,}"] for name, count in scripts.items()]))
+    figure = f"median margin {margins['quartiles'][1]:.3g}" if margins else ""
+    note = "Differ: sign test with Holm's correction, 5% for all together." if style else ""
+    return Shown(" ".join(parts), figure, tables, note)
+
+
+BUILDERS: Mapping[str, Callable[[Metrics], Shown]] = {
+    "size": _size,
+    "defects": _defects,
+    "contradictions": _contradictions,
+    "agreement": _agreement,
+    "margins": _margins,
+}
 
 
 def say_counts(findings: Sequence[Metrics], only: str | None = None) -> str:
@@ -60,6 +217,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
+def rows_with(inspection: Metrics, severity: str) -> set[int]:
+    """Numbers of the rows with a finding of a severity."""
+    return {row for each in inspection["findings"] if each["severity"] == severity for row in each["rows"]}
+
+
 def rows_text(finding: Metrics) -> str:
     """A finding's row numbers, the first of them if there are many; "" for the whole data set."""
     rows = finding["rows"]
@@ -71,7 +233,7 @@ def rows_text(finding: Metrics) -> str:
 def verdict_of(inspection: Metrics) -> Verdict:
     """Whether to train on the data as it is."""
     counts, fixed, rows = inspection["counts"], inspection["fixed"], inspection["facts"]["rows"]
-    bad = {row for each in inspection["findings"] if each["severity"] == "error" for row in each["rows"]}
+    bad = rows_with(inspection, "error")
     parts = [f"{fixed['dropped']:,} of {plural(rows, 'row')} dropped"] * bool(fixed["dropped"])
     parts += [f"{fixed['changed']:,} repaired"] * bool(fixed["changed"])
     repair = f"A fix is at hand: {' and '.join(parts)}." if parts else ""
