@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ LETTERS = 3
 """Fewest letters of a text that has a script."""
 MOST = 0.5
 """Share of the letters that must be of one script."""
+_ASCII = re.compile(rf"(?:[A-Za-z][^A-Za-z]*){{{LETTERS}}}")
 
 
 @cache
@@ -78,7 +80,7 @@ def script_of(text: str) -> int:
         ['Latin', 'Cyrillic', '']
     """
     if text.isascii():
-        return int(sum(map(str.isalpha, text[:100])) >= LETTERS or sum(map(str.isalpha, text)) >= LETTERS)
+        return int(_ASCII.search(text) is not None)
     codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
     counts = np.bincount(_table()[codes], minlength=len(NAMES))
     counts[0] = 0

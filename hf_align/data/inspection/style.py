@@ -12,8 +12,7 @@ _REFUSAL = re.compile(
     r"\bi(?:['\u2019]m| am) (?:so |very |really )?sorry\b|\bi apologi[sz]e\b"
     r"|\bi (?:cannot|can not|can['\u2019]t|am unable to|['\u2019]m unable to|won['\u2019]t|will not|am not able to) "
     r"(?:\w+ ){0,2}?(?:help|assist|provide|answer|fulfil|comply|create|generate|write|do that|engage|support|discuss)"
-    r"|\bi(?:['\u2019]m| am) (?:unable|not able|not allowed|not comfortable)\b",
-    re.IGNORECASE,
+    r"|\bi(?:['\u2019]m| am) (?:unable|not able|not allowed|not comfortable)\b"
 )
 _DISCLAIMER = re.compile(
     r"\b(?:as|i am|i['\u2019]m|being) (?:just |only )?an? (?:ai\b|artificial intelligence|(?:large )?language model)",
@@ -22,11 +21,32 @@ _DISCLAIMER = re.compile(
 BEGINNING = 200
 """Characters in which a refusal has to begin."""
 
+_BULLETS = re.compile(r"^[ \t]*[-*+\u2022] ", re.MULTILINE)
+_NUMBERS = re.compile(r"^[ \t]*\d{1,2}[.)] ", re.MULTILINE)
+
+
+def _refuses(text: str) -> bool:
+    start = text[:BEGINNING].lower()
+    # Searching for words is ten times as fast as the expression.
+    return any(word in start for word in ("sorry", "pologi", "not", "can't", "can\u2019t", "unable", "won")) and bool(
+        _REFUSAL.search(start)
+    )
+
+
+def _is_an_ai(text: str) -> bool:
+    words = ("an AI", "an ai", "rtificial", "anguage model")
+    return any(word in text for word in words) and bool(_DISCLAIMER.search(text))
+
+
+def _has_lines(text: str, line: re.Pattern[str]) -> bool:
+    return bool(line.search(text) if "\n" in text else line.match(text))
+
+
 TRAITS: dict[str, Callable[[str], object]] = {
     "headings": lambda text: "#" in text and re.search(r"^#{1,6} ", text, re.MULTILINE),
     "bold text": lambda text: "**" in text and re.search(r"\*\*\S", text),
-    "bulleted lists": re.compile(r"^[ \t]*[-*+\u2022] ", re.MULTILINE).search,
-    "numbered lists": re.compile(r"^[ \t]*\d{1,2}[.)] ", re.MULTILINE).search,
+    "bulleted lists": lambda text: _has_lines(text, _BULLETS),
+    "numbered lists": lambda text: _has_lines(text, _NUMBERS),
     "tables": lambda text: "|" in text and re.search(r"^\|.*\|[ \t]*$", text, re.MULTILINE),
     "code blocks": lambda text: "```" in text,
     "links": lambda text: "://" in text,
@@ -34,8 +54,8 @@ TRAITS: dict[str, Callable[[str], object]] = {
     "emojis": lambda text: not text.isascii() and _EMOJI.search(text),
     "exclamation marks": lambda text: "!" in text,
     "a question at the end": lambda text: text.rstrip().endswith("?"),
-    "refusals": lambda text: _REFUSAL.search(text[:BEGINNING]),
-    "talk of being an AI": lambda text: _DISCLAIMER.search(text),
+    "refusals": _refuses,
+    "talk of being an AI": _is_an_ai,
 }
 """Whether a text has it, by name."""
 

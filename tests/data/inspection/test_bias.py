@@ -70,7 +70,7 @@ def test_with_few_prompts_rows_are_drawn() -> None:
 
 def test_margins_are_correlated_with_the_difference_of_lengths() -> None:
     rng = random.Random(3)
-    rows = [
+    rows: list[dict[str, Any]] = [
         row | {"margin": rng.random() + max(0, len(row["chosen"]) - len(row["rejected"])) / 30}
         for row in plain(rng, 80)
     ]
@@ -112,7 +112,7 @@ def test_first_words_that_give_the_better_response_away_are_found() -> None:
 
 
 def test_soft_labels_turn_pairs_round_ties_are_left_out_and_of_rankings_best_and_worst_compared() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"prompt": "p", "chosen": "longer text", "rejected": "text", "label": label} for label in (1.0, 0.3, 0.2, 0.5)
     ]
     length = found_by(Bias, rows).metrics["length"]

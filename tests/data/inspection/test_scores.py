@@ -94,7 +94,7 @@ def test_rankings_are_held_against_other_columns_pair_by_pair() -> None:
         rows.append({"prompt": f"p{n}", "responses": [f"r{i}" for i in range(k)], "ranking": ranks, "quality": scores})
         bad = False
         for i, j in combinations(range(k), 2):
-            place = [9 if ranks[each] is None else ranks[each] for each in (i, j)]
+            place = [9 if (rank := ranks[each]) is None else rank for each in (i, j)]
             better, worse = (i, j) if place[0] < place[1] else (j, i)
             one, two = scores[better], scores[worse]
             if place[0] != place[1] and one is not None and two is not None:
