@@ -334,7 +334,7 @@ def _correlation(one: NDArray[np.float64], two: NDArray[np.float64]) -> tuple[fl
 
 def _surely_negative(rho: float, n: int) -> bool:
     """Whether a rank correlation's 95% interval (Bonett and Wright, 2000) lies below 0."""
-    return math.atanh(max(rho, -0.999)) + 1.96 * math.sqrt((1 + rho**2 / 2) / max(n - 3, 1)) < 0
+    return math.atanh(min(max(rho, -0.999), 0.999)) + 1.96 * math.sqrt((1 + rho**2 / 2) / max(n - 3, 1)) < 0
 
 
 def _rows(count: int) -> str:

@@ -127,6 +127,12 @@ def test_correlations_are_those_of_ranks_and_opposite_columns_are_a_finding() ->
     assert figures["margin_correlation"] == pytest.approx(spearman(lead, np.abs(lead)), abs=1e-6)
 
 
+def test_two_columns_of_one_order_agree() -> None:
+    rows = [row | {"chosen_rating": n, "rejected_rating": -n} for n, row in enumerate(scored([*range(9)], [-1] * 9))]
+    found = found_by(Scores, [row | {"rejected_score": -row["chosen_score"]} for row in rows])
+    assert found.metrics["score_correlations"][0]["rho"] == pytest.approx(1) and not found.findings
+
+
 def test_margins_that_fall_with_the_lead_of_the_scores_are_a_finding() -> None:
     rows = scored([n + 1 for n in range(15)], [0] * 15, margin=[20.0 - n for n in range(15)])
     assert "the smaller the lead" in by_kind(found_by(Scores, rows))["scores_disagree"].message
