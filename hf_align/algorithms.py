@@ -124,6 +124,7 @@ ALGORITHMS = Algorithms(
         "demonstrations",
         summary="train a model on demonstrations, with TRL's SFTTrainer",
         curves=(("loss", "loss"), ("mean_token_accuracy", "tokens predicted right")),
+        run="hf_align.experiments.sft:SFTRun",
     ),
     Algorithm(
         "reward",

@@ -183,15 +183,20 @@ def quantization_of(base: Any) -> str | None:
     return "4bit" if getattr(config, "load_in_4bit", False) else "8bit"
 
 
-def hyperparameters(args: Any) -> dict[str, Any]:
-    """The usual options of `TrainingArguments`, then all fields of our config classes; unset ones are left out."""
+def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The usual options of `TrainingArguments`, then all fields of our config classes; unset ones are left out.
+
+    Args:
+        args: The config.
+        names: Fields to show instead of all.
+    """
     of_trainer = {entry.name for entry in dataclasses.fields(TrainingArguments)}
     added_names = {entry.name for entry in dataclasses.fields(args)} - of_trainer
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
     del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
     if "ipo" not in getattr(args, "loss_types", []):
         added_names = {name for name in added_names if not name.startswith("ipo_")}
-    added = {name: getattr(args, name) for name in sorted(added_names - HIDDEN_OPTIONS)}
+    added = {name: getattr(args, name) for name in names or sorted(added_names - HIDDEN_OPTIONS)}
     values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
     return {
         name: value

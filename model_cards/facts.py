@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hf_align.errors import UserError
 
-Kind = Literal["reward", "dpo", "ipo", "ppo", "ensemble", "model"]
+Kind = Literal["sft", "reward", "dpo", "ipo", "ppo", "ensemble", "model"]
 """How the model was trained; "model" if unknown."""
 Labels = Literal["hard", "soft", "drawn"]
 
@@ -153,7 +153,12 @@ class CardFacts:
     @property
     def method(self) -> str:
         """Display name of the training method."""
-        names = {"reward": "reward modelling", "ensemble": "an ensemble of reward models", "model": "fine-tuning"}
+        names = {
+            "sft": "demonstrations",
+            "reward": "reward modelling",
+            "ensemble": "an ensemble of reward models",
+            "model": "fine-tuning",
+        }
         return names.get(self.kind, self.kind.upper())
 
     def to_dict(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from hf_align.acceleration.registry import Use, names_of
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.errors import UserError
 from hf_align.files import whole_files
+from hf_align.model_cards import save_card
+from hf_align.model_cards.demonstrations import collect_sft_facts
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.fingerprint import check_base, write_fingerprint
 from hf_align.models.kinds import check_is_policy
@@ -180,8 +182,22 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
             model = self.accelerator.unwrap_model(self.model)
             if isinstance(model, PeftModel):
                 write_fingerprint(model, unfinished, state_dict)
-            for pickle in unfinished.glob("*.bin"):  # of the options
-                pickle.unlink()
+            for file in (*unfinished.glob("*.bin"), *unfinished.rglob("README.md")):  # of the options; peft's
+                file.unlink()
+
+    def create_model_card(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """Write README.md and its curves into `output_dir`, unless you edited the README.md there.
+
+        Args:
+            model_name: Default: the last part of `hub_model_id`, else the name of the folder.
+            dataset_name: Hub id of the training data. Default: the id it was downloaded from.
+            tags: Further tags.
+        """
+        if self.is_world_process_zero():
+            facts = collect_sft_facts(self, model_name=model_name, dataset_tags=dataset_name, tags=tags)
+            save_card(cast(str, self.args.output_dir), facts, self.state.log_history)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         loaded = self.model if model is None else model
@@ -192,6 +208,8 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the adapter or model with its tokenizer; with `merge`, at the end of a run also the merged model."""
         super().save_model(output_dir, _internal_call)
+        if not _internal_call and output_dir is None:
+            self.create_model_card()
         model = self.accelerator.unwrap_model(self.model)
         if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
             if self.args.should_save:

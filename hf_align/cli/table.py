@@ -285,6 +285,10 @@ _AUGMENT = """\
   augment         adds made pairs to train_dataset: transitivity and interpolation (true, or a number of pairs
                   for each row), paraphrase and back_translation (FILE.py:FUNCTION); --augment.transitivity true
 """
+_PREPARE = """\
+  prepare         true, or options of a preparation of train_dataset (several names or a folder of mixed files,
+                  then): clean, quality, min_quality, duplicates, contamination, balance, most, ratio
+"""
 
 _OWN_KEYS = {
     "ensemble": """\
@@ -307,6 +311,7 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
                   with columns {_COLUMNS[algorithm.rows]}
   eval_dataset    the same
 {_AUGMENT if algorithm.rows in ("pairs", "comparisons") else ""}\
+{_PREPARE if algorithm.rows == "demonstrations" else ""}\
   quantization    8bit or 4bit
   lora            true, or a mapping of LoraConfig fields (flags: --lora.r 32)
 {_OWN_KEYS.get(name, "")}\

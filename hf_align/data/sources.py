@@ -2,6 +2,9 @@
 
 import difflib
 import json
+import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,16 @@ from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
 from hf_align.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 EMBEDDED, EMBEDDED_RANKINGS = "embedded:ratings", "embedded:rankings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_RESPONSES = 4  # of each ranked prompt
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SAVED = ("dataset_info.json", "dataset_dict.json")
+HELD_OUT = re.compile(r"(?:^|[-_./ ])(?:test|eval|evaluation|validation|valid|val|dev)(?:[-_./ \d]|$)")
+"""Names of files that belong to a split other than the one to train on."""
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
@@ -74,7 +82,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     try:
         if reader is not None:
             loaded: Any = _read_file(reader, path)
-        elif (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
+        elif any((path / saved).exists() for saved in SAVED):
             loaded = datasets.load_from_disk(str(path))
         else:
             loaded = datasets.load_dataset(name)
@@ -93,6 +101,52 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
         if split in loaded:
             return loaded[split]
     raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")
+
+
+def load_each(
+    names: str | list[str], field: str, splits: tuple[str, ...], load: Callable[[str], Dataset]
+) -> dict[str, Dataset]:
+    """Load several data sets, and each file of a folder by itself, since they may have different columns.
+
+    Files that by their name or folder belong to another split ("test.jsonl", "validation/0.parquet") are left out.
+
+    Args:
+        names: Names as `load_rows` takes them.
+        field: Name of the recipe's key, for messages.
+        splits: Acceptable splits, best first.
+        load: Loads a data set by its name.
+
+    Returns:
+        The data sets by names without local folders: files by theirs, within the folder that was named.
+
+    Raises:
+        UserError: As `load_rows`, or a name is given twice.
+    """
+    loaded: dict[str, Dataset] = {}
+    for name in [names] if isinstance(names, str) else names:
+        path = Path(name)
+        files = _mixed_files(path, field) if path.is_dir() else {}
+        found = {key: load_named(str(file), field, splits) for key, file in files.items()}
+        short = path.name if path.exists() else name
+        for key, rows in (found or {short: load(name)}).items():
+            if key in loaded:
+                raise UserError(f"{field}: two data sets are called {key}; rename a file")
+            loaded[key] = rows
+    return loaded
+
+
+def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
+    """Data files, and folders that `datasets` saved, in a folder that it didn't, by their places in it."""
+    saved = [file.parent for name in SAVED for file in folder.rglob(name)]
+    if folder in saved:
+        return {}
+    found = [file for file in folder.rglob("*") if file.suffix.lower() in READERS]
+    loose = [file for file in found if not any(file.is_relative_to(other) for other in saved)]
+    files = {file.relative_to(folder).as_posix(): file for file in sorted([*loose, *saved])}
+    files = {name: file for name, file in files.items() if not any(part.startswith(".") for part in Path(name).parts)}
+    if others := [name for name in files if HELD_OUT.search(name.lower())]:
+        logger.warning("%s: %s: of another split by name, and left out.", field, ", ".join(others))
+    return {name: file for name, file in files.items() if name not in others}
 
 
 def _read_file(reader: str, path: Path) -> Any:

@@ -1,8 +1,9 @@
 """Recipes: a YAML file plus flags, checked key by key against the command's config before anything is loaded.
 
 A recipe is flat. A few keys name the models and data (`SOURCE_KEYS`); every other key is a field of the command's
-config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields, `augment` is one of `AUGMENT_KEYS`. Flags
-have the same names and override the file: `--learning_rate 1e-5`, `--lora.r 32`.
+config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields, `augment` is one of `AUGMENT_KEYS`,
+`prepare` may be `true` or one of `PREPARE_KEYS`. Flags have the same names and override the file:
+`--learning_rate 1e-5`, `--lora.r 32`.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import types
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import yaml
 
@@ -34,8 +35,12 @@ KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {
     "reward": {"reward": str | list, "judge": str | list | None},
 }
 """Further such keys, by the need that they meet."""
-KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {"pairs": {"augment": dict | None}, "comparisons": {"augment": dict | None}}
-"""Further such keys, by the kind of rows."""
+KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {
+    "pairs": {"augment": dict | None},
+    "comparisons": {"augment": dict | None},
+    "demonstrations": {"train_dataset": str | list[str], "prepare": bool | dict | None},
+}
+"""Further such keys, or other types of them, by the kind of rows."""
 AUGMENT_KEYS: dict[str, Any] = {
     "transitivity": bool | float,
     "interpolation": bool | float,
@@ -43,6 +48,17 @@ AUGMENT_KEYS: dict[str, Any] = {
     "back_translation": str | None,
 }
 """Keys of `augment`: arguments of `hf_align.data.augment`, functions as `FILE.py:FUNCTION` or `MODULE:FUNCTION`."""
+PREPARE_KEYS: dict[str, Any] = {
+    "clean": bool,
+    "quality": str | None,
+    "min_quality": float,
+    "duplicates": float | None,
+    "contamination": Literal["prompt", "row"],
+    "balance": str | None,
+    "most": int | None,
+    "ratio": float | None,
+}
+"""Keys of `prepare`: arguments of `hf_align.data.prepare_sft`; a function for `quality` is named as above."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
 """Flags of a training command besides the recipe's keys."""
 
@@ -217,8 +233,9 @@ def check_recipe(
     source = {key: checked.pop(key, None) for key in sources}
     if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
-    if source.get("augment") is not None:
-        source["augment"] = _checked_mapping(recipe, "augment", source["augment"], AUGMENT_KEYS)
+    for name, keys in (("augment", AUGMENT_KEYS), ("prepare", PREPARE_KEYS)):
+        if isinstance(values := source.get(name), dict):
+            source[name] = _checked_mapping(recipe, name, values, keys)
     lora = source.pop("lora")
     if isinstance(lora, dict):
         return CheckedRecipe(source, _checked_mapping(recipe, "lora", lora, field_hints(lora_class)), checked)

@@ -4,7 +4,7 @@ import errno
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Run:
         trainer: The trainer's class.
         args: The trainer's config.
         resume_last: Whether to resume from the latest checkpoint.
+        notes: Lines to show before training: what became of the rows.
     """
 
     algorithm: Algorithm
@@ -66,6 +67,20 @@ class Run:
     trainer: type[Any]
     args: Any
     resume_last: bool
+    notes: list[str] = field(default_factory=list)
+
+    def read_data(self) -> dict[str, Dataset]:
+        """Load `train_dataset` and perhaps `eval_dataset`.
+
+        Raises:
+            UserError: A data set doesn't exist or can't be read.
+        """
+        source = self.checked.source
+        return {
+            f"{role}_dataset": load_rows(name, role, self.args.seed, self.algorithm.rows)
+            for role in ("train", "eval")
+            if (name := source[f"{role}_dataset"]) is not None
+        }
 
     def lora(self) -> LoraConfig | None:
         """Make the config of the recipe's adapter, if any."""
@@ -152,11 +167,7 @@ def load_inputs(run: Run) -> Inputs:
     check_place(Path(args.output_dir), recipe.where("output_dir"))
     augmentation = _augmentation(run)
     checkpoint = run.find_checkpoint()
-    rows = {
-        f"{role}_dataset": load_rows(name, role, args.seed, run.algorithm.rows)
-        for role in ("train", "eval")
-        if (name := source[f"{role}_dataset"]) is not None
-    }
+    rows = run.read_data()
     for name in (source["model"], source.get("ref_model")):
         if name is not None:
             check_source(name)

@@ -1,3 +1,4 @@
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,69 @@ def test_prompts_that_leave_no_room_are_counted(tiny_model_dir: str, caplog: pyt
     assert "train_dataset: 1 of 2 rows have a prompt that fills max_length=32" in caplog.text
     with pytest.raises(UserError, match=r"2 of 2 rows have .* raise max_length"):
         trainer_on(rows[1:] * 2, tiny_model_dir, max_length=32)
+
+
+def mixed_folder(folder: Path) -> Path:
+    """Files of three layouts, with a repeated and an empty row, and one of another split."""
+    alpaca = [
+        {"instruction": f"Name film {n}.", "input": "", "output": f"The film is called number {n}."} for n in range(6)
+    ]
+    sharegpt = [
+        {
+            "conversations": [
+                {"from": "human", "value": f"Is film {n} good?"},
+                {"from": "gpt", "value": f"Number {n} is.\r\n"},
+            ]
+        }
+        for n in range(4)
+    ]
+    qa = [{"question": "Who sings?", "answer": ""}, {"question": "Who sings?", "answer": "Nobody does."}]
+    rows = {"alpaca": [*alpaca, alpaca[0]], "talk/sharegpt": sharegpt, "qa": qa, "test": [{"text": "Held out."}]}
+    for name, each in rows.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in each))
+    return folder
+
+
+def test_a_folder_of_mixed_files_is_prepared_and_the_card_counts_what_was_dropped(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Path("held.jsonl").write_text(json.dumps({"question": "Name film 2.", "answer": "It is number 2."}))
+    data = ["--train_dataset", str(mixed_folder(tmp_path / "films")), "--eval_dataset", "held.jsonl", "--prepare"]
+    assert run(tiny_model_dir, "out", *data, "--max_steps", "1", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "rows" in said and "13  alpaca.jsonl 7, qa.jsonl 2, talk/sharegpt.jsonl 4" in said
+    assert "dropped: a row says the same" in said and "alpaca.jsonl 6" in said and "10 rows, " in said
+    assert "test.jsonl: of another split by name, and left out." in said and not Path("out").exists()
+
+    flags = [*data, "--max_steps", "1", "--merge", "false", "--prepare.min_quality", "0.2"]
+    assert run(tiny_model_dir, "out", *flags) == 0
+    report = json.loads(Path("out/_sft_report.json").read_text())
+    assert report["reasons"] == {"unreadable": 1, "contaminated": 1, "duplicate": 1}
+    assert report["options"]["min_quality"] == 0.2 and Path("out/_sft_report.md").exists()
+    card = html.unescape(Path("out/README.md").read_text())
+    assert "- alpaca.jsonl: 5 of 7 rows" in card and "| Dropped: a row says the same | 1 |" in card
+    assert "supervised fine-tuning" in card and str(tmp_path) not in card and "| eval" not in card
+
+    with Path(tmp_path, "films/qa.jsonl").open("a") as file:
+        file.write(json.dumps({"question": "Who dances?", "answer": "The dog does."}))
+    assert run(tiny_model_dir, "out", *flags, "--max_steps", "2", "--resume_from_checkpoint", "true") == 2
+    assert "--train_dataset: these are other rows than the run began with" in capsys.readouterr().err
+
+
+def test_what_cannot_be_prepared_is_refused_before_anything_is_loaded(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Path("words.py").write_text("def half(rows):\n    return [0.5] * len(rows)\n")
+    films = ["--train_dataset", str(mixed_folder(tmp_path / "films")), "--eval_dataset", "null"]
+    for flags, message in [
+        (["--train_dataset", "[a.jsonl, b.jsonl]"], "--train_dataset: several data sets are joined by a preparation"),
+        (["--prepare.min_qualty", "0.5"], "--prepare.min_qualty is not a valid key; did you mean prepare.min_quality?"),
+        (["--prepare.contamination", "rows"], "--prepare.contamination expects 'prompt' or 'row', got 'rows'"),
+        (["--prepare.quality", "words.py:hall"], "--prepare.quality: words.py has no function hall"),
+        (["--prepare.quality", "words.py:half", "--prepare.min_quality", "0.6"], "none of 13 rows is left"),
+        (["--prepare.balance", "kind"], "balance: alpaca.jsonl has no column 'kind'"),
+    ]:
+        assert run(tiny_model_dir, "out", *films, *flags, "--dry-run") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error

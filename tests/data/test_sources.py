@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, EMBEDDED_RANKINGS, load_rows
+from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, EMBEDDED_RANKINGS, HELD_OUT, load_each, load_rows
 from hf_align.errors import UserError
 
 ROW = {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."}
@@ -92,3 +92,33 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="train_dataset: "):
         load_rows("nobody/no-such-data", "train", 0)
+
+
+def test_each_file_of_a_folder_is_loaded_by_itself_but_for_those_of_other_splits(tmp_path: Path) -> None:
+    for name, row in {"a": ROW, "b/c": {"text": "Hi."}, "validation": ROW, ".cache/x": ROW}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    (tmp_path / "README.md").write_text("Films.")
+    Dataset.from_list([ROW]).save_to_disk(tmp_path / "b" / "saved")
+
+    def load(name: str) -> Dataset:
+        return load_rows(name, "train", 0)
+
+    rows = load_each(str(tmp_path), "train_dataset", ("train",), load)
+    assert {name: each.column_names for name, each in rows.items()} == {
+        **{"a.jsonl": list(ROW), "b/c.jsonl": ["text"]},
+        "b/saved": list(ROW),
+    }
+    several = [str(tmp_path / "a.jsonl"), str(tmp_path / "b" / "saved"), EMBEDDED_RANKINGS]
+    assert list(load_each(several, "train_dataset", ("train",), load)) == ["a.jsonl", "saved", EMBEDDED_RANKINGS]
+    with pytest.raises(UserError, match=r"train_dataset: two data sets are called a.jsonl"):
+        load_each(several[:1] * 2, "train_dataset", ("train",), load)
+
+
+def test_names_of_other_splits_are_words_of_their_own() -> None:
+    assert all(
+        map(HELD_OUT.search, ("test.jsonl", "data/val-00000.parquet", "films_eval.csv", "dev/1.json", "test2.csv"))
+    )
+    assert not any(
+        map(HELD_OUT.search, ("contest.jsonl", "evaluations.csv", "device.json", "latest.jsonl", "value.csv"))
+    )

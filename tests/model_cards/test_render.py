@@ -14,7 +14,7 @@ from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_c
 from hf_align.model_cards.render import figure, markdown_text
 from tests.cards import card_data
 
-KINDS = ("reward", "dpo", "ipo", "ppo", "model")
+KINDS = ("sft", "reward", "dpo", "ipo", "ppo", "model")
 NASTY = [
     "<script>alert(1)</script>",
     "a | b\n| --- |\n# Not a heading",
@@ -123,6 +123,9 @@ def test_every_kind_says_how_it_was_trained_and_cites_it():
     assert "multiplies its loss" in render_card(facts("reward", data={"Margin": "mean 2"}))
     assert "rafailov2023direct" in texts["dpo"] and "rafailov2023direct" not in texts["ipo"]
     assert "azar2024general" in texts["ipo"] and "schulman2017proximal" in texts["ppo"]
+    assert "of the completions" in texts["sft"] and "vonwerra2020trl" in texts["sft"]
+    whole = facts("sft", hyperparameters={"assistant_only_loss": True})
+    assert "of the assistant's messages" in " ".join(html.unescape(render_card(whole)).split())
     for text in texts.values():
         assert text.count("## Citations") == 1 and "hu2022lora" in text
         assert "dettmers2023qlora" not in text

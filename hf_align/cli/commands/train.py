@@ -33,6 +33,8 @@ def run_training(options: argparse.Namespace) -> None:
             print(dump_recipe(run.checked, type(run.args)), end="")
             return
         inputs = load_inputs(run)
+        for line in run.notes:
+            screen.line(line)
         if options.dry_run:
             plan = plan_run(run.algorithm.rows, run.checked.source, run.args, inputs.rows, run.lora())
             for name, text in plan.lines:

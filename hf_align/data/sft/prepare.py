@@ -158,7 +158,7 @@ def prepare_sft(
         extra = selection.over_limit(categories, [row.read.text for row in rows], most, ratio, seed)
         _drop(rows, "balance", {number: f"{balance} {category}" for number, category in extra.items()}, done)
     result = _finish(rows, sets, done, name)
-    logger.warning("%s: %s.", name, done.sentence())
+    logger.log(logging.WARNING if report is None else logging.INFO, "%s: %s.", name, done.sentence())
     if isinstance(report, str | Path):
         done.save(report)
     return result

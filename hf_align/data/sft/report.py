@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from hf_align.errors import UserError
 from hf_align.files import write_json, write_text
 
+SFT_REPORT = "_sft_report.json"
+"""The report's file in the folder of a model that was trained on the rows. It quotes rows: Trainer's pushes leave out
+what begins with an underscore, and ours have a list of what they take."""
 SHOWN = 100
 """Characters of a row's text in the report."""
 SHOWN_ROWS = 5
