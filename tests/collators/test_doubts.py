@@ -13,6 +13,9 @@ from hf_align.collators.rows import RowProblem
         (["A good film.", "A bad film.", "a GOOD film"], True),
         (["👍", "👎"], False),  # no letter in either
         (["Good film.", "A good film."], False),
+        (["Ça va ?", "ça_va"], True),
+        (["की", "का"], False),  # they differ in a vowel sign
+        (["❤\ufe0f", "☀\ufe0f"], False),  # both are no letters
     ],
 )
 def test_texts_that_differ_in_case_punctuation_and_spaces_are_near_identical(texts, near):

@@ -67,7 +67,15 @@ class Kind:
     ) -> Finding:
         """The finding of this kind; see `Finding`."""
         return Finding(
-            self.name, self.severity, rows, message, self.fix, self.section, example, drop, dict(changes or {})
+            self.name,
+            self.severity,
+            rows,
+            message,
+            self.fix,
+            self.section,
+            example,
+            drop,
+            {} if changes is None else changes,
         )
 
 

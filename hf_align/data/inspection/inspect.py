@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences
 from hf_align.collators.judged import NEEDED, kind_of
-from hf_align.data.inspection import contradictions, margins
+from hf_align.data.inspection import contradictions, defects, margins, size
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
 from hf_align.data.inspection.result import Inspection
@@ -24,7 +24,12 @@ from hf_align.errors import LoadError, UserError
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
 
-MODULES: Mapping[str, ModuleType] = {"contradictions": contradictions, "margins": margins}
+MODULES: Mapping[str, ModuleType] = {
+    "size": size,
+    "defects": defects,
+    "contradictions": contradictions,
+    "margins": margins,
+}
 """The modules of checks by section, in the page's order."""
 SEVERITIES = ("error", "warning", "note")
 

@@ -1,6 +1,7 @@
 """One check of an inspection over rows of a test."""
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 from datasets import Dataset
@@ -24,3 +25,15 @@ def by_kind(found: Found) -> dict[str, Finding]:
     findings = {finding.kind: finding for finding in found.findings}
     assert len(findings) == len(found.findings)
     return findings
+
+
+def check(rows: Sequence[dict[str, Any]], module: ModuleType, **options: Any) -> Found:
+    """What all checks of a section find in the rows."""
+    parts = [found_by(one, rows, **options) for one in module.CHECKS]
+    metrics = {name: value for part in parts for name, value in part.metrics.items()}
+    return Found(metrics, [finding for part in parts for finding in part.findings])
+
+
+def rows_by_kind(found: Found) -> dict[str, list[int]]:
+    """Row numbers by kind of finding, of which each may occur once."""
+    return {kind: list(finding.rows) for kind, finding in by_kind(found).items()}
