@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -110,6 +111,9 @@ class Layout:
         convert: Converts a row. None with `whole`, or where rows are returned unchanged.
         whole: Converts all rows at once, where rows belong together.
         without: Columns that it must not have.
+        loose: Whether case, spaces and punctuation of `columns` don't matter ("responsea" is "Response A", too), and
+            several alternatives may be there.
+        share: Share of the first rows that have to fit; 0: one of them.
     """
 
     name: str
@@ -120,17 +124,25 @@ class Layout:
     convert: Convert | None = None
     whole: Whole | None = None
     without: tuple[str, ...] = ()
+    loose: bool = False
+    share: float = 0.5
 
     def lacks(self, columns: Iterable[str]) -> list[str]:
-        """Those of its columns that aren't there."""
-        there = set(columns)
-        return [name for name in self.columns if not there & set(name.split("|"))]
+        """Those of its columns that aren't there; of many alternatives the first."""
+        there = set(map(plain, columns)) if self.loose else set(columns)
+        lacking = [name for name in self.columns if not there & set(name.split("|"))]
+        return [name.split("|")[0] for name in lacking] if self.loose else lacking
 
     def matches(self, columns: Sequence[str], rows: Sequence[Row]) -> bool:
-        """Whether the columns are there and the values of at least half of the rows fit: some may be defective."""
+        """Whether the columns are there and the values of at least `share` of the rows fit: some may be defective."""
         if self.lacks(columns) or set(self.without) & set(columns):
             return False
-        return sum(map(self.fits, rows)) * 2 >= len(rows)
+        return sum(map(self.fits, rows)) >= max(self.share * len(rows), 1)
+
+
+def plain(name: str) -> str:
+    """A column's name without case, spaces and punctuation: "Response A" and "response_a" are "responsea"."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def rank_order(values: Sequence[float | None]) -> list[int | None]:

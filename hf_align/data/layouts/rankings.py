@@ -87,12 +87,13 @@ def _raters(row: Row, tally: Tally) -> list[Made]:
     responses, rankings = row["responses"] or [], row["rankings"] or []
     if any(len(ranking or []) != len(responses) for ranking in rankings):
         raise Unusable("another number of responses than ranks in a ranking")
-    points = [_borda(ranking) for ranking in rankings]
+    points = [borda(ranking) for ranking in rankings]
     ratings = [[each[n] for each in points if each[n] is not None] for n in range(len(responses))]
     return [{"prompt": prompt, "responses": responses, "ratings": ratings, **kept(row, "prompt", "responses")}]
 
 
-def _borda(ranks: Sequence[Any]) -> list[float | None]:
+def borda(ranks: Sequence[Any]) -> list[float | None]:
+    """Borda points of ranks: the number of ranked responses below, and half of those tied; None stays."""
     ranked = [need_number(rank, "rank") for rank in ranks if rank is not None]
 
     def points(rank: float) -> float:

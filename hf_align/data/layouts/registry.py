@@ -8,17 +8,32 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.data.layouts import battles, messages, rankings, ratings, strings, trees
+from hf_align.data.layouts import (
+    argilla,
+    battles,
+    exports,
+    label_studio,
+    messages,
+    rankings,
+    ratings,
+    sheets,
+    strings,
+    trees,
+)
 from hf_align.data.layouts.layout import Layout, Row
 from hf_align.errors import UserError
 
 LAYOUTS: tuple[Layout, ...] = (
+    *argilla.LAYOUTS,
+    *label_studio.LAYOUTS,
+    *exports.LAYOUTS,
     *trees.LAYOUTS,
     *battles.LAYOUTS,
     *ratings.LAYOUTS,
     *rankings.LAYOUTS,
     *messages.LAYOUTS,
     *strings.LAYOUTS,
+    *sheets.LAYOUTS,
     strings.NATIVE,
 )
 """Most specific first: the first that matches is recognised."""
@@ -58,7 +73,7 @@ def recognise(rows: Dataset) -> Layout:
 
 
 def _unambiguous(layout: Layout, columns: Sequence[str]) -> Layout:
-    for names in layout.columns:
+    for names in () if layout.loose else layout.columns:
         if len(there := [name for name in names.split("|") if name in columns]) > 1:
             raise UserError(
                 f"recognised {layout.name}, which has one of {' and '.join(there)}, and the data set has both: "

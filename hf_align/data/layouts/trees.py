@@ -114,7 +114,7 @@ def _eli5(row: Row, tally: Tally) -> list[Made]:
         raise Unusable("another number of scores than answers")
     records = [{"text": text, "score": score} for text, score in zip(answers["text"], answers["score"], strict=True)]
     body = row.get("selftext")
-    prompt = f"{title}\n\n{body}" if is_text(body) and body.strip() else title
+    prompt = f"{title}\n\n{body}" if isinstance(body, str) and body.strip() else title
     return _scored(prompt, records, "score", kept(row, "title", "selftext", "answers"), tally)
 
 
