@@ -59,11 +59,13 @@ class OfAnnotator:
     Attributes:
         alpha: 1 - (mean distance of the annotator's values from the others' of the same unit) / expected, with the
             distance expected in the whole table. The mean over annotators, weighted by `values`, is the table's alpha.
+        error: Standard error of this alpha, the annotator's units taken as drawn at random.
         raw: Share of the others' values that are the same as the annotator's.
         values: The annotator's values in units that others rated, too.
     """
 
     alpha: float
+    error: float
     raw: float
     values: int
 
@@ -361,10 +363,13 @@ def _by_annotator(answers: Answers, pairs: _Pairs, expected: float) -> dict[Hash
     rater, count = answers.rater[pairs.of], len(answers.raters)
     values = np.bincount(rater, minlength=count)
     with np.errstate(invalid="ignore", divide="ignore"):  # nothing comparable, or nothing to disagree about
-        alphas = 1 - np.bincount(rater, pairs.distances, minlength=count) / values / expected
+        means = np.bincount(rater, pairs.distances, minlength=count) / values
+        squares = np.bincount(rater, (pairs.distances - means[rater]) ** 2, minlength=count)
+        errors = np.sqrt(squares / (values - 1.0) / values) / expected
         same = np.bincount(rater, pairs.same, minlength=count) / values
-    rows = zip(answers.raters, alphas, same, values, strict=True)
-    return {name: OfAnnotator(float(alpha), float(raw), int(n)) for name, alpha, raw, n in rows}
+        alphas = 1 - means / expected
+    rows = zip(answers.raters, alphas.tolist(), errors.tolist(), same.tolist(), values.tolist(), strict=True)
+    return {name: OfAnnotator(*figures) for name, *figures in rows}
 
 
 def _plain(value: Any) -> Any:

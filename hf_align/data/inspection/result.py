@@ -13,6 +13,7 @@ from datasets import Dataset, Features
 
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.repair import changed_rows, dropped_rows, log_of, repaired, repaired_raw
+from hf_align.data.inspection.valid import Verdicts
 from hf_align.data.sinks import Source, check_out, write_rows, write_text_rows
 from hf_align.files import finite
 from hf_align.report.inspection_page import render_inspection
@@ -64,6 +65,12 @@ class Inspection(Shown):
     def ok(self) -> bool:
         """Whether there is no error."""
         return not self.errors
+
+    @property
+    def valid(self) -> Verdicts:
+        """(valid, reason) of each row: people agree, the margin is large enough, no error and no duplicate."""
+        least = {"low_agreement": self.facts["min_agreement"], "small_margin": self.facts["min_margin"]}
+        return Verdicts(self.findings, len(self.rows), least)
 
     def fixed(self) -> Dataset:
         """The rows without those that can't be trained on or are there twice, and with the sure repairs.
