@@ -89,6 +89,8 @@ def as_dataset(dataset: Any, name: str = "train_dataset", needed: tuple[str, ...
                 refuse(_inspect(dataset, {}, plain=False).bad, name, "fix or drop them")
             refuse(group_rows(map(_too_large, dataset)), name, "fix or drop them")
             raise UserError(f"{name} must have one type in each column, not text here and messages there.") from error
+    if isinstance(dataset, list) and not dataset:
+        raise UserError(f"{name} has no rows.")
     if not isinstance(dataset, Dataset):
         raise UserError(
             f"{name} must be a datasets.Dataset or a list of dicts, not {type(dataset).__name__}: all of it is checked "

@@ -83,6 +83,8 @@ def augment(
     """  # noqa: E501
     if not (transitivity or interpolation or paraphrase or back_translation):
         raise UserError("augment makes nothing: give transitivity, interpolation, paraphrase or back_translation.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed is {seed!r}; give a whole number from 0.")
     pairs = read_compared(dataset, name)
     made: dict[str, list[dict[str, Any]]] = {}
     notes: dict[str, str] = {}
@@ -103,6 +105,29 @@ def augment(
     return _joined(pairs, made)
 
 
+def made_by(source: Any) -> str:
+    """The kind that a made row's `source` names, such as "transitivity"; "" for rows that nobody made."""
+    return source.removeprefix(MADE) if isinstance(source, str) and source.startswith(MADE) else ""
+
+
+def count_made(data: Any) -> dict[str, int]:
+    """Number of made rows by kind, of a data set or a list of rows; of anything else none.
+
+    Example:
+        >>> from hf_align.data.augment import augment, count_made
+        >>> rows = [{"prompt": "p", "chosen": a, "rejected": b} for a, b in ("ab", "bc")]
+        >>> count_made(augment(rows, transitivity=True))
+        {'transitivity': 1}
+    """
+    return dict(Counter(kind for source in _sources(data) if (kind := made_by(source))))
+
+
+def _sources(data: Any) -> Iterable[Any]:
+    if isinstance(data, Dataset):
+        return data.with_format(None)["source"] if "source" in data.column_names else []
+    return [row.get("source") for row in data if isinstance(row, Mapping)] if isinstance(data, list) else []
+
+
 def refuse_augmented(data: Any, name: str) -> None:
     """Refuse to measure on rows that `augment` made.
 
@@ -113,11 +138,7 @@ def refuse_augmented(data: Any, name: str) -> None:
     Raises:
         UserError: A row's `source` says that it was made.
     """
-    if isinstance(data, Dataset):
-        sources = data["source"] if "source" in data.column_names else []
-    else:
-        sources = [row.get("source") for row in data if isinstance(row, Mapping)]
-    rows = [number for number, source in enumerate(sources) if isinstance(source, str) and source.startswith(MADE)]
+    rows = [number for number, source in enumerate(_sources(data)) if made_by(source)]
     fix = "nobody judged them: split the data before augmenting it, and augment the training part only"
     refuse({"a source that says augmented": rows} if rows else {}, name, fix)
 

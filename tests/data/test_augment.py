@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from hf_align.collators import check_preferences
-from hf_align.data.augment import augment, refuse_augmented
+from hf_align.data.augment import augment, count_made, refuse_augmented
 from hf_align.errors import UserError
 
 P = "Say something."
@@ -155,6 +155,9 @@ def test_functions_must_rewrite_every_text_and_keep_the_preference(function: Any
         ([{"chosen": "one two", "rejected": "one three"}], {"transitivity": True}, "dataset has no column prompt"),
         (rows_of("ab", margin=[None]), {"transitivity": True}, "1 row has a margin that is no number from 0"),
         (rows_of("ab", origin=[1]), {"transitivity": True}, "dataset has a column origin, which augment adds"),
+        ([], {"transitivity": True}, "dataset has no rows"),
+        (rows_of("ab"), {"transitivity": True, "seed": "x"}, "seed is 'x'; give a whole number from 0"),
+        (rows_of("ab"), {"transitivity": True, "seed": -1}, "seed is -1; give"),
     ],
 )
 def test_what_cannot_be_augmented_is_said(rows: Any, options: Any, message: str) -> None:
@@ -171,6 +174,29 @@ def test_made_rows_are_refused_where_something_is_measured() -> None:
             refuse_augmented(rows, "data")
     refuse_augmented(data.select([0, 1]), "data")
     refuse_augmented(rows_of("ab", source=["augmented by hand"]), "data")
+
+
+def test_made_rows_are_counted_by_kind() -> None:
+    data = augment(
+        rows_of("ab", "bc", "de"),
+        transitivity=True,
+        interpolation=True,
+        paraphrase=lambda texts: [t * 2 for t in texts],
+    )
+    counts = count_made(data)
+    assert counts == count_made(data.to_list()) and counts["transitivity"] == 1 and counts["paraphrase"] == 3
+    assert sum(counts.values()) == len(data) - 3
+    assert count_made(rows_of("ab")) == count_made(None) == {}
+
+
+def test_rows_of_several_pairs_have_no_votes_and_reworded_ones_those_of_their_pair() -> None:
+    rows = rows_of("ab", "bc", votes=[[1, 1, 0], [1, 0.5]])
+    data = augment(rows, transitivity=True, paraphrase=lambda texts: [text * 2 for text in texts]).to_list()
+    assert [(row["source"], row["votes"]) for row in data[2:]] == [
+        ("augmented:transitivity", None),
+        ("augmented:paraphrase", [1, 1, 0]),
+        ("augmented:paraphrase", [1, 0.5]),
+    ]
 
 
 def test_the_how_to_page_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:

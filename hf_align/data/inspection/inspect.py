@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences
 from hf_align.collators.judged import NEEDED, kind_of
-from hf_align.data.inspection import agreement, contradictions, defects, margins, size
+from hf_align.data.inspection import agreement, contradictions, defects, made, margins, size
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
 from hf_align.data.inspection.result import Inspection
@@ -28,6 +28,7 @@ MODULES: Mapping[str, ModuleType] = {
     "size": size,
     "defects": defects,
     "contradictions": contradictions,
+    "splits": made,
     "agreement": agreement,
     "margins": margins,
 }
