@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 LARGEST = 1e18
 """Largest accepted absolute value; its square still fits float32."""
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is an int or a float, no boolean and not NaN, as options and JSON have them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def number_problem(value: Any) -> str | None:

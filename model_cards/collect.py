@@ -40,7 +40,14 @@ SHOWN_OPTIONS = (
     "fp16",
     "seed",
 )
-HIDDEN_OPTIONS = {"acceleration", "hub_base_model", "dataset_num_proc", "logging_steps", "remove_unused_columns"}
+HIDDEN_OPTIONS = {
+    "acceleration",
+    "curriculum",
+    "hub_base_model",
+    "dataset_num_proc",
+    "logging_steps",
+    "remove_unused_columns",
+}
 LABEL = "Label (P(first response better))"
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
 
@@ -112,7 +119,7 @@ def collect_facts(
         dataset_ids=ids,
         datasets=listed(dataset),
         dataset_args=listed(dataset_args),
-        data=data_statistics(trainer.train_dataset),
+        data=data_statistics(trainer.train_dataset, getattr(trainer, "made_rows", {})),
         hyperparameters=hyperparameters(args),
         run=run_facts(trainer),
         over_optimization=over_optimization_of(trainer),
@@ -221,6 +228,8 @@ def run_facts(trainer: Any) -> dict[str, Any]:
         facts["Warnings of PPO, from step"] = ", ".join(
             f"{name.removeprefix('health/')} {step}" for name, step in warned.items()
         )
+    if stages := getattr(trainer, "describe_curriculum", str)():
+        facts["Curriculum"] = stages
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     if rewards := describe_rewards(trainer):
         facts["Reward"] = ", ".join(rewards)
@@ -240,11 +249,18 @@ def hardware(args: Any) -> str:
     return f"{kind} ({processes}{cores})"
 
 
-def data_statistics(data: Any) -> dict[str, Any]:
-    """Rows, lengths in tokens, labels, scores and margins of tokenised training data."""
+def data_statistics(data: Any, made: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Rows, lengths in tokens, labels, scores and margins of tokenised training data.
+
+    Args:
+        data: The rows; None or without columns gives nothing.
+        made: Of them, number of rows by the kind of augmentation that made them.
+    """
     if data is None or not hasattr(data, "column_names"):
         return {}
     facts: dict[str, Any] = {"Rows": len(data)}
+    if made:
+        facts["Of these, made"] = ", ".join(f"{count:,} by {kind.replace('_', ' ')}" for kind, count in made.items())
     for label, lengths in token_lengths(data).items():
         middle, high, most = np.percentile(lengths, [50, 95, 100])
         facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"

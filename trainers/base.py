@@ -21,6 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import logging
 
 from hf_align.acceleration.recompute import enable_selective_recompute
+from hf_align.data.augment import count_made
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document
 from hf_align.layout.compare import longest_documents
@@ -119,6 +120,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more
             check_best_metric(args, eval_dataset, (*args.eval_metrics, *args.further_metrics))
 
+        self.made_rows = count_made(train_dataset)
         tokenizer = processing_class or tokenizer_of(model)
         with PartialState().main_process_first():
             train_rows = self.prepare_rows(train_dataset, tokenizer, "train_dataset")

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from accelerate.utils import get_int_from_env
 from torch import nn
@@ -20,6 +20,7 @@ from transformers.integrations.deepspeed import is_deepspeed_available
 from hf_align.errors import UserError
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.wrapper import BranchModel
+from hf_align.numbers import is_number
 
 FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "seed", "dataloader_num_workers")
 BELOW_ONE = ("adam_beta1", "adam_beta2")
@@ -42,7 +43,7 @@ def check_options(args: Any) -> None:
         UserError: Names the option and its valid values.
     """
     for name in (*FROM_ZERO, *BELOW_ONE, "num_train_epochs", "max_steps"):
-        if not _is_number(getattr(args, name)):
+        if not is_number(getattr(args, name)):
             raise UserError(f"{name} is {getattr(args, name)!r}; give a number.")
     for name in FROM_ZERO:
         if not 0 <= getattr(args, name) < math.inf:
@@ -61,10 +62,6 @@ def check_options(args: Any) -> None:
     _check_backend(args.ddp_backend)
 
 
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
 def _check_intervals(args: Any) -> None:
     """Refuse intervals of logs, evaluations or checkpoints that no step is a multiple of."""
     for event in ("logging", "eval", "save"):
@@ -72,8 +69,8 @@ def _check_intervals(args: Any) -> None:
         value = getattr(args, name)
         if _strategy(args, event) != "steps" or (value is None and event == "eval"):
             continue
-        if not _is_number(value) or not (0 < value < 1 or (value >= 1 and float(value).is_integer())):
-            shown = f"{value:g}" if _is_number(value) else repr(value)  # recipes turn 0 into 0.0
+        if not is_number(value) or not (0 < value < 1 or (value >= 1 and float(value).is_integer())):
+            shown = f"{value:g}" if is_number(value) else repr(value)  # recipes turn 0 into 0.0
             raise UserError(
                 f"{name} is {shown}; give a whole number from 1, or a share of all steps below 1; {event}_strategy "
                 "'no' switches it off."

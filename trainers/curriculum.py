@@ -54,6 +54,13 @@ class Curriculum:
     lr_decay: float
     fresh_optimizer: bool
 
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON has it; a function or model by its name."""
+        by = self.difficulty
+        name = by if isinstance(by, str) else getattr(by, "__name__", type(by).__name__)
+        shown = {"epochs": list(self.epochs), "batch": list(self.batch), "difficulty": name}
+        return {each.name: shown.get(each.name, getattr(self, each.name)) for each in fields(self)}
+
 
 def read_curriculum(values: Mapping[str, Any], *, batch: int) -> Curriculum:
     """Read `RewardConfig.curriculum`.
@@ -198,14 +205,19 @@ class Schedule:
         return sum(each.passes for each in self.stages[:number]) + (step - stage.first) * stage.step_rows // stage.rows
 
 
+def check_rows(curriculum: Curriculum, rows: int) -> None:
+    """Refuse a data set of fewer rows than there are stages."""
+    if rows < curriculum.stages:
+        raise UserError(f"curriculum: {curriculum.stages} stages need as many rows, and train_dataset has {rows}.")
+
+
 def make_schedule(curriculum: Curriculum, rows: int, *, accumulation: int, processes: int) -> Schedule:
     """Lay out a curriculum's steps over so many rows.
 
     Raises:
         UserError: There are fewer rows than stages.
     """
-    if rows < curriculum.stages:
-        raise UserError(f"curriculum: {curriculum.stages} stages need as many rows, and train_dataset has {rows}.")
+    check_rows(curriculum, rows)
     stages: list[Stage] = []
     for number, (epochs, batch) in enumerate(zip(curriculum.epochs, curriculum.batch, strict=True), start=1):
         count, step_rows = ceil(rows * number / curriculum.stages), batch * accumulation * processes

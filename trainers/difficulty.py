@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -32,13 +32,13 @@ def difficulties(
         name: The data set's argument, for messages.
 
     Raises:
-        UserError: The column is missing, or a row's difficulty is no number.
+        UserError: The column is missing, a row's difficulty is no number, or the function fails on a row.
     """
     values: Sequence[Any]
     if hasattr(difficulty, "score_ids"):
         values = _lacking(difficulty, rows, tokenizer)
     elif callable(difficulty):
-        values = [difficulty(dict(row)) for row in data.with_format(None)]
+        values = [_called(difficulty, dict(row), number, name) for number, row in enumerate(data.with_format(None))]
     elif difficulty == "length":
         values = [
             len(prompt) + sum(map(len, responses))
@@ -55,6 +55,16 @@ def difficulties(
     refuse(group_rows(problems), name, "fix or drop them, or take another difficulty for the curriculum")
     sign = -1.0 if difficulty == "margin" else 1.0
     return [sign * float(value) for value in values]
+
+
+def _called(function: Callable[[dict[str, Any]], Any], row: dict[str, Any], number: int, name: str) -> Any:
+    try:
+        return function(row)
+    except Exception as error:
+        raise UserError(
+            f"curriculum: the function that tells the difficulty fails on row {number} of {name} with "
+            f"{type(error).__name__}: {error}; it gets a dict of the row's columns and returns a number."
+        ) from error
 
 
 def easiest_first(values: Sequence[float]) -> np.ndarray:

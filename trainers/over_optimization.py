@@ -97,6 +97,11 @@ class OverOptimizationCallback(TrainerCallback, ExportableState):
                 f"judge: its scores of {len(table[1])} responses are the reward's, up to scale and offset, so it can't "
                 "tell when the reward misleads; give a judge that isn't the reward."
             )
+        if len(table[2]) > 1 and not np.ptp(table[2]) and (not self.points or np.ptp(self.points[-1]["judge"])):
+            logger.warning(
+                f"Step {step}: judge gives every response the same score ({table[2][0]:g}), so it judges nothing and "
+                "the watch for over-optimisation sees nothing; give another judge."
+            )
         if step == self._resumed_at > 0:  # Trainer evaluates again where a run resumes with eval_on_start
             return
         self.points.append({"at": step, **dict(zip(("kl", "proxy", "judge"), table.tolist(), strict=True))})

@@ -27,7 +27,7 @@ from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.trainable import with_adapter
 from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.curriculum import check_with_curriculum
+from hf_align.trainers.curriculum import check_with_curriculum, read_curriculum
 from hf_align.trainers.data import most_responses
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
 from hf_align.trainers.normalizing import (
@@ -198,10 +198,10 @@ class RewardConfig(PreferenceConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """As `TrainingArguments`, with the name of a difficulty that JSON can't hold."""
-        values, difficulty = super().to_dict(), (self.curriculum or {}).get("difficulty", "")
-        if not isinstance(difficulty, str):
-            name = getattr(difficulty, "__name__", type(difficulty).__name__)
-            values["curriculum"] = {**(self.curriculum or {}), "difficulty": name}
+        values = super().to_dict()
+        if self.curriculum is not None and "difficulty" in self.curriculum:
+            read = read_curriculum(self.curriculum, batch=self.per_device_train_batch_size).to_json()
+            values["curriculum"] = {**self.curriculum, "difficulty": read["difficulty"]}
         return values
 
 

@@ -20,7 +20,7 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.reward_files import Settings
 from hf_align.models.sources import adapter_config, plain_folder
 from hf_align.numbers import number_problem
-from hf_align.trainers.curriculum import read_curriculum
+from hf_align.trainers.curriculum import check_rows, read_curriculum
 from hf_align.trainers.data import parts_of
 from hf_align.trainers.difficulty import COLUMN, difficulties
 from hf_align.trainers.pairs import tokenized_pairs
@@ -150,14 +150,17 @@ def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any
     Raises:
         UserError: A row can't be used, or loss, votes or tasks can't be taken from the rows: names the column or rows.
     """
+    curriculum = None
+    if name == "train_dataset" and data is not None and args.curriculum is not None:
+        curriculum = read_curriculum(args.curriculum, batch=args.per_device_train_batch_size)
+        check_rows(curriculum, len(as_preferences(data, name)))
     rows = tokenized_pairs(data, tokenizer, args, name, tasks)
     for part in parts_of([rows]):
         _check_rows(part, args, weights_of(args, tasks), name)
     if name != "train_dataset":
         _check_tau(rows, args)
-    elif rows is not None and args.curriculum is not None:
-        difficulty = read_curriculum(args.curriculum, batch=args.per_device_train_batch_size).difficulty
-        values = difficulties(difficulty, as_preferences(data, name), rows, tokenizer, name)
+    elif curriculum is not None:
+        values = difficulties(curriculum.difficulty, as_preferences(data, name), rows, tokenizer, name)
         return rows.add_column(COLUMN, values)
     return rows
 

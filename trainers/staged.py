@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.trainers.curriculum import CurriculumSampler, Schedule, make_schedule, read_curriculum
+from hf_align.trainers.checkpoints import RESUME, check_checkpoint
+from hf_align.trainers.curriculum import Curriculum, CurriculumSampler, Schedule, make_schedule, read_curriculum
 from hf_align.trainers.difficulty import COLUMN, easiest_first
 
 logger = logging.get_logger(__name__)
@@ -37,7 +42,8 @@ class StagedTrainer(Trainer):
             accumulation=args.gradient_accumulation_steps,
             processes=self.accelerator.num_processes,
         )
-        self.add_callback(_Stages(self.schedule, fresh_optimizer=self.curriculum.fresh_optimizer))
+        self.add_callback(StagesCallback(self.schedule, self.curriculum))
+        logger.info(f"curriculum: {self.describe_curriculum()}")
 
     def get_train_dataloader(self) -> DataLoader:
         """Trainer's, or with a curriculum one over the batches of all its stages for this process."""
@@ -83,6 +89,29 @@ class StagedTrainer(Trainer):
             scheduler.lr_lambdas = [decayed(rate) for rate in scheduler.lr_lambdas]
         return scheduler
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does; a run is resumed with the curriculum that it had.
+
+        Raises:
+            UserError: The checkpoint's run had another curriculum, one where this run has none, or none.
+        """
+        if resume_from_checkpoint not in (None, False):
+            ours = None if self.schedule is None else self.curriculum.to_json()
+            _check_resumed(check_checkpoint(resume_from_checkpoint, self.args), ours)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def describe_curriculum(self) -> str:
+        """The stages in words, "" without a curriculum."""
+        if self.schedule is None:
+            return ""
+        shown, stages = self.curriculum.to_json(), self.schedule.stages
+        parts = [f"by {shown['difficulty']}", *(f"{each.steps} steps on {each.rows} rows" for each in stages)]
+        if shown["lr_decay"] != 1:
+            parts.append(f"learning rate times {shown['lr_decay']:g} from stage to stage")
+        if shown["fresh_optimizer"]:
+            parts.append("a fresh optimizer in each")
+        return f"{len(stages)} stage{'s' if len(stages) > 1 else ''} {', '.join(parts)}"
+
     def current_pass(self) -> int:
         """Number of the pass over the rows that the current step is in, from 0."""
         return int(self.state.epoch or 0) if self.schedule is None else self.schedule.pass_of(self.state.global_step)
@@ -94,18 +123,21 @@ class StagedTrainer(Trainer):
         super().log(logs, start_time)
 
 
-class _Stages(TrainerCallback):
-    """What happens where a stage begins or ends."""
+class StagesCallback(TrainerCallback, ExportableState):
+    """What happens where a stage begins or ends; checkpoints hold the curriculum.
 
-    def __init__(self, schedule: Schedule, *, fresh_optimizer: bool) -> None:
-        self.schedule, self.fresh_optimizer = schedule, fresh_optimizer
+    Args:
+        schedule: The run's.
+        curriculum: That it was made of.
+    """
+
+    def __init__(self, schedule: Schedule, curriculum: Curriculum) -> None:
+        self.curriculum, self.fresh_optimizer = curriculum, curriculum.fresh_optimizer
         self.firsts = [stage.first for stage in schedule.stages]
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        stages = ", ".join(f"{each.steps} steps on {each.rows} rows" for each in self.schedule.stages)
-        logger.info(f"curriculum: {stages}")
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"args": {}, "attributes": {"curriculum": self.curriculum.to_json()}}
 
     def on_step_begin(
         self,
@@ -115,6 +147,7 @@ class _Stages(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
+        """Forget the optimizer's state at the first step of a stage, if that is asked for."""
         if self.fresh_optimizer and state.global_step in self.firsts[1:]:
             optimizer.state.clear()
 
@@ -124,3 +157,19 @@ class _Stages(TrainerCallback):
             control.should_log |= args.logging_strategy == "epoch"
             control.should_evaluate |= args.eval_strategy == "epoch"
             control.should_save |= args.save_strategy == "epoch"
+
+
+def _check_resumed(folder: Path, ours: dict[str, Any] | None) -> None:
+    """Refuse a checkpoint of a run with another curriculum than `ours`."""
+    saved = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8")).get("stateful_callbacks") or {}
+    state = saved.get(StagesCallback.__name__)
+    theirs = None if state is None else state["attributes"]["curriculum"]
+    if (theirs is None) != (ours is None):
+        has, other = ("no curriculum", "has one") if theirs is None else ("a curriculum", "has none")
+        raise UserError(f"{RESUME}: the run of {folder} had {has}, and this one {other}; resume with its options.")
+    for name, value in (ours or {}).items():
+        if theirs[name] != value:
+            raise UserError(
+                f"{RESUME}: the curriculum of {folder} has {name}={theirs[name]!r}, and this run's {value!r}; resume "
+                "with the curriculum that it was trained with."
+            )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hf_align.evaluation.policy_inputs import Asked
-from hf_align.evaluation.remarks import EQUAL_SHARE, FEW_UNITS, Remark
+from hf_align.evaluation.remarks import EQUAL_SHARE, FEW_UNITS, Remark, few_units
 from hf_align.evaluation.writing import Written
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.files import FACTS
@@ -93,7 +93,7 @@ def remarks_on_policies(
             "beginnings; raise max_new_tokens.",
         )
     if facts["units"] < FEW_UNITS:
-        yield Remark("few_units", f"With {facts['units']} prompts the bootstrap's intervals are too narrow.")
+        yield few_units(facts["units"], "prompts")
     yield from _on_templates(asked, labels)
 
 

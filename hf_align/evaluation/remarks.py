@@ -30,6 +30,12 @@ class Remark(NamedTuple):
     sentence: str
 
 
+def few_units(count: int, unit: str) -> Remark:
+    """Remark on intervals of so few prompts or texts; `unit` is the plural."""
+    name = unit.removesuffix("s") if count == 1 else unit
+    return Remark("few_units", f"With {count} {name} the bootstrap's intervals are too narrow.")
+
+
 def remarks_on(
     data: Comparisons, scores: NDArray[np.float64], metrics: dict[str, Any], facts: dict[str, Any]
 ) -> list[Remark]:
@@ -53,9 +59,7 @@ def remarks_on(
             )
         )
     if facts["units"] < FEW_UNITS:
-        remarks.append(
-            Remark("few_units", f"With {facts['units']} {facts['unit']} the bootstrap's intervals are too narrow.")
-        )
+        remarks.append(few_units(facts["units"], facts["unit"]))
     if data.candidates > len(data.first) + sum(data.skipped.values()):
         remarks.append(
             Remark(

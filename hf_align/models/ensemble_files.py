@@ -18,6 +18,7 @@ from hf_align.hub.errors import hub_errors
 from hf_align.hub.staging import link_or_copy
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.models.sources import find_file, is_ensemble
+from hf_align.numbers import is_number
 
 FORMAT = 1
 MEMBER = re.compile(r"member-\d+")
@@ -98,17 +99,13 @@ def _check_settings(values: dict[str, Any]) -> None:
         UserError: Names the entry.
     """
     for name in ("trim", "uncertainty_coef"):
-        if not _is_number(values[name]):
+        if not is_number(values[name]):
             raise UserError(f"its {name} is {values[name]!r}, not a number")
     weights = values["weights"]
-    if weights is not None and not (isinstance(weights, list) and all(map(_is_number, weights))):
+    if weights is not None and not (isinstance(weights, list) and all(map(is_number, weights))):
         raise UserError(f"its weights are {weights!r}, not a list of numbers")
     if not isinstance(values["fitted"], bool):
         raise UserError(f"its fitted is {values['fitted']!r}, not true or false")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_member(name: Any) -> bool:

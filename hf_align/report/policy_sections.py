@@ -142,10 +142,7 @@ def _scores(figures: Metrics, facts: Metrics) -> Section:
     gains = {name: each for name, each in policies.items() if name != reference}
 
     def say(label: str, each: Metrics) -> str:
-        return (
-            f"{label} scores {decimal(each['gain'], sign=True)} {ends(each['gain_interval'])} against "
-            f"{label_of(reference, facts)} on the same prompts."
-        )
+        return f"{label} scores {_gain(each, 'gain')} against {label_of(reference, facts)} on the same prompts."
 
     rows = [[label_of(name, facts), plain(each, "score", 3), _gain(each, "gain", 3)] for name, each in policies.items()]
     only = next(iter(policies.values()))

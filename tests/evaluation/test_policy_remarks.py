@@ -10,6 +10,7 @@ import numpy as np
 from hf_align.evaluation.continuations import Continuation
 from hf_align.evaluation.policy_inputs import Asked
 from hf_align.evaluation.policy_remarks import remarks_on_policies, training_rewards
+from hf_align.evaluation.remarks import few_units
 from hf_align.evaluation.win_rate import measure_length_controlled, measure_win_rate
 from hf_align.evaluation.writing import Written
 from hf_align.statistics import Resampling
@@ -57,6 +58,8 @@ def test_each_remark_has_its_occasion(tiny_model_dir: str) -> None:
     assert another == ["another_constant"], "and the first judge's sections stand"
     few = kinds(tiny_model_dir, {"base": base[:4], "dpo": dpo[:4]}, {"base": up[:4], "dpo": down[:4]})
     assert few == ["few_units"]
+    assert few_units(1, "prompts").sentence == "With 1 prompt the bootstrap's intervals are too narrow."
+    assert few_units(2, "texts").sentence == "With 2 texts the bootstrap's intervals are too narrow."
 
 
 def test_facts_that_something_else_wrote_name_no_reward(tmp_path: Path) -> None:

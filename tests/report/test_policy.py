@@ -60,6 +60,12 @@ def test_a_section_has_the_grade_of_the_policy_that_does_worst() -> None:
     assert "dpo<1> beats base in 61.0%" in section.sentence and "ipo beats base in 30.0%" in section.sentence
 
 
+def test_a_gain_without_interval_leaves_no_gap_in_the_sentence() -> None:
+    sections = {each.key: each for each in policy_sections(metrics(scores={"gain_interval": [NAN, NAN]}), FACTS)}
+    sentence = sections["scores"].sentence
+    assert " against base on the same prompts" in sentence and "  " not in sentence and "[" not in sentence
+
+
 def test_a_part_of_the_data_that_got_worse_is_bad_and_small_ones_are_not_graded() -> None:
     parts = metrics()["domains"]
     parts["films"]["policies"]["me/dpo<1>"].update(win_rate=0.4, win_rate_interval=[0.3, 0.49])

@@ -52,6 +52,10 @@ def test_equally_hard_rows_keep_their_order() -> None:
     ("difficulty", "message"),
     [
         ("lvl", "curriculum: train_dataset has no column lvl to tell the difficulty; name another, or use 'length'"),
+        (
+            lambda row: 1 / (row["level"] - 7),
+            r"fails on row 1 of train_dataset with ZeroDivisionError: .* it gets a dict",
+        ),
         ("empty", r"train_dataset: 1 row has a difficulty that is not a number \(row 1\); fix or drop them, or take"),
         (
             SimpleNamespace(score_ids=None, tokenizer=tiny_tokenizer(eos_token="<other>")),

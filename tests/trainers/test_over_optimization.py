@@ -18,7 +18,7 @@ from hf_align.evaluation.over_optimization import Course, is_over_optimized
 from hf_align.evaluation.scorers import vader_judge
 from hf_align.model_cards import load_facts
 from hf_align.rewards import as_reward
-from hf_align.trainers.over_optimization import OverOptimizationCallback, check_judge
+from hf_align.trainers.over_optimization import ALIKE, OverOptimizationCallback, check_judge
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.ppo.test_trainer import ppo
@@ -162,8 +162,19 @@ def test_a_judge_that_gives_the_rewards_scores_is_refused_at_its_first_evaluatio
     scores = np.random.default_rng(0).normal(size=30)
     with pytest.raises(UserError, match="its scores of 30 responses are the reward's, up to scale and offset"):
         OverOptimizationCallback().record(0, np.zeros(30), scores, 3 * scores + 1)
-    few = np.repeat([0.0, 1.0], 15)  # equal by chance, perhaps
-    OverOptimizationCallback().record(0, np.zeros(30), few, few)
+    for different in (2, ALIKE - 1):  # equal by chance, perhaps
+        few = np.repeat(scores[:different], 5)
+        OverOptimizationCallback().record(0, np.zeros(len(few)), few, 3 * few + 1)
+
+
+def test_a_judge_of_one_score_is_remarked_once(caplog: pytest.LogCaptureFixture) -> None:
+    scores, watch = np.random.default_rng(0).normal(size=30), OverOptimizationCallback()
+    said = "judge gives every response the same score (0.5), so it judges nothing"
+    for step, judge in enumerate([np.full(30, 0.5)] * 2):
+        watch.record(step, np.zeros(30), scores, judge)
+        assert caplog.text.count(said) == 1 and "Step 0: judge" in caplog.text
+    watch.record(2, np.zeros(30), scores, scores**2)
+    assert caplog.text.count(said) == 1 and len(watch.points) == 3
 
 
 @cache

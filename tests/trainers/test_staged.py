@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from hf_align.collators import PreferenceCollator
+from hf_align.errors import UserError
+from hf_align.model_cards.collect import collect_facts
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from tests.trainers.pairs import options, pairs
 from tests.trainers.test_dpo import weights_of
@@ -23,7 +25,7 @@ def staged(model: str, out: Path, **changes: Any) -> RewardTrainer:
     fixed = {"optim": "adamw_torch", "learning_rate": 0.01, "lr_scheduler_type": "linear", "max_steps": -1}
     more = {"gradient_accumulation_steps": 2, "curriculum": CURRICULUM}
     args = RewardConfig(**options(out, **{**fixed, **more, **changes}))
-    rows = pairs(margin=True)
+    rows = pairs(margin=True).add_column("source", ["original"] * 6 + ["augmented:paraphrase"] * 2)
     return RewardTrainer(model, args=args, train_dataset=rows, eval_dataset=pairs(2), data_collator=Noting())
 
 
@@ -57,6 +59,12 @@ def test_stages_have_their_rows_batches_rate_and_optimizer(tiny_model_dir: str, 
     assert [log["learning_rate"] for log in logs] == pytest.approx(expected)
     assert [log["step"] for log in trainer.state.log_history if "eval_loss" in log] == [2, 4], "a stage is an epoch"
     assert adam_steps(trainer) == {2}, "Adam began anew at step 2"
+    facts = collect_facts(trainer)
+    assert facts.run["Curriculum"] == (
+        "2 stages by margin, 2 steps on 4 rows, 2 steps on 8 rows, learning rate times 0.5 from stage to stage, a "
+        "fresh optimizer in each"
+    )
+    assert facts.data["Of these, made"] == "2 by paraphrase" and "curriculum" not in facts.hyperparameters
     assert metrics["train_samples_per_second"] * metrics["train_runtime"] == pytest.approx(12, rel=0.01)
 
 
@@ -71,6 +79,26 @@ def test_a_run_resumed_in_any_stage_ends_with_the_same_weights(tiny_model_dir: s
         after = weights_of(resumed.model)
         assert all(torch.equal(before[name], after[name]) for name in before), step
         assert [log["loss"] for log in resumed.state.log_history if "loss" in log] == losses and len(losses) == 4
+    for curriculum, message in (
+        ({**CURRICULUM, "lr_decay": 0.25}, "has lr_decay=0.5, and this run's 0.25; resume with the curriculum"),
+        ({**CURRICULUM, "difficulty": len}, "has difficulty='margin', and this run's 'len'"),
+        (None, "had a curriculum, and this one has none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            staged(tiny_model_dir, tmp_path, **saving, curriculum=curriculum).train(str(tmp_path / "checkpoint-2"))
+
+
+def test_a_run_without_curriculum_is_not_resumed_with_one(tiny_model_dir: str, tmp_path: Path) -> None:
+    staged(tiny_model_dir, tmp_path, curriculum=None, max_steps=1, save_strategy="steps", save_steps=1).train()
+    with pytest.raises(UserError, match="had no curriculum, and this one has one"):
+        staged(tiny_model_dir, tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_too_many_stages_are_refused_before_rows_are_judged(tiny_model_dir: str, tmp_path: Path) -> None:
+    judged: list[Any] = []
+    with pytest.raises(UserError, match="curriculum: 9 stages need as many rows, and train_dataset has 8"):
+        staged(tiny_model_dir, tmp_path, curriculum={"stages": 9, "difficulty": judged.append})
+    assert not judged
 
 
 def test_one_stage_of_one_pass_takes_every_row_once_with_one_optimizer(tiny_model_dir: str, tmp_path: Path) -> None:
