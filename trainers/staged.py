@@ -168,7 +168,7 @@ def _check_resumed(folder: Path, ours: dict[str, Any] | None) -> None:
         has, other = ("no curriculum", "has one") if theirs is None else ("a curriculum", "has none")
         raise UserError(f"{RESUME}: the run of {folder} had {has}, and this one {other}; resume with its options.")
     for name, value in (ours or {}).items():
-        if theirs[name] != value:
+        if theirs is not None and theirs[name] != value:
             raise UserError(
                 f"{RESUME}: the curriculum of {folder} has {name}={theirs[name]!r}, and this run's {value!r}; resume "
                 "with the curriculum that it was trained with."
