@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from datasets import Dataset
 
 from hf_align.collators.doubts import (
+    DUPLICATE,
     NEAR_IDENTICAL,
     NO_ORDER,
+    OPPOSITE,
     REPEATED_PROMPT,
     ZERO_MARGIN,
     are_near_identical,
@@ -339,9 +341,9 @@ def _doubts(row: Pair | Ranking, values: dict[str, Any], seen: set[tuple[int, in
     prompt, keys = key_of(row.prompt), [key_of(response) for response in row.responses]
     order = [(prompt, keys[better], keys[worse]) for better, worse in ordered_pairs(row, values)]
     if order and seen.issuperset(order):
-        reasons.append("an exact duplicate earlier on")
+        reasons.append(DUPLICATE)
     if any((prompt, worse, better) in seen for _, better, worse in order):
-        reasons.append("the opposite preference earlier on")
+        reasons.append(OPPOSITE)
     seen.update(order)
     if isinstance(row, Ranking) and not order:
         reasons.append(NO_ORDER)

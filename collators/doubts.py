@@ -6,6 +6,8 @@ import regex
 
 from hf_align.collators.rows import Side, content_of
 
+DUPLICATE = "an exact duplicate earlier on"
+OPPOSITE = "the opposite preference earlier on"
 NEAR_IDENTICAL = "near-identical responses (the same but for case, punctuation and spaces)"
 REPEATED_PROMPT = "responses that repeat the prompt (they should hold only what follows it)"
 NO_ORDER = "no response better than another"

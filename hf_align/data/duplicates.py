@@ -88,7 +88,13 @@ def connected(n: int, links: Sequence[tuple[int, int]]) -> list[int]:
     Returns:
         For each item the smallest item of its component.
     """
-    first, second = np.array(links, dtype=int).reshape(-1, 2).T
-    _, labels = connected_components(csr_array((np.ones(len(first)), (first, second)), shape=(n, n)), directed=False)
+    return components(n, np.array(links, dtype=int).reshape(-1, 2)).tolist()
+
+
+def components(n: int, links: np.ndarray) -> np.ndarray:
+    """As `connected`, for links in an array, int `[L, 2]`; returns int `[n]`."""
+    first, second = links.T
+    graph = csr_array((np.ones(len(first), bool), (first, second)), shape=(n, n))
+    _, labels = connected_components(graph, directed=False)
     _, smallest = np.unique(labels, return_index=True)
-    return smallest[labels].tolist()
+    return smallest[labels]

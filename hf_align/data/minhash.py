@@ -16,13 +16,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hf_align.data.duplicates import connected
+from hf_align.data.duplicates import components
 from hf_align.data.shingles import Hashes, hash_shingles, jaccard, mix, normalise_all, shingles_of
 
 NEAR = 0.8
@@ -253,13 +252,13 @@ class _Pieces:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Texts that belong together.
+    """Items that belong together, each similar to the medoid of its cluster.
 
     Attributes:
-        medoid: For each text the one that its cluster is linked to, itself where it is in none; int64 `[N]`.
-        sizes: Numbers of texts of the clusters of at least two, largest first.
-        longest_chain: Texts of the largest group in which each is similar to some other; more than `sizes[0]` where
-            a chain was cut.
+        medoid: For each item the one that its cluster is linked to, itself where it is in none; int64 `[N]`.
+        sizes: Numbers of items of the clusters of at least two, largest first.
+        longest_chain: Items of the largest group in which each is probably similar to some other; more than
+            `sizes[0]` where a chain was cut.
     """
 
     medoid: np.ndarray
@@ -267,43 +266,59 @@ class Clusters:
     longest_chain: int
 
     @property
-    def members(self) -> np.ndarray:
-        """Numbers of the texts in clusters, ascending."""
-        linked = self.medoid != np.arange(len(self.medoid))
-        linked[self.medoid[linked]] = True
-        return np.flatnonzero(linked)
-
-    @property
     def copies(self) -> np.ndarray:
-        """Numbers of the texts that their medoids stand for, ascending."""
+        """Numbers of the items that their medoids stand for, ascending."""
         return np.flatnonzero(self.medoid != np.arange(len(self.medoid)))
 
+    @property
+    def members(self) -> np.ndarray:
+        """Numbers of the items in clusters, medoids included, ascending."""
+        return np.unique(np.concatenate([self.copies, self.medoid[self.copies]]))
 
-def clusters(n: int, pairs: np.ndarray) -> Clusters:
-    """Put similar texts together, each similar to the medoid of its cluster.
 
-    Taking everything that is connected would chain texts that have nothing in common (a ~ b ~ c ~ d). Instead the text
-    with most similar ones becomes a medoid and takes them, then the next of those left, the earlier of equals.
+def clusters(n: int, pairs: np.ndarray, near: Callable[[np.ndarray], np.ndarray]) -> Clusters:
+    """Put similar items together.
+
+    Taking everything that is connected would chain items that have nothing in common (a ~ b ~ c ~ d). Instead the item
+    with most candidates becomes a medoid and takes those that are near it, then the next of those left, the earlier of
+    equals. So not all pairs have to be compared, only each item with its medoid.
 
     Args:
-        n: Number of texts.
-        pairs: Numbers of similar texts, int64 `[P, 2]`.
+        n: Number of items.
+        pairs: Candidates, int64 `[P, 2]`, each pair once.
+        near: Whether the items of pairs (int64 `[L, 2]`) are similar, bool `[L]`.
     """
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    starts = np.searchsorted(both[:, 0], np.arange(n + 1))
-    degree = np.diff(starts)
-    medoid = np.full(n, -1, np.int64)
-    linked = np.flatnonzero(degree)
-    for text in linked[np.argsort(-degree[linked], kind="stable")].tolist():
-        if medoid[text] < 0:
-            near = both[starts[text] : starts[text + 1], 1]
-            medoid[near[medoid[near] < 0]] = text
-            medoid[text] = text
-    medoid = np.where(medoid < 0, np.arange(n), medoid)
+    longest = int(np.bincount(components(n, pairs)).max()) if len(pairs) else 0
+    medoid = np.arange(n)
+    while len(pairs):
+        links = _stars(n, pairs)
+        holds = near(links)
+        medoid[links[holds, 1]] = links[holds, 0]
+        free = np.ones(n, bool)
+        free[links[holds].ravel()] = False
+        failed = np.sort(links[~holds], axis=1)
+        apart = np.isin(pairs[:, 0] * n + pairs[:, 1], failed[:, 0] * n + failed[:, 1])
+        pairs = pairs[free[pairs].all(axis=1) & ~apart]
     sizes = np.bincount(medoid, minlength=1)
-    chains = Counter(connected(n, pairs.tolist())) if len(pairs) else Counter()
-    return Clusters(medoid, tuple(sorted(sizes[sizes > 1].tolist(), reverse=True)), max(chains.values(), default=0))
+    return Clusters(medoid, tuple(sorted(sizes[sizes > 1].tolist(), reverse=True)), longest)
+
+
+def _stars(n: int, pairs: np.ndarray) -> np.ndarray:
+    """Medoids and the items that they take, int64 `[L, 2]`, sorted; each item is in at most one star."""
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    both = both[np.argsort(both[:, 0] * n + both[:, 1])]
+    degree = np.bincount(both[:, 0], minlength=n)
+    ends = np.cumsum(degree)
+    medoid = np.full(n, -1)
+    linked = np.flatnonzero(degree)
+    for item in linked[np.argsort(-degree[linked], kind="stable")].tolist():
+        if medoid[item] < 0:
+            others = both[ends[item] - degree[item] : ends[item], 1]
+            medoid[others[medoid[others] < 0]] = item
+            medoid[item] = item
+    taken = np.flatnonzero((medoid >= 0) & (medoid != np.arange(n)))
+    links = np.stack([medoid[taken], taken], axis=1)
+    return links[np.argsort(links[:, 0], kind="stable")]
 
 
 def _found(similarity: float, size: int) -> float:

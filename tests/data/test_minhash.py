@@ -109,7 +109,8 @@ def test_a_crowd_of_equal_texts_is_compared_with_neighbours_only() -> None:
     sketches.add(crowd)
     pairs = sketches.candidates()
     assert len(pairs) <= 2 * minhash.PARTNERS * len(crowd)
-    assert clusters(len(crowd), pairs).longest_chain == len(crowd)
+    found = clusters(len(crowd), pairs, lambda links: similarities(links, fetch_from(crowd)) >= 0.8)
+    assert found.longest_chain == len(crowd) and found.sizes[0] > minhash.PARTNERS
 
 
 def test_texts_may_be_looked_for_among_some_of_all() -> None:
@@ -127,10 +128,28 @@ def test_similarities_of_two_lists_are_those_of_their_texts() -> None:
 
 
 def test_clusters_are_linked_to_their_medoid_and_chains_are_cut() -> None:
-    chain = clusters(8, np.array([[1, 2], [2, 3], [3, 4], [4, 5], [6, 7]]))
+    pairs = np.array([[1, 2], [2, 3], [3, 4], [4, 5], [6, 7]])
+    chain = clusters(8, pairs, lambda links: np.ones(len(links), bool))
     # 2 has as many partners as 3 and 4 and comes first; 4 is left with 5.
     assert chain.medoid.tolist() == [0, 2, 2, 2, 4, 4, 6, 6]
     assert chain.sizes == (3, 2, 2) and chain.longest_chain == 5
     assert chain.members.tolist() == [1, 2, 3, 4, 5, 6, 7] and chain.copies.tolist() == [1, 3, 5, 7]
-    nothing = clusters(3, np.zeros((0, 2), np.int64))
+    nothing = clusters(3, np.zeros((0, 2), np.int64), lambda links: np.ones(len(links), bool))
     assert nothing.medoid.tolist() == [0, 1, 2] and nothing.sizes == () and nothing.longest_chain == 0
+
+
+def test_a_candidate_that_isn_t_near_its_medoid_may_join_another() -> None:
+    # 0 is a candidate of all, but only near 1; 2 and 3 are near each other.
+    pairs = np.array([[0, 1], [0, 2], [0, 3], [2, 3]])
+    near = [(0, 1), (2, 3)]
+    found = clusters(4, pairs, lambda links: np.array([tuple(sorted(link)) in near for link in links.tolist()]))
+    assert found.medoid.tolist() == [0, 0, 2, 2] and found.sizes == (2, 2) and found.longest_chain == 4
+
+
+def test_clusters_of_texts_are_near_their_medoids() -> None:
+    sentence = "It rained all day long in the whole north of Spain, and nobody minded."
+    texts = [sentence, "Sun.", sentence.replace("rained", "rains"), sentence.replace("minded", "cares"), "sun"]
+    sketches = MinHash(rensa=False)
+    sketches.add(texts)
+    found = clusters(5, sketches.candidates(), lambda pairs: similarities(pairs, fetch_from(texts)) >= 0.8)
+    assert found.medoid.tolist() == [0, 1, 0, 0, 1] and found.sizes == (3, 2)
