@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
@@ -225,7 +226,9 @@ def _identities(reward: Any) -> set[tuple[str, str]]:
         code, name = getattr(source, "__code__", None), getattr(source, "__qualname__", "<")
         if code is not None and "<" not in name:  # a lambda or an inner function may close over anything
             found.add(("function", f"{code.co_filename}:{name}"))
-        path = getattr(getattr(source, "model", None), "name_or_path", None)
-        if isinstance(path, str) and Path(path).exists():
+        model = getattr(source, "model", None)
+        path = getattr(model, "name_or_path", None)
+        # An adapter's model has the name of its base, which reward and judge may share.
+        if isinstance(path, str) and Path(path).exists() and not isinstance(model, PeftModel):
             found.add(("path", str(Path(path).resolve())))
     return found

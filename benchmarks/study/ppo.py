@@ -27,6 +27,8 @@ from hf_align.trainers.reward import RewardConfig, RewardTrainer
 
 REWARDS = ("single", "mean", "min", "uncertainty_weighted")
 GOLD_TEXTS, GROUP = 960, 8
+NORMALIZED_ON = 64
+"""Pairs."""
 FURTHEST = 30.0
 """KL, in nats, at which a run ends."""
 Rows = list[dict[str, Any]]
@@ -111,11 +113,11 @@ def run(base: str, out: Path, reward: str, *, pairs: int, episodes: int, seed: i
     rows = noisy_pairs(pairs, seed)
     gold = reward_model(base, out / "gold", gold_rows(pairs, seed), seed)
     members = []
-    for member in range(MEMBERS):
+    for member in range(1 if reward == "single" else MEMBERS):
         bag = random.Random(f"{seed}/{member}").sample(rows, round(BAG * len(rows)))
         members.append(reward_model(base, out / f"member-{member}", bag, 1000 * seed + member))
     for model in (gold, *members):
-        model.normalize(rows, "the proxies' pairs")
+        model.normalize(rows[:NORMALIZED_ON], f"the first {NORMALIZED_ON} of the proxies' pairs")
     proxy = members[0] if reward == "single" else RewardEnsemble(members, reward)
     args = PPOConfig(
         str(out / reward),
@@ -124,7 +126,7 @@ def run(base: str, out: Path, reward: str, *, pairs: int, episodes: int, seed: i
         num_mini_batches=2,
         per_device_train_batch_size=16,
         num_ppo_epochs=2,
-        max_new_tokens=32,
+        max_new_tokens=24,
         kl_controller="fixed",
         kl_coef=0.0,
         learning_rate=3e-4,
@@ -132,9 +134,9 @@ def run(base: str, out: Path, reward: str, *, pairs: int, episodes: int, seed: i
         per_device_eval_batch_size=32,
         row_tokens=512,
         eval_strategy="steps",
-        eval_steps=16,
+        eval_steps=24,
         eval_on_start=True,
-        save_steps=16,
+        save_steps=24,
         save_total_limit=1,
         logging_steps=4,
         report_to="none",

@@ -17,6 +17,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation.over_optimization import Course, is_over_optimized
 from hf_align.evaluation.scorers import vader_judge
 from hf_align.model_cards import load_facts
+from hf_align.models.reward import RewardModel
 from hf_align.rewards import as_reward
 from hf_align.trainers.over_optimization import ALIKE, OverOptimizationCallback, check_judge
 from hf_align.trainers.ppo.config import PPOConfig
@@ -202,3 +203,11 @@ def test_unsuitable_judges_and_options_are_refused_before_anything_is_loaded(tmp
     check_judge(None, more_b, config(), None)
     scores = [lambda prompts, responses: [0.0], lambda prompts, responses: [1.0]]
     check_judge(scores[0], scores[1], config(), rows)
+
+
+def test_reward_and_judge_may_be_adapters_on_one_base(tiny_model_dir: str) -> None:
+    rows = varied_prompts(2)
+    first, second = (RewardModel.from_backbone(tiny_model_dir, lora=True) for _ in range(2))
+    check_judge(first, second, config(), rows)
+    with pytest.raises(UserError, match="the reward itself: the same object"):
+        check_judge(first, [(1.0, first)], config(), rows)
