@@ -51,14 +51,20 @@ def mended(text: str) -> str:
         >>> mended("The cafÃ© wasnâ€™t open &amp; I left.")
         'The café wasn’t open & I left.'
     """
+    text = without_mojibake(text)
+    if has_entities(text):
+        text = html.unescape(html.unescape(text))
+    return _CONTROL.sub(_written, text)
+
+
+def without_mojibake(text: str) -> str:
+    """The text with mojibake read back, as often as it was decoded wrongly."""
     for _ in range(_DEPTH):
         again = _reread(text)
         if again == text:
             break
         text = again
-    if has_entities(text):
-        text = html.unescape(html.unescape(text))
-    return _CONTROL.sub(_written, text)
+    return text
 
 
 def _reread(text: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hf_align.collators.rows import Message, Side
+from hf_align.data.inspection.encoding import without_mojibake
 from hf_align.data.sft.layouts import Demonstration
 
 ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
@@ -17,11 +18,14 @@ CODE = re.compile(r"[<>`]|&(?!\#?\w+;)|\b(?:x?html|xml|svg|entit(?:y|ies)|markup
 """Signs that a text is about HTML, or that its entities aren't the trace of an export: it is left as it is."""
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 """Codes that colour a terminal."""
-BREAKS = re.compile(r"\r\n?|[\u2028\u2029\x85]")
+BREAKS = re.compile(r"\r\n?|[\u2028\u2029]")
+WINDOWS = re.compile(r"[\x80-\x9f]")
+"""Characters of Windows-1252 that were read as Latin-1, where they are control characters."""
 INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ufffe\uffff]")
 """Control characters, soft hyphens, zero-width spaces and byte order marks; joiners of emoji and scripts stay."""
 LINE_ENDS = re.compile(r"[ \t]+(?=\n)")
 BLANK_LINES = re.compile(r"\n{4,}")
+SPACE = "line ends and white space"
 PASSES = 4  # an entity may be escaped twice, and hold what the other steps clean
 
 Ends = Literal["both", "left", "right"]
@@ -92,13 +96,13 @@ def clean_text(text: str, ends: Ends = "both", *, entities: bool = False) -> tup
         ('Tom & Jerry', ['HTML entities decoded', 'line ends and white space'])
     """
     steps: list[tuple[str, Callable[[str], str]]] = [
+        ("HTML entities decoded", lambda text: ENTITY.sub(_decoded, text) if entities else text),
+        ("wrongly decoded characters", lambda text: WINDOWS.sub(_from_windows, without_mojibake(text))),
         ("composed characters (Unicode NFC)", lambda text: unicodedata.normalize("NFC", text)),
+        (SPACE, lambda text: BREAKS.sub("\n", text)),
         ("control and invisible characters removed", lambda text: INVISIBLE.sub("", ESCAPES.sub("", text))),
-        ("line ends and white space", lambda text: _strip(BLANK_LINES.sub("\n\n\n", LINE_ENDS.sub("", text)), ends)),
+        (SPACE, lambda text: _strip(BLANK_LINES.sub("\n\n\n", LINE_ENDS.sub("", text)), ends)),
     ]
-    if entities:
-        steps.insert(0, ("HTML entities decoded", lambda text: ENTITY.sub(_decoded, text)))
-    steps.insert(len(steps) - 2, ("line ends and white space", lambda text: BREAKS.sub("\n", text)))
     changes: dict[str, None] = {}
     for _ in range(PASSES):
         before = text
@@ -116,6 +120,10 @@ def _decoded(entity: re.Match[str]) -> str:
     known = entity[0][1] == "#" or entity[0][1:] in html.entities.html5
     character = html.unescape(entity[0]) if known else ""
     return entity[0] if character in ("", "\ufffd") else character
+
+
+def _from_windows(character: re.Match[str]) -> str:
+    return character[0].encode("latin-1").decode("cp1252", "ignore")
 
 
 def _strip(text: str, ends: Ends) -> str:

@@ -23,7 +23,6 @@ from hf_align.collators.rows import (
     text_of,
     without_nulls,
 )
-from hf_align.errors import UserError
 
 Form = Literal["text", "continued text", "conversation"]
 """Plain text; a prompt that a completion continues, both text; messages."""
@@ -82,16 +81,8 @@ class Layout:
     read: Read
 
 
-def layout_of(columns: Sequence[str], name: str) -> Layout:
-    """Recognise the layout of rows with these columns.
-
-    Args:
-        columns: The data set's columns.
-        name: Its name, for the message.
-
-    Raises:
-        UserError: It is none of those known.
-    """
+def find_layout(columns: Sequence[str]) -> Layout | None:
+    """The layout of rows with these columns, if it is one of demonstrations, or of pairs or rankings."""
     present = set(columns)
     systems = tuple(each for each in SYSTEMS if each in present)[:1]
     if {"prompt", "completion"} <= present:
@@ -116,10 +107,7 @@ def layout_of(columns: Sequence[str], name: str) -> Layout:
         return Layout(f"{question} and {answer}", (question, *further, answer, *systems, *history), read)
     if "text" in present:
         return Layout("text", ("text",), _read_text)
-    raise UserError(
-        f"{name} has the columns {', '.join(columns)}, which are no known layout of demonstrations: name them prompt "
-        "and completion, messages, or text (rename_column() helps)."
-    )
+    return None
 
 
 def read_completion(row: Mapping[str, Any]) -> Demonstration:

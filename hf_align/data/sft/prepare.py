@@ -17,8 +17,9 @@ from hf_align.collators.rows import RowProblem, text_of
 from hf_align.collators.tools import template_options, to_dataset
 from hf_align.data.sft import selection
 from hf_align.data.sft.cleaning import clean_row
-from hf_align.data.sft.layouts import Demonstration, Layout, columns_for, layout_of, prompt_key
+from hf_align.data.sft.layouts import Demonstration, Layout, columns_for, prompt_key
 from hf_align.data.sft.quality import parts_of, quality_of
+from hf_align.data.sft.recognition import recognise_demonstrations
 from hf_align.data.sft.report import Dropped, Place, SFTReport, check_report_file, shown, summary
 from hf_align.errors import UserError
 from hf_align.numbers import number_problem
@@ -175,14 +176,15 @@ def standard_rows(dataset: Any, name: str) -> Dataset:
         UserError: The layout is unknown, or a row can't be read; the message gives counts and row numbers.
     """
     data = as_dataset(dataset, name, ()).with_format(None)
-    layout = layout_of(data.column_names, name)
+    known = recognise_demonstrations(data, name)
     rows, problems = [], []
-    for place, row in _numbered(data, name):
-        read = _read(place, row, layout)
+    for place, row in _numbered(known.rows, name):
+        read = _read(place, row, known.layout)
         problems.append(read if isinstance(read, str) else "")
         rows.append(read)
-    refuse(group_rows(problems), name, "fix or drop them")
-    return _to_dataset(rows, {name: data})
+    unusable = {problem: list(numbers) for problem, numbers in known.unusable.items()}
+    refuse({**unusable, **group_rows(problems)}, name, "fix or drop them")
+    return _to_dataset(rows, {name: known.rows})
 
 
 def _check_options(min_quality: float, duplicates: float | None, contamination: str) -> None:
@@ -218,12 +220,14 @@ def _read_sets(sets: Mapping[str, Dataset], done: SFTReport) -> list[_Row]:
     rows: list[_Row] = []
     forms: dict[str, str] = {}
     for name, data in sets.items():
-        layout = layout_of(data.column_names, name)
-        done.layouts[name], done.rows[name] = layout.name, len(data)
-        for place, row in _numbered(data, name):
-            read = _read(place, row, layout)
+        known = recognise_demonstrations(data, name)
+        unusable = {number: problem for problem, numbers in known.unusable.items() for number in numbers}
+        done.dropped += [Dropped(Place(name, n), "unreadable", problem, "") for n, problem in unusable.items()]
+        done.layouts[name], done.rows[name] = known.layout.name, len(known.rows) + len(unusable)
+        for place, row in _numbered(known.rows, name):
+            read = _read(place, row, known.layout)
             if isinstance(read, str):
-                text = " ".join(str(row[column]) for column in layout.columns if row.get(column) is not None)
+                text = " ".join(str(row[column]) for column in known.layout.columns if row.get(column) is not None)
                 done.dropped.append(Dropped(place, "unreadable", read, shown(text)))
             else:
                 rows.append(read)
@@ -263,15 +267,15 @@ def _drop_contaminated(rows: list[_Row], eval_dataset: Any, contamination: Conta
     if eval_dataset is None:
         return
     data = as_dataset(eval_dataset, "eval_dataset", ()).with_format(None)
-    layout = layout_of(data.column_names, "eval_dataset")
+    known = recognise_demonstrations(data, "eval_dataset")
 
     def key(row: Demonstration) -> str:
         cleaned = clean_row(row).row  # whether or not that is what is trained on
         return selection.exact_key(prompt_key(cleaned) if contamination == "prompt" else cleaned.text)
 
     held_out: dict[str, int] = {}
-    for place, row in _numbered(data, "eval_dataset"):
-        read = _read(place, row, layout)
+    for place, row in _numbered(known.rows, "eval_dataset"):
+        read = _read(place, row, known.layout)
         if not isinstance(read, str):
             held_out.setdefault(key(read.read), place.row)
     places = {

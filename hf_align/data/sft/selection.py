@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from hf_align.data.duplicates import near_duplicates
+import numpy as np
+
+from hf_align.data.minhash import MinHash
 from hf_align.errors import UserError
 
 NUMBERS = re.compile(r"\d+(?:[.,]\d+)*")
@@ -37,26 +39,30 @@ def near_repeats(texts: Sequence[str], scores: Sequence[float], threshold: float
     Args:
         texts: The rows' texts.
         scores: The rows' quality.
-        threshold: Jaccard similarity of 5-grams from which two texts are near.
+        threshold: Jaccard similarity from which two texts are near, by the pieces of `hf_align.data.shingles`.
 
     Returns:
         Numbers of the rows to drop, each with the one that stays.
     """
-    near: dict[int, list[int]] = defaultdict(list)
-    numbers = [NUMBERS.findall(text) for text in texts]
-    for a, b in near_duplicates(texts, threshold=threshold):
-        if numbers[a] == numbers[b]:
-            near[a].append(b)
-            near[b].append(a)
-
-    def rank(number: int) -> tuple[float, int, str]:
-        return -scores[number], -len(texts[number]), texts[number]
-
+    order = sorted(range(len(texts)), key=lambda number: (-scores[number], -len(texts[number]), texts[number]))
+    ordered = [texts[number] for number in order]  # the better of two has the smaller place
+    numbers = [NUMBERS.findall(text) for text in ordered]
+    sketches = MinHash(threshold)
+    sketches.add(ordered)
     dropped: dict[int, int] = {}
-    for number in sorted(near, key=rank):
-        if stays := [other for other in near[number] if other not in dropped and rank(other) < rank(number)]:
-            dropped[number] = min(stays, key=rank)
-    return dropped
+    while True:  # again among those that are left: a text is compared with a limited number of others at a time
+        left = np.array([place for place in range(len(order)) if place not in dropped], np.int64)
+        better: dict[int, list[int]] = defaultdict(list)
+        for a, b in sketches.near_pairs(lambda places: [ordered[place] for place in places], left).tolist():
+            if numbers[a] == numbers[b]:
+                better[b].append(a)
+        new: dict[int, int] = {}
+        for place in sorted(better):
+            if stays := [other for other in better[place] if other not in new]:
+                new[place] = min(stays)
+        if not new:
+            return {order[place]: order[stays] for place, stays in dropped.items()}
+        dropped |= new
 
 
 def limit_of(counts: Iterable[int], most: int | None, ratio: float | None) -> int:

@@ -9,8 +9,7 @@ from datasets import Dataset
 
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.rows import RowProblem
-from hf_align.data.sft.layouts import STARTED, UNANSWERED, Demonstration, columns_for, layout_of
-from hf_align.errors import UserError
+from hf_align.data.sft.layouts import STARTED, UNANSWERED, Demonstration, columns_for, find_layout
 
 ASKED, ANSWERED = "Was the film worth it?", "It was, twice."
 USER, ASSISTANT = {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}
@@ -19,7 +18,9 @@ THANKS, GLAD = {"role": "user", "content": "Thanks."}, {"role": "assistant", "co
 
 
 def read(row: dict[str, Any]) -> Demonstration:
-    return layout_of(list(row), "rows").read(row)
+    layout = find_layout(list(row))
+    assert layout is not None
+    return layout.read(row)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,5 @@ def test_what_is_wrong_with_a_row_is_said(row: dict[str, Any], problem: str) -> 
     assert problem in str(caught.value)
 
 
-def test_unknown_columns_are_refused_with_what_is_there() -> None:
-    with pytest.raises(UserError, match="films has the columns title, plot, which are no known layout"):
-        layout_of(["title", "plot"], "films")
+def test_other_columns_are_no_layout() -> None:
+    assert find_layout(["title", "plot"]) is None

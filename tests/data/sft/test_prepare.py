@@ -54,7 +54,7 @@ def test_planted_defects_are_dropped_or_repaired_for_the_right_reason() -> None:
         plant("duplicate", {"question": question.upper(), "answer": f" {answer}\r\n"})
         plant("near_duplicate", {**near, "answer": f"{near['answer'].rstrip('.')}, ok?"})
         plant("unreadable", {"question": f"A question {number}?", "answer": ""})
-        plant("empty", {"question": f"A question {number}?", "answer": "\u200b\ufeff"})
+        plant("empty", {"question": f"A question {number}?", "answer": "&#8203;&nbsp;"})
         plant("quality", {"question": f"A question {number}?", "answer": " ".join(words[:3] * 9)})
         plant("quality", {"question": f"B question {number}?", "answer": f"{number} \ufffd\ufffd {answer}"})
         plant("contaminated", {"question": f"Held out {number}?", "answer": " ".join(reversed(words))})
@@ -181,7 +181,7 @@ def test_a_report_lists_every_dropped_row(tmp_path: Path) -> None:
         **{"dataset": "dataset", "row": 5, "reason": "unreadable", "detail": "an empty answer"},
         "text": "Is it | or \\?",
     }
-    assert saved["dropped"][1]["detail"] == "repetition 0.00" and saved["kept"] == 5 and saved["fingerprint"]
+    assert saved["dropped"][1]["detail"] == "repetition 0.17" and saved["kept"] == 5 and saved["fingerprint"]
     page = (tmp_path / "r.md").read_text()
     assert "| dataset row 5 | an empty answer | Is it \\| or \\\\? |" in page
     with pytest.raises(UserError, match=r"report: .*r.txt is no .json or .md file"):

@@ -6,8 +6,13 @@ import random
 
 import pytest
 
-from hf_align.data.duplicates import similarity
 from hf_align.data.sft.selection import exact_key, first_of_each, near_repeats, over_limit
+from hf_align.data.shingles import jaccard, shingles
+
+
+def similarity(a: str, b: str) -> float:
+    return jaccard(shingles(a), shingles(b))
+
 
 LONG = "A quiet film about two brothers who repair an old boat and learn to talk to each other again"
 
