@@ -65,20 +65,23 @@ class MinHash:
 
     def __init__(self, threshold: float = NEAR, *, rensa: bool | None = None) -> None:
         self.threshold = threshold
-        self._sketch = _rensa_sketch if (has_rensa() if rensa is None else rensa) else sketch
+        self._rensa = has_rensa() if rensa is None else rensa
+        self._sketch = _rensa_sketch if self._rensa else sketch
         self._size = next((size for size in BAND_SIZES if _found(threshold, size) >= FOUND), BAND_SIZES[-1])
         # Three standard deviations below what a pair at the threshold agrees in.
         spread = math.sqrt(PLACES * threshold * (1 - threshold))
         self._least = math.ceil(PLACES * threshold - 3 * spread)
         self._sketches = bytearray()  # grows without a second copy
         self._empty = array("I")
+        self._tables: list[tuple[np.ndarray, np.ndarray]] | None = None  # of `matches`
 
     def __len__(self) -> int:
         return len(self._sketches) // PLACES
 
     def add(self, texts: Sequence[str]) -> None:
         """Take in texts; they are numbered from 0 in the order of all calls."""
-        for part in _parts(texts):
+        self._tables = None
+        for part in parts(texts):
             hashes = hash_shingles(normalise_all(part))
             lengths = np.diff(hashes.starts)
             self._empty.extend((np.flatnonzero(lengths == 0) + len(self)).tolist())
@@ -110,11 +113,44 @@ class MinHash:
                 codes = pairs[:, 0] * len(self) + pairs[:, 1]
                 fresh = ~_contains(found, codes)
                 pairs, codes = pairs[fresh], codes[fresh]
-                agree = self._agree(sketches, pairs)
+                agree = np.concatenate(
+                    [
+                        self._agree(sketches[part[:, 0]], sketches[part[:, 1]])
+                        for part in np.array_split(pairs, len(pairs) // _BATCH + 1)
+                    ]
+                )
                 new.append(codes[agree])
                 partners += np.bincount(pairs[agree].ravel(), minlength=len(self)).astype(np.int32)
             found = np.unique(np.concatenate(new))
         return np.stack(np.divmod(found, max(1, len(self))), axis=1)
+
+    def matches(self, texts: Sequence[str]) -> np.ndarray:
+        """Pairs of these texts and of stored ones that are probably similar, without storing these.
+
+        Returns:
+            int64 `[P, 2]`, sorted: numbers of the texts, and of the stored texts, of which one text gets up to 16 a
+            band.
+        """
+        stored = np.frombuffer(self._sketches, np.uint8).reshape(-1, PLACES)
+        bands = range(PLACES // self._size)
+        if self._tables is None:
+            numbers = np.setdiff1d(np.arange(len(self)), np.frombuffer(self._empty, np.uint32))
+            self._tables = [self._sorted_band(stored, numbers, band) for band in bands]
+        others = MinHash(self.threshold, rensa=self._rensa)
+        others.add(texts)
+        sketches = np.frombuffer(others._sketches, np.uint8).reshape(-1, PLACES)
+        found = [np.zeros((0, 2), np.int64)]
+        for band, (keys, numbers) in zip(bands, self._tables, strict=True):
+            wanted, asked = self._sorted_band(sketches, np.arange(len(others)), band)
+            first = np.searchsorted(keys, wanted)
+            for shift in range(WINDOW):
+                same = first + shift < len(keys)
+                same[same] = keys[first[same] + shift] == wanted[same]
+                if not same.any():
+                    break
+                pairs = np.stack([asked[same], numbers[first[same] + shift]], axis=1)
+                found.append(pairs[self._agree(sketches[pairs[:, 0]], stored[pairs[:, 1]])])
+        return np.unique(np.concatenate(found), axis=0)
 
     def near_pairs(self, fetch: Fetch, numbers: np.ndarray | None = None) -> np.ndarray:
         """Pairs of texts whose Jaccard similarity is at least the threshold, by an exact comparison.
@@ -143,13 +179,9 @@ class MinHash:
         order = np.argsort(keys, kind="stable")
         return (keys[order] >> np.uint64(32)).astype(np.uint32), numbers[order]
 
-    def _agree(self, sketches: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Which pairs' sketches agree in enough bytes."""
-        agree = np.zeros(len(pairs), bool)
-        for start in range(0, len(pairs), _BATCH):
-            first, second = pairs[start : start + _BATCH].T
-            agree[start : start + _BATCH] = (sketches[first] == sketches[second]).sum(axis=1) >= self._least
-        return agree
+    def _agree(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Which rows of two arrays of sketches agree in enough bytes."""
+        return (first == second).sum(axis=1) >= self._least
 
 
 def sketch(hashes: Hashes) -> np.ndarray:
@@ -333,8 +365,8 @@ def _contains(sorted_codes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Texts in parts of limited length."""
+def parts(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Texts in parts whose arrays fit into a processor's cache."""
     part: list[str] = []
     size = 0
     for text in texts:

@@ -22,7 +22,8 @@ CJK_SIZE = 2
 _CJK = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF))
 _LAST = 0x20000
 """From here on all characters are taken for Chinese, which most are."""
-_BASE = np.uint64(0x9E3779B97F4A7C15)
+BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Odd multiplier of polynomial hashes."""
 _SPACE = 32
 
 
@@ -63,13 +64,13 @@ def normalise_all(texts: Sequence[str]) -> Letters:
     codes = np.frombuffer(joined, "<u4")
     begins = np.concatenate([[0], np.cumsum(lengths)])
     letter = _sizes()[np.minimum(codes, _LAST)] > 0
-    bare = np.repeat(_per_text(letter, begins) == 0, lengths)
+    bare = np.repeat(per_text(letter, begins) == 0, lengths)
     if bare.any():  # nothing but punctuation: keep that
         letter[bare] = [not chr(code).isspace() for code in codes[bare]]
     # Of each run of other characters the first stays, as a space, if a letter is before it.
     stays = letter.copy()
     stays[1:] |= letter[:-1]
-    starts = np.concatenate([[0], np.cumsum(_per_text(stays, begins))])
+    starts = np.concatenate([[0], np.cumsum(per_text(stays, begins))])
     return Letters(np.where(letter, codes, np.uint32(_SPACE))[stays], starts)
 
 
@@ -113,17 +114,17 @@ def hash_shingles(letters: Letters) -> Hashes:
     wide = np.concatenate([codes, np.zeros(SIZE, np.uint32)]).astype(np.uint64)
     values = wide[: len(codes)]
     for k in range(1, SIZE):
-        values = values * _BASE + wide[k : k + len(codes)]
+        values = values * BASE + wide[k : k + len(codes)]
     cjk = np.flatnonzero(sizes == CJK_SIZE)
-    values[cjk] = wide[cjk] * _BASE + wide[cjk + 1]
-    counts = _per_text(whole, starts)
+    values[cjk] = wide[cjk] * BASE + wide[cjk + 1]
+    counts = per_text(whole, starts)
     short = np.flatnonzero((counts == 0) & (ends > starts[:-1]))  # one piece: all of it, at most four characters
     for number in short:
         piece = np.zeros(SIZE, np.uint64)
         piece[: ends[number] - starts[number]] = codes[starts[number] : ends[number]]
-        values[starts[number]] = np.bitwise_xor.reduce(mix(piece + np.arange(1, SIZE + 1, dtype=np.uint64) * _BASE))
+        values[starts[number]] = np.bitwise_xor.reduce(mix(piece + np.arange(1, SIZE + 1, dtype=np.uint64) * BASE))
     whole[starts[short]] = True
-    return Hashes(mix(values[whole]), np.concatenate([[0], np.cumsum(_per_text(whole, starts))]))
+    return Hashes(mix(values[whole]), np.concatenate([[0], np.cumsum(per_text(whole, starts))]))
 
 
 def mix(values: np.ndarray) -> np.ndarray:
@@ -133,10 +134,15 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-def _per_text(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def per_text(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Number of marked characters of each text."""
     before = np.concatenate([[0], np.cumsum(marks)])
     return before[starts[1:]] - before[starts[:-1]]
+
+
+def cjk_at(codes: np.ndarray) -> np.ndarray:
+    """Which code points are Chinese, Japanese or Korean characters."""
+    return _sizes()[np.minimum(codes, _LAST)] == CJK_SIZE
 
 
 @cache

@@ -121,6 +121,21 @@ def test_texts_may_be_looked_for_among_some_of_all() -> None:
     assert len(sketches) == 3 and len(MinHash(rensa=False).candidates()) == 0
 
 
+def test_texts_are_matched_with_stored_ones_without_being_stored() -> None:
+    texts = load_ratings("test")["text"][:400]
+    sketches = MinHash(rensa=False)
+    sketches.add(texts[:250])
+    asked = [f"{text} ok" for text in texts[200:]]
+    pairs = sketches.matches(asked)
+    near = pairs[similarities(pairs, fetch_from(asked), fetch_from(texts)) >= 0.8]
+    first, second = ([shingles(text) for text in each] for each in (asked, texts[:250]))
+    exact = [(a, b) for a, one in enumerate(first) for b, other in enumerate(second) if jaccard(one, other) >= 0.8]
+    assert {tuple(pair) for pair in near.tolist()} == set(exact) and len(exact) > 30
+    assert len(sketches) == 250
+    sketches.add(asked[100:])
+    assert [100, 250] in sketches.matches(asked).tolist()
+
+
 def test_similarities_of_two_lists_are_those_of_their_texts() -> None:
     ours, theirs = ["abcdefg", "xyz"], ["abcdefh", "abcdefg"]
     pairs = np.array([[0, 0], [0, 1], [1, 1]])

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences
 from hf_align.collators.judged import NEEDED, kind_of
-from hf_align.data.inspection import agreement, contradictions, defects, duplicates, made, margins, size
+from hf_align.data.inspection import agreement, contradictions, defects, duplicates, margins, size, splits
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
 from hf_align.data.inspection.result import Inspection
@@ -29,7 +29,7 @@ MODULES: Mapping[str, ModuleType] = {
     "defects": defects,
     "duplicates": duplicates,
     "contradictions": contradictions,
-    "splits": made,
+    "splits": splits,
     "agreement": agreement,
     "margins": margins,
 }
