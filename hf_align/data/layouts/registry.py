@@ -87,7 +87,11 @@ def _nearest(columns: Sequence[str]) -> str:
     if with_columns:
         layout = max(with_columns, key=lambda each: len(each.columns))
         return f"The columns are those of {layout.name} ({layout.source}), but their values have other types"
-    layout = min(LAYOUTS, key=lambda each: (_distance(each, columns), len(each.columns)))
+
+    def far(layout: Layout) -> tuple[float, bool, int]:  # the plain ones first, which are returned unchanged
+        return _distance(layout, columns), bool(layout.convert or layout.whole), len(layout.columns)
+
+    layout = min(LAYOUTS, key=far)
     lacking = layout.lacks(columns)
     if not lacking:
         beyond = _list(set(layout.without) & set(columns))

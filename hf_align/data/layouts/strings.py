@@ -109,13 +109,15 @@ def _alpaca(row: Row, chosen: Any, rejected: Any, tally: Tally) -> list[Made]:
 
 
 def _alpaca_pair(row: Row, tally: Tally) -> list[Made]:
-    return _alpaca(row, *need_text(row, "chosen", "rejected"), tally)
+    chosen, rejected = need_text(row, "chosen", "rejected")
+    return _alpaca(row, chosen, rejected, tally)
 
 
 def _alpaca_outputs(row: Row, tally: Tally) -> list[Made]:
     if len(row["output"]) != 2:
         raise Unusable("another number of outputs than two")
-    return _alpaca(row, *row["output"], tally)
+    chosen, rejected = row["output"]
+    return _alpaca(row, chosen, rejected, tally)
 
 
 _ASKED = "question|query|input|prompt"

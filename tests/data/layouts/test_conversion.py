@@ -56,7 +56,7 @@ def test_rankings_become_pairs_of_gaps_above_the_least() -> None:
 def test_ranks_become_pairs_of_what_is_ordered() -> None:
     ranked = {"prompt": "Name a hat.", "responses": ["a", "b", "c", "d"], "ranking": [0, 0, None, -1]}
     conversion = convert_rows([ranked], as_pairs=True)
-    assert [(row["chosen"], row["rejected"]) for row in conversion.rows] == [
+    assert [(row["chosen"], row["rejected"]) for row in conversion.rows.to_list()] == [
         ("a", "c"),
         ("a", "d"),
         ("b", "c"),
