@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset
 
@@ -13,22 +13,24 @@ from hf_align.cli.console import Screen, write_figures
 from hf_align.errors import UserError
 from hf_align.report.shown import Shown, check_suffix
 
+Rows = TypeVar("Rows", Dataset, list[dict[str, Any]])
+
 EVALUATION_SPLITS = ("test", "validation", "eval", "train")
 """Splits of a data set that are read, the first that exists."""
 
 
-def first_rows(rows: Dataset, limit: int | None) -> Dataset:
+def first_rows(rows: Rows, limit: int | None) -> Rows:
     """The first rows of a data set, or all without a limit."""
     if limit is None:
         return rows
     if limit < 1:
         raise UserError(f"limit is {limit}; give a number from 1")
-    return rows.select(range(min(limit, len(rows))))
+    return rows.select(range(min(limit, len(rows)))) if isinstance(rows, Dataset) else rows[:limit]
 
 
 def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:
     """Refuse files that can't be written before anything is measured."""
-    if options.report is not None:
+    if getattr(options, "report", None) is not None:
         check_suffix(options.report, "report")
     for name in names:
         path = getattr(options, name)

@@ -154,6 +154,34 @@ def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     _seed_and_json(parser)
 
 
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="DATASET", help="Hub id, folder, .jsonl, .json, .parquet, .csv, .tsv, or .gz")
+    parser.add_argument("target", metavar="OUT", help="a .jsonl, .parquet or .csv file, or a folder")
+    parser.add_argument("--layout", metavar="NAME", help="the layout of DATASET (default: the one recognised)")
+    parser.add_argument(
+        "--ties",
+        choices=("drop", "keep"),
+        default="drop",
+        help="leave ties out (default), or keep both orders, each with weight 0.5",
+    )
+    parser.add_argument(
+        "--min-gap",
+        type=float,
+        default=0.5,
+        metavar="G",
+        help="rated responses become a pair if their ratings are further apart (%(default)s)",
+    )
+    parser.add_argument("--pairs", action="store_true", help="make pairs of rankings, too, as DPO needs them")
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="split of DATASET (default: the first of train, test, validation, or the only one)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument("--json", metavar="FILE", help="write the counts to FILE; - prints them instead of the lines")
+
+
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe of PPO")
     parser.add_argument(
@@ -409,6 +437,22 @@ SCORE = Command(
     _score_arguments,
 )
 
+CONVERT = Command(
+    "convert",
+    "turn preference data of any known layout into pairs or rankings",
+    "Recognises the layout of DATASET by its columns and first rows, and writes pairs (prompt, chosen, rejected) or\n"
+    "rankings (prompt, responses, and ranking, scores or ratings), which all trainers take. One line says what was\n"
+    "recognised and what was left out, by reason. Other columns stay. What isn't known is refused, with the nearest\n"
+    "layout. docs/how-to/convert.md lists the layouts.",
+    """  hf-align convert ORG/DATA pairs.jsonl
+  hf-align convert helpsteer.jsonl.gz pairs.parquet --min-gap 1 --ties keep
+  hf-align convert ratings.csv pairs.jsonl --json counts.json
+  hf-align convert rankings.jsonl pairs.jsonl --pairs --overwrite
+""",
+    "hf_align.cli.commands.convert:run_convert",
+    _convert_arguments,
+)
+
 INSPECT = Command(
     "inspect",
     "look at preference data before training on it",
@@ -493,7 +537,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, INSPECT, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

@@ -1,7 +1,6 @@
 """Loading of the data sets named by a recipe's `train_dataset` and `eval_dataset`."""
 
 import difflib
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
+from hf_align.data.row_files import FileProblem, check_parquet, check_start, check_table, json_rows, suffix_of
 from hf_align.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ EMBEDDED, EMBEDDED_RANKINGS = "embedded:ratings", "embedded:rankings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_RESPONSES = 4  # of each ranked prompt
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+READERS |= {f"{suffix}.gz": reader for suffix, reader in READERS.items() if reader != "parquet"}
 SAVED = ("dataset_info.json", "dataset_dict.json")
 HELD_OUT = re.compile(r"(?:^|[-_./ ])(?:test|eval|evaluation|validation|valid|val|dev)(?:[-_./ \d]|$)")
 """Names of files that belong to a split other than the one to train on."""
@@ -58,13 +59,14 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
     return rows
 
 
-def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = False) -> Dataset:
     """Load a file, a folder or a data set of the Hub.
 
     Args:
         name: File, folder or Hub id.
         field: Name of the recipe's key or the flag, for messages.
         splits: Acceptable splits, best first.
+        sole: Whether the only split of a data set is acceptable, whatever its name.
 
     Raises:
         UserError: As `load_rows`.
@@ -74,15 +76,17 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     if meant and ":" in name and not path.exists():  # data that the package doesn't contain
         near = difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], n=1, cutoff=0.0)
         raise UserError(f"{field}: there is no {name}; did you mean {near[0]}?")
-    reader = READERS.get(path.suffix.lower())
+    reader = READERS.get(suffix_of(path))
     if reader is not None and not path.is_file():
         raise UserError(f"{field}: there is no file {name}")
     if reader is None and path.is_file():
         raise UserError(f"{field}: {name} is not one of {', '.join(READERS)}; convert it to one")
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
     try:
         if reader is not None:
             loaded: Any = _read_file(reader, path)
-        elif any((path / saved).exists() for saved in SAVED):
+        elif _is_saved(path):
             loaded = datasets.load_from_disk(str(path))
         else:
             loaded = datasets.load_dataset(name)
@@ -91,13 +95,12 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
             f"{field}: {name!r} is neither a file, a folder nor a data set on the Hub that you can read"
         ) from None
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a .py script
-        if reader == "json" and (line := _bad_line(path)) is not None:
-            raise UserError(f"{field}: {name}, line {line} is not a JSON object; fix or drop it") from None
-        reason = str(error.__cause__ or error).splitlines()
-        raise UserError(f"{field}: {name} can't be read: {reason[0] if reason else type(error).__name__}") from None
+        raise _unreadable(field, name, _problem(error, reader, path)) from None
+    finally:
+        datasets.logging.set_verbosity(verbosity)
     if not isinstance(loaded, DatasetDict):
         return loaded
-    for split in splits:
+    for split in (*splits, *(loaded if sole and len(loaded) == 1 else ())):
         if split in loaded:
             return loaded[split]
     raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")
@@ -140,7 +143,7 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
     saved = [file.parent for name in SAVED for file in folder.rglob(name)]
     if folder in saved:
         return {}
-    found = [file for file in folder.rglob("*") if file.suffix.lower() in READERS]
+    found = [file for file in folder.rglob("*") if suffix_of(file) in READERS]
     loose = [file for file in found if not any(file.is_relative_to(other) for other in saved)]
     files = {file.relative_to(folder).as_posix(): file for file in sorted([*loose, *saved])}
     files = {name: file for name, file in files.items() if not any(part.startswith(".") for part in Path(name).parts)}
@@ -149,27 +152,56 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
     return {name: file for name, file in files.items() if name not in others}
 
 
-def _read_file(reader: str, path: Path) -> Any:
-    with path.open("rb") as file:
-        if not file.read(1 << 16).strip():
-            raise ValueError("it is empty")
-    verbosity = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
+def load_as_written(name: str, field: str, splits: tuple[str, ...]) -> Dataset | list[dict[str, Any]]:
+    """As `load_named`, but any embedded data too, the only split of a data set, and JSON with its values as they stand.
+
+    A data set of JSON would make times of texts like "2024-01-31", add the keys of other rows as null, and refuse a
+    column with values of several types.
+
+    Raises:
+        UserError: As `load_rows`.
+    """
+    if name in (EMBEDDED, EMBEDDED_RANKINGS):
+        return load_rows(name, "train", 0)
+    path = Path(name)
+    if READERS.get(suffix_of(path)) != "json" or not path.is_file():
+        return load_named(name, field, splits, sole=True)
     try:
-        return datasets.load_dataset(reader, data_files=str(path), split="train")
-    finally:
-        datasets.logging.set_verbosity(verbosity)
+        return json_rows(path)
+    except (OSError, FileProblem) as error:
+        raise _unreadable(field, name, error) from None
 
 
-def _bad_line(path: Path) -> int | None:
-    """Number of the first line, from 1, of a .jsonl file that is not a JSON object."""
-    if path.suffix.lower() != ".jsonl":
-        return None
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    return number
-            except ValueError:  # neither JSON nor UTF-8
-                return number
-    return None
+def _unreadable(field: str, name: str, error: Exception) -> UserError:
+    problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    between = ", " if problem.startswith("line ") else " can't be read: "
+    return UserError(f"{field}: {name}{between}{problem}")
+
+
+def _read_file(reader: str, path: Path) -> Any:
+    check_start(path)
+    options: dict[str, Any] = {}
+    if reader == "parquet":
+        check_parquet(path)
+    if reader == "csv":
+        check_table(path)
+        options = {"keep_default_na": False, "na_values": [""]}  # "None" and "N/A" are texts
+        options["sep"] = "\t" if suffix_of(path).startswith(".tsv") else ","
+    return datasets.load_dataset(reader, data_files=str(path), split="train", **options)
+
+
+def _is_saved(path: Path) -> bool:
+    return any((path / name).exists() for name in SAVED)
+
+
+def _problem(error: Exception, reader: str | None, path: Path) -> FileProblem:
+    """What is wrong, with the line where a text file is at fault."""
+    if isinstance(error, FileProblem):
+        return error
+    if reader == "json":
+        try:
+            json_rows(path)
+        except FileProblem as problem:
+            return problem
+    reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+    return FileProblem(f"its files are damaged or missing ({reason.rstrip('.')})" if _is_saved(path) else reason)

@@ -135,8 +135,7 @@ def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[st
         if not set(NEEDED[kind_of(rows.column_names)]) <= set(rows.column_names):
             raise UserError(f"{name}: {error}") from error
         return as_preferences(rows, name), ""  # the rows are bad, which is what the findings are for
-    unchanged = conversion.layout.convert is None and conversion.layout.whole is None
-    return as_preferences(conversion.rows, name), "" if unchanged else str(conversion)
+    return as_preferences(conversion.rows, name), "" if conversion.layout.unchanged else str(conversion)
 
 
 def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str, dict[str, Any]], list[Finding]]:

@@ -9,9 +9,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from hf_align.data.layouts.layout import Made, Row, Tally, Unusable
-
-_GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
+from hf_align.data.layouts.layout import GAP_DIGITS, UNREADABLE, Made, Row, Tally, problem_of
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,8 @@ def grouped(rows: Iterable[tuple[int, Row]], tally: Tally, read: Callable[[Row],
     for number, row in rows:
         try:
             answer = read(row)
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
             continue
         groups.setdefault(json.dumps(answer.prompt, sort_keys=True, default=str), []).append(answer)
     return list(groups.values())
@@ -80,8 +78,8 @@ def rated_pairs(groups: Sequence[Sequence[Answer]], tally: Tally, *, votes: bool
         if len(group) == 1:
             tally.drop("prompts with one response")
         for a, b in combinations(group, 2):
-            gap = round(fmean(a.values) - fmean(b.values), _GAP_DIGITS)
-            if abs(gap) <= tally.min_gap and a.response != b.response:
+            gap = round(fmean(a.values) - fmean(b.values), GAP_DIGITS)
+            if abs(gap) <= tally.min_gap and a.response != b.response:  # equal ones are counted as such
                 tally.drop(f"pairs with a gap of at most {tally.min_gap:g}")
                 continue
             each = both(a, b, shared) | ({"ratings": (list(a.values), list(b.values))} if votes else {})

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hf_align.collators.judged import Kind
+from hf_align.collators.rows import RowProblem
 from hf_align.numbers import number_problem
 
 Row = Mapping[str, Any]
@@ -19,8 +20,22 @@ READ = (*READ, "margin", "weight", "tools", "chat_template_kwargs", "prompt_ids"
 """Columns that trainers read: a layout's other columns of these names are renamed."""
 
 
+GAP_DIGITS = 9  # so that a gap of 2.8 - 2.3 is .5 and not .49999999999999982
+
+
 class Unusable(ValueError):
-    """Why a row can't be converted, worded to follow "3 rows have": "another number of ratings than responses"."""
+    """Why a row can't be converted, worded to follow "rows with": "another number of ratings than responses"."""
+
+
+UNREADABLE = (Unusable, RowProblem, KeyError, TypeError, AttributeError, IndexError)
+"""What a conversion raises for a row: by intent, or because something inside is null, missing or of another type."""
+
+
+def problem_of(error: Exception) -> str:
+    """What is wrong with a row, worded to follow "rows with"."""
+    if isinstance(error, Unusable | RowProblem):
+        return str(error)
+    return f"values that don't fit the layout ({type(error).__name__}: {error})"
 
 
 @dataclass
@@ -127,6 +142,11 @@ class Layout:
     loose: bool = False
     share: float = 0.5
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether rows are returned as they are."""
+        return self.convert is None and self.whole is None
+
     def lacks(self, columns: Iterable[str]) -> list[str]:
         """Those of its columns that aren't there; of many alternatives the first."""
         there = set(map(plain, columns)) if self.loose else set(columns)
@@ -149,6 +169,11 @@ def rank_order(values: Sequence[float | None]) -> list[int | None]:
     """Ranks from 0 for the lowest value, equal ones tied; None stays."""
     place = {value: number for number, value in enumerate(sorted({each for each in values if each is not None}))}
     return [None if value is None else place[value] for value in values]
+
+
+def pair(prompt: Any, chosen: Any, rejected: Any, others: Row) -> list[Made]:
+    """A row that was a pair before, whatever it holds: to find defects is inspection's part."""
+    return [{"prompt": prompt, "chosen": chosen, "rejected": rejected, **others}]
 
 
 def first_of(row: Row, names: str) -> Any:

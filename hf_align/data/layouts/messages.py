@@ -19,6 +19,7 @@ from hf_align.data.layouts.layout import (
     is_records,
     is_text,
     kept,
+    pair,
 )
 
 _ROLES = {
@@ -96,12 +97,9 @@ def is_turns(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(is_turn, value))
 
 
-def _joined(row: Row, tally: Tally, prompt: Any, chosen: str, rejected: str, *used: str) -> list[Made]:
+def _joined(row: Row, prompt: Any, chosen: str, rejected: str, *used: str) -> list[Made]:
     """A pair of sides in any form; the prompt is without what `chosen` and `rejected` repeat of it."""
     sides: list[Any] = [side_of(row[name], name) for name in (chosen, rejected)]
-    if sides[0] == sides[1]:
-        tally.drop("pairs of identical responses")
-        return []
     if (is_text(prompt) and not all(map(is_text, sides))) or isinstance(prompt, list):
         sides = [assistant(side) if isinstance(side, str) else side for side in sides]
     joined, (better, worse) = join_sides(prompt, sides, ("chosen", "rejected"))
@@ -110,12 +108,12 @@ def _joined(row: Row, tally: Tally, prompt: Any, chosen: str, rejected: str, *us
         others["tools"] = row["tools"]
     if isinstance(prompt, str) and isinstance(joined, list) and all(turn["content"] != prompt for turn in joined):
         others["source_prompt"] = prompt
-    return [{"prompt": joined, "chosen": better, "rejected": worse, **others}]
+    return pair(joined, better, worse, others)
 
 
 def _with_prompt(row: Row, tally: Tally) -> list[Made]:
     prompt = None if row.get("prompt") is None else side_of(row["prompt"], "prompt")
-    return _joined(row, tally, prompt, "chosen", "rejected", "prompt")
+    return _joined(row, prompt, "chosen", "rejected", "prompt")
 
 
 _TURNS = "conversations|messages|conversation|trajectory"
@@ -126,17 +124,17 @@ def _sharegpt(row: Row, tally: Tally) -> list[Made]:
     prompt = side_of(row[name], name)
     if row.get("system"):
         prompt = [{"role": "system", "content": row["system"]}, *prompt]
-    return _joined(row, tally, prompt, "chosen", "rejected", name, "system")
+    return _joined(row, prompt, "chosen", "rejected", name, "system")
 
 
 def _openai(row: Row, tally: Tally) -> list[Made]:
     given = row["input"]
     prompt = side_of(given["messages"] if isinstance(given, dict) else given, "input")
     outer = {**row, "tools": given.get("tools")} if isinstance(given, dict) else row
-    made = _joined(outer, tally, prompt, "preferred_output", "non_preferred_output", "input")
+    made = _joined(outer, prompt, "preferred_output", "non_preferred_output", "input")
     if isinstance(given, dict):
         rest = {name: value for name, value in given.items() if name not in ("messages", "tools")}
-        made = [pair | rest for pair in made]
+        made = [each | rest for each in made]
     return made
 
 
@@ -252,10 +250,10 @@ LAYOUTS = (
         convert=_with_prompt,
     ),
     Layout(
-        "whole_conversations",
-        "TRL, implicit prompt; chosen and rejected are whole conversations",
+        "speaker_conversations",
+        "chosen and rejected are whole conversations as from/value lists",
         ("chosen", "rejected"),
-        lambda row: is_turns(row["chosen"]) and is_turns(row["rejected"]),
+        lambda row: all(is_records(row[name], "from", "value") for name in ("chosen", "rejected")),
         convert=_with_prompt,
         without=("prompt",),
     ),

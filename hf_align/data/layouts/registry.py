@@ -41,8 +41,18 @@ _FIRST = 20  # rows whose types are looked at
 _LISTED = 12  # columns in a message
 
 
-def find_layout(name: str, rows: Dataset) -> Layout:
-    """The layout of a name, checked against the data set's columns.
+def columns_of(rows: Dataset | Sequence[Row]) -> list[str]:
+    """All columns, in order of appearance."""
+    return rows.column_names if isinstance(rows, Dataset) else list(dict.fromkeys(name for row in rows for name in row))
+
+
+def first_rows(rows: Dataset | Sequence[Row]) -> list[Row]:
+    """The rows whose types are looked at."""
+    return rows.select(range(min(len(rows), _FIRST))).to_list() if isinstance(rows, Dataset) else list(rows[:_FIRST])
+
+
+def find_layout(name: str, columns: Sequence[str]) -> Layout:
+    """The layout of a name, checked against a data set's columns.
 
     Raises:
         UserError: There is none of this name, or the data set lacks its columns.
@@ -51,20 +61,19 @@ def find_layout(name: str, rows: Dataset) -> Layout:
     if name not in layouts:
         nearest = difflib.get_close_matches(name, layouts, n=1, cutoff=0.0)
         raise UserError(f"there is no layout {name}; did you mean {nearest[0]}?")
-    if lacking := layouts[name].lacks(rows.column_names):
-        has = _list(rows.column_names)
+    if lacking := layouts[name].lacks(columns):
+        has = _list(columns)
         raise UserError(f"layout {name} needs the columns {_list(lacking)}; the data set has {has}")
-    return _unambiguous(layouts[name], rows.column_names)
+    return _unambiguous(layouts[name], columns)
 
 
-def recognise(rows: Dataset) -> Layout:
+def recognise(columns: Sequence[str], rows: Sequence[Row]) -> Layout:
     """The layout of a data set, by its columns and the types of its first rows.
 
     Raises:
         UserError: None matches; the message lists what was seen and the nearest layout.
     """
-    columns = rows.column_names
-    first: list[Row] = rows.select(range(min(len(rows), _FIRST))).to_list()
+    first = [{name: row.get(name) for name in columns} for row in rows]
     for layout in LAYOUTS:
         if layout.matches(columns, first):
             return _unambiguous(layout, columns)
@@ -85,11 +94,11 @@ def _unambiguous(layout: Layout, columns: Sequence[str]) -> Layout:
 def _nearest(columns: Sequence[str]) -> str:
     with_columns = [each for each in LAYOUTS if not each.lacks(columns) and not set(each.without) & set(columns)]
     if with_columns:
-        layout = max(with_columns, key=lambda each: len(each.columns))
+        layout = max(with_columns, key=lambda each: (each.unchanged, len(each.columns)))
         return f"The columns are those of {layout.name} ({layout.source}), but their values have other types"
 
     def far(layout: Layout) -> tuple[float, bool, int]:  # the plain ones first, which are returned unchanged
-        return _distance(layout, columns), bool(layout.convert or layout.whole), len(layout.columns)
+        return _distance(layout, columns), not layout.unchanged, len(layout.columns)
 
     layout = min(LAYOUTS, key=far)
     lacking = layout.lacks(columns)
@@ -113,11 +122,12 @@ def _misspelt(name: str, columns: Sequence[str]) -> str | None:
 def _kind(rows: Sequence[Row], name: str) -> str:
     value = next((row[name] for row in rows if row.get(name) is not None), None)
     if isinstance(value, list):
-        return f"list of {_type(value[0])}" if value else "empty list"
-    return _type(value)
+        return f"list of {type_of(value[0])}" if value else "empty list"
+    return type_of(value)
 
 
-def _type(value: Any) -> str:
+def type_of(value: Any) -> str:
+    """A value's type in words."""
     names = {str: "text", bool: "true or false", int: "number", float: "number", dict: "keys", list: "list"}
     if isinstance(value, dict):
         return f"dict of {', '.join(list(value)[:4])}"

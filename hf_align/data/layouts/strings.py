@@ -23,6 +23,7 @@ from hf_align.data.layouts.layout import (
     kept,
     need_number,
     need_text,
+    pair,
     user,
 )
 
@@ -56,11 +57,8 @@ def transcript(text: str) -> list[dict[str, str]]:
 def _hh(row: Row, tally: Tally) -> list[Made]:
     """The prompt is all that both share, up to the last answer as a rule: some pairs part earlier."""
     sides = [transcript(text) for text in need_text(row, "chosen", "rejected")]
-    if sides[0] == sides[1]:
-        tally.drop("pairs of identical responses")
-        return []
     prompt, (chosen, rejected) = join_sides(None, sides, ("chosen", "rejected"))
-    return [{"prompt": prompt, "chosen": chosen, "rejected": rejected, **kept(row, "chosen", "rejected")}]
+    return pair(prompt, chosen, rejected, kept(row, "chosen", "rejected"))
 
 
 PROMPTS = "question|query|instruction|input|prompts|user_input|problem"
@@ -77,8 +75,7 @@ def prompt_of(text: str) -> Any:
 
 def _stack_exchange(row: Row, tally: Tally) -> list[Made]:
     names = ("question", "response_j", "response_k")
-    question, better, worse = need_text(row, *names)
-    return tally.compare(question, better, worse, 1, kept(row, *names))
+    return pair(*(row[name] for name in names), kept(row, *names))
 
 
 def _webgpt(row: Row, tally: Tally) -> list[Made]:
@@ -96,28 +93,27 @@ def _webgpt(row: Row, tally: Tally) -> list[Made]:
     return tally.compare(question, first, second, preference, others, margin=abs(scores[0] - scores[1]), each=each)
 
 
-def _alpaca(row: Row, chosen: Any, rejected: Any, tally: Tally) -> list[Made]:
+def _alpaca(row: Row, chosen: Any, rejected: Any) -> list[Made]:
     """Instruction and input joined by a line break; messages where there is a system prompt or a history."""
     (instruction,) = need_text(row, "instruction")
     text = f"{instruction}\n{row['input']}" if row.get("input") else instruction
     others = kept(row, "instruction", "input", "system", "history", "chosen", "rejected", "output")
     if not {"system", "history"} & set(row):
-        return tally.compare(text, chosen, rejected, 1, others)
+        return pair(text, chosen, rejected, others)
     turns = user(text, row.get("system"))
     past = [turn for asked, said in row.get("history") or [] for turn in (*user(asked), *assistant(said))]
-    return tally.compare([*turns[:-1], *past, turns[-1]], assistant(chosen), assistant(rejected), 1, others)
+    return pair([*turns[:-1], *past, turns[-1]], assistant(chosen), assistant(rejected), others)
 
 
 def _alpaca_pair(row: Row, tally: Tally) -> list[Made]:
-    chosen, rejected = need_text(row, "chosen", "rejected")
-    return _alpaca(row, chosen, rejected, tally)
+    return _alpaca(row, row["chosen"], row["rejected"])
 
 
 def _alpaca_outputs(row: Row, tally: Tally) -> list[Made]:
     if len(row["output"]) != 2:
         raise Unusable("another number of outputs than two")
     chosen, rejected = row["output"]
-    return _alpaca(row, chosen, rejected, tally)
+    return _alpaca(row, chosen, rejected)
 
 
 _ASKED = "question|query|input|prompt"
@@ -125,17 +121,15 @@ _ASKED = "question|query|input|prompt"
 
 def _with_system(row: Row, tally: Tally) -> list[Made]:
     name = next(name for name in _ASKED.split("|") if name in row)
-    asked, chosen, rejected = need_text(row, name, "chosen", "rejected")
     others = kept(row, "system", name, "chosen", "rejected")
-    return tally.compare(user(asked, row["system"]), assistant(chosen), assistant(rejected), 1, others)
+    return pair(user(row[name], row["system"]), assistant(row["chosen"]), assistant(row["rejected"]), others)
 
 
 def _named(row: Row, prompt: str, chosen: str, rejected: str) -> list[Made]:
     """The row with its columns renamed; the others keep their names, since they are a pair's."""
     names = [next(name for name in each.split("|") if name in row) for each in (prompt, chosen, rejected)]
-    texts = need_text(row, *names)
-    new = dict(zip(("prompt", "chosen", "rejected"), texts, strict=True))
-    return [new | {name: value for name, value in row.items() if name not in names}]
+    others = {name: value for name, value in row.items() if name not in names}
+    return pair(*(row[name] for name in names), others)
 
 
 def _texts(prompt: str, chosen: str, rejected: str) -> Callable[[Row], bool]:
@@ -148,7 +142,7 @@ def _several(row: Row, tally: Tally) -> list[Made]:
         raise Unusable("chosen or rejected that are no list of texts")
     others = kept(row, "prompt", "chosen", "rejected")
     sides = product(row["chosen"], row["rejected"])
-    return [pair for one, other in sides for pair in tally.compare(prompt, one, other, 1, others)]
+    return [made for one, other in sides for made in tally.compare(prompt, one, other, 1, others)]
 
 
 LAYOUTS = (

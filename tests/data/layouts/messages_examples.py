@@ -101,9 +101,15 @@ EXAMPLES = (
                 "rejected": said("A bee."),
                 "score_chosen": 9.0,
                 "score_rejected": 3.0,
-            }
+            },
+            {  # a pair stays one: its defects are for inspection to find
+                "prompt": asked("Name a fish."),
+                "chosen": said("A cod."),
+                "rejected": said("A cod."),
+                "score_chosen": 9.0,
+                "score_rejected": 9.0,
+            },
         ],
-        dropped={"pairs of identical responses": 1},
     ),
     Example(
         "message_pairs",
@@ -144,8 +150,13 @@ EXAMPLES = (
         [{"prompt": asked("Name a star."), "chosen": said("Vega."), "rejected": said("Mars.")}],
     ),
     Example(
-        "whole_conversations",
-        [{"chosen": asked("Hi.", "Hello!", "Go on.", "I will."), "rejected": asked("Hi.", "Hello!", "Go on.", "No.")}],
+        "speaker_conversations",
+        [
+            {
+                "chosen": spoken("Hi.", "Hello!", "Go on.", "I will."),
+                "rejected": spoken("Hi.", "Hello!", "Go on.", "No."),
+            }
+        ],
         [{"prompt": asked("Hi.", "Hello!", "Go on."), "chosen": said("I will."), "rejected": said("No.")}],
     ),
     Example(

@@ -23,7 +23,6 @@ EXAMPLES = (
                 "chosen": "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: Well?",
                 "rejected": "\n\nHuman: Hi.\n\nAssistant: Hello.\n\nHuman: So?",
             },
-            {"chosen": "\n\nHuman: Hi.\n\nAssistant: Ho.", "rejected": "\n\nHuman: Hi.\n\nAssistant: Ho. "},
         ],
         [
             {
@@ -37,7 +36,6 @@ EXAMPLES = (
                 "rejected": asked("", "Go.", "Well?", "Gone.")[1:],
             },
         ],
-        dropped={"pairs of identical responses": 1},
         unusable={"a chosen that doesn't end with an assistant message": [2]},
     ),
     Example(
@@ -150,10 +148,12 @@ EXAMPLES = (
         "named_pairs",
         [
             {"prompt": "Is fire hot?", "chosen_response": "Yes.", "rejected_response": "No.", "source": "a"},
-            {"prompt": "Is tar black?", "chosen_response": "Yes.", "rejected_response": None, "source": "b"},
+            {"prompt": "Is tar black?", "chosen_response": "Yes.", "rejected_response": "Pitch.", "source": "b"},
         ],
-        [{"prompt": "Is fire hot?", "chosen": "Yes.", "rejected": "No.", "source": "a"}],
-        unusable={"no rejected_response": [1]},
+        [
+            {"prompt": "Is fire hot?", "chosen": "Yes.", "rejected": "No.", "source": "a"},
+            {"prompt": "Is tar black?", "chosen": "Yes.", "rejected": "Pitch.", "source": "b"},
+        ],
     ),
     Example(
         "triplets",

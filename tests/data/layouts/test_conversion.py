@@ -88,13 +88,44 @@ def test_other_columns_never_take_a_name_that_trainers_read() -> None:
 
 
 def test_defects_in_the_first_rows_dont_hide_the_layout() -> None:
-    rows = [{"question": None, "response_j": None, "response_k": 3}] + [
-        {"question": f"{n}?", "response_j": "a", "response_k": "b"} for n in range(30)
+    good = {"prompt": "Two?", "response_1": "2", "response_2": "3", "preference_strength": -3}
+    defects = [{**good, "response_1": None}, {**good, "preference_strength": None}, {}, {**good, "prompt": {"a": 1}}]
+    conversion = convert_rows([*defects, *[good] * 6])
+    assert len(conversion.rows) == 6
+    assert conversion.unusable == {
+        "no response_1": [0],
+        "no preference_strength": [1],
+        "no prompt": [2],
+        "a prompt that is no text": [3],
+    }
+
+
+def test_what_was_a_pair_stays_one_with_its_defects() -> None:
+    sides = [("x", "x"), ("", "y"), (None, "z"), ("w", "v")]
+    rows = convert_rows([{"question": "Q?", "chosen": a, "rejected": b} for a, b in sides]).rows
+    assert rows.to_list() == [{"prompt": "Q?", "chosen": a, "rejected": b} for a, b in sides]
+
+
+def test_values_of_several_types_may_become_one() -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]
+    rows = [
+        {"prompt": parts, "chosen": said("Hello."), "rejected": said("No.")},
+        {"prompt": "Hi.", "chosen": [{"role": "assistant", "content": parts[0]["content"]}], "rejected": said("No.")},
+        {"prompt": 7, "chosen": said("Hello."), "rejected": said("No.")},
+        {"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": said("A."), "rejected": said("B.")},
     ]
-    for row in rows:
-        row["response_k"] = str(row["response_k"])
     conversion = convert_rows(rows)
-    assert len(conversion.rows) == 30 and conversion.unusable == {"no question": [0]}
+    assert conversion.layout.name == "content_parts" and len(conversion.rows) == 2
+    assert conversion.unusable == {
+        "a prompt that is neither text nor messages": [2],
+        "a message whose content is not text": [3],
+    }
+
+
+def test_what_is_missing_inside_a_value_makes_a_row_unusable() -> None:
+    good = {"question": {"full_text": "Q?"}, "answer_0": "a", "answer_1": "b", "score_0": 1, "score_1": -1}
+    conversion = convert_rows([good, {**good, "question": {"text": "Q?"}}])
+    assert conversion.unusable == {"values that don't fit the layout (KeyError: 'full_text')": [1]}
 
 
 def test_converted_conversations_go_to_the_trainers() -> None:
@@ -130,7 +161,7 @@ def test_converted_conversations_go_to_the_trainers() -> None:
         ([["a"]], "row 0 is list, not a mapping"),
         (
             [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": 1, "chosen": "b", "rejected": "c"}],
-            "several types",
+            "a column of a data set holds values of one type: prompt is text in row 0 and number in row 1",
         ),
         (
             STRENGTHS[1:],
