@@ -11,10 +11,9 @@ ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function
 LEADING = frozenset(("system", "developer"))
 
 _USER = r"(?:human|user)"
-_TURN = re.compile(
-    rf"\n[ \t*]*{_USER}[ \t*]*:"
-    r"|\n[ \t]*#{2,3} ?(?:instruction|human|user|input)\b"
-    rf"|<\|(?:im_start|start_header_id|start)\|>\s*{_USER}|<\|{_USER}\|>|<start_of_turn>\s*{_USER}|\[INST\]",
+_TURN = re.compile(rf"\n[ \t*]*{_USER}[ \t*]*:|\n[ \t]*#{{2,3}} ?(?:instruction|human|user|input)\b", re.IGNORECASE)
+_TEMPLATE = re.compile(
+    rf"<\|(?:im_start|start_header_id|start)\|>\s*{_USER}|<\|{_USER}\|>|<start_of_turn>\s*{_USER}|\[INST\]",
     re.IGNORECASE,
 )
 _FIRST, _SECOND = (
@@ -22,8 +21,9 @@ _FIRST, _SECOND = (
     for mark in ("1|a", "2|b")
 )
 _ASKED = re.compile(
-    r"\b(?:dialog(?:ue)?s?|conversations?|transcripts?|interviews?|screenplay|role.?play|chat|answers|responses|questions)\b",
-    re.IGNORECASE,
+    r"\b(?:write|create|generate|compose|continue|simulate|imagine|make|give|draft|produce|list|answer|suggest)\b.{0,80}"
+    r"\b(?:dialog(?:ue)?s?|conversations?|transcripts?|interviews?|screenplay|script|chat|answers|responses|questions)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _MARKER = re.compile(
     r"\s*(?:[*]{0,2}(?:human|user|assistant|system|chatgpt|gpt)[*]{0,2}\s*:|#{2,3} ?(?:response|assistant|instruction)"
@@ -33,19 +33,27 @@ _MARKER = re.compile(
 
 
 def goes_on(response: Side, text: str, prompt: str) -> bool:
-    """Whether a response goes on with the user's next turn, or gives several answers, where nothing asks for it.
+    """Whether a response goes on with the user's next turn, or gives several answers where nothing asks for them.
 
     Args:
         response: The response.
         text: Its text.
-        prompt: The prompt's text: one that speaks of a dialogue, or of several answers, may get them.
+        prompt: The prompt's text: one that asks for a dialogue, or for several answers, may get them. A template's mark
+            of a user's turn is never meant.
     """
     if isinstance(response, list) and any(turn["role"] == "user" for turn in response):
         return True
-    marked = "\n" in text or "<" in text or "[" in text
-    found = marked and any(text[: match.start()].strip() for match in _TURN.finditer(text))
-    several = "\n" in text and _FIRST.search(text) is not None and _SECOND.search(text) is not None
-    return (found or several) and _ASKED.search(prompt) is None
+    if ("<" in text or "[" in text) and _stands_behind(_TEMPLATE, text):
+        return True
+    if "\n" not in text:
+        return False
+    several = _FIRST.search(text) is not None and _SECOND.search(text) is not None
+    return (several or _stands_behind(_TURN, text)) and _ASKED.search(prompt) is None
+
+
+def _stands_behind(pattern: re.Pattern[str], text: str) -> bool:
+    """Whether it is found behind something."""
+    return any(text[: match.start()].strip() for match in pattern.finditer(text))
 
 
 def begins_with_role(text: str) -> bool:

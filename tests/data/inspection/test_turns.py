@@ -14,17 +14,26 @@ def turns(*roles):
         "Yes.\nUser: why",
         "Yes.\n**User**: why",
         "Yes.\n\n### Instruction:\nNow count.",
-        "Yes.<|im_end|>\n<|im_start|>user\nWhy?",
-        "Yes.<|eot_id|><|start_header_id|>user<|end_header_id|>",
-        "Yes. [INST] Why? [/INST]",
-        "Yes.<end_of_turn>\n<start_of_turn>user\nWhy?",
         "Answer 1: It is.\n\nAnswer 2: It isn't.",
         "**Response A**\nIt is.\n\n**Response B**\nIt isn't.",
     ],
 )
 def test_responses_that_go_on_with_another_turn_or_answer(text):
-    assert goes_on(text, text, "Is it so?")
-    assert not goes_on(text, text, "Write a dialogue about it.")
+    assert goes_on(text, text, "The dialogue is long; is it so?")
+    assert not goes_on(text, text, "Write me a short dialogue about it.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes.<|im_end|>\n<|im_start|>user\nWhy?",
+        "Yes.<|eot_id|><|start_header_id|>user<|end_header_id|>",
+        "Yes. [INST] Why? [/INST]",
+        "Yes.<end_of_turn>\n<start_of_turn>user\nWhy?",
+    ],
+)
+def test_a_mark_of_a_template_is_never_meant(text):
+    assert goes_on(text, text, "Write me a short dialogue about it.")
 
 
 @pytest.mark.parametrize(
