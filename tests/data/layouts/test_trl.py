@@ -1,0 +1,43 @@
+"""TRL's own functions make of the converted pairs what the trainers here make of them."""
+
+from typing import Any
+
+from transformers import AutoTokenizer
+from trl.data_utils import apply_chat_template, extract_prompt, is_conversational
+
+from hf_align.collators.rows import Pair, content_of, read_pair, word_ends
+from hf_align.data.layouts.conversion import convert_rows
+from tests.data.layouts.examples import EXAMPLES
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SIDES = ("prompt", "chosen", "rejected")
+
+
+def test_trl_reads_every_converted_pair_as_the_trainers_here_do(tiny_model_dir: str) -> None:
+    """By TRL 1.16's functions: the prompt extracted where it is implicit, the chat template written."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    tokenizer.chat_template = CHATML
+    for example in EXAMPLES:
+        for row in convert_rows(example.rows, as_pairs=True, min_gap=0).rows.to_list():
+            sides: Any = {name: row[name] for name in SIDES if name in row}
+            sides = sides if "prompt" in sides else extract_prompt(sides)
+            kinds = {is_conversational({name: sides[name]}) for name in SIDES}
+            assert len(kinds) == 1, f"{example.layout}: text and messages in one row, which TRL refuses"
+            read = read_pair(dict(row))
+            if kinds == {True}:
+                _check_conversation(apply_chat_template(sides, tokenizer), read)
+            elif read.prompt is None:
+                assert len(sides["prompt"]) >= max(word_ends(read.chosen, read.rejected))  # TRL's may end in a word
+            else:
+                assert sides == {name: getattr(read, name) for name in SIDES}
+
+
+def _check_conversation(written: dict[str, str], read: Pair) -> None:
+    for name in SIDES:
+        place = 0
+        for message in getattr(read, name):
+            place = written[name].index(content_of(message), place) + len(content_of(message))
+    assert written["prompt"].endswith("assistant\n") and written["chosen"] != written["rejected"]
