@@ -2,24 +2,19 @@
 
 from typing import Any
 
-from transformers import AutoTokenizer
 from trl.data_utils import apply_chat_template, extract_prompt, is_conversational
 
 from hf_align.collators.rows import Pair, content_of, read_pair, word_ends
 from hf_align.data.layouts.conversion import convert_rows
 from tests.data.layouts.examples import EXAMPLES
+from tests.tiny import tiny_tokenizer
 
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 SIDES = ("prompt", "chosen", "rejected")
 
 
-def test_trl_reads_every_converted_pair_as_the_trainers_here_do(tiny_model_dir: str) -> None:
+def test_trl_reads_every_converted_pair_as_the_trainers_here_do() -> None:
     """By TRL 1.16's functions: the prompt extracted where it is implicit, the chat template written."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    tokenizer.chat_template = CHATML
+    tokenizer = tiny_tokenizer()
     for example in EXAMPLES:
         for row in convert_rows(example.rows, as_pairs=True, min_gap=0).rows.to_list():
             sides: Any = {name: row[name] for name in SIDES if name in row}
