@@ -28,6 +28,7 @@ from hf_align.errors import UserError
 logger = logging.getLogger(__name__)
 
 SHOWN_ROWS = 5
+FIX = "fix or drop them: hf-align inspect DATASET --fix OUT writes the rows without them"
 PAIR = NEEDED["pairs"]
 """Columns required for training on pairs."""
 PROMPT_LIKE = (
@@ -167,7 +168,7 @@ def check_preferences(
     dataset = as_preferences(dataset, name, plain=plain)
     findings = find_bad_rows(dataset, tasks=tasks, plain=plain)
     _look_for_prompt(dataset, findings.bad, name)
-    refuse(findings.bad, name, f"fix or drop them: find_bad_rows({name}).bad_rows lists their numbers")
+    refuse(findings.bad, name, f"{FIX}; find_bad_rows({name}).bad_rows lists their numbers")
     if "weight" in dataset.column_names and not any(dataset["weight"]):
         raise UserError(
             f"{name}: every weight is 0, so nothing would be learned; leave the column out to weight all rows alike."

@@ -153,10 +153,11 @@ def _agreement(figures: Metrics) -> Shown:
         )
     )
     figure = "" if figures.get("alpha") is None else f"alpha {plain(figures, 'alpha')}"
+    said += f" Krippendorff's {figure.replace('alpha', 'alpha is', 1)}." if figure else ""
     note = f"Agreement of a row: {figures['how']}." if "how" in figures else ""
     if figure:
         note += (
-            f" Alpha: Krippendorff's, {figures['level']} level; 1 is full agreement, 0 that of chance; 95% bootstrap "
+            f" Alpha: {figures['level']} level; 1 is full agreement, 0 that of chance; 95% bootstrap "
             f"interval over {plural(figures['units'], 'unit')}."
         )
     elif figures.get("reason"):

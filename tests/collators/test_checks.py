@@ -31,7 +31,8 @@ def test_all_problems_stand_in_one_line_with_counts_and_first_rows():
     bad = [{"chosen": ""}, {}, {"rejected": None}, *[{"chosen": " "}] * 6]
     assert error(Dataset.from_list(rows(*bad, n=20)), name="eval_dataset") == (
         "eval_dataset: 7 rows have an empty chosen (rows 0, 3, 4, 5, 6, ...); 1 row has no rejected (row 2); "
-        "fix or drop them: find_bad_rows(eval_dataset).bad_rows lists their numbers."
+        "fix or drop them: hf-align inspect DATASET --fix OUT writes the rows without them; "
+        "find_bad_rows(eval_dataset).bad_rows lists their numbers."
     )
 
 

@@ -19,6 +19,7 @@ PAGES = {
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
     "docs/how-to/ppo.md": {"ppo"},
     "docs/how-to/score.md": {"best.partial"},
+    "docs/how-to/inspect-data.md": set(),
     "docs/how-to/curves.md": {"curves"},
     "docs/how-to/memory.md": set(),
     "docs/how-to/acceleration.md": set(),

@@ -40,6 +40,7 @@ RUN |= {
         "command-line",
         "acceleration",
         "score",
+        "inspect-data",
         "evaluate-reward",
         "evaluate-policy",
         "over-optimization",

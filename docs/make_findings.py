@@ -1,0 +1,40 @@
+"""Write docs/reference/findings.md from the kinds of findings (`make docs`); a test checks that the page is current."""
+
+from pathlib import Path
+
+from hf_align.data.inspection.findings import Kind
+from hf_align.data.inspection.inspect import MODULES
+from hf_align.report.inspection_sections import TITLES
+
+PAGE = Path(__file__).parent / "reference" / "findings.md"
+INTRODUCTION = """\
+# Findings of an inspection
+
+<!-- Written by `make docs` from the kinds in hf_align/data/inspection and the meanings in docs/make_findings.py. -->
+
+What [`hf-align inspect`](../how-to/inspect-data.md) can find, by section. Errors can't be trained on, or surely teach
+something wrong; warnings deserve a look before training; notes are worth knowing.
+"""
+MEANINGS = {
+    "cycle": "Preferences of one prompt go round: a over b, b over c, c over a.",
+}
+"""What the rows have, by kind."""
+
+
+def page() -> str:
+    """Write the page."""
+    return INTRODUCTION + "".join(
+        f"\n## {TITLES[section]}\n\n| kind | severity | rows | what to do |\n| --- | --- | --- | --- |\n"
+        + "".join(row(kind) for kind in module.KINDS)
+        for section, module in MODULES.items()
+    )
+
+
+def row(kind: Kind) -> str:
+    """A kind's line."""
+    return f"| `{kind.name}` | {kind.severity} | {MEANINGS[kind.name]} | {kind.fix} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"Wrote {PAGE}")
