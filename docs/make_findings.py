@@ -16,9 +16,20 @@ What [`hf-align inspect`](../how-to/inspect-data.md) can find, by section. Error
 something wrong; warnings deserve a look before training; notes are worth knowing.
 """
 MEANINGS = {
-    "cycle": "Preferences of one prompt go round: a over b, b over c, c over a.",
+    "cycle": "Preferences of one prompt that go round: a over b, b over c, c over a.",
+    "score_contradicts": "The better response has the lower score.",
+    "score_reversed": "All: most better responses have the lower score.",
+    "scores_disagree": "All: two columns that should rank responses alike rank them in opposite ways.",
+    "score_extreme": "The highest score where a related column is among the lowest, or the reverse.",
+    "mixed_scales": "Scores on another scale than those of most rows.",
+    "score_varies": "A response with different scores in different rows.",
+    "small_margin": "A margin, or what stands for one, below `--min-margin`.",
+    "length_bias": "All: the longer (or the shorter) response wins clearly more often than not.",
+    "style": "All: lists, links, bold text, exclamation marks, ... differ between better and worse responses.",
+    "opening": "All: the first words tell which response is the better one.",
+    "language": "A response in another script than its prompt or the other response.",
 }
-"""What the rows have, by kind."""
+"""What the rows have, by kind; "All" marks what concerns the data set as a whole."""
 
 
 def page() -> str:

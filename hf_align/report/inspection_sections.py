@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hf_align.report.figures import Grade, Metrics, Section, Table, decimal, ends, percent, plain
+from hf_align.report.figures import Grade, Metrics, Section, Table, decimal, ends, percent
 from hf_align.report.verdict import Verdict
 
 TITLES = {
@@ -136,7 +136,7 @@ def _agreement(figures: Metrics) -> Shown:
         if isinstance(part, Mapping)
     ]
     if groups:
-        rows = [[name, plain(part, "alpha"), percent(part["raw"]), f"{part['units']:,}"] for name, part in groups]
+        rows = [[name, _alpha(part), percent(part["raw"]), f"{part['units']:,}"] for name, part in groups]
         tables.append(Table(("group", "alpha", "raw", "units"), rows))
     if annotators := figures.get("annotators"):
         rows = [
@@ -152,7 +152,7 @@ def _agreement(figures: Metrics) -> Shown:
             f"by {figures['source']})."
         )
     )
-    figure = "" if figures.get("alpha") is None else f"alpha {plain(figures, 'alpha')}"
+    figure = "" if figures.get("alpha") is None else f"alpha {_alpha(figures)}"
     said += f" Krippendorff's {figure.replace('alpha', 'alpha is', 1)}." if figure else ""
     note = f"Agreement of a row: {figures['how']}." if "how" in figures else ""
     if figure:
@@ -163,6 +163,10 @@ def _agreement(figures: Metrics) -> Shown:
     elif figures.get("reason"):
         note += f" No alpha: {figures['reason'].removeprefix('alpha is undefined: ')}."
     return Shown(said, figure, tables, note.lstrip())
+
+
+def _alpha(figures: Metrics) -> str:
+    return f"{decimal(figures['alpha'])} {ends(figures['interval'])}".rstrip()
 
 
 def _margins(figures: Metrics) -> Shown:
