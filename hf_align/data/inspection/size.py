@@ -14,6 +14,7 @@ from hf_align.collators.judged import kind_of
 from hf_align.collators.rows import RowProblem, key_of
 from hf_align.collators.truncation import Limits, truncate
 from hf_align.data.inspection.findings import Finding, Found, Kind
+from hf_align.data.inspection.histogram import histogram
 from hf_align.data.inspection.records import Check, Context, Record
 from hf_align.data.inspection.texts import Look, look_at, shortened
 
@@ -131,6 +132,7 @@ class Lengths:
                 **{name: _quantiles(values) for name, values in self._responses.items()},
                 "prompt and longest response": _quantiles(self._wholes),
             },
+            "histogram": histogram(*map(np.asarray, self._responses.values())) if self._wholes else None,
         }
         findings = [*self._outliers(), *self._refusals()]
         if self._tokens is not None and (self._limits.max_length or self._limits.max_prompt_length):
