@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hf_align.data.layouts.layout import (
+    UNREADABLE,
     Layout,
     Made,
     Row,
@@ -18,6 +19,7 @@ from hf_align.data.layouts.layout import (
     is_text,
     kept,
     plain,
+    problem_of,
 )
 from hf_align.data.layouts.rankings import borda
 from hf_align.data.layouts.sheets import PROMPTS, STEMS
@@ -210,16 +212,16 @@ def _pairs(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
     """Votes of all users on each pair."""
     votes: list[Vote] = []
     for number, row in rows:
-        record = read_record(row)
-        _leave_out(record, tally)
         try:
+            record = read_record(row)
+            _leave_out(record, tally)
             question = _question(record, "choice")
             if question is None:
                 tally.drop("records without an answer")
                 continue
             votes += _votes(record, question)
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
     yield from gather(votes, tally)
 
 
@@ -281,14 +283,14 @@ def _ratings(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
     """Ratings of each response: questions called after a field, or one question on the record's one response."""
     prompts: dict[str, tuple[Any, dict[str, tuple[Any, list[float]]]]] = {}
     for number, row in rows:
-        record = read_record(row)
-        _leave_out(record, tally)
         try:
+            record = read_record(row)
+            _leave_out(record, tally)
             rated = _rated(record)
             prompt, _ = _asked(record, [*rated])
             texts = {name: _text(record, name) for name in rated}
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
             continue
         responses = prompts.setdefault(json.dumps(prompt, sort_keys=True), (prompt, {}))[1]
         for name, values in rated.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_align.collators.rows import RowProblem, join_sides
 from hf_align.data.layouts.layout import (
+    UNREADABLE,
     Layout,
     Made,
     Row,
@@ -19,6 +20,7 @@ from hf_align.data.layouts.layout import (
     kept,
     need_number,
     need_text,
+    problem_of,
 )
 from hf_align.data.layouts.votes import SKIPPED, TIE, Vote, count, decide, gather, read_verdict, verdict_of
 
@@ -34,8 +36,8 @@ def gathered(read: Reader) -> Whole:
             for number, row in rows:
                 try:
                     yield read(row)
-                except (Unusable, RowProblem) as problem:
-                    tally.refuse(number, str(problem))
+                except UNREADABLE as error:
+                    tally.refuse(number, problem_of(error))
 
         yield from gather(votes(), tally)
 

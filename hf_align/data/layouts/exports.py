@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_align.data.layouts.battles import gathered, split
 from hf_align.data.layouts.layout import (
+    UNREADABLE,
     Layout,
     Made,
     Row,
@@ -17,6 +18,7 @@ from hf_align.data.layouts.layout import (
     is_texts,
     kept,
     need_text,
+    problem_of,
 )
 from hf_align.data.layouts.sheets import PROMPTS, chosen_in, need_sheet, plain, read_choice, sheet_of, vote_of
 from hf_align.data.layouts.votes import BOTH_BAD, SKIPPED, TIE, Vote, gather, read_verdict
@@ -29,7 +31,7 @@ def _votes(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
     people: dict[str, str] = {}
     votes: list[Vote] = []
     for number, row in rows:
-        if row["type"] not in _VOTES:
+        if str(row["type"]) not in _VOTES:
             tally.drop("events that are no votes on two responses")
             continue
         try:
@@ -37,13 +39,13 @@ def _votes(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
             if len(states) != 2:
                 raise Unusable("another number of states than two")
             prompt, first, second = split(_said(states[0]), _said(states[1]), ("first state", "second state"))
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+            named = row.get("models") or [None, None]
+            models = tuple(state.get("model_name") or name for state, name in zip(states, named, strict=True))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
             continue
         address = row.get("ip")
         person = None if address is None else people.setdefault(str(address), f"user_{len(people) + 1}")
-        named = row.get("models") or [None, None]
-        models = tuple(state.get("model_name") or name for state, name in zip(states, named, strict=True))
         others = kept(row, "type", "models", "states", "ip")
         votes.append(
             Vote(prompt, first, second, _VOTES[row["type"]], person, others, {"model": (models[0], models[1])})

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hf_align.data.layouts.layout import Layout, Made, Row, Tally, Unusable, is_records, is_text, kept, need_text, plain
+from hf_align.data.layouts.layout import (
+    UNREADABLE,
+    Layout,
+    Made,
+    Row,
+    Tally,
+    Unusable,
+    is_records,
+    is_text,
+    kept,
+    need_text,
+    plain,
+    problem_of,
+)
 from hf_align.data.layouts.rankings import borda
 from hf_align.data.layouts.sheets import PROMPTS, Sheet, sheet_of, vote_of
 from hf_align.data.layouts.votes import Vote, gather, read_verdict
@@ -64,8 +77,8 @@ def _pairwise(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
             continue
         try:
             votes += [_vote(task, *each) for each in _completed(task, tally, "pairwise", "choices")]
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
     yield from gather(votes, tally)
 
 
@@ -155,8 +168,8 @@ def _min(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
             dropped = [each for each in ("created_at", "updated_at", "lead_time") if each in row]
             person = row.get("annotator")
             votes.append(vote_of(row, sheet, read_verdict(said, "choice"), person, name, "annotator", *dropped))
-        except Unusable as problem:
-            tally.refuse(number, str(problem))
+        except UNREADABLE as error:
+            tally.refuse(number, problem_of(error))
     yield from gather(votes, tally)
 
 

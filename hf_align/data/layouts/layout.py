@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from hf_align.collators.judged import Kind
 from hf_align.collators.rows import RowProblem
+from hf_align.errors import UserError
 from hf_align.numbers import number_problem
 
 Row = Mapping[str, Any]
@@ -27,12 +28,18 @@ class Unusable(ValueError):
     """Why a row can't be converted, worded to follow "rows with": "another number of ratings than responses"."""
 
 
-UNREADABLE = (Unusable, RowProblem, KeyError, TypeError, AttributeError, IndexError)
+UNREADABLE = (Unusable, RowProblem, KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration)
 """What a conversion raises for a row: by intent, or because something inside is null, missing or of another type."""
 
 
 def problem_of(error: Exception) -> str:
-    """What is wrong with a row, worded to follow "rows with"."""
+    """What is wrong with a row, worded to follow "rows with".
+
+    Raises:
+        UserError: The error is one, which concerns the data set as a whole.
+    """
+    if isinstance(error, UserError):
+        raise error
     if isinstance(error, Unusable | RowProblem):
         return str(error)
     return f"values that don't fit the layout ({type(error).__name__}: {error})"

@@ -86,6 +86,10 @@ class Vote:
     others: Made = field(default_factory=dict)
     each: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.annotator is not None and not isinstance(self.annotator, str | int | float):
+            raise Unusable("an annotator that is neither text nor number")
+
 
 def read_verdict(word: Any, name: str) -> float | str:
     """`verdict_of` a column's value.

@@ -1,6 +1,8 @@
 """What holds for every layout, shown on its examples."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,10 +14,13 @@ from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.layouts.registry import LAYOUTS
 from hf_align.data.row_files import json_rows
 from hf_align.data.sinks import write_rows
+from hf_align.errors import UserError
 from tests.data.layouts.example import Example
 from tests.data.layouts.examples import EXAMPLES
 
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.layout)
+ODD: tuple[Any, ...] = (None, "", "x", 3, float("nan"), True, [], [None], ["x"], {}, {"x": None})
+"""Values that some column or part of one can't have."""
 
 
 def test_every_layout_has_an_example_and_a_name_of_its_own() -> None:
@@ -52,3 +57,23 @@ def test_pairs_are_rows_that_trl_takes(example: Example) -> None:
         sides = maybe_extract_prompt({name: row[name] for name in ("prompt", "chosen", "rejected") if name in row})
         kinds = [is_conversational({name: sides[name]}) for name in ("prompt", "chosen", "rejected")]
         assert len(set(kinds)) == 1 and all(sides.values())
+
+
+@each_example
+def test_no_value_of_a_row_is_more_than_a_row_left_out(example: Example) -> None:
+    odd = [{**example.rows[0], name: value} for name in example.rows[0] for value in ODD]
+    odd += [
+        {**example.rows[0], name: swapped} for name, value in example.rows[0].items() for swapped in _swapped(value)
+    ]
+    with suppress(UserError):  # values that pass unread may be of several types
+        conversion = convert_rows([*example.rows, *odd], layout=example.layout)
+        assert conversion.layout.whole or len(conversion.rows) >= len(example.made)
+
+
+def _swapped(value: Any) -> list[Any]:
+    """The value with one of its parts replaced, at each depth."""
+    if isinstance(value, list) and value:
+        return [[part, *value[1:]] for part in (*ODD, *_swapped(value[0]))]
+    if isinstance(value, dict):
+        return [{**value, key: part} for key in value for part in (*ODD, *_swapped(value[key]))]
+    return []
