@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binom, rankdata
 
 from hf_align.data.inspection.findings import Found, Kind
 from hf_align.data.inspection.histogram import histogram
@@ -122,25 +122,26 @@ class Bias:
         openings = sides.openings
         alone = openings[:, 0] != openings[:, 1]
         words, first, number = np.unique(openings[alone], return_index=True, return_inverse=True)
-        number = number.reshape(-1, 2)
-        better, worse = (np.bincount(number[:, side], minlength=len(words)) for side in (0, 1))
-        often = np.flatnonzero((better + worse >= FEWEST_OPENINGS) & (words != 0))
-        tests, listed = [], []
-        for word in often.tolist():
-            has = np.flatnonzero((number == word).any(axis=1))
-            tests.append(_sign_test(np.where(number[has, 0] == word, 1, -1), sides.unit[alone][has]))
-            share = better[word] / (better[word] + worse[word])
-            where = int(first[word])  # of the flat openings: row and side
-            listed.append((share, int(better[word] + worse[word]), int(sides.rows[alone][where // 2]), where % 2))
+        number = number.ravel()  # of the better and the worse response in turn
+        is_better = np.tile([True, False], len(number) // 2)
+        counts, better = np.bincount(number), np.bincount(number, is_better)
+        often = (counts >= FEWEST_OPENINGS) & (words != 0)
+        place = np.cumsum(often) - 1
+        taken = often[number]
+        p_values = sign_tests(
+            np.where(is_better, 1, -1)[taken], np.repeat(sides.unit[alone], 2)[taken], place[number[taken]]
+        )
         telling = []
-        for sure, (share, count, row, side) in zip(holm(tests), listed, strict=True):
+        for word, sure in zip(np.flatnonzero(often).tolist(), holm(p_values), strict=True):
+            share, where = float(better[word] / counts[word]), int(first[word])
             if sure and max(share, 1 - share) >= TELLING:
+                row = int(sides.rows[alone][where // 2])
                 record = self._context.fetch([row])[0]
                 ranks = ranks_in(record)
-                text = record.responses[ranks.index(max(ranks) if side else min(ranks))]
-                telling.append({"words": opening_of(text), "pairs": count, "better": float(share), "row": row})
+                text = record.responses[ranks.index(max(ranks) if where % 2 else min(ranks))]
+                telling.append({"words": opening_of(text), "pairs": int(counts[word]), "better": share, "row": row})
         telling.sort(key=lambda each: -each["pairs"])
-        found = Found({"openings": {"tested": len(tests), "telling": telling}})
+        found = Found({"openings": {"tested": len(p_values), "telling": telling}})
         if telling:
             said = "; ".join(
                 f"{each['words']!r}: better in {each['better']:.0%} of {each['pairs']:,}" for each in telling[:5]
@@ -195,10 +196,11 @@ def _length(sides: _Sides, seed: int) -> Found:
 
 
 def _style(sides: _Sides) -> Found:
-    shares, tests = {}, []
+    shares: dict[str, list[float]] = {}
+    tests: list[float] = []
     for bit, name in enumerate(TRAITS):
         has = (sides.traits >> bit & 1).astype(int)
-        tests.append(_sign_test(has[:, 0] - has[:, 1], sides.unit))
+        tests += sign_tests(has[:, 0] - has[:, 1], sides.unit)
         shares[name] = has.mean(axis=0).tolist()
     sure = holm(tests)
     table = {
@@ -234,12 +236,32 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
     return holds
 
 
-def _sign_test(lead: NDArray[Any], unit: NDArray[np.intp]) -> float:
-    """p of the exact sign test on each unit's sum of leads; with one row a unit it is McNemar's."""
-    _, number = np.unique(unit, return_inverse=True)
-    sums = np.bincount(number, lead)
-    above, below = int((sums > 0).sum()), int((sums < 0).sum())
-    return float(binomtest(above, above + below).pvalue) if above + below else 1.0
+def sign_tests(lead: NDArray[Any], unit: NDArray[np.intp], group: NDArray[np.intp] | None = None) -> list[float]:
+    """Exact sign tests on the sums of leads of each unit; with one row a unit it is McNemar's test.
+
+    Args:
+        lead: `[N]` leads, such as 1, 0 and -1.
+        unit: `[N]` number of each row's unit.
+        group: `[N]` number of the test that a row belongs to, from 0 without gaps. Default: one test.
+
+    Returns:
+        Two-sided p of each test.
+
+    Example:
+        >>> import numpy as np
+        >>> from hf_align.data.inspection.bias import sign_tests
+        >>> sign_tests(np.array([1, 1, 1, 1, -1]), np.arange(5))
+        [0.375]
+    """
+    groups = np.zeros(len(lead), np.intp) if group is None else group
+    if not len(groups):
+        return [] if group is not None else [1.0]
+    _, first, number = np.unique(groups * (unit.max() + 1) + unit, return_index=True, return_inverse=True)
+    sums, of = np.bincount(number, lead), groups[first]
+    count = int(groups.max()) + 1
+    above, below = (np.bincount(of[sign * sums > 0], minlength=count) for sign in (1, -1))
+    # At p = .5 both tails are alike; without any lead it is 1.
+    return np.minimum(1.0, 2 * binom.cdf(np.minimum(above, below), above + below, 0.5)).tolist()
 
 
 def _rank_correlation(one: NDArray[Any], two: NDArray[Any], units: int) -> dict[str, Any] | None:

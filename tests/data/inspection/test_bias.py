@@ -2,10 +2,11 @@ import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest, spearmanr
 
-from hf_align.data.inspection.bias import Bias, holm
+from hf_align.data.inspection.bias import Bias, holm, sign_tests
 from tests.data.inspection.checking import by_kind, found_by
 
 WORDS = "red blue green house tree river stone cloud bread water light night".split()
@@ -121,6 +122,19 @@ def test_soft_labels_turn_pairs_round_ties_are_left_out_and_of_rankings_best_and
     assert found_by(Bias, ranked).metrics["length"]["mean_characters"] == {"better": 4.0, "worse": 2.0}
     tied = [{"prompt": "p", "responses": ["a", "b"], "ranking": [0, 0]}]
     assert found_by(Bias, tied).metrics == {"pairs_compared": 0}
+
+
+def test_sign_tests_are_binomial_tests_of_the_signs_of_each_units_sum() -> None:
+    rng = np.random.default_rng(0)
+    lead, unit, group = rng.integers(-1, 2, 300), rng.integers(0, 40, 300), rng.integers(0, 5, 300)
+    lead[group == 4] = 0
+    expected = []
+    for each in range(5):
+        sums = [lead[(group == each) & (unit == one)].sum() for one in range(40)]
+        above, below = sum(s > 0 for s in sums), sum(s < 0 for s in sums)
+        expected.append(binomtest(above, above + below).pvalue if above + below else 1.0)
+    assert sign_tests(lead, unit, group) == pytest.approx(expected)
+    assert sign_tests(lead[group == 0], unit[group == 0]) == pytest.approx(expected[:1])
 
 
 def test_holms_rule_is_bonferronis_for_the_smallest_p_and_weaker_for_the_next() -> None:
