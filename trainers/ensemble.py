@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from hf_align.model_cards.files import add_evaluations
 from hf_align.models.aggregation import FITTED, LEAST_PROMPTS, RULES, aggregate
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.quantized import Quantization
+from hf_align.models.uncertainty import deviation
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling
 from hf_align.trainers.bagging import rows_by_prompt
@@ -254,7 +255,8 @@ def measure(ensemble: RewardEnsemble, rows: Dataset) -> tuple[dict[str, Any], li
     """Accuracy on held-out rows, with its 95% interval, of an ensemble and of each member.
 
     Returns:
-        The ensemble's figures, with the members' mean accuracy and how far their errors agree, and the members'.
+        The ensemble's figures, with the members' mean accuracy and its standard deviation over members, that of the
+        members' scores of a response (the mean over responses), and how far their errors agree; and the members'.
     """
     compared = read_comparisons(rows, name="eval_dataset")
     prompts = [text.prompt for text in compared.texts]
@@ -278,6 +280,8 @@ def measure(ensemble: RewardEnsemble, rows: Dataset) -> tuple[dict[str, Any], li
         "pairs": figures[0]["pairs"],
         **of_all,
         "mean_member_accuracy": mean,
+        "member_accuracy_std": pstdev(each["accuracy"] for each in of_members),
+        "std": float(deviation(scores).mean()),
         "error_correlation": ensemble.error_correlation(rows, "eval_dataset").to_json(),
     }, of_members
 
@@ -295,7 +299,8 @@ def show(results: Mapping[str, Any], progress: Progress) -> None:
     if held_out:
         low, high = results["accuracy_interval"]
         blank = [""] * (len(columns) - 1)
-        lines.append(["mean of members", *blank, f"{results['mean_member_accuracy']:.3f}"])
+        spread = f"{results['mean_member_accuracy']:.3f} ± {results['member_accuracy_std']:.3f}"
+        lines.append(["mean of members", *blank, spread])
         lines.append([f"ensemble, {results['method']}", *blank, f"{results['accuracy']:.3f} ({low:.3f}-{high:.3f})"])
     where = "held out" if held_out else "on the rows that its bag left out"
     progress.table("members", [*columns, f"accuracy, {where}"], lines)

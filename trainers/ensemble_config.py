@@ -68,6 +68,13 @@ class EnsembleConfig(RewardConfig):
         default=0.2,
         metadata={"range": "[0, 0.5)", "help": "Share of members that 'trimmed_mean' drops at each end."},
     )
+    reference_dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "In a recipe, rows that all members are normalised on: named like `train_dataset`. None: "
+            "`eval_dataset`, or else up to 1,000 of the training rows. In Python: `train_ensemble(reference=...)`."
+        },
+    )
     vary: dict[str, Any] | None = field(
         default=None,
         metadata={
@@ -86,7 +93,7 @@ class EnsembleConfig(RewardConfig):
         if self.normalize_on is not None:
             raise UserError(
                 "normalize_on must be left out: all members of an ensemble are normalised on the same rows, the "
-                "evaluation's, or those given as reference."
+                "evaluation's, or those given as reference (in a recipe reference_dataset)."
             )
         # Before members are trained, not when they are put together.
         check_method(self.method, self.n, weights=self.weights, trim=self.trim, uncertainty_coef=self.uncertainty_coef)

@@ -149,7 +149,9 @@ def _evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
     parser.add_argument(
-        "--front", metavar="FILE", help="of several judges: draw the policies' trade-off between them (.html or .json)"
+        "--front",
+        metavar="FILE",
+        help="of several judges: draw the policies' trade-off between them (.html, .png or .json)",
     )
     _seed_and_json(parser)
 
@@ -475,7 +477,7 @@ SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
     "Trains PPO once for each weighting of the recipe's rewards (`reward` is a list of at least two), each run in a\n"
-    "folder of its own in output_dir, and draws what the policies reach on eval_dataset: front.html and front.json.\n"
+    "folder of its own in output_dir, and draws what the policies reach on eval_dataset: front.html, .png and .json.\n"
     "The recipe's weights are the units. The same command again goes on where it stopped, and tries failed runs again.",
     """  hf-align sweep --config recipes/ppo.yaml --reward "[./out/helpful, rewards.py:short]"
   hf-align sweep --config recipes/ppo.yaml --reward "[./out/helpful, rewards.py:short]" --steps 8 --output_dir out/sweep

@@ -20,10 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n import FEWEST_PROMPTS, expected_best_of_n
-from hf_align.files import finite, write_json, write_text
-from hf_align.report.fronts import front_text, render_front
-from hf_align.report.shown import check_suffix
+from hf_align.files import finite, whole_file, write_json, write_text
+from hf_align.report.fronts import front_png, front_text, render_front
+from hf_align.report.shown import SUFFIXES, check_suffix
 from hf_align.statistics import Resampling
+
+FILES = (*SUFFIXES, ".png")
+"""Formats that a front is saved in."""
 
 Table = NDArray[np.float64]
 
@@ -113,13 +116,21 @@ class Front:
         return means.min(0) if reference is None else reference.mean(0)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page (.html), or the figures with every prompt's scores (.json).
+        """Write one self-contained page (.html), its charts (.png), or the figures with every prompt's scores (.json).
 
         Raises:
-            UserError: Another suffix.
+            UserError: Another suffix, or a .png without matplotlib.
         """
-        check_suffix(path)
+        check_suffix(path, suffixes=FILES)
         figures = finite(self.figures())
+        if Path(path).suffix.lower() == ".png":
+            if (picture := front_png(figures)) is None:
+                raise UserError(
+                    f"{path} is drawn by matplotlib, which is not installed; pip install 'hf-align[report]'."
+                )
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(picture)
+            return
         if Path(path).suffix.lower() == ".json":
             write_json(path, {"figures": figures, "scores": self.scores.tolist()})
         else:

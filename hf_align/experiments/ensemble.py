@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from datasets import Dataset
+
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, SPLITS, load_named, load_rows
 from hf_align.errors import UserError
 from hf_align.experiments.run import RESULTS_OF_A_RUN, Inputs, Run, loading_errors
 from hf_align.files import ENSEMBLE
@@ -11,11 +14,24 @@ from hf_align.trainers.ensemble import check_end, train_ensemble
 from hf_align.trainers.ensemble_config import EnsembleConfig, as_config, members_of
 from hf_align.trainers.reward import RewardConfig
 
+REFERENCE = "reference_dataset"
+
 
 class EnsembleRun(Run):
     """A run that goes on by itself where an earlier one stood, since each member has a record of its settings."""
 
     args: EnsembleConfig
+
+    def read_data(self) -> dict[str, Dataset]:
+        """As `Run.read_data`, and the rows to normalise on, if the recipe names them."""
+        rows = super().read_data()
+        if (name := self.args.reference_dataset) is not None:
+            rows[REFERENCE] = (
+                load_rows(name, "eval", self.args.seed, self.algorithm.rows)
+                if name in (EMBEDDED, EMBEDDED_RANKINGS)
+                else load_named(name, REFERENCE, (*SPLITS["eval"], *SPLITS["train"]))
+            )
+        return rows
 
     def find_checkpoint(self) -> None:
         """Refuse a checkpoint by name, and a folder with another run."""
@@ -48,6 +64,7 @@ class EnsembleRun(Run):
                 args.n,
                 args.bootstrap,
                 eval_dataset=inputs.rows.get("eval_dataset"),
+                reference=inputs.rows.get(REFERENCE),
                 method=args.method,
                 weights=args.weights,
                 uncertainty_coef=args.uncertainty_coef,

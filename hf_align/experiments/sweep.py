@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hf_align.rewards.named import read_reward
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 
 PPO = ALGORITHMS.builtin["ppo"]
-OBJECTIVES, FRONT, PAGE = "objectives.json", "front.json", "front.html"
+OBJECTIVES, FRONT, PAGE, PICTURE = "objectives.json", "front.json", "front.html", "front.png"
 
 
 def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front:
@@ -36,7 +37,8 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
         steps: Parts that 1 is divided into: `steps` + 1 runs for two rewards.
 
     Returns:
-        The front of the finished runs, which `front.json` and `front.html` in the recipe's `output_dir` hold.
+        The front of the finished runs, which `front.json`, `front.html` and, with matplotlib, `front.png` in the
+        recipe's `output_dir` hold.
 
     Raises:
         UserError: The recipe can't be used, or fewer than two runs finished.
@@ -76,7 +78,7 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
         {name: {label: scores[name] for label, scores in finished.items()} for name in names},
         weights={label: runs[label] for label in finished},
     )
-    for file in (FRONT, PAGE):
+    for file in (FRONT, PAGE, *([PICTURE] if find_spec("matplotlib") else [])):
         front.save(Path(out, file))
     return front
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
 
@@ -41,6 +43,36 @@ def _chart(figures: Figures, x: int, y: int, *, joined: bool) -> Markup:
     ]
     marks = [(point["values"][x], point["label"]) for point in points if point["on_front"]]
     return curve_chart(curves, title=f"{names[y]} over {names[x]}", axes=(names[x], names[y]), marks=marks)
+
+
+def front_png(figures: Figures) -> bytes | None:
+    """The charts as a PNG, one below the other; None without matplotlib."""
+    if find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
+
+    names = figures["objectives"]
+    pairs = list(combinations(range(len(names)), 2))[:MOST]
+    figure = Figure(figsize=(6.4, 4 * len(pairs)), dpi=120, layout="constrained")
+    for number, (x, y) in enumerate(pairs, 1):
+        axes = figure.add_subplot(len(pairs), 1, number)
+        for on_front, label, color in ((True, "on the front", "#2f6fb0"), (False, "dominated", "#999999")):
+            points = sorted(each["values"] for each in figures["points"] if each["on_front"] is on_front)
+            line = "o-" if on_front and len(names) == 2 else "o"
+            if points:
+                axes.plot([each[x] for each in points], [each[y] for each in points], line, color=color, label=label)
+        for each in figures["points"]:
+            if each["on_front"]:
+                place = (each["values"][x], each["values"][y])
+                axes.annotate(each["label"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel(names[x], fontsize=9)
+        axes.set_ylabel(names[y], fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=9)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
 
 
 def front_sentence(figures: Figures) -> str:

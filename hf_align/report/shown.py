@@ -6,6 +6,7 @@ import html
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ class Shown(ABC):
         return self.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST))
 
 
-def check_suffix(path: str | os.PathLike[str], name: str = "path") -> None:
-    """Refuse a file that is neither .html nor .json.
+def check_suffix(path: str | os.PathLike[str], name: str = "path", suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a file of another format than these.
 
     Raises:
         UserError: Names it.
     """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise UserError(f"{name} is {path}; a report is saved as {' or '.join(SUFFIXES)}.")
+    if Path(path).suffix.lower() not in suffixes:
+        raise UserError(f"{name} is {path}; a report is saved as {' or '.join(suffixes)}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import pstdev
 
 import pytest
 
@@ -18,7 +19,9 @@ TINY = ["--lora.r", "2", "--vary.lora.r", "[2, 4]", "--n", "2", "--max_steps", "
 
 def run(model: str, out: Path, *flags: str) -> int:
     fixed = ["--config", str(RECIPES / "ensemble.yaml"), "--model", model, "--output_dir", str(out)]
-    return main(["ensemble", *fixed, *few("ensemble", out.parent), *SMALL, *TINY, *flags])
+    data = few("ensemble", out.parent)
+    reference = ["--reference_dataset", data[data.index("--train_dataset") + 1]]
+    return main(["ensemble", *fixed, *data, *reference, *SMALL, *TINY, *flags])
 
 
 def test_a_recipe_becomes_an_ensemble_that_the_same_command_goes_on_with(
@@ -36,6 +39,14 @@ def test_a_recipe_becomes_an_ensemble_that_the_same_command_goes_on_with(
     assert "ensemble, min" in said and f"saved in {out}" in said
     saved = json.loads((out / "ensemble.json").read_text())
     assert saved["method"] == "min" and saved["members"] == ["member-0", "member-1"]
+    normalized = [
+        json.loads((out / name / "reward_config.json").read_text())["normalization"] for name in saved["members"]
+    ]
+    assert [each["rows"] for each in normalized] == [8, 8], "the reference's rows"
+    results = json.loads((out / "ensemble_results.json").read_text())
+    accuracies = [each["accuracy"] for each in results["members"]]
+    assert results["member_accuracy_std"] == pytest.approx(pstdev(accuracies)) and results["std"] > 0
+    assert f"{results['mean_member_accuracy']:.3f} ± {results['member_accuracy_std']:.3f}" in said
     assert len(RewardEnsemble.from_pretrained(out).score(["A film."], ["A joy."])) == 1
 
     assert run(tiny_model_dir, out, "--learning_rate", "1e-3") == 2

@@ -57,7 +57,7 @@ def test_each_weighting_is_trained_once_and_a_failure_is_tried_again(
     for number, name in enumerate(("long", "vowels")):
         assert figures["points"][1]["values"][number] == pytest.approx(np.mean(objectives[name]))
         assert metrics[f"eval_rewards/{name}"] == pytest.approx(np.mean(objectives[name]))
-    assert "<svg" in Path("out/front.html").read_text()
+    assert "<svg" in Path("out/front.html").read_text() and Path("out/front.png").exists()
     assert sweep(tiny_model_dir, "--learning_rate", "0.5") == 2, "what is finished has another rate"
     assert "out/0-1 was trained with learning_rate" in capsys.readouterr().err
 

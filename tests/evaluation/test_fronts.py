@@ -114,6 +114,13 @@ def test_policies_are_compared_by_several_judges_and_saved(tmp_path: Path) -> No
     three = front_of_policies({**scores, "third": scores["brief"]})
     three.save(tmp_path / "three.html")
     assert (tmp_path / "three.html").read_text().count("<svg") == 3
+    heights = []
+    for name, each in (("two", front), ("three", three)):
+        each.save(tmp_path / f"{name}.png")
+        picture = (tmp_path / f"{name}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        heights.append(int.from_bytes(picture[20:24], "big"))
+    assert heights[1] == 3 * heights[0], "a chart for each two objectives"
     with pytest.raises(UserError, match="saved as"):
         front.save(tmp_path / "front.txt")
 

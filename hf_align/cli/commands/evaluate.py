@@ -12,6 +12,7 @@ from hf_align.data.embedded.rows import make_prompts
 from hf_align.data.sources import EMBEDDED, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import front_of_policies, policy_report
+from hf_align.evaluation.fronts import FILES as FRONT_FILES
 from hf_align.evaluation.policy_report import judge_name
 from hf_align.report.shown import check_suffix
 from hf_align.rewards.named import read_reward
@@ -32,7 +33,7 @@ def run_policy(options: argparse.Namespace) -> None:
     check_files(options, ("report", "json", "front"))
     names = options.judge or [VADER]
     if options.front is not None:
-        check_suffix(options.front, "front")
+        check_suffix(options.front, "front", FRONT_FILES)
         if len(names) < 2 or len({*options.model, *filter(None, [options.reference])}) < 2:
             raise UserError(
                 "front: draws policies by several judges; name at least two of each, by --model and --judge"
