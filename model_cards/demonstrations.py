@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def collect_sft_facts(
         data={**data, **_tokens(trainer.train_dataset)},
         hyperparameters=hyperparameters(args, OPTIONS),
         run=run_facts(trainer),
-        evaluation=logged_evaluation(trainer, ids),
+        # Shares of tokens, not of rows, so without the intervals of rows.
+        evaluation=[
+            replace(each, interval=None) for each in logged_evaluation(trainer, ids) if each.metric != "num_tokens"
+        ],
         versions=versions(),
     )
 

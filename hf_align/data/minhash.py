@@ -228,7 +228,8 @@ def _fill(least: np.ndarray, values: np.ndarray, lengths: np.ndarray) -> None:
 
 def has_rensa() -> bool:
     """Whether the library rensa is installed."""
-    return importlib.util.find_spec("rensa") is not None
+    spec = importlib.util.find_spec("rensa")
+    return spec is not None and spec.origin is not None  # a folder of that name is none
 
 
 def _rensa_sketch(hashes: Hashes) -> np.ndarray:

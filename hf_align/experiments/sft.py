@@ -77,5 +77,5 @@ class SFTRun(Run):
         if path.exists() and json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != preparation.fingerprint:
             raise UserError(
                 f"{self.recipe.where('train_dataset')}: these are other rows than the run began with; "
-                f"resume with its data and its options of `prepare` (in {path}), or begin in another output_dir"
+                f"resume with its data and its options of prepare (in {path}), or begin in another output_dir"
             )

@@ -188,6 +188,7 @@ def test_a_folder_of_mixed_files_is_prepared_and_the_card_counts_what_was_droppe
     assert report["options"]["min_quality"] == 0.2 and Path("out/_sft_report.md").exists()
     card = html.unescape(Path("out/README.md").read_text())
     assert "- alpaca.jsonl: 5 of 7 rows" in card and "| Dropped: a row says the same | 1 |" in card
+    assert "mean_token_accuracy" in card and "interval_95" not in card, "shares of tokens, not of rows"
     assert "supervised fine-tuning" in card and str(tmp_path) not in card and "| eval" not in card
 
     with Path(tmp_path, "films/qa.jsonl").open("a") as file:

@@ -16,6 +16,7 @@ PAGES = {
         *("rankings", "reward", "reward-mean", "reward-merged", "reward-normalized", "tasks", "votes")
     },
     "docs/how-to/ensembles.md": {"ensemble"},
+    "docs/how-to/sft.md": {"sft"},
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
     "docs/how-to/ppo.md": {"ppo"},
     "docs/how-to/score.md": {"best.partial"},

@@ -33,6 +33,7 @@ RUN |= {
     for name in (
         "reward-model",
         "ensembles",
+        "sft",
         "dpo-ipo",
         "ppo",
         "memory",
@@ -84,9 +85,11 @@ def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
             recipe = tmp_path / "recipe.yaml"
             recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
             read = read_recipe(str(recipe), [])
-            algorithm = ALGORITHMS["ppo" if "reward" in read.values else "reward"]
+            algorithm = ALGORITHMS[
+                "ppo" if "reward" in read.values else "sft" if "prepare" in read.values else "reward"
+            ]
             checked = check_recipe(read, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows)
-            if algorithm.name == "reward":
+            if algorithm.name != "ppo":
                 continue
             rewards = checked.source["reward"]
             names = [each["reward"] for each in rewards] if isinstance(rewards, list) else [rewards]
