@@ -1,5 +1,7 @@
 """Runs of words as hashes, to find a text inside of others."""
 
+from functools import cache
+
 import numpy as np
 
 from hf_align.data.shingles import BASE, Hashes, Letters, cjk_at, mix, per_text
@@ -43,8 +45,14 @@ def hash_words(letters: Letters) -> Hashes:
     first = np.flatnonzero(begins[bounds])
     start, stop = bounds[first], bounds[np.minimum(first + 1, len(bounds) - 1)]
     # Sums of codes times powers of the position; dividing by the first power makes a word the same everywhere.
-    powers = np.cumprod(np.full(len(codes), BASE)) * _INVERSE
-    sums = np.concatenate([[np.uint64(0)], np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers)])
-    divisors = np.cumprod(np.full(len(codes), _INVERSE)) * BASE
+    powers, divisors = _powers(max(1, len(codes)).bit_length())
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers[: len(codes)], out=sums[1:])
     values = (sums[stop] - sums[start]) * divisors[start]
     return Hashes(mix(values), np.concatenate([[0], np.cumsum(per_text(begins, starts))]))
+
+
+@cache
+def _powers(bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `2**bits` powers of `BASE`, and what undoes them."""
+    return tuple(np.cumprod(np.concatenate([[np.uint64(1)], np.full(2**bits - 1, each)])) for each in (BASE, _INVERSE))

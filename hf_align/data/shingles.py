@@ -60,10 +60,13 @@ def normalise_all(texts: Sequence[str]) -> Letters:
     """Normalise texts: about 10 ns a character in ASCII, since it's done on arrays."""
     folded = [(text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold() for text in texts]
     lengths = np.array([len(text) + 1 for text in folded], np.int64)
-    joined = "".join(f"{text} " for text in folded).encode("utf-32-le", "surrogatepass")
-    codes = np.frombuffer(joined, "<u4")
+    joined = "".join(f"{text} " for text in folded)
+    if joined.isascii():
+        codes = np.frombuffer(joined.encode(), np.uint8)
+    else:
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
     begins = np.concatenate([[0], np.cumsum(lengths)])
-    letter = _sizes()[np.minimum(codes, _LAST)] > 0
+    letter = _sizes()[np.minimum(codes, _LAST) if codes.itemsize > 1 else codes] > 0
     bare = np.repeat(per_text(letter, begins) == 0, lengths)
     if bare.any():  # nothing but punctuation: keep that
         letter[bare] = [not chr(code).isspace() for code in codes[bare]]
@@ -71,13 +74,13 @@ def normalise_all(texts: Sequence[str]) -> Letters:
     stays = letter.copy()
     stays[1:] |= letter[:-1]
     starts = np.concatenate([[0], np.cumsum(per_text(stays, begins))])
-    return Letters(np.where(letter, codes, np.uint32(_SPACE))[stays], starts)
+    return Letters(np.where(letter, codes, codes.dtype.type(_SPACE))[stays].astype(np.uint32), starts)
 
 
 def shingles_of(letters: str) -> frozenset[str]:
     """The pieces of a normalised text; see `shingles`."""
     if letters.isascii():
-        pieces = frozenset(letters[i : i + SIZE] for i in range(len(letters) - SIZE + 1))
+        pieces = frozenset({letters[i : i + SIZE] for i in range(len(letters) - SIZE + 1)})
     else:
         sizes = _sizes()[np.minimum(np.array([*map(ord, letters)], np.uint32), _LAST)].tolist()
         sizes = [size or SIZE for size in sizes]
@@ -136,8 +139,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 def per_text(marks: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Number of marked characters of each text."""
-    before = np.concatenate([[0], np.cumsum(marks)])
-    return before[starts[1:]] - before[starts[:-1]]
+    return np.diff(np.searchsorted(np.flatnonzero(marks), starts))
 
 
 def cjk_at(codes: np.ndarray) -> np.ndarray:

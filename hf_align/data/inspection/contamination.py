@@ -136,13 +136,20 @@ class _Responses:
         self._starts = np.concatenate([[0], np.cumsum(self.places)])
         self.sizes = np.bincount(self._owners, minlength=len(self._where) // 2)
         self.times = np.zeros(len(self.runs), np.int32)
+        # Which first bits occur: sixteen times as many as there are runs rule out most others without a search.
+        bits = min(24, max(10, int(16 * len(self.runs)).bit_length()))
+        self._shift = np.uint64(64 - bits)
+        self._known = np.zeros(2**bits, bool)
+        self._known[self.runs >> self._shift] = True
 
     def contained(self, texts: Sequence[str]) -> list[tuple[int, int, list[int]]]:
         """Which texts contain which responses, and the runs that they share; counts the runs."""
         hashes = hash_ngrams(normalise_all(texts))
-        place = np.minimum(np.searchsorted(self.runs, hashes.values), len(self.runs) - 1)
-        hit = self.runs[place] == hashes.values
-        owner = np.repeat(np.arange(len(texts)), np.diff(hashes.starts))[hit]
+        likely = np.flatnonzero(self._known[hashes.values >> self._shift])
+        values = hashes.values[likely]
+        place = np.minimum(np.searchsorted(self.runs, values), len(self.runs) - 1)
+        hit = self.runs[place] == values
+        owner = np.searchsorted(hashes.starts, likely[hit], side="right") - 1
         text, run = np.divmod(np.unique(owner * len(self.runs) + place[hit]), len(self.runs))
         np.add.at(self.times, run, 1)
         if not len(run):

@@ -165,7 +165,7 @@ class Duplicates:
                 f"{len(shared):,} rows share the prompt with others: "
                 f"{len(keys.rows):,} rows have {plural(distinct, 'prompt')}, the commonest stands in {counts.max():,}."
             )
-            findings.append(self._finding(PROMPT_REPEATED, shared, message, counts.argmax()))
+            findings.append(self._finding(PROMPT_REPEATED, shared, message, int(counts.argmax())))
         if len(near.copies):
             rows = np.flatnonzero(np.isin(prompts.firsts, near.members))
             message = (

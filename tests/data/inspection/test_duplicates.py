@@ -30,7 +30,7 @@ def test_rows_of_their_own_have_no_findings() -> None:
 
 def test_clean_pairs_and_rankings_of_the_embedded_data_have_notes_alone() -> None:
     for rows in (make_pairs("train", 1000), make_rankings("train", 150)):
-        found = found_by(Duplicates, list(rows))
+        found = found_by(Duplicates, rows.to_list())
         assert {finding.severity for finding in found.findings} <= {"note"}
 
 
