@@ -164,7 +164,15 @@ class Layout:
         """Whether the columns are there and the values of at least `share` of the rows fit: some may be defective."""
         if self.lacks(columns) or set(self.without) & set(columns):
             return False
-        return sum(map(self.fits, rows)) >= max(self.share * len(rows), 1)
+        return sum(map(self._fits, rows)) >= max(self.share * len(rows), 1)
+
+    def _fits(self, row: Row) -> bool:
+        try:
+            return self.fits(row)
+        except UNREADABLE as error:
+            if isinstance(error, UserError):  # of the columns
+                raise
+            return False
 
 
 def plain(name: str) -> str:

@@ -78,8 +78,10 @@ def _flat(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
     seen: dict[str, int] = {}
     for number, row in rows:
         name = row.get("message_id")
-        if not isinstance(name, str) or not is_text(row.get("text")):
-            tally.refuse(number, "no message_id or no text")
+        if not isinstance(name, str) or not is_text(row.get("text"), row.get("role")):
+            tally.refuse(number, "no message_id, text or role")
+        elif not isinstance(row.get("parent_id"), str | None):
+            tally.refuse(number, "a parent_id that is no text")
         elif name in seen:
             tally.refuse(number, "the message_id of an earlier row")
         else:
