@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -76,6 +77,24 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
         facts: Facts about the model. All text is escaped, since it may come from a data set or a model.
         repo_id: The model's repository, for the code that loads it. Default: its name.
     """
+    body = (
+        _environment()
+        .get_template(f"{facts.kind}.md.j2")
+        .render(
+            facts=facts,
+            repo=repo_id or facts.name,
+            title=(repo_id or facts.name).split("/")[-1],
+            evaluation=[row for row in facts.evaluation if row.is_finite],
+            samples=facts.samples[:SHOWN_SAMPLES],
+        )
+    )
+    text = f"---\n{card_metadata(facts, repo_id).to_yaml()}\n---\n\n{body.strip()}\n"
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+@cache
+def _environment() -> Environment:
+    """Kept, with the templates that it has compiled."""
     environment = Environment(
         loader=PackageLoader("hf_align.model_cards", "templates"),
         autoescape=True,  # so that macros and blocks return Markup, which `finalize` leaves alone
@@ -88,15 +107,7 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
     environment.filters.update(
         python=python_text, code=code_text, identifier=identifier_text, figure=figure, duration=duration, clip=clip
     )
-    body = environment.get_template(f"{facts.kind}.md.j2").render(
-        facts=facts,
-        repo=repo_id or facts.name,
-        title=(repo_id or facts.name).split("/")[-1],
-        evaluation=[row for row in facts.evaluation if row.is_finite],
-        samples=facts.samples[:SHOWN_SAMPLES],
-    )
-    text = f"---\n{card_metadata(facts, repo_id).to_yaml()}\n---\n\n{body.strip()}\n"
-    return re.sub(r"\n{3,}", "\n\n", text)
+    return environment
 
 
 def markdown_text(value: Any) -> Markup:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -22,6 +23,12 @@ def render_page(template: str, **context: Any) -> str:
     Returns:
         HTML. Text from models and data sets is escaped.
     """
+    return _environment().get_template(template).render(context)
+
+
+@cache
+def _environment() -> Environment:
+    """Kept, with the templates that it has compiled."""
     environment = Environment(
         loader=PackageLoader("hf_align.report", "pages"),
         autoescape=select_autoescape(default=True),
@@ -31,7 +38,7 @@ def render_page(template: str, **context: Any) -> str:
     )
     environment.filters.update(signed=signed, fixed=fixed, duration=duration, interval=interval, verdict=verdict)
     environment.filters["minus"] = minus
-    return environment.get_template(template).render(context)
+    return environment
 
 
 def minus(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+from functools import cache
 from typing import Any
 
 from datasets import Dataset
@@ -25,6 +27,11 @@ ROWS = [
 
 def pairs(count: int = len(ROWS), *, margin: bool = False, weights: list[float] | None = None) -> Dataset:
     """Conversational rows."""
+    return copy(_pairs(count, margin, tuple(weights or ())))
+
+
+@cache  # a data set takes 20 ms to make, and hundreds of tests ask for it
+def _pairs(count: int, margin: bool, weights: tuple[float, ...]) -> Dataset:
     rows: list[dict[str, Any]] = []
     for number in range(count):
         prompt, chosen, rejected, gap = ROWS[number % len(ROWS)]
