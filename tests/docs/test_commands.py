@@ -42,6 +42,7 @@ RUN |= {
         "acceleration",
         "score",
         "inspect-data",
+        "convert",
         "evaluate-reward",
         "evaluate-policy",
         "over-optimization",

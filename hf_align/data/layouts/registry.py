@@ -137,4 +137,9 @@ def type_of(value: Any) -> str:
 def _list(names: Iterable[str]) -> str:
     shown = list(names)
     more = f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else ""
-    return (", ".join(name.replace("|", " or ") for name in shown[:_LISTED]) + more) or "no columns"
+    return (", ".join(map(_alternatives, shown[:_LISTED])) + more) or "no columns"
+
+
+def _alternatives(names: str) -> str:
+    first, *others = names.split("|")
+    return " or ".join([first, *others[:2]]) + (" or the like" if len(others) > 2 else "")
