@@ -19,7 +19,7 @@ from hf_align.collators.judged import kind_of
 from hf_align.data.inspection.findings import Finding, Found, Kind
 from hf_align.data.inspection.preferences import Preferences
 from hf_align.data.inspection.records import Context, Record
-from hf_align.numbers import number_problem
+from hf_align.numbers import LARGEST, number_problem
 from hf_align.statistics import pearson, wilson_interval
 
 SECTION = "contradictions"
@@ -272,6 +272,10 @@ class Scores:
 def number_in(value: Any) -> float:
     """A number, or the mean of a list's numbers; NaN for anything else."""
     if isinstance(value, list):
+        if value and set(map(type, value)) <= {int, float} and max(map(abs, value)) <= LARGEST:
+            mean = fmean(value)  # the usual case, ten times as fast as asking each number
+            if not math.isnan(mean):
+                return mean
         numbers = [float(each) for each in value if number_problem(each) is None]
         return fmean(numbers) if numbers else math.nan
     return math.nan if value is None or number_problem(value) else float(value)

@@ -41,7 +41,7 @@ KINDS = (LONG_ROW, SHORT_ROW, CUT, REFUSED_BY_TEMPLATE)
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0}
 SHORT_SHARE = 10
 """Responses are short if all of a row have less than a tenth of the median response's words."""
-NEAR = 16
+NEAR = 3
 """Tokens from a limit within which a row is tokenised as in training: a token may cross the border of two texts."""
 
 

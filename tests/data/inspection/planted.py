@@ -4,7 +4,8 @@ The sentences are people's, so some have defects themselves. Clean rows are made
 
 - end with a full stop, an exclamation or a question mark, perhaps behind it a quote or a bracket,
 - have no phrase of two words more than twice, and none of four words twice,
-- have 6 to 40 words (those of `make_pairs` have up to 40).
+- have 6 to 40 words (those of `make_pairs` have up to 40),
+- are no other sentence but for case, punctuation and spaces: some tweets were posted twice.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Planted:
     Attributes:
         rows: The data set.
         held_out: An evaluation set.
+        spare: Numbers of rows of the evaluation set that share nothing with the data set.
         truth: Numbers of the rows with each kind of defect.
     """
 
     rows: list[Row]
     held_out: list[Row]
+    spare: list[int]
     truth: dict[str, set[int]] = field(default_factory=dict)
 
 
@@ -60,13 +63,17 @@ def clean_rows(n: int, seed: int = 0) -> list[Row]:
         n: Number of rows, at most about 3,000.
         seed: Of everything drawn.
     """
-    pairs = [
-        row
-        for row in make_pairs("train", 4500, seed, openings=0, shares=SHARES)
-        if all(is_clean(row[name][0]["content"]) for name in BOTH)
-    ]
-    used = {row[name][0]["content"] for row in pairs for name in BOTH}
-    others = [text for text in dict.fromkeys(load_ratings("train")["text"][:]) if text not in used and is_clean(text)]
+    seen: set[str] = set()
+
+    def is_new(texts: Sequence[str]) -> bool:
+        letters = {"".join(filter(str.isalnum, text.lower())) for text in texts}
+        new = len(letters) == len(texts) and seen.isdisjoint(letters) and all(map(is_clean, texts))
+        seen.update(letters)
+        return new
+
+    pairs = make_pairs("train", 4500, seed, openings=0, shares=SHARES).to_list()
+    pairs = [row for row in pairs if is_new([row[name][0]["content"] for name in BOTH])]
+    others = [text for text in load_ratings("train")["text"][:] if is_new([text])]
     random.Random(f"prompts/{seed}").shuffle(others)
     assert n <= min(len(pairs), len(others)), (n, len(pairs), len(others))
     rows = []
@@ -111,7 +118,7 @@ def planted(n: int, share: float = 0.01, seed: int = 0, *, chat: bool = False) -
     """
     spare = n // 10
     rows = clean_rows(n + spare, seed)
-    data = Planted(rows[:n], rows[n:])
+    data = Planted(rows[:n], rows[n:], list(range(spare)))
     rng = random.Random(f"planted/{seed}")
     free = rng.sample(range(n), n)
     count = max(3, round(n * share))
@@ -296,6 +303,15 @@ def cycle(data: Planted, group: Sequence[int], rng: random.Random) -> None:
         row |= {"prompt": rows[0]["prompt"], "chosen": texts[number], "rejected": texts[(number + 1) % len(texts)]}
 
 
+def shared_prompt(data: Planted, group: Sequence[int], rng: random.Random) -> None:
+    data.held_out[data.spare.pop()]["prompt"] = data.rows[group[0]]["prompt"]
+
+
+def contaminated(data: Planted, group: Sequence[int], rng: random.Random) -> None:
+    name, other = side(rng), side(rng)
+    data.held_out[data.spare.pop()][other] = data.rows[group[0]][name]
+
+
 GROUPS: dict[str, tuple[int, Callable[[Planted, Sequence[int], random.Random], None]]] = {
     "duplicate_pair": (2, duplicate_pair),
     "near_duplicate_pair": (2, near_duplicate_pair),
@@ -303,5 +319,7 @@ GROUPS: dict[str, tuple[int, Callable[[Planted, Sequence[int], random.Random], N
     "contradicted_pair": (2, contradicted_pair),
     "response_under_many_prompts": (6, response_under_many_prompts),
     "cycle": (3, cycle),
+    "shared_prompt": (1, shared_prompt),
+    "contaminated": (1, contaminated),
 }
-"""Defects that several rows have together: of how many, and what is done to them."""
+"""Defects that several rows have together, or with the evaluation set: of how many, and what is done to them."""
