@@ -109,6 +109,29 @@ def _defects(figures: Metrics) -> Shown:
     return Shown(f"{percent(ends['proper_ends'])} of the responses end properly.")
 
 
+def _duplicates(figures: Metrics) -> Shown:
+    if "prompts" not in figures:
+        return Shown()
+    levels = {
+        "rows of a repeated prompt": figures["rows_of_repeated_prompts"],
+        "duplicate pairs": figures["duplicate_pairs"],
+        "swapped duplicates": figures["swapped_pairs"],
+        "rows of contradicted pairs": figures["rows_of_contradicted_pairs"],
+        "responses under many prompts": figures["responses_under_many_prompts"],
+    }
+    rows = [[name, f"{count:,}"] for name, count in levels.items()]
+    return Shown(f"{plural(figures['prompts'], 'distinct prompt')}.", tables=[Table(("level", "exact"), rows)])
+
+
+def _splits(figures: Metrics) -> Shown:
+    if "eval_prompts" not in figures:
+        return Shown(unchecked="Not checked: give the evaluation set (--eval-data, eval_dataset) to compare with it.")
+    return Shown(
+        f"{figures['shared_prompts']:,} of the evaluation set's {plural(figures['eval_prompts'], 'prompt')} stand in "
+        "this data, too."
+    )
+
+
 def _contradictions(figures: Metrics) -> Shown:
     scores = figures.get("scores") or {}
     rows = [
@@ -201,7 +224,9 @@ def _margins(figures: Metrics) -> Shown:
 BUILDERS: Mapping[str, Callable[[Metrics], Shown]] = {
     "size": _size,
     "defects": _defects,
+    "duplicates": _duplicates,
     "contradictions": _contradictions,
+    "splits": _splits,
     "agreement": _agreement,
     "margins": _margins,
 }

@@ -172,5 +172,8 @@ def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, tiny_mode
         notebook = execute("4_your_data_and_the_hub", tmp_path, tiny_model_dir, environment(hub, tmp_path / "home"))
         pushed = hub.repositories["anna/mine"].files
     assert f"{hub.url}/anna/mine" in printed(notebook)
+    for said in ("Not yet: ", "6 dropped identical_responses", "7 dropped empty_response", "9 dropped duplicate_pair"):
+        assert said in printed(notebook), said
+    assert "8 changed broken_encoding" in printed(notebook) and "no errors" in printed(notebook)
     assert json.loads(pushed["adapter_config.json"])["base_model_name_or_path"] == "team/base"
     assert b"team/base" in pushed["README.md"]
