@@ -281,7 +281,7 @@ def bar_chart(bars: Sequence[tuple[str, str, float]], *, title: str, digits: int
     if not bars:
         return _nothing(title, "nothing to draw")
     line, most = 22, max(value for _, _, value in bars) or 1
-    gutter = min(max(96, 16 + CHARACTER * max(len(label) for label, _, _ in bars)), WIDTH // 2)
+    gutter = min(max(96, 16 + CHARACTER * max(len(label) for label, _, _ in bars)), WIDTH * 3 // 5)
     texts = [f"{value:,.{digits}f}" for _, _, value in bars]
     room = WIDTH - gutter - 12 - CHARACTER * max(map(len, texts))
     parts = [

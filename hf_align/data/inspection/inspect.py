@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,7 @@ from hf_align.data.inspection import agreement, contradictions, defects, duplica
 from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.records import BATCH, Check, Context, Record, record_of, records_of
 from hf_align.data.inspection.result import Inspection
-from hf_align.data.inspection.stored import stored
+from hf_align.data.inspection.stored import Pages, stored
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.errors import LoadError, UserError
 from hf_align.progress import Progress, Silent
@@ -89,13 +89,14 @@ def inspect_preferences(
             raise UserError(f"{name} is {limit}; give a number of tokens from 1.")
     progress = progress or Silent()
     folder = tempfile.TemporaryDirectory(prefix="hf-align-inspect-")
-    rows, converted = _preferences(dataset, "dataset", folder)
-    held_out = None if eval_dataset is None else _preferences(eval_dataset, "eval_dataset", folder)[0]
+    pages = Pages()
+    rows, converted = _preferences(dataset, "dataset", folder, pages)
+    held_out = None if eval_dataset is None else _preferences(eval_dataset, "eval_dataset", folder, pages)[0]
     loaded = _load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     context = Context(
         rows.column_names,
         len(rows),
-        lambda numbers: _fetch(rows, numbers),
+        lambda numbers: _fetch(rows, numbers, pages),
         loaded,
         max_length,
         max_prompt_length,
@@ -104,7 +105,7 @@ def inspect_preferences(
         min_agreement,
         min_margin,
     )
-    metrics, findings = _run(rows, context, progress)
+    metrics, findings = _run(rows, context, progress, pages)
     facts = {
         "rows": len(rows),
         "columns": rows.column_names,
@@ -124,11 +125,13 @@ def inspect_preferences(
     return inspection
 
 
-def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[str]) -> tuple[Dataset, str]:
+def _preferences(
+    dataset: Any, name: str, folder: tempfile.TemporaryDirectory[str], pages: Pages
+) -> tuple[Dataset, str]:
     """The rows as pairs or rankings, and what was recognised and left out if they were converted."""
     part = Path(folder.name, name)
     part.mkdir()
-    rows = stored(dataset, name, part)
+    rows = stored(dataset, name, part, pages)
     try:
         conversion = convert_rows(rows)
     except UserError as error:
@@ -138,7 +141,9 @@ def _preferences(dataset: Any, name: str, folder: tempfile.TemporaryDirectory[st
     return as_preferences(conversion.rows, name), "" if conversion.layout.unchanged else str(conversion)
 
 
-def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+def _run(
+    rows: Dataset, context: Context, progress: Progress, pages: Pages
+) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Figures by section and findings in order."""
     checks: list[tuple[str, Check]] = [
         (section, check(context)) for section, module in MODULES.items() for check in module.CHECKS
@@ -147,6 +152,7 @@ def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str,
         for records in records_of(rows):
             for _, check in checks:
                 check.see(records)
+            pages.release()
             advance(records[-1].number + 1, "")
     metrics: dict[str, dict[str, Any]] = {section: {} for section in MODULES}
     findings: list[Finding] = []
@@ -160,15 +166,14 @@ def _run(rows: Dataset, context: Context, progress: Progress) -> tuple[dict[str,
     return metrics, sorted(findings, key=lambda each: (place[each.section], SEVERITIES.index(each.severity)))
 
 
-def _fetch(rows: Dataset, numbers: Sequence[int]) -> list[Record]:
+def _fetch(rows: Dataset, numbers: Sequence[int], pages: Pages) -> list[Record]:
     """Rows again, by their numbers."""
-    return list(_records_at(rows, list(map(int, numbers))))
-
-
-def _records_at(rows: Dataset, numbers: list[int]) -> Iterator[Record]:
+    records: list[Record] = []
     for start in range(0, len(numbers), BATCH):
-        part = numbers[start : start + BATCH]
-        yield from map(record_of, part, rows.select(part).to_list())
+        part = list(map(int, numbers[start : start + BATCH]))
+        records += map(record_of, part, rows.select(part).to_list())
+    pages.release()
+    return records
 
 
 def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:

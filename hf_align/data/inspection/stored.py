@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,26 @@ from hf_align.errors import UserError
 
 PART = 1000
 """Rows of a stream that are held in memory at a time."""
+
+
+class Pages:
+    """Memory-mapped Arrow files whose pages can be given back, so that memory stays flat however large they are."""
+
+    def __init__(self) -> None:
+        self._maps: list[mmap.mmap] = []
+
+    def table(self, path: Path) -> pa.Table:
+        """The table in a file."""
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._maps.append(mapped)
+        return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+    def release(self) -> None:
+        """Give all pages back; they are read again where they are needed. Not every system can."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def only_split(dataset: Any, name: str) -> Any:
@@ -38,24 +59,25 @@ def only_split(dataset: Any, name: str) -> Any:
     )
 
 
-def stored(dataset: Any, name: str, folder: Path) -> Dataset:
+def stored(dataset: Any, name: str, folder: Path, pages: Pages) -> Dataset:
     """A data set whose rows can be fetched by number.
 
     Args:
         dataset: A `Dataset`, a list of dicts, an `IterableDataset`, or a dictionary with one split.
         name: The argument's name, for messages.
         folder: A folder for the rows of a stream, which is read once. They are memory-mapped, so it must stay.
+        pages: Receives these files.
 
     Raises:
         UserError: It is of another type, has no rows, or columns whose types change from row to row.
     """
     dataset = only_split(dataset, name)
     if isinstance(dataset, IterableDataset):
-        dataset = _written(dataset, name, folder)
+        dataset = _written(dataset, name, folder, pages)
     return as_dataset(dataset, name, ()).with_format(None)
 
 
-def _written(rows: Iterable[dict[str, Any]], name: str, folder: Path) -> Dataset:
+def _written(rows: Iterable[dict[str, Any]], name: str, folder: Path, pages: Pages) -> Dataset:
     """The rows of a stream in an Arrow file, or in several where the types of columns change."""
     stream, first = iter(rows), 0
     files: list[Path] = []
@@ -79,7 +101,7 @@ def _written(rows: Iterable[dict[str, Any]], name: str, folder: Path) -> Dataset
     if writer is None:
         raise UserError(f"{name} has no rows.")
     writer.close()
-    tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
+    tables = list(map(pages.table, files))
     try:  # a column may be empty in one file, or hold whole numbers there and others later
         table = pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
