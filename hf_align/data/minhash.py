@@ -36,7 +36,7 @@ WINDOW = 16
 """Texts that one is compared with in a band, at most, besides those before it: a band shared by thousands would
 otherwise be compared in millions of pairs."""
 PARTNERS = 16
-"""Candidates of a text, about, after which it is only compared with texts that have fewer."""
+"""Default of `MinHash`'s argument."""
 
 _ROUNDS = 4
 _EMPTY = np.uint32(0xFFFFFFFF)
@@ -52,6 +52,8 @@ class MinHash:
 
     Args:
         threshold: Jaccard similarity that is looked for, in (0, 1]. Below .6 fewer pairs are found than promised.
+        partners: Candidates of a text, about, after which it is only compared with texts that have fewer: a crowd of
+            similar texts would otherwise be compared in millions of pairs.
         rensa: Whether to make the sketches with the library rensa. Default: if it is installed.
 
     Example:
@@ -63,8 +65,9 @@ class MinHash:
         [[0, 1]]
     """
 
-    def __init__(self, threshold: float = NEAR, *, rensa: bool | None = None) -> None:
+    def __init__(self, threshold: float = NEAR, *, partners: int = PARTNERS, rensa: bool | None = None) -> None:
         self.threshold = threshold
+        self._partners = partners
         self._rensa = has_rensa() if rensa is None else rensa
         self._sketch = _rensa_sketch if self._rensa else sketch
         self._size = next((size for size in BAND_SIZES if _found(threshold, size) >= FOUND), BAND_SIZES[-1])
@@ -109,7 +112,7 @@ class MinHash:
                 if not len(same):
                     break
                 pairs = np.sort(np.stack([order[same], order[same + shift]], axis=1), axis=1)
-                pairs = pairs[(partners[pairs] < PARTNERS).any(axis=1)]
+                pairs = pairs[(partners[pairs] < self._partners).any(axis=1)]
                 codes = pairs[:, 0] * len(self) + pairs[:, 1]
                 fresh = ~_contains(found, codes)
                 pairs, codes = pairs[fresh], codes[fresh]
@@ -292,11 +295,13 @@ class Clusters:
         sizes: Numbers of items of the clusters of at least two, largest first.
         longest_chain: Items of the largest group in which each is probably similar to some other; more than
             `sizes[0]` where a chain was cut.
+        complete: Whether all candidates were compared.
     """
 
     medoid: np.ndarray
     sizes: tuple[int, ...]
     longest_chain: int
+    complete: bool = True
 
     @property
     def copies(self) -> np.ndarray:
@@ -309,7 +314,9 @@ class Clusters:
         return np.unique(np.concatenate([self.copies, self.medoid[self.copies]]))
 
 
-def clusters(n: int, pairs: np.ndarray, near: Callable[[np.ndarray], np.ndarray]) -> Clusters:
+def clusters(
+    n: int, pairs: np.ndarray, near: Callable[[np.ndarray], np.ndarray], *, most: int | None = None
+) -> Clusters:
     """Put similar items together.
 
     Taking everything that is connected would chain items that have nothing in common (a ~ b ~ c ~ d). Instead the item
@@ -320,11 +327,15 @@ def clusters(n: int, pairs: np.ndarray, near: Callable[[np.ndarray], np.ndarray]
         n: Number of items.
         pairs: Candidates, int64 `[P, 2]`, each pair once.
         near: Whether the items of pairs (int64 `[L, 2]`) are similar, bool `[L]`.
+        most: Items to compare with medoids at most. Default: no limit.
     """
     longest = int(np.bincount(components(n, pairs)).max()) if len(pairs) else 0
-    medoid = np.arange(n)
-    while len(pairs):
+    medoid, compared, complete = np.arange(n), 0, True
+    while len(pairs) and complete:
         links = _stars(n, pairs)
+        complete = most is None or compared + len(links) <= most
+        links = links[: None if most is None else most - compared]
+        compared += len(links)
         holds = near(links)
         medoid[links[holds, 1]] = links[holds, 0]
         free = np.ones(n, bool)
@@ -333,20 +344,22 @@ def clusters(n: int, pairs: np.ndarray, near: Callable[[np.ndarray], np.ndarray]
         apart = np.isin(pairs[:, 0] * n + pairs[:, 1], failed[:, 0] * n + failed[:, 1])
         pairs = pairs[free[pairs].all(axis=1) & ~apart]
     sizes = np.bincount(medoid, minlength=1)
-    return Clusters(medoid, tuple(sorted(sizes[sizes > 1].tolist(), reverse=True)), longest)
+    return Clusters(medoid, tuple(sorted(sizes[sizes > 1].tolist(), reverse=True)), longest, complete)
 
 
 def _stars(n: int, pairs: np.ndarray) -> np.ndarray:
     """Medoids and the items that they take, int64 `[L, 2]`, sorted; each item is in at most one star."""
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    both = both[np.argsort(both[:, 0] * n + both[:, 1])]
-    degree = np.bincount(both[:, 0], minlength=n)
+    codes = np.concatenate([pairs[:, 0] * n + pairs[:, 1], pairs[:, 1] * n + pairs[:, 0]])
+    codes.sort()
+    neighbours = (codes % n).astype(np.int32)
+    del codes
+    degree = np.bincount(pairs.ravel(), minlength=n)
     ends = np.cumsum(degree)
     medoid = np.full(n, -1)
     linked = np.flatnonzero(degree)
     for item in linked[np.argsort(-degree[linked], kind="stable")].tolist():
         if medoid[item] < 0:
-            others = both[ends[item] - degree[item] : ends[item], 1]
+            others = neighbours[ends[item] - degree[item] : ends[item]]
             medoid[others[medoid[others] < 0]] = item
             medoid[item] = item
     taken = np.flatnonzero((medoid >= 0) & (medoid != np.arange(n)))

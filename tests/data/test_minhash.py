@@ -161,6 +161,19 @@ def test_a_candidate_that_isn_t_near_its_medoid_may_join_another() -> None:
     assert found.medoid.tolist() == [0, 0, 2, 2] and found.sizes == (2, 2) and found.longest_chain == 4
 
 
+def test_a_limit_on_comparisons_is_kept_and_said() -> None:
+    pairs = np.array([[0, 1], [2, 3], [4, 5]])
+    asked = []
+
+    def near(links: np.ndarray) -> np.ndarray:
+        asked.extend(links.tolist())
+        return np.ones(len(links), bool)
+
+    found = clusters(6, pairs, near, most=2)
+    assert len(asked) == 2 and found.sizes == (2, 2) and not found.complete
+    assert clusters(6, pairs, near, most=3).complete
+
+
 def test_clusters_of_texts_are_near_their_medoids() -> None:
     sentence = "It rained all day long in the whole north of Spain, and nobody minded."
     texts = [sentence, "Sun.", sentence.replace("rained", "rains"), sentence.replace("minded", "cares"), "sun"]

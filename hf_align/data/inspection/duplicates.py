@@ -6,6 +6,7 @@ similarity of `hf_align.data.minhash.NEAR` or more and are verified by comparing
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from hf_align.report.inspection_sections import plural
 SECTION = "duplicates"
 MANY_PROMPTS = 5
 """Prompts from which a response that stands under all of them is taken for a template."""
+PARTNERS = 6
+"""Candidates of a text, about; see `MinHash`."""
 SHOWN = 200
 """Characters of an example."""
 
@@ -69,7 +72,7 @@ class Duplicates:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys = RowKeys()
-        self._prompts, self._responses = MinHash(NEAR), MinHash(NEAR)
+        self._prompts, self._responses = MinHash(NEAR, partners=PARTNERS), MinHash(NEAR, partners=PARTNERS)
 
     def see(self, records: Sequence[Record]) -> None:
         """Take in the next rows."""
@@ -201,19 +204,21 @@ def _shown(text: str) -> str:
     return " ".join(text.split())[:SHOWN]
 
 
-def _sizes(near: Clusters) -> dict[str, int]:
+def _sizes(near: Clusters) -> dict[str, Any]:
     largest = max(near.sizes, default=0)
     return {
         "copies": len(near.copies),
         "groups": len(near.sizes),
         "largest": largest,
         "longest_chain": near.longest_chain,
+        "complete": near.complete,
     }
 
 
 def _said_sizes(near: Clusters) -> str:
     chain = f"; a chain of {near.longest_chain:,} was cut" if near.longest_chain > near.sizes[0] else ""
-    return f"{plural(len(near.sizes), 'group')}, the largest of {near.sizes[0]:,}{chain}"
+    more = "" if near.complete else "; there are more: only the first were compared"
+    return f"{plural(len(near.sizes), 'group')}, the largest of {near.sizes[0]:,}{chain}{more}"
 
 
 KINDS = (

@@ -11,6 +11,9 @@ from hf_align.data.inspection.repeats import Numbers, RowKeys
 from hf_align.data.minhash import NEAR, WINDOW, Clusters, Fetch, MinHash, clusters, similarities
 from hf_align.data.shingles import mix
 
+MOST = 30_000
+"""Texts, or rows, that are compared with the one that they resemble, at most: each has to be read again."""
+
 
 class NearTexts:
     """Texts at all places where they stand, prompts by row or responses one row's after another's.
@@ -47,7 +50,7 @@ class NearTexts:
 
     def clusters(self) -> Clusters:
         """Different texts that are near duplicates of one, by their first places."""
-        return clusters(len(self.firsts), self.candidates, lambda pairs: self.similarities(pairs) >= NEAR)
+        return clusters(len(self.firsts), self.candidates, lambda pairs: self.similarities(pairs) >= NEAR, most=MOST)
 
 
 def near_rows(keys: RowKeys, left_out: Numbers, prompts: NearTexts, responses: NearTexts) -> Clusters:
@@ -75,7 +78,7 @@ def near_rows(keys: RowKeys, left_out: Numbers, prompts: NearTexts, responses: N
             break
         pairs.append(both[texts[both[:, 0]] != texts[both[:, 1]]])
     compare = _RowComparison(keys, prompts, responses)
-    return clusters(len(keys.rows), np.concatenate(pairs), compare.near)
+    return clusters(len(keys.rows), np.concatenate(pairs), compare.near, most=MOST)
 
 
 class _RowComparison:
