@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+if "RANK" in os.environ:  # a process of its own: imports create no garbage, and collecting takes a fifth of their time
+    gc.disable()
 
 import torch
 from datasets import Dataset

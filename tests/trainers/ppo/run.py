@@ -1,10 +1,9 @@
-"""A short PPO run on the toy language, to be killed and resumed; it kills itself at step KILL_AT."""
+"""A short PPO run on the toy language, to be killed and resumed."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,3 @@ def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) 
         callbacks=callbacks,
         peft_config=LoraConfig(r=2, target_modules="all-linear") if adapter else None,
     )
-
-
-if __name__ == "__main__":
-    build(Path(sys.argv[1]), int(sys.argv[2]), [KillAt(int(sys.argv[3]))]).train()
