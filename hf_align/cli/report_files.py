@@ -13,7 +13,7 @@ from hf_align.cli.console import Screen, write_figures
 from hf_align.errors import UserError
 from hf_align.report.shown import Shown, check_suffix
 
-Rows = TypeVar("Rows", Dataset, list[dict[str, Any]])
+Rows = TypeVar("Rows", Dataset, list[dict[str, Any]], Dataset | list[dict[str, Any]])
 
 EVALUATION_SPLITS = ("test", "validation", "eval", "train")
 """Splits of a data set that are read, the first that exists."""

@@ -193,8 +193,8 @@ def _summaries(row: Row, tally: Tally) -> list[Made]:
     first, second = row["summaries"]
     each = {name: (first[name], second.get(name)) for name in first if name != "text"}
     others = kept(row, "info", "summaries", "choice") | _about(row["info"])
-    texts = tuple(f" {each['text'].strip()}" for each in (first, second))
-    return tally.compare(_post(row["info"]), *texts, float(row["choice"] == 0), others, each=each)
+    one, two = (f" {each['text'].strip()}" for each in (first, second))
+    return tally.compare(_post(row["info"]), one, two, float(row["choice"] == 0), others, each=each)
 
 
 def _axis(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:

@@ -75,7 +75,8 @@ def prompt_of(text: str) -> Any:
 
 def _stack_exchange(row: Row, tally: Tally) -> list[Made]:
     names = ("question", "response_j", "response_k")
-    return pair(*(row[name] for name in names), kept(row, *names))
+    prompt, chosen, rejected = (row[name] for name in names)
+    return pair(prompt, chosen, rejected, kept(row, *names))
 
 
 def _webgpt(row: Row, tally: Tally) -> list[Made]:
@@ -129,7 +130,8 @@ def _named(row: Row, prompt: str, chosen: str, rejected: str) -> list[Made]:
     """The row with its columns renamed; the others keep their names, since they are a pair's."""
     names = [next(name for name in each.split("|") if name in row) for each in (prompt, chosen, rejected)]
     others = {name: value for name, value in row.items() if name not in names}
-    return pair(*(row[name] for name in names), others)
+    new = [row[name] for name in names]
+    return pair(new[0], new[1], new[2], others)
 
 
 def _texts(prompt: str, chosen: str, rejected: str) -> Callable[[Row], bool]:
