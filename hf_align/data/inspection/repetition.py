@@ -14,7 +14,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 DOCUMENT = 50
 """Words from which the paper's thresholds hold."""
@@ -57,7 +57,11 @@ def repeats_itself(text: str) -> bool:
     again = len(words) - len(set(words))
     if again <= max(LOOP_TIMES, len(words) / 5 if len(words) < DOCUMENT else 0):  # less than any measure needs
         return False
-    return _ends_in_loop(words) or _exceeds(words) or ("\n" in text and _repeats_lines(text))
+    pairs = Counter(pairwise(words))  # what stands three times has a pair that does; what stands twice, of five, four
+    if max(pairs.values(), default=0) >= OCCURRENCES and (_ends_in_loop(words) or _one_phrase_exceeds(words)):
+        return True
+    twice = len(words) - 1 - len(pairs)
+    return (twice >= min(AGAIN) - 1 and _phrases_exceed(words)) or ("\n" in text and _repeats_lines(text))
 
 
 def _is_loop(word: str) -> bool:
@@ -75,15 +79,21 @@ def _ends_in_loop(words: Sequence[str]) -> bool:
     return False
 
 
-def _exceeds(words: Sequence[str]) -> bool:
-    """Whether n-grams fill more of a text than they may."""
+def _one_phrase_exceeds(words: Sequence[str]) -> bool:
+    """Whether the most frequent n-gram fills more of a text than it may."""
     total, short = sum(map(len, words)), len(words) < DOCUMENT
     for n, most in TOP.items():
         gram, count = Counter(_grams(words, n)).most_common(1)[0] if len(words) >= n else ((), 0)
         if count < OCCURRENCES:
-            break  # longer ones are no more frequent
+            return False  # longer ones are no more frequent
         if count * sum(map(len, gram)) / total >= (SHORT_TOP if short else most):
             return True
+    return False
+
+
+def _phrases_exceed(words: Sequence[str]) -> bool:
+    """Whether n-grams that stood there before fill more of a text than they may."""
+    total, short = sum(map(len, words)), len(words) < DOCUMENT
     for n, most in AGAIN.items():
         places = _again(list(_grams(words, n)))
         if not places:
