@@ -1,8 +1,9 @@
 """Time and memory of `inspect_preferences`: `python -m benchmarks.inspect_speed [--rows N ...]` prints figures as JSON.
 
 Each number of rows is inspected in a process of its own, from a stream, so that all rows are never in memory at once.
-Rows are made of the embedded sentences: a prompt of one, responses of about 60 words, a margin and three votes; one row
-in a hundred is a copy, a near copy or a contradiction of an earlier one. Memory is the process's maximum resident set
+Rows are made of the embedded sentences: a prompt of two, responses of about 60 words, a margin and three votes; one row
+in a hundred is a copy, a near copy or a contradiction of an earlier one. With `--sentences 1` prompts have one sentence
+and a number: of 200,000 each stands there eleven times in nearly the same words. Memory is the process's maximum resident set
 above that after an inspection of a few rows, memory-mapped files included.
 """
 
@@ -32,7 +33,7 @@ WARM_UP = 2000
 WORDS = 60
 
 
-def made_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def made_rows(count: int, prompt_sentences: int = 2, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Rows as the module's docstring describes them."""
     sentences = load_ratings()["text"][:]
     rng = np.random.default_rng(seed)
@@ -45,7 +46,8 @@ def made_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         return " ".join(words)
 
     for number in range(count):
-        row = {"prompt": f"{sentences[rng.integers(len(sentences))]} What do you say to {number}?"}
+        asked = " ".join(sentences[rng.integers(len(sentences))] for _ in range(prompt_sentences))
+        row = {"prompt": f"{asked} What do you say to {number}?"}
         row |= {"chosen": response(), "rejected": response()}
         row |= {"margin": float(rng.integers(1, 20)) / 5, "votes": [1.0, 1.0, float(rng.integers(2))]}
         if number % 100 == 99:
@@ -60,9 +62,9 @@ def made_rows(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def measure(rows: int, tokenizer: str | None, profile: bool) -> dict[str, Any]:
+def measure(rows: int, sentences: int, tokenizer: str | None, profile: bool) -> dict[str, Any]:
     """Seconds and growth of memory of one inspection, in this process."""
-    stream = IterableDataset.from_generator(made_rows, gen_kwargs={"count": rows})
+    stream = IterableDataset.from_generator(made_rows, gen_kwargs={"count": rows, "prompt_sentences": sentences})
     inspect_preferences(list(made_rows(WARM_UP)), tokenizer)
     for _ in stream.take(WARM_UP):  # what makes the rows is in memory, too
         pass
@@ -94,17 +96,19 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 100_000, 200_000])
+    parser.add_argument("--sentences", type=int, default=2, metavar="N", help="sentences of a prompt (%(default)s)")
     parser.add_argument("--tokenizer", help="name or folder: counts tokens and looks for special ones")
     parser.add_argument("--profile", action="store_true", help="print the functions that take most time to stderr")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
-        print(json.dumps(measure(options.rows[0], options.tokenizer, options.profile)))
+        print(json.dumps(measure(options.rows[0], options.sentences, options.tokenizer, options.profile)))
         return
     shown = [argument for argument in sys.argv[1:] if argument != "--profile"]
     runs = []
     for rows in options.rows:
         command = [sys.executable, "-m", "benchmarks.inspect_speed", "--here", "--rows", str(rows)]
+        command += ["--sentences", str(options.sentences)]
         command += ["--tokenizer", options.tokenizer] if options.tokenizer else []
         command += ["--profile"] if options.profile else []
         runs.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))

@@ -156,10 +156,13 @@ def _run(
             advance(records[-1].number + 1, "")
     metrics: dict[str, dict[str, Any]] = {section: {} for section in MODULES}
     findings: list[Finding] = []
-    with progress.task("checks", len(checks)) as advance:
-        for number, (section, check) in enumerate(checks):
-            advance(number, section)
+    count = len(checks)
+    with progress.task("checks", count) as advance:
+        while checks:
+            section, check = checks.pop(0)  # what a finished one has kept isn't needed any more
+            advance(count - len(checks) - 1, section)
             found = check.finish()
+            del check
             metrics[section] |= found.metrics
             findings += found.findings
     place = {section: number for number, section in enumerate(MODULES)}
