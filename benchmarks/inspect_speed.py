@@ -3,8 +3,8 @@
 Each number of rows is inspected in a process of its own, from a stream, so that all rows are never in memory at once.
 Rows are made of the embedded sentences: a prompt of two, responses of about 60 words, a margin and three votes; one row
 in a hundred is a copy, a near copy or a contradiction of an earlier one. With `--sentences 1` prompts have one sentence
-and a number: of 200,000 each stands there eleven times in nearly the same words. Memory is the process's maximum resident set
-above that after an inspection of a few rows, memory-mapped files included.
+and a number: of 200,000 each stands there eleven times in nearly the same words. Memory is the process's maximum
+resident set above that after an inspection of a few rows, memory-mapped files included.
 """
 
 from __future__ import annotations

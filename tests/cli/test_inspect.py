@@ -43,6 +43,29 @@ def test_other_layouts_are_converted_which_is_said(capsys: pytest.CaptureFixture
     assert [json.loads(line) for line in Path("clean.jsonl").read_text().splitlines()] == GOOD
 
 
+def test_bad_rows_are_no_failure_unless_asked_and_are_left_out_of_the_clean_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bad = [{**GOOD[0], "rejected": GOOD[0]["chosen"]}, {**GOOD[1], "prompt": "Where is the Caf\u00c3\u00a9?"}, GOOD[2]]
+    name = write("bad.jsonl", [*GOOD, *bad])
+    assert main(["inspect", name, "--fix", "clean.jsonl"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Not yet: 1 error in 1 of 33 rows." in shown
+    assert "fixed: clean.jsonl (2 dropped, 1 changed; log: clean-log.jsonl)" in shown
+    lines = Path("clean.jsonl").read_text(encoding="utf-8").splitlines()
+    assert (
+        lines[:30] == [json.dumps(row) for row in GOOD] and json.loads(lines[30])["prompt"] == "Where is the Caf\u00e9?"
+    )
+    log = [json.loads(line) for line in Path("clean-log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(each["row"], each["kinds"]) for each in log] == [
+        (30, ["identical_responses"]),
+        (31, ["broken_encoding"]),
+        (32, ["duplicate_pair"]),
+    ]
+    assert main(["inspect", name, "--strict"]) == 1
+    assert main(["inspect", "clean.jsonl", "--strict"]) == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
