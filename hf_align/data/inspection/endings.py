@@ -24,7 +24,8 @@ def end_of(text: str) -> End:
     """How a text ends.
 
     Proper is the end of a sentence, quotes and brackets closed. Open is a letter, or a sign after which more must come.
-    Anything else says nothing: fewer than three words, a list's item, a link or tag, a number, code, emoji.
+    Anything else says nothing: fewer than three words, an item of a list behind something, a link or tag, a number,
+    code, emoji.
     """
     text = text.rstrip()
     last = text[-1:]
@@ -35,5 +36,6 @@ def end_of(text: str) -> End:
     words = text.rsplit(None, _FEW)
     few = len(words) < _FEW and text.isascii()  # others may write without spaces
     named = words[-1][:1] in "#@<`$" or "://" in words[-1] or words[-1].startswith("www.")
-    line = text.rsplit("\n", 1)[-1]
-    return End.OTHER if few or named or _ITEM.match(line) else End.OPEN
+    before, _, line = text.rpartition("\n")
+    item = before and _ITEM.match(line)
+    return End.OTHER if few or named or item else End.OPEN

@@ -13,12 +13,12 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from hf_align.data.embedded.ratings import load_ratings
+from hf_align.data.embedded.ratings import Domain, load_ratings
 from hf_align.data.embedded.rows import make_pairs, make_rankings
 from hf_align.data.minhash import NEAR
 from hf_align.data.shingles import jaccard, shingles
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 ASKING = "Say this in other words: "
 BOTH = ("chosen", "rejected")
 SCORES = ("chosen_score", "rejected_score")
-SHARES = {"movies": 0.6, "products": 0.25, "tweets": 0.15}
+SHARES: Mapping[Domain, float] = {"movies": 0.6, "products": 0.25, "tweets": 0.15}
 """Tweets mostly end without a full stop."""
 
 
@@ -96,7 +96,7 @@ def clean_rows(n: int, seed: int = 0) -> list[Row]:
 
 def clean_rankings(n: int, seed: int = 0) -> list[Row]:
     """Rankings of four sentences as `make_rankings` has them."""
-    rows = make_rankings("train", 1500, 4, seed)
+    rows: list[Row] = list(make_rankings("train", 1500, 4, seed).to_list())
     return [row for row in rows if all(is_clean(each[0]["content"]) for each in row["responses"])][:n]
 
 
@@ -124,7 +124,7 @@ def planted(n: int, share: float = 0.01, seed: int = 0, *, chat: bool = False) -
     count = max(3, round(n * share))
     for kind, plant in SINGLE.items():
         numbers = [free.pop() for _ in range(count)]
-        for number in numbers:
+        for number in numbers if kind != "wrong_roles" or not chat else ():  # roles of messages are changed below
             data.rows[number] |= plant(data.rows[number], rng)
         data.truth[kind] = set(numbers)
     for kind, (size, plant) in GROUPS.items():
@@ -164,7 +164,7 @@ def broken_encoding(row: Row, rng: random.Random) -> Row:
     name = rng.choice(("prompt", *BOTH))
     text = row[name]
     first, _, rest = text.partition(" ")
-    added = f"{first} “café” – {rest}"
+    added = f"{first} café – {rest}"
     broken = (
         added.encode().decode("latin-1"),
         "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in added.encode()),
@@ -202,6 +202,7 @@ def wrong_roles(row: Row, rng: random.Random) -> Row:
             {"prompt": [*row["prompt"], {**other, "role": "system"}, other]},
             {name: [{**row[name][0], "role": "user"}]},
             {name: [*row[name], other]},
+            {name: [{**row[name][0], "content": f"Assistant: {row[name][0]['content']}"}]},
         ]
     )
 

@@ -16,6 +16,7 @@ from hf_align.data.inspection.endings import End, end_of
         ("It is good, but,", End.OPEN),
         ("First of all:", End.OPEN),
         ("这部电影很", End.OPEN),
+        ("2. It takes a whi", End.OPEN),  # no list
         ("Yes", End.OTHER),
         ("Not much", End.OTHER),
         ("The answer is 42", End.OTHER),
