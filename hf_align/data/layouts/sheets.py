@@ -103,14 +103,31 @@ def need_sheet(row: Row) -> Sheet:
 
 
 def chosen_in(row: Row, sheet: Sheet, value: Any) -> float | str | None:
-    """The verdict of a cell: `verdict_of`, a number of a numbered response, or the text of a response itself."""
-    if sheet.numbered and not isinstance(value, bool) and value in (1, 2):
-        return float(value == 1)
-    if isinstance(value, str) and value.strip():
-        same = [value.strip() == str(row[name]).strip() for name in (sheet.first, sheet.second)]
-        if sum(same) == 1:
-            return float(same[0])
-    return verdict_of(value)
+    """The verdict of a cell: `verdict_of`, a number of a numbered response, or the text of a response itself.
+
+    Returns:
+        As `verdict_of`. None, too, if the cell names one response and is the text of the other ("A" where response B is
+        the letter A): either may be meant.
+    """
+    numbered = sheet.numbered and not isinstance(value, bool) and value in (1, 2)
+    named = float(value == 1) if numbered else verdict_of(value)
+    quoted = _quoted(row, sheet, value)
+    return named if quoted is None else quoted if named in (None, quoted) else None
+
+
+def _quoted(row: Row, sheet: Sheet, value: Any) -> float | None:
+    """The verdict of a cell that is the text of one response; None if it isn't."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    same = [value.strip() == str(row[name]).strip() for name in (sheet.first, sheet.second)]
+    return float(same[0]) if sum(same) == 1 else None
+
+
+def _unclear(row: Row, sheet: Sheet, name: str) -> Unusable:
+    """What is wrong with a cell without a verdict."""
+    if _quoted(row, sheet, row[name]) is not None:
+        return Unusable(f"a {name} that is one response's text and another's name, or a tie's")
+    return Unusable(f"a {name} that names neither response nor a tie")
 
 
 def vote_of(row: Row, sheet: Sheet, verdict: float | str, annotator: Any, *used: str) -> Vote:
@@ -145,7 +162,7 @@ def read_choice(row: Row, sheet: Sheet) -> tuple[float | str, tuple[str, ...]]:
         return next(iter(verdicts.values())), tuple(verdicts)
     if SKIPPED in said.values():
         return SKIPPED, ()
-    raise Unusable(f"a {sheet.choices[0]} that names neither response nor a tie")
+    raise _unclear(row, sheet, sheet.choices[0])
 
 
 def _vote(row: Row) -> Vote:
@@ -174,7 +191,7 @@ def _wide(row: Row, tally: Tally) -> list[Made]:
     said = {name: chosen_in(row, sheet, row[name]) for name in people}
     for name, verdict in said.items():
         if verdict is None:
-            raise Unusable(f"a {name} that names neither response nor a tie")
+            raise _unclear(row, sheet, name)
     answers = {name: verdict for name, verdict in said.items() if verdict is not None and verdict != SKIPPED}
     if not answers:
         tally.drop("comparisons without an answer")

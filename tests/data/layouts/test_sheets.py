@@ -42,3 +42,18 @@ def test_a_number_that_might_count_from_0_or_1_is_not_taken_for_a_response(choic
 def test_numbered_responses_are_chosen_by_their_number() -> None:
     row = {"prompt": "Name a bird.", "response 1": "Bat.", "response 2": "Owl.", "choice": 2}
     assert convert_rows([row]).rows["chosen"][:] == ["Owl."]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sides"), [("B", "A", "response_a response_b"), ("2", "1", "response 1|response 2")]
+)
+def test_a_name_of_one_response_that_is_the_text_of_the_other_chooses_neither(
+    first: str, second: str, sides: str
+) -> None:
+    columns = sides.split("|" if "|" in sides else " ")
+    clear = {"prompt": "Name a bird.", columns[0]: "Owl.", columns[1]: "Bat.", "winner": second}
+    unclear = {"prompt": "Name one.", columns[0]: first, columns[1]: second, "winner": second}
+    agreed = {"prompt": "Name another.", columns[0]: second, columns[1]: first, "winner": second}
+    conversion = convert_rows([clear, unclear, agreed])
+    assert conversion.rows["chosen"][:] == ["Owl.", second]
+    assert conversion.unusable == {"a winner that is one response's text and another's name, or a tie's": [1]}
