@@ -111,7 +111,9 @@ def find_layout(columns: Sequence[str]) -> Layout | None:
 
 
 def read_completion(row: Mapping[str, Any]) -> Demonstration:
-    """Read `prompt` and `completion`, text or messages."""
+    """Read `prompt` and `completion`, text or messages; of unpaired completions (KTO's) only the good ones."""
+    if row.get("label") is False:
+        raise RowProblem("a completion judged bad (label is false)")
     return _joined(read_side(dict(row), "prompt"), read_side(dict(row), "completion"))
 
 

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.rows import RowProblem
+from hf_align.data import SFTReport, prepare_sft
 from hf_align.data.sft.layouts import STARTED, UNANSWERED, Demonstration, columns_for, find_layout
 
 ASKED, ANSWERED = "Was the film worth it?", "It was, twice."
@@ -118,3 +119,12 @@ def test_what_is_wrong_with_a_row_is_said(row: dict[str, Any], problem: str) -> 
 
 def test_other_columns_are_no_layout() -> None:
     assert find_layout(["title", "plot"]) is None
+
+
+def test_a_completion_that_was_judged_bad_is_no_demonstration() -> None:
+    rows = [{"prompt": ASKED, "completion": text, "label": good} for text, good in ((ANSWERED, True), ("No.", False))]
+    report = SFTReport()
+    assert prepare_sft(rows, report=report)["completion"][:] == [ANSWERED]
+    assert [(each.place.row, each.detail) for each in report.dropped] == [
+        (1, "a completion judged bad (label is false)")
+    ]
