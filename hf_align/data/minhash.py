@@ -124,7 +124,7 @@ class MinHash:
                 )
                 new.append(codes[agree])
                 partners += np.bincount(pairs[agree].ravel(), minlength=len(self)).astype(np.int32)
-            found = np.unique(np.concatenate(new))
+            found = np.sort(np.concatenate(new))  # all different; np.unique would hash them, slowly
         return np.stack(np.divmod(found, max(1, len(self))), axis=1)
 
     def matches(self, texts: Sequence[str]) -> np.ndarray:

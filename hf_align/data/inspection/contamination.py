@@ -150,7 +150,8 @@ class _Responses:
         place = np.minimum(np.searchsorted(self.runs, values), len(self.runs) - 1)
         hit = self.runs[place] == values
         owner = np.searchsorted(hashes.starts, likely[hit], side="right") - 1
-        text, run = np.divmod(np.unique(owner * len(self.runs) + place[hit]), len(self.runs))
+        codes = np.sort(owner * len(self.runs) + place[hit])
+        text, run = np.divmod(codes[np.diff(codes, prepend=-1) > 0], len(self.runs))
         np.add.at(self.times, run, 1)
         if not len(run):
             return []

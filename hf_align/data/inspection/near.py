@@ -11,7 +11,7 @@ from hf_align.data.inspection.repeats import Numbers, RowKeys
 from hf_align.data.minhash import NEAR, WINDOW, Clusters, Fetch, MinHash, clusters, similarities
 from hf_align.data.shingles import mix
 
-MOST = 30_000
+MOST = 20_000
 """Texts, or rows, that are compared with the one that they resemble, at most: each has to be read again."""
 
 
