@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_align.cli.main import main
 
-GOOD = {"prompt": "Hi.", "chosen": "Hello.", "rejected": "No."}
+GOOD = {"prompt": "Hi.", "chosen": "Hello.", "rejected": "N/A"}
 LINE = json.dumps(GOOD) + "\n"
 RATED = [
     {"prompt": "Name a gem.", "response": "Opal.", "rating": 4, "seen": "2024-01-31"},
@@ -78,7 +78,7 @@ def test_choices_reach_the_conversion() -> None:
     "name", ["rows.jsonl.gz", "rows.json.gz", "rows.csv", "rows.csv.gz", "rows.tsv", "saved", "split"]
 )
 def test_every_kind_of_file_is_read(name: str) -> None:
-    table = "prompt,chosen,rejected\nHi.,Hello.,No.\n"
+    table = "prompt,chosen,rejected\nHi.,Hello.,N/A\n"
     if name in ("saved", "split"):
         rows = Dataset.from_list([GOOD])
         (DatasetDict({"train_prefs": rows}) if name == "split" else rows).save_to_disk(name)
