@@ -14,7 +14,8 @@ INTRODUCTION = """\
 
 What [`hf-align convert`](../how-to/convert.md) and `hf_align.data.to_preferences` recognise, in the order in which it
 is tried: the first layout whose columns are there, and whose values have the right types in at least half of the first
-20 rows, is taken. Of columns with "or", a data set has one. `--layout NAME` chooses one by hand.
+20 rows (of exports, in one of them), is taken. Of columns with "or", a data set has one. `--layout NAME` chooses one by
+hand.
 
 """
 
@@ -26,7 +27,7 @@ def page() -> str:
 
 
 def _line(layout: Layout) -> str:
-    columns = ", ".join(map(_column, layout.columns))
+    columns = ", ".join(map(_column, layout.columns)) + (" (case, spaces and punctuation don't matter)" * layout.loose)
     return f"| `{layout.name}` | {layout.source} | {columns} | {'unchanged' if layout.unchanged else layout.makes} |"
 
 
