@@ -13,11 +13,13 @@ chance, and the bands are chosen so that at the threshold 99.5% of all pairs bec
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -237,9 +239,8 @@ def has_rensa() -> bool:
 
 def _rensa_sketch(hashes: Hashes) -> np.ndarray:
     """As `sketch`, by rensa, whose values are others of the same kind."""
-    from rensa import RMinHash
-
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes.values, hashes.starts.astype(np.uint64), PLACES, 0)
+    make: Any = importlib.import_module("rensa").RMinHash.digest_matrix_from_flat_token_hashes
+    matrix = make(hashes.values, hashes.starts.astype(np.uint64), PLACES, 0)
     values = np.array(matrix.to_rows(), np.uint64).reshape(-1, PLACES)
     return (mix(values) >> np.uint64(56)).astype(np.uint8)
 

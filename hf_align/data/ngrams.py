@@ -55,4 +55,5 @@ def hash_words(letters: Letters) -> Hashes:
 @cache
 def _powers(bits: int) -> tuple[np.ndarray, np.ndarray]:
     """The first `2**bits` powers of `BASE`, and what undoes them."""
-    return tuple(np.cumprod(np.concatenate([[np.uint64(1)], np.full(2**bits - 1, each)])) for each in (BASE, _INVERSE))
+    up, down = (np.cumprod(np.concatenate([[np.uint64(1)], np.full(2**bits - 1, each)])) for each in (BASE, _INVERSE))
+    return up, down

@@ -22,7 +22,7 @@ def test_trl_reads_every_converted_pair_as_the_trainers_here_do() -> None:
             sides = sides if "prompt" in sides else extract_prompt(sides)
             kinds = {is_conversational({name: sides[name]}) for name in SIDES}
             assert len(kinds) == 1, f"{example.layout}: text and messages in one row, which TRL refuses"
-            read = read_pair(dict(row))
+            read: Any = read_pair(dict(row))
             if kinds == {True}:
                 _check_conversation(apply_chat_template(sides, tokenizer), read)
             elif read.prompt is None and isinstance(read.chosen, str) and isinstance(read.rejected, str):
