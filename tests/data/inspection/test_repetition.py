@@ -19,6 +19,7 @@ TALK = (
         "Good " + "o" * 60,
         "That was hahahahahahahahahahahahahahahahahahahahahahahahahaha",
         "这部电影很好看。这部电影很好看。这部电影很好看。",
+        f"{TALK} That was so so so so so so so so",  # a loop at the end, too short for any share
         TALK + " We will come again, we will come again, we will come again, we will come again.",
         TALK + " " + TALK,
         f"{TALK}\n" + "It rained a lot.\n" * 3 + "Then the sun came out.\n" + "It rained a lot.\n" * 3,
