@@ -59,7 +59,7 @@ def test_text_gets_no_special_tokens_that_the_tokenizer_does_not_add():
         ([{"prompt": "a", "response_ids": [1]}], "response_ids, which the trainer adds"),
         ([{"prompt": "a", "finished": True}], "finished, which the trainer adds; rename or remove it"),
         ([{"prompt": "a"}, {"prompt": "b", "seed": 10**400}], r"1 row has a seed of more than 64 bits \(row 1\)"),
-        ([], "must be a datasets.Dataset"),
+        ([], "train_dataset has no rows"),
     ],
 )
 def test_bad_rows_are_named(rows: list[dict[str, Any]], message: str):

@@ -327,10 +327,11 @@ RUNS = {
         ["score", *MODEL, "rows.jsonl", "out.jsonl"],
         ["score", "--model", "{}", "rows.jsonl", "out.jsonl", "--best-of", "2", "--policy", "plain"],
     ],
+    "inspect": [["inspect", "rows.jsonl", "--tokenizer", "{}"]],
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],
 }
-LOAD_NOTHING = {"doctor", "algorithms", "completion"}
+LOAD_NOTHING = {"doctor", "algorithms", "completion", "convert"}
 
 
 def commands() -> set[str]:

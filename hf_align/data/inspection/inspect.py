@@ -191,4 +191,6 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if not Path(name).exists() and (name[:1] in "./~" or name.count("/") > 1):
             reason = "there is no such folder"
+        if "custom code" in reason:
+            reason = "it needs its own code, which is never run; use one that transformers supports"
         raise LoadError(f"Can't load a tokenizer from '{name}': {reason}", name) from error
