@@ -45,13 +45,16 @@ def with_place(error: UserError, options: argparse.Namespace | None) -> str:
 
 
 def _with_flags(message: str, names: Iterable[str]) -> str:
-    """A message with a command's flags where it names arguments of a function, as in `output=NAME`."""
+    """A message with a command's flags where it names arguments of a function, as in `output=NAME`.
+
+    What stands behind "in Python" stays.
+    """
 
     def flag(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
         return f"--{name.replace('_', '-')}{'' if value == 'True' else f' {value}'}" if name in names else found[0]
 
-    return re.sub(r"\b([a-z_]+)=(\w+)", flag, message)
+    return re.sub(r"(?<!in Python )\b([a-z_]+)=(\w+)", flag, message)
 
 
 def _written(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:

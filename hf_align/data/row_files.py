@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,8 +79,15 @@ def json_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def check_table(path: Path) -> None:
+_TRUTHS = ("true", "True", "TRUE", "false", "False", "FALSE")
+_NUMBER = re.compile(r"\s*[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
+
+
+def check_table(path: Path) -> dict[str, bool]:
     """Check that a .csv or .tsv file is UTF-8 and has one name for each column and one value for each name.
+
+    Returns:
+        The names, and whether the column holds texts: anything but numbers alone, or true and false alone.
 
     Raises:
         FileProblem: It isn't, or hasn't.
@@ -88,22 +96,34 @@ def check_table(path: Path) -> None:
     separator = "\t" if suffix_of(path).startswith(".tsv") else ","
     reader = csv.reader((line for _, line in _lines(path)), delimiter=separator, strict=True)
     names: list[str] = []
+    kinds: list[set[str]] = []
     rows = 0
     try:
         for values in reader:
             if not names:
                 names = values
                 _check_names(names)
+                kinds = [set() for _ in names]
             elif values and len(values) != len(names):
                 raise FileProblem(
                     f"line {reader.line_num} has {len(values)} values for {len(names)} columns; is a quote missing?"
                 )
             else:
                 rows += bool(values)
+                for kind, value in zip(kinds, values, strict=False):  # a blank line has none
+                    if value and "text" not in kind:
+                        kind.add(_kind(value))
     except csv.Error as error:
         raise FileProblem(f"line {reader.line_num} is not CSV: {error}") from None
     if not rows:
         raise FileProblem("it has no rows")
+    return {name: "text" in kind or len(kind) > 1 for name, kind in zip(names, kinds, strict=True)}
+
+
+def _kind(cell: str) -> str:
+    if _NUMBER.fullmatch(cell):
+        return "number"
+    return "truth" if cell in _TRUTHS else "text"
 
 
 def check_parquet(path: Path) -> None:

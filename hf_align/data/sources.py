@@ -14,6 +14,7 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
+from hf_align.data.layouts.texts import text_columns
 from hf_align.data.row_files import FileProblem, check_parquet, check_start, check_table, json_rows, suffix_of
 from hf_align.errors import UserError
 
@@ -81,6 +82,8 @@ def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = F
         raise UserError(f"{field}: there is no file {name}")
     if reader is None and path.is_file():
         raise UserError(f"{field}: {name} is not one of {', '.join(READERS)}; convert it to one")
+    if path.is_dir() and not _is_saved(path):
+        _check_kinds(path, name, field)
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
     try:
@@ -89,7 +92,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = F
         elif _is_saved(path):
             loaded = datasets.load_from_disk(str(path))
         else:
-            loaded = datasets.load_dataset(name)
+            loaded = datasets.load_dataset(str(path.resolve()) if path.is_dir() else name)  # "." is no name
     except DatasetNotFoundError:
         raise UserError(
             f"{field}: {name!r} is neither a file, a folder nor a data set on the Hub that you can read"
@@ -104,6 +107,33 @@ def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = F
         if split in loaded:
             return loaded[split]
     raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")
+
+
+def check_split(name: str, split: str | None) -> None:
+    """Refuse a split of data that has none: a file, a folder with one saved data set, or embedded data.
+
+    Raises:
+        UserError: There is a split, and the data has none.
+    """
+    path = Path(name)
+    alone = path.is_file() or (path / SAVED[0]).exists() or name in (EMBEDDED, EMBEDDED_RANKINGS)
+    if split is not None and alone:
+        raise UserError(f"split is {split}, but {name} has no splits; leave it out")
+
+
+def _check_kinds(folder: Path, name: str, field: str) -> None:
+    """Refuse a folder with files of several kinds, of which only one would be read, unless its card says which."""
+    kinds: dict[str, str] = {}
+    for file in [] if (folder / "README.md").exists() else sorted(folder.rglob("*")):
+        place = file.relative_to(folder)
+        hidden = any(part.startswith((".", "__")) for part in place.parts)
+        if not hidden and file.name != "dataset_infos.json" and suffix_of(file) in READERS and file.is_file():
+            kinds.setdefault(READERS[suffix_of(file)], place.as_posix())
+    if len(kinds) > 1:
+        raise UserError(
+            f"{field}: the folder {name} has files of several kinds ({', '.join(kinds.values())}); name one file, or "
+            "a folder with files of one kind"
+        )
 
 
 def load_each(
@@ -184,10 +214,17 @@ def _read_file(reader: str, path: Path) -> Any:
     if reader == "parquet":
         check_parquet(path)
     if reader == "csv":
-        check_table(path)
+        texts = check_table(path)
         options = {"keep_default_na": False, "na_values": [""]}  # "None" and "N/A" are texts
+        texts |= dict.fromkeys(text_columns(list(texts)), True)
+        options["converters"] = {name: _text for name, text in texts.items() if text}
+        options["chunksize"] = 1 << 40  # rows read together: a column's type is that of all its values
         options["sep"] = "\t" if suffix_of(path).startswith(".tsv") else ","
     return datasets.load_dataset(reader, data_files=str(path), split="train", **options)
+
+
+def _text(cell: str) -> str | None:
+    return cell or None
 
 
 def _is_saved(path: Path) -> bool:

@@ -15,7 +15,7 @@ from hf_align.collators.checks import as_dataset
 from hf_align.collators.scorable import layout_of
 from hf_align.data.parts import Parts
 from hf_align.data.sinks import Source, check_out, write_rows
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_rows
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of import Keep, Sampling, sample_best
 from hf_align.evaluation.scored import Scored, new_columns, score_dataset
@@ -117,6 +117,7 @@ def partial_folder(out: str) -> Path:
 def _load(data: str, kind: Any, split: str | None, limit: int | None) -> tuple[Dataset, Source]:
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give a number from 1")
+    check_split(data, split)
     if data in (EMBEDDED, EMBEDDED_RANKINGS):
         rows = load_rows(data, "train", 0, kind)
     else:

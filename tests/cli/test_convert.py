@@ -223,10 +223,12 @@ def test_a_broken_folder_is_refused_with_one_sentence(
     ("arguments", "message"),
     [
         (["no.jsonl", "out.jsonl"], "DATASET: there is no file no.jsonl"),
-        (["rows.jsonl", "rows.jsonl"], "OUT: rows.jsonl exists; add --overwrite"),
+        (["rows.jsonl", "rows.jsonl"], "OUT: rows.jsonl exists; add --overwrite (in Python overwrite=True) or"),
         (["rows.jsonl", "out.txt"], "OUT: out.txt is neither one of .jsonl, .parquet, .csv nor a folder"),
         (["chat.jsonl", "out.csv"], "OUT: a .csv file can't hold the lists in prompt, chosen, rejected"),
         (["rows.jsonl", "out.jsonl", "--layout", "pears"], "there is no layout pears; did you mean pairs?"),
+        (["rows.jsonl", "out.jsonl", "--split", "test"], "--split is test, but rows.jsonl has no splits; leave it out"),
+        ([".", "out.jsonl"], "the folder . has files of several kinds (chat.csv, chat.jsonl); name one file"),
         (["rows.jsonl", "out.jsonl", "--limit", "0"], "--limit is 0; give a number from 1"),
         (["rows.jsonl", "out.jsonl", "--min-gap", "-1"], "--min-gap must be a number of rating points >= 0"),
         (["rows.jsonl", "out.jsonl", "--min_gp", "1"], "convert does not know --min_gp; did you mean --min-gap?"),
@@ -240,6 +242,7 @@ def test_wrong_arguments_are_refused_with_one_sentence(
     write("rows.jsonl", LINE)
     chat = {"prompt": "Hi.", "chosen": [{"role": "assistant", "content": "a"}]}
     write("chat.jsonl", json.dumps({**chat, "rejected": [{"role": "assistant", "content": "b"}]}))
+    write("chat.csv", HEAD + "a,b,c\n")
     if message == "json: ":
         Path("no.jsonl").mkdir()
         arguments = [*arguments[:-1], "no.jsonl"]

@@ -35,6 +35,8 @@ def test_arguments_in_a_message_are_a_command_s_flags() -> None:
     message = "data has none: choose by output=NAME, or compare with across_prompts=True (see prompt=x)."
     expected = "data has none: choose by --output NAME, or compare with --across-prompts (see prompt=x)."
     assert with_place(UserError(message), options) == expected
+    python = "out exists; add --output NAME (in Python output=NAME)"
+    assert with_place(UserError(python), options) == python
     assert with_place(UserError(message), parsed("dpo", takes_fields=True, config=None, fields=[])) == message
 
 

@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from hf_align.data.sources import EMBEDDED, EMBEDDED_PAIRS, EMBEDDED_RANKINGS, HELD_OUT, load_each, load_rows
+from hf_align.data.sources import (
+    EMBEDDED,
+    EMBEDDED_PAIRS,
+    EMBEDDED_RANKINGS,
+    HELD_OUT,
+    check_split,
+    load_each,
+    load_rows,
+)
 from hf_align.errors import UserError
 
 ROW = {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."}
@@ -48,6 +56,49 @@ def test_files(tmp_path: Path, suffix: str) -> None:
     else:
         Dataset.from_list([ROW]).to_csv(path)
     assert load_rows(str(path), "train", 0).to_list() == [ROW]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_answers_of_a_table_are_texts_as_they_stand_and_ratings_are_numbers(tmp_path: Path, suffix: str) -> None:
+    lines = ["prompt,response,rating,seen", "1+1?,2.0,5,", "1+2?,007,,", "True?,True,3,", "4-1?,,4,"]
+    (tmp_path / f"sums{suffix}").write_text("\n".join(lines).replace(",", "\t" if suffix == ".tsv" else ","))
+    rows = load_rows(str(tmp_path / f"sums{suffix}"), "train", 0)
+    assert rows["response"][:] == ["2.0", "007", "True", None]
+    assert rows["rating"][:] == [5.0, None, 3.0, 4.0] and rows["seen"][:] == [None] * 4
+
+
+def test_the_type_of_a_column_is_that_of_all_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    path.write_text("prompt,rating,stars,note\n" + "Hi.,1,2,\n" * 60_000 + "Hi.,none,2.5,x\n")
+    rows = load_rows(str(path), "train", 0)
+    assert rows[0] == {"prompt": "Hi.", "rating": "1", "stars": 2.0, "note": None}
+    assert rows[-1] == {"prompt": "Hi.", "rating": "none", "stars": 2.5, "note": "x"}
+
+
+def test_a_folder_with_files_of_several_kinds_is_refused_by_the_names_of_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (".cache.parquet", "a.csv"):
+        Path(name).write_text("prompt,chosen,rejected\nSay hi.,Hi!,No.\n")
+    assert load_rows(".", "train", 0).to_list() == [ROW]
+    for name in ("b.csv", "c.jsonl"):
+        Path(name).touch()
+    with pytest.raises(
+        UserError, match=r"^train_dataset: the folder \. has files of several kinds \(a.csv, c.jsonl\);"
+    ):
+        load_rows(".", "train", 0)
+
+
+def test_a_split_of_data_without_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").touch()
+    Dataset.from_list([ROW]).save_to_disk(tmp_path / "saved")
+    for name in (str(tmp_path / "rows.csv"), str(tmp_path / "saved"), EMBEDDED):
+        with pytest.raises(UserError, match=r"^split is test, but .* has no splits; leave it out"):
+            check_split(name, "test")
+        check_split(name, None)
+    check_split(str(tmp_path), "test")
+    check_split("nobody/data", "test")
 
 
 def test_saved_folders_and_their_splits(tmp_path: Path) -> None:

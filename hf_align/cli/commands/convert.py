@@ -9,7 +9,7 @@ from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files, first_rows
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.sinks import check_out, write_rows
-from hf_align.data.sources import load_as_written
+from hf_align.data.sources import check_split, load_as_written
 from hf_align.errors import UserError
 
 SPLITS = ("train", "test", "validation", "eval")
@@ -27,6 +27,7 @@ def run_convert(options: argparse.Namespace) -> None:
     screen = Screen(stderr=options.json == "-")
     check_files(options, ("json",))
     check_out(options.target, Features({}), overwrite=options.overwrite)
+    check_split(options.source, options.split)
     with quiet_libraries(screen):
         rows = load_as_written(options.source, "DATASET", (options.split,) if options.split else SPLITS)
         conversion = convert_rows(

@@ -12,7 +12,7 @@ from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report, write_file
 from hf_align.collators.checks import as_dataset
 from hf_align.data.embedded.rows import heldout_sentences
-from hf_align.data.sources import EMBEDDED, load_named
+from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import Remark, RewardReport, reward_report
 from hf_align.evaluation.benchmark_rows import Benchmark, output_rows, recognise, result_json, with_prompt
@@ -93,6 +93,7 @@ def _judge(name: str | None) -> Any:
 
 
 def _rows(options: argparse.Namespace) -> Dataset:
+    check_split(options.data, options.split)
     splits = EVALUATION_SPLITS if options.split is None else (options.split,)
     rows = heldout_sentences("test") if options.data == EMBEDDED else load_named(options.data, "data", splits)
     rows = with_prompt(as_dataset(rows, "data", ()))

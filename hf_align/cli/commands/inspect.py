@@ -10,7 +10,7 @@ from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows
 from hf_align.data import Inspection, inspect_preferences
 from hf_align.data.inspection.result import log_file
 from hf_align.data.sinks import Source, check_out
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_rows
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
 from hf_align.errors import UserError
 
 SPLITS = ("train", "test", "validation", "eval")
@@ -28,6 +28,7 @@ def run_inspect(options: argparse.Namespace) -> None:
     """
     screen = Screen(stderr=options.json == "-")
     check_files(options, ("report", "json"))
+    check_split(options.source, options.split)
     with quiet_libraries(screen):
         rows = _load(options.source, "DATASET", "train", (options.split,) if options.split else SPLITS, options.seed)
         if options.fix is not None:

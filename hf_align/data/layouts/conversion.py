@@ -205,6 +205,7 @@ def _unfolded(number: int | None, row: Made, tally: Tally) -> Iterator[Made]:
         else:
             tally.refuse(number, str(problem))
         return
+    tally.drop("responses without a score or rating", ranking.left_out)
     others = {name: value for name, value in row.items() if name not in _OF_RANKING}
     scores, ratings = ranking.scores, ranking.ratings
     for a, b in combinations(range(len(ranking.responses)), 2):

@@ -43,16 +43,30 @@ def grouped(rows: Iterable[tuple[int, Row]], tally: Tally, read: Callable[[Row],
 
 
 def pooled(groups: Sequence[Sequence[Answer]]) -> list[list[Answer]]:
-    """Groups in which equal responses are one, with all their values."""
-    result: list[list[Answer]] = []
+    """Groups in which equal responses are one, with all their values.
+
+    Other columns that differ between equal responses, such as who rated them, become lists for every response.
+    """
+    pools: list[list[list[Answer]]] = []
     for group in groups:
-        same: dict[str, Answer] = {}
+        same: dict[str, list[Answer]] = {}
         for answer in group:
-            key = json.dumps(answer.response, sort_keys=True, default=str)
-            values = [*same[key].values, *answer.values] if key in same else answer.values
-            same[key] = Answer(answer.prompt, answer.response, values, same.get(key, answer).others)
-        result.append(list(same.values()))
-    return result
+            same.setdefault(json.dumps(answer.response, sort_keys=True, default=str), []).append(answer)
+        pools.append(list(same.values()))
+    equals = [answers for pool in pools for answers in pool if len(answers) > 1]
+    names = {name for answers in equals for answer in answers for name in answer.others}
+    listed = {name for name in names if any(not _same(_values(answers, name)) for answers in equals)}
+    return [[_one(answers, listed) for answers in pool] for pool in pools]
+
+
+def _one(answers: Sequence[Answer], listed: set[str]) -> Answer:
+    first = answers[0]
+    others = {name: _values(answers, name) if name in listed else value for name, value in first.others.items()}
+    return Answer(first.prompt, first.response, [value for each in answers for value in each.values], others)
+
+
+def _values(answers: Sequence[Answer], name: str) -> list[Any]:
+    return [each.others.get(name) for each in answers]
 
 
 def of_prompts(groups: Sequence[Sequence[Answer]]) -> set[str]:

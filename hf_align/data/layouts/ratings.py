@@ -152,7 +152,8 @@ def _saferlhf(row: Row, tally: Tally) -> list[Made]:
 
 
 def _rated(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
-    return rated_pairs(grouped(rows, tally, _rated_answer), tally, votes=True)
+    """Pairs by the mean of a response's ratings, of which it may have one in each of several rows."""
+    return rated_pairs(pooled(grouped(rows, tally, _rated_answer)), tally, votes=True)
 
 
 def _rated_answer(row: Row) -> Answer:

@@ -39,6 +39,7 @@ LAYOUTS: tuple[Layout, ...] = (
 """Most specific first: the first that matches is recognised."""
 _FIRST = 20  # rows whose types are looked at
 _LISTED = 12  # columns in a message
+_PAGE = "docs/reference/layouts.md"
 
 
 def columns_of(rows: Dataset | Sequence[Row]) -> list[str]:
@@ -59,8 +60,9 @@ def find_layout(name: str, columns: Sequence[str]) -> Layout:
     """
     layouts = {layout.name: layout for layout in LAYOUTS}
     if name not in layouts:
-        nearest = difflib.get_close_matches(name, layouts, n=1, cutoff=0.0)
-        raise UserError(f"there is no layout {name}; did you mean {nearest[0]}?")
+        nearest = difflib.get_close_matches(name, layouts, n=1, cutoff=0.6)
+        meant = f"did you mean {nearest[0]}?" if nearest else f"{_PAGE} lists them"
+        raise UserError(f"there is no layout {name}; {meant}")
     if lacking := layouts[name].lacks(columns):
         has = _list(columns)
         raise UserError(f"layout {name} needs the columns {_list(lacking)}; the data set has {has}")
@@ -71,7 +73,7 @@ def recognise(columns: Sequence[str], rows: Sequence[Row]) -> Layout:
     """The layout of a data set, by its columns and the types of its first rows.
 
     Raises:
-        UserError: None matches; the message lists what was seen and the nearest layout.
+        UserError: None matches; the message lists what was seen and a layout that is near.
     """
     first = [{name: row.get(name) for name in columns} for row in rows]
     for layout in LAYOUTS:
@@ -100,7 +102,10 @@ def _nearest(columns: Sequence[str]) -> str:
     def far(layout: Layout) -> tuple[float, bool, int]:  # the plain ones first, which are returned unchanged
         return _distance(layout, columns), not layout.unchanged, len(layout.columns)
 
-    layout = min(LAYOUTS, key=far)
+    akin = [layout for layout in LAYOUTS if 3 * _distance(layout, columns) <= 2 * len(layout.columns)]
+    if not akin:
+        return f"{_PAGE} lists the layouts: rename the columns to those of one"
+    layout = min(akin, key=far)
     lacking = layout.lacks(columns)
     if not lacking:
         beyond = _list(set(layout.without) & set(columns))

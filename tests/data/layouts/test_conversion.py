@@ -66,6 +66,14 @@ def test_ranks_become_pairs_of_what_is_ordered() -> None:
     assert "margin" not in conversion.rows.column_names
 
 
+def test_responses_that_nobody_judged_are_counted_when_rankings_become_pairs() -> None:
+    scored = convert_rows([SCORED, {**SCORED, "scores": [5.0, None, 1.0]}], as_pairs=True)
+    assert len(scored.rows) == 3
+    assert scored.dropped == {"pairs with a gap of at most 0.5": 1, "responses without a score or rating": 1}
+    rated = {"prompt": "Hi.", "responses": ["a", "b", "c"], "ratings": [[1, 2], [], [4]]}
+    assert convert_rows([rated], as_pairs=True).dropped == {"responses without a score or rating": 1}
+
+
 def test_rows_that_fault_are_numbered_in_the_data_set_when_rankings_become_pairs() -> None:
     faulty = [SCORED, {**SCORED, "scores": [1.0, 2.0]}, {**SCORED, "responses": ["a", "a", "b"]}]
     conversion = convert_rows(faulty, as_pairs=True)
@@ -146,7 +154,8 @@ def test_converted_conversations_go_to_the_trainers() -> None:
             [{"prompt": "Hi.", "chosen": 3, "rejected": 4}],
             r"it has prompt \(text\), chosen \(number\), rejected \(number\)\. The columns are those of ",
         ),
-        ([{"text": "Hi."}], r"it has text \(text\)\. The nearest is "),
+        ([{"text": "Hi."}], r"it has text \(text\)\. docs/reference/layouts\.md lists the layouts"),
+        ([{"prompt": "Hi.", "text": "a"}], r"it has prompt \(text\), text \(text\)\. The nearest is "),
         (
             [{"question": "Hi?", "query": "Ho?", "chosen": "a", "rejected": "b"}],
             "recognised question_pairs, which has one of question and query, and the data set has both: drop or rename",
@@ -188,6 +197,7 @@ def test_splits_are_not_joined() -> None:
         ({"ties": "both"}, 'ties must be "drop" or "keep"'),
         ({"min_gap": -1}, "min_gap must be a number of rating points >= 0"),
         ({"layout": "helpster"}, "there is no layout helpster; did you mean helpsteer?"),
+        ({"layout": "foo"}, "there is no layout foo; docs/reference/layouts.md lists them"),
         ({"layout": "nectar"}, "layout nectar needs the columns answers; the data set has prompt, responses"),
     ],
 )
