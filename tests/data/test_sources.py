@@ -60,10 +60,10 @@ def test_files(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_answers_of_a_table_are_texts_as_they_stand_and_ratings_are_numbers(tmp_path: Path, suffix: str) -> None:
-    lines = ["prompt,response,rating,seen", "1+1?,2.0,5,", "1+2?,007,,", "True?,True,3,", "4-1?,,4,"]
+    lines = ["prompt,response,rating,seen", "1+1?,2.0,5,", "1+2?,007,,", "3-2?,1,3,", "4-1?,,4,"]
     (tmp_path / f"sums{suffix}").write_text("\n".join(lines).replace(",", "\t" if suffix == ".tsv" else ","))
     rows = load_rows(str(tmp_path / f"sums{suffix}"), "train", 0)
-    assert rows["response"][:] == ["2.0", "007", "True", None]
+    assert rows["response"][:] == ["2.0", "007", "1", None]
     assert rows["rating"][:] == [5.0, None, 3.0, 4.0] and rows["seen"][:] == [None] * 4
 
 
