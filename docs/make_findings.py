@@ -17,7 +17,8 @@ something wrong; warnings deserve a look before training; notes are worth knowin
 """
 MEANINGS = {
     "long_row": "More than ten times as many characters as the median row, and more than 4,000.",
-    "short_row": "No response with a tenth of the median response's words.",
+    "short_row": "No response with a tenth of the median response's words (in Chinese and the like, characters), in at "
+    "most a tenth of the rows.",
     "cut_by_truncation": "More tokens than `--max-length` or `--max-prompt-length` leaves room for.",
     "refused_by_template": "Messages that the tokenizer's chat template refuses.",
     "missing": "No prompt or no response.",

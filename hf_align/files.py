@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,16 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(path, Path(folder, path.name))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_problem(path: str | os.PathLike[str]) -> str | None:
+    """Why no file or folder can be written under a name, or None: the nearest folder above it that exists is tried."""
+    folder = next(each for each in Path(path).absolute().parents if os.path.exists(each))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError:
+        return f"{folder} is no folder that can be written to"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

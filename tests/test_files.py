@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_align.files import whole_file, whole_files, whole_folder, write_json
+from hf_align.files import whole_file, whole_files, whole_folder, write_json, write_problem
 
 
 def fail_in(writing: AbstractContextManager[Path], error: BaseException) -> None:
@@ -63,3 +63,15 @@ def test_json_has_null_where_numbers_are_not_finite(tmp_path: Path) -> None:
         "b": [1.5, None],
         "c": "ü",
     }
+
+
+def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert write_problem(tmp_path / "file") is None and write_problem(tmp_path / "new" / "deep" / "a.json") is None
+    assert write_problem(tmp_path / "file" / "a.json") == f"{tmp_path / 'file'} is no folder that can be written to"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "trying leaves nothing"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, in which nobody can make files")
+def test_a_folder_that_refuses_files_even_of_root_is_known_beforehand() -> None:
+    assert write_problem("/proc/none/a.json") == "/proc is no folder that can be written to"

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from datasets import Dataset
 
 from hf_align.cli.console import Screen, write_figures
 from hf_align.errors import UserError
+from hf_align.files import write_problem
 from hf_align.report.shown import Shown, check_suffix
 
 Rows = TypeVar("Rows", Dataset, list[dict[str, Any]], Dataset | list[dict[str, Any]])
@@ -36,10 +36,8 @@ def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:
         path = getattr(options, name)
         if path is None or path == "-":
             continue
-        folder = next((each for each in Path(path).absolute().parents if each.exists()), Path("/"))
-        if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            reason = "it is a folder" if Path(path).is_dir() else f"{folder} is no folder that can be written to"
-            raise UserError(f"{name}: {path} can't be written: {reason}")
+        if problem := "it is a folder" if Path(path).is_dir() else write_problem(path):
+            raise UserError(f"{name}: {path} can't be written: {problem}")
 
 
 def show_report(

@@ -13,7 +13,7 @@ from typing import Any, cast
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_align.errors import UserError
-from hf_align.files import finite, whole_file, whole_folder
+from hf_align.files import finite, whole_file, whole_folder, write_problem
 
 FILES = (".jsonl", ".parquet", ".csv")
 SAVED = "dataset_info.json"
@@ -29,7 +29,7 @@ def check_out(out: str | Path, features: Features, *, overwrite: bool = False) -
         overwrite: Whether an existing file, or folder saved by `datasets`, may be replaced.
 
     Raises:
-        UserError: It has another suffix, exists, or can't hold a column.
+        UserError: It has another suffix, exists, is nowhere that can be written to, or can't hold a column.
     """
     path = Path(out)
     is_file = path.suffix.lower() in FILES
@@ -41,6 +41,8 @@ def check_out(out: str | Path, features: Features, *, overwrite: bool = False) -
         raise UserError(f"OUT: {out} exists; add --overwrite (in Python overwrite=True) or choose another name")
     if path.is_dir() and any(path.iterdir()) and not (path / SAVED).exists():
         raise UserError(f"OUT: {out} holds other files than a data set and isn't replaced; choose another name")
+    if problem := write_problem(path):
+        raise UserError(f"OUT: {out} can't be written: {problem}")
     if path.suffix.lower() == ".csv" and (
         nested := [name for name in features if not isinstance(features[name], Value | ClassLabel)]
     ):

@@ -201,7 +201,9 @@ def _margins(figures: Metrics) -> Shown:
             f"Half of the margins ({margins['source']}) lie between {low:.3g} and {high:.3g}, with the median "
             f"{median:.3g}."
         )
-    if length:
+    if length and not length["pairs"]:
+        parts.append("The better and the worse response are equally long in every pair.")
+    elif length:
         parts.append(
             f"The longer response is the better one in {percent(length['longer_better'])} "
             f"{ends(length['interval'], 100, 1)} of {plural(length['pairs'], 'pair')}.".replace("  ", " ")

@@ -49,7 +49,7 @@ def table_lines(table: Table, width: int) -> Iterator[str]:
     room = width - 4 - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(room, 12))
     for row in [table.columns, *rows]:
-        first = textwrap.shorten(row[0], widths[0], placeholder="…") if len(row[0]) > widths[0] else row[0]
+        first = f"{row[0][: widths[0] - 1]}…" if len(row[0]) > widths[0] else row[0]
         cells = [f"{first:<{widths[0]}}", *(f"{cell:>{size}}" for cell, size in zip(row[1:], widths[1:], strict=True))]
         yield f"    {'  '.join(cells)}".rstrip()
     if len(table.rows) > MOST_LINES:

@@ -73,13 +73,19 @@ def test_bad_rows_are_no_failure_unless_asked_and_are_left_out_of_the_clean_file
         (["pairs.jsonl", "--limit", "0"], "--limit is 0; give a number from 1"),
         (["pairs.jsonl", "--max-length", "0"], "--max-length is 0; give a number of tokens from 1"),
         (["pairs.jsonl", "--min-agreement", "1.5"], "--min-agreement is 1.5; give a share from 0 to 1"),
+        (["pairs.jsonl", "--min-agreement", "nan"], "--min-agreement is nan; give a share from 0 to 1"),
+        (["pairs.jsonl", "--min-margin", "nan"], "--min-margin is nan; give a number from 0"),
+        (["pairs.jsonl", "--min-margin", "-1"], "--min-margin is -1.0; give a number from 0"),
         (
             ["pairs.jsonl", "--tokenizer", "./none"],
             "--tokenizer: Can't load a tokenizer from './none': there is no such folder",
         ),
         (["pairs.jsonl", "--eval-data", "none.jsonl"], "--eval-data: there is no file none.jsonl"),
         (["pairs.jsonl", "--report", "i.pdf"], "--report is i.pdf; a report is saved as .html or .json"),
+        (["pairs.jsonl", "--report", "pairs.jsonl/i.html"], "--report: pairs.jsonl/i.html can't be written"),
+        (["pairs.jsonl", "--json", "pairs.jsonl/i.json"], "--json: pairs.jsonl/i.json can't be written"),
         (["pairs.jsonl", "--fix", "pairs.jsonl"], "OUT: pairs.jsonl exists; add --overwrite"),
+        (["pairs.jsonl", "--fix", "pairs.jsonl/clean.jsonl"], "OUT: pairs.jsonl/clean.jsonl can't be written"),
         (["pairs.jsonl", "--fix", "clean.txt"], "OUT: clean.txt is neither one of .jsonl"),
         (["other.jsonl"], "dataset: the data set has none of the known layouts; it has one (number), two (number)"),
         (["pairs.jsonl", "--fixed", "x"], "inspect does not know --fixed; did you mean --fix?"),
@@ -89,5 +95,6 @@ def test_bad_input_is_one_line_and_status_2(flags: list[str], message: str, caps
     write("pairs.jsonl", GOOD)
     write("other.jsonl", [{"one": 1, "two": 2}])
     assert main(["inspect", *flags]) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1
+    assert shown.out == "", "refused before the inspection"

@@ -101,6 +101,7 @@ def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     assert "is neither one of .jsonl, .parquet, .csv nor a folder" in refusal("a.txt")
     assert "old.jsonl exists; add --overwrite" in refusal("old.jsonl")
     assert "plain is a file" in refusal("plain")
+    assert "plain is no folder that can be written to" in refusal("plain/a.jsonl")
     assert "folder.csv is a folder" in refusal("folder.csv", overwrite=True)
     assert "full exists" in refusal("full")
     assert "full holds other files than a data set" in refusal("full", overwrite=True)

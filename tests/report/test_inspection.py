@@ -123,6 +123,14 @@ def test_the_terminal_says_the_same_within_its_width() -> None:
     assert titles == ["note", "error", "fine", "fine"]
 
 
+def test_without_pairs_of_unequal_length_no_share_of_the_longer_response_is_said() -> None:
+    nothing = {"longer_better": None, "interval": [None, None], "pairs": 0}
+    margins = {"margins": {**METRICS["margins"], "length": {**METRICS["margins"]["length"], **nothing}}}
+    shown = " ".join(inspection_text(inspection({**METRICS, **margins}, []), 90).split())
+    assert "The better and the worse response are equally long in every pair." in shown
+    assert "better one in" not in shown and "0 pairs" not in shown
+
+
 @pytest.mark.parametrize("found", [[], [finding("agreement", "note", [])]])
 def test_a_section_that_could_not_be_checked_says_so_unless_something_was_found(found: list[dict[str, Any]]) -> None:
     empty: dict[str, Any] = {**{name: {} for name in METRICS}, "agreement": {"source": None, "reason": "no votes"}}

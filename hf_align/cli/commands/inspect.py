@@ -3,7 +3,7 @@
 import argparse
 import shlex
 
-from datasets import Dataset
+from datasets import Dataset, Features
 
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report
@@ -29,11 +29,13 @@ def run_inspect(options: argparse.Namespace) -> None:
     screen = Screen(stderr=options.json == "-")
     check_files(options, ("report", "json"))
     check_split(options.source, options.split)
+    if options.fix is not None:
+        for out in (options.fix, log_file(options.fix)):
+            check_out(out, Features({}), overwrite=options.overwrite)
     with quiet_libraries(screen):
         rows = _load(options.source, "DATASET", "train", (options.split,) if options.split else SPLITS, options.seed)
         if options.fix is not None:
             check_out(options.fix, rows.features, overwrite=options.overwrite)
-            check_out(log_file(options.fix), rows.features, overwrite=options.overwrite)
         held_out = options.eval_data and _load(options.eval_data, "eval_data", "eval", EVALUATION_SPLITS, options.seed)
         inspection = inspect_preferences(
             first_rows(rows, options.limit),

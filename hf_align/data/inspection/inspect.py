@@ -21,6 +21,7 @@ from hf_align.data.inspection.result import Inspection
 from hf_align.data.inspection.stored import Pages, stored
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.errors import LoadError, UserError
+from hf_align.numbers import number_problem
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
 
@@ -64,7 +65,7 @@ def inspect_preferences(
         max_length: Tokens of prompt and response together, as for the trainers; None for no limit.
         max_prompt_length: Tokens of the prompt; None for no limit.
         min_agreement: Least share of agreeing pairs of people in a row.
-        min_margin: Least margin of a row.
+        min_margin: Least margin of a row, from 0, on the scale of the margins.
         seed: Of bootstraps and samples.
         progress: Receiver of progress. Default: none.
 
@@ -81,9 +82,10 @@ def inspect_preferences(
         >>> inspect_preferences(rows).ok
         True
     """
-    for name, value in (("min_agreement", min_agreement), ("min_margin", min_margin)):
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} is {value}; give a share from 0 to 1.")
+    if not 0 <= min_agreement <= 1:
+        raise UserError(f"min_agreement is {min_agreement}; give a share from 0 to 1.")
+    if number_problem(min_margin) or min_margin < 0:
+        raise UserError(f"min_margin is {min_margin}; give a number from 0.")
     for name, limit in (("max_length", max_length), ("max_prompt_length", max_prompt_length)):
         if limit is not None and limit < 1:
             raise UserError(f"{name} is {limit}; give a number of tokens from 1.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -40,7 +41,13 @@ KINDS = (LONG_ROW, SHORT_ROW, CUT, REFUSED_BY_TEMPLATE)
 
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0}
 SHORT_SHARE = 10
-"""Responses are short if all of a row have less than a tenth of the median response's words."""
+"""Responses are short if all of a row have less than a tenth of the median response's words ..."""
+HABIT = 0.1
+"""... and at most this share of the rows has such responses: else short answers are what the data set teaches, too."""
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNSPACED += "\U00020000-\U0003ffff"  # Thai, Lao, Burmese, Khmer, Japanese, Chinese
+_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 NEAR = 3
 """Tokens from a limit within which a row is tokenised as in training: a token may cross the border of two texts."""
 
@@ -82,6 +89,13 @@ def type_of(value: Any) -> str:
     return next((name for kind, name in names.items() if isinstance(value, kind)), type(value).__name__)
 
 
+def count_words(text: str) -> int:
+    """Number of words; in scripts that are written without spaces, such as Chinese, of characters."""
+    if text.isascii() or not _IS_UNSPACED.search(text):
+        return len(text.split())
+    return len(_WORD.findall(text))
+
+
 class Lengths:
     """Lengths of prompts and responses, in tokens if there is a tokenizer, else in words; rows far from the others'.
 
@@ -111,9 +125,9 @@ class Lengths:
         for look in looks:
             self._rows.append(look.record.number)
             self._characters.append(len(look.record.prompt) + max(map(len, look.record.responses)))
-            self._words.append(max(len(text.split()) for text in look.responses))
+            self._words.append(max(map(count_words, look.responses)))
         if self._tokens is None:
-            counts = ((len(look.prompt.split()), [len(text.split()) for text in look.responses]) for look in looks)
+            counts = ((count_words(look.prompt), [*map(count_words, look.responses)]) for look in looks)
         else:
             counts = self._tokens.count(looks)
         for look, count in zip(looks, counts, strict=True):
@@ -177,7 +191,8 @@ class Lengths:
             message = f"{_have(long)} more than {limit:,} characters, where the median row has {median:,}."
             findings.append(LONG_ROW.found(long.tolist(), message, example=self._example(long[0])))
         usual = float(np.median(words)) if words.size else 0.0
-        if (short := rows[words < usual / SHORT_SHARE]).size:
+        short = rows[words < usual / SHORT_SHARE]
+        if 0 < short.size <= HABIT * rows.size:
             message = f"{_have(short)} responses of less than a tenth of the usual {usual:.0f} words."
             findings.append(SHORT_ROW.found(short.tolist(), message, example=self._example(short[0])))
         return findings

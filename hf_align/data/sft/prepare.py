@@ -19,7 +19,7 @@ from hf_align.data.sft import selection
 from hf_align.data.sft.cleaning import clean_row
 from hf_align.data.sft.layouts import Demonstration, Layout, columns_for, prompt_key
 from hf_align.data.sft.quality import parts_of, quality_of
-from hf_align.data.sft.recognition import recognise_demonstrations
+from hf_align.data.sft.recognition import recognise_demonstrations, warn_of_ratings
 from hf_align.data.sft.report import Dropped, Place, SFTReport, check_report_file, shown, summary
 from hf_align.errors import UserError
 from hf_align.numbers import number_problem
@@ -141,6 +141,9 @@ def prepare_sft(
         if isinstance(column, str) and column != SOURCE:
             for key, data in sets.items():
                 selection.check_column(column, data.column_names, key, argument)
+    for key, data in sets.items():
+        if quality is None and SCORE not in data.column_names:
+            warn_of_ratings(data, key)
     rows = _read_sets(sets, done)
     if clean:
         rows = _cleaned(rows, done)
@@ -177,6 +180,8 @@ def standard_rows(dataset: Any, name: str) -> Dataset:
     """
     data = as_dataset(dataset, name, ()).with_format(None)
     known = recognise_demonstrations(data, name)
+    if SCORE not in data.column_names:  # prepared rows: whoever prepared them was warned
+        warn_of_ratings(data, name)
     rows, problems = [], []
     for place, row in _numbered(known.rows, name):
         read = _read(place, row, known.layout)

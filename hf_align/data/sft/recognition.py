@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from datasets import Dataset
 
 from hf_align.data.layouts.conversion import convert_rows
+from hf_align.data.layouts.registry import LAYOUTS, first_rows
 from hf_align.data.sft.layouts import Layout, find_layout
 from hf_align.errors import UserError
+
+logger = logging.getLogger(__name__)
+RATED = ("rated_responses", "helpsteer")
+"""Layouts of preferences whose rows can be read as demonstrations, the badly rated ones, too: a prompt, a response, and
+columns that judge it."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,23 @@ def recognise_demonstrations(data: Dataset, name: str) -> Recognised:
     assert layout is not None  # pairs or rankings
     layout = replace(layout, name=f"{conversion.layout.name}, as {layout.name}")
     return Recognised(layout, conversion.rows, conversion.unusable)
+
+
+def warn_of_ratings(data: Dataset, name: str) -> None:
+    """Warn of several responses to a prompt whose ratings nobody looks at.
+
+    Args:
+        data: The rows.
+        name: Its name, for the message.
+    """
+    columns, first = data.column_names, first_rows(data)
+    layout = next((each for each in LAYOUTS if each.name in RATED and each.matches(columns, first)), None)
+    if layout is None:
+        return
+    there = [[each for each in names.split("|") if each in columns] for names in layout.columns]
+    if len(data.unique(there[0][0])) < len(data):
+        logger.warning(
+            "%s: several responses to a prompt are all taken as demonstrations, whatever their %s says; quality= of "
+            "prepare_sft (a column with scores from 0 to 1, or a function from rows to them) leaves out the bad ones.",
+            *(name, ", ".join(names[0] for names in there[2:])),
+        )

@@ -63,18 +63,7 @@ def clean_rows(n: int, seed: int = 0) -> list[Row]:
         n: Number of rows, at most about 3,000.
         seed: Of everything drawn.
     """
-    seen: set[str] = set()
-
-    def is_new(texts: Sequence[str]) -> bool:
-        letters = {"".join(filter(str.isalnum, text.lower())) for text in texts}
-        new = len(letters) == len(texts) and seen.isdisjoint(letters) and all(map(is_clean, texts))
-        seen.update(letters)
-        return new
-
-    pairs = make_pairs("train", 4500, seed, openings=0, shares=SHARES).to_list()
-    pairs = [row for row in pairs if is_new([row[name][0]["content"] for name in BOTH])]
-    others = [text for text in load_ratings("train")["text"][:] if is_new([text])]
-    random.Random(f"prompts/{seed}").shuffle(others)
+    pairs, others = material(seed)
     assert n <= min(len(pairs), len(others)), (n, len(pairs), len(others))
     rows = []
     for row, sentence in zip(pairs[:n], others, strict=False):
@@ -92,6 +81,24 @@ def clean_rows(n: int, seed: int = 0) -> list[Row]:
             }
         )
     return rows
+
+
+@cache
+def material(seed: int) -> tuple[list[Row], list[str]]:
+    """Pairs of clean sentences, and other clean sentences; none of them may be changed."""
+    seen: set[str] = set()
+
+    def is_new(texts: Sequence[str]) -> bool:
+        letters = {"".join(filter(str.isalnum, text.lower())) for text in texts}
+        new = len(letters) == len(texts) and seen.isdisjoint(letters) and all(map(is_clean, texts))
+        seen.update(letters)
+        return new
+
+    pairs = make_pairs("train", 4500, seed, openings=0, shares=SHARES).to_list()
+    pairs = [row for row in pairs if is_new([row[name][0]["content"] for name in BOTH])]
+    others = [text for text in load_ratings("train")["text"][:] if is_new([text])]
+    random.Random(f"prompts/{seed}").shuffle(others)
+    return pairs, others
 
 
 def clean_rankings(n: int, seed: int = 0) -> list[Row]:
@@ -112,7 +119,7 @@ def planted(n: int, share: float = 0.01, seed: int = 0, *, chat: bool = False) -
 
     Args:
         n: Number of rows.
-        share: Share of them for each kind.
+        share: Share of them for each kind, rounded up to whole groups.
         seed: Of everything drawn.
         chat: Conversations instead of text.
     """
@@ -128,7 +135,7 @@ def planted(n: int, share: float = 0.01, seed: int = 0, *, chat: bool = False) -
             data.rows[number] |= plant(data.rows[number], rng)
         data.truth[kind] = set(numbers)
     for kind, (size, plant) in GROUPS.items():
-        groups = [[free.pop() for _ in range(size)] for _ in range(max(1, count // size))]
+        groups = [[free.pop() for _ in range(size)] for _ in range(-(-count // size))]
         for group in groups:
             plant(data, group, rng)
         data.truth[kind] = {number for group in groups for number in group}

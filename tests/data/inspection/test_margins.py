@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_align.data.inspection.inspect import inspect_preferences
 from hf_align.data.inspection.margin import Margin
 from hf_align.data.inspection.margins import Margins
 from tests.data.inspection.checking import by_kind, found_by
@@ -55,3 +56,9 @@ def test_a_margin_is_what_the_rows_have_of_one(row: dict[str, Any], margin: floa
         assert found.metrics == {"margins": None} and not found.findings
     else:
         assert found.metrics["margins"]["mean"] == pytest.approx(margin)
+
+
+def test_the_least_margin_may_be_above_1() -> None:
+    rows = [{"prompt": f"p {n}", "chosen": f"a {n}", "rejected": f"b {n}", "margin": float(n)} for n in range(4)]
+    inspection = inspect_preferences(rows, min_margin=1.5)
+    assert [list(each.rows) for each in inspection.findings if each.kind == "small_margin"] == [[0, 1]]

@@ -101,3 +101,27 @@ def test_rows_far_longer_or_shorter_than_the_others():
     data[5] |= {"chosen": "Yes", "rejected": "No"}
     data[7] |= {"chosen": "Yes"}
     assert rows_by_kind(check(data, size)) == {"long_row": [3], "short_row": [5]}
+
+
+def answers(n):
+    return [{"prompt": "p", "chosen": "word " * 30 + str(k), "rejected": "other " * 20} for k in range(n)]
+
+
+def test_characters_of_scripts_without_spaces_count_as_words():
+    texts = {"很好、iPhone 15。": 4, "とてもよかった": 7, "ดีมาก": 5, "It’s a joy – yes": 5, "아주 좋아요": 2, "": 0}
+    assert {text: size.count_words(text) for text in texts} == texts
+    data = answers(20)
+    data[4] |= {"chosen": "这部电影讲的是一个关于家的故事。", "rejected": "不太好看、因为它太长了。"}
+    data[9] |= {"chosen": "好看", "rejected": "不"}
+    found = check(data, size)
+    assert rows_by_kind(found) == {"short_row": [9]}
+    assert found.metrics["lengths"]["rejected"]["min"] == 1
+
+
+def test_short_responses_are_no_finding_where_they_are_the_habit():
+    data = answers(20)
+    for number in (2, 7, 11):
+        data[number] |= {"chosen": str(number), "rejected": "0"}
+    assert rows_by_kind(check(data, size)) == {}
+    data[11] = data[0]
+    assert rows_by_kind(check(data, size)) == {"short_row": [2, 7]}

@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset
 
 from hf_align.data import SFTReport, prepare_sft
+from hf_align.data.sft.prepare import standard_rows
 from hf_align.data.sft.recognition import recognise_demonstrations
 from hf_align.errors import UserError
 
@@ -38,3 +39,32 @@ def test_a_layout_that_is_none_is_refused_with_the_columns_and_the_nearest() -> 
     with pytest.raises(UserError, match="films has the columns title, plot, which are no known layout") as caught:
         recognise_demonstrations(Dataset.from_list([{"title": "A", "plot": "B"}]), "films")
     assert "The nearest is" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "judged", "said"),
+    [
+        ("response", {"rating": 5}, "whatever their rating says"),
+        ("completion", {"score": 0.5}, "whatever their score says"),
+        (
+            "response",
+            dict.fromkeys(("helpfulness", "correctness", "coherence", "complexity", "verbosity"), 4),
+            "whatever their helpfulness, correctness, coherence, complexity, verbosity says",
+        ),
+    ],
+)
+def test_several_rated_responses_to_a_prompt_are_warned_of_unless_quality_judges_them(
+    answer: str, judged: dict[str, float], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"prompt": "Is the film good?", answer: f"Film {n} is a joy.", **judged} for n in range(3)]
+    assert len(prepare_sft({"films": rows}, duplicates=None, report=SFTReport())) == 3
+    assert caplog.text.count(said) == 1 and "films: several responses" in caplog.text and "quality=" in caplog.text
+    caplog.clear()
+    standard_rows(rows, "train_dataset")
+    assert caplog.text.count(said) == 1
+    caplog.clear()
+    prepared = prepare_sft(rows, quality=lambda each: [1.0] * len(each), duplicates=None, report=SFTReport())
+    standard_rows(prepared, "train_dataset")
+    alone = [{**row, "prompt": f"Is film {n} good?"} for n, row in enumerate(rows)]
+    prepare_sft(alone, duplicates=None, report=SFTReport())
+    assert "whatever" not in caplog.text

@@ -1,0 +1,17 @@
+"""Tables in a terminal."""
+
+from __future__ import annotations
+
+from hf_align.report.figures import Table
+from hf_align.report.section_text import table_lines
+
+
+def test_a_first_column_that_is_too_wide_is_cut_by_characters() -> None:
+    name = "response_of_the_first_annotator_before_the_review"
+    rows = [[name, "text", "0.0%"], ["short", "text", "0.0%"], ["two words that are too long to stand here", "x", "y"]]
+    lines = list(table_lines(Table(("column", "type", "nulls"), rows), 40))
+    assert lines[1:] == [
+        f"    {name[:22]}…  text   0.0%",
+        f"    {'short':<23}  text   0.0%",
+        "    two words that are too…     x      y",
+    ]
