@@ -1,8 +1,14 @@
 """TRL's own functions make of the converted pairs what the trainers here make of them."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from trl.data_utils import apply_chat_template, extract_prompt, is_conversational
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
 
 from hf_align.collators.rows import Pair, content_of, read_pair, word_ends
 from hf_align.data.layouts.conversion import convert_rows
@@ -37,3 +43,19 @@ def _check_conversation(written: dict[str, str], read: Pair) -> None:
         for message in getattr(read, name):
             place = written[name].index(content_of(message), place) + len(content_of(message))
     assert written["prompt"].endswith("assistant\n") and written["chosen"] != written["rejected"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["ultrafeedback", "hh_transcripts", "helpsteer3", "arena"])
+def test_trl_trains_on_converted_pairs(layout: str, tiny_model_dir: str, tmp_path: Path) -> None:
+    example = next(each for each in EXAMPLES if each.layout.startswith(layout))
+    pairs = convert_rows(example.rows, as_pairs=True, min_gap=0).rows
+    common: dict[str, Any] = {"max_steps": 1, "report_to": "none", "use_cpu": True, "per_device_train_batch_size": 1}
+    given: dict[str, Any] = {"train_dataset": pairs, "processing_class": tiny_tokenizer()}
+    for trainer, args in (
+        (DPOTrainer, DPOConfig(str(tmp_path / "dpo"), **common)),
+        (RewardTrainer, RewardConfig(str(tmp_path / "reward"), **common)),
+    ):
+        made: Any = trainer(tiny_model_dir, args=args, **given)
+        made.train()
+        assert made.state.global_step == 1
