@@ -77,8 +77,8 @@ def _drawn(judge: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _turn(course: Course) -> str:
     fit: Mapping[str, Any] | None = course.figures()["fit"]
-    if fit is None:
-        return ""
+    if fit is None or not fit["turns"]:
+        return "no turn"
     low, high = fit["turning_interval"]
     return f"{fit['turning_point']:.1f} [{low:.1f}, {high:.1f}]"
 
