@@ -52,10 +52,11 @@ def test_trl_trains_on_converted_pairs(layout: str, tiny_model_dir: str, tmp_pat
     pairs = convert_rows(example.rows, as_pairs=True, min_gap=0).rows
     common: dict[str, Any] = {"max_steps": 1, "report_to": "none", "use_cpu": True, "per_device_train_batch_size": 1}
     given: dict[str, Any] = {"train_dataset": pairs, "processing_class": tiny_tokenizer()}
-    for trainer, args in (
+    theirs: list[tuple[Any, Any]] = [
         (DPOTrainer, DPOConfig(str(tmp_path / "dpo"), **common)),
         (RewardTrainer, RewardConfig(str(tmp_path / "reward"), **common)),
-    ):
-        made: Any = trainer(tiny_model_dir, args=args, **given)
+    ]
+    for trainer, args in theirs:
+        made = trainer(tiny_model_dir, args=args, **given)
         made.train()
         assert made.state.global_step == 1
