@@ -122,12 +122,13 @@ class Lengths:
     def see(self, records: Sequence[Record]) -> None:
         """Take in the next rows."""
         looks = [look_at(record) for record in records if record.read is not None]
-        for look in looks:
+        words = [[*map(count_words, look.responses)] for look in looks]
+        for look, of_responses in zip(looks, words, strict=True):
             self._rows.append(look.record.number)
             self._characters.append(len(look.record.prompt) + max(map(len, look.record.responses)))
-            self._words.append(max(map(count_words, look.responses)))
+            self._words.append(max(of_responses))
         if self._tokens is None:
-            counts = ((count_words(look.prompt), [*map(count_words, look.responses)]) for look in looks)
+            counts = ((count_words(look.prompt), each) for look, each in zip(looks, words, strict=True))
         else:
             counts = self._tokens.count(looks)
         for look, count in zip(looks, counts, strict=True):
