@@ -17,7 +17,7 @@ LINES = '{"a": "2024-01-31", "b": null}\n\n{"a": 7, "c": [{"d": 1}, {"e": "x"}]}
         ("rows.jsonl", LINES.encode()),
         ("rows.JSONL", LINES.replace("\n", "\r\n").encode()),
         ("marked.jsonl", b"\xef\xbb\xbf" + LINES.encode()),
-        ("rows.jsonl.gz", gzip.compress(LINES.encode())),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("rows.json", f"[{LINES.strip().replace(chr(10) * 2, ',')}]".encode()),
         ("lines.json", LINES.encode()),
     ],
