@@ -1,5 +1,22 @@
-"""Preferences from people and models: how far raters agree."""
+"""Preferences from people and models: a store, a loop that fills it, a page to answer on, and how far raters agree."""
 
 from hf_align.data.agreement import Agreement, UndefinedAgreement, krippendorff_alpha, measure_agreement
+from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Answer, Lease, Prompt, Response, Task
+from hf_align.feedback.store import PreferenceStore
 
-__all__ = ["Agreement", "UndefinedAgreement", "krippendorff_alpha", "measure_agreement"]
+__all__ = [
+    "FIRST",
+    "SECOND",
+    "TIE",
+    "Agreement",
+    "Annotator",
+    "Answer",
+    "Lease",
+    "PreferenceStore",
+    "Prompt",
+    "Response",
+    "Task",
+    "UndefinedAgreement",
+    "krippendorff_alpha",
+    "measure_agreement",
+]

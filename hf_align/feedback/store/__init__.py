@@ -1,0 +1,5 @@
+"""The preference store: a database of prompts, responses, tasks and answers."""
+
+from hf_align.feedback.store.store import PreferenceStore
+
+__all__ = ["PreferenceStore"]
