@@ -2,13 +2,15 @@
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.trainers.fields import allowed_values
+from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
 CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.builtin.values())
@@ -17,9 +19,12 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from the config classes: edit the fields' help there. -->
 
-Every config is a `transformers.TrainingArguments` with the options below; all options of that class and of the config's
-base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta 0.1`).
+Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
+the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
+0.1`). The last section has the options of `hf-align collect`.
 """
+FURTHER = (CollectionConfig,)
+"""Configs of other things than trainers."""
 
 
 def reference() -> str:
@@ -28,7 +33,7 @@ def reference() -> str:
     for config in CONFIGS:
         ours = [cls for cls in config.__mro__ if issubclass(cls, TrainingArguments) and _is_ours(cls)]
         classes += [cls for cls in reversed(ours) if cls not in classes]
-    return INTRODUCTION + "".join(section(cls) for cls in classes)
+    return INTRODUCTION + "".join(section(cls) for cls in (*classes, *FURTHER))
 
 
 def _is_ours(cls: type) -> bool:
@@ -38,7 +43,7 @@ def _is_ours(cls: type) -> bool:
 def section(cls: type) -> str:
     """Write the options that `cls` adds to its base class, and the defaults that it changes."""
     base = cls.__mro__[1]
-    inherited = {field.name: field for field in dataclasses.fields(base)}
+    inherited = {field.name: field for field in dataclasses.fields(base)} if dataclasses.is_dataclass(base) else {}
     added, changed = [], []
     for field in dataclasses.fields(cls):
         if field.name not in inherited:
@@ -46,8 +51,8 @@ def section(cls: type) -> str:
         elif default(field) != default(inherited[field.name]):
             before = code(default(inherited[field.name]))
             changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
-    about = str(inspect.getdoc(cls)).partition("\n\nExample:")[0]
-    text = f"\n## {cls.__name__}\n\n{about}\nBuilds on `{base.__name__}`.\n"
+    about = re.split(r"\n\n(?:Raises|Example):", str(inspect.getdoc(cls)))[0]
+    text = f"\n## {cls.__name__}\n\n{about}\n" + (f"Builds on `{base.__name__}`.\n" if inherited else "")
     if added:
         text += "\n" + table(("Option", "Type", "Default", "Meaning"), added)
     if changed:

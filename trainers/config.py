@@ -12,11 +12,11 @@ from transformers import (
 
 from hf_align.acceleration.registry import Use, names_of
 from hf_align.errors import UserError
+from hf_align.fields import check_fields
 from hf_align.models.precision import choose_precision
 from hf_align.trainers.accelerated import ACCELERATION
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
-from hf_align.trainers.fields import check_fields
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
 
 Callbacks = list[TrainerCallback] | None

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from hf_align.errors import UserError
+from hf_align.fields import check_fields
 from hf_align.layout.branches import Branches
 from hf_align.layout.compare import ROUNDING
 from hf_align.losses import dpo_loss, ipo_loss
@@ -23,7 +24,6 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
-from hf_align.trainers.fields import check_fields
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
 from hf_align.trainers.start_checks import agreement_bound, check_first_loss

@@ -20,6 +20,7 @@ from trl.trainer import sft_config, sft_trainer
 from hf_align.acceleration.registry import Use, names_of
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.errors import UserError
+from hf_align.fields import check_fields
 from hf_align.files import whole_files
 from hf_align.model_cards import save_card
 from hf_align.model_cards.demonstrations import collect_sft_facts
@@ -36,7 +37,6 @@ from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.fields import check_fields
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.uneven import real_rows

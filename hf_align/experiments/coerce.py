@@ -5,7 +5,7 @@ import enum
 import types
 from typing import Any, Literal, get_args, get_origin
 
-from hf_align.trainers.fields import options_of
+from hf_align.fields import options_of
 
 
 def coerce(value: Any, hint: Any) -> Any:
@@ -16,7 +16,8 @@ def coerce(value: Any, hint: Any) -> Any:
 
     Args:
         value: A YAML value: None, bool, int, float, str, list or dict.
-        hint: A resolved type hint, such as `float`, `str | None`, `list[str]` or `Literal["a", "b"]`.
+        hint: A resolved type hint, such as `float`, `str | None`, `list[str]`, `tuple[float, ...]` (for which a list is
+            taken) or `Literal["a", "b"]`.
 
     Raises:
         TypeError: The value doesn't fit; the message describes the expected type, such as "a number or null".
@@ -24,7 +25,10 @@ def coerce(value: Any, hint: Any) -> Any:
     options = options_of(hint)
     for option in options:
         if _fits(value, option):
-            return [coerce(item, _item(option)) for item in value] if isinstance(value, list) else value
+            if isinstance(value, list):
+                items = [coerce(item, _item(option)) for item in value]
+                return tuple(items) if get_origin(option) is tuple else items
+            return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if float in options and is_number:
         return float(value)
@@ -45,7 +49,7 @@ def _fits(value: Any, option: Any) -> bool:
         return value in get_args(option)
     if not isinstance(origin, type):
         return False
-    if origin is list:
+    if origin in (list, tuple):
         return isinstance(value, list) and all(_fits_any(item, _item(option)) for item in value)
     return value in [each.value for each in origin] if issubclass(origin, enum.Enum) else type(value) is origin
 
@@ -73,7 +77,7 @@ def _describe(option: Any) -> str:
         return words[origin]
     if origin is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
-    if origin is list:
+    if origin in (list, tuple):
         return f"a list (of {' or '.join(map(_describe, options_of(_item(option))))})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)

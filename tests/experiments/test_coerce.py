@@ -22,6 +22,7 @@ class Color(enum.Enum):
         ("red", Color, "red"),
         ("b", Literal["a", "b"], "b"),
         ([1, 2.5], list[float], [1.0, 2.5]),
+        ([1, 2.5], tuple[float, ...], (1.0, 2.5)),
         ("q_proj", str | list[str] | None, "q_proj"),
         (["q", "v"], str | list[str] | None, ["q", "v"]),
         ({"a": 1}, dict[str, Any] | str | None, {"a": 1}),
@@ -46,6 +47,7 @@ def test_values_that_fit(value: Any, hint: Any, expected: Any) -> None:
         ("c", Literal["a", "b"], "'a' or 'b'"),
         ("blue", Color, "red"),
         ([1, "x"], list[int], "a list (of a whole number)"),
+        ([1, "x"], tuple[int, ...], "a list (of a whole number)"),
         ("x", list[int] | None, "a list (of a whole number) or null"),
     ],
 )

@@ -10,10 +10,10 @@ from transformers.utils import logging
 
 from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
+from hf_align.fields import check_fields
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.config import AlignmentConfig
-from hf_align.trainers.fields import check_fields
 
 logger = logging.get_logger(__name__)
 

@@ -26,7 +26,7 @@ def check_fields(config: Any) -> None:
 
     Example:
         >>> import dataclasses
-        >>> from hf_align.trainers.fields import check_fields
+        >>> from hf_align.fields import check_fields
         >>> @dataclasses.dataclass
         ... class Config:
         ...     beta: float = dataclasses.field(default=0.1, metadata={"range": "(0, inf)"})

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from hf_align.errors import UserError
-from hf_align.trainers.fields import allowed_values, check_fields
+from hf_align.fields import allowed_values, check_fields
 
 
 def field(default: Any, interval: str | None = None) -> Any:

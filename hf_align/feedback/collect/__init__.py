@@ -1,0 +1,1 @@
+"""The loop that collects preferences: prompts of a round, responses, pairs, annotators, validation."""
