@@ -1,0 +1,131 @@
+"""Which pairs to ask about next: at random, where an ensemble disagrees, or where an answer is expected to say most.
+
+Sources: query by committee (Seung et al. 1992) for disagreement; BALD, BatchBALD and the D-optimal design of
+Bradley-Terry for information (`hf_align.feedback.collect.information`). ActiveUltraFeedback (arXiv 2603.09692) compares
+such rules on models' responses.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from hf_align.errors import UserError
+from hf_align.feedback.collect.information import Beliefs, choose_informative
+from hf_align.feedback.records import Task
+
+Selection = Literal["random", "disagreement", "information"]
+SELECTIONS: tuple[Selection, ...] = get_args(Selection)
+
+
+def disagreement(log_odds: ArrayLike) -> NDArray[np.float64]:
+    """Variance over members of P(first is better): 0 where all say the same, 1/4 where half are sure of each side.
+
+    Args:
+        log_odds: `[M, C]` each member's log odds that the first is better.
+
+    Returns:
+        `[C]`.
+
+    Example:
+        >>> from hf_align.feedback.collect.choose import disagreement
+        >>> disagreement([[0.0, 9.0, 9.0], [0.0, 9.0, -9.0]]).round(2).tolist()
+        [0.0, 0.0, 0.25]
+    """
+    return expit(np.asarray(log_odds, dtype=float)).var(0)
+
+
+def choose_tasks(
+    candidates: Sequence[Task],
+    member_scores: Mapping[str, Sequence[float]] | None,
+    method: Selection,
+    n: int,
+    *,
+    seed: int = 0,
+    round: int = 0,
+    model: str | None = None,
+) -> list[Task]:
+    """Choose the tasks to ask about next.
+
+    Args:
+        candidates: Tasks that aren't asked yet.
+        member_scores: Each response's score by every member of an ensemble, by the response's id; differences of a
+            member's scores are log odds. Not needed at random.
+        method: "random"; "disagreement": where P(first is better) varies most over the members; "information": where
+            one answer is expected to say most about the ensemble's scores, given the answers to those chosen before.
+        n: Number to choose; all if there are fewer.
+        seed: Of the random choice, and of the order among equal ones.
+        round: Number of the round, kept with the choice.
+        model: Name of the ensemble, kept with the choice.
+
+    Returns:
+        The chosen ones, best first. Their `choice` tells method, round, score (None at random) and model.
+
+    Raises:
+        UserError: An unknown method, or one whose ensemble isn't there or lacks a response.
+
+    Example:
+        >>> from hf_align.feedback import Prompt, Response, Task
+        >>> from hf_align.feedback.collect.choose import choose_tasks
+        >>> prompt = Prompt("Say hello.")
+        >>> a, b, c = (Response(prompt.id, text, "me") for text in ("Hello.", "Hi!", "Go away."))
+        >>> scores = {a.id: [0.0, 0.0], b.id: [3.0, -3.0], c.id: [-5.0, -5.0]}
+        >>> [task] = choose_tasks([Task.of(a, c), Task.of(a, b)], scores, "disagreement", 1, model="two heads")
+        >>> {task.first_id, task.second_id} == {a.id, b.id}
+        True
+        >>> {name: task.choice[name] for name in ("method", "round", "model")}
+        {'method': 'disagreement', 'round': 0, 'model': 'two heads'}
+    """
+    if method not in SELECTIONS:
+        raise UserError(f"selection={method!r} is unknown; use one of {', '.join(SELECTIONS)}")
+    tasks = sorted(candidates, key=lambda task: task.id)
+    random.Random(f"{seed}/{round}/choose").shuffle(tasks)
+    if not tasks:
+        return []
+    if method == "random":
+        return [_recorded(task, method=method, round=round) for task in tasks[:n]]
+    log_odds = _log_odds(tasks, member_scores, method)
+    if method == "disagreement":
+        scores = disagreement(log_odds)
+        places = np.argsort(-scores, kind="stable")[:n]
+        scores = scores[places]
+    else:
+        answers = max(task.wanted for task in tasks)
+        places, scores = choose_informative(Beliefs.of_members(log_odds), n, answers=answers)
+    return [
+        _recorded(tasks[place], method=method, round=round, score=float(score), model=model)
+        for place, score in zip(places, scores, strict=True)
+    ]
+
+
+def _log_odds(tasks: Sequence[Task], scores: Mapping[str, Sequence[float]] | None, method: str) -> NDArray:
+    """`[M, C]` each member's log odds that the first is better."""
+    if scores is None:
+        raise UserError(
+            f"selection={method!r} needs the scores of an ensemble; give a reward ensemble, or use 'random'"
+        )
+    missing = next((id for task in tasks for id in (task.first_id, task.second_id) if id not in scores), None)
+    if missing is not None:
+        raise UserError(f"selection={method!r}: response {missing} has no scores; score every candidate's responses")
+    counts = {len(scores[id]) for task in tasks for id in (task.first_id, task.second_id)}
+    if len(counts) > 1:
+        raise UserError(f"selection={method!r}: responses have {sorted(counts)} scores; let as many members score each")
+    if counts == {1}:
+        raise UserError(f"selection={method!r} compares members, and there is one score a response; give two or more")
+    first, second = (
+        np.array([scores[id] for id in ids], dtype=float).reshape(len(tasks), -1).T
+        for ids in ([task.first_id for task in tasks], [task.second_id for task in tasks])
+    )
+    if not np.isfinite(first - second).all():
+        raise UserError(f"selection={method!r}: a score is not a finite number; check the ensemble")
+    return first - second
+
+
+def _recorded(task: Task, **choice: Any) -> Task:
+    return replace(task, choice={**task.choice, **choice})
