@@ -15,6 +15,7 @@ from hf_align.data.parts import digest
 from hf_align.errors import UserError
 
 Position = Literal["first", "second"]
+Choice = Literal["left", "right", "tie"]
 AnnotatorKind = Literal["person", "model"]
 EventKind = Literal["answer", "skip", "undo"]
 FIRST, TIE, SECOND = 1.0, 0.5, 0.0
@@ -30,6 +31,11 @@ class Prompt:
         pool: What it was chosen for, such as "high_value" or "adversarial".
         domain: Subject, by which annotators are chosen.
         columns: Further columns of its row, which an export brings back.
+
+    Example:
+        >>> from hf_align.feedback import Prompt
+        >>> Prompt("Name a fruit.", pool="high_value", domain="food").id == Prompt("Name a fruit.").id
+        True
     """
 
     content: Side
@@ -52,6 +58,12 @@ class Response:
         content: Text, or messages where the prompt is messages.
         source: Who wrote it: a model's name, or any other.
         settings: How it was sampled, such as temperature and seed.
+
+    Example:
+        >>> from hf_align.feedback import Prompt, Response
+        >>> prompt = Prompt("Name a fruit.")
+        >>> Response(prompt.id, "Apple.", "model-a").id == Response(prompt.id, "Apple.", "model-b").id
+        True
     """
 
     prompt_id: str
@@ -81,6 +93,13 @@ class Task:
         strategy: How the pair was made, such as "sources" or "all".
         choice: How the pair was chosen among others: the method, its score and the round.
         priority: Tasks with higher priority are given out first.
+
+    Example:
+        >>> from hf_align.feedback import Prompt, Response, Task
+        >>> prompt = Prompt("Name a fruit.")
+        >>> apple, stone = Response(prompt.id, "Apple.", "a"), Response(prompt.id, "Stone.", "b")
+        >>> Task.of(apple, stone, wanted=5).id == Task.of(stone, apple).id
+        True
     """
 
     prompt_id: str
@@ -129,6 +148,13 @@ class Annotator:
         domains: Subjects that it answers; none: all.
         right: Earlier gold questions answered right, its track record.
         wrong: Earlier gold questions answered wrong.
+
+    Example:
+        >>> from hf_align.feedback import Annotator, PreferenceStore
+        >>> store = PreferenceStore("sqlite://")
+        >>> store.add(annotators=[Annotator("anna", group="teachers", domains=("law", "code"), right=18, wrong=2)])
+        >>> store.annotators()["anna"].domains
+        ('law', 'code')
     """
 
     name: str
@@ -150,6 +176,13 @@ class Lease:
         left: Response shown on the left, drawn at random.
         leased_at: Time of the showing, in seconds since 1970.
         expires_at: When the task may go to somebody else. A later answer still counts.
+
+    Example:
+        >>> from hf_align.feedback import Lease, Prompt, Response, Task
+        >>> prompt = Prompt("Name a fruit.")
+        >>> task = Task.of(Response(prompt.id, "Apple.", "a"), Response(prompt.id, "Stone.", "b"))
+        >>> Lease("showing-1", task, "anna", "second", leased_at=0.0, expires_at=1800.0).preference("left")
+        0.0
     """
 
     id: str
@@ -158,6 +191,65 @@ class Lease:
     left: Position
     leased_at: float
     expires_at: float
+
+    def preference(self, choice: Choice) -> float:
+        """Preference that a choice between the two sides shown means: 1 for the task's first response, 0, or .5."""
+        if choice == "tie":
+            return TIE
+        return FIRST if (choice == "left") == (self.left == "first") else SECOND
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What an annotator sees of a lease.
+
+    Attributes:
+        lease: The lease.
+        prompt: The prompt.
+        left: Response on the left.
+        right: Response on the right.
+
+    Example:
+        >>> from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+        >>> store = PreferenceStore("sqlite://")
+        >>> prompt = Prompt("Name a fruit.")
+        >>> one, other = Response(prompt.id, "Apple.", "a"), Response(prompt.id, "Stone.", "b")
+        >>> store.add(prompts=[prompt], responses=[one, other], tasks=[Task.of(one, other)])
+        >>> showing = store.showing(store.lease("anna"))
+        >>> sorted([showing.left.content, showing.right.content])
+        ['Apple.', 'Stone.']
+    """
+
+    lease: Lease
+    prompt: Prompt
+    left: Response
+    right: Response
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an annotator is.
+
+    Attributes:
+        answered: Answers of theirs that stand.
+        skipped: Tasks that they skipped.
+        left: Tasks that they may still be given, the one they hold included. Gold questions are not counted, so that
+            the number tells nobody which tasks they are.
+
+    Example:
+        >>> from hf_align.feedback import Progress
+        >>> Progress(answered=12, skipped=1, left=7).total
+        20
+    """
+
+    answered: int
+    skipped: int
+    left: int
+
+    @property
+    def total(self) -> int:
+        """All three together."""
+        return self.answered + self.skipped + self.left
 
 
 @dataclass(frozen=True)
@@ -179,6 +271,11 @@ class Answer:
         attempt: 0, and one more after each undo of this annotator on this task.
         lease_id: The showing.
         details: Anything else: version of the page, user agent.
+
+    Example:
+        >>> from hf_align.feedback import Answer
+        >>> Answer("click-1", "task", "anna", "answer", 1.0, "first", 0.9, None, shown_at=5.0, answered_at=17.5).seconds
+        12.5
     """
 
     id: str

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, exists, func, or_, select
 
 from hf_align.feedback.store.schema import answers, leases, tasks
 
-# An answer stands unless an undo of its attempt was added.
-_undone = answers.alias("undone")
-standing = ~exists().where(
-    _undone.c.task_id == answers.c.task_id,
-    _undone.c.annotator == answers.c.annotator,
-    _undone.c.attempt == answers.c.attempt,
-    _undone.c.undo.is_(True),
+_undo = answers.alias("undo_event")
+standing = and_(
+    answers.c.undo.is_(False),
+    ~exists().where(
+        _undo.c.task_id == answers.c.task_id,
+        _undo.c.annotator == answers.c.annotator,
+        _undo.c.attempt == answers.c.attempt,
+        _undo.c.undo.is_(True),
+    ),
 )
-"""Condition that a row of `answers` is no undo and wasn't undone."""
-standing = and_(answers.c.undo.is_(False), standing)
+"""Condition that a row of `answers` is an answer or skip whose attempt was not undone."""
 
 
 def held_lease(connection: Connection, annotator: str, now: float) -> RowMapping | None:
@@ -48,24 +50,12 @@ def next_task(
         gold_share: Share of gold questions while there are any left for this annotator.
         salt: The store's.
     """
-    name, domains = annotator["name"], annotator["domains"]
-    theirs = select(answers.c.task_id).where(answers.c.annotator == name, standing)
-    given = select(func.count()).where(answers.c.task_id == tasks.c.id, answers.c.kind == "answer", standing)
-    given = given.correlate(tasks).scalar_subquery()
-    out = select(func.count()).where(
-        leases.c.task_id == tasks.c.id,
-        leases.c.closed.is_(False),
-        leases.c.expires_at > now,
-        leases.c.annotator != name,
-    )
-    out = out.correlate(tasks).scalar_subquery()
-    open_to_them: list[Any] = [tasks.c.id.not_in(theirs)]
-    if domains:
-        open_to_them.append(or_(tasks.c.domain.is_(None), tasks.c.domain.in_(domains)))
-    gold = select(tasks).where(tasks.c.gold.is_not(None), *open_to_them).order_by(tasks.c.number)
+    name = annotator["name"]
+    theirs, wants, given = _open_to(name, annotator["domains"], now)
+    gold = select(tasks).where(tasks.c.gold.is_not(None), *theirs).order_by(tasks.c.number)
     asked = (
         select(tasks)
-        .where(tasks.c.gold.is_(None), given + out < tasks.c.wanted, *open_to_them)
+        .where(tasks.c.gold.is_(None), wants, *theirs)
         .order_by(tasks.c.priority.desc(), given.desc(), tasks.c.number)
         .limit(1)
     )
@@ -75,6 +65,29 @@ def next_task(
         if rows:
             return rows[int(draw(salt, name, count, "which") * len(rows))]
     return connection.execute(asked).mappings().first()
+
+
+def count_open(connection: Connection, name: str, domains: Sequence[str], now: float) -> int:
+    """Number of tasks, gold questions aside, that `next_task` may still give an annotator."""
+    theirs, wants, _ = _open_to(name, domains, now)
+    return connection.scalar(select(func.count()).select_from(tasks).where(tasks.c.gold.is_(None), wants, *theirs)) or 0
+
+
+def _open_to(name: str, domains: Sequence[str], now: float) -> tuple[list[Any], Any, Any]:
+    """Conditions on `tasks`: it is for this annotator, it wants answers beyond those given out; its answers' number."""
+    done = select(answers.c.task_id).where(answers.c.annotator == name, standing)
+    theirs: list[Any] = [tasks.c.id.not_in(done)]
+    if domains:
+        theirs.append(or_(tasks.c.domain.is_(None), tasks.c.domain.in_(domains)))
+    given = select(func.count()).where(answers.c.task_id == tasks.c.id, answers.c.kind == "answer", standing)
+    given = given.correlate(tasks).scalar_subquery()
+    out = select(func.count()).where(
+        leases.c.task_id == tasks.c.id,
+        leases.c.closed.is_(False),
+        leases.c.expires_at > now,
+        leases.c.annotator != name,
+    )
+    return theirs, given + out.correlate(tasks).scalar_subquery() < tasks.c.wanted, given
 
 
 def draw(*of: Any) -> float:

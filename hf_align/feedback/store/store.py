@@ -11,9 +11,9 @@ from sqlalchemy import Connection, RowMapping, Table, func, insert, select, upda
 from sqlalchemy.exc import IntegrityError
 
 from hf_align.errors import UserError
-from hf_align.feedback.records import Annotator, Answer, EventKind, Lease, Prompt, Response, Task
+from hf_align.feedback.records import Annotator, Answer, EventKind, Lease, Progress, Prompt, Response, Showing, Task
 from hf_align.feedback.store.connection import open_engine, reading, writing
-from hf_align.feedback.store.queue import draw, held_lease, next_task, standing
+from hf_align.feedback.store.queue import count_open, draw, held_lease, next_task, standing
 from hf_align.feedback.store.rows import (
     prompt_row,
     read_annotator,
@@ -247,6 +247,29 @@ class PreferenceStore:
             return _add_event(connection, values)
 
     # Reading
+
+    def showing(self, lease: Lease) -> Showing:
+        """Prompt and responses of a leased task, on the sides on which they are shown."""
+        task = lease.task
+        with reading(self.engine) as connection:
+            prompt = read_prompt(_row(connection, prompts, task.prompt_id))
+            first, second = (read_response(_row(connection, responses, id)) for id in (task.first_id, task.second_id))
+        return Showing(lease, prompt, *((first, second) if lease.left == "first" else (second, first)))
+
+    def progress(self, annotator: str) -> Progress:
+        """How much an annotator has answered and skipped, and how much is left for them; an unknown name has all left.
+
+        Example:
+            >>> from hf_align.feedback import PreferenceStore
+            >>> PreferenceStore("sqlite://").progress("anna")
+            Progress(answered=0, skipped=0, left=0)
+        """
+        with reading(self.engine) as connection:
+            domains = connection.scalar(select(annotators.c.domains).where(annotators.c.name == annotator)) or []
+            left = count_open(connection, annotator, domains, self.clock())
+            kinds = select(answers.c.kind, func.count()).where(answers.c.annotator == annotator, standing)
+            given = {row[0]: row[1] for row in connection.execute(kinds.group_by(answers.c.kind))}
+        return Progress(given.get("answer", 0), given.get("skip", 0), left)
 
     def prompts(self) -> dict[str, Prompt]:
         """Prompts by id, in the order of adding."""

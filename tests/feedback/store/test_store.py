@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.exc import DatabaseError
 
-from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+from hf_align.feedback import Annotator, PreferenceStore, Progress, Prompt, Response, Task
 from hf_align.feedback.store.connection import writing
 from hf_align.feedback.store.schema import answers
 
@@ -107,3 +107,47 @@ def test_sides_are_balanced_and_reopening_keeps_everything(store):
     assert 160 <= left <= 240
     reopened = PreferenceStore(store.url)
     assert list(reopened.answers()) == list(store.answers())
+
+
+@pytest.mark.parametrize("choice", ["left", "right", "tie"])
+def test_a_choice_of_a_side_means_the_response_shown_there(store, choice):
+    tasks = fill(store, 8)
+    left_first = set()
+    for number, task in enumerate(tasks):
+        showing = store.showing(store.lease("anna"))
+        lease = showing.lease
+        sides = {"left": showing.left.id, "right": showing.right.id}
+        assert set(sides.values()) == {task.first_id, task.second_id}
+        assert showing.prompt.id == task.prompt_id
+        left_first.add(sides["left"] == task.first_id)
+        meant = {task.first_id: 1.0, task.second_id: 0.0}[sides[choice]] if choice in sides else 0.5
+        assert lease.preference(choice) == meant
+        store.answer(lease.id, lease.preference(choice), id=str(number))
+    assert left_first == {True, False}
+
+
+def test_progress_counts_what_stands_and_what_the_annotator_may_still_get(store):
+    fill(store, 5, wanted=1)
+    assert store.progress("anna") == Progress(0, 0, 5)
+    store.answer(store.lease("anna").id, 1.0, id="a")
+    store.answer(store.lease("anna").id, None, id="b")
+    store.answer(store.lease("ben").id, 1.0, id="c")  # the one that anna skipped
+    store.lease("anna")
+    assert store.progress("anna") == Progress(1, 1, 3)
+    assert store.progress("ben") == Progress(1, 0, 2)  # one is anna's, one is out with her
+    store.undo("anna", id="u")
+    assert store.progress("anna") == Progress(1, 0, 3)  # the skipped one has its one answer, and is held again
+
+
+def test_progress_leaves_out_other_domains_and_gold_questions(store):
+    prompt = Prompt("P")
+    one, two, three = (Response(prompt.id, text, "m") for text in "abc")
+    tasks = [
+        Task.of(one, two, domain="law"),
+        Task.of(one, three, domain="code"),
+        Task.of(two, three, gold_best=two.id),
+    ]
+    store.add(
+        prompts=[prompt], responses=[one, two, three], tasks=tasks, annotators=[Annotator("anna", domains=("law",))]
+    )
+    assert store.progress("anna").left == 1 and store.progress("ben").left == 2
