@@ -1,0 +1,85 @@
+"""Verdicts on tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from hf_align.errors import UserError
+from hf_align.feedback import Annotator, Answer, Response, Task, Verdict, judge_tasks
+
+TASK = Task.of(Response("p", "one", "a"), Response("p", "two", "b"))
+
+
+def answer(annotator: str, preference: float | None, task: Task = TASK) -> Answer:
+    return Answer(f"{annotator}/{task.id}", task.id, annotator, "answer", preference, "first", None, None, None, 0.0)
+
+
+def judged(*preferences: float, **options) -> Verdict:
+    given = [answer(f"annotator {n}", p) for n, p in enumerate(preferences)]
+    return judge_tasks([TASK], given, method="majority", **options)[TASK.id]
+
+
+def test_majority_is_the_share_of_votes_with_ties_as_halves():
+    verdict = judged(1.0, 1.0, 0.5, 0.0)
+    assert verdict.votes == (2, 1, 1)
+    assert verdict.preference == verdict.vote_share == 0.625
+    assert verdict.strength == 0.25
+    assert verdict.label == 1.0
+    assert verdict.agreement == pytest.approx(1 / 6)  # one of six pairs
+    assert verdict.source == "majority"
+
+
+@pytest.mark.parametrize("preferences", [(0.5, 0.5, 1.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5), (1.0, 1.0, 0.5, 0.5)])
+def test_a_tie_and_an_undecided_vote_stay_a_tie(preferences):
+    assert judged(*preferences).label == 0.5
+
+
+def test_a_task_is_open_below_the_limit_of_agreement():
+    assert judged(1.0, 1.0, 0.0).open
+    assert not judged(1.0, 1.0, 0.0, min_agreement=1 / 3).open
+    assert not judged(1.0, 1.0, 1.0).open
+    single = judged(1.0)
+    assert single.agreement is None and not single.open
+
+
+def test_an_adjudicator_closes_a_task_and_the_votes_stay():
+    given = [answer("anna", 1.0), answer("ben", 1.0), answer("cleo", 0.0), answer("judge", 0.0)]
+    verdict = judge_tasks([TASK], given, adjudicators=["judge"], method="majority")[TASK.id]
+    assert (verdict.label, verdict.preference, verdict.open) == (0.0, 0.0, False)
+    assert verdict.votes == (2, 0, 1) and verdict.source == "adjudicator"
+
+
+def test_adjudicators_who_disagree_leave_a_task_open():
+    given = [answer("anna", 1.0), answer("one", 0.0), answer("two", 1.0)]
+    verdict = judge_tasks([TASK], given, adjudicators=["one", "two"], method="majority")[TASK.id]
+    assert verdict.open and verdict.preference == 0.5
+
+
+def test_groups_have_their_own_preference_and_agreement():
+    people = [Annotator("a1", group="a"), Annotator("a2", group="a"), Annotator("b1", group="b"), Annotator("none")]
+    given = [answer("a1", 1.0), answer("a2", 0.5), answer("b1", 0.0), answer("none", 1.0)]
+    verdict = judge_tasks({TASK.id: TASK}, given, people, method="majority")[TASK.id]
+    assert verdict.by_group == {"a": 0.75, "b": 0.0}
+    assert verdict.agreement_by_group == {"a": 0.0, "b": None}
+
+
+def test_a_gold_question_has_its_known_answer():
+    gold = Task.of(Response("p", "one", "a"), Response("p", "two", "b"), gold_best="tie")
+    verdict = judge_tasks([gold], [answer("anna", 1.0, gold), answer("ben", 0.0, gold)], method="majority")[gold.id]
+    assert (verdict.label, verdict.source, verdict.open) == (0.5, "gold", False)
+
+
+def test_quality_is_the_mean_of_the_votes_that_have_one():
+    given = [answer("anna", 1.0), answer("ben", 1.0), answer("cleo", 0.0)]
+    qualities = {given[0].id: 0.9, given[2].id: 0.5}
+    assert judge_tasks([TASK], given, qualities=qualities, method="majority")[TASK.id].quality == pytest.approx(0.7)
+
+
+def test_tasks_without_answers_have_no_verdict_and_strangers_are_refused():
+    assert judge_tasks([TASK], []) == {}
+    with pytest.raises(UserError, match="isn't among the tasks"):
+        judge_tasks([], [answer("anna", 1.0)])
+    with pytest.raises(UserError, match="no preference"):
+        judge_tasks([TASK], [answer("anna", None)])
+    with pytest.raises(UserError, match="method is 'vote'; use one of"):
+        judge_tasks([TASK], [], method="vote")  # pyright: ignore[reportArgumentType]
