@@ -2,7 +2,20 @@
 
 from hf_align.data.agreement import Agreement, UndefinedAgreement, krippendorff_alpha, measure_agreement
 from hf_align.feedback.aggregate import Aggregation, Verdict, judge_tasks, majority_vote, weighted_vote
-from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Answer, Lease, Prompt, Response, Task
+from hf_align.feedback.records import (
+    FIRST,
+    SECOND,
+    TIE,
+    Annotator,
+    Answer,
+    Lease,
+    Progress,
+    Prompt,
+    Response,
+    Showing,
+    Task,
+)
+from hf_align.feedback.store import PreferenceStore
 
 __all__ = [
     "FIRST",
@@ -13,8 +26,11 @@ __all__ = [
     "Annotator",
     "Answer",
     "Lease",
+    "PreferenceStore",
+    "Progress",
     "Prompt",
     "Response",
+    "Showing",
     "Task",
     "UndefinedAgreement",
     "Verdict",
