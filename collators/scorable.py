@@ -30,6 +30,12 @@ Pairs = list[tuple[Side, Side]]
 """A row's responses, each after its prompt."""
 FINISHED = "finished"
 """Column that says whether responses are complete: a bool, or a list of them."""
+OF_RESPONSES = {
+    *("chosen", "rejected", "completion", "response", "responses", "response_a", "response_b", "messages", "text"),
+    *("margin", "weight", "label", "preference", "votes", "ranking", "rating", "ratings", "chosen_ratings"),
+    *("rejected_ratings", "score", "scores", "score_chosen", "score_rejected", "finished"),
+}
+"""Columns about a row's earlier responses, which new ones replace."""
 
 
 class Sample(NamedTuple):

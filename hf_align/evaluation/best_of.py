@@ -19,7 +19,7 @@ from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Side
-from hf_align.collators.scorable import read_any_prompt
+from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
 from hf_align.collators.tools import NESTED, to_dataset
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
@@ -39,12 +39,6 @@ from hf_align.version import versions
 logger = logging.getLogger(__name__)
 
 Keep = Literal["best", "pairs", "all"]
-OF_RESPONSES = {
-    *("chosen", "rejected", "completion", "response", "responses", "response_a", "response_b", "messages", "text"),
-    *("margin", "weight", "label", "preference", "votes", "ranking", "rating", "ratings", "chosen_ratings"),
-    *("rejected_ratings", "score", "scores", "score_chosen", "score_rejected", "finished"),
-}
-"""Columns about a row's earlier responses, which new ones replace."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,9 @@ class CollectionConfig:
             "first is kept.",
         },
     )
+    sampling_batch_size: int = field(
+        default=64, metadata={"range": "[1, inf)", "help": "Responses sampled at a time, rounded to whole prompts."}
+    )
     min_responses: int = field(
         default=3,
         metadata={
@@ -153,6 +156,12 @@ class CollectionConfig:
                     f"{low} is {getattr(self, low)}, above {high}, which is {getattr(self, high)}; "
                     f"raise {high} or lower {low}."
                 )
+
+        if 2 * self.max_pairs < self.responses_per_prompt:
+            raise UserError(
+                f"max_pairs is {self.max_pairs}, too few to have each of {self.responses_per_prompt} responses in a "
+                f"pair; give at least {-(-self.responses_per_prompt // 2)}."
+            )
 
     @property
     def random_share(self) -> float:

@@ -33,6 +33,10 @@ from hf_align.feedback.collect.config import CollectionConfig
             "raise responses_per_prompt or lower min_responses.",
         ),
         (
+            {"responses_per_prompt": 14},
+            "max_pairs is 6, too few to have each of 14 responses in a pair; give at least 7.",
+        ),
+        (
             {"min_seconds": 400},
             "min_seconds is 400, above max_seconds, which is 300.0; raise max_seconds or lower min_seconds.",
         ),
