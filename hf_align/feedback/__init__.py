@@ -2,6 +2,7 @@
 
 from hf_align.data.agreement import Agreement, UndefinedAgreement, krippendorff_alpha, measure_agreement
 from hf_align.feedback.aggregate import Aggregation, Verdict, judge_tasks, majority_vote, weighted_vote
+from hf_align.feedback.collect.annotators import FunctionAnnotator, RewardAnnotator
 from hf_align.feedback.records import (
     FIRST,
     SECOND,
@@ -25,11 +26,13 @@ __all__ = [
     "Agreement",
     "Annotator",
     "Answer",
+    "FunctionAnnotator",
     "Lease",
     "PreferenceStore",
     "Progress",
     "Prompt",
     "Response",
+    "RewardAnnotator",
     "Showing",
     "Task",
     "UndefinedAgreement",
