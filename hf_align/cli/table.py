@@ -282,6 +282,25 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--message", default="Upload a model with hf-align", help="commit message (%(default)s)")
 
 
+def _annotate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", default="prefs.db", metavar="FILE|URL", help="the preference store (%(default)s)")
+    parser.add_argument(
+        "--annotator",
+        metavar="NAME",
+        help="who answers without a login or ?annotator=NAME in the address (default: your login name)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860 on)")
+    parser.add_argument("--share", action="store_true", help="make a public address through Gradio's tunnel")
+    parser.add_argument("--users", metavar="FILE", help="who may log in: one name:password a line")
+    parser.add_argument(
+        "--user", action="append", metavar="NAME", help="who may log in, with a new password, printed once; repeat"
+    )
+    parser.add_argument(
+        "--gold-share", type=float, default=0.1, metavar="S", help="share of questions with known answers (%(default)s)"
+    )
+
+
 QUICKSTART = Command(
     "quickstart",
     "train reward model, DPO, IPO and PPO on the included model and data",
@@ -473,6 +492,22 @@ INSPECT = Command(
     _inspect_arguments,
 )
 
+ANNOTATE = Command(
+    "annotate",
+    "open the page on which people compare responses",
+    "Serves a page that shows the store's tasks, two responses side by side in random order, and stores each answer\n"
+    "before it shows the next task. Keys: 1 or left arrow, 2 or right arrow, 3 or t for a tie, s skip, u undo.\n"
+    "Only this machine can open it. With --share or another --host people log in (--users or --user).\n"
+    "Any number of people can answer at the same time, on one page or on several.",
+    """  hf-align annotate --store prefs.db
+  hf-align annotate --store prefs.db --annotator anna --port 8000
+  hf-align annotate --store prefs.db --share --user anna --user bob
+  hf-align annotate --store postgresql://db/prefs --host 0.0.0.0 --users users.txt
+""",
+    "hf_align.cli.commands.annotate:run_annotate",
+    _annotate_arguments,
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -539,7 +574,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, ANNOTATE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

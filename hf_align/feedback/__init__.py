@@ -1,5 +1,7 @@
 """Preferences from people and models: a store, a loop that fills it, a page to answer on, and how far raters agree."""
 
+from typing import TYPE_CHECKING
+
 from hf_align.data.agreement import Agreement, UndefinedAgreement, krippendorff_alpha, measure_agreement
 from hf_align.feedback.aggregate import Aggregation, Verdict, judge_tasks, majority_vote, weighted_vote
 from hf_align.feedback.collect.annotators import FunctionAnnotator, RewardAnnotator
@@ -16,7 +18,11 @@ from hf_align.feedback.records import (
     Showing,
     Task,
 )
-from hf_align.feedback.store import PreferenceStore
+from hf_align.feedback.store import PreferenceStore, open_store
+from hf_align.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_align.feedback.page.serve import annotate
 
 __all__ = [
     "FIRST",
@@ -37,9 +43,14 @@ __all__ = [
     "Task",
     "UndefinedAgreement",
     "Verdict",
+    "annotate",
     "judge_tasks",
     "krippendorff_alpha",
     "majority_vote",
     "measure_agreement",
+    "open_store",
     "weighted_vote",
 ]
+
+# The page needs Gradio, an optional package that takes a second to import.
+__getattr__, __dir__ = lazy_names(__name__, {"page.serve": ("annotate",)})

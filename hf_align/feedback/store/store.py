@@ -219,6 +219,12 @@ class PreferenceStore:
             )
             return self._give(connection, _row(connection, tasks, last["task_id"]), annotator, now, seconds)
 
+    def find_lease(self, lease_id: str) -> Lease | None:
+        """The lease of an id, open or closed; None if there is none."""
+        with reading(self.engine) as connection:
+            row = connection.execute(select(leases).where(leases.c.id == lease_id)).mappings().first()
+            return None if row is None else read_lease(row, read_task(_row(connection, tasks, row["task_id"])))
+
     def release(self, lease_id: str) -> None:
         """Give a leased task back."""
         with writing(self.engine) as connection:
