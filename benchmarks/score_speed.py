@@ -20,7 +20,7 @@ from transformers.utils import logging
 from benchmarks.machine import commit, describe_machine
 from hf_align.data.embedded.rows import make_pairs
 from hf_align.evaluation import score_dataset
-from hf_align.evaluation.scorers import to_gpu
+from hf_align.models.placement import to_gpu
 from hf_align.models.scorer import load_scorer
 from hf_align.version import versions
 

@@ -36,15 +36,27 @@ class Parts:
             key: What determines the part, as JSON can write it.
             compute: Makes the part, which JSON can write; its floats come back bitwise.
         """
-        if self.folder is None:
-            return compute()
-        file = self.folder / f"{digest(key)}.json"
-        if file.exists():
-            self.found += 1
-            return json.loads(file.read_text(encoding="utf-8"))
-        part = compute()
-        write_text(file, json.dumps(part, ensure_ascii=False))
+        part = self.find(key)
+        if part is None:
+            part = compute()
+            self.put(key, part)
         return part
+
+    def find(self, key: Any) -> Any:
+        """The stored part for `key`, or None."""
+        file = self._file(key)
+        if file is None or not file.exists():
+            return None
+        self.found += 1
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def put(self, key: Any, part: Any) -> None:
+        """Store a part, which isn't None."""
+        if (file := self._file(key)) is not None:
+            write_text(file, json.dumps(part, ensure_ascii=False))
+
+    def _file(self, key: Any) -> Path | None:
+        return None if self.folder is None else self.folder / f"{digest(key)}.json"
 
 
 def digest(content: Any) -> str:

@@ -10,12 +10,11 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
-from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Side
@@ -23,18 +22,16 @@ from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
 from hf_align.collators.tools import NESTED, to_dataset
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
-from hf_align.evaluation.continuations import check_room
-from hf_align.evaluation.scored import Scored, open_scorer, score_dataset, weights_digest
-from hf_align.evaluation.scorers import to_gpu
+from hf_align.evaluation.scored import Scored, open_scorer, score_dataset
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
+from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import Scorer
 from hf_align.models.sources import check_source, load_tokenizer
 from hf_align.progress import Progress, Silent
-from hf_align.rollouts import sample_responses, stop_token_ids, warn_of_open_turns
-from hf_align.version import versions
+from hf_align.rollouts.sampler import Sample, Sampler, check_room
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +73,6 @@ class Sampling:
             raise UserError(f"temperature is {self.temperature}; give a number above 0, or all samples are the same")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p is {self.top_p}; give a probability above 0, up to 1")
-
-
-class Sample(NamedTuple):
-    """A sampled text, and whether the policy ended it; otherwise the length limit cut it."""
-
-    text: str
-    finished: bool
 
 
 def sample_best(
@@ -212,38 +202,29 @@ def _sample(
     progress: Progress,
 ) -> list[list[Sample]]:
     """Samples to each prompt, in blocks of prompts of similar length with seeds of their own."""
-    tokenizer = load_tokenizer(policy)
-    encoded = encode_prompts(tokenizer, prompts, "data", options)
-    model = to_gpu(load_policy(policy, quantization=quantization), quantization)
-    if any(isinstance(prompt, list) for prompt in prompts):
-        warn_of_open_turns(model, tokenizer)
-    model_key = {"weights": weights_digest(model), "versions": versions(), "device": str(model.device)}
-    model_key["stops"] = stop_token_ids(model, tokenizer)
+    sampler = Sampler(to_gpu(load_policy(policy, quantization=quantization), quantization), load_tokenizer(policy))
+    encoded, model_key = sampler.encode(prompts, options), sampler.identity()
     order = sorted(range(len(encoded)), key=lambda number: len(encoded[number]))
     size = max(1, sampling.batch_size // sampling.n)
     samples: dict[int, list[Sample]] = {}
-    with progress.task("sampling", len(order)) as advance, accelerated(model, Setting.of(model, "sample")):
+    with progress.task("sampling", len(order)) as advance, sampler.accelerated():
         for start in range(0, len(order), size):
             block = order[start : start + size]
             ids = [encoded[number] for number in block]
 
-            def compute(ids: list[list[int]] = ids, start: int = start) -> list[tuple[str, bool]]:
-                responses = sample_responses(
-                    model,
-                    tokenizer,
+            def compute(ids: list[list[int]] = ids, start: int = start) -> list[list[Sample]]:
+                return sampler.sample(
                     ids,
                     num_samples=sampling.n,
                     max_new_tokens=sampling.max_new_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
-                    generator_seed=_seed_of(sampling.seed, start),
+                    seed=_seed_of(sampling.seed, start),
                 )
-                # The limit can cut a character that takes several tokens; its first bytes decode to U+FFFD.
-                return [(each.text.rstrip("\N{REPLACEMENT CHARACTER}"), each.finished) for each in responses]
 
             written = parts.get({**model_key, "sampling": asdict(sampling), "start": start, "ids": ids}, compute)
-            for place, number in enumerate(block):
-                samples[number] = [Sample(*each) for each in written[place * sampling.n : (place + 1) * sampling.n]]
+            for number, each in zip(block, written, strict=True):
+                samples[number] = [Sample(*sample) for sample in each]
             advance(len(samples), "")
     return [samples[number] for number in range(len(prompts))]
 

@@ -1,4 +1,4 @@
-"""Sampled responses to the same prompts from any policy, and whether a policy has room for them."""
+"""Sampled responses to the same prompts from any policy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,6 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.acceleration.registry import Setting, accelerated
 from hf_align.collators import encode_prompts
 from hf_align.collators.rows import Side
-from hf_align.errors import UserError
-from hf_align.models.decoders import positions_of
-from hf_align.models.sources import load_config, load_tokenizer
 from hf_align.rollouts import Engine, sample_responses, warn_of_open_turns
 
 
@@ -40,20 +37,6 @@ class Continuation:
     tokens: int
     ended: bool
     token_ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
-
-
-def check_room(name: str, prompts: list[Side], rows: list[dict[str, Any]], max_new_tokens: int) -> None:
-    """Refuse prompts without a chat template in a policy, and responses beyond its positions."""
-    tokenizer = load_tokenizer(name)
-    if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
-        raise UserError(f"data has messages as prompts, and the tokenizer of {name} has no chat template for them")
-    positions = positions_of(load_config(name))
-    longest = max(map(len, encode_prompts(tokenizer, prompts, "data", rows)))
-    takes = f"{name} has {positions} positions and the longest prompt takes {longest}"
-    if positions is not None and longest >= positions:
-        raise UserError(f"data: {takes}, which leaves no room for a response; shorten or drop such prompts")
-    if positions is not None and longest + max_new_tokens > positions:
-        raise UserError(f"max_new_tokens is {max_new_tokens}; {takes}, so give at most {positions - longest}")
 
 
 def sample_continuations(

@@ -14,8 +14,9 @@ from hf_align.errors import UserError
 from hf_align.evaluation.benchmark_rows import Benchmark
 from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.remarks import Remark
-from hf_align.evaluation.scorers import to_gpu, vader_judge
+from hf_align.evaluation.scorers import vader_judge
 from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import TOKENIZERS_OWN, Scorer, read_scorer

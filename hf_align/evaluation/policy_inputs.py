@@ -16,12 +16,12 @@ from hf_align.collators.prompts import OWN_COLUMNS
 from hf_align.collators.rows import Side, key_of, read_prompt
 from hf_align.collators.tools import NESTED
 from hf_align.errors import UserError
-from hf_align.evaluation.continuations import check_room
 from hf_align.evaluation.rows import domains_of
 from hf_align.models.ensemble_files import member_sources
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import check_source
 from hf_align.rewards.reward import check_functions
+from hf_align.rollouts.sampler import check_room
 
 
 @dataclass(frozen=True)

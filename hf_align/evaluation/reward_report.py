@@ -25,11 +25,12 @@ from hf_align.evaluation.reading import STYLES, read_comparisons
 from hf_align.evaluation.remarks import remarks_on
 from hf_align.evaluation.report import RewardReport
 from hf_align.evaluation.robustness import MOST_TEXTS, measure_robustness
-from hf_align.evaluation.scorers import score_all, scorer_of, to_gpu
+from hf_align.evaluation.scorers import score_all, scorer_of
 from hf_align.evaluation.subsets import measure_subsets
 from hf_align.evaluation.uncertainty import ensemble_uncertainty
 from hf_align.evaluation.worst_rows import worst_rows
 from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.scorer import load_scorer
 from hf_align.models.uncertainty import PASSES

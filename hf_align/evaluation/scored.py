@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,7 @@ from itertools import chain
 from typing import Any, cast
 
 import numpy as np
-import torch
 from datasets import Dataset
-from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
 
 from hf_align.collators.checks import PAIR, as_dataset
 from hf_align.collators.encoding import PairEncoder
@@ -22,10 +18,11 @@ from hf_align.collators.tools import NESTED
 from hf_align.collators.truncation import Limits
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
-from hf_align.evaluation.scorers import to_gpu
 from hf_align.models.decoders import positions_of
+from hf_align.models.digest import weights_digest
 from hf_align.models.ensemble import RewardEnsemble, members_of
 from hf_align.models.outputs import Output
+from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import Scorer, ScorerFiles, no_template, read_scorer
@@ -38,10 +35,6 @@ from hf_align.version import versions
 
 BLOCK, CHUNK = 512, 128
 """Responses per part that is kept, and per call of the model; responses of a call have similar lengths."""
-SETTINGS = ("reward_config", "normalization", "method", "weights", "trim", "uncertainty_coef")
-"""What identifies a reward model or ensemble besides its weights."""
-SAMPLED = 1024
-"""Numbers of each weight that identify a model."""
 LABEL, DEVIATION = "label", "_std"
 Row = Mapping[str, Any]
 Rows = Iterable[Row]
@@ -324,25 +317,6 @@ def _settle(score: Callable[..., Any], rows: Dataset, records: Dataset, reader: 
     chosen = [max(row, key=lambda item: len(item[1])) for row in found]
     # Twice each, since responses that share a prompt are laid out differently.
     score(*(list(values) for values in zip(*(item for item in chosen for _ in range(2)), strict=True)))
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Digest of a model's weights (numbers of each), its adapters' scales, and a reward model's settings.
-
-    Settings are pooling, tasks and normalisation, and an ensemble's method.
-    """
-    settings: list[Any] = [getattr(model, name, None) for name in SETTINGS]
-    settings += [getattr(member, name, None) for member in members_of(model) for name in SETTINGS[:2]]
-    for name, module in model.named_modules():
-        if isinstance(module, BaseTunerLayer):
-            settings.append((name, module.disable_adapters, module.active_adapters, getattr(module, "scaling", None)))
-    sha = hashlib.sha256(repr(settings).encode())
-    for name, weight in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
-        sha.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-        values = weight.detach().flatten()
-        values = values[:: max(1, len(values) // SAMPLED)].contiguous().cpu()
-        sha.update(values.view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
 
 
 def _settings(scorer: Scorer, limits: Limits, first: Sample) -> dict[str, Any]:

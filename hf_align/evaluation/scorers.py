@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
 from hf_align.evaluation.comparisons import Response
-from hf_align.models.ensemble import RewardEnsemble, members_of
+from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.scorer import Scorer
@@ -138,14 +138,6 @@ def open_judge(judge: Any, quantization: Quantization = None) -> Reward | None:
             )
         judge = to_gpu(model, quantization)
     return None if judge is None else as_reward(judge)
-
-
-def to_gpu(model: Any, quantization: Quantization) -> Any:
-    """Move a model, or an ensemble's members, to the GPU if there is one; quantised weights are already there."""
-    if torch.cuda.is_available() and quantization is None:
-        for member in members_of(model):
-            member.to("cuda")
-    return model
 
 
 Score = Callable[[Sequence[Side], Sequence[Side], Sequence[Any]], Sequence[float]]

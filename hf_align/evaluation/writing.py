@@ -16,11 +16,11 @@ from hf_align.evaluation.continuations import Continuation, sample_continuations
 from hf_align.evaluation.described import processor_of
 from hf_align.evaluation.human_text import HumanText
 from hf_align.evaluation.policy_inputs import Asked
-from hf_align.evaluation.scorers import to_gpu
 from hf_align.models.adapters import active_adapter, evaluation_mode
 from hf_align.models.decoders import positions_of
 from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.loading import load_policy
+from hf_align.models.placement import to_gpu
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.scoring import Encoded, outputs_of

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForSequenceClassification
 
 from hf_align import RewardModel, RewardModelConfig, load_reward_model
@@ -18,12 +17,12 @@ from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
 from hf_align.evaluation.described import remarks_on_model
 from hf_align.evaluation.reading import read_comparisons
-from hf_align.evaluation.scored import BLOCK, weights_digest
+from hf_align.evaluation.scored import BLOCK
 from hf_align.models.normalization import Normalization
 from hf_align.models.outputs import Output
 from hf_align.models.scorer import Scorer, load_scorer
 from tests.models.layouts import LAYOUTS, SMALL, llama
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_tokenizer
 
 ASK = [{"role": "user", "content": "Say hi."}]
 HI = [{"role": "assistant", "content": "Hi!"}]
@@ -120,26 +119,9 @@ def test_a_stopped_job_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> No
     assert score(changed := Parts(folder), seed=1) != whole and changed.found == 0, "another model's are not taken"
 
 
-def test_a_digest_tells_models_apart() -> None:
-    first, second = tiny_model(), tiny_model()
-    assert weights_digest(first) == weights_digest(second)
-    with torch.no_grad():
-        second.model.norm.weight[3] += 1e-6
-    assert weights_digest(first) != weights_digest(second)
-    other: Any = tiny_model()
-    assert weights_digest(first) != weights_digest(other.to(torch.bfloat16))
+def test_scores_of_a_normalised_model_are_moved() -> None:
     plain, moved = windowed(), windowed()
     moved.set_normalization(Normalization("a set", rows=2, mean=0.5, std=1.0))
-    assert weights_digest(plain) != weights_digest(moved), "only the offset differs"
-    adapted: list[Any] = []
-    for alpha in (4, 4, 8):
-        torch.manual_seed(0)
-        adapted.append(get_peft_model(tiny_model(), LoraConfig(r=2, lora_alpha=alpha)))
-    digests = [weights_digest(each) for each in adapted]
-    with adapted[0].disable_adapter():
-        digests.append(weights_digest(adapted[0]))
-    torch.testing.assert_close(adapted[0].state_dict(), adapted[2].state_dict(), atol=0, rtol=0)
-    assert digests[0] == digests[1] and len({*digests}) == 3, "only the scale of an adapter differs, or it is off"
     rows = [{"prompt": "a", "response": text} for text in TEXTS]
     before, after = (score_dataset(model, rows).rows["score"][:] for model in (plain, moved))
     assert after == pytest.approx([score - 0.5 for score in before], abs=1e-5)

@@ -17,11 +17,12 @@ from transformers import set_seed
 from hf_align.data.embedded.ratings import DOMAINS
 from hf_align.data.embedded.rows import heldout_sentences, make_pairs, make_prompts, make_rankings
 from hf_align.evaluation import Continuation, compare_policies, rating_report, sample_continuations, vader_scores
-from hf_align.evaluation.scorers import score_responses, to_gpu
+from hf_align.evaluation.scorers import score_responses
 from hf_align.experiments.quickstart.job import HISTORY, POLICIES, SAMPLES, Job, Stage
 from hf_align.files import write_json
 from hf_align.models.gguf import convert_gguf
 from hf_align.models.loading import load_policy
+from hf_align.models.placement import to_gpu
 from hf_align.models.precision import compute_dtype
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.sources import load_tokenizer
