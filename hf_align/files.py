@@ -27,6 +27,8 @@ VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors",
 BASE_FINGERPRINT = "base_fingerprint.json"
 ENSEMBLE, AGGREGATOR = "ensemble.json", "aggregator.safetensors"
 """File names in a saved model's folder, used by loading, cards and pushes."""
+DATA_FACTS = ".dataset_card.json"
+"""Facts of an exported data set's card, hidden so that no reader of a folder takes them for rows."""
 
 
 @contextmanager

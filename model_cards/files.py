@@ -59,7 +59,7 @@ def save_card(
         logger.warning(f"{folder / CARD} was edited and is kept; delete it to get a new one.")
         return False
     text = render_card(facts, repo_id)
-    record = {"readme_sha256": _digest(text), "facts": facts.to_dict()}
+    record = {"readme_sha256": text_digest(text), "facts": facts.to_dict()}
     write_text(folder / FACTS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / CARD, text)
     return True
@@ -95,7 +95,7 @@ def is_own_text(folder: str | os.PathLike[str]) -> bool:
         return False
     text = card.read_text(encoding="utf-8")
     if facts.exists():
-        return _digest(text) != json.loads(facts.read_text(encoding="utf-8"))["readme_sha256"]
+        return text_digest(text) != json.loads(facts.read_text(encoding="utf-8"))["readme_sha256"]
     return not _is_generated(text)
 
 
@@ -177,5 +177,5 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

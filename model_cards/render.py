@@ -77,19 +77,21 @@ def render_card(facts: CardFacts, repo_id: str | None = None) -> str:
         facts: Facts about the model. All text is escaped, since it may come from a data set or a model.
         repo_id: The model's repository, for the code that loads it. Default: its name.
     """
-    body = (
-        _environment()
-        .get_template(f"{facts.kind}.md.j2")
-        .render(
-            facts=facts,
-            repo=repo_id or facts.name,
-            title=(repo_id or facts.name).split("/")[-1],
-            evaluation=[row for row in facts.evaluation if row.is_finite],
-            samples=facts.samples[:SHOWN_SAMPLES],
-        )
+    return render_text(
+        f"{facts.kind}.md.j2",
+        card_metadata(facts, repo_id).to_yaml(),
+        facts=facts,
+        repo=repo_id or facts.name,
+        title=(repo_id or facts.name).split("/")[-1],
+        evaluation=[row for row in facts.evaluation if row.is_finite],
+        samples=facts.samples[:SHOWN_SAMPLES],
     )
-    text = f"---\n{card_metadata(facts, repo_id).to_yaml()}\n---\n\n{body.strip()}\n"
-    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def render_text(template: str, head: str, **names: Any) -> str:
+    """A card: its YAML head and a template's text."""
+    body = _environment().get_template(template).render(**names)
+    return re.sub(r"\n{3,}", "\n\n", f"---\n{head}\n---\n\n{body.strip()}\n")
 
 
 @cache
@@ -105,7 +107,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        python=python_text, code=code_text, identifier=identifier_text, figure=figure, duration=duration, clip=clip
+        python=python_text, code=code_text, identifier=identifier_text, figure=figure, duration=duration, clip=clip, share=share
     )
     return environment
 
@@ -136,6 +138,11 @@ def clip(value: Any) -> str:
     """Shorten a long text."""
     text = str(value).strip()
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS].rstrip() + " …"
+
+
+def share(value: float | None) -> str:
+    """Format a share, or alpha, to three digits; a dash if it is unknown."""
+    return "\u2013" if value is None else f"{value:.3f}"
 
 
 def figure(value: Any) -> str:

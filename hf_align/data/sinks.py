@@ -13,7 +13,7 @@ from typing import Any, cast
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_align.errors import UserError
-from hf_align.files import finite, whole_file, whole_folder, write_problem
+from hf_align.files import DATA_FACTS, finite, whole_file, whole_folder, write_problem
 
 FILES = (".jsonl", ".parquet", ".csv")
 SAVED = "dataset_info.json"
@@ -26,7 +26,7 @@ def check_out(out: str | Path, features: Features, *, overwrite: bool = False) -
     Args:
         out: A .jsonl, .parquet or .csv file, or a folder: a name without suffix.
         features: Columns that it will have.
-        overwrite: Whether an existing file, or folder saved by `datasets`, may be replaced.
+        overwrite: Whether an existing file, or folder saved by `datasets` or exported, may be replaced.
 
     Raises:
         UserError: It has another suffix, exists, is nowhere that can be written to, or can't hold a column.
@@ -39,7 +39,7 @@ def check_out(out: str | Path, features: Features, *, overwrite: bool = False) -
         raise UserError(f"OUT: {out} is a {'folder' if is_file else 'file'}; choose another name")
     if path.exists() and not overwrite:
         raise UserError(f"OUT: {out} exists; add --overwrite (in Python overwrite=True) or choose another name")
-    if path.is_dir() and any(path.iterdir()) and not (path / SAVED).exists():
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in (SAVED, DATA_FACTS)):
         raise UserError(f"OUT: {out} holds other files than a data set and isn't replaced; choose another name")
     if problem := write_problem(path):
         raise UserError(f"OUT: {out} can't be written: {problem}")

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from datasets import Dataset
 from sqlalchemy import Connection, RowMapping, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from hf_align.data.parts import digest
 from hf_align.errors import UserError
+from hf_align.feedback.export.made import export_preferences
 from hf_align.feedback.records import Annotator, Answer, EventKind, Lease, Progress, Prompt, Response, Showing, Task
 from hf_align.feedback.store.connection import open_engine, reading, writing
 from hf_align.feedback.store.queue import count_open, draw, held_lease, next_task, standing
@@ -85,6 +88,15 @@ class PreferenceStore:
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
+
+    @property
+    def id(self) -> str:
+        """Names the store in what is exported of it."""
+        return digest(["store", self._salt])[:12]
+
+    def pseudonym(self, annotator: str) -> str:
+        """What an annotator is called in exports: a digest with a secret of the store, the same every time."""
+        return f"annotator-{digest(['annotator', self._salt, annotator])[:12]}"
 
     # Adding
 
@@ -300,6 +312,21 @@ class PreferenceStore:
     def answers(self) -> Iterator[Answer]:
         """The answers that stand, in the order of adding: no skips, nothing undone."""
         return map(read_answer, self._rows(answers, standing, answers.c.kind == "answer"))
+
+    def export(self, **options: Any) -> Dataset:
+        """The answers as a preference data set, for the trainers here and TRL's; logs one line.
+
+        `export_preferences` explains the rows, and gives splits and statistics, too.
+
+        Args:
+            options: Fields of `hf_align.feedback.export.ExportOptions` but `test_share`.
+
+        Raises:
+            UserError: Nothing can be exported, or an option is unknown or out of range.
+        """
+        if options.get("test_share"):
+            raise UserError("export gives one data set; for splits use export_preferences(store, test_share=...).splits")
+        return export_preferences(self, **options).rows
 
     def _rows(self, table: Table, *where: Any) -> Sequence[RowMapping]:
         order = table.c.number if "number" in table.c else table.c.added_at

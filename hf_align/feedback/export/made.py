@@ -1,0 +1,216 @@
+"""From a store to a preference data set: which tasks are exported, what was left out and why, and the splits."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from datasets import Dataset
+
+from hf_align.errors import UserError
+from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
+from hf_align.feedback.export.figures import figures_of
+from hf_align.feedback.export.options import ExportOptions
+from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
+from hf_align.feedback.records import TIE, Annotator, Answer, Prompt, Response, Task
+from hf_align.feedback.store.queue import draw
+from hf_align.version import __version__
+
+logger = logging.getLogger(__name__)
+EVEN = 1e-9
+"""Rounding of a preference."""
+
+
+class Stored(Protocol):
+    """A preference store, as far as an export reads it."""
+
+    @property
+    def id(self) -> str:
+        """Names the store."""
+        ...
+
+    def pseudonym(self, annotator: str) -> str:
+        """What an annotator is called in exports."""
+        ...
+
+    def prompts(self) -> dict[str, Prompt]:
+        """Prompts by id."""
+        ...
+
+    def responses(self) -> dict[str, Response]:
+        """Responses by id."""
+        ...
+
+    def tasks(self) -> dict[str, Task]:
+        """Tasks by id."""
+        ...
+
+    def annotators(self) -> dict[str, Annotator]:
+        """Annotators by name."""
+        ...
+
+    def answers(self) -> Iterable[Answer]:
+        """The answers that stand."""
+        ...
+
+
+@dataclass(frozen=True)
+class Export:
+    """A data set made of a store.
+
+    Attributes:
+        rows: All rows, in the order of the store's tasks.
+        splits: The same by split: `train` alone, or `train` and `test`.
+        left_out: Tasks that were left out, by reason; with `rows="answers"` the ties are single answers.
+        figures: Statistics, as JSON has them.
+    """
+
+    rows: Dataset
+    splits: Mapping[str, Dataset]
+    left_out: Mapping[str, int]
+    figures: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        f = self.figures
+        parts = ", ".join(f"{reason} ({count:,})" for reason, count in self.left_out.items()) or "nothing"
+        splits = "".join(f", {name} {len(rows):,}" for name, rows in self.splits.items() if len(self.splits) > 1)
+        return (
+            f"exported {len(self.rows):,} rows{splits} of {f['tasks']:,} tasks with {f['answers']:,} answers by "
+            f"{f['annotators']:,} annotators; left out: {parts}"
+        )
+
+
+def export_preferences(store: Stored, **options: Any) -> Export:
+    """Make a preference data set of a store's answers, which the trainers here and TRL's read; logs one line.
+
+    Rows have `prompt`, `chosen` (the better response) and `rejected`, and
+
+    - `margin`, the preference's strength 2 * |p - .5|: 1 where all are sure, near 0 where they are divided. As the
+      reward trainer's `margin_mode="weight"` has it, it multiplies the row's loss; or
+    - with `soft_labels` no margin but `preference`, P(chosen is better), at least .5; or
+    - with `rows="votes"` no margin but `votes`, 1, .5 or 0 of each answer, and `annotators`; or
+    - with `ties="keep"` and neither of these no margin but `weight`: 1, and .5 for both orders of a tie.
+
+    Beside these stand `p_chosen`, `strength`, `agreement`, `quality`, `vote_counts`, `by_group`, every answer, sources,
+    pool, domain, provenance, and the columns of the prompts' rows.
+
+    Args:
+        store: The store. It is only read.
+        options: Fields of `ExportOptions`.
+
+    Raises:
+        UserError: Nothing can be exported, an option is unknown or out of range, a split would be empty, or an answer
+            is no vote with `rows="votes"`.
+
+    Example:
+        >>> from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+        >>> from hf_align.feedback.export import export_preferences
+        >>> store = PreferenceStore("sqlite://")
+        >>> prompt = Prompt("Name a fruit.")
+        >>> apple, stone = Response(prompt.id, "Apple.", "a"), Response(prompt.id, "Stone.", "b")
+        >>> task = Task.of(apple, stone, wanted=1)
+        >>> store.add(prompts=[prompt], responses=[apple, stone], tasks=[task])
+        >>> answer = store.record(task.id, "anna", 1.0 if task.first_id == apple.id else 0.0, id="1")
+        >>> row = export_preferences(store, method="majority").rows[0]
+        >>> row["chosen"], row["margin"], row["rejected_source"]
+        ('Apple.', 1.0, 'b')
+    """
+    chosen = ExportOptions.of(**options)
+    # Answers first: their tasks, annotators and responses are in the store, whatever is added meanwhile.
+    answers = list(store.answers())
+    annotators, tasks = store.annotators(), store.tasks()
+    by_task: dict[str, list[Answer]] = {id: [] for id in tasks}
+    for answer in answers:
+        by_task[answer.task_id].append(answer)
+    verdicts = judge_tasks(
+        tasks,
+        answers,
+        annotators,
+        method=chosen.method,
+        min_agreement=chosen.min_agreement,
+        adjudicators=chosen.adjudicators,
+    )
+    left_out: Counter[str] = Counter()
+    judged = list(_judged(store, tasks, by_task, verdicts, chosen, left_out))
+    if chosen.rows == "votes":
+        _check_votes(judged)
+    call = str if chosen.names else store.pseudonym
+    made_by = {"store": store.id, "method": chosen.method, "hf_align": __version__}
+    maker = RowMaker(chosen, annotators, call, made_by)
+    if chosen.rows == "answers" and chosen.ties == "drop":
+        left_out["answers that are ties"] = sum(preference_of(a) == TIE for each in judged for a in each.answers)
+    made = [(each.prompt.id, row) for each in judged for row in maker.rows(each)]
+    left_out = Counter({reason: count for reason, count in left_out.items() if count})
+    if not made:
+        parts = ", ".join(f"{reason} ({count:,})" for reason, count in left_out.items())
+        why = f"all of it is left out: {parts}" if parts else "it has no tasks"
+        raise UserError(f"the store has nothing to export: {why}")
+    rows = make_dataset([row for _, row in made])
+    splits = _splits(rows, [prompt for prompt, _ in made], chosen)
+    figures = figures_of(judged, splits, left_out, annotators, call, chosen, made_by)
+    export = Export(rows, splits, left_out, figures)
+    logger.info("%s", export)
+    return export
+
+
+def _judged(
+    store: Stored,
+    tasks: Mapping[str, Task],
+    answers: Mapping[str, Sequence[Answer]],
+    verdicts: Mapping[str, Verdict],
+    options: ExportOptions,
+    left_out: Counter[str],
+) -> Iterable[Judged]:
+    """The tasks to export, in the store's order; counts the others."""
+    prompts, responses = store.prompts(), store.responses()
+    for id, task in tasks.items():
+        verdict, given = verdicts.get(id), answers[id]
+        if task.gold is not None and not options.gold:
+            left_out["gold questions"] += 1
+        elif not given or verdict is None:
+            left_out["tasks without an answer"] += 1
+        elif task.gold is None and len(given) < task.wanted and options.open_tasks == "drop":
+            left_out["tasks that wait for more answers"] += 1
+        elif verdict.open and options.min_agreement:
+            left_out[f"tasks with an agreement below {options.min_agreement:g}"] += 1
+        else:
+            prompt, first, second = prompts[task.prompt_id], responses[task.first_id], responses[task.second_id]
+            tie, pair = _is_tie(verdict, options), readable(prompt, first, second)
+            if tie and options.ties == "drop" and options.rows != "answers":
+                left_out["ties"] += 1
+            elif isinstance(pair, str):
+                left_out[f"tasks that can't be trained on, with {pair}"] += 1
+            else:
+                yield Judged(task, prompt, first, second, given, verdict, tie, pair)
+
+
+def _is_tie(verdict: Verdict, options: ExportOptions) -> bool:
+    """Whether no order can be given: neither response is the likelier one, or with soft labels both are as likely."""
+    even = abs(verdict.preference - TIE) < EVEN
+    return even if options.soft_labels or options.rows == "votes" else even or verdict.label == TIE
+
+
+def _check_votes(judged: Iterable[Judged]) -> None:
+    others = [a for each in judged for a in each.answers if a.preference not in (0, TIE, 1)]
+    if others:
+        raise UserError(
+            f"rows='votes' takes answers of 0, 0.5 or 1, and {len(others):,} are others (such as {others[0].preference} "
+            f"of {others[0].annotator}); export them with soft_labels"
+        )
+
+
+def _splits(rows: Dataset, prompts: Sequence[str], options: ExportOptions) -> dict[str, Dataset]:
+    """`train`, and `test` where a share of prompts is asked for; no prompt is in both."""
+    if not options.test_share:
+        return {"train": rows}
+    test = [draw("split", options.seed, prompt) < options.test_share for prompt in prompts]
+    numbers = {"train": [n for n, held in enumerate(test) if not held], "test": [n for n, held in enumerate(test) if held]}
+    if empty := [name for name, chosen in numbers.items() if not chosen]:
+        raise UserError(
+            f"test_share is {options.test_share:g}, and of {len(set(prompts)):,} prompts none is in {empty[0]}; give "
+            "another share or seed, or collect more prompts"
+        )
+    return {name: rows.select(chosen) for name, chosen in numbers.items()}
