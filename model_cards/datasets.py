@@ -38,13 +38,17 @@ class DataFacts:
 def data_metadata(facts: DataFacts) -> DatasetCardData:
     """The YAML head of a data set's card, with the file of each split."""
     rows, figures = facts.figures["rows"], facts.figures
-    made = [name for name, count in (("crowdsourced", figures["people"]), ("machine-generated", figures["models"])) if count]
+    made = [
+        name for name, count in (("crowdsourced", figures["people"]), ("machine-generated", figures["models"])) if count
+    ]
     return DatasetCardData(
         license=facts.license or "unknown",
         annotations_creators=made,
-        size_categories=next((size for limit, size in SIZES if rows < limit), "1M<n<10M"),
+        size_categories=[next((size for limit, size in SIZES if rows < limit), "1M<n<10M")],
         pretty_name=facts.name,
-        tags=["hf-align", "preference-learning", "human-feedback"] if figures["people"] else ["hf-align", "preference-learning"],
+        tags=["hf-align", "preference-learning", "human-feedback"]
+        if figures["people"]
+        else ["hf-align", "preference-learning"],
         configs=[
             {
                 "config_name": "default",

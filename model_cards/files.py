@@ -178,4 +178,5 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def text_digest(text: str) -> str:
+    """Digest of a card, to see whether it was edited."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -107,7 +107,13 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        python=python_text, code=code_text, identifier=identifier_text, figure=figure, duration=duration, clip=clip, share=share
+        python=python_text,
+        code=code_text,
+        identifier=identifier_text,
+        figure=figure,
+        duration=duration,
+        clip=clip,
+        share=share,
     )
     return environment
 

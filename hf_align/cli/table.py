@@ -238,6 +238,63 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
     best.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
 
 
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="OUT", help="a folder (with a card, README.md), or a .jsonl or .parquet file")
+    parser.add_argument("--store", default="prefs.db", metavar="FILE|URL", help="the preference store (%(default)s)")
+    parser.add_argument(
+        "--method",
+        choices=("dawid_skene", "weighted", "majority"),
+        default="dawid_skene",
+        help="how the answers to a task become one (%(default)s)",
+    )
+    parser.add_argument(
+        "--rows",
+        choices=("tasks", "votes", "answers"),
+        default="tasks",
+        help="a row a task (default), a row a task with all its votes in a list, or a row an answer",
+    )
+    parser.add_argument(
+        "--soft-labels", action="store_true", help="give P(chosen better) as preference instead of a margin"
+    )
+    parser.add_argument(
+        "--ties", choices=("drop", "keep"), default="drop", help="leave ties out (default), or keep them"
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="leave out tasks of whose answers a smaller share of pairs agrees (%(default)s)",
+    )
+    parser.add_argument(
+        "--adjudicator", action="append", metavar="NAME", help="annotator whose answer is the verdict; repeat for more"
+    )
+    parser.add_argument(
+        "--open-tasks",
+        choices=("drop", "keep"),
+        default="drop",
+        help="leave out tasks that wait for more answers (default), or take the answers that are there",
+    )
+    parser.add_argument("--gold", action="store_true", help="export gold questions, too, with the known preference")
+    parser.add_argument("--names", action="store_true", help="name the annotators (default: digests)")
+    parser.add_argument(
+        "--no-reasons", dest="reasons", action="store_false", help="leave out the reasons, which may name people"
+    )
+    parser.add_argument(
+        "--test-share",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="share of prompts in the split test (%(default)s: no split); no prompt is in both",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (%(default)s)")
+    parser.add_argument("--license", metavar="NAME", help="licence of the data in the card, such as cc-by-4.0")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write all statistics to FILE; - prints them instead of the lines"
+    )
+
+
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DATASET", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
     parser.add_argument(
@@ -508,6 +565,23 @@ ANNOTATE = Command(
     _annotate_arguments,
 )
 
+EXPORT = Command(
+    "export",
+    "make a data set with a card of the answers in a preference store",
+    "Makes a preference data set of the answers that people and models gave: prompt, chosen (the better response),\n"
+    "rejected and margin (strength of the preference, 0 to 1), which all trainers here and TRL's take, with every\n"
+    "answer, agreement and origin beside them. A folder has one Parquet file a split and a card with statistics:\n"
+    "load_dataset(OUT) reads it, hf-align push OUT ORG/NAME pushes it. One line says what was left out, and why.",
+    """  hf-align export --store prefs.db preferences --license cc-by-4.0
+  hf-align export --store prefs.db preferences --test-share 0.1 --min-agreement 0.7 --overwrite
+  hf-align export --store prefs.db soft.jsonl --soft-labels --ties keep
+  hf-align export --store prefs.db votes.parquet --rows votes --method majority
+  hf-align export --store postgresql://host/prefs preferences --json statistics.json
+""",
+    "hf_align.cli.commands.export:run_export",
+    _export_arguments,
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -574,7 +648,7 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, ANNOTATE, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, ANNOTATE, EXPORT, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

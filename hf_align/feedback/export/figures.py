@@ -112,9 +112,7 @@ def _agreement(judged: Iterable[Judged], counts: Callable[[Answer], bool], resam
     return {name: figures[name] for name in ("alpha", "raw", "units", "sentence")} | {"low": low, "high": high}
 
 
-def _by_annotator(
-    judged: Sequence[Judged], annotators: Mapping[str, Annotator], call: Callable[[str], str]
-) -> Figures:
+def _by_annotator(judged: Sequence[Judged], annotators: Mapping[str, Annotator], call: Callable[[str], str]) -> Figures:
     table = {each.task.id: {a.annotator: preference_of(a) for a in each.answers} for each in judged}
     found = measure_agreement(table, "nominal", resamples=0).to_dict()["annotators"]
     figures = {}
@@ -122,7 +120,10 @@ def _by_annotator(
         theirs = [answer for each in judged for answer in each.answers if answer.annotator == name]
         figures[call(name)] = {
             **{"kind": annotators[name].kind, "group": annotators[name].group, "answers": len(theirs)},
-            **{"agreement": found.get(name, {}).get("raw"), "ties": _share([a.preference == TIE for a in theirs])["share"]},
+            **{
+                "agreement": found.get(name, {}).get("raw"),
+                "ties": _share([a.preference == TIE for a in theirs])["share"],
+            },
             **{"seconds": _seconds(theirs), "left": _left(theirs)["share"]},
         }
     return figures
@@ -157,7 +158,10 @@ def _parts(judged: Sequence[Judged], of: Callable[[Judged], str | None]) -> Figu
     return {
         name: {
             **{"tasks": len(part), "answers": sum(len(each.answers) for each in part)},
-            **{"ties": sum(each.tie for each in part) / len(part), "agreement": _mean(each.verdict.agreement for each in part)},
+            **{
+                "ties": sum(each.tie for each in part) / len(part),
+                "agreement": _mean(each.verdict.agreement for each in part),
+            },
         }
         for name, part in sorted(parts.items())
     }

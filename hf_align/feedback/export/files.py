@@ -28,7 +28,9 @@ def check_target(out: str | os.PathLike[str], *, splits: bool = False, overwrite
     """
     check_out(str(out), Features({"answers": COLUMNS["answers"]}), overwrite=overwrite)
     if splits and Path(out).suffix.lower() in FILES:
-        raise UserError(f"OUT: {out} is one file, and a split into train and test takes a folder: a name without suffix")
+        raise UserError(
+            f"OUT: {out} is one file, and a split into train and test takes a folder: a name without suffix"
+        )
 
 
 def save_export(

@@ -82,6 +82,23 @@ class Export:
             f"{f['annotators']:,} annotators; left out: {parts}"
         )
 
+    def lines(self) -> list[str]:
+        """The main statistics, a line each."""
+        f = self.figures
+        left, seconds = f["left"], f["seconds"]
+        lines = [f["agreement"]["sentence"], f"mean strength {f['strength']:.3f}, ties {f['ties']['share']:.1%}"]
+        if left["of"]:
+            ends = f"{left['low']:.3f} to {left['high']:.3f}"
+            lines.append(f"left side chosen in {left['share']:.3f} ({ends}) of {left['of']:,} answers")
+        if seconds:
+            lines.append(f"median time of an answer {seconds['median']:.0f} s")
+        for name, part in f["by_group"].items():
+            same = part["as_all"]["share"]
+            lines.append(f"group {name}: {part['answers']:,} answers, {same:.1%} of its tasks decided as by all")
+        for name, part in f["win_rate"].items():
+            lines.append(f"{name}: win rate {part['share']:.3f} ({part['low']:.3f} to {part['high']:.3f})")
+        return lines
+
 
 def export_preferences(store: Stored, **options: Any) -> Export:
     """Make a preference data set of a store's answers, which the trainers here and TRL's read; logs one line.
@@ -197,8 +214,8 @@ def _check_votes(judged: Iterable[Judged]) -> None:
     others = [a for each in judged for a in each.answers if a.preference not in (0, TIE, 1)]
     if others:
         raise UserError(
-            f"rows='votes' takes answers of 0, 0.5 or 1, and {len(others):,} are others (such as {others[0].preference} "
-            f"of {others[0].annotator}); export them with soft_labels"
+            f"rows='votes' takes answers of 0, 0.5 or 1, and {len(others):,} are others, such as "
+            f"{others[0].preference:g} of {others[0].annotator}; export them with soft_labels"
         )
 
 
@@ -207,7 +224,10 @@ def _splits(rows: Dataset, prompts: Sequence[str], options: ExportOptions) -> di
     if not options.test_share:
         return {"train": rows}
     test = [draw("split", options.seed, prompt) < options.test_share for prompt in prompts]
-    numbers = {"train": [n for n, held in enumerate(test) if not held], "test": [n for n, held in enumerate(test) if held]}
+    numbers = {
+        "train": [n for n, held in enumerate(test) if not held],
+        "test": [n for n, held in enumerate(test) if held],
+    }
     if empty := [name for name, chosen in numbers.items() if not chosen]:
         raise UserError(
             f"test_share is {options.test_share:g}, and of {len(set(prompts)):,} prompts none is in {empty[0]}; give "

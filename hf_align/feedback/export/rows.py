@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 
 from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
 from hf_align.collators.tools import NESTED, to_dataset
@@ -198,11 +198,17 @@ def make_dataset(rows: Sequence[Row]) -> Dataset:
     becomes JSON text; both are logged.
     """
     rows = _one_kind(rows)
+    added = [name for name in COLUMNS if name in rows[0]]
+    others = [{name: value for name, value in row.items() if name not in COLUMNS} for row in rows]
     try:
-        data = to_dataset(rows)
+        data = to_dataset(others)
     except (TypeError, ValueError, OverflowError):  # Arrow's
-        data = to_dataset(_as_text(rows))
-    return data.cast(Features({name: COLUMNS.get(name, data.features[name]) for name in data.column_names}))
+        data = to_dataset(_as_text(others))
+    types = Features({name: COLUMNS[name] for name in added})
+    made = Dataset.from_list([{name: row[name] for name in added} for row in rows], features=types)
+    sides = ("prompt", "chosen", "rejected")
+    order = [*sides, *added, *(name for name in data.column_names if name not in sides)]
+    return concatenate_datasets([data, made], axis=1).select_columns(order)
 
 
 def _one_kind(rows: Sequence[Row]) -> Sequence[Row]:
@@ -221,7 +227,7 @@ def _one_kind(rows: Sequence[Row]) -> Sequence[Row]:
 def _as_text(rows: Sequence[Row]) -> Sequence[Row]:
     mixed = []
     for name in dict.fromkeys(chain.from_iterable(rows)):
-        if name not in (*COLUMNS, "prompt", "chosen", "rejected"):
+        if name not in ("prompt", "chosen", "rejected"):
             try:
                 Dataset.from_dict({name: [row.get(name) for row in rows]})
             except (TypeError, ValueError, OverflowError):

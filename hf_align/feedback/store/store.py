@@ -325,7 +325,9 @@ class PreferenceStore:
             UserError: Nothing can be exported, or an option is unknown or out of range.
         """
         if options.get("test_share"):
-            raise UserError("export gives one data set; for splits use export_preferences(store, test_share=...).splits")
+            raise UserError(
+                "export gives one data set; for splits use export_preferences(store, test_share=...).splits"
+            )
         return export_preferences(self, **options).rows
 
     def _rows(self, table: Table, *where: Any) -> Sequence[RowMapping]:
