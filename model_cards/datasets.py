@@ -27,34 +27,28 @@ class DataFacts:
     Attributes:
         name: The data set's name, without its namespace.
         figures: Its statistics, as `hf_align.feedback.export` makes them.
+        files: File of each split in `DATA_FOLDER`.
         license: The Hub's identifier; None: not chosen yet.
     """
 
     name: str
     figures: Mapping[str, Any]
+    files: Mapping[str, str]
     license: str | None = None
 
 
 def data_metadata(facts: DataFacts) -> DatasetCardData:
     """The YAML head of a data set's card, with the file of each split."""
-    rows, figures = facts.figures["rows"], facts.figures
-    made = [
-        name for name, count in (("crowdsourced", figures["people"]), ("machine-generated", figures["models"])) if count
-    ]
+    rows, people = facts.figures["rows"], facts.figures["people"]
+    made = {"crowdsourced": people, "machine-generated": facts.figures["models"]}
+    files = [{"split": name, "path": f"{DATA_FOLDER}/{file}"} for name, file in facts.files.items()]
     return DatasetCardData(
         license=facts.license or "unknown",
-        annotations_creators=made,
+        annotations_creators=[name for name, count in made.items() if count],
         size_categories=[next((size for limit, size in SIZES if rows < limit), "1M<n<10M")],
         pretty_name=facts.name,
-        tags=["hf-align", "preference-learning", "human-feedback"]
-        if figures["people"]
-        else ["hf-align", "preference-learning"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": name, "path": f"{DATA_FOLDER}/{name}.parquet"} for name in figures["splits"]],
-            }
-        ],
+        tags=["hf-align", "preference-learning", *(["human-feedback"] if people else [])],
+        configs=[{"config_name": "default", "data_files": files}],
     )
 
 

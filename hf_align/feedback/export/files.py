@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-from datasets import Features
+from datasets import Dataset, Features
 
 from hf_align.data.sinks import FILES, check_out, write_rows
 from hf_align.errors import UserError
 from hf_align.feedback.export.made import Export
 from hf_align.feedback.export.rows import COLUMNS
-from hf_align.files import whole_file, whole_folder
+from hf_align.files import whole_folder
 from hf_align.model_cards.datasets import DATA_FOLDER, DataFacts, save_data_card
 
 
@@ -63,9 +64,20 @@ def save_export(
             return
         with whole_folder(path) as folder:
             (folder / DATA_FOLDER).mkdir()
-            for name, rows in export.splits.items():
-                with whole_file(folder / DATA_FOLDER / f"{name}.parquet") as file:
-                    rows.to_parquet(str(file))
-            save_data_card(folder, DataFacts(path.resolve().name, dict(export.figures), license))
+            files = {name: _write_split(rows, folder / DATA_FOLDER, name) for name, rows in export.splits.items()}
+            save_data_card(folder, DataFacts(path.resolve().name, dict(export.figures), files, license))
     except OSError as error:
         raise UserError(f"OUT: {out} can't be written: {error.strerror or error}") from None
+
+
+def _write_split(rows: Dataset, folder: Path, name: str) -> str:
+    """Write a split; its file's name holds a digest of the content.
+
+    `datasets` keeps the rows of a folder with a card under a key of the card alone: under one name for all, a second
+    export of the same shape would be read as the first.
+    """
+    unnamed = folder / f"{name}.parquet"
+    rows.to_parquet(str(unnamed))
+    with unnamed.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return unnamed.rename(folder / f"{name}-{digest}.parquet").name

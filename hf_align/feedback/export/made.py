@@ -119,8 +119,8 @@ def export_preferences(store: Stored, **options: Any) -> Export:
         options: Fields of `ExportOptions`.
 
     Raises:
-        UserError: Nothing can be exported, an option is unknown or out of range, a split would be empty, or an answer
-            is no vote with `rows="votes"`.
+        UserError: Nothing can be exported, an option or adjudicator is unknown, a value is out of range, a split would
+            be empty, or an answer is no vote with `rows="votes"`.
 
     Example:
         >>> from hf_align.feedback import PreferenceStore, Prompt, Response, Task
@@ -139,6 +139,8 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     # Answers first: their tasks, annotators and responses are in the store, whatever is added meanwhile.
     answers = list(store.answers())
     annotators, tasks = store.annotators(), store.tasks()
+    if unknown := [name for name in chosen.adjudicators if name not in annotators]:
+        raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
     by_task: dict[str, list[Answer]] = {id: [] for id in tasks}
     for answer in answers:
         by_task[answer.task_id].append(answer)

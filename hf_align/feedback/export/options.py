@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from hf_align.errors import UserError
-from hf_align.feedback.aggregate.verdicts import Method
 from hf_align.numbers import number_problem
 
+Method = Literal["dawid_skene", "weighted", "majority"]
 Rows = Literal["tasks", "votes", "answers"]
 Choice = Literal["drop", "keep"]
 

@@ -51,13 +51,18 @@ def add_task(
     return task
 
 
-def filled(tasks: int = 12) -> PreferenceStore:
-    """Tasks on as many prompts: of each three all for the good one, two of three, a tie of all."""
-    store = PreferenceStore("sqlite://", clock=Clock())
+def fill(store: PreferenceStore, tasks: int) -> None:
+    """Add tasks on as many prompts: of each three all for the good response, two of three, a tie of all."""
     people = [Annotator("Anna Q", group="north"), Annotator("Ben R", group="north"), Annotator("Cleo S", group="south")]
     store.add(annotators=people)
     for number in range(tasks):
         votes = [(1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.5, 0.5, 0.5)][number % 3]
         prompt = Prompt(f"Question {number}?", pool="high_value" if number % 2 else "random", domain="plants")
         add_task(store, prompt, dict(zip(("Anna Q", "Ben R", "Cleo S"), votes, strict=True)), strategy="sources")
+
+
+def filled(tasks: int = 12) -> PreferenceStore:
+    """A store in memory with the tasks of `fill`."""
+    store = PreferenceStore("sqlite://", clock=Clock())
+    fill(store, tasks)
     return store

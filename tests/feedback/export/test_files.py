@@ -20,15 +20,25 @@ from tests.feedback.export.filled import filled
 
 def test_a_folder_loads_by_its_card_with_its_splits(tmp_path: Path):
     export = export_preferences(filled(15), method="majority", test_share=0.4)
-    save_export(export, tmp_path / "prefs", license="cc-by-4.0")
+    save_export(export, tmp_path / "prefs")
     loaded = load_dataset(str(tmp_path / "prefs"), cache_dir=str(tmp_path / "cache"))
     assert {name: rows.to_list() for name, rows in loaded.items()} == {
         name: rows.to_list() for name, rows in export.splits.items()
     }
     assert load_rows(str(tmp_path / "prefs"), "eval", 0).to_list() == export.splits["test"].to_list()
+    again = export_preferences(filled(15), method="majority", test_share=0.4)
+    save_export(again, tmp_path / "prefs", overwrite=True)  # rows of the same shape, of another store
+    assert load_rows(str(tmp_path / "prefs"), "eval", 0).to_list() == again.splits["test"].to_list()
+
+
+def test_the_head_of_a_card_names_licence_size_and_the_files_of_the_splits(tmp_path: Path):
+    export = export_preferences(filled(15), method="majority", test_share=0.4)
+    save_export(export, tmp_path / "prefs", license="cc-by-4.0")
     head = DatasetCard.load(tmp_path / "prefs" / "README.md").data.to_dict()
     assert head["license"] == "cc-by-4.0" and head["size_categories"] == ["n<1K"]
-    assert [split["split"] for split in head["configs"][0]["data_files"]] == ["train", "test"]
+    files = head["configs"][0]["data_files"]
+    assert [split["split"] for split in files] == ["train", "test"]
+    assert all((tmp_path / "prefs" / split["path"]).exists() for split in files)
 
 
 @pytest.mark.parametrize("name", ["prefs.jsonl", "prefs.parquet"])
