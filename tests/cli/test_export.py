@@ -32,7 +32,9 @@ def shown(arguments: Sequence[str], capsys: pytest.CaptureFixture[str], status: 
 
 
 def test_a_folder_is_written_with_a_summary_and_its_statistics(store: str, capsys: pytest.CaptureFixture[str]):
-    out, err = shown(["--store", store, "prefs", "--license", "mit", "--json", "figures.json"], capsys)
+    out, err = shown(
+        ["--store", store, "prefs", "--license", "mit", "--method", "majority", "--json", "figures.json"], capsys
+    )
     assert err == ""
     lines = out.splitlines()
     assert lines[0] == "exported 4 rows of 4 tasks with 12 answers by 3 annotators; left out: ties (2)"
@@ -45,7 +47,19 @@ def test_a_folder_is_written_with_a_summary_and_its_statistics(store: str, capsy
 
 def test_json_on_standard_output_is_alone_there(store: str, capsys: pytest.CaptureFixture[str]):
     out, err = shown(
-        ["--store", f"sqlite:///{store}", "soft.jsonl", "--soft-labels", "--ties", "keep", "--json", "-"], capsys
+        [
+            "--store",
+            f"sqlite:///{store}",
+            "soft.jsonl",
+            "--soft-labels",
+            "--ties",
+            "keep",
+            "--json",
+            "-",
+            "--method",
+            "majority",
+        ],
+        capsys,
     )
     assert json.loads(out)["rows"] == 6 and err == ""
     rows = [json.loads(line) for line in Path("soft.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -55,8 +69,8 @@ def test_json_on_standard_output_is_alone_there(store: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["out"], "the following arguments are required: --store"),
-        (["--store", "no.db", "out"], "store no.db: there is no file no.db"),
+        ([], "the following arguments are required: OUT"),
+        (["--store", "no.db", "out"], "there is no store no.db; hf-align collect makes one"),
         (["--store", "notes.txt", "out"], "notes.txt"),
         (["--store", "prefs.db", "out.txt"], "OUT: out.txt is neither one of"),
         (["--store", "prefs.db", "out.csv"], "OUT: a .csv file can't hold the lists in answers"),

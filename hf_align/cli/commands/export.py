@@ -5,9 +5,8 @@ import json
 
 from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
-from hf_align.feedback import PreferenceStore
 from hf_align.feedback.export import ExportOptions, check_target, export_preferences, save_export
-from hf_align.feedback.store.connection import existing_url
+from hf_align.feedback.store import open_store
 
 NAMES = ("method", "rows", "soft_labels", "ties", "min_agreement", "open_tasks", "gold", "names", "reasons")
 
@@ -28,7 +27,7 @@ def run_export(options: argparse.Namespace) -> None:
     ExportOptions.of(**given)
     check_target(options.target, splits=options.test_share > 0, overwrite=options.overwrite)
     with quiet_libraries(screen):
-        store = PreferenceStore(existing_url(options.store))
+        store = open_store(options.store)
         try:
             export = export_preferences(store, **given)
         finally:

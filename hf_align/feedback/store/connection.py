@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,22 +37,6 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
-
-
-def existing_url(name: str) -> str:
-    """URL of a store that a command only reads: a SQLite file's name, or a database URL.
-
-    Raises:
-        UserError: There is no such file; opening it would make an empty store.
-    """
-    url = name if "://" in name else f"sqlite:///{name}"
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise UserError(f"store {name!r} is neither a SQLite file nor a database URL") from None
-    if parsed.get_backend_name() == "sqlite" and not (parsed.database and os.path.isfile(parsed.database)):
-        raise UserError(f"store {name}: there is no file {parsed.database or '(in memory)'}")
-    return url
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
