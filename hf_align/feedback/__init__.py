@@ -3,7 +3,15 @@
 from typing import TYPE_CHECKING
 
 from hf_align.data.agreement import Agreement, UndefinedAgreement, krippendorff_alpha, measure_agreement
-from hf_align.feedback.aggregate import Aggregation, Verdict, judge_tasks, majority_vote, weighted_vote
+from hf_align.feedback.aggregate import (
+    Aggregation,
+    Verdict,
+    aggregate_answers,
+    dawid_skene,
+    judge_tasks,
+    majority_vote,
+    weighted_vote,
+)
 from hf_align.feedback.collect.annotators import FunctionAnnotator, RewardAnnotator
 from hf_align.feedback.records import (
     FIRST,
@@ -43,7 +51,9 @@ __all__ = [
     "Task",
     "UndefinedAgreement",
     "Verdict",
+    "aggregate_answers",
     "annotate",
+    "dawid_skene",
     "judge_tasks",
     "krippendorff_alpha",
     "majority_vote",

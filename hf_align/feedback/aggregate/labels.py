@@ -62,12 +62,13 @@ class LabelTable:
         return probabilities
 
 
-def read_labels(answers: Labels, gold: Mapping[Any, Any] | None = None) -> LabelTable:
+def read_labels(answers: Labels, gold: Mapping[Any, Any] | None = None, labels: Iterable[Any] = ()) -> LabelTable:
     """Read answers.
 
     Args:
         answers: See `Labels`. Labels, tasks and annotators are of any hashable type.
         gold: Known label by task.
+        labels: Further labels that there can be.
 
     Raises:
         UserError: A label, task or annotator is None, NaN or not hashable, labels mix booleans and numbers, or there is
@@ -92,12 +93,12 @@ def read_labels(answers: Labels, gold: Mapping[Any, Any] | None = None) -> Label
         names["task"].setdefault(task, len(names["task"]))
     if not given:
         raise UserError("answers are empty: give at least one")
-    labels = _order([*given, *known.values()])
-    of_label = {label: n for n, label in enumerate(labels)}
+    kinds = _order([*given, *known.values(), *(_plain(label, "labels: one") for label in labels)])
+    of_label = {label: n for n, label in enumerate(kinds)}
     numbers["label"] = [of_label[label] for label in given]
     task, annotator, label = (np.array(column, dtype=np.intp) for column in numbers.values())
     pinned = np.array([of_label[known[task]] if task in known else -1 for task in names["task"]], dtype=np.intp)
-    return LabelTable(task, annotator, label, list(names["task"]), list(names["annotator"]), labels, pinned)
+    return LabelTable(task, annotator, label, list(names["task"]), list(names["annotator"]), kinds, pinned)
 
 
 def _rows(answers: Labels) -> Iterable[tuple[Any, ...]]:
@@ -140,11 +141,11 @@ def _plain(value: Any, place: str) -> Any:
 
 
 def _order(given: list[Any]) -> list[Any]:
-    kinds = {isinstance(label, bool): label for label in given if isinstance(label, bool | int | float)}
-    if len(kinds) == 2:
+    either = {isinstance(label, bool): label for label in given if isinstance(label, bool | int | float)}
+    if len(either) == 2:
         raise UserError(
-            f"labels mix booleans and numbers ({kinds[True]!r} and {kinds[False]!r}), which count as equal in Python: "
-            "use one type"
+            f"labels mix booleans and numbers ({either[True]!r} and {either[False]!r}), which count as equal in "
+            "Python: use one type"
         )
     labels = list(dict.fromkeys(given))
     try:

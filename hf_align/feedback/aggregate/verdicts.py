@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import log
 from statistics import fmean
 from typing import Literal, TypeVar, get_args
 
 from hf_align.errors import UserError
-from hf_align.feedback.aggregate.votes import EQUAL, Aggregation, majority_vote
+from hf_align.feedback.aggregate.dawid_skene import SMOOTHING, dawid_skene
+from hf_align.feedback.aggregate.votes import EQUAL, Aggregation, AggregationMethod, majority_vote, weighted_vote
 from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Answer, Task
 
-Method = Literal["majority"]
 Record = TypeVar("Record")
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[AggregationMethod, ...] = get_args(AggregationMethod)
 Source = Literal["dawid_skene", "weighted", "majority", "gold", "adjudicator"]
+MIRROR = {FIRST: SECOND, SECOND: FIRST}
+"""Labels with the two responses exchanged: which of them is called the first says nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Verdict:
         votes: Number of answers for the first response, for a tie, for the second; an adjudicator's isn't a vote.
         agreement: Share of the pairs of votes that agree; None with fewer than two.
         by_group: Mean preference of each group's votes; annotators without a group are in none.
-        open: The agreement is below the limit and nobody has adjudicated.
+        open: The commonest vote has less than `min_agreement` of the votes, and nobody has adjudicated. (Of pairs of
+            votes at most two thirds agree among six of which one differs, so the limit isn't one on `agreement`.)
         label: 1 (first), .5 (tie) or 0 (second), whichever is most probable; undecided is a tie.
         source: Where the preference comes from: a posterior ("dawid_skene"), shares of votes ("majority", "weighted"),
             the known answer of a gold question, or an adjudicator.
@@ -64,65 +68,120 @@ def judge_tasks(
     answers: Iterable[Answer],
     annotators: Mapping[str, Annotator] | Iterable[Annotator] = (),
     *,
-    method: Method = "majority",
+    method: AggregationMethod = "dawid_skene",
     min_agreement: float = 0.7,
     qualities: Mapping[str, float] | None = None,
     adjudicators: Collection[str] = (),
 ) -> dict[str, Verdict]:
-    """Aggregate the answers to each task.
+    """Verdict on each task that has an answer.
 
     Args:
         tasks: Of the store. Gold questions have their known answer as verdict.
         answers: Those that stand (`PreferenceStore.answers`). A preference above .5 is a vote for the first response,
             one below a vote for the second.
         annotators: Of the store, for groups and track records.
-        method: How to aggregate.
-        min_agreement: Share of agreeing pairs of votes below which a task is open.
-        qualities: Quality of answers by their id.
+        method: "dawid_skene": posterior, by skills estimated from all answers, gold questions, adjudicated tasks and
+            track records; errors are the same for the first and the second response, which stand in random order.
+            "weighted": shares of votes, weighted by the mean quality of the annotator's answers, or without qualities
+            by log(skill / (1 - skill)) of their gold questions and track record. "majority": shares of equal votes.
+        min_agreement: Share of the commonest vote below which a task is open; a further answer that raises the share
+            closes it.
+        qualities: Quality of answers by their id, from 0 to 1.
         adjudicators: Names of annotators whose answer closes a task: it becomes the verdict, and other answers stay
-            votes. If several adjudicate one task, their mean preference is the verdict, and it stays open unless all
-            agree.
+            votes. If several adjudicate one task, their shares are the verdict, and it stays open unless all agree.
 
     Returns:
-        A verdict for each task that has an answer, in the order of tasks.
+        Verdicts in the order of tasks.
 
     Raises:
-        UserError: The method is unknown, or an answer belongs to no task.
+        UserError: The method is unknown, an answer belongs to no task, or qualities are missing where they are weights.
 
     Example:
-        >>> from hf_align.feedback import Response, Task, judge_tasks
-        >>> from hf_align.feedback.records import Answer
+        >>> from hf_align.feedback import Answer, Response, Task, judge_tasks
         >>> task = Task.of(Response("p", "Apple.", "a"), Response("p", "Stone.", "b"))
         >>> given = [Answer(f"click-{n}", task.id, n, "answer", 1.0, "first", None, None, None, 0.0) for n in "xyz"]
         >>> verdict = judge_tasks([task], given, method="majority")[task.id]
         >>> verdict.preference, verdict.agreement, verdict.open
         (1.0, 1.0, False)
     """
+    by_id = {task.id: task for task in _values(tasks)}
+    people = {who.name: who for who in _values(annotators)}
+    given = list(answers)
+    result = aggregate_answers(by_id, given, people, method=method, qualities=qualities, adjudicators=adjudicators)
+    by_task: dict[str, list[Answer]] = defaultdict(list)
+    for answer in given:
+        by_task[answer.task_id].append(answer)
+    verdicts = {}
+    for id, task in by_id.items():
+        if id in by_task:
+            decided = [answer for answer in by_task[id] if answer.annotator in adjudicators]
+            votes = [answer for answer in by_task[id] if answer.annotator not in adjudicators]
+            verdicts[id] = _verdict(task, votes, decided, result, people, min_agreement, qualities or {})
+    return verdicts
+
+
+def aggregate_answers(
+    tasks: Mapping[str, Task] | Iterable[Task],
+    answers: Iterable[Answer],
+    annotators: Mapping[str, Annotator] | Iterable[Annotator] = (),
+    *,
+    method: AggregationMethod = "dawid_skene",
+    qualities: Mapping[str, float] | None = None,
+    adjudicators: Collection[str] = (),
+) -> Aggregation | None:
+    """Labels of a store's tasks and skills of its annotators, by the votes; see `judge_tasks`.
+
+    Returns:
+        Probabilities of the labels 1 (first), .5 (tie, if anybody gave one) and 0 (second); None without votes.
+    """
     if method not in METHODS:
         raise UserError(f"method is {method!r}; use one of {', '.join(METHODS)}")
     by_id = {task.id: task for task in _values(tasks)}
-    people = {who.name: who for who in _values(annotators)}
-    by_task: dict[str, list[Answer]] = defaultdict(list)
-    decided: dict[str, list[float]] = defaultdict(list)
+    rows: list[tuple[str, str, float]] = []
+    decided: dict[str, set[float]] = defaultdict(set)
+    rated: dict[str, list[float]] = defaultdict(list)
     for answer in answers:
         if answer.task_id not in by_id:
             raise UserError(f"answer {answer.id!r} belongs to task {answer.task_id!r}, which isn't among the tasks")
         if answer.preference is None:
             raise UserError(f"answer {answer.id!r} has no preference: give the answers that stand, without skips")
         if answer.annotator in adjudicators:
-            decided[answer.task_id].append(answer.preference)
+            decided[answer.task_id].add(vote_of(answer.preference))
+            continue
+        rows.append((answer.task_id, answer.annotator, vote_of(answer.preference)))
+        if qualities is not None and answer.id in qualities:
+            rated[answer.annotator].append(qualities[answer.id])
+    if not rows:
+        return None
+    asked = {row[0] for row in rows}
+    gold = {id: min(labels) for id, labels in decided.items() if len(labels) == 1 and id in asked}
+    gold |= {id: vote_of(by_id[id].gold) for id in by_id if by_id[id].gold is not None and id in asked}
+    if method == "majority":
+        return majority_vote(rows, gold)
+    names = dict.fromkeys(row[1] for row in rows)
+    records = {who.name: (who.right, who.wrong) for who in _values(annotators) if who.name in names}
+    if method == "weighted":
+        if qualities is None:
+            weights = _weights_of_records(rows, gold, records)
+        elif missing := [name for name in names if name not in rated]:
+            raise UserError(f"qualities has none for the answers of {missing[0]!r}, which they weigh")
         else:
-            by_task[answer.task_id].append(answer)
-    rows = [(a.task_id, a.annotator, vote_of(a.preference)) for part in by_task.values() for a in part]
-    gold = {id: vote_of(task.gold) for id, task in by_id.items() if task.gold is not None}
-    result = majority_vote(rows, gold) if rows else None
-    verdicts = {}
-    for id, task in by_id.items():
-        if id in by_task or id in decided:
-            verdicts[id] = _verdict(
-                task, by_task[id], decided.get(id, []), result, people, min_agreement, qualities or {}
-            )
-    return verdicts
+            weights = {name: fmean(rated[name]) for name in names}
+        return weighted_vote(rows, weights, gold)
+    prior = {name: record for name, record in records.items() if any(record)}
+    tie = {TIE: TIE} if TIE in gold.values() or any(row[2] == TIE for row in rows) else {}
+    return dawid_skene(rows, gold, prior=prior, mirror={**MIRROR, **tie})
+
+
+def _weights_of_records(
+    rows: list[tuple[str, str, float]], gold: Mapping[str, float], records: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    """log(skill / (1 - skill)) by gold questions, track record and the same smoothing as `dawid_skene`; at least 0."""
+    counts = {name: [a + b for a, b in zip(records.get(name, (0, 0)), SMOOTHING, strict=True)] for _, name, _ in rows}
+    for task, name, label in rows:
+        if task in gold:
+            counts[name][label != gold[task]] += 1
+    return {name: max(0.0, log(right / wrong)) for name, (right, wrong) in counts.items()}
 
 
 def _values(records: Mapping[str, Record] | Iterable[Record]) -> Iterable[Record]:
@@ -138,7 +197,7 @@ def vote_of(preference: float | None) -> float:
 def _verdict(
     task: Task,
     votes: list[Answer],
-    decided: list[float],
+    decided: list[Answer],
     result: Aggregation | None,
     people: Mapping[str, Annotator],
     min_agreement: float,
@@ -153,11 +212,11 @@ def _verdict(
         if who is not None and who.group is not None:
             groups[who.group].append(label)
     rated = [qualities[answer.id] for answer in votes if answer.id in qualities]
-    is_open = agreement is not None and agreement < min_agreement
+    is_open = bool(votes) and max(counts) < min_agreement * len(votes) - EQUAL
     if task.gold is not None:
         shares, source, is_open = {vote_of(task.gold): 1.0}, "gold", False
     elif decided:
-        given = [vote_of(preference) for preference in decided]
+        given = [vote_of(answer.preference) for answer in decided]
         shares = {label: given.count(label) / len(given) for label in (FIRST, TIE, SECOND)}
         source, is_open = "adjudicator", len(set(given)) > 1
     else:
