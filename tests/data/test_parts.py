@@ -17,6 +17,16 @@ def test_a_part_is_computed_once_for_what_determines_it(tmp_path: Path) -> None:
     assert Parts().get({"a": 1}, lambda: [3.0]) == [3.0]
 
 
+def test_parts_are_found_one_by_one_once_they_are_put(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    assert parts.find("a") is None and parts.found == 0
+    parts.put("a", [])
+    assert parts.find("a") == [] and parts.found == 1
+    nowhere = Parts()
+    nowhere.put("a", [1])
+    assert nowhere.find("a") is None
+
+
 def test_a_part_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Parts(tmp_path / "job").get(1, interrupt)

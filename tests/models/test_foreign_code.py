@@ -33,6 +33,10 @@ from hf_align.errors import LoadError, UserError
 from hf_align.evaluation import Sampling, policy_report, reward_report, sample_best, score_dataset
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
+from hf_align.feedback import Prompt
+from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collect.responses import generate_responses
+from hf_align.feedback.collect.writers import open_models
 from hf_align.files import REWARD_CODE
 from hf_align.hub import push_model, stage_checkpoint, stage_model
 from hf_align.hub.staging import new_stage
@@ -171,6 +175,9 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "reward_report(model)": lambda name: reward_report(name, pairs(2)),
     "reward_report(judge)": lambda name: reward_report(len_scores, pairs(2), judge=name, robustness_texts=0),
     "score_dataset(model)": lambda name: score_dataset(name, pairs(2)),
+    "generate_responses": lambda name: generate_responses(
+        [Prompt("a")], open_models(name), CollectionConfig(max_new_tokens=2)
+    ),
     "sample_best(model)": lambda name: sample_best(name, name, prompts(), Sampling(2, max_new_tokens=2)),
     "DPOTrainer(model)": lambda name: trains(DPOTrainer, DPOConfig)(model=name),
     "DPOTrainer(ref_model)": lambda name: trains(DPOTrainer, DPOConfig)(ref_model=name),
