@@ -338,7 +338,7 @@ RUNS = {
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],
 }
-LOAD_NOTHING = {"doctor", "algorithms", "completion", "convert"}
+LOAD_NOTHING = {"doctor", "algorithms", "completion", "convert", "annotate", "export"}
 
 
 def commands() -> set[str]:
