@@ -1,8 +1,8 @@
 """Which pairs to ask about next: at random, where an ensemble disagrees, or where an answer is expected to say most.
 
-Sources: query by committee (Seung et al. 1992) for disagreement; BALD, BatchBALD and the D-optimal design of
-Bradley-Terry for information (`hf_align.feedback.collect.information`). ActiveUltraFeedback (arXiv 2603.09692) compares
-such rules on models' responses.
+Sources: query by committee (Seung et al. 1992) for disagreement; the design that is optimal for predictions for
+information (`hf_align.feedback.collect.information`). ActiveUltraFeedback (arXiv 2603.09692) compares further rules on
+models' responses, with a policy as the aim; here the aim is a reward model that is right about the whole pool.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from hf_align.errors import UserError
+from hf_align.feedback.collect.head import LinearHead
 from hf_align.feedback.collect.information import Beliefs, choose_informative
 from hf_align.feedback.records import Task
 
 Selection = Literal["random", "disagreement", "information"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
+Comparison = tuple[str, str, float]
+"""Ids of two responses, and the preference for the first."""
+PENALTY = 1.0
+"""Of the head's weights, on features of length 1: beforehand, log odds of two unrelated responses have variance 2."""
 
 
 def disagreement(log_odds: ArrayLike) -> NDArray[np.float64]:
@@ -50,6 +55,9 @@ def choose_tasks(
     seed: int = 0,
     round: int = 0,
     model: str | None = None,
+    features: Mapping[str, Sequence[float]] | None = None,
+    answered: Sequence[Comparison] = (),
+    penalty: float = PENALTY,
 ) -> list[Task]:
     """Choose the tasks to ask about next.
 
@@ -58,11 +66,16 @@ def choose_tasks(
         member_scores: Each response's score by every member of an ensemble, by the response's id; differences of a
             member's scores are log odds. Not needed at random.
         method: "random"; "disagreement": where P(first is better) varies most over the members; "information": where
-            one answer is expected to say most about the ensemble's scores, given the answers to those chosen before.
+            answers are expected to lower the variance of all candidates' log odds most, given the answers to those
+            chosen before.
         n: Number to choose; all if there are fewer.
         seed: Of the random choice, and of the order among equal ones.
         round: Number of the round, kept with the choice.
-        model: Name of the ensemble, kept with the choice.
+        model: Name of the ensemble, or of the features' model, kept with the choice.
+        features: For information in place of an ensemble's scores: each response's features by id, as of
+            `EvenFeatures`. A linear head on them is fitted to the answers so far.
+        answered: The answers so far: ids of two responses and the preference, from 0 (second) to 1 (first).
+        penalty: Of that head's weights.
 
     Returns:
         The chosen ones, best first. Their `choice` tells method, round, score (None at random) and model.
@@ -90,18 +103,34 @@ def choose_tasks(
         return []
     if method == "random":
         return [_recorded(task, method=method, round=round) for task in tasks[:n]]
-    log_odds = _log_odds(tasks, member_scores, method)
     if method == "disagreement":
-        scores = disagreement(log_odds)
-        places = np.argsort(-scores, kind="stable")[:n]
-        scores = scores[places]
+        found = disagreement(_log_odds(tasks, member_scores, method))
+        places = np.argsort(-found, kind="stable")[:n]
+        scores = found[places]
     else:
-        answers = max(task.wanted for task in tasks)
-        places, scores = choose_informative(Beliefs.of_members(log_odds), n, answers=answers)
+        if features is None:
+            beliefs = Beliefs.of_members(_log_odds(tasks, member_scores, method))
+        else:
+            beliefs = _head_beliefs(tasks, features, answered, penalty)
+        places, scores = choose_informative(beliefs, n, answers=max(task.wanted for task in tasks))
     return [
         _recorded(tasks[place], method=method, round=round, score=float(score), model=model)
         for place, score in zip(places, scores, strict=True)
     ]
+
+
+def _head_beliefs(
+    tasks: Sequence[Task], features: Mapping[str, Sequence[float]], answered: Sequence[Comparison], penalty: float
+) -> Beliefs:
+    """What a head fitted to the answers expects of the tasks."""
+    asked = [(first, second) for first, second, _ in answered]
+    pairs = [*asked, *((task.first_id, task.second_id) for task in tasks)]
+    missing = next((id for pair in pairs for id in pair if id not in features), None)
+    if missing is not None:
+        raise UserError(f"selection='information': response {missing} has no features; give those of every response")
+    rows = np.array([np.subtract(features[first], features[second]) for first, second in pairs], dtype=float)
+    head = LinearHead.fit(rows[: len(asked)], [preference for _, _, preference in answered], penalty=penalty)
+    return head.beliefs(rows[len(asked) :])
 
 
 def _log_odds(tasks: Sequence[Task], scores: Mapping[str, Sequence[float]] | None, method: str) -> NDArray:

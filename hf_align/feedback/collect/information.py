@@ -1,22 +1,28 @@
-"""How much the answer to a comparison is expected to say about a reward model, and which comparisons say most together.
+"""How much the answer to a comparison is expected to teach a reward model, and which comparisons teach most together.
 
 A reward model's uncertainty is a normal distribution of the log odds of every candidate pair: their means, and factors
 F `[C, k]` of their covariance F F'. The factors come from an ensemble's members, or from the posterior of a linear
-Bradley-Terry head.
+Bradley-Terry head (`hf_align.feedback.collect.head`).
 
-The answer's expected information is BALD (Houlsby et al. 2011), the mutual information of the answer and the log odds:
+Asked about pair i, one person's answer observes its log odds with the precision w = E[p (1 - p)], the Fisher
+information of Bradley-Terry. It lowers the variance of the pool's pairs, on average over all C of them, by
 
-    I(y; f) = H(E[sigmoid(f)]) - E[H(sigmoid(f))],   f ~ N(mean, variance), H in nats.
+    mean_j cov(i, j)^2 w / (1 + w var(i)).
 
-The second term is the answer's own noise, which asking doesn't reduce: where the model knows that people are divided,
-there is nothing to learn, however even the pair. A batch is chosen greedily, as BatchBALD (Kirsch et al. 2019), with
-the covariance updated by the Fisher information E[p (1 - p)] of each chosen pair, the D-optimal design for
-Bradley-Terry (Shen et al. 2025, arXiv 2502.04354): so pairs that say the same aren't asked twice.
+This is the design that is optimal for predictions (V- or I-optimality of Bayesian experimental design, Chaloner and
+Verdinelli 1995; as the expected predictive information gain of Bickford Smith et al. 2023, linear and normal). The
+factor w is the answer's own noise: where people are certain to agree, or certain to be divided, an answer teaches
+little. Information about the model's parameters instead (`expected_information`: BALD, Houlsby et al. 2011, and the
+D-optimal design of Shen et al. 2025, arXiv 2502.04354) asks about outliers; docs/results/feedback.md compares them.
+
+A batch is chosen one by one, as by BatchBALD (Kirsch et al. 2019): each choice updates the covariance as if it had been
+answered, so pairs that say the same aren't asked twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +31,8 @@ from scipy.special import entr, expit
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 """Gauss-Hermite quadrature of a standard normal variable."""
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
+
+Aim = Literal["predictions", "parameters"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +65,10 @@ class Beliefs:
         return cls(mean, (members - mean).T / np.sqrt(max(len(members) - 1, 1)))
 
 
-def _moments(mean: NDArray, variance: NDArray) -> tuple[NDArray, NDArray]:
-    """`[C]` expected information, and E[p (1 - p)]."""
-    p = expit(mean[:, None] + np.sqrt(variance)[:, None] * NODES)  # [C, nodes]
-    expected = p @ WEIGHTS
-    own_noise = (entr(p) + entr(1 - p)) @ WEIGHTS
-    return np.maximum(entr(expected) + entr(1 - expected) - own_noise, 0.0), (p * (1 - p)) @ WEIGHTS
-
-
 def expected_information(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
-    """Mutual information, in nats, of one answer and normal log odds.
+    """BALD: mutual information, in nats, of one answer y and the pair's log odds f.
+
+    I(y; f) = H(E[sigmoid(f)]) - E[H(sigmoid(f))] with f ~ N(mean, variance).
 
     Args:
         mean: `[C]` of the log odds.
@@ -80,23 +82,29 @@ def expected_information(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.flo
         >>> expected_information([0.0, 0.0, 5.0], [0.0, 4.0, 4.0]).round(3).tolist()
         [0.0, 0.231, 0.044]
     """
-    return _moments(np.asarray(mean, dtype=float), np.asarray(variance, dtype=float))[0]
+    p = _probabilities(np.asarray(mean, dtype=float), np.asarray(variance, dtype=float))
+    expected = p @ WEIGHTS
+    return np.maximum(entr(expected) + entr(1 - expected) - (entr(p) + entr(1 - p)) @ WEIGHTS, 0.0)
 
 
-def choose_informative(beliefs: Beliefs, n: int, *, answers: int = 1) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Choose n pairs whose answers together say most about the reward model.
+def choose_informative(
+    beliefs: Beliefs, n: int, *, answers: int = 1, aim: Aim = "predictions", shortlist: int = 2000
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Choose n pairs whose answers together teach the reward model most.
 
     Args:
         beliefs: What the model expects of the candidates.
         n: Pairs to choose, at most as many as there are.
         answers: Answers that each will get, all of which teach the model before the next is chosen.
+        aim: "predictions": lower the variance of all candidates' log odds; "parameters": say most about the model.
+        shortlist: Only so many candidates, and at least 4 n, that teach most by themselves are compared at each choice.
 
     Returns:
-        `[n]` places of the pairs, in the order of their choice, and `[n]` the expected information of one answer, given
-        the answers to those before.
+        `[n]` places of the pairs, in the order of their choice, and `[n]` what one answer is expected to teach, given
+        the answers to those before: the fall of the candidates' mean variance (squared log odds), or nats.
 
     Example:
-        Two equal pairs and a third of less uncertainty: the second of the equal ones comes last.
+        Of two equal pairs the second comes last: the first one's answers tell about it.
 
         >>> import numpy as np
         >>> from hf_align.feedback.collect.information import Beliefs, choose_informative
@@ -104,28 +112,49 @@ def choose_informative(beliefs: Beliefs, n: int, *, answers: int = 1) -> tuple[N
         >>> choose_informative(beliefs, 3, answers=3)[0].tolist()
         [0, 2, 1]
     """
-    factors = beliefs.factors.astype(float, copy=True)
-    free = np.ones(len(factors), dtype=bool)
-    places, gains = [], []
-    for _ in range(min(n, len(factors))):
-        gain, fisher = _moments(beliefs.mean, (factors**2).sum(1))
+    factors = beliefs.factors.astype(float, copy=True)  # [C, k]
+    pool = factors.T @ factors / max(len(factors), 1)  # [k, k]
+    alone = _gains(beliefs.mean, factors, pool, aim)[0]
+    listed = np.argsort(-alone, kind="stable")[: max(shortlist, 4 * n)]
+    mean, factors, free = beliefs.mean[listed], factors[listed], np.ones(len(listed), dtype=bool)
+    chosen, gains = [], []
+    for _ in range(min(n, len(listed))):
+        gain, precision = _gains(mean, factors, pool, aim)
         best = int(np.where(free, gain, -1.0).argmax())
-        places.append(best)
-        gains.append(gain[best])
         free[best] = False
-        condition(factors, best, answers * fisher[best])
-    return np.array(places, dtype=np.intp), np.array(gains)
+        chosen.append(listed[best])
+        gains.append(gain[best])
+        condition(factors, pool, best, answers * precision[best])
+    return np.array(chosen, dtype=np.intp), np.array(gains)
 
 
-def condition(factors: NDArray, place: int, precision: float) -> None:
-    """Update the factors, in place, by an observation of one pair's log odds with a precision.
+def _gains(mean: NDArray, factors: NDArray, pool: NDArray, aim: Aim) -> tuple[NDArray, NDArray]:
+    """`[C]` what one answer teaches, and the precision w of each pair's answer."""
+    variance = np.einsum("ck,ck->c", factors, factors)
+    p = _probabilities(mean, variance)
+    precision = (p * (1 - p)) @ WEIGHTS
+    if aim == "parameters":
+        return expected_information(mean, variance), precision
+    squares = np.einsum("ck,ck->c", factors @ pool, factors)  # mean_j cov(i, j)^2
+    return squares * precision / (1 + precision * variance), precision
 
-    With v = F x the covariances with the observed pair and s = x'x its variance, the covariance loses
-    v v' precision / (1 + precision s). Of the factors that is F - a (F x) x' with a as below.
+
+def condition(factors: NDArray, pool: NDArray, place: int, precision: float) -> None:
+    """Update factors F and pool F'F / C, in place, by an observation of one pair's log odds with a precision w.
+
+    With its factors x and variance s = x'x, the covariance loses F x x'F' w / (1 + w s): F becomes F (I - a x x') with
+    1 - a s = (1 + w s)^-1/2.
     """
     x = factors[place].copy()
     variance = float(x @ x)
     if variance <= 0:
         return
-    left = 1 / np.sqrt(1 + precision * variance)  # share of the deviation in the direction x that stays
-    factors -= np.outer(factors @ x, x) * ((1 - left) / variance)
+    a = (1 - 1 / np.sqrt(1 + precision * variance)) / variance
+    factors -= np.outer(factors @ x, a * x)
+    pool -= np.outer(pool @ x, a * x)
+    pool -= np.outer(a * x, x @ pool)
+
+
+def _probabilities(mean: NDArray, variance: NDArray) -> NDArray:
+    """`[C, nodes]` P(first is better) at the nodes of the log odds' distribution."""
+    return expit(mean[:, None] + np.sqrt(variance)[:, None] * NODES)

@@ -64,14 +64,14 @@ def vars_of(task: Task) -> dict:
     return {name: getattr(task, name) for name in task.__dataclass_fields__}
 
 
-def test_a_batch_by_information_covers_what_disagreement_asks_twice() -> None:
+def test_a_batch_by_information_covers_what_disagreement_asks_again() -> None:
     tasks, scores = made(40)
-    for task in tasks:  # three kinds of questions: members 0 and 1 differ most in many, 2 and 3 less in one
-        scores[task.first_id], scores[task.second_id] = [3.0, -3.0, 0.0, 0.0], [0.0] * 4
-    scores[tasks[7].first_id] = [0.0, 0.0, 2.0, -2.0]
-    first = {task.id for task in choose_tasks(tasks, scores, "information", 6)}
-    assert tasks[7].id in first
-    assert tasks[7].id not in {task.id for task in choose_tasks(tasks, scores, "disagreement", 39)}
+    for number, task in enumerate(tasks):  # members 0 and 1 differ most in many tasks, 2 and 3 less in ten
+        scores[task.first_id] = [3.0, -3.0, 0.0, 0.0] if number < 30 else [0.0, 0.0, 2.0, -2.0]
+        scores[task.second_id] = [0.0] * 4
+    others = {task.id for task in tasks[30:]}
+    assert not others & {task.id for task in choose_tasks(tasks, scores, "disagreement", 8)}
+    assert others & {task.id for task in choose_tasks(tasks, scores, "information", 8)}
 
 
 def test_fewer_candidates_than_asked_for_are_all_chosen() -> None:
@@ -100,3 +100,17 @@ def test_a_method_without_its_model_is_refused_in_one_sentence(scores, method, m
     }
     with pytest.raises(UserError, match=message):
         choose_tasks(tasks, kinds[scores] if isinstance(scores, str) else scores, method, 2)
+
+
+def test_information_from_features_asks_what_the_answers_so_far_leave_open() -> None:
+    prompt = Prompt("Which?")
+    here, there, up, down = (Response(prompt.id, text, "a") for text in ("here", "there", "up", "down"))
+    features = {here.id: [1.0, 0.0], there.id: [-1.0, 0.0], up.id: [0.0, 0.9], down.id: [0.0, -0.9]}
+    across, upright = Task.of(here, there, wanted=1), Task.of(up, down, wanted=1)
+    [first] = choose_tasks([across, upright], None, "information", 1, features=features)
+    assert first.id == across.id  # longer
+    answered = [(here.id, there.id, 1.0), (here.id, there.id, 0.0)] * 3
+    [first] = choose_tasks([across, upright], None, "information", 1, features=features, answered=answered)
+    assert first.id == upright.id
+    with pytest.raises(UserError, match="has no features"):
+        choose_tasks([across], None, "information", 1, features={here.id: [1.0, 0.0]})
