@@ -1,0 +1,78 @@
+"""Draw r against the number of answers and write its table: `python -m docs.make_answers_needed`.
+
+Reads benchmarks/results/feedback/answers_needed.json (see benchmarks/feedback/answers_needed.py); writes
+docs/images/answers-needed.svg and the table in docs/results/feedback.md. Seconds.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.feedback.answers_needed import RESULTS, SHARE
+
+DOCS = Path(__file__).parent
+FIGURE, PAGE = DOCS / "images" / "answers-needed.svg", DOCS / "results" / "feedback.md"
+SHOWN = (225, 501, 999, 1998)
+COLORS = {
+    "random, 3 answers a pair": "#7f7f7f",
+    "random": "#000000",
+    "disagreement": "#ff7f0e",
+    "information about parameters": "#9467bd",
+    "information": "#1f77b4",
+    "information, 3 answers a pair": "#17becf",
+}
+Results = dict[str, Any]
+
+
+def table(results: Results) -> str:
+    """r at some numbers of answers, and the answers needed, as a Markdown table."""
+    lines = [
+        f"| choice | {' | '.join(f'r, {n:,} answers' for n in SHOWN)} | answers for {SHARE:.0%} of full r | share of "
+        "random's |",
+        "| --- |" + " --- |" * (len(SHOWN) + 2),
+    ]
+    for name, method in results["methods"].items():
+        cells = [f"{method['r'][method['answers'].index(n)]:.3f}"[1:] for n in SHOWN]
+        count = "not reached" if method["needed"] is None else f"{method['needed']:,}"
+        low, high = (f"{end:.2f}" if end is not None else "–" for end in method["of_random_interval"])
+        share = "–" if method["of_random"] is None else f"{method['of_random']:.2f} [{low}, {high}]"
+        lines.append(f"| {name} | {' | '.join(cells)} | {count} | {share} |")
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    machine = results["machine"]["cpu"]
+    return "\n".join(lines) + f"\n\nMade by `{results['command']}` with {versions}, on one core of an {machine}.\n"
+
+
+def draw(results: Results) -> None:
+    """Draw the curves, with the range of the seeds as bands."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "answers-needed"  # the same file for the same numbers
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+    for name, method in results["methods"].items():
+        axes.plot(
+            method["answers"], method["r"], color=COLORS[name], label=name, linewidth=1.4, marker="o", markersize=3
+        )
+        if name in ("random", "information"):
+            low, high = (list(map(end, zip(*method["r_by_seed"], strict=True))) for end in (min, max))
+            axes.fill_between(method["answers"], low, high, color=COLORS[name], alpha=0.12)
+    axes.axhline(results["target"], color="grey", linestyle="--", linewidth=0.8)
+    axes.text(axes.get_xlim()[0], results["target"], f" {SHARE:.0%} of full r", fontsize=8, va="bottom")
+    axes.set(xscale="log", xlabel="answers", ylabel="r with the mean rating, held-out texts")
+    ticks = (60, 150, 500, 1000, 2000, 4000, 12000)
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    draw(results)
+    before = PAGE.read_text(encoding="utf-8")
+    part = r"(<!-- answers needed[^>]*-->\n).*?(<!-- end -->)"
+    PAGE.write_text(re.sub(part, lambda m: m[1] + table(results) + m[2], before, flags=re.S), encoding="utf-8")
