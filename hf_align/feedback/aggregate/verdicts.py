@@ -38,6 +38,12 @@ class Verdict:
             the known answer of a gold question, or an adjudicator.
         quality: Mean quality of the answers, where qualities are given.
         agreement_by_group: Share of agreeing pairs of votes within each group; None with fewer than two.
+
+    Example:
+        >>> from hf_align.feedback import Verdict
+        >>> verdict = Verdict("task", 0.9, (2, 1, 0), 1 / 3, {"experts": 1.0}, True, 1.0, "dawid_skene")
+        >>> round(verdict.strength, 2), round(verdict.vote_share, 2)
+        (0.8, 0.83)
     """
 
     task_id: str

@@ -33,6 +33,12 @@ class Aggregation:
         iterations: Of the estimation; 0 without one.
         objective: Log-likelihood after each iteration, with the log-density of the prior where there is one.
         converged: Whether the estimation came to rest.
+
+    Example:
+        >>> from hf_align.feedback import majority_vote
+        >>> result = majority_vote([("t", "anna", 1), ("t", "ben", 1), ("t", "cleo", 0), ("t", "dan", 1)])
+        >>> result.probabilities["t"], result.answers["anna"]
+        ({0: 0.25, 1: 0.75}, 1)
     """
 
     method: AggregationMethod

@@ -38,8 +38,10 @@ def make_answers(labels: list[str], seed: int) -> tuple[list[list[str]], dict[st
 def results_of(answers: list[list[str]], gold: dict[str, str], errors: str) -> dict[str, Any]:
     """Probabilities by task and label, errors by annotator, true and given label, and priors."""
     import pandas as pd
-    from crowdkit.aggregation import DawidSkene
-    from crowdkit.aggregation.classification.dawid_skene import OneCoinDawidSkene
+    from crowdkit.aggregation import DawidSkene  # pyright: ignore[reportMissingImports]
+    from crowdkit.aggregation.classification.dawid_skene import (  # pyright: ignore[reportMissingImports]
+        OneCoinDawidSkene,
+    )
 
     data = pd.DataFrame(answers, columns=["task", "worker", "label"])  # pyright: ignore[reportArgumentType]
     settings: dict[str, Any] = {"n_iter": ITERATIONS, "tol": float("-inf")}

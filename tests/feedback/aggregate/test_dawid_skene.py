@@ -36,6 +36,14 @@ def accuracy(labels: dict[Any, Any], truth: list[int]) -> float:
     return float(np.mean([labels[task] == label for task, label in enumerate(truth)]))
 
 
+def calibration_error(probabilities: dict[Any, Any], truth: list[int]) -> float:
+    """Expected calibration error: 10 bins of the probability of the more probable label."""
+    sure = np.array([max(probabilities[task].values()) for task in range(len(truth))])
+    right = np.array([probabilities[task][label] > 0.5 for task, label in enumerate(truth)])
+    bins = np.minimum((sure - 0.5) * 20, 9).astype(int)
+    return sum(abs((sure - right)[bins == n].sum()) for n in range(10)) / len(truth)
+
+
 @pytest.mark.parametrize("case", CROWDKIT["cases"], ids=lambda case: case["name"])
 def test_equals_the_reference_implementation_without_a_prior(case):
     answers, gold = case["answers"], case["gold"]
@@ -163,12 +171,38 @@ def test_planted_annotators_are_told_apart_within_a_hundredth_of_the_oracle():
         for task, annotator, label in answers:
             oracle[task] += weights[annotator] * (2 * label - 1)
         best = float(np.mean((oracle > 0) == np.array(truth)))
-        for options in ({}, {"errors": "one_coin"}, {"mirror": TURNED}):
+        variants: list[dict[str, Any]] = [{}, {"errors": "one_coin"}, {"mirror": TURNED}]
+        for options in variants:
             result = dawid_skene(answers, **options)
             assert accuracy(result.labels, truth) >= best - 0.01
             assert accuracy(result.labels, truth) >= accuracy(majority_vote(answers).labels, truth) + 0.05
             errors = [abs(result.skills[n] - skill) for n, skill in enumerate(SKILLS)]
             assert np.mean(errors) <= 0.03
+            assert calibration_error(result.probabilities, truth) <= 0.03
+
+
+def test_skills_with_gold_are_near_the_shares_of_right_labels():
+    for seed in range(3):
+        answers, truth = planted(seed)
+        result = dawid_skene(answers, dict(enumerate(truth[:50])), mirror=TURNED)
+        right = [np.mean([label == truth[task] for task, a, label in answers if a == n]) for n in range(len(SKILLS))]
+        assert np.mean([abs(result.skills[n] - share) for n, share in enumerate(right)]) <= 0.02
+
+
+def test_skills_after_15_tasks_with_3_gold_tell_spammers_from_others():
+    skills = np.array([0.85] * 14 + [0.5] * 4 + [0.15] * 2)  # 20% clickers, 10% flippers
+    areas = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        answers, truth = [], rng.integers(0, 2, 51).tolist()
+        for turn in range(12):  # everybody labels one of four tasks a turn
+            for n, annotator in enumerate(rng.permutation(20).tolist()):
+                answers.append((4 * turn + n // 5, annotator))
+        answers += [(48 + n, annotator) for n in range(3) for annotator in range(20)]
+        rows = [(task, a, truth[task] ^ int(rng.random() > skills[a])) for task, a in answers]
+        found = dawid_skene(rows, {task: truth[task] for task in (48, 49, 50)}, mirror=TURNED).skills
+        areas.append(np.mean([found[good] > found[bad] for good in range(14) for bad in range(14, 20)]))
+    assert np.mean(areas) >= 0.95
 
 
 def test_a_rare_annotator_is_neither_trusted_nor_condemned_for_one_answer():
@@ -205,6 +239,6 @@ def test_one_label_one_task_and_one_annotator_do():
         ({"max_iterations": 0}, "max_iterations is 0"),
     ],
 )
-def test_arguments_out_of_range_are_refused(options, message):
+def test_arguments_out_of_range_are_refused(options: dict[str, Any], message):
     with pytest.raises(UserError, match=message):
         dawid_skene([("t", "a", "x")], **options)

@@ -44,9 +44,9 @@ def test_numpy_values_are_taken_as_pythons():
 @pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pd.NA, pd.NaT])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_missing_values_are_refused_in_one_sentence(missing, place):
-    row = [missing if n == place else value for n, value in enumerate(("t", "a", "x"))]
+    task, annotator, label = (missing if n == place else value for n, value in enumerate(("t", "a", "x")))
     with pytest.raises(UserError, match=r"answer 1.*(task|annotator|label) is .*: leave out answers without one"):
-        majority_vote([("t", "a", "x"), row])
+        majority_vote([("t", "a", "x"), (task, annotator, label)])
 
 
 @pytest.mark.parametrize(
