@@ -55,7 +55,9 @@ def plant(seed: int, tasks: int) -> tuple[Rows, NDArray[np.intp]]:
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 2, tasks)
     who = [rng.choice(len(SKILLS), VOTES, replace=False).tolist() for _ in range(tasks)]
-    return [(task, a, label(rng, int(truth[task]), SKILLS[a])) for task in range(tasks) for a in who[task]], truth
+    return [
+        (task, a, label(rng, int(truth[task]), float(SKILLS[a]))) for task in range(tasks) for a in who[task]
+    ], truth
 
 
 def calibration_error(probabilities: NDArray, truth: NDArray) -> float:
@@ -102,10 +104,11 @@ def detect(seed: int, gold_tasks: int) -> float:
         order = rng.permutation(people)
         first = len(rows) // VOTES
         rows += [
-            (first + n // VOTES, a, label(rng, truth[first + n // VOTES], SPAMMERS[a])) for n, a in enumerate(order)
+            (first + n // VOTES, a, label(rng, truth[first + n // VOTES], float(SPAMMERS[a])))
+            for n, a in enumerate(order)
         ]
     gold = {task: truth[task] for task in range(tasks, tasks + gold_tasks)}
-    rows += [(task, a, label(rng, truth[task], SPAMMERS[a])) for task in gold for a in range(people)]
+    rows += [(task, a, label(rng, truth[task], float(SPAMMERS[a]))) for task in gold for a in range(people)]
     skills = dawid_skene(rows, gold, mirror=MIRROR).skills
     return auroc(-np.array([skills[a] for a in range(people)]), SPAMMERS < 0.6)
 
