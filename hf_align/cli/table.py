@@ -322,7 +322,7 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _push_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model")
+    parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model, or of an exported data set")
     parser.add_argument("repo", metavar="REPO", help="ORG/NAME, or NAME in your namespace; created if it is new")
     parser.add_argument(
         "--merge", action="store_true", help="push whole weights: the adapter merged into its base in float32"
@@ -334,9 +334,9 @@ def _push_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--base-model", metavar="ORG/NAME", help="Hub id of the base model, if yours is a local copy")
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository private")
-    parser.add_argument("--license", metavar="NAME", help="license in the model card, such as apache-2.0")
+    parser.add_argument("--license", metavar="NAME", help="license in the card, such as apache-2.0")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
-    parser.add_argument("--message", default="Upload a model with hf-align", help="commit message (%(default)s)")
+    parser.add_argument("--message", help="commit message (default: Upload a model, or a data set, with hf-align)")
 
 
 def _annotate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -599,14 +599,15 @@ SWEEP = Command(
 
 PUSH = Command(
     "push",
-    "push a saved model, adapter or merged weights to the Hub",
-    "Pushes a model folder with its tokenizer, heads and model card in one commit. Checkpoints, optimizers and\n"
-    "logs are not pushed. An adapter on a local base model needs --base-model, the same model's id on the\n"
-    "Hub, or --merge. Log in with `hf auth login` first, or set HF_TOKEN.",
+    "push a saved model, adapter, merged weights or an exported data set to the Hub",
+    "Pushes a model folder with its tokenizer, heads and model card in one commit, or the rows and the card that\n"
+    "hf-align export wrote. Checkpoints, optimizers and logs are not pushed. An adapter on a local base model needs\n"
+    "--base-model, the same model's id on the Hub, or --merge. Log in with `hf auth login` first, or set HF_TOKEN.",
     """  hf-align push out/dpo ORG/my-dpo-adapter
   hf-align push out/dpo ORG/my-dpo-adapter --base-model HuggingFaceTB/SmolLM2-135M-Instruct --license apache-2.0
   hf-align push out/reward ORG/my-reward-model --merge --private
   hf-align push out/ppo ORG/my-policy --merge --dtype bfloat16
+  hf-align push preferences ORG/my-preferences --license cc-by-4.0 --private
 """,
     "hf_align.cli.commands.push:run_push",
     _push_arguments,

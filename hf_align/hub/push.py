@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
@@ -20,6 +20,8 @@ from hf_align.hub.staging import ENSEMBLES, WEIGHTS, base_models, check_links, n
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.model_cards.names import hub_id
+
+RepoKind = Literal["model", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,14 @@ def check_repo_id(repo_id: str) -> None:
         raise UserError(f"'{repo_id}' is not a repository name: {str(error).splitlines()[0]}") from None
 
 
-def create_repo(api: HfApi, repo_id: str, private: bool | None = None) -> str:
+def create_repo(api: HfApi, repo_id: str, private: bool | None = None, kind: RepoKind = "model") -> str:
     """Create a repository unless it exists; return its id with the namespace.
 
     Raises:
         UserError: The Hub refuses or can't be reached.
     """
     with hub_errors(f"creating the repository {repo_id}"):
-        return api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        return api.create_repo(repo_id, private=private, exist_ok=True, repo_type=kind).repo_id
 
 
 def check_bases(api: HfApi, stage: Path) -> None:
@@ -187,6 +189,7 @@ def upload(
     unchanged: str | os.PathLike[str],
     revision: str | None = None,
     replaced: Sequence[str] = (),
+    kind: RepoKind = "model",
 ) -> CommitInfo:
     """Make a repository's content match a stage in one commit.
 
@@ -198,14 +201,16 @@ def upload(
         unchanged: The local folder that messages call unchanged.
         revision: Branch; default: main.
         replaced: Patterns of files, besides those of models, to remove from the repository if they aren't staged.
+        kind: What the repository holds.
 
     Raises:
         UserError: The Hub or the connection fails.
     """
     files = staged_files(stage)
     with hub_errors(f"pushing to {repo_id}", unchanged):
-        others = set(api.list_repo_files(repo_id, revision=revision)) - files.keys()
-        stale = sorted(filter_repo_objects(others, allow_patterns=[*WEIGHTS, *ENSEMBLES, *replaced]))
+        others = set(api.list_repo_files(repo_id, revision=revision, repo_type=kind)) - files.keys()
+        ours = [*(WEIGHTS + ENSEMBLES if kind == "model" else ()), *replaced]
+        stale = sorted(filter_repo_objects(others, allow_patterns=ours))
         # `upload_folder` would do the same, but with hf_xet it uses several commits if there are many files, if it
         # takes long, or if the first commit fails. An interrupted push would then leave a partial model behind.
         return api.create_commit(
@@ -213,4 +218,5 @@ def upload(
             [*map(CommitOperationDelete, stale), *(CommitOperationAdd(name, path) for name, path in files.items())],
             commit_message=commit_message,
             revision=revision,
+            repo_type=kind,
         )

@@ -69,16 +69,16 @@ def model_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
             if any(fnmatchcase(name, pattern) for pattern in folders):
-                _check_link(folder, path)
+                check_link(folder, path)
             continue
         # A pattern's `*` would also match `/`: only folders that a pattern names are entered.
         same_depth = (pattern for pattern in patterns if pattern.count("/") == name.count("/"))
         if any(fnmatchcase(name, pattern) for pattern in same_depth):
-            _check_link(folder, path)
+            check_link(folder, path)
             yield path.relative_to(folder)
 
 
-def _check_link(folder: Path, path: Path) -> None:
+def check_link(folder: Path, path: Path) -> None:
     """Refuse links to folders, which would be skipped, dangling links, and links that lead out of the folder."""
     if path.is_symlink():
         if not path.exists():
@@ -136,7 +136,7 @@ def stage_checkpoint(folder: str | os.PathLike[str], stage: Path, base_model: st
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
         if path.name not in NOT_IN_CHECKPOINTS and (path.is_file() or path.is_symlink()):
-            _check_link(folder, path)
+            check_link(folder, path)
             link_or_copy(path, stage / path.relative_to(folder))
     _check_code(stage, folder)
     name_bases(stage, folder, base_model)
@@ -156,7 +156,7 @@ def check_links(folder: str | os.PathLike[str]) -> None:
     """
     folder = Path(folder)
     for name in (*model_files(folder), *filter(lambda name: (folder / name).is_symlink(), READ_FOR_CARDS)):
-        _check_link(folder, folder / name)
+        check_link(folder, folder / name)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -24,15 +24,16 @@ import yaml
 from tests.hub import xet
 
 TOKEN, USER = "hf_stand_in_token", "anna"
-LFS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".png")
+LFS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".png", ".parquet")
 LFS_MEDIA = "application/vnd.git-lfs+json"
 
 
 @dataclass
 class Repository:
-    """Files by path; `commits` are (hash, message, files), the newest last."""
+    """Files by path; `commits` are (hash, message, files), the newest last; `kind` is what it was created as."""
 
     private: bool
+    kind: str = "model"
     commits: list[tuple[str, str, dict[str, bytes]]] = field(default_factory=list)
 
     def commit(self, message: str, files: dict[str, bytes]) -> str:
@@ -220,7 +221,7 @@ class _Handler(xet.XetRoutes, BaseHTTPRequestHandler):
         known = repo_id in self.stand_in.repositories
         if not known:
             private = request.get("visibility") == "private" or request.get("private") is True
-            repository = self.stand_in.repositories[repo_id] = Repository(private)
+            repository = self.stand_in.repositories[repo_id] = Repository(private, request.get("type") or "model")
             repository.commit("initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
         status = 409 if known else 200
         self._json({"url": f"{self.stand_in.url}/{repo_id}", "name": repo_id, "id": repo_id}, status)
@@ -366,17 +367,18 @@ def git_oid(data: bytes) -> str:
 
 
 _REPO = r"([^/]+/[^/]+)"
+_KIND = "(?:models|datasets)"
 ROUTES: list[tuple[tuple[str, ...], str, Callable[..., None]]] = [
     (("GET",), r"/api/whoami-v2", _Handler.who_am_i),
     (("POST",), r"/api/repos/create", _Handler.create),
     (("POST",), r"/api/validate-yaml", _Handler.validate),
-    (("POST",), rf"/api/models/{_REPO}/preupload/([^/]+)", _Handler.preupload),
-    (("POST",), rf"/{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
+    (("POST",), rf"/api/{_KIND}/{_REPO}/preupload/([^/]+)", _Handler.preupload),
+    (("POST",), rf"/(?:datasets/)?{_REPO}\.git/info/lfs/objects/batch", _Handler.lfs_batch),
     (("PUT",), r"/lfs-storage/([0-9a-f]{64})", _Handler.lfs_store),
-    (("POST",), rf"/api/models/{_REPO}/commit/([^/]+)", _Handler.commit),
-    (("GET",), rf"/api/models/{_REPO}", _Handler.info),
-    (("GET",), rf"/api/models/{_REPO}/revision/([^/]+)", _Handler.info),
-    (("GET",), rf"/api/models/{_REPO}/tree/([^/]+)(/.*)?", _Handler.tree),
-    (("GET", "HEAD"), rf"/{_REPO}/resolve/([^/]+)/(.+)", _Handler.resolve),
+    (("POST",), rf"/api/{_KIND}/{_REPO}/commit/([^/]+)", _Handler.commit),
+    (("GET",), rf"/api/{_KIND}/{_REPO}", _Handler.info),
+    (("GET",), rf"/api/{_KIND}/{_REPO}/revision/([^/]+)", _Handler.info),
+    (("GET",), rf"/api/{_KIND}/{_REPO}/tree/([^/]+)(/.*)?", _Handler.tree),
+    (("GET", "HEAD"), rf"/(?:datasets/)?{_REPO}/resolve/([^/]+)/(.+)", _Handler.resolve),
     *xet.ROUTES,
 ]
