@@ -32,9 +32,7 @@ def shown(arguments: Sequence[str], capsys: pytest.CaptureFixture[str], status: 
 
 
 def test_a_folder_is_written_with_a_summary_and_its_statistics(store: str, capsys: pytest.CaptureFixture[str]):
-    out, err = shown(
-        ["--store", store, "prefs", "--license", "mit", "--method", "majority", "--json", "figures.json"], capsys
-    )
+    out, err = shown(["--store", store, "prefs", "--license", "mit", "--json", "figures.json"], capsys)
     assert err == ""
     lines = out.splitlines()
     assert lines[0] == "exported 4 rows of 4 tasks with 12 answers by 3 annotators; left out: ties (2)"

@@ -22,6 +22,7 @@ PAGES = {
     "docs/how-to/score.md": {"best.partial"},
     "docs/how-to/inspect-data.md": set(),
     "docs/how-to/convert.md": set(),
+    "docs/how-to/export.md": set(),
     "docs/how-to/curves.md": {"curves"},
     "docs/how-to/memory.md": set(),
     "docs/how-to/acceleration.md": set(),

@@ -43,6 +43,7 @@ RUN |= {
         "score",
         "inspect-data",
         "convert",
+        "export",
         "evaluate-reward",
         "evaluate-policy",
         "over-optimization",

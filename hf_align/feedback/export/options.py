@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from hf_align.errors import UserError
+from hf_align.feedback.aggregate import AggregationMethod
 from hf_align.numbers import number_problem
 
-Method = Literal["dawid_skene", "weighted", "majority"]
 Rows = Literal["tasks", "votes", "answers"]
 Choice = Literal["drop", "keep"]
 
@@ -47,7 +47,7 @@ class ExportOptions:
         'tasks'
     """
 
-    method: Method = "dawid_skene"
+    method: AggregationMethod = "dawid_skene"
     rows: Rows = "tasks"
     soft_labels: bool = False
     ties: Choice = "drop"
@@ -61,7 +61,7 @@ class ExportOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, kind in (("method", Method), ("rows", Rows), ("ties", Choice), ("open_tasks", Choice)):
+        for name, kind in (("method", AggregationMethod), ("rows", Rows), ("ties", Choice), ("open_tasks", Choice)):
             value = getattr(self, name)
             if value not in get_args(kind):
                 near = difflib.get_close_matches(str(value), get_args(kind), n=1)
