@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ from hf_align.feedback import PreferenceStore
 from tests.feedback.export.filled import fill
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    opened = PreferenceStore("sqlite:///prefs.db")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in a file, made once."""
+    path = tmp_path_factory.mktemp("store") / "prefs.db"
+    opened = PreferenceStore(f"sqlite:///{path}")
     fill(opened, 6)
     opened.close()
+    return path
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made, tmp_path)
     return "prefs.db"
 
 
@@ -69,7 +78,6 @@ def test_json_on_standard_output_is_alone_there(store: str, capsys: pytest.Captu
     [
         ([], "the following arguments are required: OUT"),
         (["--store", "no.db", "out"], "there is no store no.db; hf-align collect makes one"),
-        (["--store", "notes.txt", "out"], "notes.txt"),
         (["--store", "prefs.db", "out.txt"], "OUT: out.txt is neither one of"),
         (["--store", "prefs.db", "out.csv"], "OUT: a .csv file can't hold the lists in answers"),
         (["--store", "prefs.db", "notes.jsonl"], "OUT: notes.jsonl exists; add --overwrite"),
@@ -89,7 +97,6 @@ def test_wrong_arguments_are_refused_with_one_sentence_and_nothing_is_written(
     arguments: list[str], message: str, store: str, capsys: pytest.CaptureFixture[str]
 ):
     Path("notes.jsonl").write_text("{}")
-    Path("notes.txt").write_text("no database")
     if "empty.db" in arguments:
         PreferenceStore("sqlite:///empty.db").close()
     before = {path for path in Path().iterdir() if not path.name.endswith(("-wal", "-shm"))}

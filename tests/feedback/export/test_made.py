@@ -94,13 +94,13 @@ def test_a_row_an_answer_has_the_order_of_its_answer(three: PreferenceStore):
     assert len(exported(three, rows="answers", ties="keep")) == 12
 
 
-def test_annotators_are_digests_unless_names_are_asked_for():
-    store = filled(3)
+def test_annotators_are_digests_unless_names_are_asked_for(three: PreferenceStore):
+    store = three
     text = str(exported(store))
     assert not any(name in text for name in PEOPLE)
     assert exported(store) == exported(store)
     assert [answer["annotator"] for answer in exported(store, names=True)[0]["answers"]] == list(PEOPLE)
-    other = {answer["annotator"] for answer in exported(filled(3))[0]["answers"]}
+    other = {answer["annotator"] for answer in exported(filled(1))[0]["answers"]}
     assert not other & {answer["annotator"] for answer in exported(store)[0]["answers"]}
 
 
