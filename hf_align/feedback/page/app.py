@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,20 +49,26 @@ def build(desk: Desk, *, default: str | None, login: bool) -> gr.Blocks:
         progress = gr.HTML(elem_id="progress")
         task = gr.HTML(elem_id="task")
         with gr.Row(elem_classes="choices"):
-            left = gr.Button("Left is better (1, ←)", elem_id="choose-left", variant="primary", min_width=90)
-            tie = gr.Button("Tie (3, t)", elem_id="tie", min_width=70)
-            right = gr.Button("Right is better (2, →)", elem_id="choose-right", variant="primary", min_width=90)
+            left = gr.Button(
+                "Left is better", elem_id="choose-left", interactive=False, variant="primary", min_width=90
+            )
+            tie = gr.Button("Tie", elem_id="tie", interactive=False, min_width=70)
+            right = gr.Button(
+                "Right is better", elem_id="choose-right", interactive=False, variant="primary", min_width=90
+            )
         message = gr.HTML(elem_id="message")
-        with gr.Row():
-            confidence = gr.Radio(CONFIDENCE, label="How sure are you? (optional)", elem_id="confidence", scale=3)
-            skip = gr.Button("Skip (s)", elem_id="skip", size="sm", min_width=70)
-            undo = gr.Button("Undo (u)", elem_id="undo", size="sm", min_width=70)
+        with gr.Row(elem_classes="more"):
+            confidence = gr.Radio(
+                CONFIDENCE, label="How sure are you? (optional)", elem_id="confidence", scale=3, min_width=300
+            )
+            skip = gr.Button("Skip", elem_id="skip", interactive=False, size="sm", min_width=70)
+            undo = gr.Button("Undo", elem_id="undo", size="sm", min_width=70)
         reason = gr.Textbox(label="Why? (optional)", elem_id="reason", lines=2, max_lines=6)
         showing = gr.Textbox(visible="hidden", elem_id="showing")
 
         def render(view: View) -> dict[Any, Any]:
             some = gr.update(interactive=bool(view.showing))
-            shown = {task: view.task, progress: view.progress, message: view.message}
+            shown = {task: view.task, progress: view.progress, message: _line(view.message)}
             empty = {confidence: None, reason: ""} if view.clear else {}
             return {**shown, **empty, **dict.fromkeys((left, tie, right, skip), some)}
 
@@ -78,13 +85,15 @@ def build(desk: Desk, *, default: str | None, login: bool) -> gr.Blocks:
                     details = {"user_agent": request.headers.get("user-agent", "")[:300]}
                     return desk.answer(who, shown, action, confidence=sure, reason=why, details=details)
 
-                return _in_words(lambda: acting(act)(request), lambda text: {message: draw_message(text, bad=True)})
+                return _in_words(
+                    lambda: acting(act)(request), lambda text: {message: _line(draw_message(text, bad=True))}
+                )
 
             return run
 
         def take_back(shown: str, request: gr.Request) -> dict[Any, Any]:
             run = acting(lambda who, request: desk.undo(who, shown))
-            return _in_words(lambda: run(request), lambda text: {message: draw_message(text, bad=True)})
+            return _in_words(lambda: run(request), lambda text: {message: _line(draw_message(text, bad=True))})
 
         def load(request: gr.Request) -> dict[Any, Any]:
             run = acting(lambda who, request: desk.show(who))
@@ -102,6 +111,11 @@ def build(desk: Desk, *, default: str | None, login: bool) -> gr.Blocks:
         undo.click(take_back, [showing], js=_FROM_SCREEN, **how)
         page.load(load, None, **how)
     return page
+
+
+def _line(message: str) -> str:
+    """A message that differs from the last, so that the browser draws it over its own "Saving"."""
+    return f'<div data-turn="{uuid.uuid4().hex}">{message}</div>'
 
 
 def _in_words(run: Callable[[], dict[Any, Any]], tell: Callable[[str], dict[Any, Any]]) -> dict[Any, Any]:

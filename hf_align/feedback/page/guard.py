@@ -12,6 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 COLAB_HOSTS = ("-colab.googleusercontent.com", ".colab.dev")
 """Ends of the names under which Colab's proxy shows a port of its machine."""
+NOTEBOOKS = (
+    "http://localhost:* http://127.0.0.1:* https://colab.research.google.com https://*.googleusercontent.com "
+    "https://*.colab.dev vscode-webview:"
+)
+"""Pages of notebooks, which show a page in a frame."""
 OPEN = frozenset(
     {
         *("/", "/config", "/login", "/logout", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
@@ -35,7 +40,7 @@ class Guard:
         hosts: Names of the host under which the page may be asked for; None: any, for a page with a login, whose
             cookie no other name gets. May grow later.
         suffixes: Ends of further names.
-        framed: Whether other sites, such as a notebook's, may show the page in a frame.
+        frames: Sources, as a content policy has them, of the pages that may show this one in a frame.
     """
 
     def __init__(
@@ -43,12 +48,12 @@ class Guard:
         app: ASGIApp,
         hosts: Collection[str] | None = LOCAL_HOSTS,
         suffixes: Collection[str] = (),
-        framed: bool = False,
+        frames: str = "",
     ) -> None:
         self.app = app
         self.hosts = hosts
         self.suffixes = tuple(suffixes)
-        self.policy = POLICY if framed else f"{POLICY}; frame-ancestors 'self'"
+        self.policy = f"{POLICY}; frame-ancestors 'self' {frames}".rstrip()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 or 404, or pass the request on."""
@@ -91,13 +96,14 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
-        return bool(name) and (self.hosts is None or name in self.hosts or name.endswith(self.suffixes or ("\0",)))
+        return bool(name) and (self.hosts is None or name in self.hosts or name.endswith(self.suffixes))
 
     def _is_behind(self, origin: str) -> bool:
         """Whether an origin is that of a proxy which renames the host, such as a tunnel or Colab's."""
         name = _name(urlsplit(origin).netloc)
-        named = self.hosts is not None and name in set(self.hosts) - LOCAL_HOSTS
-        return named or name.endswith(self.suffixes or ("\0",))
+        return (self.hosts is not None and name in self.hosts and name not in LOCAL_HOSTS) or name.endswith(
+            self.suffixes
+        )
 
 
 def _name(host: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -18,8 +19,10 @@ from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 
-LONGEST = 200_000
-"""Longer texts, in characters, are shown without formatting: no answer takes seconds to draw."""
+LONGEST = 50_000
+"""Longer texts, in characters, are shown without formatting: no text takes seconds to draw."""
+MOST_BRACKETS, MOST_CELLS = 2_000, 20_000
+"""More of them, and a text is shown without formatting: the parser's time grows with them, by its square for cells."""
 DEEPEST = 40
 """Texts with deeper nesting of quotes, lists and emphasis are shown without formatting: the parser drops more."""
 SCHEMES = re.compile(r"(https?|mailto):", re.IGNORECASE)
@@ -28,6 +31,7 @@ MATH_PAIRS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"), ("$", "$"))
 _TEMPLATE = {ord(character): f"&#{ord(character)};" for character in "${}`"}
 
 
+@lru_cache(maxsize=256)
 def to_html(text: str) -> str:
     """Markdown as HTML that is safe to put into a page.
 
@@ -45,7 +49,7 @@ def to_html(text: str) -> str:
     """
     text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate can't be sent
     html = None
-    if len(text) <= LONGEST:
+    if _is_quick(text):
         try:
             env: dict[str, Any] = {}
             tokens = _PARSER.parse(text, env)
@@ -58,6 +62,11 @@ def to_html(text: str) -> str:
     return html.translate(_TEMPLATE)
 
 
+def _is_quick(text: str) -> bool:
+    cells = max((line.count("|") for line in text.splitlines()), default=0) * text.count("\n")
+    return len(text) <= LONGEST and text.count("[") <= MOST_BRACKETS and cells <= MOST_CELLS
+
+
 def _depth(tokens: Sequence[Token]) -> int:
     return max((max(token.level, _depth(token.children or ())) for token in tokens), default=0)
 
@@ -68,8 +77,12 @@ def _math_inline(state: StateInline, silent: bool) -> bool:
         if not state.src.startswith(start, state.pos):
             continue
         inner = state.pos + len(start)
-        stop = state.src.find(end, inner, state.posMax)
-        if stop <= inner:
+        # Whatever isn't closed after one place isn't after a later one.
+        unclosed = state.env.setdefault("unclosed", set())
+        stop = -1 if (end, state.src) in unclosed else state.src.find(end, inner)
+        if stop < 0:
+            unclosed.add((end, state.src))
+        if stop <= inner or stop >= state.posMax:
             return False
         if start == "$" and (
             state.src[inner].isspace() or state.src[stop - 1].isspace() or state.src[stop + 1 : stop + 2].isdigit()
@@ -88,6 +101,9 @@ def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     pair = next((pair for pair in MATH_PAIRS[:2] if line.startswith(pair[0])), None)
     if pair is None or state.is_code_block(start):
         return False
+    unclosed = state.env.setdefault("unclosed", set())
+    if (pair[1], end) in unclosed:
+        return False
     for last in range(start, end):
         text = state.src[state.bMarks[last] + state.tShift[last] : state.eMarks[last]].rstrip()
         if last > start and state.sCount[last] < state.blkIndent:
@@ -95,6 +111,7 @@ def _math_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
         if text.endswith(pair[1]) and (last > start or len(text) > len(pair[0]) + len(pair[1])):
             break
     else:
+        unclosed.add((pair[1], end))
         return False
     if silent:
         return True

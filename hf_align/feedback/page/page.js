@@ -31,7 +31,11 @@
 
   window.addEventListener("click", (event) => {
     const button = event.target.closest?.("button");
-    if (button && BUTTONS.has(button.id) && (event.detail > 1 || tooSoon())) stop(event);
+    if (!button || !BUTTONS.has(button.id)) return;
+    if (event.detail > 1 || tooSoon()) return stop(event);
+    // Stays until the server says what happened: without a connection nothing claims to be saved.
+    const line = document.querySelector("#message p");
+    if (line) line.textContent = "Saving…";
   }, true);
 
   window.addEventListener("keydown", (event) => {

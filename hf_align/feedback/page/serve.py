@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 
 from hf_align.errors import UserError
 from hf_align.feedback.page.app import CSS, HEAD, THEME, build, gr
-from hf_align.feedback.page.guard import COLAB_HOSTS, LOCAL_HOSTS, Guard
+from hf_align.feedback.page.guard import COLAB_HOSTS, LOCAL_HOSTS, NOTEBOOKS, Guard
 from hf_align.feedback.page.identity import Logins, check_name, machine_user
 from hf_align.feedback.page.view import Desk
 from hf_align.feedback.store import PreferenceStore
@@ -33,7 +33,7 @@ class Page:
         self._blocks = blocks
         self._store = store
         self._opened_store = opened_store
-        self._before = self._count()
+        self._opened_at = store.clock()
         self.url = str(blocks.local_url)
         self.share_url: str | None = blocks.share_url
         self.passwords = passwords
@@ -41,13 +41,10 @@ class Page:
     def __repr__(self) -> str:
         return f"Page({self.share_url or self.url})"
 
-    def _count(self) -> int:
-        return sum(1 for _ in self._store.answers())
-
     @property
     def stored(self) -> int:
-        """Answers that the store gained since the page was opened, whoever added them."""
-        return self._count() - self._before
+        """Answers given on a page of this store since this one was opened, without those taken back."""
+        return sum(1 for each in self._store.answers() if each.lease_id and each.answered_at >= self._opened_at)
 
     def wait(self) -> None:
         """Serve until Ctrl-C."""
@@ -108,7 +105,7 @@ def annotate(
     guard: dict[str, Any] = {
         "hosts": None if host not in LOCAL_HOSTS else hosts,
         "suffixes": COLAB_HOSTS if colab else (),
-        "framed": colab or "ipykernel" in sys.modules,
+        "frames": NOTEBOOKS if colab or "ipykernel" in sys.modules else "",
     }
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
@@ -138,6 +135,9 @@ def annotate(
         raise UserError(
             f"port {port or 'from 7860 to 7959'} on {host} can't be used: {error}; give another port"
         ) from None
+    if share and not blocks.share_url:
+        blocks.close(verbose=False)
+        raise UserError("no public address could be made: Gradio's tunnel can't be reached; try again, or give a host")
     if blocks.share_url:
         hosts.add(urlsplit(blocks.share_url).hostname or "")
     for name, password in passwords.items():
