@@ -47,7 +47,7 @@ _WORDS = {
         "history|war|century|president|king|queen|empire|revolution|election|government|politic\\w*|country|capital of"
     ),
 }
-_PATTERNS = {name: re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) for name, words in _WORDS.items()}
+_PATTERNS = {name: re.compile(rf"\b(?:{words})(?!\w)") for name, words in _WORDS.items()}  # of lower-case text: faster
 _FENCE = re.compile(r"```|^\s*(?:def|class|import|#include|SELECT) ", re.MULTILINE)
 DOMAINS = (*_WORDS, "question", OTHER)
 """Domains of `guess_domain` in the Latin script; others are named by their script."""
@@ -75,7 +75,8 @@ def guess_domain(prompt: Side) -> str:
         return f"{script} script"
     if _FENCE.search(text):
         return "code"
-    counts = {name: len(pattern.findall(text)) for name, pattern in _PATTERNS.items()}
+    lower = text.lower()
+    counts = {name: len(pattern.findall(lower)) for name, pattern in _PATTERNS.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best]:
         return best
