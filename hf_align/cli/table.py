@@ -184,6 +184,14 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the counts to FILE; - prints them instead of the lines")
 
 
+def _collect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
+    parser.add_argument(
+        "--dry-run", "--dry_run", action="store_true", help="check options, data and models' names, without collecting"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+
+
 def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe of PPO")
     parser.add_argument(
@@ -582,6 +590,42 @@ EXPORT = Command(
     _export_arguments,
 )
 
+
+COLLECT = Command(
+    "collect",
+    "collect preferences from people and models, until there are enough",
+    """Loops until a store has n valid comparisons: chooses prompts, has models respond, makes pairs, asks annotators,
+checks their agreement and quality, asks more of them where that is needed, and aggregates.
+
+A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
+  store           file, such as prefs.db, or a database URL (required)
+  prompts         Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings, with a column prompt; optionally pool,
+                  domain, value, adversarial. Without it only what the store has is finished
+  models          who writes responses: Hub ids or folders (required with prompts)
+  annotators      who compares them (required): names of people, who answer on the page (hf-align annotate), or
+                  {name: anna, domains: [law], group: expert}; {reward: out/reward}, {reward: vader} or
+                  {function: FILE.py:FUNCTION}, perhaps with name, group, domains, tie_band
+  n               valid comparisons wanted in the store (required)
+  gold            pairs with a known better response, to check annotators: as prompts, or {NAME: DATA, ...}
+  reward          an ensemble, or a list of rewards, for selection: disagreement or information
+  adjudicators    names of people whose answer decides what stays open
+  classify        FILE.py:FUNCTION that names a prompt's domain
+  split, quantization, cache, wait (false: return when only people can go on)
+  anything else   a field of CollectionConfig: annotators_per_task, min_agreement, batch_size, seed, ...
+
+Everything is in the store: the same command goes on after Ctrl-C or a crash.
+""",
+    """  hf-align collect --config recipes/collect.yaml
+  hf-align collect --config recipes/collect.yaml --n 500 --annotators "[anna, ben, cleo]"
+  hf-align collect --config recipes/collect.yaml --dry-run
+  hf-align collect --config recipes/collect.yaml --wait false --json figures.json
+""",
+    "hf_align.cli.commands.collect:run_collect",
+    _collect_arguments,
+    takes_fields=True,
+    usage="hf-align collect [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -649,7 +693,20 @@ ALGORITHMS_LIST = Command(
     lambda parser: parser.add_argument("--json", action="store_true", help="print a JSON list instead of the table"),
 )
 
-OTHERS = (EVALUATE, CONVERT, INSPECT, SCORE, ANNOTATE, EXPORT, SWEEP, PUSH, ALGORITHMS_LIST, DOCTOR, COMPLETION)
+OTHERS = (
+    EVALUATE,
+    CONVERT,
+    INSPECT,
+    SCORE,
+    COLLECT,
+    ANNOTATE,
+    EXPORT,
+    SWEEP,
+    PUSH,
+    ALGORITHMS_LIST,
+    DOCTOR,
+    COMPLETION,
+)
 _TAKEN = {command.name for command in (QUICKSTART, *OTHERS)}
 TRAINING = (
     *map(_training, ALGORITHMS.builtin.values()),

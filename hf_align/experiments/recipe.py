@@ -226,7 +226,7 @@ def check_recipe(
     """
     sources = source_keys(needs, rows)
     hints = {**field_hints(config_class), **sources}
-    checked = {key: _checked(recipe, key, value, hints) for key, value in recipe.values.items()}
+    checked = check_values(recipe, hints, sources)
     for key, hint in sources.items():
         if checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
@@ -242,10 +242,24 @@ def check_recipe(
     return CheckedRecipe(source, {} if lora else None, checked)
 
 
+def check_values(recipe: Recipe, hints: dict[str, Any], sources: Iterable[str]) -> dict[str, Any]:
+    """Values of a recipe, converted to their types.
+
+    Args:
+        recipe: From `read_recipe`.
+        hints: Types of all valid keys.
+        sources: The keys that a message lists for one that is near none, beside the fields of the config.
+
+    Raises:
+        UserError: A key is unknown, or a value has the wrong type.
+    """
+    return {key: _checked(recipe, key, value, hints, sources) for key, value in recipe.values.items()}
+
+
 def _checked_mapping(recipe: Recipe, name: str, values: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """The values of a key that is a mapping with these fields."""
     hints = {f"{name}.{field}": hint for field, hint in fields.items()}
-    return {key: _checked(recipe, f"{name}.{key}", value, hints) for key, value in values.items()}
+    return {key: _checked(recipe, f"{name}.{key}", value, hints, hints) for key, value in values.items()}
 
 
 def field_hints(config_class: type) -> dict[str, Any]:
@@ -254,10 +268,10 @@ def field_hints(config_class: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class) if field.init}
 
 
-def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any]) -> Any:
+def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any], sources: Iterable[str]) -> Any:
     place = recipe.where(key)
     if key not in hints:
-        raise UserError(f"{place} is not a valid key; {_what_was_meant(key, hints, place)}")
+        raise UserError(f"{place} is not a valid key; {_what_was_meant(key, hints, sources, place)}")
     try:
         return coerce(value, hints[key])
     except TypeError as error:
@@ -266,7 +280,7 @@ def _checked(recipe: Recipe, key: str, value: Any, hints: dict[str, Any]) -> Any
         raise UserError(f"{place} expects {error}, got {value!r}") from None
 
 
-def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
+def _what_was_meant(key: str, hints: dict[str, Any], sources: Iterable[str], place: str) -> str:
     """The commands that have this key, else the nearest key, else the source keys."""
     owners = []
     for name in ALGORITHMS:
@@ -279,8 +293,8 @@ def _what_was_meant(key: str, hints: dict[str, Any], place: str) -> str:
     flags = COMMAND_FLAGS if place.startswith("--") else ()
     if nearest := difflib.get_close_matches(key, [*hints, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
-    sources = [name for name in hints if name in source_keys(("reference", "reward"))]
-    return f"valid are {', '.join(sources)} and the fields of the command's config"
+    fields = " and the fields of the command's config" * (len(hints) > len(names := list(sources)))
+    return f"valid are {', '.join(names)}{fields}"
 
 
 def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:

@@ -13,6 +13,9 @@ from hf_align.feedback.aggregate import (
     weighted_vote,
 )
 from hf_align.feedback.collect.annotators import FunctionAnnotator, RewardAnnotator
+from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collect.loop import collect
+from hf_align.feedback.collect.result import Collection
 from hf_align.feedback.records import (
     FIRST,
     SECOND,
@@ -40,6 +43,8 @@ __all__ = [
     "Agreement",
     "Annotator",
     "Answer",
+    "Collection",
+    "CollectionConfig",
     "FunctionAnnotator",
     "Lease",
     "PreferenceStore",
@@ -53,6 +58,7 @@ __all__ = [
     "Verdict",
     "aggregate_answers",
     "annotate",
+    "collect",
     "dawid_skene",
     "judge_tasks",
     "krippendorff_alpha",

@@ -10,6 +10,7 @@ import torch
 from transformers import Qwen2Config
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.experiments.collection import prepare_collection
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import Run, prepare
 from hf_align.planning.memory import outline
@@ -17,7 +18,8 @@ from hf_align.planning.run import memory_parts
 from hf_align.rewards.named import read_reward
 
 FOLDER = Path(__file__).parents[2] / "recipes"
-RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+COLLECTIONS = sorted(path.stem for path in FOLDER.glob("collect*.yaml"))
+RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - {*COLLECTIONS})
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
 ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
@@ -34,7 +36,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert set(RECIPES) == {*wanted, "sft", "ensemble", *ROWS_OF_REWARDS}
+    assert {*RECIPES, *COLLECTIONS} == {*wanted, "sft", "ensemble", *ROWS_OF_REWARDS, "collect", "collect-models"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -52,6 +54,14 @@ def test_a_recipe_becomes_a_config(name: str, tmp_path: Path) -> None:
         assert reward.checked.source["model"] == source["model"], "the reward adapter is to sit on the policy's base"
     (tmp_path / f"{name}.yaml").write_text(dump_recipe(run.checked, type(run.args)))
     assert prepared(name, tmp_path).checked.source == source
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_a_recipe_of_a_collection_has_valid_keys_and_names_its_command(name: str) -> None:
+    run = prepare_collection(read_recipe(str(FOLDER / f"{name}.yaml"), []))
+    assert f"hf-align collect --config recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
+    assert run.prompts is not None and len(run.prompts) > run.config.batch_size
+    assert len(run.values["annotators"]) >= run.config.annotators_per_task
 
 
 def save_config(model: str, folder: Path) -> str:

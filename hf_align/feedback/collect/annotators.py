@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,8 +133,9 @@ class RewardAnnotator:
         name: Name in the store.
         reward: Anything that `hf_align.rewards.as_reward` takes: a reward model, an ensemble, a function, a weighted
             list of them.
-        tie_band: None: the answer is the probability sigmoid(score_first - score_second) of Bradley and Terry. A
-            number: the answer is 1 or 0, and a tie where the scores differ by no more than that.
+        tie_band: None: the answer is the probability sigmoid(score_first - score_second) of Bradley and Terry; of a
+            reward model the difference is first brought to log odds (`RewardModel.log_odds`). A number: the answer is 1
+            or 0, and a tie where the scores differ by no more than that.
         group: As in `Annotator`.
         domains: As in `Annotator`.
 
@@ -161,6 +162,8 @@ class RewardAnnotator:
         if tie_band is not None and not 0 <= tie_band < float("inf"):
             raise UserError(f"tie_band is {tie_band}; give a number from 0, or None for probabilities")
         self.name, self.reward, self.tie_band = name, as_reward(reward), tie_band
+        parts = self.reward.members
+        self.log_odds = float(getattr(parts[0].source, "log_odds", 1.0)) / parts[0].weight if len(parts) == 1 else 1.0
         self.record = Annotator(name, "model", group, tuple(domains))
 
     def reply(self, questions: Sequence[Question]) -> list[Reply]:
@@ -174,14 +177,14 @@ class RewardAnnotator:
         scores = self.reward(prompts, texts).double().reshape(-1, 2)
         difference = scores[:, 0] - scores[:, 1]
         if self.tie_band is None:
-            preferences = difference.sigmoid()
+            preferences = (difference * self.log_odds).sigmoid()
         else:
             preferences = torch.where(difference.abs() <= self.tie_band, TIE, (difference > 0).double())
         return [Reply(preference) for preference in preferences.tolist()]
 
 
 def ask_model(
-    store: PreferenceStore, model: ModelAnnotator, questions: Sequence[Question], undos: dict[tuple[str, str], int]
+    store: PreferenceStore, model: ModelAnnotator, questions: Sequence[Question], undos: Mapping[tuple[str, str], int]
 ) -> Iterator[int]:
     """Ask a model and store its answers, batch by batch.
 
@@ -241,7 +244,7 @@ def _store(
     model: ModelAnnotator,
     question: Question,
     reply: Reply,
-    undos: dict[tuple[str, str], int],
+    undos: Mapping[tuple[str, str], int],
 ) -> None:
     attempt = undos.get((question.task.id, model.name), 0)
     id = digest([question.task.id, model.name, attempt])

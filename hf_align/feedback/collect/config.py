@@ -110,7 +110,10 @@ class CollectionConfig:
     )
     min_agreement: float = field(
         default=0.7,
-        metadata={"range": "[0, 1]", "help": "Share of agreeing pairs of answers below which more people are asked."},
+        metadata={
+            "range": "[0, 1]",
+            "help": "Share of the commonest preference among the answers below which more annotators are asked.",
+        },
     )
     min_quality: float = field(
         default=0.8,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
+from hf_align.feedback.aggregate.verdicts import vote_of
 from hf_align.feedback.collect.config import CollectionConfig
-from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Answer, Task
+from hf_align.feedback.records import TIE, Annotator, Answer, Task
 
 PRIOR_RIGHT, PRIOR_WRONG = 4.0, 1.0
 """A new annotator counts as one who answered 4 of 5 gold questions right."""
@@ -52,10 +54,10 @@ class Review:
     quality: float | None
     wanted: int
 
-
-def label_of(preference: float) -> float:
-    """The preference as one of `FIRST`, `TIE` and `SECOND`: only .5 is a tie."""
-    return FIRST if preference > TIE else SECOND if preference < TIE else TIE
+    @property
+    def missing(self) -> bool:
+        """Whether more answers are to come, of a valid one as a check of an annotator."""
+        return self.state != "open" and self.given < self.wanted
 
 
 def answer_quality(answer: Answer, config: CollectionConfig, record: TrackRecord) -> float:
@@ -93,11 +95,11 @@ def answer_quality(answer: Answer, config: CollectionConfig, record: TrackRecord
     if answer.reason and answer.reason.strip():
         length = len(answer.reason.strip())
         parts.append(min(1.0, length / config.min_reason_length) if config.min_reason_length else 1.0)
-    return sum(parts) / len(parts)
+    return fmean(parts)
 
 
 def review_task(
-    task: Task, given: Sequence[Answer], config: CollectionConfig, records: Mapping[str, TrackRecord]
+    task: Task, given: Sequence[Answer], config: CollectionConfig, qualities: Mapping[str, float]
 ) -> Review:
     """Say whether a task's comparison is valid.
 
@@ -110,11 +112,10 @@ def review_task(
         task: The task.
         given: Its answers that stand, in their order.
         config: The limits.
-        records: Track records by annotator.
+        qualities: Quality of the answers by their id (`answer_quality`).
     """
-    quality = {each.id: answer_quality(each, config, records.get(each.annotator, TrackRecord())) for each in given}
-    counting = tuple(answer for answer in given if quality[answer.id] >= config.min_quality)
-    mean = sum(quality[answer.id] for answer in counting) / len(counting) if counting else None
+    counting = tuple(answer for answer in given if qualities[answer.id] >= config.min_quality)
+    mean = fmean(qualities[answer.id] for answer in counting) if counting else None
     agreement = majority_share(answer.preference for answer in counting if answer.preference is not None)
     settled = len(counting) >= config.annotators_per_task and (agreement or 0.0) >= config.min_agreement
     wanted = max(task.wanted, config.annotators_per_task)
@@ -134,7 +135,7 @@ def majority_share(preferences: Iterable[float]) -> float | None:
         >>> majority_share([1.0, 0.9, 0.5, 1.0])
         0.75
     """
-    counts = Counter(map(label_of, preferences))
+    counts = Counter(map(vote_of, preferences))
     return max(counts.values()) / counts.total() if counts else None
 
 
@@ -160,16 +161,16 @@ def track_records(
         truth, measured = known_label(tasks[task_id], given, config)
         for answer in measured:
             assert answer.preference is not None
-            records[answer.annotator] = records[answer.annotator].after(label_of(answer.preference) == truth)
+            records[answer.annotator] = records[answer.annotator].after(vote_of(answer.preference) == truth)
     return records
 
 
 def known_label(task: Task, given: Sequence[Answer], config: CollectionConfig) -> tuple[float | None, Sequence[Answer]]:
     """What is known to be right for a task, and the answers that this measures."""
     if task.gold is not None:
-        return label_of(task.gold), given
+        return vote_of(task.gold), given
     first = given[: config.annotators_per_task]
-    labels = {label_of(answer.preference) for answer in first if answer.preference is not None}
+    labels = {vote_of(answer.preference) for answer in first if answer.preference is not None}
     if len(first) < max(config.annotators_per_task, 3) or len(labels) != 1 or labels == {TIE}:
         return None, ()
     return labels.pop(), given[len(first) :]

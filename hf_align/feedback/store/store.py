@@ -242,6 +242,12 @@ class PreferenceStore:
         with writing(self.engine) as connection:
             connection.execute(update(leases).where(leases.c.id == lease_id).values(closed=True))
 
+    def want_each(self, wanted: Mapping[str, int]) -> None:
+        """Ask for more answers to several tasks, as `want`, in one transaction."""
+        with writing(self.engine) as connection:
+            for id, number in wanted.items():
+                connection.execute(update(tasks).where(tasks.c.id == id, tasks.c.wanted < number).values(wanted=number))
+
     def record(self, task_id: str, annotator: str, preference: float | None, *, id: str, **fields: Any) -> Answer:
         """Add the answer of somebody who was shown nothing by this store: a model, or an import.
 

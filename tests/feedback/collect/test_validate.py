@@ -15,6 +15,12 @@ def answer(preference=1.0, who="anna", seconds=None, task=TASK, **fields):
     return Answer(id, task.id, who, "answer", preference, shown_at=shown, answered_at=100.0 + (seconds or 0), **values)
 
 
+def review(answers, records=None):
+    known = records or {}
+    qualities = {each.id: answer_quality(each, CONFIG, known.get(each.annotator, TrackRecord())) for each in answers}
+    return review_task(TASK, answers, CONFIG, qualities)
+
+
 def given(*preferences, **fields):
     return [answer(preference, f"annotator {number}", **fields) for number, preference in enumerate(preferences)]
 
@@ -66,22 +72,22 @@ def test_a_track_record_begins_as_four_of_five(right, wrong, reliability):
     ],
 )
 def test_more_are_asked_until_enough_agree_or_the_limit_is_reached(preferences, state, wanted):
-    review = review_task(TASK, given(*preferences), CONFIG, {})
-    assert (review.state, review.wanted, review.given) == (state, wanted, len(preferences))
+    found = review(given(*preferences))
+    assert (found.state, found.wanted, found.given) == (state, wanted, len(preferences))
 
 
 def test_an_answer_of_low_quality_does_not_count_and_is_replaced():
     hasty = answer(0.0, "clicker", seconds=2)
-    review = review_task(TASK, [*given(1.0, 1.0, seconds=20), hasty], CONFIG, {})
-    assert (review.state, review.wanted, len(review.counting), review.agreement) == ("asked", 4, 2, 1.0)
-    assert review.quality == pytest.approx(0.9)
-    again = review_task(TASK, [*given(1.0, 1.0, seconds=20), hasty, answer(1.0, "dora", seconds=20)], CONFIG, {})
+    found = review([*given(1.0, 1.0, seconds=20), hasty])
+    assert (found.state, found.wanted, len(found.counting), found.agreement) == ("asked", 4, 2, 1.0)
+    assert found.quality == pytest.approx(0.9)
+    again = review([*given(1.0, 1.0, seconds=20), hasty, answer(1.0, "dora", seconds=20)])
     assert again.state == "valid" and hasty not in again.counting
 
 
 def test_a_record_of_wrong_answers_makes_a_models_answers_not_count():
     records = {"annotator 0": TrackRecord(1, 9)}
-    assert len(review_task(TASK, given(1.0, 1.0, 1.0), CONFIG, records).counting) == 2
+    assert len(review(given(1.0, 1.0, 1.0), records).counting) == 2
 
 
 def test_ties_are_a_preference_of_their_own():

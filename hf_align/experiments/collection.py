@@ -1,0 +1,200 @@
+"""The recipe of `hf-align collect`: a store, prompts, models, annotators and the options of a collection."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from datasets import Dataset
+
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_rows
+from hf_align.errors import UserError
+from hf_align.evaluation.scorers import read_judge
+from hf_align.experiments.recipe import Recipe, check_values, field_hints
+from hf_align.feedback import Annotator, Collection, CollectionConfig, FunctionAnnotator, RewardAnnotator, collect
+from hf_align.feedback.collect.annotators import ModelAnnotator
+from hf_align.feedback.collect.domains import Classifier
+from hf_align.feedback.collect.pools import read_pool
+from hf_align.feedback.store import open_store
+from hf_align.progress import Progress
+from hf_align.rewards.named import read_function
+
+KEYS: dict[str, Any] = {
+    "store": str,
+    "prompts": str | None,
+    "split": str | None,
+    "models": str | list[str] | None,
+    "annotators": str | list,
+    "n": int,
+    "gold": str | dict | None,
+    "reward": str | list | None,
+    "classify": str | None,
+    "adjudicators": str | list[str] | None,
+    "cache": str | None,
+    "quantization": Literal["8bit", "4bit"] | None,
+    "wait": bool,
+}
+"""Keys of a recipe besides the fields of `CollectionConfig`."""
+REQUIRED = ("store", "annotators", "n")
+SPLITS = ("train", "test", "validation", "eval")
+OF_PERSON = {"name": str, "group": str | None, "domains": str | list[str] | None}
+OF_FUNCTION = {**OF_PERSON, "name": str | None, "function": str}
+OF_REWARD = {**OF_PERSON, "name": str | None, "reward": str | list, "tie_band": float | None}
+"""Keys of an entry of `annotators` that is a mapping."""
+
+
+@dataclass(frozen=True)
+class CollectionRun:
+    """A checked recipe of a collection, before anything is loaded.
+
+    Attributes:
+        recipe: The recipe, for its keys' places.
+        values: Values of `KEYS`.
+        config: Options.
+        prompts: Rows to choose prompts from, if any.
+        gold: Gold questions by pool.
+        classify: Names the domain of prompts.
+    """
+
+    recipe: Recipe
+    values: dict[str, Any]
+    config: CollectionConfig
+    prompts: Dataset | None
+    gold: dict[str, Dataset] | None
+    classify: Classifier | None
+
+    def annotators(self) -> list[str | Annotator | ModelAnnotator]:
+        """The annotators, with rewards loaded.
+
+        Raises:
+            UserError: An entry is none, or its function or reward doesn't exist.
+        """
+        return [_annotator(entry, place) for place, entry in _entries(self.recipe, self.values)]
+
+    def plan(self) -> list[tuple[str, str]]:
+        """Names and figures of what the recipe asks for; loads no model."""
+        pool = None if self.prompts is None else read_pool(self.prompts, self.classify)
+        lines = [("store", self.values["store"]), ("valid comparisons wanted", f"{self.values['n']:,}")]
+        if pool is not None:
+            prompts = [each.prompt for each in pool.prompts.values()]
+            domains = Counter(str(prompt.domain) for prompt in prompts).most_common()
+            lines += [("prompts", f"{len(prompts):,} ({pool.repeated:,} repeated rows left out)")]
+            lines += [("domains", ", ".join(f"{name} {count:,}" for name, count in domains))]
+            pools = {name: sum(pool.fits(id, name) for id in pool.prompts) for name in self.config.pool_shares}
+            lines += [("prompts by pool", ", ".join(f"{name} {count:,}" for name, count in pools.items()) or "all")]
+        lines += [("models", ", ".join(_listed(self.values["models"])) or "none")]
+        lines += [("annotators", ", ".join(_name(entry) for _, entry in _entries(self.recipe, self.values)))]
+        for name, rows in (self.gold or {}).items():
+            lines += [(f"gold questions ({name})", f"{len(rows):,}")]
+        return lines
+
+    def execute(self, progress: Progress) -> Collection:
+        """Collect.
+
+        Raises:
+            UserError: Something can't be loaded or used, or an annotator fails.
+            KeyboardInterrupt: After Ctrl-C; everything until then is stored.
+        """
+        values, recipe = self.values, self.recipe
+        annotators = self.annotators()
+        reward = values["reward"]
+        if isinstance(reward, list):
+            reward = [read_judge(each, recipe.where("reward")) for each in reward]
+        store = open_store(values["store"], make=True)
+        try:
+            return collect(
+                store,
+                self.config,
+                _listed(values["models"]),
+                annotators,
+                values["n"],
+                prompts=self.prompts,
+                gold=self.gold,
+                reward=reward,
+                classify=self.classify,
+                adjudicators=_listed(values["adjudicators"]),
+                cache=values["cache"],
+                quantization=values["quantization"],
+                wait=values["wait"],
+                progress=progress,
+            )
+        finally:
+            store.close()
+
+
+def prepare_collection(recipe: Recipe) -> CollectionRun:
+    """Check a recipe and read its data.
+
+    Raises:
+        UserError: A key is unknown, missing or has a wrong value, or data can't be read.
+    """
+    values = check_values(recipe, {**KEYS, **field_hints(CollectionConfig)}, KEYS)
+    required = (*REQUIRED, *["models"] * (values.get("prompts") is not None))
+    for key in required:
+        if not values.get(key):
+            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    sources = {key: values.pop(key, key == "wait" or None) for key in KEYS}
+    config = CollectionConfig(**values)
+    for place, entry in _entries(recipe, sources):
+        _check_entry(entry, place)
+    classify, gold = sources["classify"], sources["gold"]
+    pools = {"gold": gold} if isinstance(gold, str) else gold or {}
+    splits = (sources["split"],) if sources["split"] else SPLITS
+    return CollectionRun(
+        recipe,
+        sources,
+        config,
+        None if sources["prompts"] is None else _load(sources["prompts"], "prompts", splits, config.seed),
+        {str(name): _load(str(data), "gold", SPLITS, config.seed) for name, data in pools.items()} or None,
+        None if classify is None else read_function(classify, recipe.where("classify")),
+    )
+
+
+def _load(name: str, field: str, splits: tuple[str, ...], seed: int) -> Dataset:
+    if name in (EMBEDDED, EMBEDDED_RANKINGS):
+        return load_rows(name, "train", seed, "prompts" if field == "prompts" else "pairs")
+    return load_named(name, field, splits)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _entries(recipe: Recipe, values: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Entries of `annotators` with their places."""
+    return [
+        (f"{recipe.where('annotators')}, entry {number}", entry)
+        for number, entry in enumerate(_listed(values["annotators"]), start=1)
+    ]
+
+
+def _check_entry(entry: Any, place: str) -> None:
+    """Refuse an entry of `annotators` that is neither a name nor a mapping with the keys of its kind."""
+    if isinstance(entry, str):
+        return
+    if not isinstance(entry, dict):
+        raise UserError(f"{place} expects a name or a mapping with reward, function or name, got {entry!r}")
+    keys = OF_REWARD if "reward" in entry else OF_FUNCTION if "function" in entry else OF_PERSON
+    inside = Recipe({str(key): value for key, value in entry.items()}, {str(key): f"{place}: {key}" for key in entry})
+    values = check_values(inside, keys, keys)
+    if keys is OF_PERSON and not values.get("name"):
+        raise UserError(f"{place} has no name; write {{name: ...}}, or name a reward or function")
+
+
+def _name(entry: Any) -> str:
+    if isinstance(entry, str):
+        return entry
+    made_of = entry.get("reward", entry.get("function"))
+    return entry.get("name") or (made_of if isinstance(made_of, str) else "reward")
+
+
+def _annotator(entry: Any, place: str) -> str | Annotator | ModelAnnotator:
+    if isinstance(entry, str):
+        return entry
+    who: dict[str, Any] = {"group": entry.get("group"), "domains": tuple(_listed(entry.get("domains")))}
+    if "function" in entry:
+        return FunctionAnnotator(_name(entry), read_function(entry["function"], place), **who)
+    if "reward" in entry:
+        return RewardAnnotator(_name(entry), read_judge(entry["reward"], place), tie_band=entry.get("tie_band"), **who)
+    return Annotator(_name(entry), **who)

@@ -1,0 +1,379 @@
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hf_align.errors import UserError
+from hf_align.feedback import Annotator, CollectionConfig, FunctionAnnotator, PreferenceStore, RewardAnnotator, collect
+from hf_align.feedback.store.store import PreferenceStore as Store
+
+SIZES: dict[str, Any] = {"responses_per_prompt": 3, "models_per_prompt": 3, "min_responses": 2}
+SMALL = CollectionConfig(batch_size=4, gold_share=0, **SIZES)
+ROWS = [{"prompt": f"Question number {number}?", "domain": "ab"[number % 2]} for number in range(40)]
+GOLD = [
+    {"prompt": f"Known {number}?", "chosen": "yes, right", "rejected": "wrong", "domain": "a"} for number in range(9)
+]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Clock:
+    """Seconds that pass with every look; the store looks at the beginning of each transaction that writes."""
+
+    def __init__(self, last=None):
+        self.looks, self.last = 0, last
+
+    def __call__(self):
+        self.looks += 1
+        if self.looks == self.last:
+            raise Killed
+        return 1000.0 + self.looks
+
+
+def number_of(*of):
+    return int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:4], "big")
+
+
+def writer(name, words=12, seen=None):
+    """A model that writes other words for each prompt, and each time again if it is given a counter."""
+
+    def write(prompts):
+        texts = []
+        for prompt in prompts:
+            if seen is not None:
+                seen[prompt] += 1
+            time = 0 if seen is None else seen[prompt]
+            texts.append(" ".join(f"w{number_of(name, prompt, time, k) % 10**6}" for k in range(words)))
+        return texts
+
+    write.__name__ = name
+    return write
+
+
+MODELS = [writer("a"), writer("b", 9), writer("c", 15)]
+
+
+def judge(name, wrong=(), domains=()):
+    """Prefers the text with the larger digest; of some prompts the other one."""
+
+    def prefer(prompt, first, second):
+        better = number_of(first) > number_of(second)
+        if first.startswith(("yes", "wrong")):
+            better = first.startswith("yes")
+        return "first" if better != (prompt in wrong) else "second"
+
+    return FunctionAnnotator(name, prefer, domains=domains)
+
+
+JUDGES = [judge("x"), judge("y"), judge("z")]
+
+
+@pytest.fixture
+def store():
+    store = PreferenceStore("sqlite://", clock=Clock())
+    yield store
+    store.close()
+
+
+def content(store):
+    """All that a store holds but times."""
+    answers = {(each.id, each.task_id, each.annotator, each.preference, each.left) for each in store.events()}
+    tasks = list(store.tasks().values())
+    return set(store.prompts()), list(store.responses()), tasks, answers
+
+
+def test_by_default_a_comparison_has_three_answers_of_which_most_agree(store):
+    models = [writer("a", seen=Counter()), writer("b", seen=Counter())]
+    result = collect(store, CollectionConfig(gold_share=0), models, JUDGES, 20, prompts=ROWS)
+    assert result.enough and result.valid == 20 and not result.open
+    tasks = store.tasks()
+    assert len(tasks) == 20 and {task.wanted for task in tasks.values()} == {3}
+    assert Counter(answer.task_id for answer in store.answers()) == dict.fromkeys(tasks, 3)
+    assert all(task.choice["method"] == "random" and task.choice["round"] == 0 for task in tasks.values())
+    assert {task.domain for task in tasks.values()} <= {"a", "b"}
+    texts = store.responses()
+    for id, verdict in result.verdicts.items():
+        first, second = texts[tasks[id].first_id].content, texts[tasks[id].second_id].content
+        assert verdict.label == float(number_of(first) > number_of(second))
+
+
+def test_rounds_go_on_until_there_are_enough_and_a_second_call_adds_nothing(store):
+    config = replace(SMALL, batch_size=2)
+    first = collect(store, config, MODELS, JUDGES, 14, prompts=ROWS)
+    assert first.enough and first.rounds == 3  # of 6, 6 and 2 pairs
+    before = content(store)
+    assert str(collect(store, config, MODELS, JUDGES, 14, prompts=ROWS)) == str(first)
+    assert content(store) == before
+    assert collect(store, config, MODELS, JUDGES, 15, prompts=ROWS).valid == 15
+
+
+def test_prompts_that_are_used_up_end_the_collection_short(store):
+    result = collect(store, replace(SMALL, batch_size=2), MODELS, JUDGES, 50, prompts=ROWS[:3])
+    assert not result.enough and result.valid == 9
+
+
+def test_where_annotators_differ_others_are_asked_and_what_stays_undecided_is_open(store):
+    wrong = [row["prompt"] for row in ROWS]
+    judges = [*JUDGES[:2], judge("opposite", wrong), judge("fourth"), judge("fifth", wrong), judge("sixth", wrong)]
+    result = collect(store, SMALL, MODELS, judges, 50, prompts=ROWS[:5])
+    given = Counter(answer.task_id for answer in store.answers())
+    assert set(given.values()) <= {3, 4, 5, 6} and max(given.values()) > 3
+    assert not result.enough and result.valid + len(result.open) == len(store.tasks()) and not result.waiting
+    for id in result.open:
+        votes = Counter(answer.preference for answer in store.answers() if answer.task_id == id)
+        assert given[id] == 6 and max(votes.values()) / 6 < 0.7
+    for id, verdict in result.verdicts.items():
+        assert max(verdict.votes) / sum(verdict.votes) >= 0.7 and sum(verdict.votes) == given[id]
+
+
+def test_a_task_that_nobody_is_left_to_answer_is_open(store):
+    judges = [*JUDGES[:2], judge("opposite", [row["prompt"] for row in ROWS])]
+    result = collect(store, SMALL, MODELS, judges, 9, prompts=ROWS[:3])
+    assert result.valid == 0 and len(result.open) == 9
+    decided = collect(store, SMALL, MODELS, [*judges, judge("fourth")], 9, prompts=ROWS[:3])
+    assert decided.valid == 9 and {sum(verdict.votes) for verdict in decided.verdicts.values()} == {4}
+
+
+def test_a_skip_passes_a_task_on(store):
+    silent = FunctionAnnotator("silent", lambda *texts: None)
+    result = collect(store, SMALL, MODELS, [*JUDGES, silent], 9, prompts=ROWS)
+    assert result.enough and {sum(verdict.votes) for verdict in result.verdicts.values()} == {3}
+    assert result.annotators["silent"].skipped > 0 == result.annotators["silent"].answers
+
+
+def test_a_tie_stays_a_tie(store):
+    undecided = [FunctionAnnotator(name, lambda *texts: "tie") for name in "xyz"]
+    result = collect(store, SMALL, MODELS, undecided, 6, prompts=ROWS)
+    assert result.ties == result.valid == 6
+    for verdict in result.verdicts.values():
+        assert (verdict.label, verdict.votes) == (0.5, (0, 3, 0)) and verdict.strength == pytest.approx(0)
+
+
+def test_rewards_and_functions_answer_side_by_side(store):
+    def size(prompts, responses):
+        return [number_of(response) / 1e9 for response in responses]
+
+    annotators = [RewardAnnotator("size", size), *JUDGES[:2]]
+    result = collect(store, SMALL, MODELS, annotators, 9, prompts=ROWS)
+    assert result.enough and result.annotators["size"].with_verdict == 1
+    assert all(0 < answer.preference < 1 for answer in store.answers() if answer.annotator == "size")
+
+
+# People
+
+
+def answer_all(store, names, *, seconds=20.0, prefer=None, most=100):
+    """People at the page: each takes and answers tasks until none is left."""
+    count, texts = 0, store.responses()
+    for name in names:
+        while count < most and (lease := store.lease(name, gold_share=0.1)) is not None:
+            store.clock.looks += seconds
+            first, second = texts[lease.task.first_id].content, texts[lease.task.second_id].content
+            better = number_of(first) > number_of(second)
+            if first.startswith(("yes", "wrong")):
+                better = first.startswith("yes")
+            preference = float(better) if prefer is None else prefer(name, lease, better)
+            store.answer(lease.id, preference, id=f"{name}/{lease.id}", confidence=0.8)
+            count += 1
+    return count
+
+
+def test_without_waiting_people_get_tasks_and_the_call_returns_what_is_open(store):
+    people = ["anna", "ben", "cleo"]
+    result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False)
+    assert (result.valid, len(result.waiting), len(store.tasks())) == (0, 9, 9)
+    assert len(collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False).waiting) == 9
+    assert len(store.tasks()) == 9
+    assert answer_all(store, people) == 27
+    assert collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False).enough
+
+
+def test_the_loop_waits_for_people_and_asks_more_of_them_where_they_differ(store):
+    people = ["anna", "ben", "cleo", "dora"]
+    looks = []
+
+    def pause():
+        looks.append(len(list(store.answers())))
+        answer_all(store, people, prefer=lambda name, lease, better: float(better != (name == "ben")), most=4)
+
+    result = collect(store, SMALL, MODELS, people, 6, prompts=ROWS[:2], pause=pause)
+    assert result.enough and len(looks) > 3 and looks == sorted(looks)
+    assert {sum(verdict.votes) for verdict in result.verdicts.values()} <= {3, 4}
+    assert 4 in {sum(verdict.votes) for verdict in result.verdicts.values()}
+
+
+def test_people_are_waited_for_when_the_prompts_are_used_up(store):
+    people = ["anna", "ben", "cleo"]
+    result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS[:1], pause=lambda: answer_all(store, people, most=2))
+    assert not result.enough and result.valid == 3
+
+
+def test_people_and_models_share_a_tasks_answers(store):
+    people = ["anna", "ben"]
+    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 9, prompts=ROWS, wait=False)
+    given = Counter(answer.task_id for answer in store.answers())
+    assert set(given.values()) <= {1, 2} and len(result.waiting) == 9
+    answer_all(store, people)
+    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 9, prompts=ROWS, wait=False)
+    assert result.enough and result.annotators["anna"].answers > 0
+
+
+def test_hasty_answers_do_not_count_and_are_asked_again_of_others(store):
+    people = ["anna", "ben", "cleo", "dora"]
+    collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False)
+    answer_all(store, ["anna"], seconds=0.0)
+    answer_all(store, people[1:3])
+    result = collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False)
+    assert result.valid == 0 and len(result.waiting) == 6
+    assert result.dropped == {"answers of a quality below 0.8": 6}
+    answer_all(store, ["dora"])
+    assert collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False).enough
+
+
+def test_an_adjudicator_decides_what_is_open_and_is_no_vote(store):
+    judges = [*JUDGES[:2], judge("opposite", [row["prompt"] for row in ROWS])]
+    result = collect(store, SMALL, MODELS, judges, 3, prompts=ROWS[:1], adjudicators=["chief"])
+    [id, *_] = result.open
+    store.record(id, "chief", 0.0, id="decision")
+    result = collect(store, SMALL, MODELS, judges, 3, prompts=ROWS[:1], adjudicators=["chief"])
+    assert list(result.verdicts) == [id] and result.verdicts[id].preference == 0.0
+    assert sum(result.verdicts[id].votes) == 3
+
+
+# What to ask about
+
+
+def test_pairs_are_chosen_by_an_ensemble_among_all_that_were_not_asked_yet(store):
+    def first(prompts, responses):
+        return [number_of(response, "first") / 1e9 for response in responses]
+
+    def second(prompts, responses):
+        return [number_of(response, "second") / 1e9 for response in responses]
+
+    config = CollectionConfig(batch_size=6, gold_share=0, selection="disagreement", **SIZES)
+    collect(store, config, MODELS, JUDGES, 5, prompts=ROWS, reward=[first, second])
+    assert len(store.prompts()) == 6 and len(store.responses()) == 18
+    tasks = list(store.tasks().values())
+    assert {task.choice["method"] for task in tasks} == {"disagreement"}
+    least = min(task.choice["score"] for task in tasks)
+    collect(store, config, [], JUDGES, 8, reward=[first, second])
+    later = [task for task in store.tasks().values() if task.choice["round"] == 1]
+    assert len(later) == 3 and max(task.choice["score"] for task in later) <= least
+    assert len(store.responses()) == 18, "the pairs of the first round were left to choose from"
+
+
+# Gold questions
+
+
+def test_models_answer_gold_questions_at_their_share_and_their_records_show(store):
+    config = CollectionConfig(batch_size=4, gold_share=0.2, **SIZES)
+    liar = judge("liar", [row["prompt"] for row in GOLD])
+    result = collect(store, config, MODELS, [*JUDGES, liar], 24, prompts=ROWS, gold={"one": GOLD[:4], "two": GOLD[4:]})
+    gold = {id for id, task in store.tasks().items() if task.gold is not None}
+    assert gold and not gold & result.verdicts.keys() and result.gold == len(gold)
+    for name in ("x", "y", "z"):
+        asked = [answer.task_id in gold for answer in store.answers() if answer.annotator == name]
+        assert 0.1 < sum(asked) / len(asked) <= 0.2
+        assert result.annotators[name].wrong == 0 < result.annotators[name].right
+    assert result.annotators["liar"].right == 0 < result.annotators["liar"].wrong
+    assert result.annotators["liar"].counting == 0, "a model that fails them doesn't count"
+
+
+# Killed and resumed
+
+
+def run(store, clock, models=MODELS):
+    store.clock = clock
+    config = CollectionConfig(batch_size=2, gold_share=0.2, **SIZES)
+    odd = judge("odd", [row["prompt"] for row in ROWS])
+    judges = [*JUDGES, odd, FunctionAnnotator("shy", lambda p, f, s: None if number_of(f) % 3 else "first")]
+    return collect(store, config, models, judges, 8, prompts=ROWS, gold=GOLD)
+
+
+@pytest.mark.parametrize("most", [5, pytest.param(1000, marks=pytest.mark.slow)])
+def test_killed_before_any_transaction_and_resumed_equals_an_unbroken_run(store, most):
+    clock = Clock()
+    unbroken = run(store, clock)
+    expected, looks = content(store), clock.looks
+    assert any(task.wanted > 3 for task in store.tasks().values()), "the case has to ask more annotators"
+    assert unbroken.rounds > 1
+    for last in range(1, looks + 1, max(1, looks // most)):
+        broken = Store("sqlite://", clock=Clock())
+        with pytest.raises(Killed):
+            run(broken, Clock(last))
+        again = run(broken, Clock())
+        assert content(broken) == expected, f"killed at {last} of {looks}"
+        assert {**again.figures(), "strength": 0} == {**unbroken.figures(), "strength": 0}
+        assert again.figures()["strength"] == pytest.approx(unbroken.figures()["strength"])
+        broken.close()
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_model_that_fails_leaves_no_half_round(store, calls):
+    run(store, Clock())
+    expected = content(store)
+    left = [calls]
+
+    def fails(prompts):
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+        return MODELS[0](prompts)
+
+    fails.__name__ = "a"
+    broken = Store("sqlite://", clock=Clock())
+    with pytest.raises(Killed):
+        run(broken, Clock(), [fails, *MODELS[1:]])
+    assert not {*broken.prompts()} - {task.prompt_id for task in broken.tasks().values()}
+    run(broken, Clock())
+    assert content(broken) == expected
+    broken.close()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 0}, "n is 0"),
+        ({"annotators": JUDGES[:2]}, "annotators_per_task is 3, and annotators has 2: x, y"),
+        ({"annotators": [*JUDGES, "x"]}, "annotators has 'x' twice"),
+        ({"annotators": [*JUDGES, "boss"], "adjudicators": ["boss"]}, "both have 'boss'"),
+        ({"annotators": [judge(name, domains=("law",)) for name in "xyz"]}, r"no domain of the prompts \(a, b\)"),
+        ({"config": CollectionConfig(selection="information")}, "selection is 'information' and there is no ensemble"),
+        ({"gold": [{"prompt": "p", "chosen": "c"}]}, "rejected"),
+        ({"gold": [{"prompt": "p", "chosen": "c", "rejected": "d", "label": 0.5}]}, "label"),
+        (
+            {"gold": [{"prompt": [{"role": "user", "content": "p"}], "chosen": "c", "rejected": "d"}]},
+            "'gold' are messages and those to collect for are text",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_asked(store, change, message):
+    given = {"config": SMALL, "models": MODELS, "annotators": JUDGES, "n": 3, "prompts": ROWS, **change}
+    with pytest.raises(UserError, match=message):
+        collect(store, **given)
+    assert not store.tasks() and not list(store.events())
+
+
+def test_a_name_is_either_a_persons_or_a_models(store):
+    collect(store, SMALL, MODELS, JUDGES, 3, prompts=ROWS)
+    with pytest.raises(UserError, match="'x' is a person, and a model in the store"):
+        collect(store, SMALL, MODELS, ["x", "anna", "ben"], 9, prompts=ROWS)
+
+
+def test_prompts_of_domains_with_too_few_annotators_are_left_out(store):
+    judges = [judge("x", domains=("a",)), judge("y"), judge("z")]
+    collect(store, SMALL, MODELS, judges, 3, prompts=ROWS)
+    assert {prompt.domain for prompt in store.prompts().values()} == {"a"}
+
+
+def test_domains_and_groups_of_people_are_kept(store):
+    people = [Annotator("anna", group="expert", domains=("a",)), "ben", "cleo"]
+    collect(store, SMALL, MODELS, people, 3, prompts=ROWS, wait=False)
+    assert store.annotators()["anna"].group == "expert"
