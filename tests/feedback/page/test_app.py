@@ -61,7 +61,7 @@ def test_keys_answer_and_texts_run_nothing(page: Page, store: PreferenceStore, b
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     hosts, errors = set(), []
     tab.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-    tab.on("pageerror", errors.append)
+    tab.on("pageerror", lambda error: errors.append(error))
     tab.goto(f"{page.url}?annotator=anna")
     tab.wait_for_selector("#left")
     tab.wait_for_timeout(350)
