@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, get_args
 
 from datasets import Dataset
-from sqlalchemy import Connection, RowMapping, Table, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, RowMapping, Table, func, select, update
 
 from hf_align.data.parts import digest
 from hf_align.errors import UserError
 from hf_align.feedback.export.made import export_preferences
-from hf_align.feedback.records import Annotator, Answer, EventKind, Lease, Progress, Prompt, Response, Showing, Task
+from hf_align.feedback.records import (
+    Annotator,
+    Answer,
+    Lease,
+    Position,
+    Progress,
+    Prompt,
+    Response,
+    Showing,
+    Task,
+)
+from hf_align.feedback.store.adding import add_prompts, add_responses, add_tasks, know
+from hf_align.feedback.store.checks import check_id, check_json, check_number, check_share, check_text, check_wanted
 from hf_align.feedback.store.connection import open_engine, reading, writing
-from hf_align.feedback.store.queue import count_open, draw, held_lease, next_task, standing
+from hf_align.feedback.store.events import add_answer, add_undo, find_event, last_standing, read_events
+from hf_align.feedback.store.migrations import prepare
+from hf_align.feedback.store.queue import count_open, give, held_lease, lease_of, next_task, standing
 from hf_align.feedback.store.rows import (
+    annotator_row,
     prompt_row,
     read_annotator,
     read_answer,
-    read_lease,
     read_prompt,
     read_response,
     read_task,
     response_row,
     task_row,
 )
-from hf_align.feedback.store.schema import (
-    VERSION,
-    annotators,
-    answers,
-    leases,
-    meta,
-    metadata,
-    prompts,
-    responses,
-    tasks,
-)
+from hf_align.feedback.store.schema import annotators, answers, leases, prompts, responses, tasks
 
 LEASE_SECONDS = 1800.0
 
@@ -47,14 +50,17 @@ class PreferenceStore:
     """A database of prompts, responses, tasks and answers.
 
     Answers are events that are only added: who, when, what was shown on which side, confidence, reason. Every method is
-    one transaction, so several processes can use a store at once and a kill leaves all or nothing of a call.
+    one transaction, and one writes at a time: threads and processes can use a store at once, and a kill leaves all or
+    nothing of a call. A store of an older version is migrated when it is opened.
 
     Args:
-        url: Database URL as SQLAlchemy takes it. Default: the SQLite file prefs.db.
+        url: Database URL as SQLAlchemy takes it; SQLite and PostgreSQL are tested. Default: the SQLite file prefs.db.
         clock: Seconds since 1970.
 
     Raises:
-        UserError: The database can't be opened or is of a newer version.
+        UserError: The database can't be opened, is another program's, or is of a newer version. Every method raises it
+            for values that can't be stored, and when the database can't be reached, written, or is locked for too
+            long.
 
     Example:
         >>> from hf_align.feedback import PreferenceStore, Prompt, Response, Task
@@ -73,17 +79,11 @@ class PreferenceStore:
         self.url = url
         self.clock = clock
         self.engine = open_engine(url)
-        with writing(self.engine) as connection:
-            metadata.create_all(connection)
-            if connection.execute(select(meta)).first() is None:
-                rows = [{"key": "version", "value": VERSION}, {"key": "salt", "value": secrets.token_hex(16)}]
-                connection.execute(insert(meta), rows)
-            facts = {row.key: row.value for row in connection.execute(select(meta))}
-        if facts["version"] > VERSION:
-            raise UserError(
-                f"store {url} has version {facts['version']}, this hf_align reads up to {VERSION}: upgrade it"
-            )
-        self._salt: str = facts["salt"]
+        try:
+            self._salt: str = prepare(self.engine)["salt"]
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close the connections."""
@@ -115,21 +115,66 @@ class PreferenceStore:
             responses: Responses to prompts of the store or of this call.
             tasks: Tasks on responses of the store or of this call.
             annotators: Annotators.
+
+        Raises:
+            UserError: A response's prompt or a task's response is missing, or a field can't be stored; nothing of the
+                call is kept.
         """
         now = self.clock()
+        # All is made before the transaction: an iterator may take its time.
+        prompt_rows = [prompt_row(prompt) for prompt in prompts]
+        response_rows = [response_row(response) for response in responses]
+        task_rows = [task_row(task) for task in tasks]
+        annotator_rows = [annotator_row(annotator) for annotator in annotators]
         with writing(self.engine) as connection:
-            _insert_new(connection, _TABLES["prompts"], [prompt_row(prompt) for prompt in prompts], now)
-            _insert_new(connection, _TABLES["responses"], [response_row(response) for response in responses], now)
-            _insert_new(connection, _TABLES["tasks"], [task_row(task) for task in tasks], now)
-            for annotator in annotators:
-                _know(connection, annotator, now)
+            add_prompts(connection, prompt_rows, now)
+            add_responses(connection, response_rows, now)
+            add_tasks(connection, task_rows, now)
+            for row in annotator_rows:
+                know(connection, row, now)
+
+    def update_annotator(self, annotator: str, **changes: Any) -> Annotator:
+        """Change what is known of an annotator.
+
+        Args:
+            annotator: Name.
+            changes: Any of group, domains, right and wrong; see `Annotator`.
+
+        Returns:
+            The annotator as changed.
+
+        Raises:
+            UserError: The annotator is unknown, or a value is out of range.
+
+        Example:
+            >>> from hf_align.feedback import Annotator, PreferenceStore
+            >>> store = PreferenceStore("sqlite://")
+            >>> store.add(annotators=[Annotator("anna")])
+            >>> store.update_annotator("anna", group="teachers", right=18, wrong=2).group
+            'teachers'
+        """
+        fixed = set(changes) - {"group", "domains", "right", "wrong"}
+        if fixed:
+            raise UserError(f"update_annotator can't change {min(fixed)!r}; it changes group, domains, right and wrong")
+        with writing(self.engine) as connection:
+            one = annotators.c.name == annotator
+            row = connection.execute(select(annotators).where(one)).mappings().first()
+            if row is None:
+                raise UserError(f"the store has no annotator {annotator!r}; add them first")
+            changed = replace(read_annotator(row), **changes)
+            connection.execute(update(annotators).where(one).values(annotator_row(changed)))
+        return replace(changed, domains=tuple(changed.domains))
 
     def want(self, task_id: str, wanted: int) -> None:
-        """Ask for more answers to a task: at least `wanted` in all."""
+        """Ask for more answers to a task: at least `wanted` in all.
+
+        Raises:
+            UserError: The task is unknown, or `wanted` is no whole number from 1.
+        """
+        check_wanted(wanted)
         with writing(self.engine) as connection:
-            connection.execute(
-                update(tasks).where(tasks.c.id == task_id, tasks.c.wanted < wanted).values(wanted=wanted)
-            )
+            if _find(connection, tasks, task_id)["wanted"] < wanted:
+                connection.execute(update(tasks).where(tasks.c.id == task_id).values(wanted=wanted))
 
     # Giving out and answering
 
@@ -145,15 +190,16 @@ class PreferenceStore:
             The lease, or None if nothing is left for them.
         """
         now = self.clock()
+        row = annotator_row(Annotator(annotator))
+        check_number("seconds", seconds, above=0)
+        check_share("gold_share", gold_share, optional=False)
         with writing(self.engine) as connection:
-            who = _know(connection, Annotator(annotator), now)
+            who = know(connection, row, now)
             held = held_lease(connection, annotator, now)
             if held is not None:
-                return read_lease(held, read_task(_row(connection, tasks, held["task_id"])))
-            row = next_task(connection, who, now, gold_share=gold_share, salt=self._salt)
-            if row is None:
-                return None
-            return self._give(connection, row, annotator, now, seconds)
+                return held
+            task = next_task(connection, who, now, gold_share=gold_share, salt=self._salt)
+            return None if task is None else give(connection, task, annotator, now, seconds, salt=self._salt)
 
     def answer(
         self,
@@ -167,8 +213,8 @@ class PreferenceStore:
     ) -> Answer:
         """Take the answer to a leased task.
 
-        A repeated `id`, or a second answer to the same showing, adds nothing and returns the first. An answer after
-        the lease's end counts.
+        A repeated `id`, or a second answer to the same showing, adds nothing and returns the first, even if that was
+        undone since. An answer after the lease's end counts.
 
         Args:
             lease_id: The lease.
@@ -179,25 +225,22 @@ class PreferenceStore:
             details: Anything else to keep.
 
         Raises:
-            UserError: The lease is unknown, or a value is out of range.
+            UserError: The lease is unknown, a value is out of range, or the id is that of another lease's answer.
         """
-        for name, value in (("preference", preference), ("confidence", confidence)):
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"{name} is {value}; give a number from 0 to 1")
-        now = self.clock()
+        values = _checked(id, preference, confidence, reason, details) | {"answered_at": self.clock()}
         with writing(self.engine) as connection:
-            lease = connection.execute(select(leases).where(leases.c.id == lease_id)).mappings().first()
-            if lease is None:
-                raise UserError(f"the store has no lease {lease_id!r}")
-            kind: EventKind = "skip" if preference is None else "answer"
-            attempt = _undos(connection, lease["task_id"], lease["annotator"])
-            values = {
-                **{"id": id, "task_id": lease["task_id"], "annotator": lease["annotator"], "kind": kind},
-                **{"preference": preference, "left": lease["left"], "confidence": confidence, "reason": reason},
-                **{"shown_at": lease["leased_at"], "answered_at": now, "attempt": attempt, "undo": False},
-                **{"lease_id": lease_id, "details": dict(details or {})},
-            }
-            return _add_event(connection, values)
+            lease = _find(connection, leases, lease_id)
+            done = find_event(connection, id, lease_id=lease_id, undo=False)
+            if done is not None:
+                return done
+            task_id, annotator = lease["task_id"], lease["annotator"]
+            # An index leads to the task's answers, of which there are few.
+            same = (answers.c.task_id == task_id, answers.c.lease_id == lease_id, answers.c.kind != "undo")
+            row = connection.execute(select(answers).where(*same)).mappings().first()
+            if row is not None:
+                return read_answer(row)
+            values |= {"left": lease["left"], "shown_at": lease["leased_at"], "lease_id": lease_id}
+            return add_answer(connection, id, task_id, annotator, values)
 
     def undo(self, annotator: str, *, id: str, seconds: float = LEASE_SECONDS) -> Lease | None:
         """Take an annotator's newest standing answer or skip back and give them its task again.
@@ -208,67 +251,82 @@ class PreferenceStore:
             seconds: As in `lease`.
 
         Returns:
-            The new lease; None if there is nothing to undo.
+            The new lease; None if there is nothing to undo. For a repeated id, what they hold now.
         """
         now = self.clock()
+        check_id("id", id)
+        check_number("seconds", seconds, above=0)
         with writing(self.engine) as connection:
-            done = connection.scalar(select(answers.c.id).where(answers.c.id == id))
-            if done is not None:
-                held = held_lease(connection, annotator, now)
-                return None if held is None else read_lease(held, read_task(_row(connection, tasks, held["task_id"])))
-            newest = select(answers).where(answers.c.annotator == annotator, standing)
-            last = connection.execute(newest.order_by(answers.c.number.desc()).limit(1)).mappings().first()
+            if find_event(connection, id, annotator=annotator, undo=True) is not None:
+                return held_lease(connection, annotator, now)
+            last = last_standing(connection, annotator)
             if last is None:
                 return None
-            values = {
-                **{"id": id, "task_id": last["task_id"], "annotator": annotator, "kind": "undo", "preference": None},
-                **{"left": last["left"], "confidence": None, "reason": None, "shown_at": last["shown_at"]},
-                **{"answered_at": now, "attempt": last["attempt"], "undo": True, "lease_id": last["lease_id"]},
-            }
-            _add_event(connection, {**values, "details": {"undoes": last["id"]}})
-            connection.execute(
-                update(leases).where(leases.c.annotator == annotator, leases.c.closed.is_(False)).values(closed=True)
-            )
-            return self._give(connection, _row(connection, tasks, last["task_id"]), annotator, now, seconds)
+            add_undo(connection, id, last, now)
+            # What they held goes back into the queue: the undone task is the one that they hold.
+            theirs = (leases.c.annotator == annotator, leases.c.closed.is_(False))
+            connection.execute(update(leases).where(*theirs).values(closed=True))
+            task = _find(connection, tasks, last["task_id"])
+            return give(connection, task, annotator, now, seconds, salt=self._salt)
 
     def find_lease(self, lease_id: str) -> Lease | None:
         """The lease of an id, open or closed; None if there is none."""
         with reading(self.engine) as connection:
             row = connection.execute(select(leases).where(leases.c.id == lease_id)).mappings().first()
-            return None if row is None else read_lease(row, read_task(_row(connection, tasks, row["task_id"])))
+            return None if row is None else lease_of(connection, row)
 
     def release(self, lease_id: str) -> None:
-        """Give a leased task back."""
+        """Give a leased task back; once it is answered, nothing happens.
+
+        Raises:
+            UserError: The lease is unknown.
+        """
         with writing(self.engine) as connection:
+            _find(connection, leases, lease_id)
             connection.execute(update(leases).where(leases.c.id == lease_id).values(closed=True))
 
-    def want_each(self, wanted: Mapping[str, int]) -> None:
-        """Ask for more answers to several tasks, as `want`, in one transaction."""
-        with writing(self.engine) as connection:
-            for id, number in wanted.items():
-                connection.execute(update(tasks).where(tasks.c.id == id, tasks.c.wanted < number).values(wanted=number))
-
-    def record(self, task_id: str, annotator: str, preference: float | None, *, id: str, **fields: Any) -> Answer:
+    def record(
+        self,
+        task_id: str,
+        annotator: str,
+        preference: float | None,
+        *,
+        id: str,
+        confidence: float | None = None,
+        reason: str | None = None,
+        shown_at: float | None = None,
+        left: Position | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Answer:
         """Add the answer of somebody who was shown nothing by this store: a model, or an import.
+
+        A repeated `id`, or a second answer of the annotator to the task, adds nothing and returns the first.
 
         Args:
             task_id: The task.
             annotator: Name; added as a model if unknown.
             preference: As in `answer`.
             id: As in `answer`.
-            fields: `confidence`, `reason`, `shown_at`, `left`, `details` of `Answer`.
+            confidence: As in `answer`.
+            reason: As in `answer`.
+            shown_at: When they saw the task, in seconds since 1970.
+            left: Response that they saw on the left.
+            details: As in `answer`.
+
+        Raises:
+            UserError: The task is unknown, a value is out of range, or the id is that of another task's answer.
         """
         now = self.clock()
+        row = annotator_row(Annotator(annotator, "model"))
+        if left is not None and left not in get_args(Position):
+            raise UserError(f"left is {left!r}; give 'first', 'second' or None")
+        values = _checked(id, preference, confidence, reason, details) | {"answered_at": now, "lease_id": None}
+        values |= {"left": left, "shown_at": None if shown_at is None else check_number("shown_at", shown_at)}
         with writing(self.engine) as connection:
-            _know(connection, Annotator(annotator, "model"), now)
-            attempt = _undos(connection, task_id, annotator)
-            given = {"left": None, "confidence": None, "reason": None, "shown_at": None, "details": {}, **fields}
-            values = {
-                **{"id": id, "task_id": task_id, "annotator": annotator, "preference": preference, **given},
-                **{"kind": "skip" if preference is None else "answer", "answered_at": now, "attempt": attempt},
-                **{"undo": False, "lease_id": None},
-            }
-            return _add_event(connection, values)
+            _find(connection, tasks, task_id)
+            know(connection, row, now)
+            done = find_event(connection, id, task_id=task_id, annotator=annotator, undo=False)
+            return done or add_answer(connection, id, task_id, annotator, values)
 
     # Reading
 
@@ -276,8 +334,8 @@ class PreferenceStore:
         """Prompt and responses of a leased task, on the sides on which they are shown."""
         task = lease.task
         with reading(self.engine) as connection:
-            prompt = read_prompt(_row(connection, prompts, task.prompt_id))
-            first, second = (read_response(_row(connection, responses, id)) for id in (task.first_id, task.second_id))
+            prompt = read_prompt(_find(connection, prompts, task.prompt_id))
+            first, second = (read_response(_find(connection, responses, id)) for id in (task.first_id, task.second_id))
         return Showing(lease, prompt, *((first, second) if lease.left == "first" else (second, first)))
 
     def progress(self, annotator: str) -> Progress:
@@ -312,12 +370,12 @@ class PreferenceStore:
         return {annotator.name: annotator for annotator in map(read_annotator, self._rows(annotators))}
 
     def events(self) -> Iterator[Answer]:
-        """All answers, skips and undos in the order of adding."""
-        return map(read_answer, self._rows(answers))
+        """All answers, skips and undos up to now in the order of adding, read a page at a time."""
+        return read_events(self.engine)
 
     def answers(self) -> Iterator[Answer]:
-        """The answers that stand, in the order of adding: no skips, nothing undone."""
-        return map(read_answer, self._rows(answers, standing, answers.c.kind == "answer"))
+        """The answers that stand now, in the order of adding, read a page at a time: no skips, nothing undone."""
+        return read_events(self.engine, answers_only=True)
 
     def export(self, **options: Any) -> Dataset:
         """The answers as a preference data set, for the trainers here and TRL's; logs one line.
@@ -336,72 +394,26 @@ class PreferenceStore:
             )
         return export_preferences(self, **options).rows
 
-    def _rows(self, table: Table, *where: Any) -> Sequence[RowMapping]:
-        order = table.c.number if "number" in table.c else table.c.added_at
+    def _rows(self, table: Table) -> Iterator[RowMapping]:
+        order = (table.c.number,) if "number" in table.c else (table.c.added_at, table.c.name)
         with reading(self.engine) as connection:
-            return connection.execute(select(table).where(*where).order_by(order)).mappings().all()
-
-    def _give(self, connection: Connection, task: RowMapping, annotator: str, now: float, seconds: float) -> Lease:
-        showings = connection.scalar(
-            select(func.count()).where(leases.c.task_id == task["id"], leases.c.annotator == annotator)
-        )
-        # The side hangs on the showing alone, so that no reload draws it anew.
-        left = "first" if draw(self._salt, "side", task["id"], annotator, showings) < 0.5 else "second"
-        row = {"id": secrets.token_hex(16), "task_id": task["id"], "annotator": annotator, "left": left}
-        row |= {"leased_at": now, "expires_at": now + seconds, "closed": False}
-        connection.execute(insert(leases), row)
-        return Lease(row["id"], read_task(task), annotator, left, now, row["expires_at"])
+            return iter(connection.execute(select(table).order_by(*order)).mappings().all())
 
 
-_TABLES = {"prompts": prompts, "responses": responses, "tasks": tasks}
-PART = 400
-"""Ids in one query: SQLite limits its parameters."""
+def _checked(
+    id: str, preference: float | None, confidence: float | None, reason: str | None, details: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    check_id("id", id)
+    return {
+        "preference": check_share("preference", preference),
+        "confidence": check_share("confidence", confidence),
+        "reason": check_text("reason", reason),
+        "details": check_json("details", dict(details or {})),
+    }
 
 
-def _insert_new(connection: Connection, table: Table, rows: Iterable[dict[str, Any]], now: float) -> None:
-    new = {row["id"]: {**row, "added_at": now} for row in rows}
-    ids = list(new)
-    for start in range(0, len(ids), PART):
-        there = select(table.c.id).where(table.c.id.in_(ids[start : start + PART]))
-        for id in connection.scalars(there):
-            del new[id]
-    if new:
-        connection.execute(insert(table), list(new.values()))
-
-
-def _know(connection: Connection, annotator: Annotator, now: float) -> RowMapping:
-    find = select(annotators).where(annotators.c.name == annotator.name)
-    row = connection.execute(find).mappings().first()
+def _find(connection: Connection, table: Table, id: str) -> RowMapping:
+    row = connection.execute(select(table).where(table.c.id == id)).mappings().first()
     if row is None:
-        names = ("name", "kind", "group", "right", "wrong")
-        values = {**{name: getattr(annotator, name) for name in names}, "domains": list(annotator.domains)}
-        connection.execute(insert(annotators), {**values, "added_at": now})
-        row = connection.execute(find).mappings().one()
+        raise UserError(f"the store has no {table.name.removesuffix('s')} {id!r}")
     return row
-
-
-def _row(connection: Connection, table: Table, id: str) -> RowMapping:
-    return connection.execute(select(table).where(table.c.id == id)).mappings().one()
-
-
-def _undos(connection: Connection, task_id: str, annotator: str) -> int:
-    query = select(func.count()).where(
-        answers.c.task_id == task_id, answers.c.annotator == annotator, answers.c.undo.is_(True)
-    )
-    return connection.scalar(query) or 0
-
-
-def _add_event(connection: Connection, values: dict[str, Any]) -> Answer:
-    same = [answers.c.id == values["id"]]
-    one = [answers.c[name] == values[name] for name in ("task_id", "annotator", "attempt", "undo")]
-    for where in (same, one):
-        row = connection.execute(select(answers).where(*where)).mappings().first()
-        if row is not None:
-            return read_answer(row)
-    try:
-        connection.execute(insert(answers), values)
-    except IntegrityError as error:
-        raise UserError(f"the answer names a task that the store lacks: {error.orig}") from None
-    if values["lease_id"] is not None:
-        connection.execute(update(leases).where(leases.c.id == values["lease_id"]).values(closed=True))
-    return read_answer(connection.execute(select(answers).where(*same)).mappings().one())
