@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sqlalchemy import URL, make_url
+
 from hf_align.errors import UserError
 from hf_align.feedback.store.store import PreferenceStore
 
@@ -13,7 +15,7 @@ def open_store(place: str | Path, *, make: bool = False) -> PreferenceStore:
 
     Args:
         place: SQLite file, such as prefs.db, or any URL that SQLAlchemy takes.
-        make: Make the file if there is none.
+        make: Make a SQLite file if there is none.
 
     Raises:
         UserError: There is no such file, or the database can't be opened.
@@ -23,9 +25,9 @@ def open_store(place: str | Path, *, make: bool = False) -> PreferenceStore:
         >>> open_store("sqlite://").url
         'sqlite://'
     """
-    if "://" in str(place):
-        return PreferenceStore(str(place))
-    path = Path(place)
-    if not make and not path.is_file():
-        raise UserError(f"there is no store {path}; hf-align collect makes one")
-    return PreferenceStore(f"sqlite:///{path}")
+    url = str(place) if "://" in str(place) else str(URL.create("sqlite", database=str(place)))
+    if url.startswith("sqlite:///") and not make:
+        path = make_url(url).database or ":memory:"
+        if ":memory:" not in path and not Path(path.removeprefix("file:")).is_file():
+            raise UserError(f"there is no store {path}; hf-align collect makes one")
+    return PreferenceStore(url)

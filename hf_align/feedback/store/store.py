@@ -42,6 +42,7 @@ from hf_align.feedback.store.rows import (
     task_row,
 )
 from hf_align.feedback.store.schema import annotators, answers, leases, prompts, responses, tasks
+from hf_align.feedback.store.statistics import describe_store
 
 LEASE_SECONDS = 1800.0
 
@@ -376,6 +377,26 @@ class PreferenceStore:
     def answers(self) -> Iterator[Answer]:
         """The answers that stand now, in the order of adding, read a page at a time: no skips, nothing undone."""
         return read_events(self.engine, answers_only=True)
+
+    def statistics(self) -> dict[str, Any]:
+        """Figures of the store, as JSON has them: counts, agreement, sides and times; what is undefined is None.
+
+        Returns:
+            Totals: "prompts", "tasks", of them "gold", "open" and "answered", "answers", "skips", "undos",
+            "annotators", "agreement" (Krippendorff's alpha at level interval with its interval, the raw share of equal
+            answers, and the reason where alpha is undefined; without gold questions), "first_on_left" (share of the
+            "shown" answers) and "chose_left" (share of the "decided" ones). Then lists of dicts: "by_pool" and
+            "by_domain" with the same counts, "by_annotator" (also "median_seconds", "gold_right", "gold_wrong", and
+            agreement with the others on "compared" answers) and "by_task" ("open", "raw_agreement": share of equal
+            pairs of answers).
+
+        Example:
+            >>> from hf_align.feedback import PreferenceStore
+            >>> figures = PreferenceStore("sqlite://").statistics()
+            >>> figures["answers"], figures["agreement"]["reason"]
+            (0, 'there are no values')
+        """
+        return describe_store(self.prompts(), self.tasks(), self.annotators(), self.events())
 
     def export(self, **options: Any) -> Dataset:
         """The answers as a preference data set, for the trainers here and TRL's; logs one line.

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from hf_align.feedback import Annotator, PreferenceStore, Prompt, Response, Task, krippendorff_alpha
+
+
+@pytest.fixture
+def figures(store: PreferenceStore) -> dict:
+    """Statistics of three tasks and a gold question, whose numbers the tests work out by hand."""
+    prompts = [Prompt("A", pool="hard", domain="law"), Prompt("B", domain="law"), Prompt("C"), Prompt("D")]
+    responses = [[Response(prompt.id, text, "model") for text in "xy"] for prompt in prompts]
+    a, b, c = (Task.of(*pair, wanted=2) for pair in responses[:3])
+    gold = Task.of(*responses[3], gold_best=min(response.id for response in responses[3]))
+    annotators = [Annotator(name) for name in ("anna", "ben")] + [Annotator("judge", "model"), Annotator("idle")]
+    store.add(
+        prompts=prompts, responses=[r for pair in responses for r in pair], tasks=[a, b, c, gold], annotators=annotators
+    )
+    given = [
+        *[(a, "anna", 1.0, "first", 10), (a, "ben", 1.0, "second", 20), (b, "anna", 0.0, "first", 30)],
+        *[(b, "ben", 0.5, "second", None), (a, "judge", 0.0, None, None), (c, "anna", None, None, None)],
+        *[(gold, "anna", 1.0, "first", 50), (gold, "ben", 0.5, "second", 5)],
+    ]
+    for number, (task, name, preference, left, seconds) in enumerate(given):
+        shown_at = None if seconds is None else store.clock.now + 1 - seconds
+        store.record(task.id, name, preference, id=str(number), left=left, shown_at=shown_at)
+    store.undo("ben", id="undo")  # the gold question; answered again:
+    store.answer(store.lease("ben").id, 0.0, id="again")
+    return json.loads(json.dumps(store.statistics(), allow_nan=False))
+
+
+def of(figures: dict, by: str, value: str | None) -> dict:
+    [one] = [one for one in figures[f"by_{by}"] if one[by] == value]
+    return one
+
+
+def test_totals_count_what_stands(figures):
+    names = ("prompts", "tasks", "gold", "open", "answered", "answers", "skips", "undos", "annotators")
+    assert [figures[name] for name in names] == [4, 4, 1, 1, 2, 7, 1, 1, 4]
+
+
+def test_agreement_is_alpha_over_tasks_that_are_no_gold_questions(figures):
+    table = [[1.0, 0.0], [1.0, 0.5], [0.0, None]]
+    assert figures["agreement"]["alpha"] == pytest.approx(krippendorff_alpha(table, "interval"))
+    assert figures["agreement"]["units"] == 2 and figures["agreement"]["values"] == 5
+    assert len(figures["agreement"]["interval"]) == 2
+
+
+def test_pools_and_domains_have_the_same_counts_and_undefined_alpha_has_a_reason(figures):
+    hard, law = of(figures, "pool", "hard"), of(figures, "domain", "law")
+    assert [hard[name] for name in ("prompts", "tasks", "open", "answered", "answers")] == [1, 1, 0, 1, 3]
+    assert [law[name] for name in ("prompts", "tasks", "open", "answered", "answers")] == [2, 2, 0, 2, 5]
+    assert law["agreement"]["alpha"] == figures["agreement"]["alpha"]
+    rest = of(figures, "domain", None)
+    assert [rest[name] for name in ("tasks", "gold", "open", "answers", "skips")] == [2, 1, 1, 2, 1]
+    assert rest["agreement"]["alpha"] is None and rest["agreement"]["reason"] == "there are no values"
+
+
+def test_annotators_have_times_gold_questions_agreement_and_sides(figures):
+    anna, ben = of(figures, "annotator", "anna"), of(figures, "annotator", "ben")
+    judge, idle = of(figures, "annotator", "judge"), of(figures, "annotator", "idle")
+    assert [anna[name] for name in ("answers", "skips", "undos", "median_seconds")] == [3, 1, 0, 30]
+    assert [anna["gold_right"], anna["gold_wrong"], ben["gold_right"], ben["gold_wrong"]] == [1, 0, 0, 1]
+    assert ben["undos"] == 1 and judge["kind"] == "model"
+    # Of ben's and the judge's answers to anna's two tasks: A 1 of 2 the same, B none.
+    assert (anna["raw_agreement"], anna["compared"]) == (0.25, 2)
+    # Left was the first response; anna chose it in A and the gold question, not in B.
+    assert (anna["chose_left"], anna["decided"], anna["first_on_left"]) == (pytest.approx(2 / 3), 3, 1.0)
+    assert judge["median_seconds"] is None and judge["chose_left"] is None and judge["shown"] == 0
+    assert idle["raw_agreement"] is None and idle["alpha"] is None and idle["answers"] == 0
+
+
+def test_tasks_are_open_until_they_have_the_answers_wanted(figures):
+    by_task = figures["by_task"]
+    assert [one["open"] for one in by_task] == [False, False, True, False]
+    assert [one["answers"] for one in by_task] == [3, 2, 0, 2]
+    assert [one["raw_agreement"] for one in by_task[:3]] == [pytest.approx(1 / 3), 0.0, None]
+    assert [one["skips"] for one in by_task] == [0, 0, 1, 0]
+
+
+def test_an_empty_store_has_zeros_and_nones(store):
+    figures = store.statistics()
+    assert figures["answers"] == figures["tasks"] == 0 and figures["chose_left"] is None
+    assert figures["agreement"]["alpha"] is None
+    json.dumps(figures, allow_nan=False)
