@@ -38,13 +38,13 @@ def check_number(name: str, value: Any, *, above: float = -math.inf, at_least: f
 
 
 def check_wanted(value: Any) -> int:
-    """Number of answers wanted.
+    """Number of answers wanted; 0 for a task that is given to nobody.
 
     Raises:
-        UserError: It is no whole number from 1.
+        UserError: It is no whole number from 0.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"wanted is {value!r}; give a whole number of answers, at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise UserError(f"wanted is {value!r}; give a whole number of answers")
     return value
 
 

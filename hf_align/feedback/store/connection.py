@@ -8,6 +8,7 @@ given to more people than wanted, and an answer isn't taken twice, by however ma
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,17 +97,18 @@ def _set_up_postgresql(connection: Any, _: Any) -> None:
 
 
 def use_wal(engine: Engine) -> None:
-    """Let readers go on while SQLite writes: the file keeps a write-ahead log from now on."""
+    """Let readers go on while SQLite writes: the file keeps a write-ahead log from now on, where its disk allows."""
     with in_words(engine):
         raw = engine.raw_connection()
         try:
             cursor = raw.cursor()
-            [(seconds,)] = cursor.execute("PRAGMA busy_timeout").fetchall()
-            end = time.monotonic() + seconds / 1000
-            while cursor.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
+            [(milliseconds,)] = cursor.execute("PRAGMA busy_timeout").fetchall()
+            end = time.monotonic() + milliseconds / 1000
+            while True:
                 try:
-                    cursor.execute("PRAGMA journal_mode=WAL")
-                except Exception as error:  # SQLite doesn't wait for locks here
+                    cursor.execute("PRAGMA journal_mode=WAL").fetchall()
+                    break
+                except sqlite3.OperationalError as error:  # SQLite itself doesn't wait for locks here
                     if "locked" not in str(error) or time.monotonic() > end:
                         raise OperationalError("PRAGMA journal_mode=WAL", None, error) from error
                     time.sleep(0.02)

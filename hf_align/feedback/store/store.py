@@ -27,6 +27,7 @@ from hf_align.feedback.records import (
 from hf_align.feedback.store.adding import add_prompts, add_responses, add_tasks, know
 from hf_align.feedback.store.checks import check_id, check_json, check_number, check_share, check_text, check_wanted
 from hf_align.feedback.store.connection import open_engine, reading, writing
+from hf_align.feedback.store.describe import describe_store
 from hf_align.feedback.store.events import add_answer, add_undo, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
 from hf_align.feedback.store.queue import count_open, give, held_lease, lease_of, next_task, standing
@@ -42,7 +43,6 @@ from hf_align.feedback.store.rows import (
     task_row,
 )
 from hf_align.feedback.store.schema import annotators, answers, leases, prompts, responses, tasks
-from hf_align.feedback.store.statistics import describe_store
 
 LEASE_SECONDS = 1800.0
 
@@ -170,12 +170,18 @@ class PreferenceStore:
         """Ask for more answers to a task: at least `wanted` in all.
 
         Raises:
-            UserError: The task is unknown, or `wanted` is no whole number from 1.
+            UserError: The task is unknown, or `wanted` is no whole number.
         """
-        check_wanted(wanted)
+        self.want_each({task_id: wanted})
+
+    def want_each(self, wanted: Mapping[str, int]) -> None:
+        """Ask for more answers to several tasks, as `want`, in one transaction."""
+        for number in wanted.values():
+            check_wanted(number)
         with writing(self.engine) as connection:
-            if _find(connection, tasks, task_id)["wanted"] < wanted:
-                connection.execute(update(tasks).where(tasks.c.id == task_id).values(wanted=wanted))
+            for id, number in wanted.items():
+                if _find(connection, tasks, id)["wanted"] < number:
+                    connection.execute(update(tasks).where(tasks.c.id == id).values(wanted=number))
 
     # Giving out and answering
 

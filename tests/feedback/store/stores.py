@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event
 
-from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+from hf_align.feedback import Lease, PreferenceStore, Prompt, Response, Task
 
 
 class Clock:
@@ -33,6 +33,13 @@ def fill(store: PreferenceStore, n: int = 1, **fields: Any) -> list[Task]:
     tasks = [Task.of(*pair, **fields) for pair in responses]
     store.add(prompts=prompts, responses=[r for pair in responses for r in pair], tasks=tasks)
     return tasks
+
+
+def give(store: PreferenceStore, name: str, **options: Any) -> Lease:
+    """Lease of the next task, of which there is one."""
+    lease = store.lease(name, **options)
+    assert lease is not None
+    return lease
 
 
 def start(target: Callable[..., None], *args: Any) -> ForkProcess:
@@ -70,14 +77,3 @@ def open_and_die(url: str, statement: int) -> None:
 
     event.listen(Engine, "before_cursor_execute", count)
     PreferenceStore(url)
-
-
-def answer_all(url: str, name: str, written: str) -> None:
-    """Answer what there is under a name; a line for each answer is on the disk once the store has returned."""
-    store = PreferenceStore(url)
-    with open(written, "a", encoding="utf-8") as file:
-        while (lease := store.lease(name, gold_share=0.0)) is not None:
-            store.answer(lease.id, lease.preference("left"), id=f"answer-{lease.id}")
-            file.write(f"{lease.id} {lease.task.id} {lease.left}\n")
-            file.flush()
-    store.close()

@@ -12,7 +12,7 @@ from hf_align.feedback.store.connection import writing
 from hf_align.feedback.store.migrations import STEPS
 from hf_align.feedback.store.schema import VERSION, meta
 
-from .stores import Clock, finish, open_and_die, open_at, start
+from .stores import Clock, finish, give, open_and_die, open_at, start
 
 VERSION_1 = (Path(__file__).parent / "version-1.sql").read_text(encoding="utf-8")
 """A store that version 1 made: answers, a gold question, skips, undos, expired, held and released leases."""
@@ -65,11 +65,11 @@ def test_a_migrated_store_gives_out_what_is_left(file):
         given = dict(database.execute("SELECT id, given FROM tasks"))
     assert [given[task.id] for task in store.tasks().values()] == [2, 1, 1, 1]
     # cleo answered fruit late, and version 1 went on to show it; dora holds joke.
-    assert store.lease("cleo", gold_share=0.0).task == joke
-    assert store.lease("dora").id == "91aae1256f7fc324aac1eb9bb368760c"
+    assert give(store, "cleo", gold_share=0.0).task == joke
+    assert give(store, "dora").id == "91aae1256f7fc324aac1eb9bb368760c"
     assert store.lease("emil", gold_share=0.0) is None
     store.want(fruit.id, 3)
-    assert store.lease("emil", gold_share=0.0).task.id == fruit.id
+    assert give(store, "emil", gold_share=0.0).task.id == fruit.id
     store.close()
 
 

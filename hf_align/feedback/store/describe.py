@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
 from statistics import median
 from typing import Any
 
@@ -115,8 +114,12 @@ def _alpha(agreement: Agreement) -> dict[str, Any]:
 
 def _equal_pairs(answers: Sequence[Answer]) -> float | None:
     """Share of the pairs of answers to a task that are the same; None with fewer than two answers."""
-    pairs = list(combinations([answer.preference for answer in answers], 2))
-    return sum(one == other for one, other in pairs) / len(pairs) if pairs else None
+    equal = sum(map(_pairs, Counter(answer.preference for answer in answers).values()))
+    return equal / _pairs(len(answers)) if len(answers) > 1 else None
+
+
+def _pairs(of: int) -> int:
+    return of * (of - 1) // 2
 
 
 def _sides(answers: Sequence[Answer]) -> dict[str, Any]:
