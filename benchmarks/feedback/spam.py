@@ -109,6 +109,8 @@ def simulate(cache: CachedTexts, pairs: int, seed: int) -> Answers:
                 if least is not None and abs(gap) < least:
                     continue
                 task = Task(domain, str(i), str(j), gold=None if least is None else float(gap > 0))
+                if task.id in tasks:
+                    continue  # its id says nothing of gold
                 tasks[task.id], places[task.id] = task, (i, j)
     clean, spam = [], []
     for id, name in assigned(tasks, rng):

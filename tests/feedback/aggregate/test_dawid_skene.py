@@ -163,6 +163,17 @@ def test_gold_is_pinned_and_also_measures_whoever_outvotes_it():
     assert result.probabilities[0] == {0: 1.0, 1: 0.0}
 
 
+def test_a_few_gold_labels_turn_a_majority_that_is_wrong():
+    answers, truth = planted(0, tasks=200, skills=np.array([0.9] * 8 + [0.2] * 12))
+    gold = dict(enumerate(truth[:20]))
+    assert accuracy(dawid_skene(answers, mirror=TURNED).labels, truth) < 0.1  # nothing says that most are wrong
+    assert accuracy(dawid_skene(answers, gold, mirror=TURNED).labels, truth) > 0.9
+    # Gold says so from the start, before the estimation comes to it from the vote.
+    assert accuracy(dawid_skene(answers, gold, mirror=TURNED, max_iterations=1).labels, truth) > 0.8
+    vote = majority_vote(answers, gold)
+    assert accuracy(dawid_skene(answers, gold, mirror=TURNED, max_iterations=1, start=vote).labels, truth) < 0.75
+
+
 def test_planted_annotators_are_told_apart_within_a_hundredth_of_the_oracle():
     for seed in range(3):
         answers, truth = planted(seed)
