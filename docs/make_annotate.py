@@ -45,7 +45,7 @@ def main() -> None:
             tab.keyboard.press(key)
             tab.wait_for_function("before => hfAlignShowing() !== before", arg=before)
         tab.click("#confidence label:has-text('fairly sure')")
-        tab.fill("#reason textarea", "The other one isn't about the product.")
+        tab.fill("#reason textarea", "It says more about the film itself.")
         tab.wait_for_timeout(350)
         tab.screenshot(path=IMAGE)
         browser.close()
