@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.feedback.answers_needed import RESULTS, SHARE
+from benchmarks.feedback.answers_needed import RESULTS, SHARES
 
 DOCS = Path(__file__).parent
 FIGURE, PAGE = DOCS / "images" / "answers-needed.svg", DOCS / "results" / "feedback.md"
@@ -20,27 +20,44 @@ COLORS = {
     "disagreement": "#ff7f0e",
     "information about parameters": "#9467bd",
     "information": "#1f77b4",
+    "information, each text seldom": "#d62728",
+    "information, each text seldom, log odds x 1.5": "#2ca02c",
     "information, 3 answers a pair": "#17becf",
 }
 Results = dict[str, Any]
 
 
 def table(results: Results) -> str:
-    """r at some numbers of answers, and the answers needed, as a Markdown table."""
+    """r at some numbers of answers, and the answers needed, as Markdown tables."""
     lines = [
-        f"| choice | {' | '.join(f'r, {n:,} answers' for n in SHOWN)} | answers for {SHARE:.0%} of full r | share of "
-        "random's |",
-        "| --- |" + " --- |" * (len(SHOWN) + 2),
+        f"| choice | {' | '.join(f'r, {n:,} answers' for n in SHOWN)} |",
+        "| --- |" + " --- |" * len(SHOWN),
     ]
     for name, method in results["methods"].items():
-        cells = [f"{method['r'][method['answers'].index(n)]:.3f}"[1:] for n in SHOWN]
-        count = "not reached" if method["needed"] is None else f"{method['needed']:,}"
-        low, high = (f"{end:.2f}" if end is not None else "–" for end in method["of_random_interval"])
-        share = "–" if method["of_random"] is None else f"{method['of_random']:.2f} [{low}, {high}]"
-        lines.append(f"| {name} | {' | '.join(cells)} | {count} | {share} |")
+        places = [method["answers"].index(n) for n in SHOWN]
+        cells = [f"{method['r'][n]:.3f} [{', '.join(f'{end:.3f}' for end in method['r_interval'][n])}]" for n in places]
+        lines.append(f"| {name} | {' | '.join(cells)} |".replace("0.", "."))
+    lines += [
+        "",
+        f"Answers for shares of full r ({results['full_r']:.3f}); in brackets their share of random choice's:",
+        "",
+        f"| choice | {' | '.join(f'{share:.0%} of full r' for share in SHARES)} |",
+        "| --- |" + " --- |" * len(SHARES),
+    ]
+    for name, method in results["methods"].items():
+        cells = [needed(method["needed"][f"{share:g}"], method["answers"][-1]) for share in SHARES]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     machine = results["machine"]["cpu"]
     return "\n".join(lines) + f"\n\nMade by `{results['command']}` with {versions}, on one core of an {machine}.\n"
+
+
+def needed(values: dict[str, Any], most: int) -> str:
+    """A cell: answers, and their share of random choice's with its interval."""
+    low, high = ("∞" if end is None else f"{end:.2f}" for end in values["interval"])
+    if values["answers"] is None:
+        return f"more than {most:,} [{low}, {high}]"
+    return f"{values['answers']:,} ({values['of_random']:.2f} [{low}, {high}])"
 
 
 def draw(results: Results) -> None:
@@ -59,8 +76,9 @@ def draw(results: Results) -> None:
         if name in ("random", "information"):
             low, high = (list(map(end, zip(*method["r_by_seed"], strict=True))) for end in (min, max))
             axes.fill_between(method["answers"], low, high, color=COLORS[name], alpha=0.12)
-    axes.axhline(results["target"], color="grey", linestyle="--", linewidth=0.8)
-    axes.text(axes.get_xlim()[0], results["target"], f" {SHARE:.0%} of full r", fontsize=8, va="bottom")
+    for share in SHARES:
+        axes.axhline(share * results["full_r"], color="grey", linestyle="--", linewidth=0.8)
+        axes.text(60, share * results["full_r"], f"{share:.0%} of full r", fontsize=8, va="bottom")
     axes.set(xscale="log", xlabel="answers", ylabel="r with the mean rating, held-out texts")
     ticks = (60, 150, 500, 1000, 2000, 4000, 12000)
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])

@@ -45,8 +45,11 @@ MORE = (4200, 6000, 9000, 12000)
 """Further ones at random only."""
 CANDIDATES = 20_000
 MEMBERS, BAG = 5, 0.8
+AVERAGE_ROOM = 2
+"""Times the average number of pairs a text is in, beyond one, that a text may be in."""
 FULL_PAIRS = 12_000
-SHARE = 0.98
+SHARES = (0.9, 0.95, 0.98)
+"""Shares of full r."""
 RESAMPLES = 1000
 RESULTS = Path(__file__).parent.parent / "results" / "feedback" / "answers_needed.json"
 
@@ -59,11 +62,15 @@ class Method:
         name: In the results.
         rule: "random", "disagreement", "predictions" or "parameters" (aims of `choose_informative`).
         answers: Answers a pair gets.
+        limited: Whether a text may be in only about twice as many pairs as the average training text.
+        sharper: Factor of the head's log odds, which the penalty makes too small, before the choice.
     """
 
     name: str
     rule: str
     answers: int = 1
+    limited: bool = False
+    sharper: float = 1.0
 
 
 METHODS = (
@@ -72,6 +79,8 @@ METHODS = (
     Method("disagreement", "disagreement"),
     Method("information about parameters", "parameters"),
     Method("information", "predictions"),
+    Method("information, each text seldom", "predictions", limited=True),
+    Method("information, each text seldom, log odds x 1.5", "predictions", limited=True, sharper=1.5),
     Method("information, 3 answers a pair", "predictions", 3),
 )
 
@@ -137,17 +146,6 @@ class Texts:
         return self.features[pairs[:, 0]] - self.features[pairs[:, 1]]
 
 
-def choose(method: Method, head: LinearHead, x: NDArray, y: NDArray, candidates: NDArray, count: int, run: Run):
-    """Places of `count` of the candidates `[C, d]`, given the answers `y` to `x`."""
-    if method.rule == "disagreement":
-        bags = [run.rng.choice(len(x), round(BAG * len(x))) for _ in range(MEMBERS)]
-        members = [LinearHead.fit(x[bag], y[bag], penalty=run.penalty, start=head.weights) for bag in bags]
-        log_odds = np.stack([candidates @ member.weights for member in members])
-        return np.argsort(-disagreement(log_odds), kind="stable")[:count]
-    aim: Any = method.rule
-    return choose_informative(head.beliefs(candidates), count, answers=method.answers, aim=aim)[0]
-
-
 @dataclass(frozen=True)
 class Run:
     """One method with one seed: what it draws, and the settings."""
@@ -158,6 +156,22 @@ class Run:
     candidates: int
 
 
+def choose(
+    method: Method, head: LinearHead, x: NDArray, y: NDArray, drawn: NDArray, count: int, run: Run, room: NDArray
+) -> NDArray:
+    """Places of `count` of the pairs `drawn`, given the answers `y` to `x`; fewer if texts have no more room."""
+    candidates = run.texts.differences(drawn)
+    if method.rule == "disagreement":
+        bags = [run.rng.choice(len(x), round(BAG * len(x))) for _ in range(MEMBERS)]
+        members = [LinearHead.fit(x[bag], y[bag], penalty=run.penalty, start=head.weights) for bag in bags]
+        log_odds = np.stack([candidates @ member.weights for member in members])
+        return np.argsort(-disagreement(log_odds), kind="stable")[:count]
+    aim: Any = method.rule
+    limits: dict[str, Any] = {"pairs": drawn, "room": room} if method.limited else {}
+    beliefs = head.beliefs(method.sharper * candidates)
+    return choose_informative(beliefs, count, answers=method.answers, aim=aim, **limits)[0]
+
+
 def run_one(
     texts: Texts, method: Method, seed: int, penalty: float, candidates: int, sizes: Sequence[int] | None = None
 ) -> dict[str, NDArray]:
@@ -166,14 +180,18 @@ def run_one(
     people = np.random.default_rng([seed, 1])
     x, y, head = np.zeros((0, texts.features.shape[1])), np.zeros(0), None
     sizes = [*SIZES, *(MORE if method.rule == "random" else ())] if sizes is None else sizes
-    found = []
+    found, used = [], np.zeros(len(texts.votes), dtype=int)
     for before, size in zip([0, *sizes], sizes, strict=False):
         count = (size - before) // method.answers
         if head is None or method.rule == "random":
             pairs = texts.draw(run.rng, count)
         else:
             drawn = texts.draw(run.rng, candidates)
-            pairs = drawn[choose(method, head, x, y, texts.differences(drawn), count, run)]
+            room = np.ceil(2 * AVERAGE_ROOM * size / method.answers / (texts.splits == "train").sum()) + 1 - used
+            pairs = drawn[choose(method, head, x, y, drawn, count, run, room)]
+            if len(pairs) < count:
+                pairs = np.concatenate([pairs, texts.draw(run.rng, count - len(pairs))])
+        np.add.at(used, pairs.ravel(), 1)
         x = np.concatenate([x, *[texts.differences(pairs)] * method.answers])
         y = np.concatenate([y, *texts.answer(people, pairs, method.answers)])
         head = LinearHead.fit(x, y, penalty=penalty, start=None if head is None else head.weights)
@@ -231,7 +249,7 @@ def interval(values: Sequence[float] | NDArray) -> list[float | None]:
 def figures(
     texts: Texts, runs: dict[str, tuple[list[int], NDArray]], full: NDArray, split: str, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
-    """Curves with intervals, and answers needed for 98% of full r beside those of random choice.
+    """Curves with intervals, and answers needed for shares of full r beside those of random choice.
 
     Args:
         texts: The sentences.
@@ -243,10 +261,13 @@ def figures(
     rng = np.random.default_rng(0)
 
     def measure(draws: dict[str, NDArray] | None) -> dict[str, Any]:
-        target = SHARE * mean_r(texts, full, split, draws).mean()
+        full_r = mean_r(texts, full, split, draws).mean()
         curves = {name: mean_r(texts, values, split, draws) for name, (_, values) in runs.items()}  # [seeds, sizes]
-        counts = {name: needed(runs[name][0], curve.mean(0), target) for name, curve in curves.items()}
-        return {"target": target, "curves": curves, "needed": counts}
+        counts = {
+            share: {name: needed(runs[name][0], curve.mean(0), share * full_r) for name, curve in curves.items()}
+            for share in SHARES
+        }
+        return {"full_r": full_r, "curves": curves, "needed": counts}
 
     whole, resampled = measure(None), []
     for _ in range(resamples):
@@ -257,9 +278,7 @@ def figures(
         resampled.append(measure(draws))
     methods = {}
     for name, (sizes, _) in runs.items():
-        curve, count = whole["curves"][name], whole["needed"]
-        pairs = [(each["needed"][name], each["needed"]["random"]) for each in resampled]
-        ratios = [own / others for own, others in pairs if np.isfinite(others)]
+        curve = whole["curves"][name]
         methods[name] = {
             "answers": list(sizes),
             "r": curve.mean(0).round(4).tolist(),
@@ -267,15 +286,23 @@ def figures(
             "r_interval": [
                 interval([each["curves"][name].mean(0)[n] for each in resampled]) for n in range(len(sizes))
             ],
-            "needed": round(count[name]) if np.isfinite(count[name]) else None,
-            "needed_by_seed": [
-                round(value) if np.isfinite(value) else None
-                for value in (needed(sizes, row, whole["target"]) for row in curve)
-            ],
-            "of_random": round(count[name] / count["random"], 3) if np.isfinite(count[name]) else None,
-            "of_random_interval": interval(ratios),
+            "needed": {
+                f"{share:g}": compared(whole["needed"][share], [each["needed"][share] for each in resampled], name)
+                for share in SHARES
+            },
         }
-    return {"full_r": round(whole["target"] / SHARE, 4), "target": round(whole["target"], 4), "methods": methods}
+    return {"full_r": round(float(whole["full_r"]), 4), "methods": methods}
+
+
+def compared(whole: dict[str, float], resampled: list[dict[str, float]], name: str) -> dict[str, Any]:
+    """A method's answers, and their share of those of random choice, with the interval of resampled texts."""
+    ratios = [each[name] / each["random"] for each in resampled if np.isfinite(each["random"])]
+    reached = np.isfinite(whole[name])
+    return {
+        "answers": round(whole[name]) if reached else None,
+        "of_random": round(whole[name] / whole["random"], 3) if reached else None,
+        "interval": interval(ratios),
+    }
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -287,9 +314,11 @@ def main(arguments: argparse.Namespace) -> None:
     for method in METHODS:
         if method.name not in (arguments.methods or [each.name for each in METHODS]):
             continue
+        kind = f"{method.rule}{'-limited' * method.limited}-{method.answers}"
+        kind += "" if method.sharper == 1 else f"-x{method.sharper:g}"
         parts = [
             stored(
-                arguments.work / f"{method.rule}-{method.answers}-{penalty:g}-{candidates}-{seed}.npz",
+                arguments.work / f"{kind}-{penalty:g}-{candidates}-{seed}.npz",
                 partial(run_one, texts, method, seed, penalty, candidates),
             )
             for seed in seeds
@@ -308,7 +337,7 @@ def main(arguments: argparse.Namespace) -> None:
     }
     write_json(arguments.out, result)
     for name, method in result["methods"].items():
-        print(f"{name}: {method['needed']} answers, {method['of_random']} of random {method['of_random_interval']}")
+        print(name, *(f"{share} of full r: {values}" for share, values in method["needed"].items()), sep="\n  ")
         print("   ", *(f"{n}:{r:.4f}" for n, r in zip(method["answers"], method["r"], strict=True)))
 
 
@@ -323,5 +352,6 @@ if __name__ == "__main__":
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--methods", nargs="+")
     parsed = parser.parse_args()
-    parsed.shown = [each for each in sys.argv[1:] if "/" not in each]
+    before = ["", *sys.argv[1:]]  # a path becomes its option's name
+    parsed.shown = [b[2:].upper() if "/" in each else each for b, each in zip(before, sys.argv[1:], strict=False)]
     main(parsed)

@@ -88,7 +88,14 @@ def expected_information(mean: ArrayLike, variance: ArrayLike) -> NDArray[np.flo
 
 
 def choose_informative(
-    beliefs: Beliefs, n: int, *, answers: int = 1, aim: Aim = "predictions", shortlist: int = 2000
+    beliefs: Beliefs,
+    n: int,
+    *,
+    answers: int = 1,
+    aim: Aim = "predictions",
+    shortlist: int = 2000,
+    pairs: ArrayLike | None = None,
+    room: ArrayLike | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Choose n pairs whose answers together teach the reward model most.
 
@@ -98,10 +105,15 @@ def choose_informative(
         answers: Answers that each will get, all of which teach the model before the next is chosen.
         aim: "predictions": lower the variance of all candidates' log odds; "parameters": say most about the model.
         shortlist: Only so many candidates, and at least 4 n, that teach most by themselves are compared at each choice.
+        pairs: `[C, 2]` numbers of the responses of each pair, with `room`.
+        room: `[R]` in how many more pairs each response may be. What is peculiar to one response doesn't average out
+            over its pairs, and the covariance doesn't know of it: so a response that is asked about again and again
+            teaches less than expected. Default: in any number.
 
     Returns:
-        `[n]` places of the pairs, in the order of their choice, and `[n]` what one answer is expected to teach, given
-        the answers to those before: the fall of the candidates' mean variance (squared log odds), or nats.
+        `[n]` places of the pairs (fewer if there is no room for more), in the order of their choice, and `[n]` what one
+        answer is expected to teach, given the answers to those before: the fall of the candidates' mean variance
+        (squared log odds), or nats.
 
     Example:
         Of two equal pairs the second comes last: the first one's answers tell about it.
@@ -114,14 +126,23 @@ def choose_informative(
     """
     factors = beliefs.factors.astype(float, copy=True)  # [C, k]
     pool = factors.T @ factors / max(len(factors), 1)  # [k, k]
+    left = None if room is None else np.array(room)
+    of_pairs = np.zeros((len(factors), 2), dtype=int) if pairs is None else np.asarray(pairs)
     alone = _gains(beliefs.mean, factors, pool, aim)[0]
+    if left is not None:
+        alone = np.where((left[of_pairs] > 0).all(1), alone, -1)
     listed = np.argsort(-alone, kind="stable")[: max(shortlist, 4 * n)]
-    mean, factors, free = beliefs.mean[listed], factors[listed], np.ones(len(listed), dtype=bool)
+    listed = listed[alone[listed] >= 0]
+    mean, factors, of_pairs = beliefs.mean[listed], factors[listed], of_pairs[listed]
+    free = np.ones(len(listed), dtype=bool)
     chosen, gains = [], []
-    for _ in range(min(n, len(listed))):
+    while len(chosen) < n and free.any():
         gain, precision = _gains(mean, factors, pool, aim)
         best = int(np.where(free, gain, -1.0).argmax())
         free[best] = False
+        if left is not None:
+            left[of_pairs[best]] -= 1
+            free &= (left[of_pairs] > 0).all(1)
         chosen.append(listed[best])
         gains.append(gain[best])
         condition(factors, pool, best, answers * precision[best])

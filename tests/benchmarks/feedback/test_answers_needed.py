@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.feedback.answers_needed import METHODS, SHARE, Texts, figures, needed, run_full, run_one, stored
+from benchmarks.feedback.answers_needed import METHODS, Texts, figures, needed, run_full, run_one, stored
 from hf_align.data.embedded.ratings import DOMAINS
 
 
@@ -69,9 +69,9 @@ def test_figures_compare_each_method_with_random(texts: Texts) -> None:
     }
     result = figures(texts, runs, full[None], "test", resamples=100)
     methods = result["methods"]
-    assert result["target"] == pytest.approx(SHARE * result["full_r"], abs=1e-4)
-    assert methods["random"]["of_random"] == 1 and methods["better"]["of_random"] == pytest.approx(0.5, abs=0.01)
-    assert methods["worse"]["needed"] is None and methods["worse"]["of_random"] is None
+    for name, share in (("random", 1), ("better", 0.5)):
+        assert methods[name]["needed"]["0.98"]["of_random"] == pytest.approx(share, abs=0.01)
+    assert methods["worse"]["needed"]["0.9"] == {"answers": None, "of_random": None, "interval": [None, None]}
     low, high = methods["random"]["r_interval"][0]
     assert low < methods["random"]["r"][0] < high
 

@@ -101,3 +101,16 @@ def test_predictions_ask_where_the_pool_is_and_parameters_ask_about_outliers() -
 def test_more_pairs_than_there_are_give_all() -> None:
     places, gains = choose_informative(Beliefs(np.zeros(3), np.eye(3)), 9)
     assert sorted(places) == [0, 1, 2] and len(gains) == 3
+
+
+def test_no_response_is_in_more_pairs_than_it_has_room_for() -> None:
+    rng = np.random.default_rng(2)
+    pairs = np.array([[a, b] for a in range(6) for b in range(a + 1, 6)])
+    states, room = rng.normal(size=(6, 3)), np.array([0, 1, 2, 2, 2, 9])
+    beliefs = Beliefs(np.zeros(15), states[pairs[:, 0]] - states[pairs[:, 1]])
+    places, gains = choose_informative(beliefs, 15, pairs=pairs, room=room)
+    uses = np.bincount(pairs[places].ravel(), minlength=6)
+    assert (uses <= room).all() and len(places) == len(gains) == len(set(places)) > 2
+    left = np.array([pair for place, pair in enumerate(pairs) if place not in places])
+    assert ((room - uses)[left] <= 0).any(1).all()  # no further pair would have had room
+    assert room.tolist() == [0, 1, 2, 2, 2, 9]
