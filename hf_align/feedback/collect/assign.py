@@ -44,6 +44,7 @@ def assign_tasks(
 
     Example:
         >>> from hf_align.feedback import Annotator, Prompt, Response, Task
+        >>> from hf_align.feedback.collect.assign import assign_tasks
         >>> prompt = Prompt("What is 2 + 2?", domain="maths")
         >>> task = Task.of(Response(prompt.id, "4", "a"), Response(prompt.id, "5", "b"), domain="maths")
         >>> people = [Annotator("anna", domains=("law",)), Annotator("ben"), Annotator("cleo", domains=("maths",))]

@@ -53,6 +53,12 @@ class Collection:
         gold: Gold questions in the store.
         dropped: What doesn't count, by reason.
         annotators: By name.
+
+    Example:
+        >>> from hf_align.feedback import Collection
+        >>> print(Collection(9, {}, ["a task"], [], rounds=1, gold=0, dropped={}, annotators={}))
+        0 of 9 valid comparisons (0 ties) in 1 rounds
+        1 tasks are open: annotators don't agree, or nobody is left to ask
     """
 
     asked: int

@@ -78,6 +78,7 @@ def answer_quality(answer: Answer, config: CollectionConfig, record: TrackRecord
 
     Example:
         >>> from hf_align.feedback import CollectionConfig, PreferenceStore, Prompt, Response, Task
+        >>> from hf_align.feedback.collect.validate import TrackRecord, answer_quality
         >>> store, prompt = PreferenceStore("sqlite://"), Prompt("Name a fruit.")
         >>> task = Task.of(Response(prompt.id, "Apple.", "a"), one := Response(prompt.id, "Stone.", "b"))
         >>> store.add(prompts=[prompt], responses=[Response(prompt.id, "Apple.", "a"), one], tasks=[task])
@@ -132,6 +133,7 @@ def majority_share(preferences: Iterable[float]) -> float | None:
     """Share of the commonest of first, tie and second; None without any.
 
     Example:
+        >>> from hf_align.feedback.collect.validate import majority_share
         >>> majority_share([1.0, 0.9, 0.5, 1.0])
         0.75
     """

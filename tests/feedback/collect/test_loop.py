@@ -294,7 +294,7 @@ def run(store, clock, models=MODELS):
     return collect(store, config, models, judges, 8, prompts=ROWS, gold=GOLD)
 
 
-@pytest.mark.parametrize("most", [5, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [3, pytest.param(1000, marks=pytest.mark.slow)])
 def test_killed_before_any_transaction_and_resumed_equals_an_unbroken_run(store, most):
     clock = Clock()
     unbroken = run(store, clock)
