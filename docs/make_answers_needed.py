@@ -78,8 +78,8 @@ def draw(results: Results) -> None:
             axes.fill_between(method["answers"], low, high, color=COLORS[name], alpha=0.12)
     for share in SHARES:
         axes.axhline(share * results["full_r"], color="grey", linestyle="--", linewidth=0.8)
-        axes.text(60, share * results["full_r"], f"{share:.0%} of full r", fontsize=8, va="bottom")
-    axes.set(xscale="log", xlabel="answers", ylabel="r with the mean rating, held-out texts")
+        axes.text(57, share * results["full_r"], f"{share:.0%} of full r", fontsize=8, va="bottom")
+    axes.set(xscale="log", xlabel="answers", ylim=(0.55, 0.78), ylabel="r with the mean rating, held-out texts")
     ticks = (60, 150, 500, 1000, 2000, 4000, 12000)
     axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
     axes.minorticks_off()
