@@ -272,7 +272,14 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="S",
-        help="leave out tasks of whose answers a smaller share of pairs agrees (%(default)s)",
+        help="leave out tasks with a smaller share of the commonest vote (%(default)s)",
+    )
+    parser.add_argument(
+        "--min-quality",
+        type=float,
+        default=0.0,
+        metavar="Q",
+        help="leave out answers of a lower quality, by time, confidence, reason and track record (%(default)s)",
     )
     parser.add_argument(
         "--adjudicator", action="append", metavar="NAME", help="annotator whose answer is the verdict; repeat for more"

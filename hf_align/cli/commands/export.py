@@ -8,7 +8,18 @@ from hf_align.cli.report_files import check_files
 from hf_align.feedback.export import ExportOptions, check_target, export_preferences, save_export
 from hf_align.feedback.store import open_store
 
-NAMES = ("method", "rows", "soft_labels", "ties", "min_agreement", "open_tasks", "gold", "names", "reasons")
+NAMES = (
+    "method",
+    "rows",
+    "soft_labels",
+    "ties",
+    "min_agreement",
+    "min_quality",
+    "open_tasks",
+    "gold",
+    "names",
+    "reasons",
+)
 
 
 def run_export(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_align.data.agreement import measure_agreement
+from hf_align.feedback.aggregate.verdicts import vote_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, preference_of
 from hf_align.feedback.records import TIE, Annotator, Answer
@@ -58,7 +59,7 @@ def figures_of(
         "ties": _share([each.tie for each in judged]),
         "tied_answers": _share([preference_of(answer) == TIE for answer in answers]),
         "strength": fmean(each.verdict.strength for each in judged),
-        "agreement": _agreement(judged, lambda answer: True),
+        "agreement": _agreement(judged, lambda answer: answer.annotator not in options.adjudicators),
         "left": _left(answers),
         "seconds": _seconds(answers),
         "confidence": _mean(answer.confidence for answer in answers),
@@ -72,6 +73,7 @@ def figures_of(
         "options": {
             **{"method": options.method, "rows": options.rows, "soft_labels": options.soft_labels},
             **{"ties": options.ties, "min_agreement": options.min_agreement, "open_tasks": options.open_tasks},
+            "min_quality": options.min_quality,
             "adjudicators": [call(name) for name in options.adjudicators],
             **{"gold": options.gold, "names": options.names, "reasons": options.reasons},
             **{"test_share": options.test_share, "seed": options.seed},
@@ -105,7 +107,7 @@ def _left(answers: Sequence[Answer]) -> Figures:
 
 def _agreement(judged: Iterable[Judged], counts: Callable[[Answer], bool], resamples: int = 1000) -> Figures:
     """Krippendorff's nominal alpha over tasks, and the share of pairs of answers that agree."""
-    table = {each.task.id: {a.annotator: preference_of(a) for a in each.answers if counts(a)} for each in judged}
+    table = {each.task.id: {a.annotator: vote_of(a.preference) for a in each.answers if counts(a)} for each in judged}
     found = measure_agreement({task: given for task, given in table.items() if given}, "nominal", resamples=resamples)
     figures = found.to_dict()
     low, high = figures["interval"] or (None, None)
@@ -113,7 +115,7 @@ def _agreement(judged: Iterable[Judged], counts: Callable[[Answer], bool], resam
 
 
 def _by_annotator(judged: Sequence[Judged], annotators: Mapping[str, Annotator], call: Callable[[str], str]) -> Figures:
-    table = {each.task.id: {a.annotator: preference_of(a) for a in each.answers} for each in judged}
+    table = {each.task.id: {a.annotator: vote_of(a.preference) for a in each.answers} for each in judged}
     found = measure_agreement(table, "nominal", resamples=0).to_dict()["annotators"]
     figures = {}
     for name in sorted({answer.annotator for each in judged for answer in each.answers}, key=call):

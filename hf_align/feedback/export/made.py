@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
+from hf_align.feedback.collect.validate import answer_quality, track_records
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
@@ -20,6 +21,8 @@ from hf_align.feedback.store.queue import draw
 from hf_align.version import __version__
 
 logger = logging.getLogger(__name__)
+CLOSED = ("gold", "adjudicator")
+"""Where a verdict comes from that needs no more answers."""
 EVEN = 1e-9
 """Rounding of a preference."""
 
@@ -141,24 +144,29 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     annotators, tasks = store.annotators(), store.tasks()
     if unknown := [name for name in chosen.adjudicators if name not in annotators]:
         raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
+    records = track_records(tasks, answers, annotators, chosen.limits)
+    quality = {each.id: answer_quality(each, chosen.limits, records[each.annotator]) for each in answers}
+    taken = [each for each in answers if quality[each.id] >= chosen.min_quality]
     by_task: dict[str, list[Answer]] = {id: [] for id in tasks}
-    for answer in answers:
+    for answer in taken:
         by_task[answer.task_id].append(answer)
     verdicts = judge_tasks(
         tasks,
-        answers,
+        taken,
         annotators,
         method=chosen.method,
         min_agreement=chosen.min_agreement,
+        qualities=quality,
         adjudicators=chosen.adjudicators,
     )
     left_out: Counter[str] = Counter()
     judged = list(_judged(store, tasks, by_task, verdicts, chosen, left_out))
+    left_out[f"answers with a quality below {chosen.min_quality:g}"] = len(answers) - len(taken)
     if chosen.rows == "votes":
-        _check_votes(judged)
+        _check_votes(judged, chosen)
     call = str if chosen.names else store.pseudonym
     made_by = {"store": store.id, "method": chosen.method, "hf_align": __version__}
-    maker = RowMaker(chosen, annotators, call, made_by)
+    maker = RowMaker(chosen, annotators, quality, call, made_by)
     if chosen.rows == "answers" and chosen.ties == "drop":
         left_out["answers that are ties"] = sum(preference_of(a) == TIE for each in judged for a in each.answers)
     made = [(each.prompt.id, row) for each in judged for row in maker.rows(each)]
@@ -191,10 +199,10 @@ def _judged(
             left_out["gold questions"] += 1
         elif not given or verdict is None:
             left_out["tasks without an answer"] += 1
-        elif task.gold is None and len(given) < task.wanted and options.open_tasks == "drop":
+        elif verdict.source not in CLOSED and len(given) < task.wanted and options.open_tasks == "drop":
             left_out["tasks that wait for more answers"] += 1
         elif verdict.open and options.min_agreement:
-            left_out[f"tasks with an agreement below {options.min_agreement:g}"] += 1
+            left_out[f"tasks whose commonest vote has a share below {options.min_agreement:g}"] += 1
         else:
             prompt, first, second = prompts[task.prompt_id], responses[task.first_id], responses[task.second_id]
             tie, pair = _is_tie(verdict, options), readable(prompt, first, second)
@@ -202,6 +210,8 @@ def _judged(
                 left_out["ties"] += 1
             elif isinstance(pair, str):
                 left_out[f"tasks that can't be trained on, with {pair}"] += 1
+            elif options.rows == "votes" and not any(verdict.votes):
+                left_out["tasks without a vote"] += 1
             else:
                 yield Judged(task, prompt, first, second, given, verdict, tie, pair)
 
@@ -212,8 +222,8 @@ def _is_tie(verdict: Verdict, options: ExportOptions) -> bool:
     return even if options.soft_labels or options.rows == "votes" else even or verdict.label == TIE
 
 
-def _check_votes(judged: Iterable[Judged]) -> None:
-    others = [a for each in judged for a in each.answers if a.preference not in (0, TIE, 1)]
+def _check_votes(judged: Iterable[Judged], options: ExportOptions) -> None:
+    others = [a for each in judged for a in each.votes(options) if a.preference not in (0, TIE, 1)]
     if others:
         raise UserError(
             f"rows='votes' takes answers of 0, 0.5 or 1, and {len(others):,} are others, such as "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate import AggregationMethod
+from hf_align.feedback.collect.config import CollectionConfig
 from hf_align.numbers import number_problem
 
 Rows = Literal["tasks", "votes", "answers"]
@@ -28,7 +29,9 @@ class ExportOptions:
         ties: "drop" leaves tasks without a better response out; "keep" makes both orders, each with weight .5, or with
             soft labels or votes one row. A tie is a task of which no response is the likelier one; with soft labels and
             votes, one of which both are as likely.
-        min_agreement: Leave out tasks of whose answers a smaller share of pairs agrees, unless one was adjudicated.
+        min_agreement: Leave out tasks with a smaller share of the commonest vote, unless one was adjudicated.
+        min_quality: Leave out answers of a lower quality, as if they hadn't been given.
+        limits: What the quality of answers is measured by, as collecting does (`answer_quality`).
         adjudicators: Names of annotators whose answer is the verdict on a task.
         open_tasks: "drop" leaves out tasks that wait for more answers, "keep" takes the answers that are there.
         gold: Whether to export gold questions, with the preference that is known.
@@ -52,6 +55,8 @@ class ExportOptions:
     soft_labels: bool = False
     ties: Choice = "drop"
     min_agreement: float = 0.0
+    min_quality: float = 0.0
+    limits: CollectionConfig = field(default_factory=CollectionConfig)
     adjudicators: tuple[str, ...] = ()
     open_tasks: Choice = "drop"
     gold: bool = False
@@ -67,7 +72,7 @@ class ExportOptions:
                 near = difflib.get_close_matches(str(value), get_args(kind), n=1)
                 hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(get_args(kind))}"
                 raise UserError(f"{name} is {value!r}; {hint}")
-        for name, end in (("min_agreement", "1"), ("test_share", "below 1")):
+        for name, end in (("min_agreement", "1"), ("min_quality", "1"), ("test_share", "below 1")):
             value = getattr(self, name)
             if number_problem(value) or not 0 <= value <= 1 or (value == 1 and name == "test_share"):
                 raise UserError(f"{name} is {value!r}; give a number from 0 to {end}")
@@ -86,7 +91,7 @@ class ExportOptions:
         Raises:
             UserError: There is no option of a name.
         """
-        names = [field.name for field in fields(cls)]
+        names = [each.name for each in fields(cls)]
         for name in values:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=1)

@@ -25,6 +25,7 @@ TEXT, NUMBER, COUNT = Value("string"), Value("float64"), Value("int64")
 ANSWER: dict[str, Any] = {
     **{"annotator": TEXT, "group": TEXT, "kind": TEXT, "answer": NUMBER},
     **{"confidence": NUMBER, "reason": TEXT, "seconds": NUMBER, "left": TEXT},
+    "answer_quality": NUMBER,
 }
 """What is known of an answer; `answer` is 1 for chosen, .5 for a tie, 0 for rejected."""
 COLUMNS: dict[str, Any] = {
@@ -74,6 +75,10 @@ class Judged:
         """P(first is better); a tie counts half."""
         return self.verdict.preference
 
+    def votes(self, options: ExportOptions) -> list[Answer]:
+        """The answers without those of adjudicators."""
+        return [answer for answer in self.answers if answer.annotator not in options.adjudicators]
+
     @property
     def domain(self) -> str | None:
         """The task's, or else the prompt's."""
@@ -95,12 +100,14 @@ class RowMaker:
     Attributes:
         options: See there.
         annotators: By name.
+        quality: Quality of each answer by its id.
         call: Gives what an annotator is called in the rows.
         made_by: Store, method and version of hf_align, for the provenance.
     """
 
     options: ExportOptions
     annotators: Mapping[str, Annotator]
+    quality: Mapping[str, float]
     call: Callable[[str], str]
     made_by: Mapping[str, str]
 
@@ -132,8 +139,9 @@ class RowMaker:
     def _label(self, judged: Judged, preference: float, forward: bool, both: bool) -> Row:
         """What the trainers learn from beside the order."""
         if self.options.rows == "votes":
-            votes = [turned(preference_of(answer), forward) for answer in judged.answers]
-            return {"votes": votes, "annotators": [self.call(answer.annotator) for answer in judged.answers]}
+            given = judged.votes(self.options)
+            votes = [turned(preference_of(answer), forward) for answer in given]
+            return {"votes": votes, "annotators": [self.call(answer.annotator) for answer in given]}
         if self.options.soft_labels:
             return {"preference": turned(preference, forward)}
         return {"margin": 2 * abs(preference - TIE)} if self.options.has_margin else {"weight": 0.5 if both else 1.0}
@@ -156,6 +164,7 @@ class RowMaker:
             **{"annotator": self.call(answer.annotator), "group": who.group, "kind": who.kind},
             **{"answer": turned(preference_of(answer), forward), "confidence": answer.confidence},
             **{"reason": answer.reason if self.options.reasons else None, "seconds": answer.seconds, "left": left},
+            "answer_quality": self.quality[answer.id],
         }
 
     def _provenance(self, judged: Judged, forward: bool) -> Row:

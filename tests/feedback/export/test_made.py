@@ -118,7 +118,7 @@ def test_what_is_left_out_is_counted_by_reason(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.INFO, "hf_align"):
         export = export_preferences(store, method="majority", min_agreement=0.7)
     assert export.left_out == {
-        "tasks with an agreement below 0.7": 2,
+        "tasks whose commonest vote has a share below 0.7": 2,
         "ties": 2,
         "gold questions": 1,
         "tasks without an answer": 1,
@@ -145,7 +145,29 @@ def test_an_adjudicator_decides_and_is_no_vote():
     store.record(task.id, "judge", 0.0 if good_first else 1.0, id="j")
     row = exported(store, adjudicators=("judge",), min_agreement=0.7)[1]
     assert row["chosen_source"] == "weak" and row["provenance"]["verdict"] == "adjudicator"
-    assert row["vote_counts"] == {"chosen": 1, "tie": 0, "rejected": 2}
+    assert row["vote_counts"] == {"chosen": 1, "tie": 0, "rejected": 2} and len(row["answers"]) == 4
+    votes = exported(store, adjudicators=("judge",), rows="votes")[1]
+    assert votes["votes"] == [0.0, 0.0, 1.0] and len(votes["annotators"]) == 3
+
+
+def test_answers_of_low_quality_are_as_if_not_given():
+    store = filled(2)
+    task = next(iter(store.tasks().values()))
+    store.record(task.id, "hasty", 0.5, id="h", confidence=0.0, reason="x")
+    rows = exported(store)
+    qualities = [answer["answer_quality"] for answer in rows[0]["answers"]]
+    assert qualities[3] == pytest.approx((0.8 + 0 + 1 / 20) / 3)
+    assert rows[0]["quality"] == pytest.approx(sum(qualities) / 4)
+    export = export_preferences(store, method="majority", min_quality=0.5)
+    assert export.left_out["answers with a quality below 0.5"] == 1
+    assert len(export.rows[0]["answers"]) == 3 and export.rows[0]["margin"] == 1.0
+
+
+@pytest.mark.parametrize("method", ["dawid_skene", "weighted"])
+def test_every_method_gives_the_planted_order(method: str):
+    rows = exported(filled(6), method=method)
+    assert {row["chosen_source"] for row in rows} == {"strong"}
+    assert {row["provenance"]["method"] for row in rows} == {method}
 
 
 def test_no_prompt_is_in_both_splits_and_a_prompt_stays_when_the_store_grows():
