@@ -156,7 +156,8 @@ def test_answers_of_low_quality_are_as_if_not_given():
     store.record(task.id, "hasty", 0.5, id="h", confidence=0.0, reason="x")
     rows = exported(store)
     qualities = [answer["answer_quality"] for answer in rows[0]["answers"]]
-    assert qualities[3] == pytest.approx((0.8 + 0 + 1 / 20) / 3)
+    reliability = (4 + 0) / (5 + 1)  # wrong on a task that three others agree on
+    assert qualities[3] == pytest.approx((reliability + 0 + 1 / 20) / 3)
     assert rows[0]["quality"] == pytest.approx(sum(qualities) / 4)
     export = export_preferences(store, method="majority", min_quality=0.5)
     assert export.left_out["answers with a quality below 0.5"] == 1
