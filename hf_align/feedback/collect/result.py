@@ -118,9 +118,9 @@ def _line(item: tuple[str, OfAnnotator]) -> str:
     name, of = item
     parts = [f"{of.answers:,} answers"]
     parts += [f"{of.skipped:,} skipped"] * bool(of.skipped)
-    parts += [f"quality {of.quality:.2f}"] * (of.quality is not None)
+    parts += [] if of.quality is None else [f"quality {of.quality:.2f}"]
     parts += [f"{of.right:g} of {of.right + of.wrong:g} known answers right"] * bool(of.right + of.wrong)
-    parts += [f"{of.with_verdict:.0%} as the verdict"] * (of.with_verdict is not None)
+    parts += [] if of.with_verdict is None else [f"{of.with_verdict:.0%} as the verdict"]
     return f"{name} ({of.kind}): {', '.join(parts)}"
 
 
