@@ -83,10 +83,12 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return 403, f"This page isn't served under the name {_name(host)}."
-        if method not in ("GET", "HEAD"):
-            origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-            if site not in (None, "same-origin", "none"):
-                return 403, "Requests from other sites are refused."
+        reads, site = method in ("GET", "HEAD"), headers.get("sec-fetch-site")
+        # A link may lead here; but Gradio lets scripts of any port of this machine read what they ask for.
+        if site not in (None, "same-origin", "none") and not (reads and headers.get("sec-fetch-mode") == "navigate"):
+            return 403, "Requests from other sites are refused."
+        if not reads:
+            origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc.lower() != host.lower() and not self._is_behind(origin):
                 return 403, "Requests from other sites are refused."
         path = path.rstrip("/") or "/"

@@ -94,3 +94,22 @@ def test_posts_that_the_browser_calls_foreign_are_refused(site: str, passes: boo
 def test_other_endpoints_are_not_there(path: str) -> None:
     assert refuse(LOCAL, "GET", path, host="localhost") == 404
     assert refuse(LOCAL, "POST", path + "/", host="localhost") == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "site", "mode", "passes"),
+    [
+        ("GET", "cross-site", "navigate", True),  # a link
+        ("GET", "same-site", "cors", False),  # a script of another port
+        ("GET", "cross-site", "no-cors", False),
+        ("HEAD", "cross-site", "cors", False),
+        ("POST", "cross-site", "navigate", False),  # a form
+        ("GET", "same-origin", "cors", True),
+        ("POST", "same-origin", "cors", True),
+    ],
+)
+def test_scripts_of_other_sites_can_read_nothing_and_links_lead_here(
+    method: str, site: str, mode: str, passes: bool
+) -> None:
+    headers = {"host": "127.0.0.1:7860", "sec_fetch_site": site, "sec_fetch_mode": mode}
+    assert refuse(LOCAL, method, "/", **headers) == (None if passes else 403)
