@@ -31,15 +31,18 @@ NORMALIZED_ON = 64
 """Pairs."""
 FURTHEST = 30.0
 """KL, in nats, at which a run ends."""
+STILL, OVER = 1.0, 3
+"""A run ends, too, when its KL has risen by less than `STILL` nats over `OVER` evaluations: it has come to rest."""
 Rows = list[dict[str, Any]]
 
 
 class KLLimit(TrainerCallback):
-    """Ends the training at the first evaluation whose KL reaches `FURTHEST`."""
+    """Ends the training at the first evaluation whose KL reaches `FURTHEST` or stands still."""
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at the KL."""
-        if kwargs["metrics"]["eval_objective/kl"] >= FURTHEST:
+        kl = [row["eval_objective/kl"] for row in state.log_history if "eval_objective/kl" in row]
+        if kl[-1] >= FURTHEST or (len(kl) > OVER and kl[-1] - kl[-1 - OVER] < STILL):
             control.should_training_stop = True
             control.should_save = True
 
