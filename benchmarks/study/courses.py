@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.study.resampled import DRAWS, interval, rows
 from hf_align.evaluation.over_optimization import Course, is_over_optimized
-from hf_align.files import write_json
+from hf_align.files import ADAPTER_CONFIG, write_json
 
 PATIENCE = 2
 """As `PPOConfig.over_optimization_patience` has it."""
@@ -20,11 +20,12 @@ FILE = "ppo_courses.json"
 
 
 def keep(out: Path, results: Path) -> None:
-    """Put the course of each run below `out` (seed, then reward) into the results, whole or not at all."""
+    """Put the course of each finished run below `out` (seed, then reward) into the results, whole or not at all."""
     path = results / FILE
     courses: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for file in sorted(out.glob("*/*/over_optimization.json")):
-        courses[f"{file.parent.parent.name}/{file.parent.name}"] = json.loads(file.read_text())["course"]
+        if (file.parent / ADAPTER_CONFIG).exists():  # saved at the end
+            courses[f"{file.parent.parent.name}/{file.parent.name}"] = json.loads(file.read_text())["course"]
     write_json(path, courses)
 
 

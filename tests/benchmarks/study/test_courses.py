@@ -18,10 +18,12 @@ def course(judge: np.ndarray) -> Course:
 def test_a_run_stops_at_the_second_sure_fall_in_a_row_and_the_table_says_where_and_what_is_left(tmp_path):
     falls, rises = course(np.minimum(KL, 8 - KL)), course(KL)
     assert stops_at(falls) == 6 and stops_at(rises) is None  # highest at point 4, below it at 5 and 6
-    for name, each in {"single": falls, "uncertainty_weighted": rises}.items():
+    for name, each in {"single": falls, "uncertainty_weighted": rises, "mean": rises}.items():
         folder = tmp_path / "out" / "0" / name
         folder.mkdir(parents=True)
         (folder / "over_optimization.json").write_text(json.dumps({"course": each.to_json()}))
+        if name != "mean":  # which hasn't finished
+            (folder / "adapter_config.json").touch()
     keep(tmp_path / "out", tmp_path)
     assert (tmp_path / FILE).exists()
     _, _, single, weighted = table(tmp_path).splitlines()
