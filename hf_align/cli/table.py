@@ -247,8 +247,13 @@ def _score_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="OUT", help="a folder (with a card, README.md), or a .jsonl or .parquet file")
+    parser.add_argument(
+        "target", nargs="?", metavar="OUT", help="a folder (with a card, README.md), or a .jsonl or .parquet file"
+    )
     parser.add_argument("--store", default="prefs.db", metavar="FILE|URL", help="the preference store (%(default)s)")
+    parser.add_argument(
+        "--statistics", action="store_true", help="print statistics of the whole store and export nothing, without OUT"
+    )
     parser.add_argument(
         "--method",
         choices=("dawid_skene", "weighted", "majority"),
@@ -592,6 +597,7 @@ EXPORT = Command(
   hf-align export --store prefs.db soft.jsonl --soft-labels --ties keep
   hf-align export --store prefs.db votes.parquet --rows votes --method majority
   hf-align export --store postgresql://host/prefs preferences --json statistics.json
+  hf-align export --store prefs.db --statistics
 """,
     "hf_align.cli.commands.export:run_export",
     _export_arguments,

@@ -73,10 +73,28 @@ def test_json_on_standard_output_is_alone_there(store: str, capsys: pytest.Captu
     assert [row["preference"] for row in rows][2] == 0.5
 
 
+def test_statistics_are_those_of_the_whole_store_and_export_nothing(store: str, capsys: pytest.CaptureFixture[str]):
+    out, err = shown(["--store", store, "--statistics"], capsys)
+    assert err == "" and out.splitlines()[0].startswith(
+        "6 tasks on 6 prompts: 6 answered, 0 open, 0 gold questions; 18 "
+    )
+    assert "interval alpha is" in out and "Cleo S" in out and "high_value" in out
+    plain, _ = shown(["--store", store, "--statistics", "--json", "-"], capsys)
+    opened = PreferenceStore(f"sqlite:///{store}")
+    assert json.loads(plain) == json.loads(json.dumps(opened.statistics()))
+    opened.close()
+    shown(["--store", store, "--statistics", "--json", "figures.json"], capsys)
+    assert json.loads(Path("figures.json").read_text()) == json.loads(plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: OUT"),
+        ([], "OUT is missing: name a folder, a .jsonl or .parquet file, or ask for --statistics"),
+        (["--statistics", "out"], "leave out OUT (out)"),
+        (["--statistics", "--soft-labels"], "leave out the option for soft_labels"),
+        (["--statistics", "--license", "mit"], "leave out the option for license"),
+        (["--store", "no.db", "--statistics"], "there is no store no.db; hf-align collect makes one"),
         (["--store", "no.db", "out"], "there is no store no.db; hf-align collect makes one"),
         (["--store", "prefs.db", "out.txt"], "OUT: out.txt is neither one of"),
         (["--store", "prefs.db", "out.csv"], "OUT: a .csv file can't hold the lists in answers"),

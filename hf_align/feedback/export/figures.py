@@ -1,22 +1,17 @@
-"""Statistics of an export, for its card, the terminal and JSON."""
+"""Statistics of an export, for its card, the terminal and JSON: those of its tasks, and of its rows and verdicts."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean, median
-from typing import Any
+from statistics import fmean
 
 from datasets import Dataset
 
-from hf_align.data.agreement import measure_agreement
-from hf_align.feedback.aggregate.verdicts import vote_of
 from hf_align.feedback.export.options import ExportOptions
-from hf_align.feedback.export.rows import Judged, preference_of
-from hf_align.feedback.records import TIE, Annotator, Answer
+from hf_align.feedback.export.rows import Judged
+from hf_align.feedback.figures import Figures, describe_answers, share_of, side_of
+from hf_align.feedback.records import TIE, Annotator
 from hf_align.statistics import wilson_interval
-
-Figures = dict[str, Any]
 
 
 def figures_of(
@@ -39,36 +34,26 @@ def figures_of(
         options: Of the export.
         made_by: Store, method and version.
     """
-    answers = [answer for each in judged for answer in each.answers]
-    people = {answer.annotator for answer in answers}
-    kinds = Counter(annotators[name].kind for name in people)
+    prompts = {each.prompt.id: each.prompt for each in judged}
+    given = {each.task.id: each.answers for each in judged}
+    answering = {answer.annotator for each in judged for answer in each.answers}
     first = next(iter(splits.values()))
+    figures = describe_answers(
+        prompts,
+        {each.task.id: each.task for each in judged},
+        {name: annotator for name, annotator in annotators.items() if name in answering},
+        given,
+        adjudicators=options.adjudicators,
+        call=call,
+    )
+    for part in figures["by_group"]:
+        part["as_all"] = _as_all(judged, part["group"])
     return {
-        "rows": sum(map(len, splits.values())),
-        "splits": {name: len(rows) for name, rows in splits.items()},
-        "columns": first.column_names,
-        "tasks": len(judged),
-        "prompts": len({each.prompt.id for each in judged}),
-        "gold": sum(each.task.gold is not None for each in judged),
-        "answers": len(answers),
-        "annotators": len(people),
-        "people": kinds["person"],
-        "models": kinds["model"],
-        "answers_of_models": sum(annotators[answer.annotator].kind == "model" for answer in answers),
-        "left_out": dict(left_out),
-        "ties": _share([each.tie for each in judged]),
-        "tied_answers": _share([preference_of(answer) == TIE for answer in answers]),
+        **{"rows": sum(map(len, splits.values())), "splits": {name: len(rows) for name, rows in splits.items()}},
+        **{"columns": first.column_names, "left_out": dict(left_out)},
+        **figures,
+        "ties": share_of([each.tie for each in judged]),
         "strength": fmean(each.verdict.strength for each in judged),
-        "agreement": _agreement(judged, lambda answer: answer.annotator not in options.adjudicators),
-        "left": _left(answers),
-        "seconds": _seconds(answers),
-        "confidence": _mean(answer.confidence for answer in answers),
-        "reasons": _share([bool(answer.reason) for answer in answers]),
-        "by_annotator": _by_annotator(judged, annotators, call),
-        "by_group": _by_group(judged, annotators),
-        "by_domain": _parts(judged, lambda each: each.domain),
-        "by_pool": _parts(judged, lambda each: each.prompt.pool),
-        "by_strategy": _parts(judged, lambda each: each.task.strategy),
         "win_rate": _win_rates(judged),
         "options": {
             **{"method": options.method, "rows": options.rows, "soft_labels": options.soft_labels},
@@ -82,91 +67,10 @@ def figures_of(
     }
 
 
-def _share(hits: Sequence[bool]) -> Figures:
-    count, of = sum(hits), len(hits)
-    low, high = wilson_interval(count / of, of) if of else (None, None)
-    return {"count": count, "of": of, "share": count / of if of else None, "low": low, "high": high}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    given = [value for value in values if value is not None]
-    return fmean(given) if given else None
-
-
-def _seconds(answers: Sequence[Answer]) -> Figures | None:
-    """Time taken by those who were shown something."""
-    given = [answer.seconds for answer in answers if answer.seconds is not None]
-    return {"median": median(given), "mean": fmean(given), "answers": len(given)} if given else None
-
-
-def _left(answers: Sequence[Answer]) -> Figures:
-    """Share of answers for the left side, of those that had a side and are no tie."""
-    sided = [answer for answer in answers if answer.left is not None and answer.preference != TIE]
-    return _share([(preference_of(answer) > TIE) == (answer.left == "first") for answer in sided])
-
-
-def _agreement(judged: Iterable[Judged], counts: Callable[[Answer], bool], resamples: int = 1000) -> Figures:
-    """Krippendorff's nominal alpha over tasks, and the share of pairs of answers that agree."""
-    table = {each.task.id: {a.annotator: vote_of(a.preference) for a in each.answers if counts(a)} for each in judged}
-    found = measure_agreement({task: given for task, given in table.items() if given}, "nominal", resamples=resamples)
-    figures = found.to_dict()
-    low, high = figures["interval"] or (None, None)
-    return {name: figures[name] for name in ("alpha", "raw", "units", "sentence")} | {"low": low, "high": high}
-
-
-def _by_annotator(judged: Sequence[Judged], annotators: Mapping[str, Annotator], call: Callable[[str], str]) -> Figures:
-    table = {each.task.id: {a.annotator: vote_of(a.preference) for a in each.answers} for each in judged}
-    found = measure_agreement(table, "nominal", resamples=0).to_dict()["annotators"]
-    figures = {}
-    for name in sorted({answer.annotator for each in judged for answer in each.answers}, key=call):
-        theirs = [answer for each in judged for answer in each.answers if answer.annotator == name]
-        figures[call(name)] = {
-            **{"kind": annotators[name].kind, "group": annotators[name].group, "answers": len(theirs)},
-            **{
-                "agreement": found.get(name, {}).get("raw"),
-                "ties": _share([a.preference == TIE for a in theirs])["share"],
-            },
-            **{"seconds": _seconds(theirs), "left": _left(theirs)["share"]},
-        }
-    return figures
-
-
-def _by_group(judged: Sequence[Judged], annotators: Mapping[str, Annotator]) -> Figures:
-    """Of each group of annotators: answers, agreement within it, and the share of tasks that it decides as all do."""
-    answers = [answer for each in judged for answer in each.answers]
-    names = sorted({group for a in answers if (group := annotators[a.annotator].group) is not None})
-    figures = {}
-    for group in names:
-        theirs = [answer for answer in answers if annotators[answer.annotator].group == group]
-        within = _agreement(judged, lambda answer, group=group: annotators[answer.annotator].group == group)
-        sides = [(each.verdict.by_group[group], each.preference) for each in judged if group in each.verdict.by_group]
-        same = [_side(own) == _side(all_of_them) for own, all_of_them in sides]
-        figures[group] = {
-            **{"annotators": len({answer.annotator for answer in theirs}), "answers": len(theirs)},
-            **{"agreement": within, "as_all": _share(same)},
-        }
-    return figures
-
-
-def _side(preference: float) -> int:
-    return (preference > TIE) - (preference < TIE)
-
-
-def _parts(judged: Sequence[Judged], of: Callable[[Judged], str | None]) -> Figures:
-    """Tasks, answers and agreement of each part of the tasks."""
-    parts: dict[str, list[Judged]] = {}
-    for each in judged:
-        parts.setdefault(of(each) or "none", []).append(each)
-    return {
-        name: {
-            **{"tasks": len(part), "answers": sum(len(each.answers) for each in part)},
-            **{
-                "ties": sum(each.tie for each in part) / len(part),
-                "agreement": _mean(each.verdict.agreement for each in part),
-            },
-        }
-        for name, part in sorted(parts.items())
-    }
+def _as_all(judged: Iterable[Judged], group: str) -> Figures:
+    """Share of the tasks that a group of annotators decides as all do."""
+    sides = [(each.verdict.by_group[group], each.preference) for each in judged if group in each.verdict.by_group]
+    return share_of([side_of(theirs) == side_of(preference) for theirs, preference in sides])
 
 
 def _win_rates(judged: Iterable[Judged]) -> Figures:

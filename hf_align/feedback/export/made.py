@@ -16,6 +16,7 @@ from hf_align.feedback.collect.validate import answer_quality, track_records
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
+from hf_align.feedback.figures import figure_lines
 from hf_align.feedback.records import TIE, Annotator, Answer, Prompt, Response, Task
 from hf_align.feedback.store.queue import draw
 from hf_align.version import __version__
@@ -88,15 +89,9 @@ class Export:
     def lines(self) -> list[str]:
         """The main statistics, a line each."""
         f = self.figures
-        left, seconds = f["left"], f["seconds"]
-        lines = [f["agreement"]["sentence"], f"mean strength {f['strength']:.3f}, ties {f['ties']['share']:.1%}"]
-        if left["of"]:
-            ends = f"{left['low']:.3f} to {left['high']:.3f}"
-            lines.append(f"left side chosen in {left['share']:.3f} ({ends}) of {left['of']:,} answers")
-        if seconds:
-            lines.append(f"median time of an answer {seconds['median']:.0f} s")
-        for name, part in f["by_group"].items():
-            same = part["as_all"]["share"]
+        lines = [*figure_lines(f), f"mean strength {f['strength']:.3f}, ties {f['ties']['share']:.1%}"]
+        for part in f["by_group"]:
+            name, same = part["group"], part["as_all"]["share"]
             lines.append(f"group {name}: {part['answers']:,} answers, {same:.1%} of its tasks decided as by all")
         for name, part in f["win_rate"].items():
             lines.append(f"{name}: win rate {part['share']:.3f} ({part['low']:.3f} to {part['high']:.3f})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, false, func, insert, select, true, update
@@ -16,6 +17,8 @@ from hf_align.feedback.store.schema import answers, leases, tasks
 
 PAGE = 2000
 """Events read at once."""
+EVENT = [answers.c[field.name] for field in fields(Answer)]
+"""Columns of an event, in the order of its fields."""
 
 
 def find_event(connection: Connection, id: str, **owner: Any) -> Answer | None:
@@ -102,15 +105,16 @@ def read_events(engine: Engine, *, answers_only: bool = False) -> Iterator[Answe
     with reading(engine) as connection:
         last = connection.scalar(select(func.max(answers.c.number))) or 0
     where = [standing_at(last), answers.c.kind == "answer"] if answers_only else [answers.c.number <= last]
-    return _pages(engine, select(answers).where(*where).order_by(answers.c.number).limit(PAGE))
+    return _pages(engine, select(answers.c.number, *EVENT).where(*where).order_by(answers.c.number).limit(PAGE))
 
 
 def _pages(engine: Engine, query: Select[Any]) -> Iterator[Answer]:
     after = 0
     while True:
         with reading(engine) as connection:
-            rows = connection.execute(query.where(answers.c.number > after)).mappings().all()
-        yield from map(read_answer, rows)
+            rows = connection.execute(query.where(answers.c.number > after)).all()
+        for row in rows:
+            yield Answer(*row[1:])
         if len(rows) < PAGE:
             return
-        after = rows[-1]["number"]
+        after = rows[-1][0]

@@ -385,16 +385,16 @@ class PreferenceStore:
         return read_events(self.engine, answers_only=True)
 
     def statistics(self) -> dict[str, Any]:
-        """Figures of the store, as JSON has them: counts, agreement, sides and times; what is undefined is None.
+        """Figures of the store, as JSON has them, under the names that the figures of an export have.
 
         Returns:
             Totals: "prompts", "tasks", of them "gold", "open" and "answered", "answers", "skips", "undos",
-            "annotators", "agreement" (Krippendorff's alpha at level interval with its interval, the raw share of equal
-            answers, and the reason where alpha is undefined; without gold questions), "first_on_left" (share of the
-            "shown" answers) and "chose_left" (share of the "decided" ones). Then lists of dicts: "by_pool" and
-            "by_domain" with the same counts, "by_annotator" (also "median_seconds", "gold_right", "gold_wrong", and
-            agreement with the others on "compared" answers) and "by_task" ("open", "raw_agreement": share of equal
-            pairs of answers).
+            "annotators", "people", "models", "agreement" (Krippendorff's alpha at level interval with its ends "low"
+            and "high", "raw", the share of equal answers, and the "reason" where alpha is undefined; without gold
+            questions), the shares "left" (of decided answers that were shown), "first_on_left", "tied_answers" and
+            "reasons", "seconds" and "confidence". Lists of dicts: "by_pool", "by_domain", "by_strategy",
+            "by_annotator" (also "gold_right"), "by_group", and "by_task" ("open", "raw_agreement": share of equal pairs
+            of answers). What is undefined is None.
 
         Example:
             >>> from hf_align.feedback import PreferenceStore

@@ -15,10 +15,25 @@ def test_counts_are_those_of_the_tasks_that_are_exported():
     assert (figures["rows"], figures["prompts"], figures["splits"]) == (8, 6, {"train": 8})
     assert figures["ties"]["share"] == pytest.approx(1 / 3) and figures["tied_answers"]["count"] == 6
     assert figures["strength"] == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert figures["by_pool"]["random"] | {"agreement": None, "ties": None} == {
-        **{"tasks": 3, "answers": 9, "agreement": None, "ties": None}
-    }
-    assert figures["by_domain"]["plants"]["agreement"] == pytest.approx((1 + 1 / 3 + 1) / 3)
+    pools = {part["pool"]: part for part in figures["by_pool"]}
+    assert [pools["random"][name] for name in ("prompts", "tasks", "answers")] == [3, 3, 9]
+    [plants] = figures["by_domain"]
+    assert plants["domain"] == "plants" and plants["agreement"]["raw"] == pytest.approx((1 + 1 / 3 + 1) / 3)
+
+
+def test_an_export_of_everything_has_the_figures_of_the_store_under_the_same_names():
+    store = filled(6)
+    add_task(store, Prompt("Gold?"), {"Anna Q": 1.0, "Cleo S": 0.0}, gold_best="good", domain="law")
+    whole = store.statistics()
+    everything = {"ties": "keep", "gold": True, "open_tasks": "keep", "names": True}
+    exported = export_preferences(store, method="majority", **everything).figures
+    for group in exported["by_group"]:
+        del group["as_all"]
+    for annotator in whole["by_annotator"]:
+        del annotator["skips"], annotator["undos"]
+    assert set(whole) - set(exported) == {"skips", "undos", "by_task"}
+    shared = set(whole) & set(exported)
+    assert {name: exported[name] for name in shared} == {name: whole[name] for name in shared}
 
 
 def test_agreement_is_alpha_of_all_answers_and_within_groups():
@@ -27,8 +42,9 @@ def test_agreement_is_alpha_of_all_answers_and_within_groups():
     first = [store.responses()[task.first_id].source == "strong" for task in store.tasks().values()]
     votes = [(1.0, 1.0, 1.0), (1.0, 1.0, 0.0), (0.5, 0.5, 0.5)] * 2
     table = [[v[who] if one else 1 - v[who] for v, one in zip(votes, first, strict=True)] for who in range(3)]
-    assert figures["agreement"]["alpha"] == pytest.approx(krippendorff_alpha(table))
-    north, south = figures["by_group"]["north"], figures["by_group"]["south"]
+    assert figures["agreement"]["alpha"] == pytest.approx(krippendorff_alpha(table, "interval"))
+    north, south = figures["by_group"]
+    assert (north["group"], south["group"]) == ("north", "south")
     assert (north["annotators"], north["answers"], south["answers"]) == (2, 12, 6)
     assert north["agreement"]["alpha"] == 1.0 and south["agreement"]["alpha"] is None
     assert (north["as_all"]["count"], south["as_all"]["count"], south["as_all"]["of"]) == (6, 4, 6)
