@@ -15,6 +15,7 @@ from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
 from hf_align.data.layouts.texts import text_columns
+from hf_align.data.local_cache import cache_of
 from hf_align.data.row_files import FileProblem, check_parquet, check_start, check_table, json_rows, suffix_of
 from hf_align.errors import UserError
 
@@ -91,8 +92,12 @@ def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = F
             loaded: Any = _read_file(reader, path)
         elif _is_saved(path):
             loaded = datasets.load_from_disk(str(path))
+        elif path.is_dir():
+            place = str(path.resolve())  # "." is no name
+            files = datasets.load_dataset_builder(place).config.data_files
+            loaded = datasets.load_dataset(place, cache_dir=cache_of(files))
         else:
-            loaded = datasets.load_dataset(str(path.resolve()) if path.is_dir() else name)  # "." is no name
+            loaded = datasets.load_dataset(name)
     except DatasetNotFoundError:
         raise UserError(
             f"{field}: {name!r} is neither a file, a folder nor a data set on the Hub that you can read"
@@ -220,7 +225,8 @@ def _read_file(reader: str, path: Path) -> Any:
         options["converters"] = {name: _text for name, text in texts.items() if text}
         options["chunksize"] = 1 << 40  # rows read together: a column's type is that of all its values
         options["sep"] = "\t" if suffix_of(path).startswith(".tsv") else ","
-    return datasets.load_dataset(reader, data_files=str(path), split="train", **options)
+    cache = cache_of({"train": [str(path.resolve())]})
+    return datasets.load_dataset(reader, data_files=str(path), split="train", cache_dir=cache, **options)
 
 
 def _text(cell: str) -> str | None:

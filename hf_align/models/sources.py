@@ -144,7 +144,10 @@ def plain_folder(path: str | os.PathLike[str]) -> str:
     if not ggufs:
         return str(path)
     stat = ggufs[0].stat()
-    key = hashlib.sha256(f"{ggufs[0].name}-{stat.st_size}-{stat.st_mtime_ns}".encode()).hexdigest()[:16]
+    # Files unpacked from an image or archive often have one name, size and time of modification; a change of status
+    # (ctime) can't be set back.
+    key = f"{ggufs[0].resolve()}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
+    key = hashlib.sha256(key.encode()).hexdigest()[:16]
     target = Path(HF_HOME) / "hf_align" / "gguf" / key
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
