@@ -621,6 +621,8 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
   n               valid comparisons wanted in the store (required)
   gold            pairs with a known better response, to check annotators: as prompts, or {NAME: DATA, ...}
   reward          an ensemble, or a list of rewards, for selection: disagreement or information
+  features        for selection: information without reward: a language model's Hub id or folder, on whose hidden
+                  states a head is fitted to the answers so far (default: the first language model of models)
   adjudicators    names of people whose answer decides what stays open
   classify        FILE.py:FUNCTION that names a prompt's domain
   split, quantization, cache, wait (false: return when only people can go on)

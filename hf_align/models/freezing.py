@@ -37,7 +37,9 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     for module in inner.modules():  # from the outside in, so before lists within layers
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
-    raise UserError(f"freeze_layers finds no list of layers in a {type(inner).__name__}; leave it out.")
+    raise UserError(
+        f"A {type(inner).__name__} has no list of layers to be found; leave out freeze_layers, or features of a choice."
+    )
 
 
 def freeze_layers(model: nn.Module, count: int) -> None:

@@ -40,6 +40,12 @@ def pool(hidden: Tensor, branches: Branches, pooling: str, attention: nn.Module 
     return torch.maximum(largest[parts.prompt], largest[parts.response])
 
 
+def pool_response(hidden: Tensor, branches: Branches) -> Tensor:
+    """Mean of each response's own tokens, without its prompt's: `[R, T, d]` -> `[S, d]` float32."""
+    parts = Parts(branches)
+    return parts.reduce(hidden.flatten(0, 1), "sum")[parts.response] / parts.counts()[parts.response][:, None]
+
+
 def pool_prefixes(hidden: Tensor, branches: Branches, pooling: str, attention: nn.Module | None = None) -> Tensor:
     """What `pool` would give if each response ended at each of its tokens: `[R, T, d]` -> `[N, d]`.
 

@@ -35,6 +35,7 @@ from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
 from hf_align.feedback import Prompt
 from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collect.features import read_features
 from hf_align.feedback.collect.responses import generate_responses
 from hf_align.feedback.collect.writers import open_models
 from hf_align.files import REWARD_CODE
@@ -175,6 +176,7 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "reward_report(model)": lambda name: reward_report(name, pairs(2)),
     "reward_report(judge)": lambda name: reward_report(len_scores, pairs(2), judge=name, robustness_texts=0),
     "score_dataset(model)": lambda name: score_dataset(name, pairs(2)),
+    "read_features": lambda name: read_features(name, []).check([Prompt("a")], 2),
     "generate_responses": lambda name: generate_responses(
         [Prompt("a")], open_models(name), CollectionConfig(max_new_tokens=2)
     ),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_align.layout.branches import Branches, build_branches
-from hf_align.models.pooling import pool, pool_prefixes
+from hf_align.models.pooling import pool, pool_prefixes, pool_response
 
 DOCUMENTS = [([1, 2, 3], [[4, 5], [6, 7, 8]]), ([9], [[10], [11, 12]])]
 BRANCHES = build_branches(DOCUMENTS, pad_token_id=0)
@@ -35,6 +35,11 @@ def test_pooling_counts_real_tokens_only(batch: Branches):
     }
     for pooling, values in prefixes.items():
         assert pool_prefixes(hidden, batch, pooling)[:, 0].tolist() == pytest.approx(values)
+
+
+@pytest.mark.parametrize("batch", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_mean_of_a_response_leaves_its_prompt_out(batch: Branches):
+    assert pool_response(batch.input_ids[..., None].float(), batch)[:, 0].tolist() == pytest.approx([4.5, 7, 10, 11.5])
 
 
 @pytest.mark.parametrize("pooling", ["last", "first", "mean", "max", "attention"])

@@ -25,6 +25,8 @@ Selection = Literal["random", "disagreement", "information"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 Comparison = tuple[str, str, float]
 """Ids of two responses, and the preference for the first."""
+AVERAGE_PAIRS = 2
+"""Times the average number of pairs that a response is in, beyond one, in which information has it at most."""
 PENALTY = 1.0
 """Of the head's weights, on features of length 1: beforehand, log odds of two unrelated responses have variance 2."""
 
@@ -55,8 +57,9 @@ def choose_tasks(
     seed: int = 0,
     round: int = 0,
     model: str | None = None,
-    features: Mapping[str, Sequence[float]] | None = None,
+    features: Mapping[str, Sequence[float] | NDArray] | None = None,
     answered: Sequence[Comparison] = (),
+    asked: Sequence[Task] = (),
     penalty: float = PENALTY,
 ) -> list[Task]:
     """Choose the tasks to ask about next.
@@ -67,7 +70,7 @@ def choose_tasks(
             member's scores are log odds. Not needed at random.
         method: "random"; "disagreement": where P(first is better) varies most over the members; "information": where
             answers are expected to lower the variance of all candidates' log odds most, given the answers to those
-            chosen before.
+            chosen before; no response is in more pairs than one and twice the average, the pairs `asked` included.
         n: Number to choose; all if there are fewer.
         seed: Of the random choice, and of the order among equal ones.
         round: Number of the round, kept with the choice.
@@ -75,10 +78,12 @@ def choose_tasks(
         features: For information in place of an ensemble's scores: each response's features by id, as of
             `EvenFeatures`. A linear head on them is fitted to the answers so far.
         answered: The answers so far: ids of two responses and the preference, from 0 (second) to 1 (first).
+        asked: Tasks that were asked about before.
         penalty: Of that head's weights.
 
     Returns:
-        The chosen ones, best first. Their `choice` tells method, round, score (None at random) and model.
+        The chosen ones, best first. Their `choice` tells method, round, score (None at random) and model. Where the
+        limit of pairs leaves too few for information, the rest is at random.
 
     Raises:
         UserError: An unknown method, or one whose ensemble isn't there or lacks a response.
@@ -112,15 +117,34 @@ def choose_tasks(
             beliefs = Beliefs.of_members(_log_odds(tasks, member_scores, method))
         else:
             beliefs = _head_beliefs(tasks, features, answered, penalty)
-        places, scores = choose_informative(beliefs, n, answers=max(task.wanted for task in tasks))
-    return [
+        pairs, room = _room(tasks, asked, n)
+        places, scores = choose_informative(
+            beliefs, n, answers=max(task.wanted for task in tasks), pairs=pairs, room=room
+        )
+    chosen = [
         _recorded(tasks[place], method=method, round=round, score=float(score), model=model)
         for place, score in zip(places, scores, strict=True)
     ]
+    taken = set(places.tolist())
+    rest = [task for place, task in enumerate(tasks) if place not in taken]
+    return chosen + [_recorded(task, method="random", round=round) for task in rest[: n - len(chosen)]]
+
+
+def _room(tasks: Sequence[Task], asked: Sequence[Task], n: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """`[C, 2]` numbers of each task's responses, and in how many of the n pairs to choose each response may be."""
+    pairs = [(task.first_id, task.second_id) for task in (*asked, *tasks)]
+    numbers = {id: number for number, id in enumerate(dict.fromkeys(id for pair in pairs for id in pair))}
+    places = np.array([[numbers[id] for id in pair] for pair in pairs])
+    used = np.bincount(places[: len(asked)].ravel(), minlength=len(numbers))
+    average = 2 * (len(asked) + min(n, len(tasks))) / len(numbers)
+    return places[len(asked) :], np.maximum(np.ceil(AVERAGE_PAIRS * average) + 1 - used, 0)
 
 
 def _head_beliefs(
-    tasks: Sequence[Task], features: Mapping[str, Sequence[float]], answered: Sequence[Comparison], penalty: float
+    tasks: Sequence[Task],
+    features: Mapping[str, Sequence[float] | NDArray],
+    answered: Sequence[Comparison],
+    penalty: float,
 ) -> Beliefs:
     """What a head fitted to the answers expects of the tasks."""
     asked = [(first, second) for first, second, _ in answered]

@@ -94,7 +94,16 @@ class CollectionConfig:
         default="random",
         metadata={
             "help": "Order in which pairs are asked about: at random, by the disagreement of an ensemble of reward "
-            "models, or by the expected information of an answer."
+            "models (`reward`), or by the expected information of an answer, by an ensemble or by a head on a language "
+            "model's states (`features`) that is fitted to the answers so far."
+        },
+    )
+    first_answers: int = field(
+        default=60,
+        metadata={
+            "range": "[1, inf)",
+            "help": "With `features`: answers that are asked for at random before the head chooses. Each further round "
+            "asks for half as many as were asked for before it, once half of the last one's are there.",
         },
     )
     annotators_per_task: int = field(

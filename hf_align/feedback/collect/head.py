@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, eigh, solve_triangular
 from scipy.special import expit
 
 from hf_align.feedback.collect.information import Beliefs
@@ -113,8 +113,7 @@ class EvenFeatures:
         deviation = x.std(0)
         even = cls(x.mean(0), np.where(deviation > 0, deviation, 1), np.eye(x.shape[1]))
         cut = even._cut(x)
-        values, vectors = np.linalg.eigh(cut.T @ cut)
-        kept = vectors[:, np.argsort(-values)[: min(components, *x.shape)]]
+        kept = _directions(cut, min(components, *x.shape))
         return replace(even, components=kept / (np.median(np.linalg.norm(cut @ kept, axis=1)) or 1))
 
     def __call__(self, states: ArrayLike) -> NDArray[np.float64]:
@@ -124,3 +123,15 @@ class EvenFeatures:
 
     def _cut(self, x: NDArray) -> NDArray:
         return np.clip((x - self.mean) / self.scale, -OUTLIER, OUTLIER)
+
+
+def _directions(x: NDArray, count: int) -> NDArray:
+    """`[D, count]` directions of most variance of `[N, D]` rows, of length 1 (0 where there is no more variance)."""
+    wide = x.shape[1] > x.shape[0]  # then products of rows are fewer than those of columns
+    gram = x @ x.T if wide else x.T @ x
+    vectors = eigh(gram, subset_by_index=(len(gram) - count, len(gram) - 1))[1][:, ::-1]
+    if not wide:
+        return vectors
+    found = x.T @ vectors
+    lengths = np.linalg.norm(found, axis=0)
+    return np.where(lengths > 1e-6 * lengths.max(), found / np.where(lengths > 0, lengths, 1), 0)

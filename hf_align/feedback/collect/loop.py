@@ -5,6 +5,7 @@
       look                          validate.py: which comparisons are valid, which need more answers, which stay open
       ask for more answers          where annotators don't agree or their answers don't count
       lay out a round               pools.py -> responses.py -> pairs.py -> choose.py -> gold.py -> the store
+                                  (choose.py by the scores of members.py or by features.py)
       wait for people               they answer on the page
 
 Everything is in the store: a round's prompts, responses and tasks are added in one transaction, and what happens next
@@ -31,6 +32,7 @@ from hf_align.feedback.collect.assign import suits
 from hf_align.feedback.collect.choose import choose_tasks
 from hf_align.feedback.collect.config import CollectionConfig
 from hf_align.feedback.collect.domains import Classifier
+from hf_align.feedback.collect.features import ResponseFeatures, comparisons_of, next_round, read_features
 from hf_align.feedback.collect.gold import GoldQuestion, Rows, check_form, draw_gold, read_gold, recheck
 from hf_align.feedback.collect.members import MemberScores, read_members
 from hf_align.feedback.collect.pairs import make_pairs
@@ -58,6 +60,7 @@ def collect(
     prompts: Dataset | list[dict[str, Any]] | None = None,
     gold: Rows | Mapping[str, Rows] | None = None,
     reward: Any = None,
+    features: Any = None,
     classify: Classifier | None = None,
     adjudicators: Names[str] = (),
     cache: str | os.PathLike[str] | None = None,
@@ -88,6 +91,9 @@ def collect(
             several such data sets by names. Tasks on which the first annotators were of one mind serve as a further
             source.
         reward: For a `selection` other than random: a `RewardEnsemble`, its folder, or a list of rewards.
+        features: For information without `reward`: the language model on whose hidden states a head is fitted to the
+            answers so far (Hub id, folder, loaded model or pair of model and tokenizer). The first round is at random.
+            Default: the first language model of `models`.
         classify: Names the domain of prompts whose row has none. Default: a guess by key words.
         adjudicators: Names of people whose answer decides a task and isn't counted as a vote.
         cache: Folder in which responses are kept until their round is in the store, and for later calls. Default:
@@ -129,14 +135,22 @@ def collect(
         check_form(questions, [each.prompt for each in pool.prompts.values()])
     writers = open_models(models, quantization=quantization) if pool.prompts else []
     check_models(writers, [each.prompt for each in pool.prompts.values()], config)
-    if config.selection != "random" and reward is None:
-        raise UserError(f"selection is {config.selection!r} and there is no ensemble to choose by; give `reward`")
-    members = read_members(reward) if config.selection != "random" else None
+    _check_selection(config, reward, features)
+    parts = Parts(_beside(store.url) if cache is None else Path(cache))
+    guide: _Ensemble | ResponseFeatures | None = None
+    if config.selection != "random" and reward is not None:
+        name = str(reward) if isinstance(reward, str | os.PathLike) else type(reward).__name__
+        guide = _Ensemble(name, read_members(reward))
+    elif config.selection != "random":
+        named = writers or (open_models(models, quantization=quantization) if models and features is None else [])
+        policy = read_features(features, named, quantization)
+        known = {**store.prompts(), **{id: each.prompt for id, each in pool.prompts.items()}}
+        check_models([policy], list(known.values()), config)
+        guide = ResponseFeatures(policy, parts)
     store.add(annotators=everybody)
-    ensemble = str(reward) if isinstance(reward, str | os.PathLike) else type(reward).__name__
     loop = _Loop(
-        *(store, config, writers, asked, everybody, n, pool, questions, members, ensemble, tuple(adjudicators)),
-        *(Parts(_beside(store.url) if cache is None else Path(cache)), wait, pause, progress or Silent()),
+        *(store, config, writers, asked, everybody, n, pool, questions, guide, tuple(adjudicators)),
+        *(parts, wait, pause, progress or Silent()),
     )
     if left_out:
         loop.progress.line(f"{left_out:,} prompts left out: too few annotators answer their domain", "yellow")
@@ -177,6 +191,18 @@ def _check_annotators(annotators: Sequence[Annotator], config: CollectionConfig,
         )
 
 
+def _check_selection(config: CollectionConfig, reward: Any, features: Any) -> None:
+    if config.selection == "disagreement" and reward is None:
+        raise UserError(
+            "selection is 'disagreement' and there is no ensemble to choose by; give `reward`, or use 'information', "
+            "which can do with a language model as `features`"
+        )
+    if features is not None and config.selection != "information":
+        raise UserError(f"features is for selection 'information', which is {config.selection!r}; leave one out")
+    if features is not None and reward is not None:
+        raise UserError("reward and features are both given; name the one to choose by")
+
+
 def _for_annotators(
     pool: PromptPool, annotators: Sequence[Annotator], config: CollectionConfig
 ) -> tuple[PromptPool, int]:
@@ -205,6 +231,14 @@ def _beside(url: str) -> Path | None:
     return Path(f"{parsed.database}.responses") if file else None
 
 
+@dataclass(frozen=True)
+class _Ensemble:
+    """An ensemble to choose by, and its name."""
+
+    name: str
+    members: MemberScores
+
+
 @dataclass
 class _Loop:
     """A call of `collect` with everything checked; see the top of this file."""
@@ -217,8 +251,7 @@ class _Loop:
     n: int
     pool: PromptPool
     gold: Mapping[str, Sequence[GoldQuestion]]
-    members: MemberScores | None
-    ensemble: str
+    guide: _Ensemble | ResponseFeatures | None
     adjudicators: Sequence[str]
     parts: Parts
     wait: bool
@@ -256,7 +289,8 @@ class _Loop:
     def needed(self, state: State) -> int:
         """Comparisons to lay out, so that there can be enough; 0 once the prompts are used up."""
         laid_out = len(state.of_state("valid")) + len(state.of_state("asked"))
-        return 0 if self.used_up else max(0, self.n - laid_out)
+        needed = 0 if self.used_up else max(0, self.n - laid_out)
+        return min(needed, next_round(state, self.config)) if isinstance(self.guide, ResponseFeatures) else needed
 
     def look(self) -> State:
         """What the store holds now."""
@@ -305,12 +339,14 @@ class _Loop:
     def lay_out(self, state: State) -> bool:
         """Add a round's prompts, responses and tasks to the store, in one transaction; whether there was anything.
 
-        Chosen at random, a round has as many prompts as it takes; otherwise the pairs of all prompts so far that
-        weren't asked about are candidates, too.
+        Chosen at random, a round has as many prompts as it takes. With something to choose by, the pairs of all prompts
+        so far that weren't asked about are candidates, too.
         """
         config, batch, needed = self.config, self.config.batch_size, self.needed(state)
-        candidates = [] if self.members is None else self.unasked(state)
-        if self.members is None:
+        candidates = [] if self.guide is None else self.unasked(state)
+        answered = comparisons_of(state) if isinstance(self.guide, ResponseFeatures) else []
+        at_random = self.guide is None or (isinstance(self.guide, ResponseFeatures) and not answered)
+        if at_random:
             pairs = min(config.max_pairs, math.comb(config.responses_per_prompt, 2))
             batch = min(batch, math.ceil(needed / pairs))
         chosen = choose_prompts(
@@ -327,14 +363,17 @@ class _Loop:
         by_prompt = {prompt.id: made.responses.get(prompt.id, []) for prompt in chosen}
         candidates += [task for prompt in chosen for task in make_pairs(prompt, by_prompt[prompt.id], config)]
         responses = [response for each in by_prompt.values() for response in each]
+        asked = list(state.tasks.values())
         tasks = choose_tasks(
             candidates,
-            self.scores(candidates, chosen, responses),
-            config.selection,
-            needed,
+            method="random" if at_random else config.selection,
+            n=needed,
             seed=config.seed,
             round=state.round,
-            model=None if self.members is None else self.ensemble,
+            model=None if self.guide is None else self.guide.name,
+            answered=answered,
+            asked=asked,
+            **self.evidence([] if at_random else candidates, asked, chosen, responses),
         )
         questions = self.check_questions(state, tasks)
         self.store.add(
@@ -345,6 +384,7 @@ class _Loop:
         self.progress.line(
             f"round {state.round + 1}: {len(chosen):,} prompts, {len(responses):,} responses, {len(tasks):,} of "
             f"{len(candidates):,} pairs are asked about"
+            + (", at random: there are no answers yet to choose by" if at_random and self.guide is not None else "")
         )
         return True
 
@@ -358,17 +398,31 @@ class _Loop:
         pairs = [task for prompt in prompts for task in make_pairs(prompt, by_prompt.get(prompt.id, []), self.config)]
         return [task for task in pairs if task.id not in taken]
 
-    def scores(
-        self, candidates: Sequence[Task], prompts: Sequence[Prompt], responses: Sequence[Response]
-    ) -> dict[str, list[float]] | None:
-        """Each candidate response's scores by the ensemble's members; None where nothing is chosen by them."""
-        if self.members is None:
-            return None
+    def evidence(
+        self,
+        candidates: Sequence[Task],
+        asked: Sequence[Task],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Response],
+    ) -> dict[str, Any]:
+        """What `choose_tasks` chooses by: each candidate response's scores by an ensemble's members, or its features.
+
+        Features are also of the responses of tasks that were asked about.
+        """
+        if self.guide is None or not candidates:
+            return {"member_scores": None}
         known = {**self.store.prompts(), **{prompt.id: prompt for prompt in prompts}}
         texts = {**self.store.responses(), **{response.id: response for response in responses}}
+        if isinstance(self.guide, ResponseFeatures):
+            by_prompt: dict[str, list[Response]] = {task.prompt_id: [] for task in (*candidates, *asked)}
+            for text in texts.values():
+                if text.prompt_id in by_prompt:
+                    by_prompt[text.prompt_id].append(text)
+            features = self.guide([known[id] for id in by_prompt], by_prompt, self.progress)
+            return {"member_scores": None, "features": features}
         ids = dict.fromkeys(id for task in candidates for id in (task.first_id, task.second_id))
         sides = [texts[id] for id in ids]
-        return self.members([known[side.prompt_id] for side in sides], sides) if sides else {}
+        return {"member_scores": self.guide.members([known[side.prompt_id] for side in sides], sides)}
 
     def check_questions(self, state: State, tasks: Sequence[Task]) -> list[GoldQuestion]:
         """Gold questions to add to a round; and asks one more answer of tasks that serve as such."""

@@ -99,7 +99,7 @@ def open_models(models: Any, *, quantization: Quantization = None) -> list[Write
     else:
         several = isinstance(models, list) or (isinstance(models, tuple) and not _is_pair(models))
         named = [(None, model) for model in (models if several else [models])]
-    writers = [_open(model, name, quantization) for name, model in named]
+    writers = [open_model(model, name, quantization) for name, model in named]
     if not writers:
         raise UserError("models is empty; name at least one model that writes responses.")
     names = [writer.name for writer in writers]
@@ -112,27 +112,30 @@ def _is_pair(model: Any) -> bool:
     return isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], nn.Module)
 
 
-def _open(model: Any, name: str | None, quantization: Quantization) -> Writer:
+def open_model(
+    model: Any, name: str | None = None, quantization: Quantization = None, *, field: str = "models"
+) -> Policy | LoadedPolicy | WritingFunction:
+    """One of `open_models`; messages name it as what the user gave as `field`."""
     if isinstance(model, str | os.PathLike):
         source = os.fspath(model)
         check_source(source)
-        check_is_policy(source, "models", ask_hub=True)
+        check_is_policy(source, field, ask_hub=True)
         return Policy(name or source, source, quantization)
     module, tokenizer = model if _is_pair(model) else (model, None)
     if isinstance(module, nn.Module):
-        check_is_policy(module, "models")
+        check_is_policy(module, field)
         source = getattr(getattr(module, "config", None), "name_or_path", "")
         if not source and (name is None or tokenizer is None):
             raise UserError(
-                f"models has a {type(module).__name__} that doesn't say where it is from; give a mapping from its name "
-                "to (model, tokenizer)."
+                f"{field} has a {type(module).__name__} that doesn't say where it is from; give a mapping from its "
+                "name to (model, tokenizer)."
             )
         return LoadedPolicy(name or source, module, tokenizer or load_tokenizer(source))
     if not callable(model):
-        raise UserError(f"models has {model!r}; give Hub ids, folders, loaded models or functions.")
+        raise UserError(f"{field} has {model!r}; give Hub ids, folders, loaded models or functions.")
     own = getattr(model, "__name__", "<none>")
     if name is None and own.startswith("<"):
-        raise UserError("models has a function without a name; give a mapping from its name to it.")
+        raise UserError(f"{field} has a function without a name; give a mapping from its name to it.")
     return WritingFunction(name or own, cast(Function, model))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -100,6 +102,33 @@ def test_a_method_without_its_model_is_refused_in_one_sentence(scores, method, m
     }
     with pytest.raises(UserError, match=message):
         choose_tasks(tasks, kinds[scores] if isinstance(scores, str) else scores, method, 2)
+
+
+@pytest.mark.parametrize("by", ["members", "features"])
+def test_no_response_is_asked_about_much_more_often_than_others(by) -> None:
+    prompt = Prompt("Which?")
+    star, *others = (Response(prompt.id, f"text {number}", "a") for number in range(13))
+    tasks = [Task.of(star, other, wanted=1) for other in others]
+    tasks += [Task.of(*pair, wanted=1) for pair in pairwise(others)]
+    rng = np.random.default_rng(0)
+    values = {each.id: 0.1 * rng.normal(size=4) for each in others} | {star.id: np.full(4, 5.0) * [1, -1, 1, -1]}
+    given = {"members": {"member_scores": values}, "features": {"member_scores": None, "features": values}}[by]
+    asked = tasks[:1]
+    chosen = choose_tasks(tasks[1:], method="information", n=12, asked=asked, **given)
+    assert len(chosen) == 12 and len({task.id for task in chosen}) == 12
+    counts = Counter(id for task in (*asked, *chosen) for id in (task.first_id, task.second_id))
+    assert counts[star.id] == 5  # 13 pairs of 13 responses: 2 on average, twice that, and one more
+    assert [task.choice["method"] for task in chosen[:4]] == ["information"] * 4
+
+
+def test_where_the_limit_leaves_too_few_the_rest_is_at_random() -> None:
+    prompt = Prompt("Which?")
+    star, *others = (Response(prompt.id, f"text {number}", "a") for number in range(13))
+    tasks = [Task.of(star, other, wanted=1) for other in others]
+    scores = {each.id: [float(number), -float(number)] for number, each in enumerate((star, *others))}
+    chosen = choose_tasks(tasks, scores, "information", 12, model="two")
+    assert [task.choice["method"] for task in chosen] == ["information"] * 5 + ["random"] * 7
+    assert {task.choice.get("score") for task in chosen[5:]} == {None}
 
 
 def test_information_from_features_asks_what_the_answers_so_far_leave_open() -> None:

@@ -73,6 +73,20 @@ def test_features_keep_the_directions_of_most_variance() -> None:
     assert abs(np.corrcoef(even(rows)[:, 0], rows.mean(1))[0, 1]) > 0.9
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(20, 50), (50, 20)])
+def test_features_are_products_with_the_principal_components_of_a_singular_value_decomposition(
+    rows: int, columns: int
+) -> None:
+    states = RNG.normal(size=(rows, columns)) * np.linspace(1, 3, columns)
+    features = EvenFeatures.fit(states, 6)(states)
+    scaled = (states - states.mean(0)) / states.std(0)
+    u, s, _ = np.linalg.svd(scaled, full_matrices=False)
+    projected = u[:, :6] * s[:6]
+    lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+    expected = projected / np.maximum(lengths, np.median(lengths))
+    np.testing.assert_allclose(features @ features.T, expected @ expected.T, atol=1e-8)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(3, 10), (10, 3)])
 def test_there_are_no_more_features_than_rows_or_columns(rows: int, columns: int) -> None:
     states = RNG.normal(size=(rows, columns))

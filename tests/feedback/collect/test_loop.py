@@ -8,6 +8,8 @@ import pytest
 from hf_align.errors import UserError
 from hf_align.feedback import Annotator, CollectionConfig, FunctionAnnotator, PreferenceStore, RewardAnnotator, collect
 from hf_align.feedback.store.store import PreferenceStore as Store
+from hf_align.progress import Silent
+from tests.tiny import tiny_model, tiny_tokenizer
 
 SIZES: dict[str, Any] = {"responses_per_prompt": 3, "models_per_prompt": 3, "min_responses": 2}
 SMALL = CollectionConfig(batch_size=4, gold_share=0, **SIZES)
@@ -266,6 +268,92 @@ def test_pairs_are_chosen_by_an_ensemble_among_all_that_were_not_asked_yet(store
     assert len(store.responses()) == 18, "the pairs of the first round were left to choose from"
 
 
+# By a head on a language model's states
+
+HEAD = CollectionConfig(
+    batch_size=4, gold_share=0, selection="information", annotators_per_task=1, first_answers=6, **SIZES
+)
+TINY = (tiny_model(num_hidden_layers=4), tiny_tokenizer())
+TINY[0].config.name_or_path = "tiny"
+SHORT = (tiny_model(num_hidden_layers=1, max_position_embeddings=64), tiny_tokenizer())
+SHORT[0].config.name_or_path = "short"
+
+
+def by_round(store):
+    rounds = {}
+    for task in store.tasks().values():
+        rounds.setdefault(task.choice["round"], []).append(task)
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def test_without_an_ensemble_a_head_on_a_language_models_states_chooses_after_a_first_round_at_random(store):
+    lines = []
+    progress = Silent()
+    progress.line = lambda text, style="": lines.append(text)
+    result = collect(store, HEAD, MODELS, JUDGES, 14, prompts=ROWS, features=TINY, progress=progress)
+    assert result.enough
+    first, *later = by_round(store)
+    assert [len(tasks) for tasks in (first, *later)] == [6, 3, 4, 1]  # half of what was asked before, up to n
+    assert {task.choice["method"] for task in first} == {"random"} and "at random: there are no answers" in lines[0]
+    for tasks in later:
+        assert {(task.choice["method"], task.choice["model"]) for task in tasks} == {("information", "tiny")}
+        assert all(task.choice["score"] > 0 for task in tasks)
+    other = PreferenceStore("sqlite://", clock=Clock())
+    wrong = {store.prompts()[first[0].prompt_id].content}  # one of the first round's two prompts
+    collect(other, HEAD, MODELS, [judge(name, wrong) for name in "xyz"], 14, prompts=ROWS, features=TINY)
+    ours, others = by_round(store), by_round(other)
+    assert ours[0] == others[0] and ours[1] != others[1], "other answers, another choice"
+    other.close()
+
+
+def test_the_next_choice_waits_for_half_of_the_answers_to_the_last(store):
+    people = ["anna", "ben", "cleo"]
+    given = [store, replace(HEAD, annotators_per_task=3, first_answers=12), MODELS, people, 9]
+    collect(*given, prompts=ROWS, features=TINY, wait=False)
+    assert [len(tasks) for tasks in by_round(store)] == [4]
+    answer_all(store, people, most=5)
+    collect(*given, prompts=ROWS, features=TINY, wait=False)
+    assert len(by_round(store)) == 1, "5 of 12 answers are there"
+    answer_all(store, people, most=1)
+    collect(*given, prompts=ROWS, features=TINY, wait=False)
+    assert [len(tasks) for tasks in by_round(store)] == [4, 2]
+    assert {task.choice["method"] for task in by_round(store)[1]} == {"information"}
+
+
+def test_a_choice_by_a_head_is_the_same_after_a_kill(store, tmp_path):
+    def go(store, clock, cache=None):
+        store.clock = clock
+        return collect(store, HEAD, MODELS, JUDGES, 10, prompts=ROWS, features=TINY, cache=cache)
+
+    clock = Clock()
+    go(store, clock)
+    assert len(by_round(store)) == 3
+    for last in (clock.looks // 2, clock.looks - 3):
+        broken = Store("sqlite://", clock=Clock())
+        with pytest.raises(Killed):
+            go(broken, Clock(last), tmp_path)
+        go(broken, Clock(), tmp_path)
+        assert content(broken) == content(store), f"killed at {last} of {clock.looks}"
+        broken.close()
+
+
+@pytest.mark.slow
+def test_the_base_models_states_choose_the_second_round(base_dir, tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'prefs.db'}")
+    config = CollectionConfig(
+        selection="information", first_answers=12, annotators_per_task=1, max_new_tokens=12, batch_size=6, gold_share=0
+    )
+    rows = [{"prompt": f"The {what} was"} for what in ("film", "food", "weather", "journey", "book", "game", "hotel")]
+    result = collect(store, config, [base_dir], JUDGES, 18, prompts=rows)
+    assert result.enough
+    first, second = by_round(store)
+    assert (len(first), len(second)) == (12, 6)
+    assert {task.choice["method"] for task in first} == {"random"}
+    assert {(task.choice["method"], task.choice["model"]) for task in second} == {("information", base_dir)}
+    assert all(task.choice["score"] > 0 for task in second)
+    store.close()
+
+
 # Gold questions
 
 
@@ -346,6 +434,11 @@ def test_a_model_that_fails_leaves_no_half_round(store, calls):
         ({"annotators": [*JUDGES, "boss"], "adjudicators": ["boss"]}, "both have 'boss'"),
         ({"annotators": [judge(name, domains=("law",)) for name in "xyz"]}, r"no domain of the prompts \(a, b\)"),
         ({"config": CollectionConfig(selection="information")}, "selection is 'information' and there is no ensemble"),
+        ({"config": CollectionConfig(selection="disagreement")}, "'disagreement' and there is no ensemble"),
+        ({"features": "no/model"}, "features is for selection 'information', which is 'random'"),
+        ({"config": HEAD, "features": "no/model", "reward": ["vader", "vader"]}, "reward and features are both given"),
+        ({"config": HEAD, "features": "no/such/folder"}, "no/such/folder"),
+        ({"config": replace(HEAD, max_new_tokens=99), "features": SHORT}, "short has 64 positions"),
         ({"gold": [{"prompt": "p", "chosen": "c"}]}, "rejected"),
         ({"gold": [{"prompt": "p", "chosen": "c", "rejected": "d", "label": 0.5}]}, "label"),
         (
