@@ -99,7 +99,7 @@ def open_models(models: Any, *, quantization: Quantization = None) -> list[Write
     else:
         several = isinstance(models, list) or (isinstance(models, tuple) and not _is_pair(models))
         named = [(None, model) for model in (models if several else [models])]
-    writers = [open_model(model, name, quantization) for name, model in named]
+    writers: list[Writer] = [open_model(model, name, quantization) for name, model in named]
     if not writers:
         raise UserError("models is empty; name at least one model that writes responses.")
     names = [writer.name for writer in writers]
