@@ -3,7 +3,7 @@
     python -m benchmarks.feedback.spam --cache CACHE --features FEATURES --work WORK
 
 CACHE and FEATURES are made by `python -m benchmarks.study cache` (with 0 layers) and `features` (layer 15). A seed's
-runs are stored in WORK, so the command resumes.
+runs are stored in WORK, so the command resumes, and adds ways to make labels that a stored run lacks.
 
 An honest person draws one of the real votes of each of the two sentences; equal votes are a tie. The votes carry no
 rater's identity, so these are simulated people without a rater's own habits. A clicker chooses a side, which says
@@ -71,7 +71,7 @@ class Arm:
 
 ARMS = tuple(
     Arm(spam, method, hard)
-    for method in ("majority", "weighted", "dawid_skene")
+    for method in ("majority", "weighted", "dawid_skene", "skill_weighted")
     for hard in (False, True)
     for spam in (False, True)
 )
@@ -162,12 +162,14 @@ def mean_r(scores: NDArray, cache: CachedTexts, split: str, draws: dict[str, NDA
     return np.mean(values, axis=0)
 
 
-def run(cache: CachedTexts, states: NDArray, pairs: int, seed: int) -> dict[str, Any]:
-    """All arms of a seed: each one's scores of all texts, and how well spammers are detected."""
+def run(cache: CachedTexts, states: NDArray, pairs: int, seed: int, stored: dict[str, Any]) -> dict[str, Any]:
+    """All arms of a seed that aren't stored: scores of all texts; and how well spammers are detected."""
     answers = simulate(cache, pairs, seed)
-    found: dict[str, Any] = {"pairs": pairs, "seed": seed, "answers": len(answers.clean), "scores": {}}
+    found: dict[str, Any] = {"scores": {}, **stored, "pairs": pairs, "seed": seed, "answers": len(answers.clean)}
     verdicts: dict[tuple[bool, str], dict[str, Verdict]] = {}
     for arm in ARMS:
+        if arm.name in found["scores"]:
+            continue
         if (key := (arm.spam, arm.method)) not in verdicts:
             given = answers.spam if arm.spam else answers.clean
             verdicts[key] = judge_tasks(answers.tasks, given, method=arm.method)
@@ -244,8 +246,9 @@ def main() -> None:
         runs = []
         for seed in options.seeds:
             path = options.work / f"spam-{pairs}-{seed}.json"
-            if not path.exists():
-                write_json(path, run(cache, states, pairs, seed))
+            stored = json.loads(path.read_text()) if path.exists() else {}
+            if {arm.name for arm in ARMS} - set(stored.get("r", ())):
+                write_json(path, run(cache, states, pairs, seed, stored))
             runs.append(json.loads(path.read_text()))
             print(pairs, seed, {name: round(r, 4) for name, r in runs[-1]["r"].items()}, flush=True)
         sizes[str(pairs)] = {"answers": runs[0]["answers"], **summarise(cache, runs)}

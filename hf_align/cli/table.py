@@ -256,7 +256,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=("dawid_skene", "weighted", "majority"),
+        choices=("dawid_skene", "skill_weighted", "weighted", "majority"),
         default="dawid_skene",
         help="how the answers to a task become one (%(default)s)",
     )

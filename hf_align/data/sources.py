@@ -94,7 +94,7 @@ def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = F
             loaded = datasets.load_from_disk(str(path))
         elif path.is_dir():
             place = str(path.resolve())  # "." is no name
-            files = datasets.load_dataset_builder(place).config.data_files
+            files = datasets.load_dataset_builder(place).config.data_files or {}
             loaded = datasets.load_dataset(place, cache_dir=cache_of(files))
         else:
             loaded = datasets.load_dataset(name)

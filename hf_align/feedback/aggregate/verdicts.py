@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 from statistics import fmean
 from typing import Literal, TypeVar, get_args
@@ -16,7 +16,7 @@ from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Answer, Tas
 
 Record = TypeVar("Record")
 METHODS: tuple[AggregationMethod, ...] = get_args(AggregationMethod)
-Source = Literal["dawid_skene", "weighted", "majority", "gold", "adjudicator"]
+Source = Literal["dawid_skene", "skill_weighted", "weighted", "majority", "gold", "adjudicator"]
 MIRROR = {FIRST: SECOND, SECOND: FIRST}
 """Labels with the two responses exchanged: which of them is called the first says nothing."""
 
@@ -34,8 +34,8 @@ class Verdict:
         open: The commonest vote has less than `min_agreement` of the votes, and nobody has adjudicated. (Of pairs of
             votes at most two thirds agree among six of which one differs, so the limit isn't one on `agreement`.)
         label: 1 (first), .5 (tie) or 0 (second), whichever is most probable; undecided is a tie.
-        source: Where the preference comes from: a posterior ("dawid_skene"), shares of votes ("majority", "weighted"),
-            the known answer of a gold question, or an adjudicator.
+        source: Where the preference comes from: a posterior ("dawid_skene"), shares of votes ("majority", "weighted",
+            "skill_weighted"), the known answer of a gold question, or an adjudicator.
         quality: Mean quality of the answers, where qualities are given.
         agreement_by_group: Share of agreeing pairs of votes within each group; None with fewer than two.
 
@@ -88,6 +88,8 @@ def judge_tasks(
         annotators: Of the store, for groups and track records.
         method: "dawid_skene": posterior, by skills estimated from all answers, gold questions, adjudicated tasks and
             track records; errors are the same for the first and the second response, which stand in random order.
+            "skill_weighted": shares of votes, weighted by how much more often their annotator prefers the better
+            response than the worse one, by the same estimate; who is mostly wrong is read the other way round.
             "weighted": shares of votes, weighted by the mean quality of the annotator's answers, or without qualities
             by log(skill / (1 - skill)) of their gold questions and track record. "majority": shares of equal votes.
         min_agreement: Share of the commonest vote below which a task is open; a further answer that raises the share
@@ -176,7 +178,25 @@ def aggregate_answers(
         return weighted_vote(rows, weights, gold)
     prior = {name: record for name, record in records.items() if any(record)}
     tie = {TIE: TIE} if TIE in gold.values() or any(row[2] == TIE for row in rows) else {}
-    return dawid_skene(rows, gold, prior=prior, mirror={**MIRROR, **tie})
+    estimate = dawid_skene(rows, gold, prior=prior, mirror={**MIRROR, **tie})
+    return estimate if method == "dawid_skene" else _weighted_by_skill(rows, gold, estimate)
+
+
+def _weighted_by_skill(
+    rows: list[tuple[str, str, float]], gold: Mapping[str, float], estimate: Aggregation
+) -> Aggregation:
+    """Shares of votes weighted by Youden's index, P(says first | first) - P(says first | second), from an estimate.
+
+    It is 0 for who answers without looking, by clicks or always by ties. Below 0 the vote is turned round.
+    """
+    index = {name: errors[FIRST][FIRST] - errors[SECOND][FIRST] for name, errors in estimate.confusion.items()}
+    turned = [(task, name, 1 - label if index[name] < 0 else label) for task, name, label in rows]
+    vote = weighted_vote(turned, {name: abs(value) for name, value in index.items()}, gold)
+    # Every label has its probability, also one that nobody gives any more.
+    shares = {
+        task: {label: given.get(label, 0.0) for label in estimate.priors} for task, given in vote.probabilities.items()
+    }
+    return replace(estimate, method="skill_weighted", labels=vote.labels, probabilities=shares)
 
 
 def _weights_of_records(

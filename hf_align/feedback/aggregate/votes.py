@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate.labels import Labels, LabelTable, read_labels
 
-AggregationMethod = Literal["dawid_skene", "weighted", "majority"]
+AggregationMethod = Literal["dawid_skene", "skill_weighted", "weighted", "majority"]
 EQUAL = 1e-9
 """Probabilities that differ by less are a tie."""
 

@@ -144,11 +144,11 @@ class CollectionConfig:
     min_confidence: float = field(
         default=0.6, metadata={"range": "[0, 1]", "help": "Confidence from which an answer counts as sure."}
     )
-    aggregation: Literal["dawid_skene", "weighted", "majority"] = field(
+    aggregation: Literal["dawid_skene", "skill_weighted", "weighted", "majority"] = field(
         default="dawid_skene",
         metadata={
-            "help": "How answers become one preference: by annotators' estimated skills (Dawid-Skene with gold "
-            "questions), as votes weighted by quality, or as equal votes."
+            "help": "How answers become one preference: as a posterior by annotators' estimated skills (Dawid-Skene "
+            "with gold questions), as votes weighted by these skills or by quality, or as equal votes."
         },
     )
     seed: int = field(default=0, metadata={"range": "[0, inf)", "help": "Seed of everything that is drawn."})

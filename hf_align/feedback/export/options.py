@@ -20,8 +20,8 @@ class ExportOptions:
     """What is exported, and how.
 
     Attributes:
-        method: How the answers to a task become one preference: "dawid_skene", "weighted" by the annotators' quality,
-            or "majority".
+        method: How the answers to a task become one preference: "dawid_skene", "skill_weighted" by the skills that
+            it estimates, "weighted" by the annotators' quality, or "majority".
         rows: "tasks": a row a task, the better response as chosen. "votes": the same with every vote in a list, which
             the reward trainer takes as their share or, with `label_mode="draw"`, draws one from in each epoch.
             "answers": a row an answer, each as its annotator gave it.

@@ -63,12 +63,20 @@ def test_the_fit_has_no_gradient_at_its_end():
 
 def test_every_arm_is_scored_and_spammers_have_less_skill(cache):
     states = np.array([[row["mean"], 1.0] for row in cache.texts])
-    found = run(cache, states, 240, seed=0)
+    found = run(cache, states, 240, seed=0, stored={})
     assert set(found["r"]) == {arm.name for arm in ARMS}
     assert all(len(scores) == len(cache.texts) for scores in found["scores"].values())
     assert found["r"]["clean, majority"] > 0.99  # the state is the mean rating
     assert found["skills"]["honest"] > found["skills"]["clickers"] > found["skills"]["flippers"]
     assert found["auroc"] > 0.9
+
+
+def test_a_stored_run_gets_the_arms_that_it_lacks(cache):
+    states = np.array([[row["mean"], 1.0] for row in cache.texts])
+    whole = run(cache, states, 240, seed=0, stored={})
+    kept = {arm.name: 2.0 for arm in ARMS[2:]}
+    part = run(cache, states, 240, seed=0, stored={"r": dict(kept), "scores": {key: [] for key in kept}})
+    assert part["r"] == {**{arm.name: whole["r"][arm.name] for arm in ARMS[:2]}, **kept}
 
 
 def test_auroc_counts_pairs():

@@ -100,15 +100,31 @@ def test_dawid_skene_is_the_default_and_trusts_who_is_right_on_gold_questions():
     assert judge_tasks([*tasks, TASK], given, method="weighted")[TASK.id].label == 1.0
 
 
-def test_exchanging_the_two_responses_of_every_task_exchanges_the_verdicts():
+@pytest.mark.parametrize("method", ["dawid_skene", "skill_weighted"])
+def test_exchanging_the_two_responses_of_every_task_exchanges_the_verdicts(method):
     rng = np.random.default_rng(0)
     tasks = [Task.of(Response(str(n), "one", "a"), Response(str(n), "two", "b")) for n in range(40)]
     given = [answer(f"a{a}", rng.choice([0.0, 0.5, 1.0], p=[0.3, 0.2, 0.5]), task) for task in tasks for a in range(4)]
     turned = [replace(each, preference=1 - (each.preference or 0.0)) for each in given]
-    one, other = judge_tasks(tasks, given), judge_tasks(tasks, turned)
+    one, other = judge_tasks(tasks, given, method=method), judge_tasks(tasks, turned, method=method)
     for id, verdict in one.items():
         assert verdict.preference == pytest.approx(1 - other[id].preference, abs=1e-9)
         assert verdict.label == 1 - other[id].label
+
+
+def test_votes_weighted_by_skill_leave_out_who_answers_without_looking_and_turn_round_who_is_wrong():
+    tasks = [Task.of(Response(str(n), "one", "a"), Response(str(n), "two", "b"), gold=float(n % 2)) for n in range(40)]
+    given = [answer("anna", task.gold, task) for task in tasks]
+    given += [answer("liar", 1 - (task.gold or 0.0), task) for task in tasks]
+    given += [answer(name, click, task) for task in tasks for name, click in (("clicker", 1.0), ("tie", 0.5))]
+    given += [answer("anna", 1.0), answer("liar", 0.0), answer("clicker", 0.0), answer("tie", 0.5)]
+    verdict = judge_tasks([*tasks, TASK], given, method="skill_weighted")[TASK.id]
+    # 20.5 answers to each side (41 tasks), and one of the prior: right and on the other side are 20.5 + 2/3 and 1/6
+    # of anna's, 2/3 and 20.5 + 1/6 of the liar's, 10 + 2/3 and 10.5 + 1/6 of the clicker's, 2/3 and 1/6 of the last.
+    anna, liar, clicker, tie = 21 / 21.5, 20 / 21.5, 0.0, 0.5 / 21.5
+    expected = (anna + liar + tie / 2) / (anna + liar + clicker + tie)
+    assert verdict.preference == pytest.approx(expected, abs=2e-5)
+    assert (verdict.label, verdict.source, verdict.vote_share) == (1.0, "skill_weighted", 0.375)
 
 
 def test_track_records_count_as_answers_to_gold_questions():
@@ -118,7 +134,7 @@ def test_track_records_count_as_answers_to_gold_questions():
         Annotator("y", right=3, wrong=20),
     ]
     given = [answer("anna", 1.0), answer("x", 0.0), answer("y", 0.0)]
-    for method in ("dawid_skene", "weighted"):
+    for method in ("dawid_skene", "skill_weighted", "weighted"):
         assert judge_tasks([TASK], given, people, method=method)[TASK.id].label == 1.0
     assert judge_tasks([TASK], given, people, method="majority")[TASK.id].label == 0.0
 
