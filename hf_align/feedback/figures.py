@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from hf_align.data.agreement import Agreement, agreement_of
-from hf_align.data.answers import Answers, read_answers
+from hf_align.data.answers import Answers, Level, read_answers
 from hf_align.feedback.records import TIE, Annotator, Answer, Prompt, Task
 from hf_align.statistics import wilson_interval
 
 Figures = dict[str, Any]
-LEVEL = "interval"
+LEVEL: Level = "interval"
 """Level of alpha: a tie lies halfway between the two preferences."""
 ALPHA = ("level", "alpha", "raw", "units", "values", "reason", "sentence")
 
@@ -150,7 +150,11 @@ def _style(answers: Sequence[Answer]) -> Figures:
     sides are drawn at random and nobody prefers one.
     """
     shown = [answer for answer in answers if answer.left is not None]
-    decided = [(answer.left, answer.preference) for answer in shown if answer.preference not in (None, TIE)]
+    decided = [
+        (answer.left, answer.preference)
+        for answer in shown
+        if answer.preference is not None and answer.preference != TIE
+    ]
     seconds = [time for answer in answers if (time := answer.seconds) is not None]
     return {
         "tied_answers": _ties(answers),
