@@ -6,6 +6,7 @@
   };
   const BUTTONS = new Set(Object.values(KEYS));
   const PATIENCE = 300; // milliseconds: the second half of a double press must not answer the next task
+  const LOST = "No answer from the server yet. Reload the page: what it has saved stays saved.";
   let shown = null;
   let since = 0;
 
@@ -35,7 +36,11 @@
     if (event.detail > 1 || tooSoon()) return stop(event);
     // Stays until the server says what happened: without a connection nothing claims to be saved.
     const line = document.querySelector("#message p");
-    if (line) line.textContent = "Saving…";
+    if (!line) return;
+    line.textContent = "Saving…";
+    setTimeout(() => {
+      if (line.isConnected && line.textContent === "Saving…") line.textContent = LOST;
+    }, 5000);
   }, true);
 
   window.addEventListener("keydown", (event) => {

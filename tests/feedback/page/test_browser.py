@@ -210,6 +210,25 @@ def test_other_sites_can_neither_frame_nor_read_the_page(
     assert frame.locator("#choose-left").count() == 0
 
 
+def test_a_lost_connection_is_said_and_a_reload_goes_on_with_the_same_task(browser: Browser, tmp_path: Path) -> None:
+    with PageServer(tmp_path) as server:
+        context = browser.new_context()
+        tab = Tab(context, f"{server.url}/?annotator=anna", fill(server.store, 3))
+        view = tab.view()
+        tab.wait_for_patience()
+        server.kill()
+        tab.click("left")
+        tab.page.wait_for_function("document.getElementById('message').innerText.startsWith('No answer from')")
+        server.start()
+        tab.reload()
+        assert tab.view() == view and list(server.store.events()) == []
+        tab.wait_for_patience()
+        tab.click("left")
+        tab.moved(view)
+        assert len(list(server.store.answers())) == 1
+        context.close()
+
+
 def test_keys_are_enough_for_all_that_a_person_does(browser: Browser, tmp_path: Path) -> None:
     with PageServer(tmp_path) as server:
         questions = fill(server.store, 7)
