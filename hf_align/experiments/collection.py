@@ -134,8 +134,10 @@ def prepare_collection(recipe: Recipe) -> CollectionRun:
     values = check_values(recipe, {**KEYS, **field_hints(CollectionConfig)}, KEYS)
     required = (*REQUIRED, *["models"] * (values.get("prompts") is not None))
     for key in required:
-        if not values.get(key):
+        if values.get(key) in (None, "", []):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    if values["n"] < 1:
+        raise UserError(f"n is {values['n']}; give the number of valid comparisons wanted, from 1")
     sources = {key: values.pop(key, key == "wait" or None) for key in KEYS}
     config = CollectionConfig(**values)
     for place, entry in _entries(recipe, sources):

@@ -68,6 +68,8 @@ def test_a_dry_run_says_what_is_asked_for_and_makes_no_store(
         (["--anotators", "[a]"], "--anotators is not a valid key; did you mean annotators?"),
         (["--n", "many"], "--n expects a whole number, got 'many'"),
         (["--models", "null"], "models is missing"),
+        (["--n", "0"], "n is 0; give the number of valid comparisons wanted"),
+        (["--n", "-1", "--dry-run"], "n is -1; give the number of valid comparisons wanted"),
         (["--annotators", "[{reward: judges.py:length, tieband: 1}]"], "entry 1: tieband is not a valid key; did you"),
         (["--annotators", "[{reward: judges.py:length, tie_band: x}]"], "entry 1: tie_band expects a number or null"),
         (["--annotators", "[3]"], "entry 1 expects a name or a mapping with reward, function or name, got 3"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def annotate(
         The page; `.close()` ends it.
 
     Raises:
-        UserError: Gradio isn't installed, a login is missing, or the port is taken.
+        UserError: Gradio isn't installed, a login is missing, the host isn't this machine's, or the port is taken.
     """
     logins, passwords = _logins(users)
     public = share or host not in LOCAL_HOSTS
@@ -96,6 +97,7 @@ def annotate(
         raise UserError(f"{what} lets others open the page: give users, the names of those who may log in")
     if not 0 <= gold_share <= 1:
         raise UserError(f"gold_share is {gold_share}; give a number from 0 to 1")
+    _check_address(host, port)
     default = check_name(annotator) if annotator is not None else machine_user()
     opened = isinstance(store, str)
     store = PreferenceStore(store) if isinstance(store, str) else store
@@ -143,6 +145,18 @@ def annotate(
     for name, password in passwords.items():
         print(f"{name}: {password}")
     return Page(blocks, store, opened_store=opened, passwords=passwords)
+
+
+def _check_address(host: str, port: int | None) -> None:
+    """Refuse what can't be listened on: Gradio tries 100 ports of an address that isn't this machine's, 5 s each."""
+    if port is not None and not 1 <= port <= 65535:
+        raise UserError(f"port is {port}; give a number from 1 to 65535")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind) as free:
+            free.bind(address)
+    except OSError as error:
+        raise UserError(f"host {host} can't be listened on: {error}; give an address of this machine") from None
 
 
 def _logins(users: Any) -> tuple[Logins | None, dict[str, str]]:

@@ -134,6 +134,8 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page) -> None:
         ({"annotator": "<b>"}, "name '<b>' can't be used"),
         ({"users": {"anna": "short"}}, "password of 'anna' is too short"),
         ({"gold_share": 2}, "gold_share is 2"),
+        ({"port": 99999}, "port is 99999; give a number from 1 to 65535"),
+        ({"host": "192.0.2.99", "users": ["anna"]}, r"host 192\.0\.2\.99 can't be listened on"),
     ],
 )
 def test_what_is_unsafe_or_wrong_is_refused_before_anything_is_served(options: dict[str, Any], message: str) -> None:
