@@ -1,12 +1,18 @@
 import json
+import random
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_align.cli.main import main
 from hf_align.evaluation import vader_scores
-from hf_align.feedback import open_store
+from hf_align.feedback import Response, Task, open_store
 
 FUNCTIONS = """
 def shorter(prompt, first, second):
@@ -17,6 +23,30 @@ def length(prompts, responses):
 
 def domain(prompt):
     return "all"
+"""
+
+INTERRUPTED = """
+from pathlib import Path
+
+def interrupted(prompt, first, second):
+    if Path("stop").exists() and list(Path().glob("answered")):
+        raise KeyboardInterrupt
+    Path("answered").touch()
+    return "first"
+"""
+SLOWLY = """
+import hashlib, time
+
+def number(*of):
+    return hashlib.sha256(repr(of).encode()).digest()[0]
+
+def judge(prompt, first, second):
+    time.sleep(0.02)
+    return "first" if number(first) > number(second) else "second"
+
+def odd(prompt, first, second):
+    answer = judge(prompt, first, second)
+    return answer if number(prompt) % 3 else {"first": "second", "second": "first"}[answer]
 """
 
 
@@ -87,6 +117,75 @@ def test_mistakes_are_refused_in_one_line(
     assert run("--models", tiny_model_dir, *flags) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err
+
+
+def test_ctrl_c_keeps_all_answers_and_names_the_command_that_goes_on(
+    folder: Path, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("judges.py").write_text(INTERRUPTED)
+    Path("stop").touch()
+    flags = ["--models", tiny_model_dir, "--max_new_tokens", "6", "--min_responses", "2", "--near", "1"]
+    flags += ["--annotators", "[{function: judges.py:interrupted}]"]
+    assert run(*flags) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert "All answers are stored; the same command goes on: hf-align collect --config recipe.yaml" in said
+    assert said.endswith("--annotators '[{function: judges.py:interrupted}]'")
+    assert len(held("prefs.db")[-1]) == 1
+    Path("stop").unlink()
+    assert run(*flags) == 0
+    assert len(held("prefs.db")[-1]) == 2
+
+
+def held(path: str) -> tuple[list[str], list[Response], list[Task], set[tuple[Any, ...]]]:
+    """All that a store holds but times."""
+    store = open_store(path)
+    events = {(each.id, each.task_id, each.annotator, each.kind, each.preference, each.left) for each in store.events()}
+    found = list(store.prompts()), [*store.responses().values()], [*store.tasks().values()], events
+    store.close()
+    return found
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: Path, tiny_model_dir: str) -> None:
+    Path("judges.py").write_text(SLOWLY)
+    rows = [{"prompt": f"Say {number} things.", "domain": "ab"[number % 2]} for number in range(40)]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [{"prompt": f"Known {n}?", "chosen": f"yes {n}", "rejected": "no", "domain": "a"} for n in range(9)]
+    Path("gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judges = [{"function": "judges.py:judge", "name": name} for name in "xyz"] + [{"function": "judges.py:odd"}]
+    # Blocks of one prompt: what is sampled together has one seed.
+    flags = ["--models", tiny_model_dir, "--max_new_tokens", "6", "--near", "1", "--sampling_batch_size", "1"]
+    flags += ["--annotators", json.dumps(judges), "--annotators_per_task", "3", "--n", "40", "--batch_size", "3"]
+    flags += ["--gold", "gold.jsonl"]
+    assert run(*flags, "--store", "whole.db") == 0
+    whole = held("whole.db")
+    assert max(task.wanted for task in whole[2]) > 3, "the case has to ask more annotators"
+    moments, killed = random.Random(0), 0
+
+    def written() -> int:
+        """Events, prompts and kept responses that there are."""
+        files = sum(1 for _ in Path("prefs.db.responses").rglob("*")) if Path("prefs.db.responses").exists() else 0
+        try:
+            with sqlite3.connect("file:prefs.db?mode=ro", uri=True) as store:
+                rows = store.execute("select id from answers union all select id from prompts")
+                count = len(rows.fetchall())
+        except sqlite3.OperationalError:  # not there yet
+            count = 0
+        return count + files
+
+    program = "import sys; from hf_align.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "collect", "--config", "recipe.yaml", *flags]
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        goal = written() + 1 + moments.randrange(len(whole[-1]) // 8)
+        while process.poll() is None and written() < goal:
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.1)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 8
+    assert run(*flags) == 0
+    assert held("prefs.db") == whole
 
 
 @pytest.mark.slow

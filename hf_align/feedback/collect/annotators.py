@@ -12,15 +12,15 @@ import torch
 from hf_align.collators.rows import text_of
 from hf_align.data.parts import digest
 from hf_align.errors import UserError
+from hf_align.feedback.collect.opened import open_reward
 from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Position, Prompt, Response, Task
 from hf_align.feedback.store import PreferenceStore
 from hf_align.feedback.store.queue import draw
-from hf_align.rewards import as_reward
 
 WORDS = {"first": FIRST, "tie": TIE, "second": SECOND}
 """Preferences as a function may write them."""
 BATCH = 32
-"""Tasks that a model is asked about at a time."""
+"""Tasks that a reward scores at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class ModelAnnotator(Protocol):
         """Its record in the store."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """Questions asked at a time; their answers are stored once all of them are there."""
+        ...
+
     def reply(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer questions, one reply for each."""
         ...
@@ -93,6 +98,11 @@ class FunctionAnnotator:
     def record(self) -> Annotator:
         """Its record in the store."""
         return Annotator(self.name, "model", self.group, tuple(self.domains))
+
+    @property
+    def batch(self) -> int:
+        """One: a call may be dear, so that each answer is stored at once."""
+        return 1
 
     def reply(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer questions one by one.
@@ -134,10 +144,13 @@ class RewardAnnotator:
         reward: Anything that `hf_align.rewards.as_reward` takes: a reward model, an ensemble, a function, a weighted
             list of them.
         tie_band: None: the answer is the probability sigmoid(score_first - score_second) of Bradley and Terry; of a
-            reward model the difference is first brought to log odds (`RewardModel.log_odds`). A number: the answer is 1
-            or 0, and a tie where the scores differ by no more than that.
+            single reward model the difference is first brought to log odds (`RewardModel.log_odds`). A number: the
+            answer is 1 or 0, and a tie where the scores differ by no more than that.
         group: As in `Annotator`.
         domains: As in `Annotator`.
+
+    Attributes:
+        batch: Questions asked at a time.
 
     Raises:
         UserError: It is no reward, or `tie_band` is negative.
@@ -150,6 +163,8 @@ class RewardAnnotator:
         'brevity'
     """
 
+    batch: int = BATCH
+
     def __init__(
         self,
         name: str,
@@ -161,9 +176,9 @@ class RewardAnnotator:
     ) -> None:
         if tie_band is not None and not 0 <= tie_band < float("inf"):
             raise UserError(f"tie_band is {tie_band}; give a number from 0, or None for probabilities")
-        self.name, self.reward, self.tie_band = name, as_reward(reward), tie_band
+        self.name, self.reward, self.tie_band = name, open_reward(reward), tie_band
         parts = self.reward.members
-        self.log_odds = float(getattr(parts[0].source, "log_odds", 1.0)) / parts[0].weight if len(parts) == 1 else 1.0
+        self.log_odds = float(getattr(parts[0].source, "log_odds", 1.0)) if len(parts) == 1 else 1.0
         self.record = Annotator(name, "model", group, tuple(domains))
 
     def reply(self, questions: Sequence[Question]) -> list[Reply]:
@@ -202,8 +217,8 @@ def ask_model(
     Raises:
         UserError: The model fails; the message names the task. All answers before it are stored.
     """
-    for start in range(0, len(questions), BATCH):
-        batch = questions[start : start + BATCH]
+    for start in range(0, len(questions), model.batch):
+        batch = questions[start : start + model.batch]
         try:
             replies = _checked_replies(model, batch)
         except Exception:  # find the task; what stands before it is kept
@@ -212,7 +227,7 @@ def ask_model(
         else:
             for question, reply in zip(batch, replies, strict=True):
                 _store(store, model, question, reply, undos)
-        yield min(start + BATCH, len(questions))
+        yield start + len(batch)
 
 
 def _checked_replies(model: ModelAnnotator, questions: Sequence[Question]) -> list[Reply]:

@@ -258,6 +258,7 @@ class _Loop:
     pause: Callable[[], None]
     progress: Progress
     used_up: bool = False
+    seen: tuple[Any, ...] = ()
 
     def run(self) -> Collection:
         """Go on until there is enough, or nothing left to do."""
@@ -294,6 +295,7 @@ class _Loop:
 
     def look(self) -> State:
         """What the store holds now."""
+        self.seen = self.store.mark()  # before the look: what comes in between is looked at again
         return read_state(self.store, self.config, self.annotators, self.adjudicators)
 
     def watch(self, state: State) -> None:
@@ -306,6 +308,8 @@ class _Loop:
                 if valid >= self.n or state.more or models or not waiting or self.needed(state):
                     return
                 self.pause()
+                while self.store.mark() == self.seen:
+                    self.pause()
                 state = self.look()
 
     def ask_models(self, state: State) -> bool:

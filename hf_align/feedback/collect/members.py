@@ -10,10 +10,11 @@ import torch
 
 from hf_align.collators.rows import text_of
 from hf_align.errors import UserError
+from hf_align.feedback.collect.opened import open_reward
 from hf_align.feedback.records import Prompt, Response
 from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.placement import to_gpu
 from hf_align.models.sources import is_ensemble
-from hf_align.rewards import as_reward
 
 MemberScores = Callable[[Sequence[Prompt], Sequence[Response]], dict[str, list[float]]]
 """Takes responses with their prompts, and gives each response's scores by every member, by the response's id; their
@@ -31,7 +32,7 @@ def read_members(reward: Any) -> MemberScores:
         UserError: It is none of these.
     """
     if isinstance(reward, str | os.PathLike) and is_ensemble(reward):
-        reward = RewardEnsemble.from_pretrained(reward)
+        reward = to_gpu(RewardEnsemble.from_pretrained(reward), None)
     if isinstance(reward, RewardEnsemble):
         ensemble = reward
         scale = torch.tensor([float(getattr(member, "log_odds", 1.0)) for member in ensemble.members])
@@ -43,7 +44,7 @@ def read_members(reward: Any) -> MemberScores:
         return of_ensemble
     if not isinstance(reward, list) or len(reward) < 2:
         raise UserError("reward is no ensemble; give a RewardEnsemble, its folder, or a list of at least two rewards")
-    rewards = [as_reward(each) for each in reward]
+    rewards = [open_reward(each) for each in reward]
 
     def of_list(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, list[float]]:
         contents = [prompt.content for prompt in prompts], [text_of(response.content) for response in responses]

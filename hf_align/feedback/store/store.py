@@ -384,6 +384,22 @@ class PreferenceStore:
         """The answers that stand now, in the order of adding, read a page at a time: no skips, nothing undone."""
         return read_events(self.engine, answers_only=True)
 
+    def mark(self) -> tuple[Any, ...]:
+        """Differs once a task, answer or annotator was added or changed; cheap, to see whether there is anything new.
+
+        Example:
+            >>> from hf_align.feedback import Annotator, PreferenceStore
+            >>> store = PreferenceStore("sqlite://")
+            >>> before = store.mark()
+            >>> store.add(annotators=[Annotator("anna")])
+            >>> store.mark() == before
+            False
+        """
+        with reading(self.engine) as connection:
+            newest = connection.scalar(select(func.max(answers.c.number)))
+            of_tasks = connection.execute(select(func.max(tasks.c.number), func.sum(tasks.c.wanted))).one()
+            return newest, *of_tasks, *map(read_annotator, connection.execute(select(annotators)).mappings())
+
     def statistics(self) -> dict[str, Any]:
         """Figures of the store, as JSON has them, under the names that the figures of an export have.
 

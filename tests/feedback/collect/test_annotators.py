@@ -1,10 +1,11 @@
 import math
 
 import pytest
+import torch
 
 from hf_align.errors import UserError
 from hf_align.feedback import PreferenceStore, Prompt, Response, Task
-from hf_align.feedback.collect.annotators import BATCH, FunctionAnnotator, Question, RewardAnnotator, ask_model
+from hf_align.feedback.collect.annotators import FunctionAnnotator, Question, RewardAnnotator, ask_model
 
 
 @pytest.fixture
@@ -15,14 +16,15 @@ def store():
 
 
 def make_questions(store, n=1):
-    questions = []
+    questions, responses = [], []
     for number in range(n):
         prompt = Prompt(f"Prompt {number}")
         pair = [Response(prompt.id, text, "m") for text in (f"good {number}", f"a bad one {number}")]
         task = Task.of(*pair)
         by_id = {response.id: response for response in pair}
         questions.append(Question(task, prompt, by_id[task.first_id], by_id[task.second_id]))
-        store.add(prompts=[prompt], responses=pair, tasks=[task])
+        responses += pair
+    store.add(prompts=[each.prompt for each in questions], responses=responses, tasks=[each.task for each in questions])
     return questions
 
 
@@ -35,14 +37,14 @@ def length(prompts, responses):
 
 
 def test_functions_see_both_orders_and_their_answers_are_turned_back_once(store):
-    questions, seen = make_questions(store, 40), []
+    questions, seen = make_questions(store, 24), []
 
     def prefers_good(prompt, first, second):
         seen.append(first.startswith("good"))
         return "first" if first.startswith("good") else "second"
 
     ask(store, FunctionAnnotator("judge", prefers_good), questions)
-    assert 10 < sum(seen) < 30
+    assert 5 < sum(seen) < 19
     for answer, question in zip(store.answers(), questions, strict=True):
         assert answer.preference == float(question.first.content.startswith("good"))
         shown_first = question.first if answer.left == "first" else question.second
@@ -70,20 +72,34 @@ def test_other_returns_are_refused_with_the_task(store, returned):
 
 
 def test_a_failing_function_keeps_all_answers_before_it_and_goes_on_from_there(store):
-    questions, broken = make_questions(store, BATCH + 5), [True]
+    questions, broken = make_questions(store, 4), [True]
 
     def fails(prompt, first, second):
-        if prompt == f"Prompt {BATCH + 2}" and broken[0]:
+        if prompt == "Prompt 2" and broken[0]:
             raise RuntimeError("no network")
         return 1.0
 
     judge = FunctionAnnotator("judge", fails)
-    with pytest.raises(UserError, match=rf"{questions[BATCH + 2].task.id}.*RuntimeError: no network\. Its earlier"):
+    with pytest.raises(UserError, match=rf"{questions[2].task.id}.*RuntimeError: no network\. Its earlier"):
         ask(store, judge, questions)
-    assert len(list(store.answers())) == BATCH + 2
+    assert len(list(store.answers())) == 2
     broken[0] = False
-    assert ask(store, judge, questions) == [BATCH, BATCH + 5]
-    assert len(list(store.answers())) == BATCH + 5
+    assert ask(store, judge, questions) == [1, 2, 3, 4]
+    assert len(list(store.answers())) == 4
+
+
+def test_an_interrupted_function_keeps_every_answer_that_it_gave(store):
+    given = []
+
+    def interrupted(prompt, first, second):
+        if len(given) == 2:
+            raise KeyboardInterrupt
+        given.append(prompt)
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(store, FunctionAnnotator("judge", interrupted), make_questions(store, 4))
+    assert len(list(store.answers())) == 2
 
 
 def test_a_reward_answers_with_the_probability_of_its_score_difference(store):
@@ -102,6 +118,33 @@ def test_a_reward_with_a_band_is_sure_outside_and_undecided_inside(store, band, 
     [answer] = store.answers()
     longer = float(len(question.first.content) > len(question.second.content))
     assert answer.preference == (0.5 if tied else longer)
+
+
+@pytest.mark.parametrize("weight", [-0.5, 2.0])
+def test_the_weight_of_a_reward_scales_its_log_odds_and_its_sign_turns_them(store, weight):
+    [question] = make_questions(store)
+    ask(store, RewardAnnotator("reward", [(weight, length)]), [question])
+    difference = weight * (len(question.first.content) - len(question.second.content))
+    [answer] = store.answers()
+    assert answer.preference == pytest.approx(1 / (1 + math.exp(-difference)), abs=1e-6)
+
+
+@pytest.mark.parametrize("given", ["model", "model's folder", "ensemble", "ensemble's folder"])
+def test_a_reward_model_answers_with_its_normalised_scores_brought_to_log_odds(store, rewards, given):
+    ensemble, folder = rewards
+    members = ensemble.members[:1] if given.startswith("model") else ensemble.members
+    named = {"model": members[0], "model's folder": folder / "0", "ensemble's folder": str(folder / "both")}
+    reward = named.get(given, ensemble)
+    questions = make_questions(store, 3)
+    ask(store, RewardAnnotator("reward", reward), questions)
+    sides = [side for each in questions for side in (each.first, each.second)]
+    prompts = [each.prompt.content for each in questions for _ in "ab"]
+    scores = sum(torch.tensor(member.score(prompts, [side.content for side in sides])) for member in members)
+    scale = sum(member.normalization.std for member in members) / len(members)
+    difference = (scores / len(members)).reshape(-1, 2) @ torch.tensor([1.0, -1.0]) * scale
+    answers = [answer.preference for answer in store.answers()]
+    assert answers == pytest.approx(difference.sigmoid().tolist(), abs=1e-4)
+    assert max(abs(answer - 0.5) for answer in answers) > 1e-3 and scale != pytest.approx(1)
 
 
 def test_a_reward_that_fails_on_one_task_keeps_the_answers_before_it(store):

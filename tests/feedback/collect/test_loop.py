@@ -90,10 +90,10 @@ def content(store):
 
 def test_by_default_a_comparison_has_three_answers_of_which_most_agree(store):
     models = [writer("a", seen=Counter()), writer("b", seen=Counter())]
-    result = collect(store, CollectionConfig(gold_share=0), models, JUDGES, 20, prompts=ROWS)
-    assert result.enough and result.valid == 20 and not result.open
+    result = collect(store, CollectionConfig(gold_share=0), models, JUDGES, 7, prompts=ROWS)
+    assert result.enough and result.valid == 7 and not result.open
     tasks = store.tasks()
-    assert len(tasks) == 20 and {task.wanted for task in tasks.values()} == {3}
+    assert len(tasks) == 7 and {task.wanted for task in tasks.values()} == {3}
     assert Counter(answer.task_id for answer in store.answers()) == dict.fromkeys(tasks, 3)
     assert all(task.choice["method"] == "random" and task.choice["round"] == 0 for task in tasks.values())
     assert {task.domain for task in tasks.values()} <= {"a", "b"}
@@ -104,24 +104,24 @@ def test_by_default_a_comparison_has_three_answers_of_which_most_agree(store):
 
 
 def test_rounds_go_on_until_there_are_enough_and_a_second_call_adds_nothing(store):
-    config = replace(SMALL, batch_size=2)
-    first = collect(store, config, MODELS, JUDGES, 14, prompts=ROWS)
-    assert first.enough and first.rounds == 3  # of 6, 6 and 2 pairs
+    config = replace(SMALL, batch_size=1)
+    first = collect(store, config, MODELS, JUDGES, 7, prompts=ROWS)
+    assert first.enough and first.rounds == 3  # of 3, 3 and 1 pairs
     before = content(store)
-    assert str(collect(store, config, MODELS, JUDGES, 14, prompts=ROWS)) == str(first)
+    assert str(collect(store, config, MODELS, JUDGES, 7, prompts=ROWS)) == str(first)
     assert content(store) == before
-    assert collect(store, config, MODELS, JUDGES, 15, prompts=ROWS).valid == 15
+    assert collect(store, config, MODELS, JUDGES, 8, prompts=ROWS).valid == 8
 
 
 def test_prompts_that_are_used_up_end_the_collection_short(store):
-    result = collect(store, replace(SMALL, batch_size=2), MODELS, JUDGES, 50, prompts=ROWS[:3])
-    assert not result.enough and result.valid == 9
+    result = collect(store, replace(SMALL, batch_size=1), MODELS, JUDGES, 50, prompts=ROWS[:2])
+    assert not result.enough and result.valid == 6
 
 
 def test_where_annotators_differ_others_are_asked_and_what_stays_undecided_is_open(store):
     wrong = [row["prompt"] for row in ROWS]
     judges = [*JUDGES[:2], judge("opposite", wrong), judge("fourth"), judge("fifth", wrong), judge("sixth", wrong)]
-    result = collect(store, SMALL, MODELS, judges, 50, prompts=ROWS[:5])
+    result = collect(store, SMALL, MODELS, judges, 50, prompts=ROWS[:3])
     given = Counter(answer.task_id for answer in store.answers())
     assert set(given.values()) <= {3, 4, 5, 6} and max(given.values()) > 3
     assert not result.enough and result.valid + len(result.open) == len(store.tasks()) and not result.waiting
@@ -134,23 +134,23 @@ def test_where_annotators_differ_others_are_asked_and_what_stays_undecided_is_op
 
 def test_a_task_that_nobody_is_left_to_answer_is_open(store):
     judges = [*JUDGES[:2], judge("opposite", [row["prompt"] for row in ROWS])]
-    result = collect(store, SMALL, MODELS, judges, 9, prompts=ROWS[:3])
-    assert result.valid == 0 and len(result.open) == 9
-    decided = collect(store, SMALL, MODELS, [*judges, judge("fourth")], 9, prompts=ROWS[:3])
-    assert decided.valid == 9 and {sum(verdict.votes) for verdict in decided.verdicts.values()} == {4}
+    result = collect(store, SMALL, MODELS, judges, 3, prompts=ROWS[:1])
+    assert result.valid == 0 and len(result.open) == 3
+    decided = collect(store, SMALL, MODELS, [*judges, judge("fourth")], 3, prompts=ROWS[:1])
+    assert decided.valid == 3 and {sum(verdict.votes) for verdict in decided.verdicts.values()} == {4}
 
 
 def test_a_skip_passes_a_task_on(store):
     silent = FunctionAnnotator("silent", lambda *texts: None)
-    result = collect(store, SMALL, MODELS, [*JUDGES, silent], 9, prompts=ROWS)
+    result = collect(store, SMALL, MODELS, [*JUDGES, silent], 5, prompts=ROWS)
     assert result.enough and {sum(verdict.votes) for verdict in result.verdicts.values()} == {3}
     assert result.annotators["silent"].skipped > 0 == result.annotators["silent"].answers
 
 
 def test_a_tie_stays_a_tie(store):
     undecided = [FunctionAnnotator(name, lambda *texts: "tie") for name in "xyz"]
-    result = collect(store, SMALL, MODELS, undecided, 6, prompts=ROWS)
-    assert result.ties == result.valid == 6
+    result = collect(store, SMALL, MODELS, undecided, 2, prompts=ROWS)
+    assert result.ties == result.valid == 2
     for verdict in result.verdicts.values():
         assert (verdict.label, verdict.votes) == (0.5, (0, 3, 0)) and verdict.strength == pytest.approx(0)
 
@@ -160,7 +160,7 @@ def test_rewards_and_functions_answer_side_by_side(store):
         return [number_of(response) / 1e9 for response in responses]
 
     annotators = [RewardAnnotator("size", size), *JUDGES[:2]]
-    result = collect(store, SMALL, MODELS, annotators, 9, prompts=ROWS)
+    result = collect(store, SMALL, MODELS, annotators, 4, prompts=ROWS)
     assert result.enough and result.annotators["size"].with_verdict == 1
     assert all(0 < answer.preference < 1 for answer in store.answers() if answer.annotator == "size")
 
@@ -186,12 +186,12 @@ def answer_all(store, names, *, seconds=20.0, prefer=None, most=100):
 
 def test_without_waiting_people_get_tasks_and_the_call_returns_what_is_open(store):
     people = ["anna", "ben", "cleo"]
-    result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False)
-    assert (result.valid, len(result.waiting), len(store.tasks())) == (0, 9, 9)
-    assert len(collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False).waiting) == 9
-    assert len(store.tasks()) == 9
-    assert answer_all(store, people) == 27
-    assert collect(store, SMALL, MODELS, people, 9, prompts=ROWS, wait=False).enough
+    result = collect(store, SMALL, MODELS, people, 4, prompts=ROWS, wait=False)
+    assert (result.valid, len(result.waiting), len(store.tasks())) == (0, 4, 9)
+    assert len(collect(store, SMALL, MODELS, people, 4, prompts=ROWS, wait=False).waiting) == 4
+    assert len(store.tasks()) == 4
+    assert answer_all(store, people) == 12
+    assert collect(store, SMALL, MODELS, people, 4, prompts=ROWS, wait=False).enough
 
 
 def test_the_loop_waits_for_people_and_asks_more_of_them_where_they_differ(store):
@@ -208,6 +208,26 @@ def test_the_loop_waits_for_people_and_asks_more_of_them_where_they_differ(store
     assert 4 in {sum(verdict.votes) for verdict in result.verdicts.values()}
 
 
+def test_while_nothing_is_answered_a_waiting_loop_reads_neither_tasks_nor_answers():
+    read = Counter()
+
+    class Counting(Store):
+        def tasks(self):
+            read["tasks"] += 1
+            return super().tasks()
+
+    store, people, reads = Counting("sqlite://", clock=Clock()), ["anna", "ben", "cleo"], []
+
+    def pause():
+        reads.append(read["tasks"])
+        if len(reads) == 5:
+            answer_all(store, people)
+
+    assert collect(store, SMALL, MODELS, people, 3, prompts=ROWS, pause=pause).enough
+    assert len(set(reads)) == 1 and read["tasks"] > reads[-1]
+    store.close()
+
+
 def test_people_are_waited_for_when_the_prompts_are_used_up(store):
     people = ["anna", "ben", "cleo"]
     result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS[:1], pause=lambda: answer_all(store, people, most=2))
@@ -216,24 +236,24 @@ def test_people_are_waited_for_when_the_prompts_are_used_up(store):
 
 def test_people_and_models_share_a_tasks_answers(store):
     people = ["anna", "ben"]
-    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 9, prompts=ROWS, wait=False)
+    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 5, prompts=ROWS, wait=False)
     given = Counter(answer.task_id for answer in store.answers())
-    assert set(given.values()) <= {1, 2} and len(result.waiting) == 9
+    assert set(given.values()) <= {1, 2} and len(result.waiting) == 5
     answer_all(store, people)
-    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 9, prompts=ROWS, wait=False)
+    result = collect(store, SMALL, MODELS, [*people, *JUDGES[:2]], 5, prompts=ROWS, wait=False)
     assert result.enough and result.annotators["anna"].answers > 0
 
 
 def test_hasty_answers_do_not_count_and_are_asked_again_of_others(store):
     people = ["anna", "ben", "cleo", "dora"]
-    collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False)
+    collect(store, SMALL, MODELS, people, 3, prompts=ROWS, wait=False)
     answer_all(store, ["anna"], seconds=0.0)
     answer_all(store, people[1:3])
-    result = collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False)
-    assert result.valid == 0 and len(result.waiting) == 6
-    assert result.dropped == {"answers of a quality below 0.8": 6}
+    result = collect(store, SMALL, MODELS, people, 3, prompts=ROWS, wait=False)
+    assert result.valid == 0 and len(result.waiting) == 3
+    assert result.dropped == {"answers of a quality below 0.8": 3}
     answer_all(store, ["dora"])
-    assert collect(store, SMALL, MODELS, people, 6, prompts=ROWS, wait=False).enough
+    assert collect(store, SMALL, MODELS, people, 3, prompts=ROWS, wait=False).enough
 
 
 def test_an_adjudicator_decides_what_is_open_and_is_no_vote(store):
@@ -382,28 +402,33 @@ def run(store, clock, models=MODELS):
     return collect(store, config, models, judges, 8, prompts=ROWS, gold=GOLD)
 
 
-@pytest.mark.parametrize("most", [3, pytest.param(1000, marks=pytest.mark.slow)])
-def test_killed_before_any_transaction_and_resumed_equals_an_unbroken_run(store, most):
-    clock = Clock()
-    unbroken = run(store, clock)
-    expected, looks = content(store), clock.looks
-    assert any(task.wanted > 3 for task in store.tasks().values()), "the case has to ask more annotators"
-    assert unbroken.rounds > 1
+@pytest.fixture(scope="module")
+def unbroken():
+    """Result, content and number of looks at the clock of a run that nothing stops."""
+    whole, clock = Store("sqlite://"), Clock()
+    result = run(whole, clock)
+    assert any(task.wanted > 3 for task in whole.tasks().values()), "the case has to ask more annotators"
+    assert result.rounds > 1
+    yield result, content(whole), clock.looks
+    whole.close()
+
+
+@pytest.mark.parametrize("most", [2, pytest.param(1000, marks=pytest.mark.slow)])
+def test_killed_before_any_transaction_and_resumed_equals_an_unbroken_run(unbroken, most):
+    result, expected, looks = unbroken
     for last in range(1, looks + 1, max(1, looks // most)):
         broken = Store("sqlite://", clock=Clock())
         with pytest.raises(Killed):
             run(broken, Clock(last))
         again = run(broken, Clock())
         assert content(broken) == expected, f"killed at {last} of {looks}"
-        assert {**again.figures(), "strength": 0} == {**unbroken.figures(), "strength": 0}
-        assert again.figures()["strength"] == pytest.approx(unbroken.figures()["strength"])
+        assert {**again.figures(), "strength": 0} == {**result.figures(), "strength": 0}
+        assert again.figures()["strength"] == pytest.approx(result.figures()["strength"])
         broken.close()
 
 
 @pytest.mark.parametrize("calls", [1, 2])
-def test_a_model_that_fails_leaves_no_half_round(store, calls):
-    run(store, Clock())
-    expected = content(store)
+def test_a_model_that_fails_leaves_no_half_round(unbroken, calls):
     left = [calls]
 
     def fails(prompts):
@@ -418,7 +443,7 @@ def test_a_model_that_fails_leaves_no_half_round(store, calls):
         run(broken, Clock(), [fails, *MODELS[1:]])
     assert not {*broken.prompts()} - {task.prompt_id for task in broken.tasks().values()}
     run(broken, Clock())
-    assert content(broken) == expected
+    assert content(broken) == unbroken[1]
     broken.close()
 
 
