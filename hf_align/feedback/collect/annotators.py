@@ -12,7 +12,7 @@ import torch
 from hf_align.collators.rows import text_of
 from hf_align.data.parts import digest
 from hf_align.errors import UserError
-from hf_align.feedback.collect.opened import open_reward
+from hf_align.feedback.collect.opened import log_odds_of, open_reward
 from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Position, Prompt, Response, Task
 from hf_align.feedback.store import PreferenceStore
 from hf_align.feedback.store.queue import draw
@@ -177,8 +177,7 @@ class RewardAnnotator:
         if tie_band is not None and not 0 <= tie_band < float("inf"):
             raise UserError(f"tie_band is {tie_band}; give a number from 0, or None for probabilities")
         self.name, self.reward, self.tie_band = name, open_reward(reward), tie_band
-        parts = self.reward.members
-        self.log_odds = float(getattr(parts[0].source, "log_odds", 1.0)) if len(parts) == 1 else 1.0
+        self.log_odds = log_odds_of(self.reward)
         self.record = Annotator(name, "model", group, tuple(domains))
 
     def reply(self, questions: Sequence[Question]) -> list[Reply]:

@@ -10,7 +10,7 @@ import torch
 
 from hf_align.collators.rows import text_of
 from hf_align.errors import UserError
-from hf_align.feedback.collect.opened import open_reward
+from hf_align.feedback.collect.opened import log_odds_of, open_reward
 from hf_align.feedback.records import Prompt, Response
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.placement import to_gpu
@@ -48,7 +48,7 @@ def read_members(reward: Any) -> MemberScores:
 
     def of_list(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, list[float]]:
         contents = [prompt.content for prompt in prompts], [text_of(response.content) for response in responses]
-        return _by_response(responses, torch.stack([score(*contents) for score in rewards]))
+        return _by_response(responses, torch.stack([score(*contents) * log_odds_of(score) for score in rewards]))
 
     return of_list
 

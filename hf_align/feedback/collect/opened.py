@@ -24,3 +24,9 @@ def open_reward(reward: Any) -> Reward:
         if any(isinstance(each, str | os.PathLike) for each in (entry if isinstance(entry, tuple) else [entry])):
             to_gpu(part.source, None)
     return opened
+
+
+def log_odds_of(reward: Reward) -> float:
+    """What makes a difference of scores log odds: that of a single reward model or ensemble, 1 for anything else."""
+    parts = reward.members
+    return float(getattr(parts[0].source, "log_odds", 1.0)) if len(parts) == 1 else 1.0
