@@ -1,5 +1,7 @@
 """The preference store under kills, writers at once and load: `python -m benchmarks.feedback.store [--out FILE]`.
 
+`--parts load` measures that part alone and leaves the others in the file as they are; each says how it was measured.
+
 Writers are processes that answer tasks and note each answer in a file of theirs once the store has returned. Whatever
 is noted must be in the store, once and on the right side.
 """
@@ -12,7 +14,6 @@ import multiprocessing
 import os
 import platform
 import random
-import shutil
 import signal
 import sqlite3
 import sys
@@ -32,10 +33,11 @@ from sqlalchemy import insert, update
 from benchmarks.machine import commit, describe_machine
 from hf_align.feedback import Annotator, PreferenceStore, Prompt, Response, Task
 from hf_align.feedback.store.connection import writing
-from hf_align.feedback.store.schema import answers as answer_table, tasks as task_table
+from hf_align.feedback.store.schema import answers as answer_table, leases as lease_table, tasks as task_table
 from hf_align.version import versions
 
 Value = TypeVar("Value")
+PARTS = ("kills", "writers", "load")
 WANTED = 2
 DEADLINE = 120.0
 """Seconds that writers may take where nothing is killed."""
@@ -166,7 +168,10 @@ def write_together(folder: Path, *, writers: int, tasks: int) -> tuple[Outcome, 
 
 
 def load(folder: Path, *, tasks: int, answers: int, per_task: int = 10) -> PreferenceStore:
-    """A store whose first tasks have answers, one of "eager" and the others of fifty people, and want one more."""
+    """A store whose first tasks have answers, one of "eager" and the others of fifty people, and want one more.
+
+    Each answer has its lease; everybody but "eager" and "person-7", whose calls are timed, holds one more.
+    """
     fill(folder, tasks)
     store = PreferenceStore(url_in(folder))
     people = [f"person-{number}" for number in range(50)]
@@ -176,12 +181,23 @@ def load(folder: Path, *, tasks: int, answers: int, per_task: int = 10) -> Prefe
         {
             **{"id": f"{id}-{turn}", "task_id": id, "annotator": people[(n + turn) % 50] if turn else "eager"},
             **{"kind": "answer", "preference": 1.0, "left": "first", "answered_at": 1.0, "attempt": 0, "undo": False},
-            "details": {},
+            **{"details": {}, "lease_id": f"{id}-{turn}"},
         }
         for n, id in enumerate(ids)
         for turn in range(per_task)
     ]
+    showings = [
+        {"id": row["id"], "task_id": row["task_id"], "annotator": row["annotator"], "closed": True, "expires_at": 1.0}
+        for row in rows
+    ]
+    until = time.time() + 3600
+    showings += [
+        {"id": f"held-{name}", "task_id": id, "annotator": name, "closed": False, "expires_at": until}
+        for name, id in zip(people, store.tasks(), strict=False)
+        if name != "person-7"
+    ]
     with writing(store.engine) as connection:  # adding them one by one takes minutes
+        connection.execute(insert(lease_table), [{**row, "left": "first", "leased_at": 0.0} for row in showings])
         connection.execute(insert(answer_table), rows)
         numbers = task_table.c.number <= len(ids)
         connection.execute(update(task_table).where(numbers).values(given=per_task, wanted=per_task + 1))
@@ -222,38 +238,51 @@ def time_calls(folder: Path, *, tasks: int, answers: int, calls: int = 200) -> d
     return {"tasks": tasks, "answers": statistics["answers"], **figures, "statistics_ms": round(whole)}
 
 
-def measure(root: Path, *, kills: int, writers: int) -> dict[str, Any]:
-    """All figures, with folders of their own below `root`."""
-    folders = [root / name for name in ("kills", "writers", "load")]
-    for folder in folders:
-        folder.mkdir()
+def measure_kills(folder: Path, *, kills: int) -> dict[str, Any]:
+    """Figures of writers that are killed."""
     start = time.perf_counter()
-    outcomes = kill_writers(folders[0], kills=kills, tasks=20_000)
+    outcomes = kill_writers(folder, kills=kills, tasks=20_000)
     seconds = time.perf_counter() - start
     killed = {"kills": kills, "writers": 2, "seed": 0, "seconds": round(seconds, 1)}
-    killed |= {"checks": len(outcomes), "clean": sum(one.clean for one in outcomes), "last": asdict(outcomes[-1])}
-    together, seconds = write_together(folders[1], writers=writers, tasks=1_000)
+    return killed | {"checks": len(outcomes), "clean": sum(one.clean for one in outcomes), "last": asdict(outcomes[-1])}
+
+
+def measure_writers(folder: Path, *, writers: int) -> dict[str, Any]:
+    """Figures of writers at once."""
+    together, seconds = write_together(folder, writers=writers, tasks=1_000)
     at_once = {"writers": writers, "seconds": round(seconds, 1), "answers_per_second": round(together.noted / seconds)}
-    return {
-        "kills": killed,
-        "writers": {**at_once, **asdict(together)},
-        "load": time_calls(folders[2], tasks=20_000, answers=100_000),
-    }
+    return {**at_once, **asdict(together)}
 
 
 def main() -> None:
-    """Run all and print the figures as JSON, or write them."""
+    """Run the parts and print the figures as JSON, or write them."""
     parser = argparse.ArgumentParser(description="The preference store under kills, writers at once and load.")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; default: all")
     parser.add_argument("--kills", type=int, default=50, help="moments at which a writer is killed")
     parser.add_argument("--writers", type=int, default=8, help="processes that write at once")
     parser.add_argument("--out", type=Path, help="file for the figures; default: printed")
     options = parser.parse_args()
-    root = Path(tempfile.mkdtemp(prefix="store-"))
-    try:
-        figures = measure(root, kills=options.kills, writers=options.writers)
-    finally:
-        shutil.rmtree(root)
-    about = {
+    measures: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "kills": lambda folder: measure_kills(folder, kills=options.kills),
+        "writers": lambda folder: measure_writers(folder, writers=options.writers),
+        "load": lambda folder: time_calls(folder, tasks=20_000, answers=100_000),
+    }
+    there = options.out is not None and options.out.exists()
+    figures = json.loads(options.out.read_text(encoding="utf-8")) if there else {}
+    for part in options.parts:
+        with tempfile.TemporaryDirectory(prefix="store-") as folder:
+            figures[part] = {"measured": describe_run(), **measures[part](Path(folder))}
+    text = json.dumps(figures, indent=2) + "\n"
+    if options.out is None:
+        print(text, end="")
+        return
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(text, encoding="utf-8")
+
+
+def describe_run() -> dict[str, Any]:
+    """Command, commit, machine and versions."""
+    return {
         "command": " ".join(["python -m benchmarks.feedback.store", *sys.argv[1:]]),
         "commit": commit(),
         "machine": describe_machine(),
@@ -261,12 +290,6 @@ def main() -> None:
         "load_average": round(os.getloadavg()[0], 1),
         "versions": {**versions(), "sqlalchemy": sqlalchemy.__version__, "sqlite": sqlite3.sqlite_version},
     }
-    text = json.dumps({**about, **figures}, indent=2) + "\n"
-    if options.out is None:
-        print(text, end="")
-        return
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

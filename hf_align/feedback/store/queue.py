@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, false, func, insert, or_, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, exists, false, func, insert, or_, select, true
 
-from hf_align.feedback.records import Lease, Position
+from hf_align.feedback.records import Lease, Position, Progress
 from hf_align.feedback.store.rows import read_lease, read_task
-from hf_align.feedback.store.schema import answers, is_gold, leases, tasks, wants
+from hf_align.feedback.store.schema import annotators, answers, is_gold, leases, tasks, wants
 
 _undo = answers.alias("undo_event")
 _undone = exists().where(
@@ -89,39 +89,70 @@ def next_task(
     """
     name, domains = annotator["name"], annotator["domains"]
     count = connection.scalar(select(func.count()).where(answers.c.annotator == name)) or 0
+    theirs = [~_done(name), *_of_domains(domains)]
     number: int | None = None
     if draw(salt, name, count) < gold_share:
-        gold = select(tasks.c.number).where(is_gold, *_theirs(name, domains)).order_by(tasks.c.number)
+        gold = select(tasks.c.number).where(is_gold, *theirs).order_by(tasks.c.number)
         numbers = connection.scalars(gold).all()
         if numbers:
             number = numbers[int(draw(salt, name, count, "which") * len(numbers))]
     if number is None:
         order = (tasks.c.priority.desc(), tasks.c.given.desc(), tasks.c.number)
-        number = connection.scalar(_open_to(name, domains, now).order_by(*order).limit(1))
+        free = tasks.c.number.not_in(_taken(name, now))
+        number = connection.scalar(select(tasks.c.number).where(wants, free, *theirs).order_by(*order).limit(1))
     return connection.execute(select(tasks).where(tasks.c.number == number)).mappings().first()
 
 
-def count_open(connection: Connection, name: str, domains: Sequence[str], now: float) -> int:
-    """Number of tasks, gold questions aside, that `next_task` may still give an annotator."""
-    return connection.scalar(select(func.count()).select_from(_open_to(name, domains, now).subquery())) or 0
+def count_progress(connection: Connection, name: str, domains: Sequence[str], now: float) -> Progress:
+    """What an annotator answered and skipped, and how many tasks, gold questions aside, `next_task` may give them.
+
+    It takes away what is theirs from all that is wanted, since looking at each wanted task would take longer.
+    """
+    # An attempt has one answer or skip and at most one undo: an undo counts against what it undoes.
+    undone = answers.alias("undone_event")
+    same = [undone.c[column] == answers.c[column] for column in ("task_id", "annotator", "attempt")]
+    of_undo = select(undone.c.kind).where(*same, undone.c.undo == false()).correlate(answers).scalar_subquery()
+    kind = case((answers.c.undo == true(), of_undo), else_=answers.c.kind)
+    sign = case((answers.c.undo == true(), -1), else_=1)
+    theirs = [wants, *_of_domains(domains)]
+    sums = [func.sum(case((where, sign), else_=0)) for where in (kind == "answer", kind == "skip", and_(*theirs))]
+    events = select(*sums).join_from(answers, tasks, answers.c.task_id == tasks.c.id).where(answers.c.annotator == name)
+    answered, skipped, done = (int(value or 0) for value in connection.execute(events).one())
+    wanted = connection.scalar(select(func.count()).select_from(tasks).where(*theirs)) or 0
+    taken = select(tasks.c.number).where(tasks.c.number.in_(_taken(name, now)), *theirs, ~_done(name))
+    out = connection.scalar(select(func.count()).select_from(taken.subquery())) or 0
+    return Progress(answered, skipped, wanted - done - out)
 
 
-def _open_to(name: str, domains: Sequence[str], now: float) -> Any:
-    """Numbers of the tasks, gold questions aside, that want answers beyond those given out and are this annotator's."""
+def _taken(name: str, now: float) -> Any:
+    """Numbers of the tasks that have all their answers once those given out to others come.
+
+    It starts from the tasks that are out, which are few, and finds them by annotator: so the index on leases begins.
+    """
+    others = select(annotators.c.name).where(annotators.c.name != name)
+    task, lease = tasks.alias("task_out"), leases.alias("lease_of_it")
     out = select(func.count()).where(
-        leases.c.task_id == tasks.c.id,
-        leases.c.closed == false(),
-        leases.c.expires_at > now,
-        leases.c.annotator != name,
+        lease.c.task_id == task.c.id,
+        lease.c.closed == false(),
+        lease.c.expires_at > now,
+        lease.c.annotator != name,
     )
-    free = tasks.c.given + out.correlate(tasks).scalar_subquery() < tasks.c.wanted
-    return select(tasks.c.number).where(wants, free, *_theirs(name, domains))
+    return (
+        select(task.c.number)
+        .join_from(leases, task, task.c.id == leases.c.task_id)
+        .where(leases.c.annotator.in_(others), leases.c.closed == false(), leases.c.expires_at > now)
+        .where(task.c.given + out.correlate(task).scalar_subquery() >= task.c.wanted)
+    )
 
 
-def _theirs(name: str, domains: Sequence[str]) -> list[Any]:
-    """Conditions that a task is of an annotator's domains, and they neither answered nor skipped it."""
-    done = exists().where(answers.c.task_id == tasks.c.id, answers.c.annotator == name, standing).correlate(tasks)
-    return [~done, or_(tasks.c.domain.is_(None), tasks.c.domain.in_(domains))] if domains else [~done]
+def _done(name: str) -> Any:
+    """Condition that somebody's answer to a task, or their skip, stands."""
+    return exists().where(answers.c.task_id == tasks.c.id, answers.c.annotator == name, standing).correlate(tasks)
+
+
+def _of_domains(domains: Sequence[str]) -> list[Any]:
+    """Conditions that a task is of an annotator's domains; they may have any if they name none."""
+    return [or_(tasks.c.domain.is_(None), tasks.c.domain.in_(domains))] if domains else []
 
 
 def draw(*of: Any) -> float:

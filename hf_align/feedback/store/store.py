@@ -30,7 +30,7 @@ from hf_align.feedback.store.connection import open_engine, reading, writing
 from hf_align.feedback.store.describe import describe_store
 from hf_align.feedback.store.events import add_answer, add_undo, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
-from hf_align.feedback.store.queue import count_open, give, held_lease, lease_of, next_task, standing
+from hf_align.feedback.store.queue import count_progress, give, held_lease, lease_of, next_task
 from hf_align.feedback.store.rows import (
     annotator_row,
     prompt_row,
@@ -355,10 +355,7 @@ class PreferenceStore:
         """
         with reading(self.engine) as connection:
             domains = connection.scalar(select(annotators.c.domains).where(annotators.c.name == annotator)) or []
-            left = count_open(connection, annotator, domains, self.clock())
-            kinds = select(answers.c.kind, func.count()).where(answers.c.annotator == annotator, standing)
-            given = {row[0]: row[1] for row in connection.execute(kinds.group_by(answers.c.kind))}
-        return Progress(given.get("answer", 0), given.get("skip", 0), left)
+            return count_progress(connection, annotator, domains, self.clock())
 
     def prompts(self) -> dict[str, Prompt]:
         """Prompts by id, in the order of adding."""

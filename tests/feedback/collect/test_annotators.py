@@ -60,8 +60,8 @@ def test_what_a_function_may_return(store, returned, stored):
     if returned is None:
         assert (event.kind, event.preference) == ("skip", None)
         return
-    value = {"tie": 0.5, "first": 1.0}.get(returned, returned)
-    assert event.preference == (stored or (float(value) if event.left == "first" else 1 - float(value)))
+    value = float({"tie": 0.5, "first": 1.0}.get(returned, returned))
+    assert event.preference == (stored or (value if event.left == "first" else 1 - value))
 
 
 @pytest.mark.parametrize("returned", ["both", 1.5, -0.1, math.nan, [1.0]])

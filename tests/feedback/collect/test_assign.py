@@ -2,14 +2,14 @@ import random
 from collections import Counter
 
 from hf_align.feedback.collect.assign import assign_tasks
-from hf_align.feedback.records import Annotator, Answer, Response, Task
+from hf_align.feedback.records import Annotator, Answer, EventKind, Response, Task
 
 
 def make_tasks(n, domain=None):
     return [Task.of(Response(f"p{k}", "one", "m"), Response(f"p{k}", "two", "m"), domain=domain) for k in range(n)]
 
 
-def event(task, who, kind="answer"):
+def event(task, who, kind: EventKind = "answer"):
     return Answer(f"{who}/{task.id}", task.id, who, kind, 1.0, None, None, None, None, 0.0)
 
 

@@ -230,7 +230,11 @@ def test_while_nothing_is_answered_a_waiting_loop_reads_neither_tasks_nor_answer
 
 def test_people_are_waited_for_when_the_prompts_are_used_up(store):
     people = ["anna", "ben", "cleo"]
-    result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS[:1], pause=lambda: answer_all(store, people, most=2))
+
+    def pause():
+        answer_all(store, people, most=2)
+
+    result = collect(store, SMALL, MODELS, people, 9, prompts=ROWS[:1], pause=pause)
     assert not result.enough and result.valid == 3
 
 

@@ -3,11 +3,15 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hf_align.feedback import PreferenceStore, Prompt, Response, Task, annotate
 from hf_align.feedback.page.serve import Page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page as Tab
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,14 +46,14 @@ def page(store: PreferenceStore) -> Iterator[Page]:
 
 
 @pytest.fixture
-def browser() -> Iterator["sync_api.Browser"]:
+def browser() -> Iterator["Browser"]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
-def wait_for_new(tab: "sync_api.Page", act: Callable[[], object]) -> None:
+def wait_for_new(tab: "Tab", act: Callable[[], object]) -> None:
     """Do something and wait for the next task, and until its buttons take presses."""
     before = tab.evaluate("hfAlignShowing()")
     act()
@@ -57,7 +61,7 @@ def wait_for_new(tab: "sync_api.Page", act: Callable[[], object]) -> None:
     tab.wait_for_timeout(350)
 
 
-def test_keys_answer_and_texts_run_nothing(page: Page, store: PreferenceStore, browser: "sync_api.Browser") -> None:
+def test_keys_answer_and_texts_run_nothing(page: Page, store: PreferenceStore, browser: "Browser") -> None:
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     hosts, errors = set(), []
     tab.on("request", lambda request: hosts.add(request.url.split("/")[2]))
@@ -98,7 +102,7 @@ def test_keys_answer_and_texts_run_nothing(page: Page, store: PreferenceStore, b
     assert not errors
 
 
-def test_a_double_press_answers_once(page: Page, store: PreferenceStore, browser: "sync_api.Browser") -> None:
+def test_a_double_press_answers_once(page: Page, store: PreferenceStore, browser: "Browser") -> None:
     tab = browser.new_page()
     tab.goto(page.url)
     tab.wait_for_selector("#left")
@@ -113,7 +117,7 @@ def test_a_double_press_answers_once(page: Page, store: PreferenceStore, browser
     assert {answer.annotator for answer in store.events()} == {"zoe"}
 
 
-def test_a_phone_shows_everything_in_its_width(page: Page, browser: "sync_api.Browser") -> None:
+def test_a_phone_shows_everything_in_its_width(page: Page, browser: "Browser") -> None:
     tab = browser.new_page(viewport={"width": 390, "height": 800})
     tab.goto(page.url)
     tab.wait_for_selector("#left")

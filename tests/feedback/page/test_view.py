@@ -31,7 +31,7 @@ def wins(store: PreferenceStore, annotator: str) -> list[str]:
     tasks, responses = store.tasks(), store.responses()
     sides = {1.0: "first_id", 0.0: "second_id"}
     return [
-        responses[getattr(tasks[answer.task_id], sides[answer.preference])].content
+        str(responses[getattr(tasks[answer.task_id], sides[answer.preference])].content)
         if answer.preference in sides
         else "tie"
         for answer in store.answers()

@@ -4,6 +4,8 @@ import pytest
 
 from hf_align.feedback import Annotator, PreferenceStore, Prompt, Response, Task, krippendorff_alpha
 
+from .stores import give
+
 
 @pytest.fixture
 def figures(store: PreferenceStore) -> dict:
@@ -22,10 +24,10 @@ def figures(store: PreferenceStore) -> dict:
         *[(gold, "anna", 1.0, "first", 50), (gold, "ben", 0.5, "second", 5)],
     ]
     for number, (task, name, preference, left, seconds) in enumerate(given):
-        shown_at = None if seconds is None else store.clock.now + 1 - seconds
+        shown_at = None if seconds is None else store.clock() + 1 - seconds
         store.record(task.id, name, preference, id=str(number), left=left, shown_at=shown_at)
     store.undo("ben", id="undo")  # the gold question; answered again:
-    store.answer(store.lease("ben").id, 0.0, id="again")
+    store.answer(give(store, "ben").id, 0.0, id="again")
     return json.loads(json.dumps(store.statistics(), allow_nan=False))
 
 

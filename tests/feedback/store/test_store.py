@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from hf_align.errors import UserError
 from hf_align.feedback import Annotator, PreferenceStore, Progress, Prompt, Response, Task
 from hf_align.feedback.store.connection import reading, writing
-from hf_align.feedback.store.schema import answers, metadata, tasks
+from hf_align.feedback.store.schema import answers, leases, metadata, tasks
 
 from .stores import Clock, fill, give
 
@@ -144,6 +144,56 @@ def test_progress_leaves_out_other_domains_and_gold_questions(store):
         prompts=[prompt], responses=[one, two, three], tasks=tasks, annotators=[Annotator("anna", domains=("law",))]
     )
     assert store.progress("anna").left == 1 and store.progress("ben").left == 2
+
+
+def progress_by_looking_at_each(store: PreferenceStore, clock: Clock, name: str) -> tuple[int, int, int]:
+    """Progress from the records alone: answered, skipped, left."""
+    standing: dict[tuple[str, str], Any] = {}
+    for one in store.events():
+        standing[one.task_id, one.annotator] = None if one.kind == "undo" else one
+    kept = [one for one in standing.values() if one is not None]
+    with reading(store.engine) as connection:
+        rows = connection.execute(select(leases)).mappings().all()
+    domains = store.annotators()[name].domains
+    left = 0
+    for task in store.tasks().values():
+        given = sum(one.task_id == task.id and one.kind == "answer" for one in kept)
+        out = [row for row in rows if row["task_id"] == task.id and not row["closed"] and row["expires_at"] > clock.now]
+        fits = task.gold is None and (task.domain is None or not domains or task.domain in domains)
+        seen = any(one.task_id == task.id and one.annotator == name for one in kept)
+        left += fits and not seen and given + sum(row["annotator"] != name for row in out) < task.wanted
+    mine = [one.kind for one in kept if one.annotator == name]
+    return mine.count("answer"), mine.count("skip"), left
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_progress_is_what_the_records_say_and_a_task_is_given_while_any_is_left(store, seed):
+    chance = random.Random(seed)
+    store.clock = clock = Clock()
+    prompt = Prompt("P")
+    texts = [Response(prompt.id, str(number), "m") for number in range(9)]
+    made = [
+        Task.of(texts[0], other, wanted=1 + number % 3, domain=[None, "law", "code"][number // 3])
+        for number, other in enumerate(texts[1:])
+    ]
+    gold = Task.of(texts[1], texts[2], gold_best=texts[1].id)
+    people = [Annotator("anna", domains=("law",)), Annotator("ben"), Annotator("cleo", domains=("law", "code"))]
+    store.add(prompts=[prompt], responses=texts, tasks=[*made, gold], annotators=people)
+    compared = 0
+    for step in range(80):
+        name = chance.choice(people).name
+        progress = store.progress(name)
+        assert (progress.answered, progress.skipped, progress.left) == progress_by_looking_at_each(store, clock, name)
+        compared += 0 < progress.left < len(made)
+        clock.now -= 1  # the lease is given at the time at which the tasks were counted
+        lease = store.lease(name, seconds=chance.choice((3, 1000)), gold_share=0)
+        if lease is None or lease.leased_at == clock.now:  # not one that they held
+            assert (lease is not None) == (progress.left > 0)
+        if lease is None or chance.random() < 0.3:
+            store.undo(name, id=f"undo-{step}", seconds=20)
+        elif chance.random() < 0.7:
+            store.answer(lease.id, chance.choice((1.0, 0.0, None)), id=str(step))
+    assert compared > 20
 
 
 def test_a_late_answer_closes_the_newer_lease_of_its_task(store):
