@@ -278,9 +278,8 @@ class _Loop:
             elif waiting and self.wait:
                 if not told:
                     people = ", ".join(each.name for each in self.annotators if each.name not in self.models)
-                    self.progress.line(
-                        f"{len(waiting):,} tasks wait for {people}: hf-align annotate --store {self.store.url}"
-                    )
+                    place = make_url(self.store.url).render_as_string(hide_password=True)
+                    self.progress.line(f"{len(waiting):,} tasks wait for {people}: hf-align annotate --store {place}")
                     told = True
                 self.watch(state)
             else:

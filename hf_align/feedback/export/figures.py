@@ -22,6 +22,7 @@ def figures_of(
     call: Callable[[str], str],
     options: ExportOptions,
     made_by: Mapping[str, str],
+    quality: Mapping[str, float],
 ) -> Figures:
     """Statistics of the tasks that are exported, and of all answers to them.
 
@@ -33,7 +34,10 @@ def figures_of(
         call: Gives what an annotator is called.
         options: Of the export.
         made_by: Store, method and version.
+        quality: Quality of the answers by their id.
     """
+    limit = options.limits.min_quality
+    votes = [answer for each in judged for answer in each.answers if answer.annotator not in options.adjudicators]
     prompts = {each.prompt.id: each.prompt for each in judged}
     given = {each.task.id: each.answers for each in judged}
     answering = {answer.annotator for each in judged for answer in each.answers}
@@ -55,6 +59,7 @@ def figures_of(
         "ties": share_of([each.tie for each in judged]),
         "strength": fmean(each.verdict.strength for each in judged),
         "win_rate": _win_rates(judged),
+        "below_limit": {"limit": limit, "answers": sum(quality[answer.id] < limit for answer in votes)},
         "options": {
             **{"method": options.method, "rows": options.rows, "soft_labels": options.soft_labels},
             **{"ties": options.ties, "min_agreement": options.min_agreement, "open_tasks": options.open_tasks},

@@ -90,6 +90,12 @@ class Export:
         """The main statistics, a line each."""
         f = self.figures
         lines = [*figure_lines(f), f"mean strength {f['strength']:.3f}, ties {f['ties']['share']:.1%}"]
+        low, limit = f["below_limit"]["answers"], f["below_limit"]["limit"]
+        if low:
+            lines.append(
+                f"{low:,} of {f['answers']:,} answers have a quality below {limit:g}: hf-align collect doesn't count "
+                f"such answers by default; --min-quality {limit:g} leaves them out"
+            )
         for part in f["by_group"]:
             name, same = part["group"], part["as_all"]["share"]
             lines.append(f"group {name}: {part['answers']:,} answers, {same:.1%} of its tasks decided as by all")
@@ -172,7 +178,7 @@ def export_preferences(store: Stored, **options: Any) -> Export:
         raise UserError(f"the store has nothing to export: {why}")
     rows = make_dataset([row for _, row in made])
     splits = _splits(rows, [prompt for prompt, _ in made], chosen)
-    figures = figures_of(judged, splits, left_out, annotators, call, chosen, made_by)
+    figures = figures_of(judged, splits, left_out, annotators, call, chosen, made_by, quality)
     export = Export(rows, splits, left_out, figures)
     logger.info("%s", export)
     return export
@@ -222,7 +228,8 @@ def _check_votes(judged: Iterable[Judged], options: ExportOptions) -> None:
     if others:
         raise UserError(
             f"rows='votes' takes answers of 0, 0.5 or 1, and {len(others):,} are others, such as "
-            f"{others[0].preference:g} of {others[0].annotator}; export them with soft_labels"
+            f"{others[0].preference:g} of {others[0].annotator}; export them with rows='answers', which keeps each as "
+            "it is, or with soft_labels, which counts each as a vote for the likelier response"
         )
 
 

@@ -151,12 +151,20 @@ def _check_address(host: str, port: int | None) -> None:
     """Refuse what can't be listened on: Gradio tries 100 ports of an address that isn't this machine's, 5 s each."""
     if port is not None and not 1 <= port <= 65535:
         raise UserError(f"port is {port}; give a number from 1 to 65535")
+    why: OSError | None = None
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, kind) as free:
-            free.bind(address)
+        # A name may have several addresses, the first of which is of a kind that this machine hasn't, such as IPv6.
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise UserError(f"host {host} can't be listened on: {error}; give an address of this machine") from None
+        found, why = [], error
+    for family, kind, _, _, address in found:
+        try:
+            with socket.socket(family, kind) as free:
+                free.bind(address)
+                return
+        except OSError as error:
+            why = why or error
+    raise UserError(f"host {host} can't be listened on: {why}; give an address of this machine")
 
 
 def _logins(users: Any) -> tuple[Logins | None, dict[str, str]]:

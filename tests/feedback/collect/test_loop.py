@@ -228,6 +228,24 @@ def test_while_nothing_is_answered_a_waiting_loop_reads_neither_tasks_nor_answer
     store.close()
 
 
+class Lines(Silent):
+    """Keeps the lines of progress."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text, style=""):
+        self.lines.append(text)
+
+
+def test_the_line_that_says_where_to_answer_hides_the_stores_password(store):
+    store.url = "postgresql+psycopg://anna:secret@localhost/prefs"  # as if opened there
+    people, said = ["anna", "ben", "cleo"], Lines()
+    collect(store, SMALL, MODELS, people, 3, prompts=ROWS, pause=lambda: answer_all(store, people), progress=said)
+    [line] = [line for line in said.lines if "hf-align annotate" in line]
+    assert line.endswith("--store postgresql+psycopg://anna:***@localhost/prefs")
+
+
 def test_people_are_waited_for_when_the_prompts_are_used_up(store):
     people = ["anna", "ben", "cleo"]
 

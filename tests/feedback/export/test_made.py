@@ -80,8 +80,11 @@ def test_votes_are_listed_for_chosen_and_their_share_is_the_label(three: Prefere
 def test_a_fraction_is_no_vote():
     store = filled(3)
     add_task(store, Prompt("More?"), {"scorer": 0.8})
-    with pytest.raises(UserError, match=r"1 are others, such as 0\.[28] of scorer; export them with soft_labels"):
+    with pytest.raises(UserError, match=r"such as 0\.[28] of scorer; export them with rows='answers', which keeps"):
         export_preferences(store, method="majority", rows="votes")
+    # What the message says of the other ways.
+    assert exported(store, rows="answers", soft_labels=True)[-1]["preference"] == pytest.approx(0.8)
+    assert exported(store, soft_labels=True)[-1]["preference"] == 1.0
 
 
 def test_a_row_an_answer_has_the_order_of_its_answer(three: PreferenceStore):
@@ -162,6 +165,19 @@ def test_answers_of_low_quality_are_as_if_not_given():
     export = export_preferences(store, method="majority", min_quality=0.5)
     assert export.left_out["answers with a quality below 0.5"] == 1
     assert len(export.rows[0]["answers"]) == 3 and export.rows[0]["margin"] == 1.0
+
+
+def test_answers_that_collecting_would_not_count_are_counted_aloud():
+    store = PreferenceStore("sqlite://", clock=Clock())
+    task = add_task(store, Prompt("One?"), {}, wanted=2)
+    for name, sure in (("ben", 0.9), ("cleo", 0.1)):  # mean of 1 and .8, and of .1 / .6 and .8
+        store.record(task.id, name, 1.0, id=name, confidence=sure)
+    export = export_preferences(store, method="majority")
+    assert export.figures["below_limit"] == {"limit": 0.8, "answers": 1}
+    [line] = [line for line in export.lines() if "below" in line]
+    assert line.startswith("1 of 2 answers have a quality below 0.8") and "--min-quality 0.8" in line
+    counted = export_preferences(store, method="majority", min_quality=0.8, open_tasks="keep")
+    assert not any("below" in line for line in counted.lines())
 
 
 @pytest.mark.parametrize("method", ["dawid_skene", "weighted"])

@@ -135,7 +135,7 @@ def test_the_page_loads_nothing_from_elsewhere(page: Page) -> None:
         ({"users": {"anna": "short"}}, "password of 'anna' is too short"),
         ({"gold_share": 2}, "gold_share is 2"),
         ({"port": 99999}, "port is 99999; give a number from 1 to 65535"),
-        ({"host": "192.0.2.99", "users": ["anna"]}, r"host 192\.0\.2\.99 can't be listened on"),
+        ({"host": "203.0.113.1", "users": ["anna"]}, r"host 203\.0\.113\.1 can't be listened on"),
     ],
 )
 def test_what_is_unsafe_or_wrong_is_refused_before_anything_is_served(options: dict[str, Any], message: str) -> None:
@@ -150,3 +150,17 @@ def test_a_taken_port_is_refused(store: PreferenceStore) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port} on 127.0.0.1 can't be used"):
             annotate(store, port=port)
+
+
+def test_a_host_whose_first_address_is_not_this_machines_is_tried_at_its_others(
+    store: PreferenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+    foreign = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("203.0.113.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: [foreign, *real(*given, **named)])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} on localhost can't be used"):  # so the host can
+            annotate(store, host="localhost", port=port)
