@@ -181,4 +181,5 @@ def _log_odds(tasks: Sequence[Task], scores: Mapping[str, Sequence[float]] | Non
 
 
 def _recorded(task: Task, **choice: Any) -> Task:
-    return replace(task, choice={**task.choice, **choice})
+    # What is wanted rises later: where answers differ, and for a check of an annotator.
+    return replace(task, choice={**task.choice, "wanted": task.wanted, **choice})

@@ -83,7 +83,8 @@ def collect(
         models: Who writes responses: Hub ids, folders, loaded models, or functions `list[prompt] -> list[text]`; see
             `hf_align.feedback.collect.writers.open_models`. May be empty without `prompts`.
         annotators: Who answers: names of people, or `Annotator` records with their domains and groups; and models
-            (`FunctionAnnotator`, `RewardAnnotator`). A task's answers are shared evenly among all of its domain.
+            (`FunctionAnnotator`, `RewardAnnotator`). A task's answers are shared evenly among all of its domain. A
+            group or domains other than the store has are changed there; where none is given, the store's stay.
         n: Valid comparisons wanted in the store.
         prompts: Rows with a `prompt`; see `hf_align.feedback.collect.pools.read_pool`. None: only what the store has is
             finished.
@@ -147,11 +148,13 @@ def collect(
         known = {**store.prompts(), **{id: each.prompt for id, each in pool.prompts.items()}}
         check_models([policy], list(known.values()), config)
         guide = ResponseFeatures(policy, parts)
-    store.add(annotators=everybody)
+    changed = _keep(store, everybody)
     loop = _Loop(
         *(store, config, writers, asked, everybody, n, pool, questions, guide, tuple(adjudicators)),
         *(parts, wait, pause, progress or Silent()),
     )
+    for line in changed:
+        loop.progress.line(line)
     if left_out:
         loop.progress.line(f"{left_out:,} prompts left out: too few annotators answer their domain", "yellow")
     return loop.run()
@@ -164,7 +167,9 @@ def _record_of(annotator: str | Annotator | ModelAnnotator) -> Annotator:
 
 
 def _known(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[Annotator]:
-    """Annotators as the store knows them, which keeps the domains and groups of their first time.
+    """Annotators as the store knows them, with the groups and domains that are given now.
+
+    Where none is given, that of the store stays.
 
     Raises:
         UserError: The store knows a person of that name, and it is a model, or the other way round.
@@ -175,7 +180,26 @@ def _known(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[Anno
             raise UserError(
                 f"annotators: {each.name!r} is a {each.kind}, and a {there.kind} in the store; choose another name"
             )
-    return [known.get(each.name, each) for each in annotators]
+    there = [known.get(each.name, each) for each in annotators]
+    return [
+        replace(old, group=each.group or old.group, domains=tuple(each.domains) or old.domains)
+        for each, old in zip(annotators, there, strict=True)
+    ]
+
+
+def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
+    """Store annotators; a line for each whose group or domains are others than they were."""
+    before, lines = store.annotators(), []
+    store.add(annotators=annotators)
+    for each in annotators:
+        old = before.get(each.name, each)
+        if (old.group, old.domains) != (each.group, tuple(each.domains)):
+            store.update_annotator(each.name, group=each.group, domains=each.domains)
+            was, now = (
+                f"group {one.group or 'none'}, domains {', '.join(one.domains) or 'all'}" for one in (old, each)
+            )
+            lines.append(f"annotator {each.name}: {now}; until now {was}")
+    return lines
 
 
 def _check_annotators(annotators: Sequence[Annotator], config: CollectionConfig, adjudicators: Names[str]) -> None:

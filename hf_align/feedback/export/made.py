@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
-from hf_align.feedback.collect.validate import answer_quality, track_records
+from hf_align.feedback.collect.validate import answer_quality, known_label, track_records
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
@@ -161,7 +161,7 @@ def export_preferences(store: Stored, **options: Any) -> Export:
         adjudicators=chosen.adjudicators,
     )
     left_out: Counter[str] = Counter()
-    judged = list(_judged(store, tasks, by_task, verdicts, chosen, left_out))
+    judged = list(_judged(store, tasks, by_task, verdicts, chosen, quality, left_out))
     left_out[f"answers with a quality below {chosen.min_quality:g}"] = len(answers) - len(taken)
     if chosen.rows == "votes":
         _check_votes(judged, chosen)
@@ -190,6 +190,7 @@ def _judged(
     answers: Mapping[str, Sequence[Answer]],
     verdicts: Mapping[str, Verdict],
     options: ExportOptions,
+    quality: Mapping[str, float],
     left_out: Counter[str],
 ) -> Iterable[Judged]:
     """The tasks to export, in the store's order; counts the others."""
@@ -200,7 +201,7 @@ def _judged(
             left_out["gold questions"] += 1
         elif not given or verdict is None:
             left_out["tasks without an answer"] += 1
-        elif verdict.source not in CLOSED and len(given) < task.wanted and options.open_tasks == "drop":
+        elif options.open_tasks == "drop" and verdict.source not in CLOSED and _waits(task, given, options, quality):
             left_out["tasks that wait for more answers"] += 1
         elif verdict.open and options.min_agreement:
             left_out[f"tasks whose commonest vote has a share below {options.min_agreement:g}"] += 1
@@ -215,6 +216,22 @@ def _judged(
                 left_out["tasks without a vote"] += 1
             else:
                 yield Judged(task, prompt, first, second, given, verdict, tie, pair)
+
+
+def _waits(task: Task, given: Sequence[Answer], options: ExportOptions, quality: Mapping[str, float]) -> bool:
+    """Whether the comparison needs more answers; one that is only asked again to check an annotator is complete.
+
+    Such a check (`gold.recheck`) is of a task with as many answers as were wanted at first, all of which count and hold
+    one preference.
+    """
+    at_first = task.choice.get("wanted")
+    if len(given) >= task.wanted or not isinstance(at_first, int):
+        return len(given) < task.wanted
+    counting = all(quality[answer.id] >= options.limits.min_quality for answer in given)
+    most = max(at_first, options.limits.max_annotators)
+    limits = replace(options.limits, annotators_per_task=at_first, max_annotators=most)
+    truth, _ = known_label(task, given, limits)
+    return not counting or truth is None
 
 
 def _is_tie(verdict: Verdict, options: ExportOptions) -> bool:

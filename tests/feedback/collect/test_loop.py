@@ -96,6 +96,7 @@ def test_by_default_a_comparison_has_three_answers_of_which_most_agree(store):
     assert len(tasks) == 7 and {task.wanted for task in tasks.values()} == {3}
     assert Counter(answer.task_id for answer in store.answers()) == dict.fromkeys(tasks, 3)
     assert all(task.choice["method"] == "random" and task.choice["round"] == 0 for task in tasks.values())
+    assert all(task.choice["wanted"] == 3 for task in tasks.values())
     assert {task.domain for task in tasks.values()} <= {"a", "b"}
     texts = store.responses()
     for id, verdict in result.verdicts.items():
@@ -517,3 +518,19 @@ def test_domains_and_groups_of_people_are_kept(store):
     people = [Annotator("anna", group="expert", domains=("a",)), "ben", "cleo"]
     collect(store, SMALL, MODELS, people, 3, prompts=ROWS, wait=False)
     assert store.annotators()["anna"].group == "expert"
+
+
+def test_another_group_or_domains_of_a_known_annotator_are_taken_over_and_said(store):
+    store.add(annotators=[Annotator("anna")])  # as when she opened the page
+    people = [Annotator("anna", group="expert", domains=("a",)), "ben", "cleo", "dora"]
+    sides = {"models": MODELS, "n": 3, "prompts": ROWS, "wait": False}
+    collect(store, SMALL, annotators=people, progress=(said := Lines()), **sides)
+    assert store.annotators()["anna"] == Annotator("anna", group="expert", domains=("a",))
+    assert "annotator anna: group expert, domains a; until now group none, domains all" in said.lines
+    collect(store, SMALL, annotators=people, progress=(said := Lines()), **sides)
+    assert not any(line.startswith("annotator") for line in said.lines)
+    people[:2] = [Annotator("anna", domains=("b",)), Annotator("ben", group="lay")]
+    collect(store, SMALL, annotators=people, progress=(said := Lines()), **sides)
+    assert store.annotators()["anna"] == Annotator("anna", group="expert", domains=("b",))
+    assert store.annotators()["ben"].group == "lay"
+    assert sum(line.startswith("annotator") for line in said.lines) == 2

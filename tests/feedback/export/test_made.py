@@ -133,6 +133,32 @@ def test_what_is_left_out_is_counted_by_reason(caplog: pytest.LogCaptureFixture)
     assert len(exported(store, open_tasks="keep")) == len(exported(store)) + 1
 
 
+@pytest.mark.parametrize(
+    ("votes", "sure", "choice", "rows"),
+    [
+        ([1.0, 1.0, 1.0], 0.9, {"wanted": 3}, 1),
+        ([1.0, 0.9, 0.8], 0.9, {"wanted": 3}, 1),
+        ([1.0] * 7, 0.9, {"wanted": 7}, 1),
+        ([1.0, 1.0, 0.0], 0.9, {"wanted": 3}, 0),  # another answer is to settle it
+        ([1.0, 1.0, 1.0], 0.1, {"wanted": 3}, 0),  # another answer is to replace one that doesn't count
+        ([1.0, 1.0, 1.0], 0.9, {"wanted": 4}, 0),  # it was never complete
+        ([1.0, 1.0, 1.0], 0.9, {}, 0),  # nothing is known of what was wanted
+    ],
+)
+def test_a_complete_task_that_is_asked_again_to_check_somebody_stays_in_the_export(
+    votes: list[float], sure: float, choice: dict[str, int], rows: int
+):
+    store = PreferenceStore("sqlite://", clock=Clock())
+    add_task(store, Prompt("Other?"), {"ben": 1.0})
+    task = add_task(store, Prompt("Again?"), {}, wanted=len(votes), choice=choice)
+    for number, vote in enumerate(votes):
+        store.record(task.id, f"p{number}", vote, id=str(number), confidence=sure)
+    store.want(task.id, len(votes) + 1)
+    export = export_preferences(store, method="majority")
+    assert len(export.rows) == 1 + rows
+    assert export.left_out.get("tasks that wait for more answers", 0) == 1 - rows
+
+
 def test_gold_questions_are_exported_with_the_known_preference():
     store = filled(3)
     add_task(store, Prompt("Known?"), {"Anna Q": 1.0, "Ben R": 1.0}, gold_best=BAD)
