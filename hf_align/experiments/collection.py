@@ -13,7 +13,8 @@ from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import Recipe, check_values, field_hints
 from hf_align.feedback import Annotator, Collection, CollectionConfig, FunctionAnnotator, RewardAnnotator, collect
-from hf_align.feedback.collect.annotators import ModelAnnotator
+from hf_align.feedback.collect.annotators import ModelAnnotator, check_tie_band
+from hf_align.feedback.collect.checks import check_annotators, check_selection, with_annotators
 from hf_align.feedback.collect.domains import Classifier
 from hf_align.feedback.collect.pools import read_pool
 from hf_align.feedback.store import open_store
@@ -74,8 +75,14 @@ class CollectionRun:
         return [_annotator(entry, place) for place, entry in _entries(self.recipe, self.values)]
 
     def plan(self) -> list[tuple[str, str]]:
-        """Names and figures of what the recipe asks for; loads no model."""
+        """Names and figures of what the recipe asks for; loads no model.
+
+        Raises:
+            UserError: No domain of the prompts has enough annotators.
+        """
         pool = None if self.prompts is None else read_pool(self.prompts, self.classify)
+        if pool is not None:
+            with_annotators(pool, [_record(entry) for _, entry in _entries(self.recipe, self.values)], self.config)
         lines = [("store", self.values["store"]), ("valid comparisons wanted", f"{self.values['n']:,}")]
         if pool is not None:
             prompts = [each.prompt for each in pool.prompts.values()]
@@ -142,6 +149,9 @@ def prepare_collection(recipe: Recipe) -> CollectionRun:
     config = CollectionConfig(**values)
     for place, entry in _entries(recipe, sources):
         _check_entry(entry, place)
+    records = [_record(entry) for _, entry in _entries(recipe, sources)]
+    check_annotators(records, config, _listed(sources["adjudicators"]))
+    check_selection(config, sources["models"], sources["reward"], sources["features"])
     classify, gold = sources["classify"], sources["gold"]
     pools = {"gold": gold} if isinstance(gold, str) else gold or {}
     splits = (sources["split"],) if sources["split"] else SPLITS
@@ -182,6 +192,10 @@ def _check_entry(entry: Any, place: str) -> None:
     keys = OF_REWARD if "reward" in entry else OF_FUNCTION if "function" in entry else OF_PERSON
     inside = Recipe({str(key): value for key, value in entry.items()}, {str(key): f"{place}: {key}" for key in entry})
     values = check_values(inside, keys, keys)
+    if values.get("tie_band") is not None:
+        check_tie_band(values["tie_band"])
+    if "function" in entry:
+        read_function(entry["function"], place)
     if keys is OF_PERSON and not values.get("name"):
         raise UserError(f"{place} has no name; write {{name: ...}}, or name a reward or function")
 
@@ -193,12 +207,19 @@ def _name(entry: Any) -> str:
     return entry.get("name") or (made_of if isinstance(made_of, str) else "reward")
 
 
-def _annotator(entry: Any, place: str) -> str | Annotator | ModelAnnotator:
+def _record(entry: Any) -> Annotator:
+    """What the store will hold of an entry of `annotators`; loads nothing."""
     if isinstance(entry, str):
-        return entry
-    who: dict[str, Any] = {"group": entry.get("group"), "domains": tuple(_listed(entry.get("domains")))}
+        return Annotator(entry)
+    kind = "model" if "reward" in entry or "function" in entry else "person"
+    return Annotator(_name(entry), kind, entry.get("group"), tuple(_listed(entry.get("domains"))))
+
+
+def _annotator(entry: Any, place: str) -> str | Annotator | ModelAnnotator:
+    record = _record(entry)
+    if record.kind == "person":
+        return record
+    who: dict[str, Any] = {"group": record.group, "domains": record.domains}
     if "function" in entry:
-        return FunctionAnnotator(_name(entry), read_function(entry["function"], place), **who)
-    if "reward" in entry:
-        return RewardAnnotator(_name(entry), read_judge(entry["reward"], place), tie_band=entry.get("tie_band"), **who)
-    return Annotator(_name(entry), **who)
+        return FunctionAnnotator(record.name, read_function(entry["function"], place), **who)
+    return RewardAnnotator(record.name, read_judge(entry["reward"], place), tie_band=entry.get("tie_band"), **who)

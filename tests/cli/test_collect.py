@@ -188,6 +188,39 @@ def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: P
     assert held("prefs.db") == whole
 
 
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--annotators", "[anna, anna]"], "annotators has 'anna' twice"),
+        (["--annotators", "['']"], "name '' can't be used"),
+        (["--annotators", "[anna, <b>]"], "name '<b>' can't be used"),
+        (["--annotators", "[{name: ' anna'}]"], "name ' anna' can't be used; leave out the space around it"),
+        (["--annotators", "[{function: judges.py:shorter, name: ' '}]"], "a model with the name ' '"),
+        (["--annotators", "[{function: judges.py:longer}]"], "judges.py has no function longer"),
+        (["--annotators", "[{reward: judges.py:length, tie_band: -1}]"], "tie_band is -1"),
+        (["--annotators_per_task", "2"], "annotators_per_task is 2, and annotators has 1: short"),
+        (["--adjudicators", "short"], "annotators and adjudicators both have 'short'"),
+        (["--adjudicators", "'a/b'"], "name 'a/b' can't be used"),
+        (["--selection", "disagreement"], "selection is 'disagreement' and there is no ensemble"),
+        (["--features", "m"], "features is for selection 'information'"),
+        (["--selection", "information", "--prompts", "null", "--models", "null"], "'information' and there is no"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_a_dry_run_too_and_makes_no_store(
+    folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str, dry: list[str]
+) -> None:
+    assert run("--models", "no/model", *flags, *dry) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err
+    assert not Path("prefs.db").exists()
+
+
+def test_a_dry_run_refuses_prompts_that_nobody_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--models", "no/model", "--annotators", "[{name: anna, domains: law}]", "--dry-run") == 2
+    assert "no domain of the prompts" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_lexicon_compares_what_the_real_model_writes(
     base_dir: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

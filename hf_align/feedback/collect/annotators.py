@@ -136,6 +136,16 @@ def read_preference(value: Any) -> float | None:
     raise UserError(f"it returned {value!r}; return a number from 0 to 1, 'first', 'second', 'tie' or None")
 
 
+def check_tie_band(value: float | None) -> None:
+    """Refuse a band of ties that is no number from 0, or None.
+
+    Raises:
+        UserError: It is negative, infinite or not a number.
+    """
+    if value is not None and not 0 <= value < float("inf"):
+        raise UserError(f"tie_band is {value}; give a number from 0, or None for probabilities")
+
+
 class RewardAnnotator:
     """A reward as an annotator: it prefers the response with the higher score.
 
@@ -174,8 +184,7 @@ class RewardAnnotator:
         group: str | None = None,
         domains: Sequence[str] = (),
     ) -> None:
-        if tie_band is not None and not 0 <= tie_band < float("inf"):
-            raise UserError(f"tie_band is {tie_band}; give a number from 0, or None for probabilities")
+        check_tie_band(tie_band)
         self.name, self.reward, self.tie_band = name, open_reward(reward), tie_band
         self.log_odds = log_odds_of(self.reward)
         self.record = Annotator(name, "model", group, tuple(domains))

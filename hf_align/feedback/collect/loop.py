@@ -29,6 +29,7 @@ from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.feedback.collect.annotators import ModelAnnotator, Question, ask_model
 from hf_align.feedback.collect.assign import suits
+from hf_align.feedback.collect.checks import check_annotators, check_selection, with_annotators
 from hf_align.feedback.collect.choose import choose_tasks
 from hf_align.feedback.collect.config import CollectionConfig
 from hf_align.feedback.collect.domains import Classifier
@@ -128,15 +129,15 @@ def collect(
         raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
     asked = {each.name: each for each in annotators if not isinstance(each, str | Annotator)}
     everybody = _known(store, [_record_of(each) for each in annotators])
-    _check_annotators(everybody, config, adjudicators)
+    check_annotators(everybody, config, adjudicators)
+    check_selection(config, models, reward, features)
     read = PromptPool({}) if prompts is None else read_pool(prompts, classify)
-    pool, left_out = _for_annotators(read, everybody, config)
+    pool, left_out = with_annotators(read, everybody, config)
     questions = {} if gold is None else read_gold(gold, config, classify)
     if pool.prompts:
         check_form(questions, [each.prompt for each in pool.prompts.values()])
     writers = open_models(models, quantization=quantization) if pool.prompts else []
     check_models(writers, [each.prompt for each in pool.prompts.values()], config)
-    _check_selection(config, reward, features)
     parts = Parts(_beside(store.url) if cache is None else Path(cache))
     guide: _Ensemble | ResponseFeatures | None = None
     if config.selection != "random" and reward is not None:
@@ -200,52 +201,6 @@ def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
             )
             lines.append(f"annotator {each.name}: {now}; until now {was}")
     return lines
-
-
-def _check_annotators(annotators: Sequence[Annotator], config: CollectionConfig, adjudicators: Names[str]) -> None:
-    names = [each.name for each in annotators]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"annotators has {twice!r} twice; give each another name")
-    if both := next((name for name in names if name in adjudicators), None):
-        raise UserError(f"annotators and adjudicators both have {both!r}; an adjudicator's answer is no vote")
-    if len(names) < config.annotators_per_task:
-        raise UserError(
-            f"annotators_per_task is {config.annotators_per_task}, and annotators has {len(names)}: {', '.join(names)}"
-            "; name more, or lower annotators_per_task"
-        )
-
-
-def _check_selection(config: CollectionConfig, reward: Any, features: Any) -> None:
-    if config.selection == "disagreement" and reward is None:
-        raise UserError(
-            "selection is 'disagreement' and there is no ensemble to choose by; give `reward`, or use 'information', "
-            "which can do with a language model as `features`"
-        )
-    if features is not None and config.selection != "information":
-        raise UserError(f"features is for selection 'information', which is {config.selection!r}; leave one out")
-    if features is not None and reward is not None:
-        raise UserError("reward and features are both given; name the one to choose by")
-
-
-def _for_annotators(
-    pool: PromptPool, annotators: Sequence[Annotator], config: CollectionConfig
-) -> tuple[PromptPool, int]:
-    """The prompts whose domain has enough annotators, and the number of the others.
-
-    Raises:
-        UserError: There are none.
-    """
-    domains = {each.prompt.domain for each in pool.prompts.values()}
-    answered = {
-        domain for domain in domains if sum(suits(each, domain) for each in annotators) >= config.annotators_per_task
-    }
-    if domains and not answered:
-        raise UserError(
-            f"annotators: no domain of the prompts ({', '.join(sorted(map(str, domains)))}) has "
-            f"{config.annotators_per_task} annotators who answer it; change their domains, or lower annotators_per_task"
-        )
-    kept = {id: each for id, each in pool.prompts.items() if each.prompt.domain in answered}
-    return replace(pool, prompts=kept), len(pool.prompts) - len(kept)
 
 
 def _beside(url: str) -> Path | None:
