@@ -287,7 +287,10 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave out answers of a lower quality, by time, confidence, reason and track record (%(default)s)",
     )
     parser.add_argument(
-        "--adjudicator", action="append", metavar="NAME", help="annotator whose answer is the verdict; repeat for more"
+        "--adjudicator",
+        action="append",
+        metavar="NAME",
+        help="annotator whose answer is the verdict, beside those collected with as adjudicators; repeat for more",
     )
     parser.add_argument(
         "--open-tasks",
@@ -623,7 +626,7 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
   reward          an ensemble, or a list of rewards, for selection: disagreement or information
   features        for selection: information without reward: a language model's Hub id or folder, on whose hidden
                   states a head is fitted to the answers so far (default: the first language model of models)
-  adjudicators    names of people whose answer decides what stays open
+  adjudicators    names of people whose answer decides what stays open; the page gives them that alone
   classify        FILE.py:FUNCTION that names a prompt's domain
   split, quantization, cache, wait (false: return when only people can go on)
   anything else   a field of CollectionConfig: annotators_per_task, min_agreement, batch_size, seed, ...

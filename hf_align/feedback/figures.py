@@ -75,7 +75,7 @@ def describe_answers(
     return {
         "prompts": len(prompts),
         **_counts(tasks, tasks, given),
-        **{"annotators": len(annotators), "people": kinds["person"], "models": kinds["model"]},
+        **{"annotators": len(annotators), "people": len(annotators) - kinds["model"], "models": kinds["model"]},
         "answers_of_models": sum(annotators[answer.annotator].kind == "model" for answer in answers),
         "agreement": _alpha(agreement),
         **_style(answers),

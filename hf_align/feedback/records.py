@@ -16,7 +16,7 @@ from hf_align.errors import UserError
 
 Position = Literal["first", "second"]
 Choice = Literal["left", "right", "tie"]
-AnnotatorKind = Literal["person", "model"]
+AnnotatorKind = Literal["person", "model", "adjudicator"]
 EventKind = Literal["answer", "skip", "undo"]
 FIRST, TIE, SECOND = 1.0, 0.5, 0.0
 """Preferences: the first response is better, neither, the second."""
@@ -143,7 +143,8 @@ class Annotator:
 
     Attributes:
         name: Name, unique in the store.
-        kind: "person" or "model" (a reward model, a judge or a function).
+        kind: "person", "model" (a reward model, a judge or a function) or "adjudicator": a person who decides open
+            tasks and gets no others.
         group: Group whose agreement is reported apart.
         domains: Subjects that it answers; none: all.
         right: Earlier gold questions answered right, its track record.

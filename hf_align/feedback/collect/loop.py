@@ -97,7 +97,8 @@ def collect(
             answers so far (Hub id, folder, loaded model or pair of model and tokenizer). The first round is at random.
             Default: the first language model of `models`.
         classify: Names the domain of prompts whose row has none. Default: a guess by key words.
-        adjudicators: Names of people whose answer decides a task and isn't counted as a vote.
+        adjudicators: Names of people whose answer decides a task and isn't counted as a vote, beside those whom the
+            store knows as adjudicators. On the page they get the tasks that were open at the last look of a call.
         cache: Folder in which responses are kept until their round is in the store, and for later calls. Default:
             beside an SQLite file, otherwise none.
         quantization: Of models that are loaded.
@@ -150,8 +151,9 @@ def collect(
         check_models([policy], list(known.values()), config)
         guide = ResponseFeatures(policy, parts)
     changed = _keep(store, everybody)
+    deciding = _appoint(store, adjudicators)
     loop = _Loop(
-        *(store, config, writers, asked, everybody, n, pool, questions, guide, tuple(adjudicators)),
+        *(store, config, writers, asked, everybody, n, pool, questions, guide, deciding),
         *(parts, wait, pause, progress or Silent()),
     )
     for line in changed:
@@ -173,13 +175,14 @@ def _known(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[Anno
     Where none is given, that of the store stays.
 
     Raises:
-        UserError: The store knows a person of that name, and it is a model, or the other way round.
+        UserError: The store knows somebody of another kind by that name.
     """
     known = store.annotators()
     for each in annotators:
         if (there := known.get(each.name, each)).kind != each.kind:
+            other = f"an {there.kind}" if there.kind == "adjudicator" else f"a {there.kind}"
             raise UserError(
-                f"annotators: {each.name!r} is a {each.kind}, and a {there.kind} in the store; choose another name"
+                f"annotators: {each.name!r} is a {each.kind}, and {other} in the store; choose another name"
             )
     there = [known.get(each.name, each) for each in annotators]
     return [
@@ -201,6 +204,19 @@ def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
             )
             lines.append(f"annotator {each.name}: {now}; until now {was}")
     return lines
+
+
+def _appoint(store: PreferenceStore, names: Names[str]) -> tuple[str, ...]:
+    """Have the store know people as adjudicators, and give the names of all whose answer decides.
+
+    Who answered as a person before decides from now on; a model's name stays a model's, which the page refuses.
+    """
+    store.add(annotators=[Annotator(name, "adjudicator") for name in names])
+    known = store.annotators()
+    for name in names:
+        if known[name].kind == "person":
+            store.update_annotator(name, kind="adjudicator")
+    return tuple(dict.fromkeys([*names, *(name for name, each in known.items() if each.kind == "adjudicator")]))
 
 
 def _beside(url: str) -> Path | None:
@@ -238,6 +254,7 @@ class _Loop:
     progress: Progress
     used_up: bool = False
     seen: tuple[Any, ...] = ()
+    marked: list[str] | None = None
 
     def run(self) -> Collection:
         """Go on until there is enough, or nothing left to do."""
@@ -263,6 +280,12 @@ class _Loop:
                 self.watch(state)
             else:
                 break
+        if self.marked:
+            place = make_url(self.store.url).render_as_string(hide_password=True)
+            self.progress.line(
+                f"{len(self.marked):,} tasks are open for {', '.join(self.adjudicators)}: hf-align annotate --store "
+                f"{place}; then give the same call again"
+            )
         return summarise(self.store, state, self.config, self.n, self.adjudicators)
 
     def needed(self, state: State) -> int:
@@ -272,9 +295,13 @@ class _Loop:
         return min(needed, next_round(state, self.config)) if isinstance(self.guide, ResponseFeatures) else needed
 
     def look(self) -> State:
-        """What the store holds now."""
+        """What the store holds now; what is open is marked for adjudicators where that changed."""
         self.seen = self.store.mark()  # before the look: what comes in between is looked at again
-        return read_state(self.store, self.config, self.annotators, self.adjudicators)
+        state = read_state(self.store, self.config, self.annotators, self.adjudicators)
+        if self.adjudicators and (is_open := state.of_state("open")) != self.marked:
+            self.store.mark_open(is_open)
+            self.marked = is_open
+        return state
 
     def watch(self, state: State) -> None:
         """Wait until answers of people made a difference to what there is to do."""

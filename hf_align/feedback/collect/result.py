@@ -20,7 +20,7 @@ class OfAnnotator:
     """What one annotator did.
 
     Attributes:
-        kind: "person" or "model".
+        kind: "person", "model" or "adjudicator".
         answers: Answers that stand, gold questions included.
         skipped: Tasks skipped.
         counting: Answers, gold questions aside, whose quality suffices.

@@ -145,6 +145,8 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     annotators, tasks = store.annotators(), store.tasks()
     if unknown := [name for name in chosen.adjudicators if name not in annotators]:
         raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
+    deciding = [name for name, annotator in annotators.items() if annotator.kind == "adjudicator"]
+    chosen = replace(chosen, adjudicators=tuple(dict.fromkeys([*chosen.adjudicators, *deciding])))
     records = track_records(tasks, answers, annotators, chosen.limits)
     quality = {each.id: answer_quality(each, chosen.limits, records[each.annotator]) for each in answers}
     taken = [each for each in answers if quality[each.id] >= chosen.min_quality]

@@ -32,7 +32,8 @@ class ExportOptions:
         min_agreement: Leave out tasks with a smaller share of the commonest vote, unless one was adjudicated.
         min_quality: Leave out answers of a lower quality, as if they hadn't been given.
         limits: What the quality of answers is measured by, as collecting does (`answer_quality`).
-        adjudicators: Names of annotators whose answer is the verdict on a task.
+        adjudicators: Names of annotators whose answer is the verdict on a task, beside those whom the store knows as
+            adjudicators.
         open_tasks: "drop" leaves out tasks that wait for more answers, "keep" takes the answers that are there.
         gold: Whether to export gold questions, with the preference that is known.
         names: Whether annotators stand by name; else each by a digest, the same in every export of the store.

@@ -79,7 +79,7 @@ class Desk:
             UserError: The name is a model's.
         """
         known = self.store.annotators().get(annotator)
-        if known is not None and known.kind != "person":
+        if known is not None and known.kind == "model":
             raise UserError(f"{annotator} is a {known.kind} in this store; take another name")
         lease = self.store.lease(annotator, gold_share=self.gold_share)
         progress = self.store.progress(annotator)

@@ -36,7 +36,8 @@ def describe_store(
             given[happened.task_id].append(happened)
         elif happened.kind == "skip":
             skips.append(happened)
-    figures = describe_answers(prompts, tasks, annotators, given)
+    deciding = [name for name, annotator in annotators.items() if annotator.kind == "adjudicator"]
+    figures = describe_answers(prompts, tasks, annotators, given, adjudicators=deciding)
     skipped = Counter(skip.annotator for skip in skips)
     for one in figures["by_annotator"]:
         one.update(skips=skipped[one["annotator"]], undos=undos[one["annotator"]])

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, case, exists, false, func, insert, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+)
 
 from hf_align.feedback.records import Lease, Position, Progress
 from hf_align.feedback.store.rows import read_lease, read_task
-from hf_align.feedback.store.schema import annotators, answers, is_gold, leases, tasks, wants
+from hf_align.feedback.store.schema import annotators, answers, is_gold, leases, meta, tasks, wants
 
 _undo = answers.alias("undo_event")
 _undone = exists().where(
@@ -22,6 +36,10 @@ _undone = exists().where(
 )
 standing = and_(answers.c.undo == false(), ~_undone)
 """Condition that a row of `answers` is an answer or skip whose attempt was not undone."""
+OPEN = "open"
+"""Key of `meta` under which the ids of open tasks stand, as collecting last found them."""
+PART = 400
+"""Ids in one query: SQLite limits its parameters."""
 
 
 def standing_at(last: int) -> ColumnElement[bool]:
@@ -76,6 +94,7 @@ def next_task(
 ) -> RowMapping | None:
     """The task that an annotator gets next: one of theirs to answer that isn't fully answered or given out.
 
+    An adjudicator gets the oldest open task that no adjudicator has decided or holds, and nothing else.
     A gold question comes with probability `gold_share`, drawn by a hash of the store's salt, the annotator and their
     number of answers: nobody can tell which, and asking again gives the same. Gold questions have no limit of answers.
     Otherwise the highest priority comes first, then a task already begun, then the oldest.
@@ -88,6 +107,9 @@ def next_task(
         salt: The store's.
     """
     name, domains = annotator["name"], annotator["domains"]
+    if annotator["kind"] == "adjudicator":
+        first = next(_to_decide(connection, name, domains, now), None)
+        return connection.execute(select(tasks).where(tasks.c.number == first)).mappings().first()
     count = connection.scalar(select(func.count()).where(answers.c.annotator == name)) or 0
     theirs = [~_done(name), *_of_domains(domains)]
     number: int | None = None
@@ -103,11 +125,12 @@ def next_task(
     return connection.execute(select(tasks).where(tasks.c.number == number)).mappings().first()
 
 
-def count_progress(connection: Connection, name: str, domains: Sequence[str], now: float) -> Progress:
+def count_progress(connection: Connection, name: str, annotator: RowMapping | None, now: float) -> Progress:
     """What an annotator answered and skipped, and how many tasks, gold questions aside, `next_task` may give them.
 
     It takes away what is theirs from all that is wanted, since looking at each wanted task would take longer.
     """
+    domains = [] if annotator is None else annotator["domains"]
     # An attempt has one answer or skip and at most one undo: an undo counts against what it undoes.
     undone = answers.alias("undone_event")
     same = [undone.c[column] == answers.c[column] for column in ("task_id", "annotator", "attempt")]
@@ -118,6 +141,8 @@ def count_progress(connection: Connection, name: str, domains: Sequence[str], no
     sums = [func.sum(case((where, sign), else_=0)) for where in (kind == "answer", kind == "skip", and_(*theirs))]
     events = select(*sums).join_from(answers, tasks, answers.c.task_id == tasks.c.id).where(answers.c.annotator == name)
     answered, skipped, done = (int(value or 0) for value in connection.execute(events).one())
+    if annotator is not None and annotator["kind"] == "adjudicator":
+        return Progress(answered, skipped, sum(1 for _ in _to_decide(connection, name, domains, now)))
     wanted = connection.scalar(select(func.count()).select_from(tasks).where(*theirs)) or 0
     taken = select(tasks.c.number).where(tasks.c.number.in_(_taken(name, now)), *theirs, ~_done(name))
     out = connection.scalar(select(func.count()).select_from(taken.subquery())) or 0
@@ -136,6 +161,7 @@ def _taken(name: str, now: float) -> Any:
         lease.c.closed == false(),
         lease.c.expires_at > now,
         lease.c.annotator != name,
+        ~_by_adjudicator(lease),
     )
     return (
         select(task.c.number)
@@ -143,6 +169,40 @@ def _taken(name: str, now: float) -> Any:
         .where(leases.c.annotator.in_(others), leases.c.closed == false(), leases.c.expires_at > now)
         .where(task.c.given + out.correlate(task).scalar_subquery() >= task.c.wanted)
     )
+
+
+def mark_open(connection: Connection, ids: Sequence[str]) -> None:
+    """Say which tasks are open, instead of those before."""
+    connection.execute(delete(meta).where(meta.c.key == OPEN))
+    connection.execute(insert(meta), {"key": OPEN, "value": list(ids)})
+
+
+def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: float) -> Iterator[int]:
+    """Numbers of the open tasks that are this adjudicator's and that no adjudicator has decided or another holds."""
+    held = exists().where(
+        leases.c.task_id == tasks.c.id,
+        leases.c.closed == false(),
+        leases.c.expires_at > now,
+        leases.c.annotator != name,
+        _by_adjudicator(leases),
+    )
+    decided = exists().where(
+        answers.c.task_id == tasks.c.id,
+        answers.c.kind == "answer",
+        _by_adjudicator(answers),
+        standing,
+    )
+    free = (~held.correlate(tasks), ~decided.correlate(tasks), ~_done(name), *_of_domains(domains))
+    ids = connection.scalar(select(meta.c.value).where(meta.c.key == OPEN)) or []
+    for start in range(0, len(ids), PART):
+        part = tasks.c.id.in_(ids[start : start + PART])
+        yield from connection.scalars(select(tasks.c.number).where(part, *free).order_by(tasks.c.number)).all()
+
+
+def _by_adjudicator(table: Any) -> Any:
+    """Condition that a row of `leases` or `answers` is an adjudicator's."""
+    same = annotators.c.name == table.c.annotator
+    return exists().where(same, annotators.c.kind == "adjudicator").correlate(table)
 
 
 def _done(name: str) -> Any:

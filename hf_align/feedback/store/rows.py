@@ -65,8 +65,9 @@ def annotator_row(annotator: Annotator) -> dict[str, Any]:
     Raises:
         UserError: A field can't be stored.
     """
-    if annotator.kind not in get_args(AnnotatorKind):
-        raise UserError(f"kind of annotator {annotator.name!r} is {annotator.kind!r}; give 'person' or 'model'")
+    kinds = get_args(AnnotatorKind)
+    if annotator.kind not in kinds:
+        raise UserError(f"kind of annotator {annotator.name!r} is {annotator.kind!r}; give {', '.join(kinds)}")
     if isinstance(annotator.domains, str):
         raise UserError(f"domains of annotator {annotator.name!r} is text; give a tuple of names")
     return {

@@ -30,7 +30,7 @@ from hf_align.feedback.store.connection import open_engine, reading, writing
 from hf_align.feedback.store.describe import describe_store
 from hf_align.feedback.store.events import add_answer, add_undo, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
-from hf_align.feedback.store.queue import count_progress, give, held_lease, lease_of, next_task
+from hf_align.feedback.store.queue import count_progress, give, held_lease, lease_of, mark_open, next_task
 from hf_align.feedback.store.rows import (
     annotator_row,
     prompt_row,
@@ -139,7 +139,8 @@ class PreferenceStore:
 
         Args:
             annotator: Name.
-            changes: Any of group, domains, right and wrong; see `Annotator`.
+            changes: Any of kind, group, domains, right and wrong; see `Annotator`. With another kind, what they hold
+                goes back into the queue.
 
         Returns:
             The annotator as changed.
@@ -154,9 +155,11 @@ class PreferenceStore:
             >>> store.update_annotator("anna", group="teachers", right=18, wrong=2).group
             'teachers'
         """
-        fixed = set(changes) - {"group", "domains", "right", "wrong"}
+        fixed = set(changes) - {"kind", "group", "domains", "right", "wrong"}
         if fixed:
-            raise UserError(f"update_annotator can't change {min(fixed)!r}; it changes group, domains, right and wrong")
+            raise UserError(
+                f"update_annotator can't change {min(fixed)!r}; it changes kind, group, domains, right and wrong"
+            )
         with writing(self.engine) as connection:
             one = annotators.c.name == annotator
             row = connection.execute(select(annotators).where(one)).mappings().first()
@@ -164,6 +167,8 @@ class PreferenceStore:
                 raise UserError(f"the store has no annotator {annotator!r}; add them first")
             changed = replace(read_annotator(row), **changes)
             connection.execute(update(annotators).where(one).values(annotator_row(changed)))
+            if changed.kind != row["kind"]:
+                connection.execute(update(leases).where(leases.c.annotator == annotator).values(closed=True))
         return replace(changed, domains=tuple(changed.domains))
 
     def want(self, task_id: str, wanted: int) -> None:
@@ -183,10 +188,24 @@ class PreferenceStore:
                 if _find(connection, tasks, id)["wanted"] < number:
                     connection.execute(update(tasks).where(tasks.c.id == id).values(wanted=number))
 
+    def mark_open(self, task_ids: Iterable[str]) -> None:
+        """Say which tasks are open: these, and no others, are given to adjudicators. Collecting says so by itself.
+
+        Args:
+            task_ids: Ids.
+
+        Raises:
+            UserError: A task is unknown.
+        """
+        ids = set(task_ids)
+        with writing(self.engine) as connection:
+            numbers = {id: _find(connection, tasks, id)["number"] for id in ids}
+            mark_open(connection, sorted(ids, key=numbers.__getitem__))
+
     # Giving out and answering
 
     def lease(self, annotator: str, *, seconds: float = LEASE_SECONDS, gold_share: float = 0.1) -> Lease | None:
-        """Give an annotator a task: the one they hold, else the next one.
+        """Give an annotator a task: the one they hold, else the next one; an adjudicator an open task.
 
         Args:
             annotator: Name; added as a person if unknown.
@@ -354,8 +373,8 @@ class PreferenceStore:
             Progress(answered=0, skipped=0, left=0)
         """
         with reading(self.engine) as connection:
-            domains = connection.scalar(select(annotators.c.domains).where(annotators.c.name == annotator)) or []
-            return count_progress(connection, annotator, domains, self.clock())
+            who = connection.execute(select(annotators).where(annotators.c.name == annotator)).mappings().first()
+            return count_progress(connection, annotator, who, self.clock())
 
     def prompts(self) -> dict[str, Prompt]:
         """Prompts by id, in the order of adding."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from hf_align.errors import UserError
 from hf_align.feedback import Annotator, CollectionConfig, FunctionAnnotator, PreferenceStore, RewardAnnotator, collect
@@ -287,6 +288,90 @@ def test_an_adjudicator_decides_what_is_open_and_is_no_vote(store):
     result = collect(store, SMALL, MODELS, judges, 3, prompts=ROWS[:1], adjudicators=["chief"])
     assert list(result.verdicts) == [id] and result.verdicts[id].preference == 0.0
     assert sum(result.verdicts[id].votes) == 3
+
+
+def divided(store, names=("anna", "ben", "cleo")):
+    """The first says first, the second a tie, the third second."""
+    return answer_all(store, names, prefer=lambda name, lease, better: 1.0 - names.index(name) / 2)
+
+
+def with_adjudicators(store, n=3, adjudicators=("dora",), annotators=("anna", "ben", "cleo")):
+    return collect(store, SMALL, MODELS, annotators, n, prompts=ROWS[:1], adjudicators=list(adjudicators), wait=False)
+
+
+def test_adjudicators_get_open_tasks_and_nothing_else(store):
+    with_adjudicators(store)
+    assert store.annotators()["dora"].kind == "adjudicator"
+    assert store.lease("dora", gold_share=1) is None and store.progress("dora").left == 0
+    assert divided(store) == 9
+    assert store.lease("dora") is None  # nobody has looked yet
+    result = with_adjudicators(store)
+    assert len(result.open) == 3 and result.valid == 0 and store.progress("dora").left == 3
+    assert answer_all(store, ["dora"], prefer=lambda name, lease, better: 0.0) == 3
+    assert store.lease("dora") is None and store.progress("dora").left == 0
+    result = with_adjudicators(store)
+    assert result.enough and {verdict.preference for verdict in result.verdicts.values()} == {0.0}
+    assert {verdict.votes for verdict in result.verdicts.values()} == {(1, 1, 1)}
+    # Who adjudicated does so in calls that don't name them, too.
+    assert with_adjudicators(store, adjudicators=()).verdicts == result.verdicts
+    assert {row["provenance"]["verdict"] for row in store.export()} == {"adjudicator"}
+    assert store.statistics()["agreement"]["raw"] == 0  # decisions are no votes
+    assert store.statistics()["people"] == 4
+    with pytest.raises(UserError, match="'dora' is a person, and an adjudicator in the store"):
+        with_adjudicators(store, adjudicators=(), annotators=["anna", "ben", "dora"])
+
+
+def test_an_open_task_goes_to_one_adjudicator_until_skipped_or_given_back_and_an_undo_opens_it_again(store):
+    with_adjudicators(store, adjudicators=["dora", "emil"])
+    divided(store)
+    with_adjudicators(store, adjudicators=["dora", "emil"])
+    first, second = store.lease("dora"), store.lease("emil")
+    assert first.task != second.task and store.lease("dora") == first
+    assert (store.progress("dora").left, store.progress("emil").left) == (2, 2)
+    store.answer(first.id, None, id="skip")
+    store.answer(second.id, 1.0, id="decision")
+    assert store.lease("emil").task == first.task
+    assert store.lease("dora").task not in (first.task, second.task)
+    assert store.undo("emil", id="undo").task == second.task
+    assert len(with_adjudicators(store, adjudicators=["dora", "emil"]).open) == 3
+
+
+def test_somebody_who_held_a_task_before_becoming_an_adjudicator_takes_no_place_of_the_voters(store):
+    with_adjudicators(store, adjudicators=())
+    held = store.lease("dora")
+    with_adjudicators(store)
+    assert store.lease("dora") is None and store.find_lease(held.id) is not None
+    assert divided(store) == 9
+    with_adjudicators(store)
+    store.want(held.task.id, 4)
+    assert store.lease("dora").task.id == held.task.id == store.lease("zoe").task.id
+
+
+@pytest.mark.parametrize("last", range(1, 5))
+def test_open_tasks_are_the_same_after_a_kill_at_any_write(last):
+    whole, killed = (PreferenceStore("sqlite://", clock=Clock()) for _ in range(2))
+    writes = Counter[str]()
+
+    def count(connection, cursor, statement, *_):
+        writes["all"] += statement.startswith(("INSERT", "UPDATE", "DELETE"))
+        if writes["all"] == last:
+            raise RuntimeError("killed")
+
+    for store in (whole, killed):
+        store.add(annotators=[Annotator("dora")])  # becomes an adjudicator
+        with_adjudicators(store, adjudicators=())
+        divided(store)
+    event.listen(killed.engine, "before_cursor_execute", count)
+    with pytest.raises(RuntimeError, match="killed"):
+        with_adjudicators(killed)
+    event.remove(killed.engine, "before_cursor_execute", count)
+    for store in (whole, killed):
+        with_adjudicators(store)
+    assert whole.progress("dora").left == killed.progress("dora").left == 3
+    assert whole.lease("dora").task == killed.lease("dora").task
+    assert whole.annotators() == killed.annotators()
+    whole.close()
+    killed.close()
 
 
 # What to ask about

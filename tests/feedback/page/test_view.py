@@ -54,6 +54,22 @@ def test_the_chosen_side_is_what_is_stored() -> None:
     assert "Nothing is left" in view.task
 
 
+def test_the_page_gives_an_adjudicator_the_tasks_that_are_open() -> None:
+    store = make_store()
+    store.add(annotators=[Annotator("dora", "adjudicator")])
+    desk = Desk(store, gold_share=1)
+    assert not desk.show("dora").showing
+    number, id = 1, list(store.tasks())[1]
+    store.mark_open([id])
+    view = desk.show("dora")
+    assert f"good {number}" in view.task and "0 answered, 1 left" in view.progress
+    view = desk.answer("dora", view.showing, side_of(view, "bad"))  # type: ignore[arg-type]
+    assert not view.showing and "1 answered, 0 left" in view.progress and wins(store, "dora") == ["bad 1"]
+    assert f"good {number}" in desk.undo("dora", "").task
+    with pytest.raises(UserError, match="the store has no task 'gone'"):
+        store.mark_open(["gone"])
+
+
 def test_a_reload_shows_the_same_task_on_the_same_sides() -> None:
     desk = Desk(make_store())
     view = desk.show("anna")

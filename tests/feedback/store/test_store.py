@@ -299,7 +299,7 @@ LAW: Any = "law"
         ({"annotators": [Annotator(" ")]}, "name of an annotator is ' '; give text"),
         (
             {"annotators": [Annotator("a", kind=ROBOT)]},
-            "kind of annotator 'a' is 'robot'; give 'person' or 'model'",
+            "kind of annotator 'a' is 'robot'; give person, model, adjudicator",
         ),
         (
             {"annotators": [Annotator("a", domains=LAW)]},
@@ -342,7 +342,7 @@ def test_a_record_that_does_not_fit_is_refused_and_nothing_of_its_call_is_kept(s
         (lambda s, lease: s.update_annotator("gone", right=1), "the store has no annotator 'gone'; add them first"),
         (
             lambda s, lease: s.update_annotator("anna", name="b"),
-            "can't change 'name'; it changes group, domains, right",
+            "can't change 'name'; it changes kind, group, domains, right",
         ),
     ],
 )
@@ -415,6 +415,9 @@ def test_every_statement_compiles_for_postgresql():
     store.undo("anna", id="b")
     store.progress("anna")
     store.update_annotator("anna", right=1)
+    store.update_annotator("anna", kind="adjudicator")
+    store.mark_open(store.tasks())
+    assert store.progress("anna").left == 2 and store.lease("anna") is not None
     assert list(store.answers()) == [] and len(statements) > 20
     dialect = postgresql.dialect()
     written = [str(s.compile(dialect=dialect)) for s in statements if hasattr(s, "compile")]
