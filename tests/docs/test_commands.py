@@ -12,17 +12,22 @@ from peft import LoraConfig
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
-from hf_align.experiments.recipe import check_recipe, read_recipe
+from hf_align.experiments.collection import KEYS
+from hf_align.experiments.recipe import check_recipe, check_values, field_hints, read_recipe
+from hf_align.feedback import CollectionConfig
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
+COLLECTION = {**KEYS, **field_hints(CollectionConfig)}
 NAMES = {command.name for command in COMMANDS}
 RUN = {  # the test that runs a page's Python blocks in order
     "README.md": "docs/test_code_blocks.py",
     "docs/index.md": "docs/test_site.py",
     "docs/migration/trl-dpo-reward.md": "docs/test_migration.py",
     "docs/migration/trl-ppo.md": "docs/test_migration.py",
+    "docs/how-to/annotate.md": "feedback/test_how_to.py",
     "docs/how-to/augment.md": "data/test_augment.py",
+    "docs/how-to/collect.md": "feedback/test_how_to.py",
     "docs/how-to/data.md": "data/embedded/test_data_page.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
@@ -74,7 +79,10 @@ def test_command_lines_are_understood(page: Path) -> None:
             continue
         options, fields = build_parser().parse_known_args(words)
         assert options.takes_fields or not fields, words
-        if getattr(options, "config", None):
+        if getattr(options, "config", None) and options.command == "collect":
+            if (ROOT / options.config).exists():
+                check_values(read_recipe(str(ROOT / options.config), fields), COLLECTION, KEYS)
+        elif getattr(options, "config", None):
             algorithm = ALGORITHMS["ppo" if options.command == "sweep" else options.command]
             recipe = read_recipe(str(ROOT / options.config), fields)
             check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows)
@@ -85,6 +93,10 @@ def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
     for language, _, text in blocks(page):
         if language == "yaml":
             recipe = tmp_path / "recipe.yaml"
+            if page.stem == "collect":
+                recipe.write_text(text, encoding="utf-8")
+                check_values(read_recipe(str(recipe), []), COLLECTION, KEYS)
+                continue
             recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
             read = read_recipe(str(recipe), [])
             algorithm = ALGORITHMS[

@@ -39,7 +39,7 @@ from hf_align.feedback.collect.features import read_features
 from hf_align.feedback.collect.responses import generate_responses
 from hf_align.feedback.collect.writers import open_models
 from hf_align.files import REWARD_CODE
-from hf_align.hub import push_model, stage_checkpoint, stage_model
+from hf_align.hub import is_data_folder, push_dataset, push_model, stage_checkpoint, stage_model
 from hf_align.hub.staging import new_stage
 from hf_align.model_cards import describe_folder, load_facts
 from hf_align.models.merging import merge_adapter, push_merged
@@ -205,6 +205,8 @@ READS: dict[str, Callable[[str], Any]] = {
     "policy_report(judge)": lambda name: policy_report([name], prompts(), judge=name, max_new_tokens=2),
     "push_model(folder)": lambda name: push_model(name, "me/mine"),
     "push_merged": lambda name: push_merged(name, "me/mine"),
+    "push_dataset(folder)": lambda name: push_dataset(name, "me/mine"),
+    "is_data_folder(folder)": is_data_folder,
     "stage_model(folder)": lambda name: stage_model(name, new_stage(name)),
     "stage_checkpoint(folder)": lambda name: stage_checkpoint(name, new_stage(name)),
     "describe_folder(folder)": describe_folder,
@@ -337,6 +339,9 @@ RUNS = {
         ["score", "--model", "{}", "rows.jsonl", "out.jsonl", "--best-of", "2", "--policy", "plain"],
     ],
     "inspect": [["inspect", "rows.jsonl", "--tokenizer", "{}"]],
+    "collect": [
+        ["collect", "--store", "s.db", "--prompts", "rows.jsonl", "--models", "{}", "--n=2", "--annotators=[a, b, c]"],
+    ],
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],
 }

@@ -1,0 +1,42 @@
+"""The Python of the how-to pages runs unchanged, with a tiny model in place of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_align import RewardModel
+from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+from tests.docs.pages import DOCS, blocks
+
+
+def python(page: str) -> str:
+    return "\n".join(text for language, _, text in blocks(DOCS / "how-to" / page) if language == "python")
+
+
+def test_a_collection_lays_out_tasks_of_which_models_answer_theirs(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("ORG").mkdir()
+    Path("ORG/MODEL").symlink_to(tiny_model_dir)
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained("out/reward")
+    names = {"rows": [{"prompt": "Name a fruit."}] * 2, "prefer": lambda prompt, first, second: 1.0}
+    exec(compile(python("collect.md"), "collect.md", "exec"), names)
+    answers, tasks = list(names["store"].answers()), names["store"].tasks()
+    assert tasks and {answer.annotator for answer in answers} == {"reward", "judge"}
+    assert set(names["result"].waiting) == set(tasks)  # for anna
+    names["store"].close()
+
+
+def test_the_page_of_a_notebook_is_served_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    store = PreferenceStore("sqlite:///prefs.db")
+    prompt = Prompt("Name a fruit.")
+    both = [Response(prompt.id, text, "me") for text in ("Apple.", "Stone.")]
+    store.add(prompts=[prompt], responses=both, tasks=[Task.of(*both)])
+    names: dict = {}
+    exec(compile(python("annotate.md"), "annotate.md", "exec"), names)
+    assert names["page"].url.startswith("http://127.0.0.1:")
+    store.close()
