@@ -9,11 +9,11 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from hf_align.data.embedded.ratings import load_ratings
+from hf_align.data.embedded.ratings import Domain, load_ratings
 from hf_align.feedback import PreferenceStore, Prompt, Response, Task, annotate
 
 IMAGE = Path(__file__).parent / "images" / "annotate.png"
-SUBJECTS = {"movies": "a movie", "products": "a digital camera or another product"}
+SUBJECTS: dict[Domain, str] = {"movies": "a movie", "products": "a digital camera or another product"}
 
 
 def fill(store: PreferenceStore) -> None:

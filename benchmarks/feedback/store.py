@@ -267,8 +267,8 @@ def main() -> None:
         "writers": lambda folder: measure_writers(folder, writers=options.writers),
         "load": lambda folder: time_calls(folder, tasks=20_000, answers=100_000),
     }
-    there = options.out is not None and options.out.exists()
-    figures = json.loads(options.out.read_text(encoding="utf-8")) if there else {}
+    out: Path | None = options.out
+    figures = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
     for part in options.parts:
         with tempfile.TemporaryDirectory(prefix="store-") as folder:
             figures[part] = {"measured": describe_run(), **measures[part](Path(folder))}

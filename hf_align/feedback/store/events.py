@@ -114,7 +114,7 @@ def _pages(engine: Engine, query: Select[Any]) -> Iterator[Answer]:
         with reading(engine) as connection:
             rows = connection.execute(query.where(answers.c.number > after)).all()
         for row in rows:
-            yield Answer(*row[1:])
+            yield Answer(*tuple(row)[1:])
         if len(rows) < PAGE:
             return
         after = rows[-1][0]

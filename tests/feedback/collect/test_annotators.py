@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,8 @@ def test_what_a_function_may_return(store, returned, stored):
     if returned is None:
         assert (event.kind, event.preference) == ("skip", None)
         return
-    value = float({"tie": 0.5, "first": 1.0}.get(returned, returned))
+    words: dict[Any, Any] = {"tie": 0.5, "first": 1.0}
+    value = float(words.get(returned, returned))
     assert event.preference == (stored or (value if event.left == "first" else 1 - value))
 
 
@@ -139,7 +141,8 @@ def test_a_reward_model_answers_with_its_normalised_scores_brought_to_log_odds(s
     ask(store, RewardAnnotator("reward", reward), questions)
     sides = [side for each in questions for side in (each.first, each.second)]
     prompts = [each.prompt.content for each in questions for _ in "ab"]
-    scores = sum(torch.tensor(member.score(prompts, [side.content for side in sides])) for member in members)
+    given = [torch.tensor(member.score(prompts, [side.content for side in sides])) for member in members]
+    scores = torch.stack(given).sum(0)
     scale = sum(member.normalization.std for member in members) / len(members)
     difference = (scores / len(members)).reshape(-1, 2) @ torch.tensor([1.0, -1.0]) * scale
     answers = [answer.preference for answer in store.answers()]

@@ -243,7 +243,11 @@ class Lines(Silent):
 def test_the_line_that_says_where_to_answer_hides_the_stores_password(store):
     store.url = "postgresql+psycopg://anna:secret@localhost/prefs"  # as if opened there
     people, said = ["anna", "ben", "cleo"], Lines()
-    collect(store, SMALL, MODELS, people, 3, prompts=ROWS, pause=lambda: answer_all(store, people), progress=said)
+
+    def pause():
+        answer_all(store, people)
+
+    collect(store, SMALL, MODELS, people, 3, prompts=ROWS, pause=pause, progress=said)
     [line] = [line for line in said.lines if "hf-align annotate" in line]
     assert line.endswith("--store postgresql+psycopg://anna:***@localhost/prefs")
 
@@ -368,7 +372,8 @@ def test_open_tasks_are_the_same_after_a_kill_at_any_write(last):
     for store in (whole, killed):
         with_adjudicators(store)
     assert whole.progress("dora").left == killed.progress("dora").left == 3
-    assert whole.lease("dora").task == killed.lease("dora").task
+    leases = whole.lease("dora"), killed.lease("dora")
+    assert leases[0] is not None and leases[1] is not None and leases[0].task == leases[1].task
     assert whole.annotators() == killed.annotators()
     whole.close()
     killed.close()
