@@ -5,17 +5,20 @@ tokenisation, if it starts with the prompt's ids. Prompt and response of a conve
 text; if that starts differently than at inference, the prompt is shorter.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, cast
 
 from hf_align.collators.rankings import Ranking
 from hf_align.collators.rows import NO_PROMPT, Pair, RowProblem, Side, shared_length, word_ends
 from hf_align.collators.templates import ChatTemplate
 from hf_align.errors import UserError
 from hf_align.version import __version__
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Ids = list[int]
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.rows import Message, RowProblem, content_of, join_messages, shared_length, thought_of
 from hf_align.collators.tools import template_messages, template_options
 from hf_align.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MARK = "ANSWER"
 """Answer used in a probe, which no template changes."""

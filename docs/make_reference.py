@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"

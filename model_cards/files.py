@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from safetensors import safe_open
-from transformers.utils import logging
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE, REWARD_CONFIG, VALUE_HEAD, write_text
@@ -22,7 +22,7 @@ from hf_align.report.curves import draw_curves
 from hf_align.report.over_optimization import PICTURE, draw_course
 from hf_align.version import versions
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 CARD, CURVES, FACTS = "README.md", "training_curves.png", "model_card.json"
 CARD_FILES = (CARD, CURVES, PICTURE)

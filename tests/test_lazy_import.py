@@ -24,6 +24,12 @@ def test_import_loads_nothing_heavy():
     assert in_fresh_python(code) == "[]"
 
 
+@pytest.mark.parametrize("command", ["convert", "export", "inspect"])
+def test_commands_that_read_and_write_rows_start_without_the_model_libraries(command: str):
+    heavy = "[name for name in ('torch', 'transformers') if name in sys.modules]"
+    assert in_fresh_python(f"import sys, hf_align.cli.commands.{command}; print({heavy})") == "[]"
+
+
 def test_a_kernel_that_is_never_used_is_not_missed(caplog: pytest.LogCaptureFixture):
     logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
     logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "No module named 'kernels'")

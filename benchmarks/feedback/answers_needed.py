@@ -30,9 +30,9 @@ from benchmarks.machine import describe_machine
 from benchmarks.study.cache import CachedTexts
 from benchmarks.study.features import Features
 from hf_align.data.embedded.ratings import DOMAINS
-from hf_align.feedback.collect.choose import disagreement
-from hf_align.feedback.collect.head import EvenFeatures, LinearHead
-from hf_align.feedback.collect.information import choose_informative
+from hf_align.feedback.collection.choose import disagreement
+from hf_align.feedback.collection.head import EvenFeatures, LinearHead
+from hf_align.feedback.collection.information import choose_informative
 from hf_align.files import write_json
 from hf_align.statistics import pearson
 from hf_align.version import versions

@@ -12,10 +12,7 @@ from hf_align.feedback.aggregate import (
     majority_vote,
     weighted_vote,
 )
-from hf_align.feedback.collect.annotators import FunctionAnnotator, RewardAnnotator
-from hf_align.feedback.collect.config import CollectionConfig
-from hf_align.feedback.collect.loop import collect
-from hf_align.feedback.collect.result import Collection
+from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.records import (
     FIRST,
     SECOND,
@@ -33,6 +30,9 @@ from hf_align.feedback.store import PreferenceStore, open_store
 from hf_align.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_align.feedback.collection.annotators import FunctionAnnotator, RewardAnnotator
+    from hf_align.feedback.collection.loop import collect
+    from hf_align.feedback.collection.result import Collection
     from hf_align.feedback.page.serve import annotate
 
 __all__ = [
@@ -68,5 +68,13 @@ __all__ = [
     "weighted_vote",
 ]
 
-# The page needs Gradio, an optional package that takes a second to import.
-__getattr__, __dir__ = lazy_names(__name__, {"page.serve": ("annotate",)})
+# The loop and its annotators load the model libraries, the page Gradio: the store's commands need neither.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "collection.annotators": ("FunctionAnnotator", "RewardAnnotator"),
+        "collection.loop": ("collect",),
+        "collection.result": ("Collection",),
+        "page.serve": ("annotate",),
+    },
+)

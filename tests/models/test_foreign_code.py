@@ -34,10 +34,10 @@ from hf_align.evaluation import Sampling, policy_report, reward_report, sample_b
 from hf_align.experiments.quickstart import open_job
 from hf_align.experiments.quickstart.run import run_quickstart
 from hf_align.feedback import Prompt
-from hf_align.feedback.collect.config import CollectionConfig
-from hf_align.feedback.collect.features import read_features
-from hf_align.feedback.collect.responses import generate_responses
-from hf_align.feedback.collect.writers import open_models
+from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.collection.features import read_features
+from hf_align.feedback.collection.responses import generate_responses
+from hf_align.feedback.collection.writers import open_models
 from hf_align.files import REWARD_CODE
 from hf_align.hub import is_data_folder, push_dataset, push_model, stage_checkpoint, stage_model
 from hf_align.hub.staging import new_stage

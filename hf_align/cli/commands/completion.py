@@ -15,7 +15,7 @@ from hf_align.cli.parser import build_parser
 from hf_align.cli.table import TRAINING
 from hf_align.experiments.collection import KEYS
 from hf_align.experiments.recipe import field_hints, source_keys
-from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collection.config import CollectionConfig
 
 
 @dataclass

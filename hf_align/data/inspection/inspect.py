@@ -7,10 +7,9 @@ import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences
 from hf_align.collators.judged import NEEDED, kind_of
@@ -24,6 +23,9 @@ from hf_align.errors import LoadError, UserError
 from hf_align.numbers import number_problem
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MODULES: Mapping[str, ModuleType] = {
     "size": size,
@@ -187,6 +189,8 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         LoadError: There is none, or it can't be read.
     """
+    from transformers import AutoTokenizer  # a second and a half, which an inspection without a tokenizer saves
+
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, AssertionError) as error:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.judged import read_judged
 from hf_align.collators.rankings import Ranking
 from hf_align.collators.rows import Pair, RowProblem, Side, text_of
 from hf_align.data.inspection.findings import Found
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BATCH = 1000
 

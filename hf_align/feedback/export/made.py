@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
-from hf_align.feedback.collect.validate import answer_quality, known_label, track_records
+from hf_align.feedback.collection.validate import answer_quality, known_label, track_records
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable

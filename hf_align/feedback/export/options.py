@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate import AggregationMethod
-from hf_align.feedback.collect.config import CollectionConfig
+from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.numbers import number_problem
 
 Rows = Literal["tasks", "votes", "answers"]

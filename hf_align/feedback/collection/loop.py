@@ -1,0 +1,457 @@
+"""The loop that collects preferences until there are enough valid comparisons.
+
+    collect
+      ask models                    annotators.py, assign.py: tasks by domain and load, gold questions first
+      look                          validate.py: which comparisons are valid, which need more answers, which stay open
+      ask for more answers          where annotators don't agree or their answers don't count
+      lay out a round               pools.py -> responses.py -> pairs.py -> choose.py -> gold.py -> the store
+                                  (choose.py by the scores of members.py or by features.py)
+      wait for people               they answer on the page
+
+Everything is in the store: a round's prompts, responses and tasks are added in one transaction, and what happens next
+hangs on what the store holds. So a call that was killed goes on when it is made again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Collection as Names, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from sqlalchemy.engine import make_url
+
+from hf_align.data.parts import Parts
+from hf_align.errors import UserError
+from hf_align.feedback.collection.annotators import ModelAnnotator, Question, ask_model
+from hf_align.feedback.collection.assign import suits
+from hf_align.feedback.collection.checks import check_annotators, check_selection, with_annotators
+from hf_align.feedback.collection.choose import choose_tasks
+from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.collection.domains import Classifier
+from hf_align.feedback.collection.features import ResponseFeatures, comparisons_of, next_round, read_features
+from hf_align.feedback.collection.gold import GoldQuestion, Rows, check_form, draw_gold, read_gold, recheck
+from hf_align.feedback.collection.members import MemberScores, read_members
+from hf_align.feedback.collection.pairs import make_pairs
+from hf_align.feedback.collection.pools import PromptPool, choose_prompts, comparisons_by_domain, read_pool
+from hf_align.feedback.collection.responses import check_models, generate_responses
+from hf_align.feedback.collection.result import Collection, summarise
+from hf_align.feedback.collection.state import State, read_state
+from hf_align.feedback.collection.writers import Writer, open_models
+from hf_align.feedback.records import Annotator, Prompt, Response, Task
+from hf_align.feedback.store import PreferenceStore
+from hf_align.models.quantized import Quantization
+from hf_align.progress import Progress, Silent
+
+PAUSE = 2.0
+"""Seconds between two looks at the store while people answer."""
+
+
+def collect(
+    store: PreferenceStore,
+    config: CollectionConfig,
+    models: Any,
+    annotators: Sequence[str | Annotator | ModelAnnotator],
+    n: int,
+    *,
+    prompts: Dataset | list[dict[str, Any]] | None = None,
+    gold: Rows | Mapping[str, Rows] | None = None,
+    reward: Any = None,
+    features: Any = None,
+    classify: Classifier | None = None,
+    adjudicators: Names[str] = (),
+    cache: str | os.PathLike[str] | None = None,
+    quantization: Quantization = None,
+    wait: bool = True,
+    pause: Callable[[], None] = lambda: time.sleep(PAUSE),
+    progress: Progress | None = None,
+) -> Collection:
+    """Collect preferences until a store has enough valid comparisons.
+
+    A round chooses prompts, has models respond, makes pairs, chooses the pairs to ask about and puts them into the
+    store as tasks. Models among the annotators are asked at once, people take tasks on the page (`hf-align annotate`).
+    A comparison is valid if enough answers of sufficient quality agree; otherwise further annotators are asked, up to
+    `max_annotators`, after which the task stays open until an adjudicator answers it. The next round comes when the
+    valid comparisons and those still being answered are fewer than `n`. The same call goes on where it was stopped.
+
+    Args:
+        store: The store. What it holds already counts.
+        config: Options.
+        models: Who writes responses: Hub ids, folders, loaded models, or functions `list[prompt] -> list[text]`; see
+            `hf_align.feedback.collection.writers.open_models`. May be empty without `prompts`.
+        annotators: Who answers: names of people, or `Annotator` records with their domains and groups; and models
+            (`FunctionAnnotator`, `RewardAnnotator`). A task's answers are shared evenly among all of its domain. A
+            group or domains other than the store has are changed there; where none is given, the store's stay.
+        n: Valid comparisons wanted in the store.
+        prompts: Rows with a `prompt`; see `hf_align.feedback.collection.pools.read_pool`. None: only what the store has
+            is finished.
+        gold: Pairs of which `chosen` is known to be better, asked now and then to check annotators (`gold_share`); or
+            several such data sets by names. Tasks on which the first annotators were of one mind serve as a further
+            source.
+        reward: For a `selection` other than random: a `RewardEnsemble`, its folder, or a list of rewards.
+        features: For information without `reward`: the language model on whose hidden states a head is fitted to the
+            answers so far (Hub id, folder, loaded model or pair of model and tokenizer). The first round is at random.
+            Default: the first language model of `models`.
+        classify: Names the domain of prompts whose row has none. Default: a guess by key words.
+        adjudicators: Names of people whose answer decides a task and isn't counted as a vote, beside those whom the
+            store knows as adjudicators. On the page they get the tasks that were open at the last look of a call.
+        cache: Folder in which responses are kept until their round is in the store, and for later calls. Default:
+            beside an SQLite file, otherwise none.
+        quantization: Of models that are loaded.
+        wait: Wait for people; False: return when only they can go on.
+        pause: Called between two looks at the store while people answer.
+        progress: Receiver of progress. Default: none.
+
+    Returns:
+        What there is: valid comparisons with their verdicts, what is open, and figures by annotator. Fewer than `n` are
+        valid if the prompts are used up or, with `wait=False`, people are to answer.
+
+    Raises:
+        UserError: An argument can't be used, or an annotator or model fails; all earlier answers are stored.
+
+    Example:
+        >>> from hf_align.feedback import CollectionConfig, FunctionAnnotator, PreferenceStore, collect
+        >>> def polite(prompts):
+        ...     return ["Of course, gladly." for _ in prompts]
+        >>> def curt(prompts):
+        ...     return ["No." for _ in prompts]
+        >>> longer = FunctionAnnotator("longer", lambda prompt, first, second: float(len(first) > len(second)))
+        >>> config = CollectionConfig(responses_per_prompt=2, min_responses=2, annotators_per_task=1)
+        >>> rows = [{"prompt": f"May I ask question {number}?"} for number in range(8)]
+        >>> result = collect(PreferenceStore("sqlite://"), config, [polite, curt], [longer], 5, prompts=rows)
+        >>> result.valid, result.annotators["longer"].answers
+        (5, 5)
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
+    asked = {each.name: each for each in annotators if not isinstance(each, str | Annotator)}
+    everybody = _known(store, [_record_of(each) for each in annotators])
+    check_annotators(everybody, config, adjudicators)
+    check_selection(config, models, reward, features)
+    read = PromptPool({}) if prompts is None else read_pool(prompts, classify)
+    pool, left_out = with_annotators(read, everybody, config)
+    questions = {} if gold is None else read_gold(gold, config, classify)
+    if pool.prompts:
+        check_form(questions, [each.prompt for each in pool.prompts.values()])
+    writers = open_models(models, quantization=quantization) if pool.prompts else []
+    check_models(writers, [each.prompt for each in pool.prompts.values()], config)
+    parts = Parts(_beside(store.url) if cache is None else Path(cache))
+    guide: _Ensemble | ResponseFeatures | None = None
+    if config.selection != "random" and reward is not None:
+        name = str(reward) if isinstance(reward, str | os.PathLike) else type(reward).__name__
+        guide = _Ensemble(name, read_members(reward))
+    elif config.selection != "random":
+        named = writers or (open_models(models, quantization=quantization) if models and features is None else [])
+        policy = read_features(features, named, quantization)
+        known = {**store.prompts(), **{id: each.prompt for id, each in pool.prompts.items()}}
+        check_models([policy], list(known.values()), config)
+        guide = ResponseFeatures(policy, parts)
+    changed = _keep(store, everybody)
+    deciding = _appoint(store, adjudicators)
+    loop = _Loop(
+        *(store, config, writers, asked, everybody, n, pool, questions, guide, deciding),
+        *(parts, wait, pause, progress or Silent()),
+    )
+    for line in changed:
+        loop.progress.line(line)
+    if left_out:
+        loop.progress.line(f"{left_out:,} prompts left out: too few annotators answer their domain", "yellow")
+    return loop.run()
+
+
+def _record_of(annotator: str | Annotator | ModelAnnotator) -> Annotator:
+    if isinstance(annotator, str):
+        return Annotator(annotator)
+    return annotator if isinstance(annotator, Annotator) else annotator.record
+
+
+def _known(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[Annotator]:
+    """Annotators as the store knows them, with the groups and domains that are given now.
+
+    Where none is given, that of the store stays.
+
+    Raises:
+        UserError: The store knows somebody of another kind by that name.
+    """
+    known = store.annotators()
+    for each in annotators:
+        if (there := known.get(each.name, each)).kind != each.kind:
+            other = f"an {there.kind}" if there.kind == "adjudicator" else f"a {there.kind}"
+            raise UserError(
+                f"annotators: {each.name!r} is a {each.kind}, and {other} in the store; choose another name"
+            )
+    there = [known.get(each.name, each) for each in annotators]
+    return [
+        replace(old, group=each.group or old.group, domains=tuple(each.domains) or old.domains)
+        for each, old in zip(annotators, there, strict=True)
+    ]
+
+
+def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
+    """Store annotators; a line for each whose group or domains are others than they were."""
+    before, lines = store.annotators(), []
+    store.add(annotators=annotators)
+    for each in annotators:
+        old = before.get(each.name, each)
+        if (old.group, old.domains) != (each.group, tuple(each.domains)):
+            store.update_annotator(each.name, group=each.group, domains=each.domains)
+            was, now = (
+                f"group {one.group or 'none'}, domains {', '.join(one.domains) or 'all'}" for one in (old, each)
+            )
+            lines.append(f"annotator {each.name}: {now}; until now {was}")
+    return lines
+
+
+def _appoint(store: PreferenceStore, names: Names[str]) -> tuple[str, ...]:
+    """Have the store know people as adjudicators, and give the names of all whose answer decides.
+
+    Who answered as a person before decides from now on; a model's name stays a model's, which the page refuses.
+    """
+    store.add(annotators=[Annotator(name, "adjudicator") for name in names])
+    known = store.annotators()
+    for name in names:
+        if known[name].kind == "person":
+            store.update_annotator(name, kind="adjudicator")
+    return tuple(dict.fromkeys([*names, *(name for name, each in known.items() if each.kind == "adjudicator")]))
+
+
+def _beside(url: str) -> Path | None:
+    """A folder beside an SQLite file, for responses of an unfinished round."""
+    parsed = make_url(url)
+    file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(f"{parsed.database}.responses") if file else None
+
+
+@dataclass(frozen=True)
+class _Ensemble:
+    """An ensemble to choose by, and its name."""
+
+    name: str
+    members: MemberScores
+
+
+@dataclass
+class _Loop:
+    """A call of `collect` with everything checked; see the top of this file."""
+
+    store: PreferenceStore
+    config: CollectionConfig
+    writers: Sequence[Writer]
+    models: Mapping[str, ModelAnnotator]
+    annotators: Sequence[Annotator]
+    n: int
+    pool: PromptPool
+    gold: Mapping[str, Sequence[GoldQuestion]]
+    guide: _Ensemble | ResponseFeatures | None
+    adjudicators: Sequence[str]
+    parts: Parts
+    wait: bool
+    pause: Callable[[], None]
+    progress: Progress
+    used_up: bool = False
+    seen: tuple[Any, ...] = ()
+    marked: list[str] | None = None
+
+    def run(self) -> Collection:
+        """Go on until there is enough, or nothing left to do."""
+        told = False
+        while True:
+            state = self.look()
+            if self.ask_models(state):
+                continue
+            valid, waiting = len(state.of_state("valid")), state.of_state("asked")
+            if valid >= self.n:
+                break
+            if more := state.more:
+                self.store.want_each(more)
+                self.progress.line(f"{len(more):,} tasks need another answer")
+            elif self.needed(state) and self.lay_out(state):
+                told = False
+            elif waiting and self.wait:
+                if not told:
+                    people = ", ".join(each.name for each in self.annotators if each.name not in self.models)
+                    place = make_url(self.store.url).render_as_string(hide_password=True)
+                    self.progress.line(f"{len(waiting):,} tasks wait for {people}: hf-align annotate --store {place}")
+                    told = True
+                self.watch(state)
+            else:
+                break
+        if self.marked:
+            place = make_url(self.store.url).render_as_string(hide_password=True)
+            self.progress.line(
+                f"{len(self.marked):,} tasks are open for {', '.join(self.adjudicators)}: hf-align annotate --store "
+                f"{place}; then give the same call again"
+            )
+        return summarise(self.store, state, self.config, self.n, self.adjudicators)
+
+    def needed(self, state: State) -> int:
+        """Comparisons to lay out, so that there can be enough; 0 once the prompts are used up."""
+        laid_out = len(state.of_state("valid")) + len(state.of_state("asked"))
+        needed = 0 if self.used_up else max(0, self.n - laid_out)
+        return min(needed, next_round(state, self.config)) if isinstance(self.guide, ResponseFeatures) else needed
+
+    def look(self) -> State:
+        """What the store holds now; what is open is marked for adjudicators where that changed."""
+        self.seen = self.store.mark()  # before the look: what comes in between is looked at again
+        state = read_state(self.store, self.config, self.annotators, self.adjudicators)
+        if self.adjudicators and (is_open := state.of_state("open")) != self.marked:
+            self.store.mark_open(is_open)
+            self.marked = is_open
+        return state
+
+    def watch(self, state: State) -> None:
+        """Wait until answers of people made a difference to what there is to do."""
+        with self.progress.task("valid comparisons", self.n) as advance:
+            while True:
+                valid, waiting = len(state.of_state("valid")), len(state.of_state("asked"))
+                advance(min(valid, self.n), f"{waiting:,} tasks wait for answers")
+                models = any(name in self.models for names in state.assigned.values() for name in names)
+                if valid >= self.n or state.more or models or not waiting or self.needed(state):
+                    return
+                self.pause()
+                while self.store.mark() == self.seen:
+                    self.pause()
+                state = self.look()
+
+    def ask_models(self, state: State) -> bool:
+        """Ask the models what they are assigned, gold questions first; whether there was anything to ask."""
+        plan: dict[str, list[str]] = {}
+        due = {id: names for id, names in state.assigned.items() if id not in state.more}
+        for name, model in self.models.items():
+            ids = [id for id, names in due.items() if name in names]
+            plan[name] = [*self.due_gold(state, model, len(ids)), *ids]
+        if not any(plan.values()):
+            return False
+        tasks, prompts, responses = {**state.tasks, **state.gold}, self.store.prompts(), self.store.responses()
+        for name, ids in plan.items():
+            questions = [
+                Question(task, prompts[task.prompt_id], responses[task.first_id], responses[task.second_id])
+                for task in map(tasks.__getitem__, ids)
+            ]
+            with self.progress.task(f"answers of {name}", len(questions)) as advance:
+                for done in ask_model(self.store, self.models[name], questions, state.undos):
+                    advance(done, "")
+        return True
+
+    def due_gold(self, state: State, model: ModelAnnotator, more: int) -> list[str]:
+        """The gold questions that a model is to answer, so that they are `gold_share` of all it answers."""
+        done = {event.task_id for event in state.standing if event.annotator == model.name}
+        share = self.config.gold_share / (1 - self.config.gold_share)
+        due = int(share * (len(done - state.gold.keys()) + more))
+        fit = [id for id, task in state.gold.items() if suits(model.record, task.domain)]
+        return [id for id in fit[:due] if id not in done]
+
+    def lay_out(self, state: State) -> bool:
+        """Add a round's prompts, responses and tasks to the store, in one transaction; whether there was anything.
+
+        Chosen at random, a round has as many prompts as it takes. With something to choose by, the pairs of all prompts
+        so far that weren't asked about are candidates, too.
+        """
+        config, batch, needed = self.config, self.config.batch_size, self.needed(state)
+        candidates = [] if self.guide is None else self.unasked(state)
+        answered = comparisons_of(state) if isinstance(self.guide, ResponseFeatures) else []
+        at_random = self.guide is None or (isinstance(self.guide, ResponseFeatures) and not answered)
+        if at_random:
+            pairs = min(config.max_pairs, math.comb(config.responses_per_prompt, 2))
+            batch = min(batch, math.ceil(needed / pairs))
+        chosen = choose_prompts(
+            self.pool,
+            replace(config, batch_size=batch),
+            round=state.round,
+            used=self.store.prompts().keys(),
+            comparisons=comparisons_by_domain(self.store),
+        ).prompts
+        if not chosen and not candidates:
+            self.used_up = True
+            return False
+        made = generate_responses(chosen, self.writers, config, parts=self.parts, progress=self.progress)
+        by_prompt = {prompt.id: made.responses.get(prompt.id, []) for prompt in chosen}
+        candidates += [task for prompt in chosen for task in make_pairs(prompt, by_prompt[prompt.id], config)]
+        responses = [response for each in by_prompt.values() for response in each]
+        asked = list(state.tasks.values())
+        tasks = choose_tasks(
+            candidates,
+            method="random" if at_random else config.selection,
+            n=needed,
+            seed=config.seed,
+            round=state.round,
+            model=None if self.guide is None else self.guide.name,
+            answered=answered,
+            asked=asked,
+            **self.evidence([] if at_random else candidates, asked, chosen, responses),
+        )
+        questions = self.check_questions(state, tasks)
+        self.store.add(
+            prompts=[*chosen, *(each.prompt for each in questions)],
+            responses=[*responses, *(response for each in questions for response in each.responses)],
+            tasks=_mixed(tasks, [each.task for each in questions]),
+        )
+        self.progress.line(
+            f"round {state.round + 1}: {len(chosen):,} prompts, {len(responses):,} responses, {len(tasks):,} of "
+            f"{len(candidates):,} pairs are asked about"
+            + (", at random: there are no answers yet to choose by" if at_random and self.guide is not None else "")
+        )
+        return True
+
+    def unasked(self, state: State) -> list[Task]:
+        """Pairs of the store's responses that aren't tasks yet."""
+        by_prompt: dict[str, list[Response]] = {}
+        for response in self.store.responses().values():
+            by_prompt.setdefault(response.prompt_id, []).append(response)
+        taken = state.tasks.keys() | {task.prompt_id for task in state.gold.values()}
+        prompts = [each for each in self.store.prompts().values() if each.id not in taken]
+        pairs = [task for prompt in prompts for task in make_pairs(prompt, by_prompt.get(prompt.id, []), self.config)]
+        return [task for task in pairs if task.id not in taken]
+
+    def evidence(
+        self,
+        candidates: Sequence[Task],
+        asked: Sequence[Task],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Response],
+    ) -> dict[str, Any]:
+        """What `choose_tasks` chooses by: each candidate response's scores by an ensemble's members, or its features.
+
+        Features are also of the responses of tasks that were asked about.
+        """
+        if self.guide is None or not candidates:
+            return {"member_scores": None}
+        known = {**self.store.prompts(), **{prompt.id: prompt for prompt in prompts}}
+        texts = {**self.store.responses(), **{response.id: response for response in responses}}
+        if isinstance(self.guide, ResponseFeatures):
+            by_prompt: dict[str, list[Response]] = {task.prompt_id: [] for task in (*candidates, *asked)}
+            for text in texts.values():
+                if text.prompt_id in by_prompt:
+                    by_prompt[text.prompt_id].append(text)
+            features = self.guide([known[id] for id in by_prompt], by_prompt, self.progress)
+            return {"member_scores": None, "features": features}
+        ids = dict.fromkeys(id for task in candidates for id in (task.first_id, task.second_id))
+        sides = [texts[id] for id in ids]
+        return {"member_scores": self.guide.members([known[side.prompt_id] for side in sides], sides)}
+
+    def check_questions(self, state: State, tasks: Sequence[Task]) -> list[GoldQuestion]:
+        """Gold questions to add to a round; and asks one more answer of tasks that serve as such."""
+        config = self.config
+        sources = len(self.gold) + 1
+        again = recheck(state.tasks, state.answers, self.annotators, config, config.gold_share / sources)
+        if again:
+            self.store.want_each(again)
+        share = config.gold_share / (1 - config.gold_share)
+        return draw_gold(
+            self.gold,
+            math.ceil(share * len(tasks)),
+            asked=state.gold.keys() | state.tasks.keys(),
+            domains={task.domain for task in tasks},
+            round=state.round,
+            seed=config.seed,
+        )
+
+
+def _mixed(tasks: Sequence[Task], gold: Sequence[Task]) -> list[Task]:
+    """Gold questions spread among the other tasks, so that their order says nothing."""
+    places = [((place + 0.5) / len(part), task) for part in (tasks, gold) for place, task in enumerate(part)]
+    return [task for _, task in sorted(places, key=lambda item: (item[0], item[1].id))]
