@@ -13,10 +13,11 @@ from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import Recipe, check_values, field_hints
 from hf_align.feedback import Annotator, Collection, CollectionConfig, FunctionAnnotator, RewardAnnotator, collect
-from hf_align.feedback.collection.annotators import ModelAnnotator, check_tie_band
+from hf_align.feedback.collection.annotators import ModelAnnotator
 from hf_align.feedback.collection.checks import check_annotators, check_selection, with_annotators
 from hf_align.feedback.collection.domains import Classifier
 from hf_align.feedback.collection.pools import read_pool
+from hf_align.feedback.judges.reward import check_tie_band
 from hf_align.feedback.store import open_store
 from hf_align.progress import Progress
 from hf_align.rewards.named import read_function

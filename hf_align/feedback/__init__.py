@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from hf_align.feedback.collection.annotators import FunctionAnnotator, RewardAnnotator
     from hf_align.feedback.collection.loop import collect
     from hf_align.feedback.collection.result import Collection
+    from hf_align.feedback.judges.function import FunctionJudge
+    from hf_align.feedback.judges.reward import RewardJudge
     from hf_align.feedback.page.serve import annotate
 
 __all__ = [
@@ -46,12 +48,14 @@ __all__ = [
     "Collection",
     "CollectionConfig",
     "FunctionAnnotator",
+    "FunctionJudge",
     "Lease",
     "PreferenceStore",
     "Progress",
     "Prompt",
     "Response",
     "RewardAnnotator",
+    "RewardJudge",
     "Showing",
     "Task",
     "UndefinedAgreement",
@@ -68,13 +72,15 @@ __all__ = [
     "weighted_vote",
 ]
 
-# The loop and its annotators load the model libraries, the page Gradio: the store's commands need neither.
+# The loop, its annotators and judges load the model libraries, the page Gradio: the store's commands need neither.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "collection.annotators": ("FunctionAnnotator", "RewardAnnotator"),
         "collection.loop": ("collect",),
         "collection.result": ("Collection",),
+        "judges.function": ("FunctionJudge",),
+        "judges.reward": ("RewardJudge",),
         "page.serve": ("annotate",),
     },
 )

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-
 from hf_align.collators.rows import text_of
 from hf_align.data.parts import digest
 from hf_align.errors import UserError
-from hf_align.feedback.collection.opened import log_odds_of, open_reward
-from hf_align.feedback.records import FIRST, SECOND, TIE, Annotator, Position, Prompt, Response, Task
+from hf_align.feedback.judges.reward import RewardJudge
+from hf_align.feedback.opinions import read_preference
+from hf_align.feedback.records import Annotator, Position, Prompt, Response, Task
 from hf_align.feedback.store import PreferenceStore
 from hf_align.feedback.store.queue import draw
 
-WORDS = {"first": FIRST, "tie": TIE, "second": SECOND}
-"""Preferences as a function may write them."""
 BATCH = 32
 """Tasks that a reward scores at a time."""
 
@@ -121,31 +117,6 @@ class FunctionAnnotator:
         return Reply(preference if preference is None or left == "first" else 1 - preference, left)
 
 
-def read_preference(value: Any) -> float | None:
-    """A function's answer as a preference.
-
-    Raises:
-        UserError: It is neither a number from 0 to 1, one of `WORDS`, nor None.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str) and value in WORDS:
-        return WORDS[value]
-    if isinstance(value, numbers.Real) and 0 <= float(value) <= 1:
-        return float(value)
-    raise UserError(f"it returned {value!r}; return a number from 0 to 1, 'first', 'second', 'tie' or None")
-
-
-def check_tie_band(value: float | None) -> None:
-    """Refuse a band of ties that is no number from 0, or None.
-
-    Raises:
-        UserError: It is negative, infinite or not a number.
-    """
-    if value is not None and not 0 <= value < float("inf"):
-        raise UserError(f"tie_band is {value}; give a number from 0, or None for probabilities")
-
-
 class RewardAnnotator:
     """A reward as an annotator: it prefers the response with the higher score.
 
@@ -184,9 +155,7 @@ class RewardAnnotator:
         group: str | None = None,
         domains: Sequence[str] = (),
     ) -> None:
-        check_tie_band(tie_band)
-        self.name, self.reward, self.tie_band = name, open_reward(reward), tie_band
-        self.log_odds = log_odds_of(self.reward)
+        self.name, self.judge = name, RewardJudge(reward, name, tie_band=tie_band)
         self.record = Annotator(name, "model", group, tuple(domains))
 
     def reply(self, questions: Sequence[Question]) -> list[Reply]:
@@ -195,15 +164,12 @@ class RewardAnnotator:
         Raises:
             UserError: The reward fails, or doesn't return finite numbers.
         """
-        prompts = [question.prompt.content for question in questions for _ in range(2)]
-        texts = [text_of(side.content) for question in questions for side in (question.first, question.second)]
-        scores = self.reward(prompts, texts).double().reshape(-1, 2)
-        difference = scores[:, 0] - scores[:, 1]
-        if self.tie_band is None:
-            preferences = (difference * self.log_odds).sigmoid()
-        else:
-            preferences = torch.where(difference.abs() <= self.tie_band, TIE, (difference > 0).double())
-        return [Reply(preference) for preference in preferences.tolist()]
+        judgements = self.judge.compare(
+            [question.prompt.content for question in questions],
+            [question.first.content for question in questions],
+            [question.second.content for question in questions],
+        )
+        return [Reply(judgement.preference) for judgement in judgements]
 
 
 def ask_model(

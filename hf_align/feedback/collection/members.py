@@ -10,7 +10,7 @@ import torch
 
 from hf_align.collators.rows import text_of
 from hf_align.errors import UserError
-from hf_align.feedback.collection.opened import log_odds_of, open_reward
+from hf_align.feedback.opened import log_odds_of, open_reward
 from hf_align.feedback.records import Prompt, Response
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.placement import to_gpu
