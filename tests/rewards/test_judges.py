@@ -21,12 +21,11 @@ class Longer:
         ]
 
 
-def test_a_judge_of_position_gives_ties_only():
-    pairs = ["p", "q"], ["a", "bb"], ["cc", "d"]
-    for opinion in (1.0, 0.9, 0.0):
-        judgements = judge_orders(lambda prompts, left, right: [opinion] * len(prompts), *pairs)
-        assert [judgement.preference for judgement in judgements] == [0.5, 0.5]
-        assert all(judgement.flipped for judgement in judgements)
+@pytest.mark.parametrize("opinion", [1.0, 0.9, 0.0])
+def test_a_judge_of_position_gives_ties_only(opinion: float):
+    judgements = judge_orders(lambda prompts, *_: [opinion] * len(prompts), ["p", "q"], ["a", "bb"], ["cc", "d"])
+    assert [judgement.preference for judgement in judgements] == [0.5, 0.5]
+    assert all(judgement.flipped for judgement in judgements)
 
 
 def test_a_preference_held_in_both_orders_is_their_mean():
@@ -48,7 +47,7 @@ def test_ties_soften_and_missing_opinions_spoil_a_judgement(forward, backward, p
 
 @pytest.mark.parametrize("said", [[0.5], [0.5, 1.5], [0.5, float("nan")], [0.5, "first"]])
 def test_opinions_that_are_none_are_refused(said):
-    with pytest.raises(UserError, match="opinions|a number from 0 to 1"):
+    with pytest.raises(UserError, match=r"opinions|a number from 0 to 1"):
         judge_orders(lambda prompts, left, right: said, ["p"], ["a"], ["b"])
 
 

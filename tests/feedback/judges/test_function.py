@@ -13,10 +13,11 @@ def test_words_and_probabilities_are_read_in_both_orders():
 
 
 def test_a_function_that_fails_is_told_with_the_prompt():
-    with pytest.raises(UserError, match=r"judge 'broken' failed on prompt 'Say\s+hello': ValueError: no key"):
-        FunctionJudge(lambda *_: (_ for _ in ()).throw(ValueError("no key")), "broken").compare(
-            ["Say hello"], ["a"], ["b"]
-        )
+    def broken(prompt: str, first: str, second: str) -> float:
+        raise ValueError("no key")
+
+    with pytest.raises(UserError, match="judge 'broken' failed on prompt 'Say hello': ValueError: no key"):
+        FunctionJudge(broken).compare(["Say hello"], ["a"], ["b"])
     with pytest.raises(UserError, match="it returned 'left'"):
         FunctionJudge(lambda *_: "left").compare(["p"], ["a"], ["b"])
     with pytest.raises(UserError, match="is no function"):
