@@ -13,9 +13,9 @@ from datasets import Dataset
 from peft import PeftConfig
 from transformers.utils import logging
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.files import write_json
 from hf_align.hub.push import check_repo_id, push_model
 from hf_align.model_cards.facts import Evaluation

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
 from hf_align.statistics import Resampling
 
 
@@ -36,14 +36,14 @@ def measure_accuracy(data: Comparisons, scores: NDArray[np.float64], resampling:
     gained = points(data, scores)
     decided = ~np.isnan(gained)
     unit, other = unit[decided], None if other is None else other[decided]
-    gained, better, label = gained[decided], data.better[decided], data.label[decided]
+    gained, better = gained[decided], data.better[decided]
     gap = (scores[data.first] - scores[data.second])[decided] * better
     deviation = float(np.std(scores))
     ones = np.ones(len(gained))
     prompt_of = data.prompt_of[data.first][decided]
     figures = {
         "accuracy": gained,
-        "vote_agreement": np.where(better > 0, label, 1 - label),
+        "vote_agreement": data.vote_agreement[decided],
         "margin": gap / deviation if deviation else gap,
     }
     result: dict[str, Any] = {

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import entr, expit
 
-from hf_align.evaluation.comparisons import Comparisons
-from hf_align.evaluation.simulated import Draw, judgements
+from hf_align.data.comparisons import Comparisons
+from hf_align.evaluation.simulated import judgements
+from hf_align.pair_statistics import BINS, SIMULATIONS, Draw, reliability
 from hf_align.statistics import Resampling
 
-BINS = 15
-SIMULATIONS = 100
-"""Sets of labels simulated from the model's own probabilities, for the noise floor."""
-_DRAWN = 20  # sets of labels held at once
 _WIDEST = np.log(1e3)  # the fitted temperature lies within a factor of 1,000 of the root mean square difference
 
 
@@ -147,47 +144,14 @@ def calibration_table(
         seed: Their seed.
 
     Returns:
-        "ece": mean absolute difference of predicted and observed share over bins, weighted by pairs. "ece_floor" and
-        "ece_floor_high": mean and 95% quantile of the ECE of a model that is right about every probability, on the
-        same pairs with as many votes. "brier" and "nll" against single votes, with "..._interval" and "..._floor"
-        (that of the vote shares themselves). "bins": for each bin with pairs "low", "high", "pairs" (mirrored ones
-        too), "predicted", "observed", and "expected": the 95% range of "observed" for a model that is right.
+        What `reliability` does, and "brier" and "nll" against single votes, with "..._interval" and "..._floor" (that
+        of the vote shares themselves).
     """
-    p, mirrored = expit(difference), expit(-difference)
-    places, mirror_places = (np.minimum((side * bins).astype(np.intp), bins - 1) for side in (p, mirrored))
-    rows = np.arange(len(p))
-    # A pair's error p - y counts in its bin, and with the other sign in the bin of its mirror image.
-    signs = np.zeros((len(p), bins))
-    signs[rows, places] += 1
-    np.subtract.at(signs, (rows, mirror_places), 1)
-    total = np.bincount(places, minlength=bins) + np.bincount(mirror_places, minlength=bins)
-    predicted = np.bincount(places, p, minlength=bins) + np.bincount(mirror_places, mirrored, minlength=bins)
-    errors = (p - label) @ signs
-    rng = np.random.default_rng(seed)
-    simulated = np.concatenate(
-        [(p - draw(rng, min(_DRAWN, simulations - start))) @ signs for start in range(0, simulations, _DRAWN)]
-    )
-    floors = np.abs(simulated).sum(axis=1) / total.sum()
-    table: dict[str, Any] = {
-        "ece": float(np.abs(errors).sum() / total.sum()),
-        "ece_floor": float(floors.mean()),
-        "ece_floor_high": float(np.quantile(floors, 0.95)),
-    }
+    p = expit(difference)
+    table = reliability(p, label, draw, bins, simulations=simulations, seed=seed)
     losses = np.stack([label * (1 - p) ** 2 + (1 - label) * p**2, _nll(difference, label)], axis=1)
     floors_of = {"brier": label * (1 - label), "nll": entr(label) + entr(1 - label)}
     measured = resampling.ratios(losses, np.ones(len(p)), unit, other)
     for (name, floor), (value, interval) in zip(floors_of.items(), measured, strict=True):
         table[name], table[f"{name}_interval"], table[f"{name}_floor"] = value, interval, float(floor.mean())
-    low, high = np.quantile(simulated, [0.025, 0.975], axis=0)
-    table["bins"] = [
-        {
-            "low": place / bins,
-            "high": (place + 1) / bins,
-            "pairs": int(total[place]),
-            "predicted": float(predicted[place] / total[place]),
-            "observed": float((predicted[place] - errors[place]) / total[place]),
-            "expected": [float((predicted[place] - error[place]) / total[place]) for error in (high, low)],
-        }
-        for place in np.flatnonzero(total)
-    ]
     return table

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from hf_align.data.comparisons import Comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation.benchmark_rows import Benchmark
-from hf_align.evaluation.comparisons import Comparisons
 from hf_align.evaluation.remarks import Remark
 from hf_align.evaluation.scorers import vader_judge
 from hf_align.models.ensemble import RewardEnsemble

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hf_align.data.comparisons import Comparisons
 from hf_align.evaluation.accuracy import points
-from hf_align.evaluation.comparisons import Comparisons
 from hf_align.statistics import Resampling
 
 PARTS = 5

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
 from hf_align.evaluation.ratings import HUMAN, rating_report
 from hf_align.statistics import bootstrap_interval, groups, pearson
 

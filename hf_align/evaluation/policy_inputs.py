@@ -15,8 +15,8 @@ from hf_align.collators.checks import read_rows, refuse_own_columns
 from hf_align.collators.prompts import OWN_COLUMNS
 from hf_align.collators.rows import Side, key_of, read_prompt
 from hf_align.collators.tools import NESTED
+from hf_align.data.domains import domains_of
 from hf_align.errors import UserError
-from hf_align.evaluation.rows import domains_of
 from hf_align.models.ensemble_files import member_sources
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import check_source

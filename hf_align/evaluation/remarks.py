@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
 
 FEW_UNITS = 30
 """Fewest prompts or texts whose bootstrap intervals can be relied on."""

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from hf_align.collators.checks import as_dataset
 from hf_align.collators.rows import text_of
+from hf_align.data.comparison_rows import STYLES, read_comparisons
+from hf_align.data.comparisons import MAX_PAIRS, Comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.evaluation.benchmark_rows import benchmark_facts, recognise, with_prompt
 from hf_align.evaluation.best_of_n import measure_best_of_n
 from hf_align.evaluation.calibration import measure_calibration
 from hf_align.evaluation.changes import CHANGES, check_changes
-from hf_align.evaluation.comparisons import MAX_PAIRS, Comparisons
 from hf_align.evaluation.described import describe_model, open_model, remarks_on_model
 from hf_align.evaluation.length import measure_length, measure_styles
 from hf_align.evaluation.people import measure_people
 from hf_align.evaluation.rank_agreement import measure_rank_agreement
-from hf_align.evaluation.reading import STYLES, read_comparisons
 from hf_align.evaluation.remarks import remarks_on
 from hf_align.evaluation.report import RewardReport
 from hf_align.evaluation.robustness import MOST_TEXTS, measure_robustness

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.collators.rows import Side, content_of
+from hf_align.data.comparisons import Comparisons, Response
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import points
 from hf_align.evaluation.changes import CHANGES, changed
-from hf_align.evaluation.comparisons import Comparisons, Response
 from hf_align.evaluation.scorers import Score, score_all
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.collators.rows import Side, text_of
+from hf_align.data.comparisons import Response
 from hf_align.errors import UserError
-from hf_align.evaluation.comparisons import Response
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
+from hf_align.pair_statistics import Draw, one_by_one
 
-Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
-"""From a generator and n, n sets of simulated labels `[n, P]`."""
 _LEVELS = 32
 """Levels of equal mass to which votes are rounded; within a level two count half: 1/1,000 of a share's variance."""
 
@@ -31,20 +28,9 @@ def judgements(data: Comparisons, scores: NDArray[np.float64], pairs: NDArray[np
     first, second = data.first[pairs], data.second[pairs]
     counts = np.asarray([len(votes) for votes in data.ratings], dtype=np.intp)
     if data.layout == "pairs" and not counts.any():
-        return one_by_one(scores[first] - scores[second], data.votes[pairs])
+        return one_by_one(expit(scores[first] - scores[second]), data.votes[pairs])
     entries, places = np.unique(np.concatenate([first, second]), return_inverse=True)
     return _of_texts(scores[entries], np.maximum(counts[entries], 1), *places.reshape(2, -1))
-
-
-def one_by_one(difference: NDArray[np.float64], votes: NDArray[np.intp]) -> Draw:
-    """Independent votes on each pair.
-
-    Args:
-        difference: `[P]` differences of scores.
-        votes: `[P]` votes on each pair.
-    """
-    p = expit(difference)
-    return lambda rng, sets: rng.binomial(votes, p, (sets, len(p))) / votes
 
 
 def _of_texts(scores: NDArray, counts: NDArray, first: NDArray, second: NDArray) -> Draw:

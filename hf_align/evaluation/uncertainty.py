@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
 from hf_align.evaluation.scorers import CHUNK, score_all, scorer_of
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.uncertainty import deviation, dropout_scores, preference_entropy, variation_ratio

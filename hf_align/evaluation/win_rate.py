@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
+from hf_align.pair_statistics import length_controlled
 from hf_align.statistics import Resampling
-
-PRIOR_VARIANCE = 100.0
-"""Of the normal prior on the weight of length, which keeps it finite where length alone decides who wins."""
-STEPS, LONGEST_STEP, LARGEST = 40, 2.0, 20.0
-"""Of Newton's method: number, longest, and largest intercept (that of a policy that wins everything is infinite)."""
-DRAWN = 50
-"""Resamples fitted at once."""
 
 
 def wins_of(scores: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
@@ -73,73 +66,3 @@ def measure_length_controlled(
         for name in scores
         if name != reference
     }
-
-
-def length_controlled(
-    wins: NDArray[np.float64], longer: NDArray[np.float64], resampling: Resampling, unit: NDArray[np.intp]
-) -> dict[str, Any]:
-    """The win rate at equal length, by a logistic regression of the win on the difference of lengths.
-
-        P(win) = sigmoid(a + b tanh(d / sd(d)))        win rate at d = 0: sigmoid(a)
-
-    with d by how much the policy's response is longer; a tie counts as half a win. This is AlpacaEval 2's
-    length-controlled win rate (Dubois et al. 2024, arXiv:2404.04475) without its term for the difficulty of an
-    instruction, which needs the results of many models. b has a normal prior with variance 100.
-
-    Args:
-        wins: `[N]` 1, 1/2 or 0.
-        longer: `[N]` d.
-        resampling: Draws of prompts.
-        unit: `[N]` the prompt of each.
-
-    Returns:
-        "length_controlled" with "length_controlled_interval", "length_weight" (b) with "length_weight_interval",
-        "mean_longer", and "within": whether both longer and shorter responses (or equal ones) occur, so that nothing is
-        extrapolated. NaN where all responses are longer by the same.
-    """
-    deviation = longer.std()
-    facts = {"mean_longer": float(longer.mean()), "within": bool(longer.min() <= 0 <= longer.max())}
-    if not deviation and longer.any():
-        nothing = {"length_controlled": np.nan, "length_controlled_interval": [np.nan] * 2}
-        return {**nothing, "length_weight": np.nan, "length_weight_interval": [np.nan] * 2, **facts}
-    x = np.tanh(longer / deviation) if deviation else longer
-    fitted = fit_logistic(x, wins, np.ones((1, len(wins))))[0]
-    drawn = np.concatenate(
-        [
-            fit_logistic(x, wins, resampling.counts[unit, start : start + DRAWN].T.astype(float))
-            for start in range(0, resampling.resamples, DRAWN)
-        ]
-    )
-    return {
-        "length_controlled": float(expit(fitted[0])),
-        "length_controlled_interval": resampling.interval(expit(drawn[:, 0])),
-        "length_weight": float(fitted[1]),
-        "length_weight_interval": resampling.interval(drawn[:, 1]),
-        **facts,
-    }
-
-
-def fit_logistic(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit P(y) = sigmoid(a + b x) by Newton's method, once for each row of weights.
-
-    Args:
-        x: `[N]`.
-        y: `[N]` shares from 0 to 1.
-        weights: `[R, N]` how often each row counts.
-
-    Returns:
-        `[R, 2]` a and b: the maximum of the likelihood times the prior of b, |a| at most 20.
-    """
-    a, b = np.zeros(len(weights)), np.zeros(len(weights))
-    for _ in range(STEPS):
-        p = expit(a[:, None] + b[:, None] * x)  # [R, N]
-        missing, spread = weights * (y - p), weights * p * (1 - p)
-        slope_a, slope_b = missing.sum(1), missing @ x - b / PRIOR_VARIANCE
-        aa, ab, bb = spread.sum(1) + 1e-12, spread @ x, spread @ (x * x) + 1 / PRIOR_VARIANCE
-        determinant = np.maximum(aa * bb - ab * ab, 1e-12)
-        steps = np.stack([bb * slope_a - ab * slope_b, aa * slope_b - ab * slope_a]) / determinant
-        steps /= np.maximum(1, np.abs(steps).max(0) / LONGEST_STEP)
-        a, b = np.clip(a + steps[0], -LARGEST, LARGEST), b + steps[1]
-        if np.abs(steps).max() < 1e-9:
-            break
-    return np.stack([a, b], axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.collators.rows import Side, text_of
-from hf_align.evaluation.comparisons import Comparisons
+from hf_align.data.comparisons import Comparisons
 
 COUNT = 20
 

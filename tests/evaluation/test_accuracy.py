@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.accuracy import measure_accuracy
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.statistics import Resampling
 
 

@@ -9,10 +9,10 @@ from datasets import Dataset
 
 from hf_align.collators import tokenize_preferences
 from hf_align.collators.encoding import PairEncoder
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
 from hf_align.evaluation.benchmark_rows import BENCHMARKS, gained, output_rows, recognise, result_json, with_prompt
-from hf_align.evaluation.reading import read_comparisons
 from tests.tiny import tiny_tokenizer
 
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}

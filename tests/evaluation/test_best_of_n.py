@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.best_of_n import best_of_n_kl, expected_best_of_n, measure_best_of_n
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.statistics import Resampling
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.calibration import calibration_table, fit_temperature, measure_calibration
-from hf_align.evaluation.reading import read_comparisons
-from hf_align.evaluation.simulated import one_by_one
+from hf_align.pair_statistics import one_by_one
 from hf_align.statistics import Resampling
 
 
 def _table(difference: Any, label: Any, votes: Any = None, bins: int = 15, **more: Any) -> dict[str, Any]:
     d, y = np.asarray(difference, dtype=float), np.asarray(label, dtype=float)
-    draw = one_by_one(d, np.ones(len(d), dtype=np.intp) if votes is None else np.asarray(votes))
+    draw = one_by_one(expit(d), np.ones(len(d), dtype=np.intp) if votes is None else np.asarray(votes))
     return calibration_table(d, y, draw, np.arange(len(d)), None, Resampling(len(d), resamples=50), bins, **more)
 
 

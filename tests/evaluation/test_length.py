@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.length import measure_length, measure_styles, style_levels, style_matrix
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.statistics import Resampling
 
 

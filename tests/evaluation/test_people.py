@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.people import measure_people, worth_people
-from hf_align.evaluation.reading import read_comparisons
 
 
 def test_the_mean_of_k_people_is_worth_k() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.rank_agreement import measure_rank_agreement
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.statistics import Resampling
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation.changes import CHANGES, changed
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.evaluation.robustness import measure_robustness
 from hf_align.evaluation.scorers import scorer_of
 from hf_align.progress import Silent

@@ -12,11 +12,11 @@ from datasets import Dataset
 from transformers import MistralConfig, MistralForSequenceClassification
 
 from hf_align import RewardModel, RewardModelConfig, load_reward_model
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import score_dataset
 from hf_align.evaluation.described import remarks_on_model
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.evaluation.scored import BLOCK
 from hf_align.models.normalization import Normalization
 from hf_align.models.outputs import Output

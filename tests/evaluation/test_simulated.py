@@ -10,9 +10,9 @@ import pytest
 from scipy.special import expit
 
 from hf_align.collators.rankings import vote_share
+from hf_align.data.comparison_rows import read_comparisons
+from hf_align.data.comparisons import Comparisons
 from hf_align.evaluation.calibration import measure_calibration
-from hf_align.evaluation.comparisons import Comparisons
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.evaluation.simulated import judgements
 from hf_align.statistics import Resampling
 

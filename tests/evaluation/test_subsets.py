@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hf_align.evaluation.reading import read_comparisons
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.evaluation.subsets import measure_subsets
 from hf_align.evaluation.worst_rows import worst_rows
 from hf_align.statistics import Resampling

@@ -12,9 +12,9 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from hf_align import RewardEnsemble, RewardModel
+from hf_align.data.comparison_rows import read_comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
-from hf_align.evaluation.reading import read_comparisons
 from hf_align.evaluation.uncertainty import detection, measure_uncertainty
 from hf_align.statistics import Resampling
 

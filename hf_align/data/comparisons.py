@@ -29,6 +29,7 @@ class Response(NamedTuple):
         style: Number of its style, -1 without one.
         human: People's score, higher is better; NaN without one.
         votes: Single people's ratings, if known.
+        source: Who wrote it, "" if unknown.
     """
 
     row: int
@@ -39,15 +40,25 @@ class Response(NamedTuple):
     style: int = -1
     human: float = float("nan")
     votes: tuple[float, ...] = ()
+    source: str = ""
 
 
 class Preference(NamedTuple):
-    """Preference between two responses of a group: P(first is better), and the number of votes behind it."""
+    """Preference between two responses of a group.
+
+    Attributes:
+        first: Its place in the group.
+        second: Likewise.
+        label: P(first is better).
+        votes: Number of votes behind it.
+        margin: How much better people find the better one, in their own unit; NaN if unknown.
+    """
 
     first: int
     second: int
     label: float
     votes: int = 1
+    margin: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,8 @@ class Comparisons:
         label: `[P]` P(first is better): a share of votes, or 0, .5 or 1.
         better: `[P]` 1 where people prefer the first, -1 the second, 0 undecided.
         votes: `[P]` number of independent votes behind the label.
+        sources: `[R]` who wrote it, "" if unknown.
+        margin: `[P]` how much better people find the better one, where rows say so; NaN elsewhere.
         skipped: Counts of what was left out, by reason.
         candidates: Number of pairs before sampling.
     """
@@ -108,6 +121,8 @@ class Comparisons:
     label: NDArray[np.float64]
     better: NDArray[np.intp]
     votes: NDArray[np.intp]
+    sources: list[str]
+    margin: NDArray[np.float64]
     skipped: dict[str, int] = field(default_factory=dict)
     candidates: int = 0
 
@@ -126,6 +141,19 @@ class Comparisons:
     def units(self) -> int:
         """Number of units."""
         return len(self.texts) if self.unit == "texts" else len(self.prompts)
+
+    @property
+    def vote_agreement(self) -> NDArray[np.float64]:
+        """`[P]` share of single people's votes that agree with what people prefer: 1 where only that is known."""
+        return np.where(self.better > 0, self.label, 1 - self.label)
+
+    @property
+    def gap(self) -> NDArray[np.float64]:
+        """`[P]` how far people's scores of both are apart, or the row's margin; NaN where neither is known."""
+        if self.human_kind == "ranks":
+            return np.full(len(self.first), np.nan)
+        apart = np.abs(np.round(self.human[self.first] - self.human[self.second], _GAP_DIGITS))
+        return np.where(np.isnan(apart), self.margin, apart)
 
     @property
     def pair_units(self) -> tuple[NDArray[np.intp], NDArray[np.intp] | None]:
@@ -167,7 +195,7 @@ def build_comparisons(
     number_of = {name: number for number, name in enumerate(subsets)} | {"": -1}
     pairs, candidates = _make_pairs(groups, min_gap, max_pairs, seed)
     same = np.asarray(text_of)[pairs.first] == np.asarray(text_of)[pairs.second]
-    kept = [column[~same] for column in (pairs.first, pairs.second, pairs.label, pairs.better, pairs.votes)]
+    kept = [column[~same] for column in pairs]
     return Comparisons(
         layout=layout,
         across_prompts=across_prompts,
@@ -189,6 +217,8 @@ def build_comparisons(
         label=kept[2],
         better=kept[3],
         votes=kept[4],
+        sources=[entry.source for entry in entries],
+        margin=kept[5],
         skipped={"pairs of one text": int(same.sum())} if same.any() else {},
         candidates=candidates,
     )
@@ -209,6 +239,7 @@ class _Pairs(NamedTuple):
     label: NDArray
     better: NDArray
     votes: NDArray
+    margin: NDArray
 
 
 def _make_pairs(groups: Sequence[Group], min_gap: float, max_pairs: int, seed: int) -> tuple[_Pairs, int]:
@@ -225,7 +256,7 @@ def _make_pairs(groups: Sequence[Group], min_gap: float, max_pairs: int, seed: i
             parts.append(_by_score(group.responses, start, min_gap, share, rng))
             candidates += len(group.responses) * (len(group.responses) - 1) // 2
         start += len(group.responses)
-    kinds = (np.intp, np.intp, float, np.intp, np.intp)
+    kinds = (np.intp, np.intp, float, np.intp, np.intp, float)
     columns = [
         np.concatenate(column).astype(kind) for column, kind in zip(zip(*parts, strict=True), kinds, strict=True)
     ]
@@ -233,12 +264,12 @@ def _make_pairs(groups: Sequence[Group], min_gap: float, max_pairs: int, seed: i
 
 
 def _given(group: Group, preferences: Sequence[Preference], start: int, min_gap: float) -> _Pairs:
-    first, second, label, votes = (np.asarray(column) for column in zip(*preferences, strict=True))
+    first, second, label, votes, margin = (np.asarray(column) for column in zip(*preferences, strict=True))
     better = np.sign(label - 0.5)
     if min_gap > 0:  # else people's votes alone decide
         human = np.asarray([response.human for response in group.responses], dtype=float)
         better[np.abs(np.round(human[first] - human[second], _GAP_DIGITS)) <= min_gap] = 0
-    return _Pairs(first + start, second + start, label, better, votes)
+    return _Pairs(first + start, second + start, label, better, votes, margin)
 
 
 def _by_score(
@@ -258,7 +289,8 @@ def _by_score(
     if len(scored) and counts[scored].min() > 0:
         votes = np.minimum(counts[first], counts[second])
         label = vote_shares([response.votes for response in responses], first, second)
-    return _Pairs(first + start, second + start, label, np.sign(gap) * (np.abs(gap) > min_gap), votes)
+    better = np.sign(gap) * (np.abs(gap) > min_gap)
+    return _Pairs(first + start, second + start, label, better, votes, np.full(len(gap), np.nan))
 
 
 def vote_shares(votes: Sequence[Sequence[float]], first: NDArray, second: NDArray) -> NDArray[np.float64]:

@@ -16,8 +16,7 @@ from hf_align.collators.rankings import JUDGEMENTS, preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
 from hf_align.collators.tools import NESTED
 from hf_align.data.augment import refuse_augmented
-from hf_align.errors import UserError
-from hf_align.evaluation.comparisons import (
+from hf_align.data.comparisons import (
     MAX_PAIRS,
     Comparisons,
     Group,
@@ -26,7 +25,8 @@ from hf_align.evaluation.comparisons import (
     build_comparisons,
     vote_shares,
 )
-from hf_align.evaluation.rows import check_names
+from hf_align.data.domains import check_names
+from hf_align.errors import UserError
 from hf_align.numbers import number_problem
 
 STYLES = ("concise", "detailed", "detailed markdown")
@@ -50,12 +50,13 @@ def read_comparisons(
     """Read rows of any layout.
 
     Args:
-        dataset: A `Dataset` or a list of dicts, with the optional columns `subset` or `domain`, `tools` and
-            `chat_template_kwargs`, in one of these layouts:
+        dataset: A `Dataset` or a list of dicts, with the optional columns `subset` or `domain`, `tools`,
+            `chat_template_kwargs`, and who wrote a response (`chosen_source` and `rejected_source`, or `..._model`;
+            `sources` or `models` of rankings; `source` or `model`), in one of these layouts:
 
             - pairs: `prompt` (or both begin with it), `chosen`, `rejected`; the preference's strength as `label` or
               `preference` (P(chosen is better)), `votes` (single people's 0, .5 or 1), or `chosen_ratings` and
-              `rejected_ratings` (single people's ratings); without one, chosen is better for sure;
+              `rejected_ratings` (single people's ratings); without one, chosen is better for sure; `margin`;
             - lists: `prompt`, and `chosen` and `rejected` as lists of responses: every chosen one is better than every
               rejected one. If all rows have as many of both, two or more, they are one content in several styles;
             - rankings: `prompt`, `responses` and `ranking` (0 for the best; None or -1: below all ranked), `scores`
@@ -152,11 +153,13 @@ def _pair(row: Row) -> Group:
     if label is None and all(votes):
         label, number = float(vote_shares(votes, np.array([0]), np.array([1]))[0]), min(map(len, votes))
     human = [float(np.mean(side)) if all(votes) else float("nan") for side in votes]
+    sources = [_source(row, f"{side}_source", f"{side}_model") for side in ("chosen", "rejected")]
     responses = [
-        _response(row, text, prompt, human=value, votes=tuple(given))
-        for text, value, given in zip((chosen, rejected), human, votes, strict=True)
+        _response(row, text, prompt, human=value, votes=tuple(given), source=source)
+        for text, value, given, source in zip((chosen, rejected), human, votes, sources, strict=True)
     ]
-    return Group(responses, [Preference(0, 1, 1.0 if label is None else label, number)])
+    margin = float("nan") if number_problem(row.get("margin")) else abs(float(row["margin"]))
+    return Group(responses, [Preference(0, 1, 1.0 if label is None else label, number, margin)])
 
 
 def _list(row: Row) -> Group:
@@ -196,9 +199,11 @@ def _ranking(row: Row) -> Group:
     votes = ranking.ratings or [[]] * len(ranking.responses)
     lowest = -float(max(ranking.ranks) + 1)
     human = ranking.scores or [-float(rank) if rank >= 0 else lowest for rank in ranking.ranks]
+    writers = next((row[name] for name in ("sources", "models") if isinstance(row.get(name), list)), [])
+    sources = [str(writers[n] or "") if len(writers) == len(row["responses"]) else "" for n in ranking.kept]
     responses = [
-        _response(row, text, ranking.prompt, human=value, votes=tuple(given))
-        for text, value, given in zip(ranking.responses, human, votes, strict=True)
+        _response(row, text, ranking.prompt, human=value, votes=tuple(given), source=source)
+        for text, value, given, source in zip(ranking.responses, human, votes, sources, strict=True)
     ]
     if ranking.scores is not None:
         return Group(responses)
@@ -214,7 +219,8 @@ def _rated(row: Row) -> Group:
     human = float(np.mean(votes)) if votes else float(row["rating"])
     if row.get("rating") is not None and not abs(float(row["rating"]) - human) < _ROUNDED:
         raise RowProblem("a rating that isn't the mean of its ratings")
-    return Group([_response(row, text, prompt, human=human, votes=tuple(votes))])
+    source = _source(row, "source", "model")
+    return Group([_response(row, text, prompt, human=human, votes=tuple(votes), source=source)])
 
 
 def _by_prompt(rows: Sequence[Group], across_prompts: bool) -> list[Group]:
@@ -226,6 +232,11 @@ def _by_prompt(rows: Sequence[Group], across_prompts: bool) -> list[Group]:
             response
         )
     return [Group(responses) for responses in gathered.values()]
+
+
+def _source(row: Row, *names: str) -> str:
+    """Who wrote a response, by the first of these columns that says so; "" if none does."""
+    return next((row[name] for name in names if isinstance(row.get(name), str)), "")
 
 
 def _votes(value: Any, name: str) -> list[float]:

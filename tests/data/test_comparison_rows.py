@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from hf_align.data.comparison_rows import read_comparisons
+from hf_align.data.comparisons import Comparisons, vote_shares
 from hf_align.errors import UserError
-from hf_align.evaluation.comparisons import Comparisons, vote_shares
 from hf_align.evaluation.policy_inputs import read_asked
-from hf_align.evaluation.reading import read_comparisons
 
 
 def _pairs(data: Comparisons) -> list[tuple[Any, Any, float, int]]:
