@@ -65,7 +65,7 @@ def describe_answers(
             {
                 name: label,
                 "prompts": len({tasks[id].prompt_id for id in members[label]}) + more[label],
-                **_counts(members[label], tasks, given),
+                **_counts(members[label], tasks, given, adjudicators),
                 "tied_answers": _ties([answer for id in members[label] for answer in given[id]]),
                 "agreement": _alpha(_of_units(read, {id for id in members[label] if id in asked})),
             }
@@ -74,7 +74,7 @@ def describe_answers(
 
     return {
         "prompts": len(prompts),
-        **_counts(tasks, tasks, given),
+        **_counts(tasks, tasks, given, adjudicators),
         **{"annotators": len(annotators), "people": len(annotators) - kinds["model"], "models": kinds["model"]},
         "answers_of_models": sum(annotators[answer.annotator].kind == "model" for answer in answers),
         "agreement": _alpha(agreement),
@@ -119,17 +119,23 @@ def _members(labels: Mapping[str, str | None]) -> dict[str | None, list[str]]:
     return members
 
 
-def _counts(ids: Collection[str], tasks: Mapping[str, Task], given: Mapping[str, Sequence[Answer]]) -> dict[str, int]:
+def _counts(
+    ids: Collection[str],
+    tasks: Mapping[str, Task],
+    given: Mapping[str, Sequence[Answer]],
+    adjudicators: Collection[str],
+) -> dict[str, int]:
     """Tasks, gold questions among them, open and answered ones of the others, and answers."""
     gold = sum(tasks[id].gold is not None for id in ids)
-    still = sum(is_open(tasks[id], given[id]) for id in ids)
+    still = sum(is_open(tasks[id], given[id], adjudicators) for id in ids)
     figures = {"tasks": len(ids), "gold": gold, "open": still, "answered": len(ids) - gold - still}
     return {**figures, "answers": sum(len(given[id]) for id in ids)}
 
 
-def is_open(task: Task, answers: Sequence[Answer]) -> bool:
-    """Whether a task that is no gold question has fewer answers than wanted."""
-    return task.gold is None and len(answers) < task.wanted
+def is_open(task: Task, answers: Sequence[Answer], adjudicators: Collection[str] = ()) -> bool:
+    """Whether a task that is no gold question has fewer votes than wanted, and no adjudicator has decided it."""
+    decided = any(answer.annotator in adjudicators for answer in answers)
+    return task.gold is None and not decided and len(answers) < task.wanted
 
 
 def _alpha(agreement: Agreement) -> Figures:

@@ -10,7 +10,7 @@ from functools import cached_property
 from hf_align.feedback.aggregate.verdicts import vote_of
 from hf_align.feedback.collection.assign import assign_tasks
 from hf_align.feedback.collection.config import CollectionConfig
-from hf_align.feedback.collection.validate import Review, TrackRecord, answer_quality, review_task, track_records
+from hf_align.feedback.collection.validate import Review, TrackRecord, rate_answers, review_task
 from hf_align.feedback.records import Annotator, Answer, Task
 from hf_align.feedback.store import PreferenceStore
 
@@ -26,7 +26,7 @@ class State:
         answers: Standing answers by task; those of adjudicators aren't among them.
         undos: How often answers were undone, by task's id and annotator.
         records: Track records by annotator.
-        qualities: Quality of each standing answer by its id, gold questions included.
+        qualities: Quality of each vote that stands by its id, those on gold questions included.
         reviews: What the answers to each of `tasks` amount to.
         assigned: Whom the tasks that miss answers go to.
         round: Number of the next round.
@@ -78,9 +78,8 @@ def read_state(
     for event in standing:
         if event.kind == "answer":
             (decided if event.annotator in adjudicators else answers).setdefault(event.task_id, []).append(event)
-    given = [answer for part in answers.values() for answer in part]
-    records = track_records(everything, given, store.annotators(), config)
-    qualities = {each.id: answer_quality(each, config, records[each.annotator]) for each in given}
+    given = [event for event in standing if event.kind == "answer"]
+    records, qualities = rate_answers(everything, given, store.annotators(), config, adjudicators)
     reviews = {id: review_task(task, answers.get(id, ()), config, qualities) for id, task in tasks.items()}
     wanted = {id: review.wanted for id, review in reviews.items() if review.missing}
     assigned = assign_tasks(

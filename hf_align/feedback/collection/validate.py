@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -58,6 +58,30 @@ class Review:
     def missing(self) -> bool:
         """Whether more answers are to come, of a valid one as a check of an annotator."""
         return self.state != "open" and self.given < self.wanted
+
+
+def rate_answers(
+    tasks: Mapping[str, Task],
+    answers: Iterable[Answer],
+    annotators: Mapping[str, Annotator],
+    config: CollectionConfig,
+    adjudicators: Collection[str] = (),
+) -> tuple[dict[str, TrackRecord], dict[str, float]]:
+    """Track record of each annotator, and quality of each vote by its id.
+
+    An adjudicator's answer is no vote: it has no quality, counts whatever it would have, and is no evidence on the
+    annotators.
+
+    Args:
+        tasks: Tasks by id.
+        answers: The answers that stand, in their order.
+        annotators: Annotators by name, with their earlier record.
+        config: The limits.
+        adjudicators: Names of those whose answer decides.
+    """
+    votes = [answer for answer in answers if answer.annotator not in adjudicators]
+    records = track_records(tasks, votes, annotators, config)
+    return records, {each.id: answer_quality(each, config, records[each.annotator]) for each in votes}
 
 
 def answer_quality(answer: Answer, config: CollectionConfig, record: TrackRecord) -> float:

@@ -34,7 +34,7 @@ def figures_of(
         call: Gives what an annotator is called.
         options: Of the export.
         made_by: Store, method and version.
-        quality: Quality of the answers by their id.
+        quality: Quality of the votes by their id.
     """
     limit = options.limits.min_quality
     votes = [answer for each in judged for answer in each.answers if answer.annotator not in options.adjudicators]

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
-from hf_align.feedback.collection.validate import answer_quality, known_label, track_records
+from hf_align.feedback.collection.validate import known_label, rate_answers
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
 from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
@@ -147,11 +147,10 @@ def export_preferences(store: Stored, **options: Any) -> Export:
         raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
     deciding = [name for name, annotator in annotators.items() if annotator.kind == "adjudicator"]
     chosen = replace(chosen, adjudicators=tuple(dict.fromkeys([*chosen.adjudicators, *deciding])))
-    records = track_records(tasks, answers, annotators, chosen.limits)
-    quality = {each.id: answer_quality(each, chosen.limits, records[each.annotator]) for each in answers}
-    taken = [each for each in answers if quality[each.id] >= chosen.min_quality]
+    _, quality = rate_answers(tasks, answers, annotators, chosen.limits, chosen.adjudicators)
+    taken = [each for each in answers if quality.get(each.id, 1.0) >= chosen.min_quality]
     by_task: dict[str, list[Answer]] = {id: [] for id in tasks}
-    for answer in taken:
+    for answer in answers:
         by_task[answer.task_id].append(answer)
     verdicts = judge_tasks(
         tasks,
@@ -198,12 +197,14 @@ def _judged(
     """The tasks to export, in the store's order; counts the others."""
     prompts, responses = store.prompts(), store.responses()
     for id, task in tasks.items():
-        verdict, given = verdicts.get(id), answers[id]
+        verdict = verdicts.get(id)
+        closed = verdict is not None and verdict.source in CLOSED
+        given = [answer for answer in answers[id] if quality.get(answer.id, 1.0) >= options.min_quality]
         if task.gold is not None and not options.gold:
             left_out["gold questions"] += 1
         elif not given or verdict is None:
             left_out["tasks without an answer"] += 1
-        elif options.open_tasks == "drop" and verdict.source not in CLOSED and _waits(task, given, options, quality):
+        elif options.open_tasks == "drop" and not closed and _waits(task, answers[id], options, quality):
             left_out["tasks that wait for more answers"] += 1
         elif verdict.open and options.min_agreement:
             left_out[f"tasks whose commonest vote has a share below {options.min_agreement:g}"] += 1
@@ -220,20 +221,24 @@ def _judged(
                 yield Judged(task, prompt, first, second, given, verdict, tie, pair)
 
 
-def _waits(task: Task, given: Sequence[Answer], options: ExportOptions, quality: Mapping[str, float]) -> bool:
-    """Whether the comparison needs more answers; one that is only asked again to check an annotator is complete.
+def _waits(task: Task, answers: Sequence[Answer], options: ExportOptions, quality: Mapping[str, float]) -> bool:
+    """Whether the comparison needs more answers.
 
-    Such a check (`gold.recheck`) is of a task with as many answers as were wanted at first, all of which count and hold
-    one preference.
+    It does until there are as many votes as the store wants, of which as many count as were wanted at first. One that
+    is only asked again to check an annotator (`gold.recheck`) is complete: all votes wanted at first count and hold one
+    preference.
     """
+    votes = [answer for answer in answers if answer.id in quality]
+    counting = sum(quality[vote.id] >= options.min_quality for vote in votes)
     at_first = task.choice.get("wanted")
-    if len(given) >= task.wanted or not isinstance(at_first, int):
-        return len(given) < task.wanted
-    counting = all(quality[answer.id] >= options.limits.min_quality for answer in given)
+    if not isinstance(at_first, int):
+        return counting < task.wanted
+    if counting < at_first or len(votes) >= task.wanted:
+        return counting < at_first
     most = max(at_first, options.limits.max_annotators)
     limits = replace(options.limits, annotators_per_task=at_first, max_annotators=most)
-    truth, _ = known_label(task, given, limits)
-    return not counting or truth is None
+    truth, _ = known_label(task, votes, limits)
+    return truth is None or any(quality[vote.id] < options.limits.min_quality for vote in votes)
 
 
 def _is_tie(verdict: Verdict, options: ExportOptions) -> bool:

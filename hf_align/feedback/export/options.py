@@ -30,7 +30,7 @@ class ExportOptions:
             soft labels or votes one row. A tie is a task of which no response is the likelier one; with soft labels and
             votes, one of which both are as likely.
         min_agreement: Leave out tasks with a smaller share of the commonest vote, unless one was adjudicated.
-        min_quality: Leave out answers of a lower quality, as if they hadn't been given.
+        min_quality: Leave out votes of a lower quality, as if they hadn't been given; an adjudicator's answer is none.
         limits: What the quality of answers is measured by, as collecting does (`answer_quality`).
         adjudicators: Names of annotators whose answer is the verdict on a task, beside those whom the store knows as
             adjudicators.

@@ -100,7 +100,7 @@ class RowMaker:
     Attributes:
         options: See there.
         annotators: By name.
-        quality: Quality of each answer by its id.
+        quality: Quality of each vote by its id; an adjudicator's answer has none.
         call: Gives what an annotator is called in the rows.
         made_by: Store, method and version of hf_align, for the provenance.
     """
@@ -164,7 +164,7 @@ class RowMaker:
             **{"annotator": self.call(answer.annotator), "group": who.group, "kind": who.kind},
             **{"answer": turned(preference_of(answer), forward), "confidence": answer.confidence},
             **{"reason": answer.reason if self.options.reasons else None, "seconds": answer.seconds, "left": left},
-            "answer_quality": self.quality[answer.id],
+            "answer_quality": self.quality.get(answer.id),
         }
 
     def _provenance(self, judged: Judged, forward: bool) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_align.feedback.figures import describe_answers, is_open
@@ -41,17 +41,20 @@ def describe_store(
     skipped = Counter(skip.annotator for skip in skips)
     for one in figures["by_annotator"]:
         one.update(skips=skipped[one["annotator"]], undos=undos[one["annotator"]])
-    by_task = _by_task(tasks, given, Counter(skip.task_id for skip in skips))
+    by_task = _by_task(tasks, given, Counter(skip.task_id for skip in skips), deciding)
     return {**figures, "skips": len(skips), "undos": undos.total(), "by_task": by_task}
 
 
 def _by_task(
-    tasks: Mapping[str, Task], given: Mapping[str, Sequence[Answer]], skipped: Mapping[str, int]
+    tasks: Mapping[str, Task],
+    given: Mapping[str, Sequence[Answer]],
+    skipped: Mapping[str, int],
+    adjudicators: Collection[str],
 ) -> list[dict[str, Any]]:
     return [
         {
             **{"task": id, "prompt": task.prompt_id, "gold": task.gold, "wanted": task.wanted},
-            **{"answers": len(given[id]), "skips": skipped[id], "open": is_open(task, given[id])},
+            **{"answers": len(given[id]), "skips": skipped[id], "open": is_open(task, given[id], adjudicators)},
             "raw_agreement": _equal_pairs(given[id]),
         }
         for id, task in tasks.items()

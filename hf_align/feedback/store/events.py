@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, false, func, inse
 from hf_align.errors import UserError
 from hf_align.feedback.records import Answer
 from hf_align.feedback.store.connection import reading
-from hf_align.feedback.store.queue import standing, standing_at
+from hf_align.feedback.store.queue import ADJUDICATOR, standing, standing_at
 from hf_align.feedback.store.rows import read_answer
-from hf_align.feedback.store.schema import answers, leases, tasks
+from hf_align.feedback.store.schema import annotators, answers, leases, tasks
 
 PAGE = 2000
 """Events read at once."""
@@ -65,7 +65,7 @@ def add_answer(connection: Connection, id: str, task_id: str, annotator: str, va
         return read_answer(row)
     kind = "skip" if values["preference"] is None else "answer"
     fixed = {"id": id, "task_id": task_id, "annotator": annotator, "kind": kind, "attempt": attempt, "undo": False}
-    return _add(connection, {**values, **fixed}, given=int(kind == "answer"))
+    return _add(connection, {**values, **fixed}, given=int(kind == "answer") * _votes(connection, annotator))
 
 
 def add_undo(connection: Connection, id: str, undone: RowMapping, now: float) -> Answer:
@@ -82,7 +82,28 @@ def add_undo(connection: Connection, id: str, undone: RowMapping, now: float) ->
         **{"id": id, "kind": "undo", "undo": True, "preference": None, "confidence": None, "reason": None},
         **{"answered_at": now, "details": {"undoes": undone["id"]}},
     }
-    return _add(connection, values, given=-int(undone["kind"] == "answer"))
+    given = -int(undone["kind"] == "answer") * _votes(connection, undone["annotator"])
+    return _add(connection, values, given=given)
+
+
+def count_again(connection: Connection, annotator: str, kind: str) -> None:
+    """Have tasks count somebody's answers as votes, or no longer, as they become of another kind.
+
+    Args:
+        connection: A writing transaction.
+        annotator: Name; of another kind in the database until this is done.
+        kind: The kind they become.
+    """
+    change = int(kind != ADJUDICATOR) - _votes(connection, annotator)
+    theirs = select(answers.c.task_id).where(answers.c.annotator == annotator, answers.c.kind == "answer", standing)
+    if change:
+        connection.execute(update(tasks).where(tasks.c.id.in_(theirs)).values(given=tasks.c.given + change))
+
+
+def _votes(connection: Connection, annotator: str) -> int:
+    """1 if somebody's answers are votes, 0 if they decide."""
+    kind = connection.scalar(select(annotators.c.kind).where(annotators.c.name == annotator))
+    return int(kind != ADJUDICATOR)
 
 
 def _add(connection: Connection, values: dict[str, Any], *, given: int) -> Answer:

@@ -115,5 +115,16 @@ def _to_2(connection: Connection) -> None:
             run(statement)
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2}
+def _to_3(connection: Connection) -> None:
+    """The answers that tasks count are votes: an adjudicator's is none."""
+    decided = (
+        "SELECT count(*) FROM answers a JOIN annotators d ON d.name = a.annotator WHERE d.kind = 'adjudicator' "
+        "AND a.task_id = tasks.id AND a.kind = 'answer' AND NOT EXISTS (SELECT 1 FROM answers u WHERE u.kind = 'undo' "
+        "AND u.task_id = a.task_id AND u.annotator = a.annotator AND u.attempt = a.attempt)"
+    )
+    connection.exec_driver_sql("CREATE INDEX annotators_by_kind ON annotators (kind)")
+    connection.exec_driver_sql(f"UPDATE tasks SET given = given - ({decided})")
+
+
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
 """Step to each version from the one before it."""

@@ -36,6 +36,14 @@ _undone = exists().where(
 )
 standing = and_(answers.c.undo == false(), ~_undone)
 """Condition that a row of `answers` is an answer or skip whose attempt was not undone."""
+ADJUDICATOR = "adjudicator"
+"""Kind of annotators whose answer decides a task and is no vote."""
+decided = tasks.c.id.in_(
+    select(answers.c.task_id)
+    .join_from(annotators, answers, annotators.c.name == answers.c.annotator)
+    .where(annotators.c.kind == ADJUDICATOR, answers.c.kind == "answer", standing)
+)
+"""Condition that an adjudicator's answer to a task stands. It starts from their answers, which are few."""
 OPEN = "open"
 """Key of `meta` under which the ids of open tasks stand, as collecting last found them."""
 PART = 400
@@ -92,7 +100,7 @@ def give(connection: Connection, task: RowMapping, annotator: str, now: float, s
 def next_task(
     connection: Connection, annotator: RowMapping, now: float, *, gold_share: float, salt: str
 ) -> RowMapping | None:
-    """The task that an annotator gets next: one of theirs to answer that isn't fully answered or given out.
+    """The task that an annotator gets next: one of theirs that isn't fully answered or given out, nor adjudicated.
 
     An adjudicator gets the oldest open task that no adjudicator has decided or holds, and nothing else.
     A gold question comes with probability `gold_share`, drawn by a hash of the store's salt, the annotator and their
@@ -107,7 +115,7 @@ def next_task(
         salt: The store's.
     """
     name, domains = annotator["name"], annotator["domains"]
-    if annotator["kind"] == "adjudicator":
+    if annotator["kind"] == ADJUDICATOR:
         first = next(_to_decide(connection, name, domains, now), None)
         return connection.execute(select(tasks).where(tasks.c.number == first)).mappings().first()
     count = connection.scalar(select(func.count()).where(answers.c.annotator == name)) or 0
@@ -120,7 +128,7 @@ def next_task(
             number = numbers[int(draw(salt, name, count, "which") * len(numbers))]
     if number is None:
         order = (tasks.c.priority.desc(), tasks.c.given.desc(), tasks.c.number)
-        free = tasks.c.number.not_in(_taken(name, now))
+        free = and_(tasks.c.number.not_in(_taken(name, now)), ~decided)
         number = connection.scalar(select(tasks.c.number).where(wants, free, *theirs).order_by(*order).limit(1))
     return connection.execute(select(tasks).where(tasks.c.number == number)).mappings().first()
 
@@ -137,11 +145,11 @@ def count_progress(connection: Connection, name: str, annotator: RowMapping | No
     of_undo = select(undone.c.kind).where(*same, undone.c.undo == false()).correlate(answers).scalar_subquery()
     kind = case((answers.c.undo == true(), of_undo), else_=answers.c.kind)
     sign = case((answers.c.undo == true(), -1), else_=1)
-    theirs = [wants, *_of_domains(domains)]
+    theirs = [wants, ~decided, *_of_domains(domains)]
     sums = [func.sum(case((where, sign), else_=0)) for where in (kind == "answer", kind == "skip", and_(*theirs))]
     events = select(*sums).join_from(answers, tasks, answers.c.task_id == tasks.c.id).where(answers.c.annotator == name)
     answered, skipped, done = (int(value or 0) for value in connection.execute(events).one())
-    if annotator is not None and annotator["kind"] == "adjudicator":
+    if annotator is not None and annotator["kind"] == ADJUDICATOR:
         return Progress(answered, skipped, sum(1 for _ in _to_decide(connection, name, domains, now)))
     wanted = connection.scalar(select(func.count()).select_from(tasks).where(*theirs)) or 0
     taken = select(tasks.c.number).where(tasks.c.number.in_(_taken(name, now)), *theirs, ~_done(name))
@@ -186,13 +194,7 @@ def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: f
         leases.c.annotator != name,
         _by_adjudicator(leases),
     )
-    decided = exists().where(
-        answers.c.task_id == tasks.c.id,
-        answers.c.kind == "answer",
-        _by_adjudicator(answers),
-        standing,
-    )
-    free = (~held.correlate(tasks), ~decided.correlate(tasks), ~_done(name), *_of_domains(domains))
+    free = (~held.correlate(tasks), ~decided, ~_done(name), *_of_domains(domains))
     ids = connection.scalar(select(meta.c.value).where(meta.c.key == OPEN)) or []
     for start in range(0, len(ids), PART):
         part = tasks.c.id.in_(ids[start : start + PART])
@@ -200,9 +202,9 @@ def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: f
 
 
 def _by_adjudicator(table: Any) -> Any:
-    """Condition that a row of `leases` or `answers` is an adjudicator's."""
+    """Condition that a row of `leases` is an adjudicator's."""
     same = annotators.c.name == table.c.annotator
-    return exists().where(same, annotators.c.kind == "adjudicator").correlate(table)
+    return exists().where(same, annotators.c.kind == ADJUDICATOR).correlate(table)
 
 
 def _done(name: str) -> Any:

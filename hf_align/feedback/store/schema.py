@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 2
+VERSION = 3
 """Version of the tables; `migrations` brings older stores to it."""
 
 metadata = MetaData()
@@ -68,10 +68,10 @@ tasks = Table(
     Column("choice", JSON, nullable=False),
     Column("priority", NUMBER, nullable=False),
     Column("added_at", NUMBER, nullable=False),
-    Column("given", Integer, nullable=False, server_default=text("0")),  # answers that stand; written by `events` alone
+    Column("given", Integer, nullable=False, server_default=text("0")),  # votes that stand; written by `events` alone
 )
 wants = and_(tasks.c.gold.is_(None), tasks.c.given < tasks.c.wanted)
-"""Condition that a task, no gold question, has fewer answers than wanted."""
+"""Condition that a task, no gold question, has fewer votes than wanted."""
 is_gold = tasks.c.gold.is_not(None)
 """Condition that a task is a gold question."""
 Index(
@@ -92,6 +92,7 @@ annotators = Table(
     Column("wrong", NUMBER, nullable=False),
     Column("added_at", NUMBER, nullable=False),
 )
+Index("annotators_by_kind", annotators.c.kind)
 leases = Table(
     "leases",
     metadata,

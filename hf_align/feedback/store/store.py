@@ -28,7 +28,7 @@ from hf_align.feedback.store.adding import add_prompts, add_responses, add_tasks
 from hf_align.feedback.store.checks import check_id, check_json, check_number, check_share, check_text, check_wanted
 from hf_align.feedback.store.connection import open_engine, reading, writing
 from hf_align.feedback.store.describe import describe_store
-from hf_align.feedback.store.events import add_answer, add_undo, find_event, last_standing, read_events
+from hf_align.feedback.store.events import add_answer, add_undo, count_again, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
 from hf_align.feedback.store.queue import count_progress, give, held_lease, lease_of, mark_open, next_task
 from hf_align.feedback.store.rows import (
@@ -166,7 +166,9 @@ class PreferenceStore:
             if row is None:
                 raise UserError(f"the store has no annotator {annotator!r}; add them first")
             changed = replace(read_annotator(row), **changes)
-            connection.execute(update(annotators).where(one).values(annotator_row(changed)))
+            new = annotator_row(changed)
+            count_again(connection, annotator, new["kind"])
+            connection.execute(update(annotators).where(one).values(new))
             if changed.kind != row["kind"]:
                 connection.execute(update(leases).where(leases.c.annotator == annotator).values(closed=True))
         return replace(changed, domains=tuple(changed.domains))

@@ -10,7 +10,7 @@ import pytest
 from hf_align.collators import find_bad_rows
 from hf_align.data import to_preferences
 from hf_align.errors import UserError
-from hf_align.feedback import PreferenceStore, Prompt
+from hf_align.feedback import Annotator, PreferenceStore, Prompt, Task
 from hf_align.feedback.export import export_preferences
 from tests.feedback.export.filled import BAD, GOOD, Clock, add_task, filled
 
@@ -177,6 +177,51 @@ def test_an_adjudicator_decides_and_is_no_vote():
     assert row["vote_counts"] == {"chosen": 1, "tie": 0, "rejected": 2} and len(row["answers"]) == 4
     votes = exported(store, adjudicators=("judge",), rows="votes")[1]
     assert votes["votes"] == [0.0, 0.0, 1.0] and len(votes["annotators"]) == 3
+
+
+def hurried(votes: dict[str, float], **fields: Any) -> tuple[PreferenceStore, Task]:
+    """A store with a task that was first to have 3 answers, and has these; quick's has a quality of (1/6 + .8) / 2."""
+    store = PreferenceStore("sqlite://", clock=Clock())
+    task = add_task(store, Prompt("Name?"), {}, **{"choice": {"wanted": 3}, "wanted": len(votes), **fields})
+    for name, vote in votes.items():
+        sure = 0.1 if name == "quick" else 0.9
+        turned = vote if store.responses()[task.first_id].source == "strong" else 1 - vote
+        store.record(task.id, name, turned, id=name, confidence=sure)
+    return store, task
+
+
+@pytest.mark.parametrize(
+    ("votes", "wanted", "rows"),
+    [
+        ({"anna": 1.0, "quick": 1.0, "ben": 1.0, "cleo": 0.0}, 4, 1),  # replaced
+        ({"anna": 1.0, "quick": 1.0, "ben": 1.0}, 3, 0),  # not yet
+        ({"anna": 1.0, "quick": 1.0, "ben": 1.0}, 4, 0),
+        ({"anna": 1.0, "quick": 1.0, "ben": 1.0, "cleo": 1.0}, 5, 0),  # something else is still asked
+    ],
+)
+def test_a_task_waits_no_more_once_answers_of_low_quality_are_replaced(votes: dict[str, float], wanted: int, rows: int):
+    store, _ = hurried(votes, wanted=wanted)
+    add_task(store, Prompt("Other?"), {"dan": 1.0}, choice={"wanted": 1})
+    export = export_preferences(store, method="majority", min_quality=0.6)
+    assert len(export.rows) == rows + 1
+    assert export.left_out.get("tasks that wait for more answers", 0) == 1 - rows
+
+
+def test_an_adjudication_is_no_vote_for_quality_and_track_records_and_always_counts():
+    store, task = hurried({"anna": 1.0, "ben": 1.0, "cleo": 1.0})
+    votes = exported(store)[0]["answers"]
+    store.add(annotators=[Annotator("chief", "adjudicator")])
+    store.record(task.id, "chief", 0.5, id="chief", confidence=0.0)
+    [row] = exported(store, min_quality=0.8, ties="keep", soft_labels=True)
+    assert row["preference"] == 0.5 and row["provenance"]["verdict"] == "adjudicator"
+    assert [answer["answer_quality"] for answer in row["answers"]] == [a["answer_quality"] for a in votes] + [None]
+    # Nor does a decision that comes first stand among the answers which later ones are measured by.
+    store, task = hurried({}, wanted=3)
+    store.add(annotators=[Annotator("chief", "adjudicator")])
+    for name, vote in (("chief", 0.0), ("anna", 1.0), ("ben", 1.0), ("cleo", 1.0), ("dan", 0.0)):
+        store.record(task.id, name, vote, id=name)
+    [row] = exported(store)
+    assert [answer["answer_quality"] for answer in row["answers"]] == [None, 0.8, 0.8, 0.8, pytest.approx(4 / 6)]
 
 
 def test_answers_of_low_quality_are_as_if_not_given():

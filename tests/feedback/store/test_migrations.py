@@ -94,6 +94,18 @@ def test_a_migrated_store_has_the_tables_of_a_new_one(file, tmp_path):
     assert made(file) == made(tmp_path / "new.db")
 
 
+def test_version_3_counts_no_decision_as_a_vote(file):
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE annotators SET kind = 'adjudicator' WHERE name IN ('anna', 'judge')")
+    store = PreferenceStore(f"sqlite:///{file}", clock=Clock(NOW))
+    with sqlite3.connect(file) as database:
+        given = dict(database.execute("SELECT id, given FROM tasks"))
+    assert [given[task.id] for task in store.tasks().values()] == [
+        sum(a.task_id == id and a.annotator not in ("anna", "judge") for a in store.answers()) for id in store.tasks()
+    ]
+    store.close()
+
+
 def test_a_kill_before_any_statement_of_a_migration_leaves_version_1_and_the_next_opening_migrates(file):
     statements = 0
     while True:

@@ -146,6 +146,37 @@ def test_progress_leaves_out_other_domains_and_gold_questions(store):
     assert store.progress("anna").left == 1 and store.progress("ben").left == 2
 
 
+def given_by_id(store: PreferenceStore) -> dict[str, int]:
+    with reading(store.engine) as connection:
+        return {row.id: row.given for row in connection.execute(select(tasks.c.id, tasks.c.given))}
+
+
+def test_a_decision_is_none_of_the_votes_wanted_and_what_is_decided_is_given_to_nobody(store):
+    [task] = fill(store, wanted=3)
+    store.add(annotators=[Annotator("dora", "adjudicator")])
+    store.answer(give(store, "anna").id, 1.0, id="a")
+    store.mark_open([task.id])
+    store.answer(give(store, "dora").id, 0.0, id="d")
+    assert given_by_id(store) == {task.id: 1}
+    assert store.lease("ben") is None and store.progress("ben").left == 0
+    assert store.statistics()["open"] == 0 and not store.statistics()["by_task"][0]["open"]
+    store.undo("dora", id="u")
+    assert given_by_id(store) == {task.id: 1} and store.statistics()["open"] == 1
+    assert store.progress("ben").left == 1 and store.lease("ben") is not None
+
+
+def test_answers_of_who_becomes_an_adjudicator_are_votes_no_longer_and_are_again_when_they_are_none(store):
+    [task] = fill(store, wanted=2)
+    for name in ("anna", "ben"):
+        store.answer(give(store, name).id, 1.0, id=name)
+    store.update_annotator("ben", kind="adjudicator")
+    assert given_by_id(store) == {task.id: 1} and store.lease("cleo") is None
+    store.update_annotator("ben", kind="adjudicator", right=1)
+    assert given_by_id(store) == {task.id: 1}
+    store.update_annotator("ben", kind="person")
+    assert given_by_id(store) == {task.id: 2}
+
+
 def progress_by_looking_at_each(store: PreferenceStore, clock: Clock, name: str) -> tuple[int, int, int]:
     """Progress from the records alone: answered, skipped, left."""
     standing: dict[tuple[str, str], Any] = {}
@@ -386,8 +417,7 @@ def test_whatever_happens_counts_agree_with_events_and_nobody_gets_a_task_twice(
                 assert "already used" in str(error)  # noqa: PT017
         else:
             store.undo(name, id=f"undo {step}")
-    with reading(store.engine) as connection:
-        counted = {row.id: row.given for row in connection.execute(select(tasks.c.id, tasks.c.given))}
+    counted = given_by_id(store)
     assert counted == count_again(store)
     standing = list(store.answers())
     assert len({(a.task_id, a.annotator) for a in standing}) == len(standing) == sum(counted.values()) > 10
