@@ -11,7 +11,7 @@ from hf_align.evaluation.remarks import Remark
 from hf_align.evaluation.report import PolicyReport, RewardReport
 from hf_align.evaluation.reward_report import reward_report
 from hf_align.evaluation.scored import Scored, score_dataset
-from hf_align.evaluation.scorers import vader_scores
+from hf_align.rewards.vader import vader_scores
 
 __all__ = [
     "Continuation",

@@ -19,17 +19,17 @@ from hf_align.evaluation.policy_inputs import Asked, check_judge, check_policies
 from hf_align.evaluation.policy_remarks import remarks_on_judges, remarks_on_policies
 from hf_align.evaluation.preferred import best_and_worst, measure_domains, with_gain
 from hf_align.evaluation.report import PolicyReport
-from hf_align.evaluation.scorers import judge_scores, open_judge, vader_judge
+from hf_align.evaluation.scorers import judge_scores, open_judge
 from hf_align.evaluation.win_rate import measure_length_controlled, measure_win_rate
 from hf_align.evaluation.writing import Writing, Written, write_all
 from hf_align.model_cards.rewards import head_keys
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
+from hf_align.rewards.vader import VADER, vader_judge
 from hf_align.rollouts import Engine
 from hf_align.statistics import Resampling
 from hf_align.version import versions
 
-VADER = "vader"
 ONE_POLICY = "there is one policy and nothing to compare it with; give a second one, or a reference"
 
 

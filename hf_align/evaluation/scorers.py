@@ -18,31 +18,10 @@ from hf_align.models.sources import is_ensemble
 from hf_align.progress import Progress
 from hf_align.rewards import Reward, as_reward
 from hf_align.rewards.named import read_reward
+from hf_align.rewards.vader import VADER, vader_judge, vader_scores
 
 CHUNK = 128
 """Responses scored per update of the progress bar."""
-
-
-def vader_scores(texts: Sequence[str]) -> list[float]:
-    """VADER's compound score of every text, -1 (most negative) to 1.
-
-    VADER is a lexicon with rules (Hutto and Gilbert, 2014). Nothing in this library trains on it, so a policy can't
-    have learned to exploit it.
-
-    Raises:
-        UserError: vaderSentiment is not installed.
-    """
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError:
-        raise UserError('the judge needs vaderSentiment: pip install "hf-align[quickstart]"') from None
-    analyzer = SentimentIntensityAnalyzer()
-    return [float(analyzer.polarity_scores(text)["compound"]) for text in texts]
-
-
-def vader_judge(prompts: Sequence[Side], responses: Sequence[str]) -> list[float]:
-    """VADER as a judge of responses, whatever the prompt."""
-    return vader_scores(responses)
 
 
 def read_judge(judge: Any, place: str = "judge") -> Any:
@@ -55,7 +34,7 @@ def read_judge(judge: Any, place: str = "judge") -> Any:
     Raises:
         UserError: VADER isn't installed, or as in `read_reward`.
     """
-    if judge == "vader":
+    if judge == VADER:
         vader_scores([])  # is it installed?
         return vader_judge
     return read_reward(judge, place) if isinstance(judge, str) or _is_named_list(judge) else judge

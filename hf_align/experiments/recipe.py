@@ -19,8 +19,8 @@ from typing import Any, Literal, get_args, get_type_hints
 import yaml
 
 from hf_align.algorithms import ALGORITHMS, Need, Rows
+from hf_align.coerce import coerce
 from hf_align.errors import UserError
-from hf_align.experiments.coerce import coerce
 
 SOURCE_KEYS: dict[str, Any] = {
     "model": str,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hf_align.feedback.collection.loop import collect
     from hf_align.feedback.collection.result import Collection
     from hf_align.feedback.judges.function import FunctionJudge
+    from hf_align.feedback.judges.language_model import LanguageModelJudge
     from hf_align.feedback.judges.reward import RewardJudge
     from hf_align.feedback.page.serve import annotate
 
@@ -49,6 +50,7 @@ __all__ = [
     "CollectionConfig",
     "FunctionAnnotator",
     "FunctionJudge",
+    "LanguageModelJudge",
     "Lease",
     "PreferenceStore",
     "Progress",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "collection.loop": ("collect",),
         "collection.result": ("Collection",),
         "judges.function": ("FunctionJudge",),
+        "judges.language_model": ("LanguageModelJudge",),
         "judges.reward": ("RewardJudge",),
         "page.serve": ("annotate",),
     },

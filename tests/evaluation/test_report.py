@@ -12,9 +12,9 @@ import torch
 from hf_align import RewardModel
 from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
-from hf_align.evaluation.scorers import vader_judge
 from hf_align.model_cards import CardFacts, Evaluation, save_card
 from hf_align.model_cards.files import add_evaluations
+from hf_align.rewards.vader import vader_judge
 from tests.models.layouts import LAYOUTS
 
 PAIRS = [{"prompt": f"p{n % 4}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(8)]

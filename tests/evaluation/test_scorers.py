@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from hf_align.evaluation.scorers import CHUNK, judge_scores, score_responses, vader_scores
+from hf_align.evaluation.scorers import CHUNK, judge_scores, score_responses
 from hf_align.progress import Silent
-
-
-def test_vader_knows_good_from_bad() -> None:
-    good, bad, neutral = vader_scores(["I love this wonderful film!", "A horrible, boring mess.", "A film."])
-    assert good > 0.5
-    assert bad < -0.5
-    assert neutral == 0.0
 
 
 def test_responses_are_scored_in_order_and_in_parts() -> None:

@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM
 
 from hf_align.errors import UserError
 from hf_align.evaluation.over_optimization import Course, is_over_optimized
-from hf_align.evaluation.scorers import vader_judge
 from hf_align.model_cards import load_facts
 from hf_align.models.reward import RewardModel
 from hf_align.rewards import as_reward
+from hf_align.rewards.vader import vader_judge
 from hf_align.trainers.over_optimization import ALIKE, OverOptimizationCallback, check_judge
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer

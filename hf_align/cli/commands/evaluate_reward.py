@@ -16,10 +16,10 @@ from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import Remark, RewardReport, reward_report
 from hf_align.evaluation.benchmark_rows import Benchmark, output_rows, recognise, result_json, with_prompt
-from hf_align.evaluation.scorers import vader_judge
 from hf_align.files import whole_file, write_json
 from hf_align.model_cards.files import CARD, add_evaluations, is_own_text
 from hf_align.rewards.named import read_reward
+from hf_align.rewards.vader import vader_judge
 
 MADE_PROMPTS = Remark(
     "made_prompts",

@@ -6,8 +6,18 @@ from hf_align.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hf_align.feedback.judges.function import FunctionJudge
+    from hf_align.feedback.judges.language_model import LanguageModelJudge, PositionBias
+    from hf_align.feedback.judges.named import check_judge, open_judge
     from hf_align.feedback.judges.reward import RewardJudge
 
-__all__ = ["FunctionJudge", "RewardJudge"]
+__all__ = ["FunctionJudge", "LanguageModelJudge", "PositionBias", "RewardJudge", "check_judge", "open_judge"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"function": ("FunctionJudge",), "reward": ("RewardJudge",)})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "function": ("FunctionJudge",),
+        "language_model": ("LanguageModelJudge", "PositionBias"),
+        "named": ("check_judge", "open_judge"),
+        "reward": ("RewardJudge",),
+    },
+)

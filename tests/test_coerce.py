@@ -3,7 +3,7 @@ from typing import Any, Literal
 
 import pytest
 
-from hf_align.experiments.coerce import coerce
+from hf_align.coerce import coerce
 
 
 class Color(enum.Enum):

@@ -1,0 +1,245 @@
+"""Judges named in a recipe: what `judge:` may be, checked at the start and loaded when it is first asked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_align.coerce import coerce
+from hf_align.collators.checks import as_dataset, read_rows
+from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
+from hf_align.data.sources import load_rows
+from hf_align.errors import UserError
+from hf_align.feedback.judges.function import FunctionJudge
+from hf_align.feedback.judges.language_model import LanguageModelJudge, check_bias
+from hf_align.feedback.judges.question import Question
+from hf_align.feedback.judges.reward import RewardJudge, check_tie_band
+from hf_align.files import REWARD_CONFIG, REWARD_HEAD
+from hf_align.models.kinds import check_is_policy, is_classifier
+from hf_align.models.sources import check_source, find_file, is_ensemble
+from hf_align.rewards.judges import Judge, Judgement
+from hf_align.rewards.named import read_function, read_reward
+from hf_align.rewards.vader import VADER, vader_judge, vader_scores
+
+CALIBRATION_PAIRS = 100
+"""Pairs of `calibrate` by default: on our data the bias is then known to a tenth of its spread over pairs."""
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """One kind of judge that a recipe can name.
+
+    Attributes:
+        keys: Keys of its mapping with their types; the first has the kind's name, and names the judge.
+        check: Refuses wrong values, without loading a model; gets the values and their place.
+        open: Loads the judge; gets the values and their place.
+    """
+
+    keys: Mapping[str, Any]
+    check: Callable[[Values, str], None]
+    open: Callable[[Values, str], Judge]
+
+
+@dataclass(frozen=True)
+class NamedJudge:
+    """A judge that a recipe names: checked, and loaded when it is first asked. It is a `hf_align.rewards.Judge`.
+
+    Attributes:
+        kind: Its key in `KINDS`.
+        values: Its mapping in the recipe.
+        place: Its place in the recipe or command line, for messages.
+
+    Example:
+        >>> from hf_align.feedback.judges.named import check_judge
+        >>> judge = check_judge("vader")
+        >>> judge.kind, judge.name
+        ('reward', 'vader')
+        >>> [judgement] = judge.compare(["How was it?"], ["I loved it."], ["I hated it."])
+        >>> judgement.label
+        1.0
+    """
+
+    kind: str
+    values: Values
+    place: str
+
+    @property
+    def name(self) -> str:
+        """Its name in reports and stores: that of the recipe, else what it is made of."""
+        made_of = self.values[self.kind]
+        return self.values.get("name") or (made_of if isinstance(made_of, str) else self.kind)
+
+    @cached_property
+    def opened(self) -> Judge:
+        """The judge, loaded at the first access."""
+        return KINDS[self.kind].open({**self.values, "name": self.name}, self.place)
+
+    def compare(self, prompts: Sequence[Side], firsts: Sequence[Side], seconds: Sequence[Side]) -> list[Judgement]:
+        """Judge `[N]` pairs of responses to `[N]` prompts.
+
+        Raises:
+            UserError: It can't be loaded, or fails.
+        """
+        return self.opened.compare(prompts, firsts, seconds)
+
+
+def open_judge(value: Any, place: str = "judge") -> Judge:
+    """The judge that a recipe names, loaded; arguments and errors as in `check_judge`."""
+    return check_judge(value, place).opened
+
+
+def check_judge(value: Any, place: str = "judge") -> NamedJudge:
+    """Read a recipe's `judge`; no model is loaded.
+
+    Args:
+        value: "vader"; `FILE.py:FUNCTION` or `MODULE:FUNCTION`, a function that scores as a reward; the folder or Hub
+            id of a reward model, an ensemble of them or a language model; a weighted list of rewards; or a mapping with
+            one of the keys of `KINDS` and further keys of that kind.
+        place: Its place in the recipe or command line, for messages.
+
+    Raises:
+        UserError: It is none of these, a key is unknown (the message suggests the nearest one) or has a wrong value, or
+            a file, function or model doesn't exist.
+    """
+    values = value if isinstance(value, dict) else {_kind_of(value, place): value}
+    kinds = [kind for kind in KINDS if kind in values]
+    if len(kinds) != 1:
+        several = f"{' and '.join(kinds)} in one mapping" if kinds else repr(value)
+        raise UserError(f"{place} expects a name or a mapping with one of {', '.join(KINDS)}, got {several}")
+    kind = KINDS[kinds[0]]
+    checked = {str(key): _checked(str(key), each, kind.keys, place) for key, each in values.items()}
+    kind.check(checked, place)
+    return NamedJudge(kinds[0], checked, place)
+
+
+def _kind_of(value: Any, place: str) -> str:
+    """The kind of a judge that is only named; that of a model is read from its files."""
+    if isinstance(value, list) or value == VADER:
+        return "reward"
+    if not isinstance(value, str):
+        raise UserError(f"{place} expects a name or a mapping with one of {', '.join(KINDS)}, got {value!r}")
+    if callable(read_reward(value, place)) or is_ensemble(value):
+        return "reward"
+    check_source(value)
+    classifier = is_classifier(value)
+    if classifier or find_file(value, REWARD_CONFIG) or find_file(value, REWARD_HEAD):
+        return "reward"
+    if classifier is None and not any(Path(value).glob("*.gguf")):
+        raise UserError(
+            f"{place}: the config of {value} doesn't say what it is; write {{reward: {value}}} for a reward model, "
+            f"{{model: {value}}} for a language model"
+        )
+    return "model"
+
+
+def _checked(key: str, value: Any, keys: Mapping[str, Any], place: str) -> Any:
+    if key not in keys:
+        meant = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+        hint = f"did you mean {meant[0]}?" if meant else f"valid are {', '.join(keys)}"
+        raise UserError(f"{place}: {key} is not a valid key; {hint}")
+    try:
+        return coerce(value, keys[key])
+    except TypeError as error:
+        raise UserError(f"{place}: {key} expects {error}, got {value!r}") from None
+
+
+def _check_reward(values: Values, place: str) -> None:
+    if values["reward"] == VADER:
+        vader_scores([])  # is it installed?
+    else:
+        read_reward(values["reward"], place)
+    check_tie_band(values.get("tie_band"))
+
+
+def _open_reward(values: Values, place: str) -> Judge:
+    reward = vader_judge if values["reward"] == VADER else read_reward(values["reward"], place)
+    return RewardJudge(reward, values["name"], tie_band=values.get("tie_band"))
+
+
+def _check_function(values: Values, place: str) -> None:
+    read_function(values["function"], place)
+
+
+def _open_function(values: Values, place: str) -> Judge:
+    return FunctionJudge(read_function(values["function"], place), values["name"])
+
+
+def _check_model(values: Values, place: str) -> None:
+    check_source(values["model"])
+    check_is_policy(values["model"], place, ask_hub=True)
+    Question(_template(values, place), values.get("principle"))
+    check_bias(values.get("bias", 0.0))
+    if values.get("calibrate") is not None:
+        if "bias" in values:
+            raise UserError(f"{place}: bias and calibrate are both given; calibrate measures the bias, so drop one")
+        _calibration_pairs(values, place)
+    elif "calibration_pairs" in values:
+        raise UserError(f"{place}: calibration_pairs goes with calibrate, the data set that the pairs are from")
+
+
+def _open_model(values: Values, place: str) -> Judge:
+    judge = LanguageModelJudge(
+        values["model"],
+        prompt=_template(values, place),
+        principle=values.get("principle"),
+        name=values["name"],
+        quantization=values.get("quantization"),
+        bias=values.get("bias", 0.0),
+    )
+    if values.get("calibrate") is not None:
+        pairs = _calibration_pairs(values, place)
+        judge.calibrate(*([getattr(pair, side) for pair in pairs] for side in ("prompt", "chosen", "rejected")))
+    return judge
+
+
+def _template(values: Values, place: str) -> str | None:
+    """The template of a question: given as text with fields, or as a file with it."""
+    prompt = values.get("prompt")
+    if prompt is None or "{" in prompt:
+        return prompt
+    if not Path(prompt).is_file():
+        raise UserError(f"{place}: prompt is neither a file nor a template with {{prompt}}, {{first}} and {{second}}")
+    return Path(prompt).read_text(encoding="utf-8")
+
+
+def _calibration_pairs(values: Values, place: str) -> list[Pair]:
+    count = values.get("calibration_pairs", CALIBRATION_PAIRS)
+    if count < 1:
+        raise UserError(f"{place}: calibration_pairs is {count}; give a number from 1")
+    rows = as_dataset(load_rows(values["calibrate"], "train", 0), f"{place}: calibrate", ("chosen", "rejected"))
+    return read_rows(rows.select(range(min(count, len(rows)))), _read_pair, f"{place}: calibrate")
+
+
+def _read_pair(row: dict[str, Any]) -> Pair:
+    pair = read_pair(row)
+    if pair.prompt is None:
+        raise RowProblem("no column prompt", "missing")
+    return pair
+
+
+KINDS: dict[str, JudgeKind] = {
+    "reward": JudgeKind(
+        {"reward": str | list, "tie_band": float | None, "name": str | None}, _check_reward, _open_reward
+    ),
+    "function": JudgeKind({"function": str, "name": str | None}, _check_function, _open_function),
+    "model": JudgeKind(
+        {
+            "model": str,
+            "prompt": str | None,
+            "principle": str | None,
+            "bias": float,
+            "calibrate": str | None,
+            "calibration_pairs": int,
+            "quantization": Literal["8bit", "4bit"] | None,
+            "name": str | None,
+        },
+        _check_model,
+        _open_model,
+    ),
+}
+"""Kinds of judges by their key in a recipe."""
