@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from peft import PeftConfig
@@ -18,12 +18,12 @@ from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.layout.branches import Branches
 from hf_align.layout.compare import ROUNDING
-from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
+from hf_align.trainers.direct import DirectConfig, direct_loss, direct_metrics
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
 from hf_align.trainers.start_checks import agreement_bound, check_first_loss
@@ -32,7 +32,7 @@ LOSSES = ("sigmoid", "ipo")
 
 
 @dataclass
-class DPOConfig(PreferenceConfig):
+class DPOConfig(DirectConfig, PreferenceConfig):
     """Options of `DPOTrainer` beyond `TrainingArguments`.
 
     Example:
@@ -53,30 +53,11 @@ class DPOConfig(PreferenceConfig):
     learning_rate: float = field(
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; use about 5e-5 with LoRA."}
     )
-    beta: float = field(
-        default=0.1,
-        metadata={"range": "(0, inf)", "help": "Strength of the pull towards the reference (tau in the IPO paper)."},
-    )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={"range": "[0, 0.5)", "help": "Assumed share of flipped labels (cDPO), below 0.5; for 'sigmoid'."},
-    )
     loss_type: str | list[str] = field(
         default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, summed with loss_weights."}
     )
     loss_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight per entry of a loss_type list. None: 1 each."}
-    )
-    length_normalize: bool = field(default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss."})
-    ipo_target: float | None = field(
-        default=None,
-        metadata={"help": "IPO's target for the difference of log-ratios. None: 1/(2*beta). The textbook has 1/beta."},
-    )
-    ipo_reduction: Literal["mean", "sum"] = field(
-        default="mean",
-        metadata={
-            "help": "IPO's log-ratios: 'mean' over a response's tokens (the authors' form) or 'sum' (the textbook's)."
-        },
     )
     precompute_ref_log_probs: bool = field(
         default=False,
@@ -251,20 +232,11 @@ class DPOTrainer(PreferenceTrainer):
             self._check_first_loss(logps, ref_logps, lengths)
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)
         losses = sum(
-            weight * self._loss(name, logps, ref_logps, lengths)
+            weight * direct_loss(name, logps, ref_logps, lengths, self.args)
             for name, weight in zip(self.args.loss_types, weights, strict=True)
         )
         assert isinstance(losses, Tensor)
-        rewards = self.args.beta * (logps - ref_logps).detach()
-        chosen, rejected = rewards[:, 0], rewards[:, 1]
-        return losses, {
-            "rewards/chosen": chosen,
-            "rewards/rejected": rejected,
-            "rewards/accuracies": (chosen > rejected).float(),
-            "rewards/margins": chosen - rejected,
-            "logps/chosen": logps[:, 0],
-            "logps/rejected": logps[:, 1],
-        }
+        return losses, direct_metrics(logps, ref_logps, self.args.beta)
 
     @contextmanager
     def _same_noise(self, model: nn.Module) -> Iterator[None]:
@@ -290,21 +262,6 @@ class DPOTrainer(PreferenceTrainer):
         apart = args.precompute_ref_log_probs and not exact  # in other batches, which round differently
         bound = ROUNDING if apart else agreement_bound(exact=exact)
         check_first_loss(logps.detach(), ref_logps, lengths, bound, self.accelerator)
-
-    def _loss(self, name: str, logps: Tensor, ref_logps: Tensor, lengths: Tensor) -> Tensor:
-        args = self.args
-        if name == "ipo":
-            by_token = args.ipo_reduction == "mean"
-            return ipo_loss(
-                *(*logps.unbind(1), *ref_logps.unbind(1)),
-                beta=args.beta,
-                chosen_lengths=lengths[:, 0] if by_token else None,
-                rejected_lengths=lengths[:, 1] if by_token else None,
-                target=args.ipo_target,
-            )
-        if args.length_normalize:
-            logps, ref_logps = logps / lengths, ref_logps / lengths
-        return dpo_loss(*(*logps.unbind(1), *ref_logps.unbind(1)), beta=args.beta, label_smoothing=args.label_smoothing)
 
 
 class IPOTrainer(DPOTrainer):

@@ -178,14 +178,15 @@ _PUT_BACK = (
 )
 
 
-def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any) -> None:
+def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str = "judge") -> None:
     """Refuse a judge that can't watch the run, before anything is loaded.
 
     Args:
         judge: As given to the trainer; None for no judge.
-        reward: The training's reward.
+        reward: The training's reward, or its judge of pairs.
         args: The trainer's config.
         eval_dataset: Its data set, or the name of one.
+        name: The argument that the judge is, for messages.
 
     Raises:
         UserError: Options ask for a judge and there is none, there is nothing for it to score, or it is the reward.
@@ -193,24 +194,27 @@ def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any) -> None:
     stops, metric = getattr(args, "stop_on_over_optimization", False), getattr(args, "metric_for_best_model", None)
     if judge is None:
         if stops:
-            raise UserError("stop_on_over_optimization is True and there is no judge; give one that isn't the reward.")
+            raise UserError(
+                f"stop_on_over_optimization is True and there is no {name}; give one that isn't the reward."
+            )
         if metric is not None and metric.removeprefix("eval_") == "judge":
-            raise UserError("metric_for_best_model is 'judge' and there is no judge; give one that isn't the reward.")
+            raise UserError(f"metric_for_best_model is 'judge' and there is no {name}; give one that isn't the reward.")
         return
     if eval_dataset is None or isinstance(eval_dataset, dict):
-        raise UserError("judge scores the responses to held-out prompts; give one eval_dataset.")
+        raise UserError(f"{name} scores the responses to held-out prompts; give one eval_dataset.")
     if stops and getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
         raise UserError(
             "stop_on_over_optimization decides at evaluations and eval_strategy is 'no'; set it to 'steps', and "
             "eval_steps."
         )
     if shared := _identities(judge) & _identities(reward):
-        name = sorted(text for kind, text in shared if kind != "object") or ["the same object"]
-        raise UserError(f"judge is (part of) the reward itself: {name[0]}; give an independent one, such as vader.")
+        same = sorted(text for kind, text in shared if kind != "object") or ["the same object"]
+        raise UserError(f"{name} is (part of) the reward itself: {same[0]}; give an independent one, such as vader.")
 
 
 def _identities(reward: Any) -> set[tuple[str, str]]:
     """What tells a reward's members apart: their object, code or folder."""
+    reward = getattr(reward, "reward", reward)  # of a judge that goes by one
     entries: Sequence[Any] = reward.members if isinstance(reward, Reward) else reward
     if not isinstance(entries, list):
         entries = [entries]

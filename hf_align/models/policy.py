@@ -25,14 +25,16 @@ class PolicyModel(BranchModel):
         branches: Branches,
         *,
         temperature: float = 1.0,
+        return_entropy: bool = False,
         return_states: bool = False,
         full_logits: bool = False,
-    ) -> Tensor:
+    ) -> Tensor | dict[str, Tensor]:
         """Log-probability of every response token.
 
         Args:
             branches: The prompts and responses.
             temperature: Sampling temperature that the log-probs refer to.
+            return_entropy: Return `logps` and `entropy`, that of each token's distribution, without gradient.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
             full_logits: Take the log-probs from the model's logits of each row alone: slow, for checks.
 
@@ -41,7 +43,9 @@ class PolicyModel(BranchModel):
         """
         if full_logits:
             return logps_of_full_logits(self, branches)
-        scores = score_tokens(self, branches, temperature=temperature)
+        scores = score_tokens(self, branches, temperature=temperature, return_entropy=return_entropy)
+        if scores.entropy is not None:
+            return {"logps": scores.logps, "entropy": scores.entropy}
         return scores.states if return_states else scores.logps
 
 

@@ -26,8 +26,8 @@ from hf_align.planning import memory
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
-from hf_align.trainers.ppo.data import check_room, prompts_of
 from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons
+from hf_align.trainers.rollouts.data import check_room, prompts_of
 
 Source = Mapping[str, Any]
 """Checked values of a recipe's source keys: model, data, reward and so on."""

@@ -4,7 +4,7 @@ Judges compare two responses to a prompt.
 """
 
 from hf_align.rewards.adapter import AdapterReward
-from hf_align.rewards.judges import Judge, Judgement, judge_orders, rank_responses
+from hf_align.rewards.judges import Judge, Judgement, compare_all, judge_orders, rank_responses
 from hf_align.rewards.reward import NonFiniteReward, Reward, as_reward
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "NonFiniteReward",
     "Reward",
     "as_reward",
+    "compare_all",
     "judge_orders",
     "rank_responses",
 ]

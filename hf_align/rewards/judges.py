@@ -110,21 +110,19 @@ def _checked(opinion: Any) -> Opinion:
     return None if opinion is None else float(opinion)
 
 
-def rank_responses(
+def compare_all(
     judge: Judge, prompts: Sequence[Side], responses: Sequence[Sequence[Side]]
-) -> list[list[float | None]]:
-    """Scores of several responses to each prompt: the mean preference over the prompt's other responses.
-
-    All pairs are judged, K(K - 1)/2 a prompt; a response that equals another counts as tied with it unasked.
+) -> list[list[list[Opinion]]]:
+    """Preferences between all responses to each prompt; a response that equals another is tied with it unasked.
 
     Args:
         judge: The judge.
         prompts: `[N]` prompts.
-        responses: `[N]` lists of at least two responses.
+        responses: `[N]` lists of K responses, each prompt with its own K.
 
     Returns:
-        `[N]` lists of scores from 0 to 1, which average 1/2; None for a response on which the judge has no opinion at
-        all.
+        `[N]` tables `[K, K]`: whether the response of the row is better than that of the column. An opinion on i and j
+        is one of K(K - 1)/2 asked for, and 1 minus it that on j and i.
     """
     asked = [
         (number, i, j)
@@ -137,21 +135,35 @@ def rank_responses(
         [responses[number][i] for number, i, _ in asked],
         [responses[number][j] for number, _, j in asked],
     )
-    preferences = {place: judgement.preference for place, judgement in zip(asked, judgements, strict=True)}
-    return [
-        [_mean_over_others(preferences, number, i, group) for i in range(len(group))]
-        for number, group in enumerate(responses)
-    ]
+    tables: list[list[list[Opinion]]] = [[[TIE] * len(group) for _ in group] for group in responses]
+    for (number, i, j), judgement in zip(asked, judgements, strict=True):
+        opinion = judgement.preference
+        tables[number][i][j] = opinion
+        tables[number][j][i] = None if opinion is None else 1 - opinion
+    return tables
 
 
-def _mean_over_others(
-    preferences: dict[tuple[int, int, int], Opinion], number: int, i: int, group: Sequence[Side]
-) -> float | None:
-    opinions: list[float] = []
-    for j in range(len(group)):
-        if i == j:
-            continue
-        preference = TIE if group[i] == group[j] else preferences[number, min(i, j), max(i, j)]
-        if preference is not None:
-            opinions.append(preference if i < j else 1 - preference)
-    return sum(opinions) / len(opinions) if opinions else None
+def rank_responses(
+    judge: Judge, prompts: Sequence[Side], responses: Sequence[Sequence[Side]]
+) -> list[list[float | None]]:
+    """Scores of several responses to each prompt: the mean preference over the prompt's other responses.
+
+    Args:
+        judge: The judge, asked as by `compare_all`.
+        prompts: `[N]` prompts.
+        responses: `[N]` lists of at least two responses.
+
+    Returns:
+        `[N]` lists of scores from 0 to 1, which average 1/2; None for a response on which the judge has no opinion at
+        all.
+    """
+    return list(map(mean_over_others, compare_all(judge, prompts, responses)))
+
+
+def mean_over_others(table: Sequence[Sequence[Opinion]]) -> list[float | None]:
+    """Scores of a prompt's K responses from a table of `compare_all`."""
+    means: list[float | None] = []
+    for i, row in enumerate(table):
+        opinions = [opinion for j, opinion in enumerate(row) if j != i and opinion is not None]
+        means.append(sum(opinions) / len(opinions) if opinions else None)
+    return means

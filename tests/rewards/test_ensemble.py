@@ -19,7 +19,8 @@ from hf_align.models.weight_average import weight_average
 from hf_align.models.wrapper import unwrapped
 from hf_align.rewards import AdapterReward, as_reward
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import ready_reward
+from hf_align.trainers.ppo.data import start_values
+from hf_align.trainers.rollouts.data import ready_scores
 from tests.tiny import save_tiny, tiny_tokenizer
 
 PROMPTS = ["Write a tweet.", "Write a tweet.", "Review a film."]
@@ -106,9 +107,9 @@ def test_on_the_policy_s_base_a_weight_average_is_one_adapter(
     assert isinstance(source, AdapterReward) and source.averages == 3 and len(shared(reward, model)) == 1
     assert reward.details == {}, "one model, whose members aren't scored"
     args = PPOConfig(str(tmp_path / "out"), value_init="reward", use_cpu=True, bf16=False)
-    ready_reward(reward, model, tiny_tokenizer(), args, nullcontext)
+    start_values(model, ready_scores(reward, model, tiny_tokenizer(), args, nullcontext))
     with pytest.raises(UserError, match="needs one reward model as the whole reward"):
-        ready_reward(ensemble, policy(base), tiny_tokenizer(), args, nullcontext)
+        start_values(policy(base), ready_scores(ensemble, policy(base), tiny_tokenizer(), args, nullcontext))
 
 
 def test_members_that_don_t_fit_the_policy_s_base_have_their_own(

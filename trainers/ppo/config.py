@@ -1,25 +1,23 @@
-"""Options of `PPOTrainer`, and the arithmetic that ties its batches together."""
+"""Options of `PPOTrainer`."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from transformers.utils import logging
 
-from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.rollouts.config import RolloutConfig
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class PPOConfig(AlignmentConfig):
+class PPOConfig(RolloutConfig):
     """Options of `PPOTrainer` beyond `TrainingArguments`.
 
     A step is the optimizer step on one mini-batch. Every `num_ppo_epochs` x `num_mini_batches` steps new responses are
@@ -41,67 +39,13 @@ class PPOConfig(AlignmentConfig):
         "judge",
     )
     checkpoint_kind: ClassVar[Kind] = "ppo"
-    uses: ClassVar[tuple[Use, ...]] = ("train", "sample")
+    epochs_option: ClassVar[str] = "num_ppo_epochs"
+    method: ClassVar[str] = "PPO"
     learning_rate: float = field(
         default=1e-5,
         metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; use 1e-4 with LoRA."},
     )
-    rollout_batch_size: int | None = field(
-        default=None,
-        metadata={
-            "range": "[1, inf)",
-            "help": "Prompts per process and rollout; times num_samples it must be num_mini_batches x "
-            "per_device_train_batch_size x gradient_accumulation_steps. None: computed from these.",
-        },
-    )
-    num_samples: int = field(
-        default=1, metadata={"range": "[1, inf)", "help": "Responses sampled for each prompt of a rollout."}
-    )
-    total_episodes: int | None = field(
-        default=None,
-        metadata={
-            "range": "[1, inf)",
-            "help": "Responses to sample in all, over all processes, rounded up to whole rollouts; instead of "
-            "max_steps. None: max_steps, or else num_train_epochs passes over the prompts.",
-        },
-    )
-    max_prompt_length: int | None = field(
-        default=None,
-        metadata={
-            "range": "[1, inf)",
-            "help": "Maximum tokens of a prompt; a longer one keeps its end. None: no limit.",
-        },
-    )
-    max_new_tokens: int = field(default=64, metadata={"range": "[1, inf)", "help": "Maximum tokens of a response."})
-    temperature: float = field(
-        default=1.0,
-        metadata={"range": "(0, inf)", "help": "Sampling temperature of rollouts; all log-probs refer to it, too."},
-    )
-    top_p: float = field(
-        default=1.0,
-        metadata={
-            "range": "(0, 1]",
-            "help": "Sample rollouts from the most likely tokens with this mass. Log-probs ignore it: 1 is exact.",
-        },
-    )
-    stop_strings: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Texts that end a response, as EOS does; the name of a special token means that token. None: only "
-            "EOS and the length limit."
-        },
-    )
-    rollout_engine: Literal["static", "continuous"] = field(
-        default="static",
-        metadata={
-            "help": "Sampling engine: 'static' decodes the rollout as one batch, 'continuous' is "
-            "transformers' continuous batching over a paged cache. For a custom one set trainer.rollout_engine."
-        },
-    )
     num_ppo_epochs: int = field(default=4, metadata={"range": "[1, inf)", "help": "Passes over each rollout."})
-    num_mini_batches: int = field(
-        default=1, metadata={"range": "[1, inf)", "help": "Mini-batches, and thus optimizer steps, per pass."}
-    )
     policy_loss: Literal["clip", "reinforce"] = field(
         default="clip",
         metadata={
@@ -170,13 +114,6 @@ class PPOConfig(AlignmentConfig):
     reward_clip: float | None = field(
         default=None, metadata={"range": "(0, inf)", "help": "Clip scores to +- this, after scaling. None: off."}
     )
-    missing_eos_penalty: float | None = field(
-        default=None,
-        metadata={
-            "range": "[0, inf)",
-            "help": "Subtracted from the score, after scaling and clipping, where the length limit cut a response.",
-        },
-    )
     kl_coef: float = field(
         default=0.05, metadata={"range": "[0, inf)", "help": "Initial weight of the KL from the reference."}
     )
@@ -217,29 +154,6 @@ class PPOConfig(AlignmentConfig):
             "KL doesn't affect the tokens before it, which changes the optimum (docs/closed-form.md)."
         },
     )
-    early_stop_kl: float | None = field(
-        default=None,
-        metadata={
-            "range": "(0, inf)",
-            "help": "Skip a rollout's remaining updates once a mini-batch's mean squared log-ratio to the rollout "
-            "policy, halved, exceeds this. Their steps still count. None: off.",
-        },
-    )
-
-    stop_on_over_optimization: bool = field(
-        default=False,
-        metadata={
-            "help": "Stop when an independent judge falls while the reward doesn't: at over_optimization_patience "
-            "evaluations in a row, by more than chance. It takes a judge and eval_strategy. False: only warn.",
-        },
-    )
-    over_optimization_patience: int = field(
-        default=2,
-        metadata={
-            "range": "[1, inf)",
-            "help": "Evaluations in a row at which the judge must be below its maximum for stop_on_over_optimization.",
-        },
-    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -248,61 +162,8 @@ class PPOConfig(AlignmentConfig):
                 "detach_value_trunk is True; it must be False with value_model="
                 f"{self.value_model!r}, which has a separate trunk."
             )
-        if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
-            raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
         self._check_kl()
-        self._fit_rollout()
-        if self.neftune_noise_alpha is not None:
-            raise UserError(
-                "neftune_noise_alpha is for trainers whose loss compares no passes, and PPO would mistake the "
-                "noise for a change of the policy since its rollout; leave it out."
-            )
-        if self.auto_find_batch_size:
-            raise UserError(
-                "auto_find_batch_size would break the batch arithmetic of PPO; set per_device_train_batch_size."
-            )
         super().__post_init__()
-        if self.total_episodes is not None:
-            self._count_steps(self.total_episodes)
-
-    def _count_steps(self, episodes: int) -> None:
-        """Set `max_steps` to the whole rollouts that these episodes take."""
-        at_once = self.responses_per_rollout * self.world_size
-        rollouts = math.ceil(episodes / at_once)
-        steps = rollouts * self.steps_per_rollout
-        if self.max_steps not in (-1, steps):
-            raise UserError("max_steps and total_episodes both set the length of training; give one of them.")
-        self.max_steps = steps
-        if rollouts * at_once != episodes:
-            logger.warning(
-                f"total_episodes is {episodes}, and a rollout has {at_once}: {rollouts * at_once} will be sampled."
-            )
-
-    @property
-    def responses_per_rollout(self) -> int:
-        """Responses in a rollout of one process."""
-        return self.num_mini_batches * self.per_device_train_batch_size * self.gradient_accumulation_steps
-
-    @property
-    def prompts_per_rollout(self) -> int:
-        """Prompts in a rollout of one process."""
-        return self.responses_per_rollout // self.num_samples
-
-    @property
-    def steps_per_rollout(self) -> int:
-        """Optimizer steps from one rollout to the next."""
-        return self.num_ppo_epochs * self.num_mini_batches
-
-    def shape(self) -> dict[str, int]:
-        """Options that a resumed run must share with the saved one."""
-        names = (
-            "num_ppo_epochs",
-            "num_mini_batches",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "num_samples",
-        )
-        return {**{name: getattr(self, name) for name in names}, "processes": self.world_size}
 
     @property
     def kl_kind(self) -> Literal["k1", "k2", "k3", "full"]:
@@ -337,33 +198,3 @@ class PPOConfig(AlignmentConfig):
                 f"kl_estimator='{self.kl_estimator}' in the {self.kl_in} has a biased gradient, so training ends at "
                 f"another policy than the KL-regularised optimum; use '{better}' there."
             )
-
-    def _fit_rollout(self) -> None:
-        """Fill in `rollout_batch_size`, or refuse numbers that don't fit together and name ones that would."""
-        needed = self.responses_per_rollout
-        terms = (
-            f"num_mini_batches={self.num_mini_batches} x "
-            f"per_device_train_batch_size={self.per_device_train_batch_size} x "
-            f"gradient_accumulation_steps={self.gradient_accumulation_steps} = {needed} responses"
-        )
-        if self.rollout_batch_size is None:
-            if needed % self.num_samples:
-                raise UserError(
-                    f"{terms} per rollout, which is not a multiple of num_samples={self.num_samples}; make it one."
-                )
-            self.rollout_batch_size = needed // self.num_samples
-            return
-        given = self.rollout_batch_size * self.num_samples
-        if given == needed:
-            return
-        fits = []
-        for name in ("gradient_accumulation_steps", "num_mini_batches", "per_device_train_batch_size"):
-            others = needed // getattr(self, name)
-            if given % others == 0:
-                fits.append(f"{name}={given // others}")
-        if needed % self.num_samples == 0:
-            fits.append(f"rollout_batch_size={needed // self.num_samples}")
-        raise UserError(
-            f"rollout_batch_size={self.rollout_batch_size} x num_samples={self.num_samples} = {given} responses, but "
-            f"{terms}; {' or '.join(fits) or 'make both products equal'} would fit."
-        )

@@ -1,101 +1,19 @@
-"""Preparation of a run's prompts and reward."""
+"""Values that start from the reward."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, cast
-
-from transformers import PreTrainedTokenizerBase
-
-from hf_align.collators import tokenize_prompts
-from hf_align.collators.checks import refuse_own_columns
 from hf_align.errors import UserError
-from hf_align.models.decoders import positions_of
 from hf_align.models.reward import RewardModel
 from hf_align.models.value import PolicyWithValueHead
-from hf_align.rewards import AdapterReward, Reward, as_reward
-from hf_align.rewards.models import move
-from hf_align.rewards.reward import check_functions
-from hf_align.trainers.data import parts_of
-from hf_align.trainers.ppo.config import PPOConfig
-
-Row = dict[str, Any]
-"""A row of the data set: `prompt`, `prompt_ids` and the columns that the reward asks for."""
-OWN_COLUMNS = ("prompt", "prompt_ids")
-"""Columns that reward functions get as texts and as token ids."""
+from hf_align.rewards import AdapterReward, Reward
 
 
-def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig, name: str) -> Any:
-    """A checked data set, or a dict of them, with `prompt_ids` and the columns that the reward asks for."""
-    if data is None:
-        return None
-    if isinstance(data, dict) and name != "train_dataset":
-        return {key: prompts_of(part, reward, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
-    tokenized = tokenize_prompts(cast(Any, data), tokenizer, max_prompt_length=args.max_prompt_length, name=name)
-    check_functions(reward, [column for column in tokenized.column_names if column not in OWN_COLUMNS])
-    return tokenized
-
-
-def evaluation_rows(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args: PPOConfig) -> Any:
-    """Rows for `evaluate`, as they were given or as a trainer has made them ready."""
-    given = data["prompt_ids"][:] if "prompt_ids" in getattr(data, "column_names", ()) else None
-    raw = data if given is None else data.remove_columns("prompt_ids")
-    rows = prompts_of(raw, reward, tokenizer, args, "eval_dataset")
-    if given is not None and given != rows["prompt_ids"][:]:
-        refuse_own_columns(["prompt_ids"], ("prompt_ids",), "eval_dataset")
-    return rows
-
-
-def check_room(policy: Any, args: PPOConfig, *datasets: Any) -> None:
-    """Refuse prompts that leave no room for a response among the model's positions."""
-    room = positions_of(policy.config)
-    longest = max(len(ids) for part in parts_of(datasets) for ids in part["prompt_ids"])
-    if room is not None and args.max_new_tokens >= room:
-        raise UserError(
-            f"max_new_tokens is {args.max_new_tokens} and the model has {room} positions, for a prompt with its "
-            f"response; lower it to below {room}."
-        )
-    if room is not None and longest + args.max_new_tokens > room:
-        raise UserError(
-            f"The longest prompt has {longest} tokens; with max_new_tokens={args.max_new_tokens} that is more than the "
-            f"{room} positions of the model. Set max_prompt_length to at most {room - args.max_new_tokens}."
-        )
-
-
-def ready_reward(
-    reward: Any,
-    policy: PolicyWithValueHead,
-    tokenizer: PreTrainedTokenizerBase,
-    args: PPOConfig,
-    autocast: Callable[[], AbstractContextManager[Any]],
-) -> Reward:
-    """The reward, with its models on the training device; values start from it if `value_init` is "reward".
+def start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
+    """Let values start from the head of the reward, which must be one reward model.
 
     Raises:
-        UserError: Values can't start from it.
+        UserError: It isn't.
     """
-    ready = ready_scores(reward, policy, tokenizer, args, autocast)
-    if args.value_init == "reward":
-        _start_values(policy, ready)
-    return ready
-
-
-def ready_scores(
-    reward: Any,
-    policy: PolicyWithValueHead,
-    tokenizer: PreTrainedTokenizerBase,
-    args: PPOConfig,
-    autocast: Callable[[], AbstractContextManager[Any]],
-) -> Reward:
-    """A reward, or a judge, with its models on the training device."""
-    ready = as_reward(reward, policy=policy, tokenizer=tokenizer, autocast=autocast)
-    for part in ready.members:
-        move(part.source, args.device)
-    return ready
-
-
-def _start_values(policy: PolicyWithValueHead, reward: Reward) -> None:
     source = reward.members[0].source if [part.weight for part in reward.members] == [1.0] else None
     if isinstance(source, AdapterReward):
         policy.init_from_reward(source, source.adapter)

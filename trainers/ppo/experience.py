@@ -2,7 +2,7 @@
 
     collect                  a rollout from the prompts of one process
       Roles.sample             1  responses
-      reward_responses         2  their scores: Roles.reward
+      score_responses          2  their scores: Roles.reward
       score_tokens             3  log-probs, values and entropy, batch by batch: Roles.policy, Roles.reference
       shape_scores             4  scores scaled, clipped, penalised
       add_advantages           5  KL penalty, whitening, GAE
@@ -13,7 +13,6 @@ Notation: S responses, T tokens of the longest, N tokens in all, B responses per
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -22,38 +21,32 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hf_align.layout.branches import Branches
 from hf_align.losses.kl import estimate_kl
-from hf_align.rewards import NonFiniteReward, Reward
+from hf_align.rewards import Reward
 from hf_align.rl.advantages import gae
 from hf_align.rl.running_statistics import RunningMeanStd
-from hf_align.rollouts import Response
 from hf_align.trainers.nonfinite import nonfinite_everywhere
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import OWN_COLUMNS, Row
-from hf_align.trainers.ppo.processes import gather_rows, whiten_everywhere
 from hf_align.trainers.ppo.rollout import Rollout
-from hf_align.trainers.ppo.schedule import Purpose, group_permutation, micro_batch_rows, mini_batch_of, seed_of
+from hf_align.trainers.rollouts import scoring as rollouts
+from hf_align.trainers.rollouts.data import Row
+from hf_align.trainers.rollouts.processes import gather_rows, whiten_everywhere
+from hf_align.trainers.rollouts.schedule import Purpose, group_permutation, seed_of
+from hf_align.trainers.rollouts.scoring import (
+    describe_responses,
+    new_rollout,
+    penalise_missing_eos,
+    score_responses,
+    score_tokens,
+)
 
 
-class Roles(Protocol):
+class Roles(rollouts.Roles, Protocol):
     """Models used to make experience: those of a run (`ModelRoles`), or stand-ins."""
 
     @property
     def reward(self) -> Reward:
         """The reward, which returns scores `[S]` of responses."""
-        ...
-
-    def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
-        """Sample responses to the rows' prompts, prompt by prompt."""
-        ...
-
-    def policy(self, branches: Branches) -> dict[str, Tensor]:
-        """Return logps, values and entropy of the batch's tokens, `[N]` each."""
-        ...
-
-    def reference(self, branches: Branches) -> Tensor:
-        """Return the reference's log-probs of the batch's tokens, `[N]`."""
         ...
 
 
@@ -98,7 +91,8 @@ def collect(
         responses = [responses[index] for index in order]
 
         # 2 Reward whole responses.
-        rollout = reward_responses(rows, responses, roles.reward, num_samples=config.num_samples, kl_coef=kl_coef)
+        scores, error = score_responses(rows, responses, roles.reward)
+        rollout = new_rollout(Rollout, rows, responses, scores, error, num_samples=config.num_samples, kl_coef=kl_coef)
         if found := nonfinite_everywhere({"rewards": [rollout.scores]}, accelerator):
             return rollout.rejected(found), {}
 
@@ -125,76 +119,10 @@ def collect(
     return rollout, metrics
 
 
-def reward_responses(
-    rows: list[Row], responses: list[Response], reward: Reward, *, num_samples: int, kl_coef: float
-) -> Rollout:
-    """A rollout of responses and their scores, without per-token values yet.
-
-    Args:
-        rows: The prompts.
-        responses: Responses to these prompts, in the order for micro-batches.
-        reward: The reward.
-        num_samples: Number of adjacent responses to the same prompt.
-        kl_coef: KL coefficient of this rollout.
-    """
-    asked = [rows[response.prompt_index] for response in responses]
-    error = None
-    try:
-        scores = reward(
-            [row["prompt"] for row in asked],
-            [response.text for response in responses],
-            prompt_ids=[row["prompt_ids"] for row in asked],
-            response_ids=[response.token_ids for response in responses],
-            finished=[response.finished for response in responses],
-            columns={name: [row[name] for row in asked] for name in rows[0] if name not in OWN_COLUMNS},
-        )
-    except NonFiniteReward as found:  # the other processes are to hear of it
-        scores, error = torch.full((len(responses),), math.nan), found
-    return Rollout(
-        prompt_ids=[list(row["prompt_ids"]) for row in asked],
-        response_ids=[response.token_ids for response in responses],
-        finished=torch.tensor([response.finished for response in responses]),  # [S]
-        scores=scores,  # [S]
-        num_samples=num_samples,
-        kl_coef=kl_coef,
-        reward_error=error,
-    )
-
-
 def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | None:
-    """Start of rollout `number`'s first micro-batch, if its scoring pass is kept for training.
-
-    The weights are unchanged then, so its loss needs no further pass. None if the loss needs more outputs than scoring,
-    or if gradients are reduced across processes by hooks that expect alternating forwards and backwards.
-    """
-    several = accelerator.num_processes > 1 or accelerator.state.deepspeed_plugin is not None
-    if several or config.entropy_coef or config.kl_kind == "full":
-        return None
-    return micro_batch_rows(mini_batch_of(0, number, config), 0, config).start
-
-
-@torch.no_grad()
-def score_tokens(
-    rollout: Rollout, config: PPOConfig, roles: Roles, size: int, pad_token_id: int, kept_start: int | None = None
-) -> None:
-    """Add old_logps, ref_logps, values and entropy, `size` responses at a time.
-
-    The kept batch comes last, with its policy after its reference, so that its saved activations don't exist while
-    others run.
-    """
-    flat: dict[int, dict[str, Tensor]] = {}  # by first row of the batch, [N] each
-    for start in sorted(range(0, len(rollout.response_ids), size), key=lambda start: start == kept_start):
-        rows = slice(start, start + size)
-        branches = rollout.branches(rows, pad_token_id=pad_token_id, row_tokens=config.row_tokens).to(config.device)
-        ref_logps = roles.reference(branches)
-        with torch.set_grad_enabled(start == kept_start):
-            output = roles.policy(branches)
-        if start == kept_start:
-            rollout.first_output = {name: output[name] for name in ("logps", "values")}
-        old_logps, values, entropy = (output[name].detach() for name in ("logps", "values", "entropy"))
-        flat[start] = {"old_logps": old_logps, "ref_logps": ref_logps, "values": values, "entropy": entropy}
-    for name in ("old_logps", "ref_logps", "values", "entropy"):
-        rollout.tokens[name] = rollout.spread(torch.cat([flat[start][name].float().cpu() for start in sorted(flat)]))
+    """`rollouts.kept_row`; an entropy bonus and the exact KL need more outputs than scoring gives."""
+    needs_more = bool(config.entropy_coef) or config.kl_kind == "full"
+    return rollouts.kept_row(number, config, accelerator, needs_more=needs_more)
 
 
 def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics: RunningMeanStd) -> Tensor:
@@ -203,9 +131,7 @@ def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics
         scores = scores / statistics.std
     if config.reward_clip is not None:
         scores = scores.clamp(-config.reward_clip, config.reward_clip)
-    if config.missing_eos_penalty is not None:
-        scores = scores - config.missing_eos_penalty * (~finished)
-    return scores
+    return penalise_missing_eos(scores, finished, config)
 
 
 def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelerator: Accelerator) -> Tensor:
@@ -246,19 +172,10 @@ def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dic
     returns, values = torch.cat(gather_rows(pairs, accelerator)).double().unbind(1)
     unexplained = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-12)
     return {
+        "objective/scores": rollout.scores,
         **describe_responses(rollout),
         "objective/rlhf_reward": rewards.sum(1),
         "objective/entropy": tokens["entropy"].sum(1),
         "val/explained_variance": (1 - unexplained)[None],
         "kl_coef": torch.tensor([rollout.kl_coef]),
-    }
-
-
-def describe_responses(rollout: Rollout) -> dict[str, Tensor]:
-    """Score, KL from the reference, length and end of each response: `[S]`."""
-    return {
-        "objective/scores": rollout.scores,
-        "objective/kl": estimate_kl(rollout.tokens["old_logps"], rollout.tokens["ref_logps"]).sum(1),
-        "response/length": rollout.lengths.float(),
-        "response/eos_share": rollout.finished.float(),
     }

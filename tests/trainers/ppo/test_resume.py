@@ -14,7 +14,7 @@ import torch
 
 from hf_align.errors import UserError
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController
-from hf_align.trainers.ppo.rollout import PER_TOKEN, Rollout
+from hf_align.trainers.ppo.rollout import Rollout
 from tests.trainers.ppo.run import SAVE_EVERY, STEPS, build
 from tests.trainers.test_base import same_weights
 
@@ -64,13 +64,13 @@ def test_a_rollout_is_saved_whole(tmp_path: Path):
         kl_coef=0.1,
         stopped=True,
     )
-    rollout.tokens = {name: rollout.spread(torch.arange(6.0) + place) for place, name in enumerate(PER_TOKEN)}
+    rollout.tokens = {name: rollout.spread(torch.arange(6.0) + place) for place, name in enumerate(Rollout.PER_TOKEN)}
     rollout.save(tmp_path / "rollout.safetensors")
     again = Rollout.load(tmp_path / "rollout.safetensors")
     assert (again.prompt_ids, again.response_ids) == (rollout.prompt_ids, rollout.response_ids)
     assert (again.num_samples, again.kl_coef, again.stopped) == (1, 0.1, True)
     assert torch.equal(again.scores, rollout.scores) and torch.equal(again.finished, rollout.finished)
-    for name in PER_TOKEN:
+    for name in Rollout.PER_TOKEN:
         assert torch.equal(again.tokens[name], rollout.tokens[name])
     assert again.flat("values", slice(1, 3)).tolist() == [3.0, 4.0, 5.0, 6.0, 7.0]
 

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from hf_align.errors import UserError
 from hf_align.losses.kl import full_kl
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.schedule import prompt_numbers
 from hf_align.trainers.ppo.trainer import PPOTrainer
+from hf_align.trainers.rollouts.schedule import prompt_numbers
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.pairs import options
 from tests.trainers.test_base import same_weights

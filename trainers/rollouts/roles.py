@@ -16,18 +16,18 @@ from hf_align.models.runner import LayoutRunner
 from hf_align.models.value import PolicyWithValueHead
 from hf_align.rewards import Reward
 from hf_align.rollouts import Engine, Response, sample_responses
-from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.data import Row
+from hf_align.trainers.rollouts.config import RolloutConfig
+from hf_align.trainers.rollouts.data import Row
 
 
 @dataclass(frozen=True)
 class ModelRoles:
-    """`Roles` played by the models of a run.
+    """Roles played by the models of a run.
 
     Attributes:
         model: The policy as used in the training step.
         frozen: The reference.
-        reward: The reward.
+        reward: The reward, if there is one.
         engine: The sampling engine.
         tokenizer: The policy's.
         runner: Calls models on branches, according to the run's options.
@@ -35,17 +35,25 @@ class ModelRoles:
 
     model: nn.Module
     frozen: Reference
-    reward: Reward
+    reward: Reward | None
     engine: str | Engine
     tokenizer: PreTrainedTokenizerBase
     runner: LayoutRunner
 
     def sample(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
         """Sample responses to the rows' prompts, prompt by prompt."""
-        config: PPOConfig = self.runner.args
+        return self._sample(self.model, rows, num_samples, seed)
+
+    def sample_reference(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
+        """Sample as `sample` does, from the reference."""
+        with self.frozen.scored_as(self.model) as scorer:
+            return self._sample(scorer, rows, num_samples, seed)
+
+    def _sample(self, model: nn.Module, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
+        config: RolloutConfig = self.runner.args
         with self.runner.accelerator.autocast():  # as in the scoring pass
             return sample_responses(
-                self.runner.accelerator.unwrap_model(self.model),
+                self.runner.accelerator.unwrap_model(model),
                 self.tokenizer,
                 [row["prompt_ids"] for row in rows],
                 num_samples=num_samples,
@@ -58,7 +66,7 @@ class ModelRoles:
             )
 
     def policy(self, branches: Branches) -> dict[str, Tensor]:
-        """Give logps, values and entropy of the batch's tokens, `[N]` each."""
+        """Give logps, entropy and, with a value head, values of the batch's tokens, `[N]` each."""
         # A separate context: older torch reuses casts of trained weights that were made without gradients.
         with self.runner.accelerator.autocast():
             return self.runner.run(self.model, branches, temperature=self.runner.args.temperature, return_entropy=True)[

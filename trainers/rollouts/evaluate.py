@@ -1,11 +1,11 @@
-"""Evaluation of a policy: a response to each prompt, its score and its KL from the reference."""
+"""Evaluation of a policy: a response to each prompt, what it is worth, and its KL from the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,24 +13,54 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_align.errors import UserError
 from hf_align.rewards import NonFiniteReward, Reward
-from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.experience import Roles, describe_responses, reward_responses, score_tokens
-from hf_align.trainers.ppo.processes import gather_rows
-from hf_align.trainers.ppo.schedule import Purpose, seed_of
+from hf_align.rollouts import Response
+from hf_align.trainers.rollouts.config import RolloutConfig
+from hf_align.trainers.rollouts.data import Row
+from hf_align.trainers.rollouts.processes import gather_rows
+from hf_align.trainers.rollouts.rollout import Rollout
+from hf_align.trainers.rollouts.schedule import Purpose, seed_of
+from hf_align.trainers.rollouts.scoring import Roles, describe_responses, new_rollout, score_responses, score_tokens
 
 SHOWN = 8
 """Number of samples to store and show."""
-NAMES = {
-    "objective/scores": "reward",
-    "objective/kl": "objective/kl",
-    "response/length": "response/length",
-    "response/eos_share": "response/eos_share",
-}
+KL = "objective/kl"
+Measured = tuple[dict[str, Tensor], NonFiniteReward | None]
+"""Figures `[S]` of responses by metric, NaN where the error says why."""
+
+
+class Measure(Protocol):
+    """What the responses of an evaluation are worth.
+
+    Attributes:
+        names: Its metrics; the first is what the training maximises.
+    """
+
+    names: list[str]
+
+    def __call__(self, rows: list[Row], responses: list[Response], seed: int) -> Measured:
+        """Measure a response to each prompt, which were sampled with this seed."""
+        ...
+
+
+class RewardMeasure:
+    """The reward's scores: "reward", and "rewards/NAME" of its parts where it has several."""
+
+    def __init__(self, reward: Reward):
+        self.reward = reward
+        self.parts = [part.name for part in reward.members] if len(reward.members) > 1 else []
+        self.names = ["reward", *(f"rewards/{name}" for name in self.parts)]
+
+    def __call__(self, rows: list[Row], responses: list[Response], seed: int) -> Measured:
+        """Score the responses."""
+        scores, error = score_responses(rows, responses, self.reward)
+        parts = {f"rewards/{name}": scores if error else self.reward.parts[name] for name in self.parts}
+        return {"reward": scores, **parts}, error
 
 
 @dataclass(frozen=True)
@@ -39,7 +69,7 @@ class Evaluated:
 
     Attributes:
         output: Its metrics and predictions.
-        samples: Prompt, response, reward and KL of the first rows, and the judge's score where there is a judge.
+        samples: Prompt, response, first measure and KL of the first rows, and the judge's score where there is one.
         rows: `[rows]` figures of all rows by metric.
     """
 
@@ -51,8 +81,9 @@ class Evaluated:
 @torch.no_grad()
 def evaluate_policy(
     data: Dataset,
-    config: PPOConfig,
+    config: RolloutConfig,
     roles: Roles,
+    measure: Measure,
     *,
     judge: Reward | None = None,
     accelerator: Accelerator,
@@ -68,20 +99,20 @@ def evaluate_policy(
     Args:
         data: Rows with `prompt_ids`.
         config: Options of the run.
-        roles: Models that sample, reward and score.
+        roles: Models that sample and score.
+        measure: Says what the responses are worth.
         judge: Scores the same responses for the metric "judge".
         accelerator: Distributes the rows over its processes.
         pad_token_id: Fills the rows of batches.
         prefix: Prefix of the metrics' names.
-        compute_metrics: Gets predictions `[rows, 2]`, score and KL, for further metrics.
+        compute_metrics: Gets predictions `[rows, 2]`, the first measure and KL, for further metrics.
         after_batch: Called after each batch.
 
     Raises:
         UserError: A reward or judge's score isn't finite on any process, unless `on_nonfinite` is "skip".
     """
-    names = [*NAMES.values(), *(["judge"] if judge else [])]
-    if len(roles.reward.members) > 1:
-        names += [f"rewards/{part.name}" for part in roles.reward.members]
+    first_measure, *parts = measure.names
+    names = [first_measure, KL, "response/length", "response/eos_share", *(["judge"] if judge else []), *parts]
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     error: NonFiniteReward | None = None
@@ -90,23 +121,19 @@ def evaluate_policy(
         numbers = range(first + rank * size, min(first + (rank + 1) * size, len(data)))
         # Every process runs the model equally often; one without rows repeats the first.
         rows = [data[row] for row in numbers] or [data[0]]
-        responses = roles.sample(rows, 1, seed_of(config.seed, Purpose.EVALUATION, number, rank))
-        rollout = reward_responses(rows, responses, roles.reward, num_samples=1, kl_coef=0.0)
-        error = error or rollout.reward_error
-        failed = rollout.reward_error is not None  # then all its scores are NaN
-        parts = {
-            f"rewards/{part.name}": rollout.scores if failed else roles.reward.parts[part.name]
-            for part in roles.reward.members
-        }
+        seed = seed_of(config.seed, Purpose.EVALUATION, number, rank)
+        responses = roles.sample(rows, 1, seed)
+        measured, failure = measure(rows, responses, seed)
+        error = error or failure
+        rollout = new_rollout(Rollout, rows, responses, measured[first_measure], num_samples=1)
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
-        figures = describe_responses(rollout)
-        columns = {**parts, **{shown: figures[name] for name, shown in NAMES.items()}}
+        columns = {**measured, **describe_responses(rollout)}
         if judge is not None:
-            judged = reward_responses(rows, responses, judge, num_samples=1, kl_coef=0.0)
-            error, columns["judge"] = error or judged.reward_error, judged.scores
+            columns["judge"], failure = score_responses(rows, responses, judge)
+            error = error or failure
         results.append(torch.stack([columns[name] for name in names], 1)[: len(numbers)])
         if first < SHOWN:
-            scored = {"reward": "reward", "kl": "objective/kl", **({"judge": "judge"} if judge else {})}
+            scored = {first_measure: first_measure, "kl": KL, **({"judge": "judge"} if judge else {})}
             samples += [
                 (
                     place,
@@ -120,7 +147,7 @@ def evaluate_policy(
             ]
         after_batch()
     values = torch.cat(gather_rows(torch.cat(results), accelerator)).double().numpy()
-    scores = values[:, [place for place, name in enumerate(names) if name in ("reward", "judge")]]
+    scores = values[:, [place for place, name in enumerate(names) if name in (first_measure, "judge")]]
     if config.on_nonfinite == "stop" and not np.isfinite(scores).all():  # on all processes
         raise error or UserError("A reward gave NaN or an infinite number to a response of another process.")
     samples = sorted(gather_object(samples) if world > 1 else samples, key=itemgetter(0))

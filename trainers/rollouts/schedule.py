@@ -1,4 +1,4 @@
-"""Order of PPO's draws: seeds, prompts, shuffled mini-batches."""
+"""Order of a run's draws: seeds, prompts, shuffled mini-batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import torch
 
-from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.rollouts.config import RolloutConfig
 
 
 class Purpose(IntEnum):
@@ -45,7 +45,7 @@ def group_permutation(groups: int, size: int, seed: int) -> list[int]:
     return [group * size + member for group in order for member in range(size)]
 
 
-def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
+def mini_batch_of(step: int, rollout: int, args: RolloutConfig) -> int:
     """Number of the mini-batch that a rollout's step (from 0) trains on.
 
     Its responses stay together in all epochs: quantised and 16-bit kernels give other log-probs in other batches, which
@@ -56,7 +56,7 @@ def mini_batch_of(step: int, rollout: int, args: PPOConfig) -> int:
     return int(torch.randperm(args.num_mini_batches, generator=generator)[place])
 
 
-def micro_batch_rows(mini_batch: int, micro: int, args: PPOConfig) -> slice:
+def micro_batch_rows(mini_batch: int, micro: int, args: RolloutConfig) -> slice:
     """The rows of a mini-batch's micro-batch (from 0) in the rollout."""
     start = (mini_batch * args.gradient_accumulation_steps + micro) * args.per_device_train_batch_size
     return slice(start, start + args.per_device_train_batch_size)

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.evaluation import sample_continuations
-from hf_align.trainers.ppo.samples import COLUMNS, as_markdown, row_of
+from hf_align.trainers.rollouts.samples import COLUMNS, as_markdown, row_of
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.trainers.ppo.test_trainer import ppo
 from tests.trainers.toy import varied_prompts

@@ -1,4 +1,4 @@
-"""Shares of wall time that PPO's phases take."""
+"""Shares of wall time that the phases of a run take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stopwatch:
         phases: Names of the phases.
 
     Example:
-        >>> from hf_align.trainers.ppo.stopwatch import Stopwatch
+        >>> from hf_align.trainers.rollouts.stopwatch import Stopwatch
         >>> stopwatch = Stopwatch("generate", "score")
         >>> with stopwatch.timed("score"):
         ...     total = sum(range(1000))
