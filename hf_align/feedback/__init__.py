@@ -13,6 +13,8 @@ from hf_align.feedback.aggregate import (
     weighted_vote,
 )
 from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.constitution.config import ConstitutionConfig
+from hf_align.feedback.constitution.principles import Constitution
 from hf_align.feedback.records import (
     FIRST,
     SECOND,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from hf_align.feedback.collection.annotators import FunctionAnnotator, RewardAnnotator
     from hf_align.feedback.collection.loop import collect
     from hf_align.feedback.collection.result import Collection
+    from hf_align.feedback.constitution.made import apply_constitution
     from hf_align.feedback.judges.function import FunctionJudge
     from hf_align.feedback.judges.language_model import LanguageModelJudge
     from hf_align.feedback.judges.reward import RewardJudge
@@ -48,6 +51,8 @@ __all__ = [
     "Answer",
     "Collection",
     "CollectionConfig",
+    "Constitution",
+    "ConstitutionConfig",
     "FunctionAnnotator",
     "FunctionJudge",
     "LanguageModelJudge",
@@ -64,6 +69,7 @@ __all__ = [
     "Verdict",
     "aggregate_answers",
     "annotate",
+    "apply_constitution",
     "collect",
     "dawid_skene",
     "judge_tasks",
@@ -81,6 +87,7 @@ __getattr__, __dir__ = lazy_names(
         "collection.annotators": ("FunctionAnnotator", "RewardAnnotator"),
         "collection.loop": ("collect",),
         "collection.result": ("Collection",),
+        "constitution.made": ("apply_constitution",),
         "judges.function": ("FunctionJudge",),
         "judges.language_model": ("LanguageModelJudge",),
         "judges.reward": ("RewardJudge",),

@@ -66,6 +66,10 @@ class Writer(Protocol):
         """Refuse prompts that it can't answer."""
         ...
 
+    def identity(self) -> dict[str, Any]:
+        """What determines its texts besides prompts and request, as JSON can write it; loads a model."""
+        ...
+
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """`request.count` texts for each prompt, by the prompt's id, in any order.
 
@@ -144,6 +148,10 @@ class _SamplingPolicy:
 
     name: str
     sampler: Sampler
+
+    def identity(self) -> dict[str, Any]:
+        """Weights, versions, device and end tokens."""
+        return self.sampler.identity()
 
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """See `Writer`."""
@@ -231,6 +239,10 @@ class WritingFunction:
 
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         """A function takes any prompt."""
+
+    def identity(self) -> dict[str, Any]:
+        """Its name."""
+        return {"function": self.name}
 
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """See `Writer`; the function gets each prompt `count` times in a row, and doesn't see the temperature."""
