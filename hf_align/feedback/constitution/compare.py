@@ -6,22 +6,24 @@ soft label.
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 from torch import nn
 
-from hf_align.collators.rows import Side, is_blank
+from hf_align.collators.rows import is_blank
 from hf_align.data.parts import Parts, digest
 from hf_align.feedback.collection.writers import Text
 from hf_align.feedback.constitution.draws import draw_pairs, draw_principles
 from hf_align.feedback.constitution.principles import Principle
 from hf_align.feedback.constitution.work import Work
+from hf_align.feedback.judges.function import FunctionJudge
+from hf_align.feedback.judges.language_model import position_bias
 from hf_align.feedback.records import Prompt
 from hf_align.models.digest import weights_digest
 from hf_align.progress import Progress
@@ -52,6 +54,20 @@ class PrincipleJudge(Judge, Protocol):
     def with_principle(self, principle: str, name: str | None = None, *, prompt: str | None = None) -> Judge:
         """The judge that is asked this."""
         ...
+
+
+class PrincipleFunctionJudge(FunctionJudge):
+    """A function `f(prompt, first, second, principle)` as a judge, asked by the question of a principle."""
+
+    def with_principle(self, principle: str, name: str | None = None, *, prompt: str | None = None) -> FunctionJudge:
+        """The judge that is asked this; a function gets no template."""
+        return FunctionJudge(partial(self.function, principle=principle), name or self.name)
+
+
+def by_principles(judge: Judge) -> Judge:
+    """The judge, asked by principles if it is a function that takes one."""
+    takes = isinstance(judge, FunctionJudge) and "principle" in inspect.signature(judge.function).parameters
+    return PrincipleFunctionJudge(cast(FunctionJudge, judge).function, judge.name) if takes else judge
 
 
 @dataclass(frozen=True)
@@ -169,7 +185,8 @@ def vote(work: Work, pairs: Sequence[Compared], judge: Judge, progress: Progress
                 chosen = judge.with_principle(principle.question, prompt=TEMPLATE)
             for start in range(0, len(asked), config.batch_size):
                 batch = asked[start : start + config.batch_size]
-                judgements += _judge(work.parts, chosen, {**identity, "question": _question(principle)}, batch)
+                asks = {**identity, "question": None if principle is None else principle.question}
+                judgements += _judge(work.parts, chosen, asks, batch)
                 done += len(batch)
                 advance(done, judge.name)
             if config.calibrate and abs(bias := bias_of(judgements)) > EVEN:
@@ -181,10 +198,13 @@ def vote(work: Work, pairs: Sequence[Compared], judge: Judge, progress: Progress
 
 
 def identity_of(judge: Judge) -> dict[str, Any]:
-    """What determines a judge's opinions, as JSON can write it: its name, and the weights of a model."""
-    model = getattr(judge, "model", None)
-    weights = {"weights": weights_digest(model), "versions": versions()} if isinstance(model, nn.Module) else {}
-    return {"judge": judge.name, **weights}
+    """What determines a judge's opinions, as JSON can write it: its name, and the weights of its models."""
+    parts = [
+        getattr(judge, "model", None),
+        *(part.source for part in getattr(getattr(judge, "reward", None), "members", [])),
+    ]
+    weights = [weights_digest(model) for model in parts if isinstance(model, nn.Module)]
+    return {"judge": judge.name, **({"weights": weights, "versions": versions()} if weights else {})}
 
 
 def bias_of(judgements: Sequence[Judgement]) -> float:
@@ -198,14 +218,7 @@ def bias_of(judgements: Sequence[Judgement]) -> float:
         return 0.0
     first = [each for forward, backward in shown for each in (forward, None if backward is None else 1 - backward)]
     graded = [each for each in first if each is not None and 0 < each < 1]
-    return position_bias(logit(graded).tolist()) if len(graded) == len(first) else 0.0
-
-
-def position_bias(log_odds: Sequence[float]) -> float:
-    """The c for which the mean of sigmoid(log_odds - c) is 1/2."""
-    low, high = min(log_odds), max(log_odds)
-    odds = np.asarray(log_odds)
-    return low if low == high else float(brentq(lambda c: float(expit(odds - c).mean()) - 0.5, low, high))
+    return position_bias(logit(graded)) if len(graded) == len(first) else 0.0
 
 
 def without_bias(judgement: Judgement, bias: float) -> Judgement:
@@ -217,7 +230,7 @@ def without_bias(judgement: Judgement, bias: float) -> Judgement:
 
 def _judge(parts: Parts, judge: Judge, identity: Any, pairs: Sequence[Compared]) -> list[Judgement]:
     """Judgements of pairs that are asked for together."""
-    sides = [(_content(pair.prompt), _message(pair.first), _message(pair.second)) for pair in pairs]
+    sides = [(pair.prompt.content, pair.first.text, pair.second.text) for pair in pairs]
 
     def compute() -> list[Any]:
         prompts, firsts, seconds = zip(*sides, strict=True)
@@ -226,15 +239,3 @@ def _judge(parts: Parts, judge: Judge, identity: Any, pairs: Sequence[Compared])
 
     made = parts.get({**identity, "pairs": sides}, compute)
     return [Judgement(preference, None if orders is None else tuple(orders)) for preference, orders in made]
-
-
-def _question(principle: Principle | None) -> str | None:
-    return None if principle is None else principle.question
-
-
-def _content(prompt: Prompt) -> Side:
-    return prompt.content
-
-
-def _message(text: Text) -> Side:
-    return [{"role": "assistant", "content": text.text}]

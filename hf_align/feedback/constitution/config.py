@@ -22,7 +22,7 @@ class ConstitutionConfig:
         2
         >>> ConstitutionConfig(sft_share=1.5)
         Traceback (most recent call last):
-        hf_align.errors.UserError: sft_share is 1.5; it must be from 0 to 1.
+        hf_align.errors.UserError: sft_share is 1.5; it must be between 0 and 1.
     """
 
     sft_share: float = field(

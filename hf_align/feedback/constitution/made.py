@@ -18,7 +18,7 @@ from hf_align.errors import UserError
 from hf_align.feedback.collection.domains import Classifier
 from hf_align.feedback.collection.pools import read_pool
 from hf_align.feedback.collection.writers import Writer, open_model
-from hf_align.feedback.constitution.compare import sample_pairs, vote
+from hf_align.feedback.constitution.compare import by_principles, sample_pairs, vote
 from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.feedback.constitution.conversation import as_messages, ask_critique, ask_revision
 from hf_align.feedback.constitution.draws import draw_principles, split_halves
@@ -126,8 +126,8 @@ def apply_constitution(
         model: Who responds, criticises and revises: Hub id, folder, a loaded model, or a function
             `list[messages] -> list[text]`; or a mapping from its name to one of these.
         config: Options.
-        judge: Who compares: a `LanguageModelJudge` is asked by each principle, another judge once a pair. Needed
-            unless `config.sft_share` is 1.
+        judge: Who compares: a `LanguageModelJudge`, or a `FunctionJudge` of `f(prompt, first, second, principle)`, is
+            asked by the question of each principle, another judge once a pair. Needed unless `config.sft_share` is 1.
         preference_model: Who writes the responses to compare, such as the model trained on the demonstrations.
             Default: `model`.
         output_dir: Folder for the data, its card and the finished steps, by which a killed call goes on. Default: none.
@@ -168,7 +168,7 @@ def apply_constitution(
     revised = revise_all(Work(constitution, config, writer, parts), halves.sft, progress)
     comparing = Work(constitution, config, other, parts)
     compared = sample_pairs(comparing, halves.preferences, progress)
-    biases = {} if judge is None else vote(comparing, compared.pairs, judge, progress)
+    biases = {} if judge is None else vote(comparing, compared.pairs, by_principles(judge), progress)
     rows = make_rows(revised, compared, config, **names)
     figures = {
         "prompts": {"sft": len(halves.sft), "preferences": len(halves.preferences), "repeated": halves.repeated},

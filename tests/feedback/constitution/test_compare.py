@@ -16,6 +16,7 @@ from hf_align.feedback.constitution.compare import (
     PrincipleJudge,
     Vote,
     bias_of,
+    by_principles,
     sample_pairs,
     vote,
     without_bias,
@@ -82,3 +83,19 @@ def test_position_bias_is_measured_and_taken_out_where_the_opinions_have_degrees
     assert not any(each.flipped for each in repaired) and sum(each.flipped for each in judgements) > 100
     assert bias_of([Judgement(0.5, (1.0, 0.0))] * 3) == 0.0  # a choice, without a degree
     assert bias_of([Judgement(0.7)]) == bias_of([]) == bias_of([Judgement(None, (None, 0.4))]) == 0.0
+
+
+def test_a_function_that_takes_a_principle_gets_its_question() -> None:
+    questions: list[str] = []
+
+    def prefer(prompt: Any, first: str, second: str, principle: str) -> str:
+        questions.append(principle)
+        return "first" if (first < second) == (principle == KIND.question) else "second"
+
+    judge = by_principles(FunctionJudge(prefer))
+    assert judge.name == "prefer" and by_principles(plain := FunctionJudge(lambda *pair: 1.0, "plain")) is plain
+    pairs, _ = compared(judge)
+    for pair in pairs:
+        kind, true, short = (each.judgement.preference for each in pair.votes)
+        assert kind == float(pair.first.text < pair.second.text) and true == short == 1 - kind
+    assert len(set(questions)) == 3

@@ -196,7 +196,7 @@ def test_a_run_killed_at_any_of_twenty_points_goes_on_to_the_same_bytes(tmp_path
 def test_a_run_with_a_model_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     options = {"max_new_tokens": 4, "max_critique_tokens": 3, "examples": 0, "temperature": 1.0}
     pair = (tiny_model(), tiny_tokenizer())
-    killed_everywhere(tmp_path, lambda: {"tiny": pair}, 4, **options)
+    killed_everywhere(tmp_path, lambda: {"tiny": pair}, 3, batch_size=8, **options)
 
 
 @pytest.mark.slow
