@@ -12,11 +12,20 @@ from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import Recipe, check_values, field_hints
-from hf_align.feedback import Annotator, Collection, CollectionConfig, FunctionAnnotator, RewardAnnotator, collect
+from hf_align.feedback import (
+    Annotator,
+    Collection,
+    CollectionConfig,
+    FunctionAnnotator,
+    JudgeAnnotator,
+    RewardAnnotator,
+    collect,
+)
 from hf_align.feedback.collection.annotators import ModelAnnotator
 from hf_align.feedback.collection.checks import check_annotators, check_selection, with_annotators
 from hf_align.feedback.collection.domains import Classifier
 from hf_align.feedback.collection.pools import read_pool
+from hf_align.feedback.judges.named import check_judge, name_of
 from hf_align.feedback.judges.reward import check_tie_band
 from hf_align.feedback.store import open_store
 from hf_align.progress import Progress
@@ -44,7 +53,10 @@ SPLITS = ("train", "test", "validation", "eval")
 OF_PERSON = {"name": str, "group": str | None, "domains": str | list[str] | None}
 OF_FUNCTION = {**OF_PERSON, "name": str | None, "function": str}
 OF_REWARD = {**OF_PERSON, "name": str | None, "reward": str | list, "tie_band": float | None}
+OF_JUDGE = {**OF_PERSON, "name": str | None, "judge": str | list | dict}
 """Keys of an entry of `annotators` that is a mapping."""
+KEYS_OF_MODELS = {"judge": OF_JUDGE, "reward": OF_REWARD, "function": OF_FUNCTION}
+"""The same by the key that makes it a model."""
 
 
 @dataclass(frozen=True)
@@ -189,38 +201,47 @@ def _check_entry(entry: Any, place: str) -> None:
     if isinstance(entry, str):
         return
     if not isinstance(entry, dict):
-        raise UserError(f"{place} expects a name or a mapping with reward, function or name, got {entry!r}")
-    keys = OF_REWARD if "reward" in entry else OF_FUNCTION if "function" in entry else OF_PERSON
+        raise UserError(f"{place} expects a name or a mapping with judge, reward, function or name, got {entry!r}")
+    keys = KEYS_OF_MODELS.get(_model_key(entry) or "", OF_PERSON)
     inside = Recipe({str(key): value for key, value in entry.items()}, {str(key): f"{place}: {key}" for key in entry})
     values = check_values(inside, keys, keys)
     if values.get("tie_band") is not None:
         check_tie_band(values["tie_band"])
-    if "function" in entry:
-        read_function(entry["function"], place)
+    if "function" in values:
+        read_function(values["function"], place)
+    if "judge" in values:
+        check_judge(values["judge"], f"{place}: judge")
     if keys is OF_PERSON and not values.get("name"):
-        raise UserError(f"{place} has no name; write {{name: ...}}, or name a reward or function")
+        raise UserError(f"{place} has no name; write {{name: ...}}, or name a judge, reward or function")
+
+
+def _model_key(entry: Any) -> str | None:
+    """The key that makes an entry a model; None for a person."""
+    return next((key for key in KEYS_OF_MODELS if key in entry), None) if isinstance(entry, dict) else None
 
 
 def _name(entry: Any) -> str:
     if isinstance(entry, str):
         return entry
-    made_of = entry.get("reward", entry.get("function"))
-    return entry.get("name") or (made_of if isinstance(made_of, str) else "reward")
+    key = _model_key(entry)
+    return entry.get("name") or ("" if key is None else name_of(entry[key] if key == "judge" else {key: entry[key]}))
 
 
 def _record(entry: Any) -> Annotator:
     """What the store will hold of an entry of `annotators`; loads nothing."""
     if isinstance(entry, str):
         return Annotator(entry)
-    kind = "model" if "reward" in entry or "function" in entry else "person"
+    kind = "person" if _model_key(entry) is None else "model"
     return Annotator(_name(entry), kind, entry.get("group"), tuple(_listed(entry.get("domains"))))
 
 
 def _annotator(entry: Any, place: str) -> str | Annotator | ModelAnnotator:
-    record = _record(entry)
-    if record.kind == "person":
-        return record
+    record, key = _record(entry), _model_key(entry)
     who: dict[str, Any] = {"group": record.group, "domains": record.domains}
-    if "function" in entry:
+    if key is None:
+        return record
+    if key == "judge":
+        return JudgeAnnotator(record.name, check_judge(entry["judge"], f"{place}: judge"), **who)
+    if key == "function":
         return FunctionAnnotator(record.name, read_function(entry["function"], place), **who)
     return RewardAnnotator(record.name, read_judge(entry["reward"], place), tie_band=entry.get("tie_band"), **who)

@@ -32,7 +32,7 @@ from hf_align.feedback.store import PreferenceStore, open_store
 from hf_align.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from hf_align.feedback.collection.annotators import FunctionAnnotator, RewardAnnotator
+    from hf_align.feedback.collection.annotators import FunctionAnnotator, JudgeAnnotator, RewardAnnotator
     from hf_align.feedback.collection.loop import collect
     from hf_align.feedback.collection.result import Collection
     from hf_align.feedback.constitution.made import apply_constitution
@@ -55,6 +55,7 @@ __all__ = [
     "ConstitutionConfig",
     "FunctionAnnotator",
     "FunctionJudge",
+    "JudgeAnnotator",
     "LanguageModelJudge",
     "Lease",
     "PreferenceStore",
@@ -84,7 +85,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "collection.annotators": ("FunctionAnnotator", "RewardAnnotator"),
+        "collection.annotators": ("FunctionAnnotator", "JudgeAnnotator", "RewardAnnotator"),
         "collection.loop": ("collect",),
         "collection.result": ("Collection",),
         "constitution.made": ("apply_constitution",),

@@ -81,6 +81,17 @@ def test_a_recipe_is_collected_and_the_same_command_adds_nothing(
         assert store.execute("select count(*) from answers").fetchone() == (2,)
 
 
+def test_a_language_model_judges_in_both_orders(folder: Path, tiny_model_dir: str) -> None:
+    judge = f"[{{judge: {{model: {tiny_model_dir}, bias: 0.5}}, name: tiny, group: models}}]"
+    flags = ("--models", tiny_model_dir, "--max_new_tokens", "6", "--min_responses", "2", "--near", "1", "--n", "1")
+    assert run(*flags, "--annotators", judge, "--annotators_per_task", "1") == 0
+    store = open_store("prefs.db")
+    answer = next(iter(store.answers()))
+    assert (answer.annotator, answer.left, len(answer.details["orders"])) == ("tiny", None, 2)
+    assert (store.annotators()["tiny"].kind, store.annotators()["tiny"].group) == ("model", "models")
+    store.close()
+
+
 def test_a_dry_run_says_what_is_asked_for_and_makes_no_store(
     folder: Path, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +113,7 @@ def test_a_dry_run_says_what_is_asked_for_and_makes_no_store(
         (["--n", "-1", "--dry-run"], "n is -1; give the number of valid comparisons wanted"),
         (["--annotators", "[{reward: judges.py:length, tieband: 1}]"], "entry 1: tieband is not a valid key; did you"),
         (["--annotators", "[{reward: judges.py:length, tie_band: x}]"], "entry 1: tie_band expects a number or null"),
-        (["--annotators", "[3]"], "entry 1 expects a name or a mapping with reward, function or name, got 3"),
+        (["--annotators", "[3]"], "entry 1 expects a name or a mapping with judge, reward, function or name, got 3"),
         (["--annotators", "[{group: a}]"], "entry 1 has no name"),
         (["--min_agreement", "2"], "--min_agreement is 2"),
         (["--prompts", "none.jsonl"], "prompts: there is no file none.jsonl"),
@@ -199,6 +210,8 @@ def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: P
         (["--annotators", "[{function: judges.py:shorter, name: ' '}]"], "a model with the name ' '"),
         (["--annotators", "[{function: judges.py:longer}]"], "judges.py has no function longer"),
         (["--annotators", "[{reward: judges.py:length, tie_band: -1}]"], "tie_band is -1"),
+        (["--annotators", "[{judge: {model: no/model, promt: x}}]"], "entry 1: judge: promt is not a valid key; did"),
+        (["--annotators", "[{judge: judges.py:length, tie_band: 1}]"], "entry 1: tie_band is not a valid key"),
         (["--annotators_per_task", "2"], "annotators_per_task is 2, and annotators has 1: short"),
         (["--adjudicators", "short"], "annotators and adjudicators both have 'short'"),
         (["--adjudicators", "'a/b'"], "name 'a/b' can't be used"),

@@ -1,4 +1,4 @@
-"""Annotators that are models: functions and rewards, asked about tasks of the store."""
+"""Annotators that are models: functions, judges and rewards, asked about tasks of the store."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from hf_align.feedback.opinions import read_preference
 from hf_align.feedback.records import Annotator, Position, Prompt, Response, Task
 from hf_align.feedback.store import PreferenceStore
 from hf_align.feedback.store.queue import draw
+from hf_align.rewards.judges import Judge, Opinion
 
 BATCH = 32
-"""Tasks that a reward scores at a time."""
+"""Tasks that a judge compares at a time."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,17 @@ class Reply:
 
     Attributes:
         preference: From 0 (second) to 1 (first); None: no opinion.
-        left: Response that was named first, None if the order can't matter.
+        left: Response that was named first; None if both orders were asked, or the order can't matter.
+        orders: Opinions in both orders, as in `Judgement`; None if one was asked, or the order can't matter.
     """
 
     preference: float | None
     left: Position | None = None
+    orders: tuple[Opinion, Opinion] | None = None
 
 
 class ModelAnnotator(Protocol):
-    """A model that answers; `FunctionAnnotator` and `RewardAnnotator` are two."""
+    """A model that answers: `JudgeAnnotator`, `RewardAnnotator` or `FunctionAnnotator`."""
 
     @property
     def name(self) -> str:
@@ -117,8 +120,55 @@ class FunctionAnnotator:
         return Reply(preference if preference is None or left == "first" else 1 - preference, left)
 
 
-class RewardAnnotator:
-    """A reward as an annotator: it prefers the response with the higher score.
+class JudgeAnnotator:
+    """A judge as an annotator.
+
+    Where the judge is asked in both orders, its answer has no left side; what it said in each is kept with the answer,
+    as `details["orders"]`: the probabilities that the task's first response is better, with it shown first and second.
+
+    Args:
+        name: Name in the store.
+        judge: Any `hf_align.rewards.Judge`, such as a `LanguageModelJudge`.
+        group: As in `Annotator`.
+        domains: As in `Annotator`.
+
+    Attributes:
+        batch: Questions asked at a time.
+
+    Raises:
+        UserError: It is no judge.
+
+    Example:
+        >>> from hf_align.feedback import FunctionJudge, JudgeAnnotator
+        >>> shorter = FunctionJudge(lambda prompt, first, second: float(len(first) < len(second)))
+        >>> JudgeAnnotator("shorter", shorter).record.kind
+        'model'
+    """
+
+    batch: int = BATCH
+
+    def __init__(self, name: str, judge: Judge, *, group: str | None = None, domains: Sequence[str] = ()) -> None:
+        if not callable(getattr(judge, "compare", None)):
+            raise UserError(f"annotators: {judge!r} is no judge; give an object with compare(prompts, firsts, seconds)")
+        self.name, self.judge = name, judge
+        self.record = Annotator(name, "model", group, tuple(domains))
+
+    def reply(self, questions: Sequence[Question]) -> list[Reply]:
+        """Answer questions, all of them in one call of the judge.
+
+        Raises:
+            UserError: The judge fails.
+        """
+        judgements = self.judge.compare(
+            [question.prompt.content for question in questions],
+            [question.first.content for question in questions],
+            [question.second.content for question in questions],
+        )
+        return [Reply(judgement.preference, orders=judgement.orders) for judgement in judgements]
+
+
+class RewardAnnotator(JudgeAnnotator):
+    """A reward as an annotator: it prefers the response with the higher score (`RewardJudge`).
 
     Args:
         name: Name in the store.
@@ -129,9 +179,6 @@ class RewardAnnotator:
             answer is 1 or 0, and a tie where the scores differ by no more than that.
         group: As in `Annotator`.
         domains: As in `Annotator`.
-
-    Attributes:
-        batch: Questions asked at a time.
 
     Raises:
         UserError: It is no reward, or `tie_band` is negative.
@@ -144,8 +191,6 @@ class RewardAnnotator:
         'brevity'
     """
 
-    batch: int = BATCH
-
     def __init__(
         self,
         name: str,
@@ -155,21 +200,7 @@ class RewardAnnotator:
         group: str | None = None,
         domains: Sequence[str] = (),
     ) -> None:
-        self.name, self.judge = name, RewardJudge(reward, name, tie_band=tie_band)
-        self.record = Annotator(name, "model", group, tuple(domains))
-
-    def reply(self, questions: Sequence[Question]) -> list[Reply]:
-        """Answer questions, all of them in one call of the reward.
-
-        Raises:
-            UserError: The reward fails, or doesn't return finite numbers.
-        """
-        judgements = self.judge.compare(
-            [question.prompt.content for question in questions],
-            [question.first.content for question in questions],
-            [question.second.content for question in questions],
-        )
-        return [Reply(judgement.preference) for judgement in judgements]
+        super().__init__(name, RewardJudge(reward, name, tie_band=tie_band), group=group, domains=domains)
 
 
 def ask_model(
@@ -237,4 +268,5 @@ def _store(
 ) -> None:
     attempt = undos.get((question.task.id, model.name), 0)
     id = digest([question.task.id, model.name, attempt])
-    store.record(question.task.id, model.name, reply.preference, id=id, left=reply.left)
+    details = None if reply.orders is None else {"orders": list(reply.orders)}
+    store.record(question.task.id, model.name, reply.preference, id=id, left=reply.left, details=details)

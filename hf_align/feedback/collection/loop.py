@@ -84,8 +84,9 @@ def collect(
         models: Who writes responses: Hub ids, folders, loaded models, or functions `list[prompt] -> list[text]`; see
             `hf_align.feedback.collection.writers.open_models`. May be empty without `prompts`.
         annotators: Who answers: names of people, or `Annotator` records with their domains and groups; and models
-            (`FunctionAnnotator`, `RewardAnnotator`). A task's answers are shared evenly among all of its domain. A
-            group or domains other than the store has are changed there; where none is given, the store's stay.
+            (`JudgeAnnotator`, `RewardAnnotator`, `FunctionAnnotator`). A task's answers are shared evenly among all of
+            its domain. A group or domains other than the store has are changed there; where none is given, the store's
+            stay.
         n: Valid comparisons wanted in the store.
         prompts: Rows with a `prompt`; see `hf_align.feedback.collection.pools.read_pool`. None: only what the store has
             is finished.

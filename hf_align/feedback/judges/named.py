@@ -71,8 +71,7 @@ class NamedJudge:
     @property
     def name(self) -> str:
         """Its name in reports and stores: that of the recipe, else what it is made of."""
-        made_of = self.values[self.kind]
-        return self.values.get("name") or (made_of if isinstance(made_of, str) else self.kind)
+        return name_of(self.values)
 
     @cached_property
     def opened(self) -> Judge:
@@ -86,6 +85,15 @@ class NamedJudge:
             UserError: It can't be loaded, or fails.
         """
         return self.opened.compare(prompts, firsts, seconds)
+
+
+def name_of(value: Any) -> str:
+    """What a judge of a recipe is called in reports and stores; the value needn't be checked yet."""
+    if not isinstance(value, dict):
+        return str(value) if isinstance(value, str) else "reward"
+    kind = next((kind for kind in KINDS if kind in value), "judge")
+    made_of = value.get(kind)
+    return str(value.get("name") or (made_of if isinstance(made_of, str) else kind))
 
 
 def open_judge(value: Any, place: str = "judge") -> Judge:

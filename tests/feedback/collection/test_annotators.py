@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from hf_align.errors import UserError
-from hf_align.feedback import PreferenceStore, Prompt, Response, Task
-from hf_align.feedback.collection.annotators import FunctionAnnotator, Question, RewardAnnotator, ask_model
+from hf_align.feedback import FunctionJudge, PreferenceStore, Prompt, Response, Task
+from hf_align.feedback.collection.annotators import (
+    FunctionAnnotator,
+    JudgeAnnotator,
+    Question,
+    RewardAnnotator,
+    ask_model,
+)
 
 
 @pytest.fixture
@@ -102,6 +108,28 @@ def test_an_interrupted_function_keeps_every_answer_that_it_gave(store):
     with pytest.raises(KeyboardInterrupt):
         ask(store, FunctionAnnotator("judge", interrupted), make_questions(store, 4))
     assert len(list(store.answers())) == 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "stored", "orders"), [("first", 0.5, [1.0, 0.0]), (0.5, 0.5, [0.5, 0.5]), (None, None, [None, None])]
+)
+def test_a_judge_asked_in_both_orders_has_no_left_side_and_what_it_said_is_kept(store, returned, stored, orders):
+    ask(store, JudgeAnnotator("judge", FunctionJudge(lambda *texts: returned)), make_questions(store))
+    [event] = store.events()
+    assert (event.kind, event.preference, event.left) == ("skip" if stored is None else "answer", stored, None)
+    assert event.details == {"orders": orders}
+
+
+def test_a_judge_prefers_the_tasks_first_response_where_it_likes_that(store):
+    questions = make_questions(store, 8)
+    good = FunctionJudge(lambda prompt, first, second: 0.9 if first.startswith("good") else 0.2)
+    ask(store, JudgeAnnotator("judge", good), questions)
+    for answer, question in zip(store.answers(), questions, strict=True):
+        is_first = question.first.content.startswith("good")
+        assert answer.preference == pytest.approx(0.85 if is_first else 0.15)
+        assert answer.details["orders"] == pytest.approx([0.9, 0.8] if is_first else [0.2, 0.1])
+    with pytest.raises(UserError, match="'reward' is no judge"):
+        JudgeAnnotator("judge", "reward")  # type: ignore[arg-type]
 
 
 def test_a_reward_answers_with_the_probability_of_its_score_difference(store):
