@@ -95,7 +95,11 @@ def one_by_one(p: NDArray[np.float64], votes: NDArray[np.intp]) -> Draw:
 
 
 def length_controlled(
-    wins: NDArray[np.float64], longer: NDArray[np.float64], resampling: Resampling, unit: NDArray[np.intp]
+    wins: NDArray[np.float64],
+    longer: NDArray[np.float64],
+    resampling: Resampling,
+    unit: NDArray[np.intp],
+    other: NDArray[np.intp] | None = None,
 ) -> dict[str, Any]:
     """The win rate at equal length, by a logistic regression of the win on the difference of lengths.
 
@@ -110,6 +114,7 @@ def length_controlled(
         longer: `[N]` d.
         resampling: Draws of prompts.
         unit: `[N]` the prompt of each.
+        other: `[N]` second unit, for pairs of two texts; see `Resampling.sums`.
 
     Returns:
         "length_controlled" with "length_controlled_interval", "length_weight" (b) with "length_weight_interval",
@@ -123,12 +128,11 @@ def length_controlled(
         return {**nothing, "length_weight": np.nan, "length_weight_interval": [np.nan] * 2, **facts}
     x = np.tanh(longer / deviation) if deviation else longer
     fitted = fit_logistic(x, wins, np.ones((1, len(wins))))[0]
-    drawn = np.concatenate(
-        [
-            fit_logistic(x, wins, resampling.counts[unit, start : start + DRAWN].T.astype(float))
-            for start in range(0, resampling.resamples, DRAWN)
-        ]
-    )
+    parts = []
+    for start in range(0, resampling.resamples, DRAWN):
+        counts = resampling.counts[:, start : start + DRAWN].astype(float)
+        parts.append(fit_logistic(x, wins, (counts[unit] if other is None else counts[unit] * counts[other]).T))
+    drawn = np.concatenate(parts)
     return {
         "length_controlled": float(expit(fitted[0])),
         "length_controlled_interval": resampling.interval(expit(drawn[:, 0])),

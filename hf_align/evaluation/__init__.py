@@ -7,10 +7,10 @@ from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_cour
 from hf_align.evaluation.policies import compare_policies
 from hf_align.evaluation.policy_report import policy_report
 from hf_align.evaluation.ratings import pair_accuracy, rating_report
-from hf_align.evaluation.remarks import Remark
 from hf_align.evaluation.report import PolicyReport, RewardReport
 from hf_align.evaluation.reward_report import reward_report
 from hf_align.evaluation.scored import Scored, score_dataset
+from hf_align.report.remarks import Remark
 from hf_align.rewards.vader import vader_scores
 
 __all__ = [

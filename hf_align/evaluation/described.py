@@ -13,7 +13,6 @@ import torch
 from hf_align.data.comparisons import Comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation.benchmark_rows import Benchmark
-from hf_align.evaluation.remarks import Remark
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
@@ -21,6 +20,7 @@ from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import TOKENIZERS_OWN, Scorer, read_scorer
 from hf_align.models.sources import is_ensemble
 from hf_align.models.text_classifier import TextClassifier
+from hf_align.report.remarks import Remark
 from hf_align.rewards.vader import vader_judge
 from hf_align.version import versions
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from hf_align.evaluation.policy_inputs import Asked
-from hf_align.evaluation.remarks import EQUAL_SHARE, FEW_UNITS, Remark, few_units
+from hf_align.evaluation.remarks import EQUAL_SHARE
 from hf_align.evaluation.writing import Written
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.files import FACTS
 from hf_align.models.sources import find_file, load_tokenizer, plain_folder
+from hf_align.report.remarks import FEW_UNITS, Remark, few_units
 
 CUT_SHARE = 0.1
 """Share of responses cut by the length limit that is worth a remark."""

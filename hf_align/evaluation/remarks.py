@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.data.comparisons import Comparisons
+from hf_align.report.remarks import FEW_UNITS, Remark, few_units
 
-FEW_UNITS = 30
-"""Fewest prompts or texts whose bootstrap intervals can be relied on."""
 EQUAL_SHARE = 0.05
 """Share of decided pairs with equal scores that is worth a remark."""
-
-
-class Remark(NamedTuple):
-    """A remark on a report: its kind, to look it up, and a sentence.
-
-    Example:
-        >>> from hf_align.evaluation import reward_report
-        >>> rows = [{"prompt": f"Film {n}?", "chosen": "A joy.", "rejected": "Dull."} for n in range(40)]
-        >>> report = reward_report(None, rows, scores=[[1.0, 1.0]] * 40)
-        >>> [remark.kind for remark in report.remarks]
-        ['constant_scores']
-    """
-
-    kind: str
-    sentence: str
-
-
-def few_units(count: int, unit: str) -> Remark:
-    """Remark on intervals of so few prompts or texts; `unit` is the plural."""
-    name = unit.removesuffix("s") if count == 1 else unit
-    return Remark("few_units", f"With {count} {name} the bootstrap's intervals are too narrow.")
 
 
 def remarks_on(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from hf_align.feedback.constitution.made import apply_constitution
     from hf_align.feedback.judges.function import FunctionJudge
     from hf_align.feedback.judges.language_model import LanguageModelJudge
+    from hf_align.feedback.judges.measure import measure_judge
+    from hf_align.feedback.judges.report import JudgeReport
     from hf_align.feedback.judges.reward import RewardJudge
     from hf_align.feedback.page.serve import annotate
 
@@ -56,6 +58,7 @@ __all__ = [
     "FunctionAnnotator",
     "FunctionJudge",
     "JudgeAnnotator",
+    "JudgeReport",
     "LanguageModelJudge",
     "Lease",
     "PreferenceStore",
@@ -77,6 +80,7 @@ __all__ = [
     "krippendorff_alpha",
     "majority_vote",
     "measure_agreement",
+    "measure_judge",
     "open_store",
     "weighted_vote",
 ]
@@ -91,6 +95,8 @@ __getattr__, __dir__ = lazy_names(
         "constitution.made": ("apply_constitution",),
         "judges.function": ("FunctionJudge",),
         "judges.language_model": ("LanguageModelJudge",),
+        "judges.measure": ("measure_judge",),
+        "judges.report": ("JudgeReport",),
         "judges.reward": ("RewardJudge",),
         "page.serve": ("annotate",),
     },

@@ -10,9 +10,9 @@ import numpy as np
 from hf_align.evaluation.continuations import Continuation
 from hf_align.evaluation.policy_inputs import Asked
 from hf_align.evaluation.policy_remarks import remarks_on_policies, training_rewards
-from hf_align.evaluation.remarks import few_units
 from hf_align.evaluation.win_rate import measure_length_controlled, measure_win_rate
 from hf_align.evaluation.writing import Written
+from hf_align.report.remarks import few_units
 from hf_align.statistics import Resampling
 
 

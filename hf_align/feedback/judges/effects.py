@@ -1,0 +1,158 @@
+"""What a judge says, and what besides quality sways it: the order of the responses, their lengths, who wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_align.collators.rows import text_of
+from hf_align.data.comparisons import Comparisons
+from hf_align.feedback.judges.asked import Asked, sides
+from hf_align.pair_statistics import length_controlled
+from hf_align.rewards.judges import TIE
+from hf_align.statistics import Resampling
+
+Figures = dict[str, Any]
+
+
+def measure_verdicts(data: Comparisons, asked: Asked, resampling: Resampling) -> Figures:
+    """How often a judge has an opinion, and how often that is a tie.
+
+    Args:
+        data: The pairs.
+        asked: The judge's opinions of them.
+        resampling: Draws of `data`'s units.
+
+    Returns:
+        "pairs", and shares with intervals: "opinions" (of the pairs), "ties" and "flips" (of those with an opinion;
+        a flip is a choice that changed with the order, and counts as a tie). "flips" is None for a judge that sees no
+        order.
+    """
+    given = ~np.isnan(asked.preference)
+    there = np.flatnonzero(given)
+    result: Figures = {"pairs": len(given), **_share("opinions", given.astype(float), data, asked.pairs, resampling)}
+    ties = (asked.preference[there] == TIE).astype(float)
+    result |= _share("ties", ties, data, asked.pairs[there], resampling)
+    if not asked.sees_order:
+        return result | {"flips": None, "flips_interval": None}
+    return result | _share("flips", asked.flipped[there].astype(float), data, asked.pairs[there], resampling)
+
+
+def measure_position(data: Comparisons, asked: Asked, resampling: Resampling) -> Figures:
+    """How often a judge goes with the response shown first, before and after its two answers become one.
+
+    Args:
+        data: The pairs.
+        asked: The judge's opinions of them.
+        resampling: Draws of `data`'s units.
+
+    Returns:
+        "sees_order". Before (None for a judge that sees no order): "first_shown", the share of answers for the response
+        shown first, a tie half, over pairs answered in both orders ("pairs"), and "probability", the mean probability
+        of that response. After: "first_given", the share of judgements for the response given first, over pairs given
+        both ways ("pairs_again"; None without any). "effect" and "effect_after" are these shares less one half. Shares
+        have their "..._interval".
+    """
+    result: Figures = {"sees_order": asked.sees_order, "pairs": None, "first_shown": None, "effect": None}
+    if asked.sees_order:
+        there = np.flatnonzero(~np.isnan(asked.shown))
+        result["pairs"] = len(there)
+        for name, values in (("first_shown", asked.shown), ("probability", asked.shown_probability)):
+            result |= _share(name, values[there], data, asked.pairs[there], resampling)
+        result["effect"] = result["first_shown"] - 0.5
+    there = np.flatnonzero(~np.isnan(asked.given))
+    result |= {"pairs_again": len(there), "first_given": None, "effect_after": None}
+    if len(there):
+        result |= _share("first_given", asked.given[there], data, asked.pairs[asked.again[there]], resampling)
+        result["effect_after"] = result["first_given"] - 0.5
+    return result
+
+
+def measure_judge_length(data: Comparisons, asked: Asked, resampling: Resampling) -> Figures | None:
+    """What length, in characters, has to do with a judge's choice, beside people's.
+
+    Over pairs of unequal lengths on which people are decided and the judge has an opinion; a judge's tie counts half.
+    In the regression of agreement on the length of people's choice,
+
+        P(agreement) = sigmoid(a + b tanh(d / sd(d)))
+
+    d is by how many characters people's choice is longer (see `length_controlled`): what they prefer is the same for
+    all pairs, so b is the pull of length alone, positive for a judge that likes long responses.
+
+    Args:
+        data: The pairs.
+        asked: The judge's opinions of them.
+        resampling: Draws of `data`'s units.
+
+    Returns:
+        "pairs"; the share that prefers the longer: "judge", "people" and "excess" (judge - people), with intervals;
+        "people_longer" and "people_shorter": "pairs" and "agreement" where people prefer the longer or the shorter
+        response; "weight" (b) and "equal_length" (agreement at d = 0) with intervals, NaN where all are longer by the
+        same. None without such pairs.
+    """
+    lengths = np.array([len(text_of(text.text)) for text in data.texts])[data.text_of]
+    pairs = asked.pairs
+    longer, better = (lengths[data.first] - lengths[data.second])[pairs], data.better[pairs]
+    there = np.flatnonzero((longer != 0) & (better != 0) & ~np.isnan(asked.preference))
+    if not len(there):
+        return None
+    pairs, longer, better, choice = pairs[there], longer[there], better[there], sides(asked.preference[there])
+    by_judge = np.where(longer > 0, choice, 1 - choice)
+    by_people = (longer * better > 0).astype(float)
+    result: Figures = {"pairs": len(there)}
+    for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
+        result |= _share(name, values, data, pairs, resampling)
+    agreed = np.where(better > 0, choice, 1 - choice)
+    for name, part in (("people_longer", by_people == 1), ("people_shorter", by_people == 0)):
+        result[name] = {"pairs": int(part.sum()), **_share("agreement", agreed[part], data, pairs[part], resampling)}
+    unit, other = data.pair_units
+    fitted = length_controlled(
+        agreed, (longer * better).astype(float), resampling, unit[pairs], None if other is None else other[pairs]
+    )
+    for name, of_fit in (("weight", "length_weight"), ("equal_length", "length_controlled")):
+        result[name], result[f"{name}_interval"] = fitted[of_fit], fitted[f"{of_fit}_interval"]
+    return result
+
+
+def measure_self_preference(
+    data: Comparisons, asked: Asked, own: Collection[str], resampling: Resampling
+) -> Figures | None:
+    """How often a judge prefers what it wrote itself, beside people's choice between the same responses.
+
+    Args:
+        data: The pairs, with who wrote each response.
+        asked: The judge's opinions of them.
+        own: Sources that are the judge itself.
+        resampling: Draws of `data`'s units.
+
+    Returns:
+        Over decided pairs of which it wrote one: "pairs", and the share for its own response: "judge", "people" and
+        "excess" (judge - people), with intervals. None without such pairs.
+    """
+    pairs = asked.pairs
+    is_own = np.array([source in own for source in data.sources])
+    first, second, better = is_own[data.first[pairs]], is_own[data.second[pairs]], data.better[pairs]
+    there = np.flatnonzero((first != second) & (better != 0) & ~np.isnan(asked.preference))
+    if not len(there):
+        return None
+    choice = sides(asked.preference[there])
+    by_judge = np.where(first[there], choice, 1 - choice)
+    by_people = (np.where(first[there], 1, -1) * better[there] > 0).astype(float)
+    result: Figures = {"pairs": len(there)}
+    for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
+        result |= _share(name, values, data, pairs[there], resampling)
+    return result
+
+
+def _share(
+    name: str, values: NDArray[np.float64], data: Comparisons, pairs: NDArray[np.intp], resampling: Resampling
+) -> Figures:
+    """The mean over pairs with its interval."""
+    unit, other = data.pair_units
+    value, interval = resampling.ratio(
+        values, np.ones(len(values)), unit[pairs], None if other is None else other[pairs]
+    )
+    return {name: value, f"{name}_interval": interval}
