@@ -36,8 +36,9 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _seed_and_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
+def _seed_and_json(parser: argparse.ArgumentParser, *, quantization: bool = True) -> None:
+    if quantization:
+        parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
     parser.add_argument("--seed", type=int, default=0, help="seed of sampling and intervals (%(default)s)")
     parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE; - prints them instead of the table")
@@ -88,6 +89,44 @@ def evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--result", metavar="FILE", help="of a benchmark: write the result as its script does (JSON)")
     parser.add_argument("--outputs", metavar="FILE", help="of a benchmark: write each row's scores (JSON lines)")
     _seed_and_json(parser)
+
+
+def evaluate_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hf-align evaluate judge`."""
+    parser.add_argument(
+        "--judge",
+        required=True,
+        metavar="VALUE",
+        help="vader, a reward or language model (folder or Hub id), FILE.py:FUNCTION, or a mapping as in recipes, "
+        'such as "{model: ORG/MODEL, calibrate: pairs.jsonl}"',
+    )
+    parser.add_argument("--data", required=True, help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument(
+        "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    parser.add_argument(
+        "--max-pairs", type=int, default=1000, metavar="N", help="most pairs asked about, drawn (%(default)s)"
+    )
+    parser.add_argument(
+        "--again",
+        type=int,
+        default=200,
+        metavar="N",
+        help="most of them asked about again in the other order (%(default)s)",
+    )
+    parser.add_argument(
+        "--gaps",
+        type=float,
+        nargs="+",
+        metavar="G",
+        help="ends of the buckets of how far apart people find two responses (default: 0.5 1 2 points of ratings)",
+    )
+    parser.add_argument(
+        "--own", action="append", metavar="SOURCE", help="source of responses that is the judge; repeat (its name)"
+    )
+    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    _seed_and_json(parser, quantization=False)
 
 
 def evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:

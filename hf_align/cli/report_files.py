@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from datasets import Dataset
 
 from hf_align.cli.console import Screen, write_figures
+from hf_align.data.embedded.rows import heldout_sentences
+from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
 from hf_align.files import write_problem
 from hf_align.report.shown import Shown, check_suffix
@@ -26,6 +28,13 @@ def first_rows(rows: Rows, limit: int | None) -> Rows:
     if limit < 1:
         raise UserError(f"limit is {limit}; give a number from 1")
     return rows.select(range(min(limit, len(rows)))) if isinstance(rows, Dataset) else rows[:limit]
+
+
+def people_rows(options: argparse.Namespace) -> Dataset:
+    """What people preferred, as `--data` and `--split` name it."""
+    check_split(options.data, options.split)
+    splits = EVALUATION_SPLITS if options.split is None else (options.split,)
+    return heldout_sentences("test") if options.data == EMBEDDED else load_named(options.data, "data", splits)
 
 
 def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from hf_align.cli.arguments import (
     annotate_arguments,
     collect_arguments,
     convert_arguments,
+    evaluate_judge_arguments,
     evaluate_policy_arguments,
     evaluate_reward_arguments,
     export_arguments,
@@ -149,9 +150,10 @@ def _training_command(name: str, summary: str, description: str, examples: Itera
 
 EVALUATE = Command(
     "evaluate",
-    "measure a reward model or policies",
-    "Measures a reward model on pairs or ratings, or policies by their responses.",
+    "measure a reward model, policies or a judge",
+    "Measures a reward model or a judge on what people preferred, or policies by their responses.",
     """  hf-align evaluate reward --model out/reward --data pairs.jsonl
+  hf-align evaluate judge --judge ORG/MODEL --data pairs.jsonl
   hf-align evaluate policy --model base --model out/dpo --data prompts.jsonl
 """,
     parts=(
@@ -188,6 +190,21 @@ EVALUATE = Command(
 """,
             "hf_align.cli.commands.evaluate:run_policy",
             evaluate_policy_arguments,
+        ),
+        Command(
+            "judge",
+            "agreement of a judge with people, and what sways it",
+            "Asks a judge about pairs that people compared and says whether it is fit to stand in for them: agreement\n"
+            "by how far apart people find two responses, beside people's own with each other; ties and choices that\n"
+            "change with the order; position and length effects; calibration; preference for its own responses.\n"
+            "95% intervals over prompts. Rows: pairs, rankings or ratings, in any layout of hf-align convert.",
+            """  hf-align evaluate judge --judge vader --data embedded:ratings
+  hf-align evaluate judge --judge ORG/MODEL --data pairs.jsonl --report judge.html
+  hf-align evaluate judge --judge "{model: ORG/MODEL, calibrate: more.jsonl}" --data pairs.jsonl --json figures.json
+  hf-align evaluate judge --judge out/reward --data ORG/DATA --split test --max-pairs 500
+""",
+            "hf_align.cli.commands.evaluate_judge:run_judge",
+            evaluate_judge_arguments,
         ),
     ),
 )

@@ -53,7 +53,17 @@ class Judgement:
 
 @runtime_checkable
 class Judge(Protocol):
-    """What compares two responses; `hf_align.feedback` has judges that are models, rewards, endpoints and functions."""
+    """What compares two responses; `hf_align.feedback` has judges that are models, rewards, endpoints and functions.
+
+    Example:
+        >>> from hf_align.rewards import Judge, Judgement
+        >>> class Shorter:
+        ...     name = "shorter"
+        ...     def compare(self, prompts, firsts, seconds):
+        ...         return [Judgement(float(len(a) < len(b))) for a, b in zip(firsts, seconds)]
+        >>> isinstance(Shorter(), Judge)
+        True
+    """
 
     @property
     def name(self) -> str:

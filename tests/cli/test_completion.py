@@ -45,7 +45,7 @@ def test_every_command_and_field_is_known(words: dict[str, Words]) -> None:
     ("line", "offered"),
     [
         ("hf-align qu", {"quickstart"}),
-        ("hf-align evaluate ", {"policy", "reward", "--help"}),
+        ("hf-align evaluate ", {"judge", "policy", "reward", "--help"}),
         ("hf-align dpo --be", {"--beta"}),
         ("hf-align ppo --kl_in ", {"reward", "loss"}),
         ("hf-align ppo --kl_controller th", {"threshold"}),

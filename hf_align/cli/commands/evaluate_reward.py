@@ -9,10 +9,9 @@ from typing import Any
 from datasets import Dataset
 
 from hf_align.cli.console import Screen, quiet_libraries
-from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report, write_file
+from hf_align.cli.report_files import check_files, first_rows, people_rows, show_report, write_file
 from hf_align.collators.checks import as_dataset
-from hf_align.data.embedded.rows import heldout_sentences
-from hf_align.data.sources import EMBEDDED, check_split, load_named
+from hf_align.data.sources import EMBEDDED
 from hf_align.errors import UserError
 from hf_align.evaluation import Remark, RewardReport, reward_report
 from hf_align.evaluation.benchmark_rows import Benchmark, output_rows, recognise, result_json, with_prompt
@@ -43,7 +42,7 @@ def run_reward(options: argparse.Namespace) -> None:
         _check_card(Path(options.model))
     with quiet_libraries(screen):
         judge = _judge(options.judge)
-        rows = _rows(options)
+        rows = first_rows(with_prompt(as_dataset(people_rows(options), "data", ())), options.limit)
         benchmark = recognise(rows)
         if benchmark is None and (options.result or options.outputs):
             flag = "result" if options.result else "outputs"
@@ -90,14 +89,6 @@ def _judge(name: str | None) -> Any:
     if name is None:
         return None
     return vader_judge if name == "vader" else read_reward(name, "judge")
-
-
-def _rows(options: argparse.Namespace) -> Dataset:
-    check_split(options.data, options.split)
-    splits = EVALUATION_SPLITS if options.split is None else (options.split,)
-    rows = heldout_sentences("test") if options.data == EMBEDDED else load_named(options.data, "data", splits)
-    rows = with_prompt(as_dataset(rows, "data", ()))
-    return first_rows(rows, options.limit)
 
 
 def _write_benchmark(

@@ -22,6 +22,7 @@ from hf_align.feedback.judges.effects import (
     measure_verdicts,
 )
 from hf_align.feedback.judges.fitness import judge_fitness
+from hf_align.feedback.judges.named import check_judge
 from hf_align.feedback.judges.report import JudgeReport
 from hf_align.numbers import number_problem
 from hf_align.progress import Progress, Silent
@@ -42,7 +43,7 @@ _READ = ({"prompt", "chosen", "rejected"}, {"prompt", "responses"}, {"prompt", "
 
 
 def measure_judge(
-    judge: Judge,
+    judge: Judge | str | dict[str, Any],
     rows: Any,
     *,
     own: Collection[str] | None = None,
@@ -56,7 +57,8 @@ def measure_judge(
     """Say whether a judge is fit to stand in for people, and what sways it besides quality.
 
     Args:
-        judge: Any judge of `hf_align.feedback`, or an object with `name` and `compare`.
+        judge: Any judge of `hf_align.feedback`, another object with `name` and `compare`, or what a recipe's `judge`
+            may be (see `check_judge`).
         rows: What people preferred, as a `Dataset` or list of dicts: pairs (with `label`, `preference` or `votes`,
             `chosen_ratings` and `rejected_ratings`, or `margin`), rankings, rated responses, as for
             `hf_align.data.comparison_rows.read_comparisons`; or any layout of `to_preferences`.
@@ -83,8 +85,7 @@ def measure_judge(
         (True, 1.0, 1.0)
     """
     check_settings(gaps, max_pairs=max_pairs, again=again, resamples=resamples)
-    if not isinstance(judge, Judge):
-        raise UserError(f"judge is {judge!r}, which has no name and compare; give a judge of hf_align.feedback")
+    judge = judge if isinstance(judge, Judge) else check_judge(judge)
     data = read_people(rows, max_pairs, seed)
     own = {judge.name} if own is None else set(own)
     asked = ask_about(judge, data, max_pairs=max_pairs, again=again, seed=seed, progress=progress or Silent())

@@ -208,7 +208,8 @@ def test_what_is_no_judge_and_judgements_that_are_too_few_are_refused() -> None:
         def compare(self, prompts: Any, firsts: Any, seconds: Any) -> list[Any]:
             return []
 
-    with pytest.raises(UserError, match="which has no name and compare"):
-        measure_judge("vader", ROWS)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="judge expects a name or a mapping"):
+        measure_judge(3, ROWS)  # type: ignore[arg-type]
+    assert measure_judge("vader", ROWS, resamples=10).facts["judge"] == "vader"
     with pytest.raises(UserError, match="'unasked' gave 0 judgements on 4 pairs; return one for each"):
         measure_judge(Short(), ROWS)
