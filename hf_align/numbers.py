@@ -1,4 +1,4 @@
-"""Validation of numbers from users: margins, weights, ratings, rewards."""
+"""Validation of numbers from users: margins, weights, ratings, rewards; and counts in words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any, TypeGuard, cast
 
 LARGEST = 1e18
 """Largest accepted absolute value; its square still fits float32."""
+
+
+def plural(count: int, noun: str) -> str:
+    """Such as "1 row" or "2,000 rows"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

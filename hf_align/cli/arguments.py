@@ -392,5 +392,8 @@ def annotate_arguments(parser: argparse.ArgumentParser) -> None:
         "--user", action="append", metavar="NAME", help="who may log in, with a new password, printed once; repeat"
     )
     parser.add_argument(
-        "--gold-share", type=float, default=0.1, metavar="S", help="share of questions with known answers (%(default)s)"
+        "--gold-share",
+        type=float,
+        metavar="S",
+        help="share of questions with known answers (default: the collection's, 0.1 without one)",
     )

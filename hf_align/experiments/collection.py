@@ -22,14 +22,16 @@ from hf_align.feedback import (
     collect,
 )
 from hf_align.feedback.collection.annotators import ModelAnnotator
-from hf_align.feedback.collection.checks import check_annotators, check_selection, with_annotators
+from hf_align.feedback.collection.checks import check_annotators, check_selection
 from hf_align.feedback.collection.domains import Classifier
-from hf_align.feedback.collection.pools import read_pool
+from hf_align.feedback.collection.inputs import read_sources
 from hf_align.feedback.judges.named import check_judge, name_of
 from hf_align.feedback.judges.reward import check_tie_band
-from hf_align.feedback.store import open_store
+from hf_align.feedback.store.place import missing_file
+from hf_align.numbers import plural
 from hf_align.progress import Progress
 from hf_align.rewards.named import read_function
+from hf_align.rewards.sources import check_named_models
 
 KEYS: dict[str, Any] = {
     "store": str,
@@ -88,27 +90,46 @@ class CollectionRun:
         return [_annotator(entry, place) for place, entry in _entries(self.recipe, self.values)]
 
     def plan(self) -> list[tuple[str, str]]:
-        """Names and figures of what the recipe asks for; loads no model.
+        """Names and figures of what the recipe asks for, all of it checked as far as it can be without loading a model.
 
         Raises:
-            UserError: No domain of the prompts has enough annotators.
+            UserError: Something can't be used: rows, models, rewards, or annotators for the prompts' domains.
         """
-        pool = None if self.prompts is None else read_pool(self.prompts, self.classify)
-        if pool is not None:
-            with_annotators(pool, [_record(entry) for _, entry in _entries(self.recipe, self.values)], self.config)
-        lines = [("store", self.values["store"]), ("valid comparisons wanted", f"{self.values['n']:,}")]
-        if pool is not None:
+        values, entries = self.values, _entries(self.recipe, self.values)
+        new = missing_file(values["store"]) is not None
+        reward = self.reward()
+        for place, entry in entries:
+            if isinstance(entry, dict) and "reward" in entry:
+                check_named_models(read_judge(entry["reward"], place))
+        for each in reward if isinstance(reward, list) else [reward]:
+            check_named_models(each)
+        sources = read_sources(
+            *(self.config, _listed(values["models"]), [_record(entry) for _, entry in entries]),
+            **{"prompts": self.prompts, "gold": self.gold, "reward": reward, "classify": self.classify},
+            **{"features": values["features"], "quantization": values["quantization"]},
+        )
+        lines = [("store", values["store"] + " (new)" * new), ("valid comparisons wanted", f"{values['n']:,}")]
+        if self.prompts is not None:
+            pool = sources.pool
             prompts = [each.prompt for each in pool.prompts.values()]
             domains = Counter(str(prompt.domain) for prompt in prompts).most_common()
-            lines += [("prompts", f"{len(prompts):,} ({pool.repeated:,} repeated rows left out)")]
+            lines += [("prompts", f"{len(prompts):,} ({plural(pool.repeated, 'repeated row')} left out)")]
+            if sources.left_out:
+                lines += [("prompts left out", f"{sources.left_out:,}: too few annotators answer their domain")]
             lines += [("domains", ", ".join(f"{name} {count:,}" for name, count in domains))]
             pools = {name: sum(pool.fits(id, name) for id in pool.prompts) for name in self.config.pool_shares}
             lines += [("prompts by pool", ", ".join(f"{name} {count:,}" for name, count in pools.items()) or "all")]
-        lines += [("models", ", ".join(_listed(self.values["models"])) or "none")]
-        lines += [("annotators", ", ".join(_name(entry) for _, entry in _entries(self.recipe, self.values)))]
-        for name, rows in (self.gold or {}).items():
-            lines += [(f"gold questions ({name})", f"{len(rows):,}")]
+        lines += [("models", ", ".join(_listed(values["models"])) or "none")]
+        lines += [("annotators", ", ".join(_name(entry) for _, entry in entries))]
+        lines += [(f"gold questions ({name})", f"{len(questions):,}") for name, questions in sources.gold.items()]
         return lines
+
+    def reward(self) -> Any:
+        """What `selection` chooses by, functions for their names; no model is loaded."""
+        given = self.values["reward"]
+        if not isinstance(given, list):
+            return given
+        return [read_judge(each, self.recipe.where("reward")) for each in given]
 
     def execute(self, progress: Progress) -> Collection:
         """Collect.
@@ -117,32 +138,24 @@ class CollectionRun:
             UserError: Something can't be loaded or used, or an annotator fails.
             KeyboardInterrupt: After Ctrl-C; everything until then is stored.
         """
-        values, recipe = self.values, self.recipe
-        annotators = self.annotators()
-        reward = values["reward"]
-        if isinstance(reward, list):
-            reward = [read_judge(each, recipe.where("reward")) for each in reward]
-        store = open_store(values["store"], make=True)
-        try:
-            return collect(
-                store,
-                self.config,
-                _listed(values["models"]),
-                annotators,
-                values["n"],
-                prompts=self.prompts,
-                gold=self.gold,
-                reward=reward,
-                features=values["features"],
-                classify=self.classify,
-                adjudicators=_listed(values["adjudicators"]),
-                cache=values["cache"],
-                quantization=values["quantization"],
-                wait=values["wait"],
-                progress=progress,
-            )
-        finally:
-            store.close()
+        values = self.values
+        return collect(
+            values["store"],
+            self.config,
+            _listed(values["models"]),
+            self.annotators(),
+            values["n"],
+            prompts=self.prompts,
+            gold=self.gold,
+            reward=self.reward(),
+            features=values["features"],
+            classify=self.classify,
+            adjudicators=_listed(values["adjudicators"]),
+            cache=values["cache"],
+            quantization=values["quantization"],
+            wait=values["wait"],
+            progress=progress,
+        )
 
 
 def prepare_collection(recipe: Recipe) -> CollectionRun:

@@ -12,6 +12,7 @@ import numpy as np
 from hf_align.data.agreement import Agreement, agreement_of
 from hf_align.data.answers import Answers, Level, read_answers
 from hf_align.feedback.records import TIE, Annotator, Answer, Prompt, Task
+from hf_align.numbers import plural
 from hf_align.statistics import wilson_interval
 
 Figures = dict[str, Any]
@@ -106,7 +107,7 @@ def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     lines = [figures["agreement"]["sentence"]]
     if left["of"]:
         ends = f"{left['low']:.3f} to {left['high']:.3f}"
-        lines.append(f"left side chosen in {left['share']:.3f} ({ends}) of {left['of']:,} answers")
+        lines.append(f"left side chosen in {left['share']:.3f} ({ends}) of {plural(left['of'], 'answer')}")
     if seconds:
         lines.append(f"median time of an answer {seconds['median']:.0f} s")
     return lines

@@ -19,10 +19,11 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
 from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
-from hf_align.models.kinds import check_head, check_is_policy
+from hf_align.models.kinds import check_is_policy
 from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import adapter_config, base_of, is_ensemble, load_tokenizer, plain_folder
 from hf_align.planning import memory
+from hf_align.rewards.sources import check_named_models, named_models
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
@@ -89,9 +90,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_is_policy(source.get(name), name, ask_hub=True)
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)
-    for reward in (*_reward_models(source.get("reward")), *_reward_models(source.get("judge"))):
-        for member in member_sources(reward):
-            check_head(member)
+    for reward in (source.get("reward"), source.get("judge")):
+        check_named_models(reward)
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(
         source["model"],
@@ -142,12 +142,6 @@ def of_members(plan: Plan, args: EnsembleConfig, rows: int, model: memory.Outlin
         ("disk, about", f"{_size(args.n * plan.disk)}, with {_size(plan.free_disk)} free"),
     ]
     return replace(plan, lines=lines, memory=max(plan.memory, kept), disk=args.n * plan.disk)
-
-
-def _reward_models(reward: Any) -> list[str]:
-    """The folders and Hub ids among rewards; the others are functions."""
-    sources = [source for _, source in reward] if isinstance(reward, list) else [reward]
-    return [source for source in sources if isinstance(source, str)]
 
 
 def _pairs(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
@@ -238,7 +232,7 @@ def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
     Members of an ensemble that are adapters on one base, or heads on one, have it once.
     """
     total = 0.0
-    for source in _reward_models(reward):
+    for source in named_models(reward):
         bases: set[str] = set()
         heads = is_ensemble(source) and EnsembleSettings.read(ensemble_folder(source, weights=False)).kind == "heads"
         for name in member_sources(source):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hf_align.numbers import plural
 from hf_align.report.figures import Grade, Metrics, Section, Table, decimal, ends, percent
 from hf_align.report.verdict import Verdict
 
@@ -242,11 +243,6 @@ def say_counts(findings: Sequence[Metrics], only: str | None = None) -> str:
     rows = {row for each in findings for row in each["rows"]}
     said = ", ".join(plural(count, name) for name, count in counts.items() if count)
     return f"{said} in {plural(len(rows), 'row')}" if rows else said
-
-
-def plural(count: int, noun: str) -> str:
-    """Such as "1 row" or "2,000 rows"."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def rows_with(inspection: Metrics, severity: str) -> set[int]:

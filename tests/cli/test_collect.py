@@ -55,6 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("judges.py").write_text(FUNCTIONS)
     Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n} things."}) + "\n" for n in range(6)))
+    talk = {"prompt": [{"role": "user", "content": "Is water wet?"}], "chosen": "Yes.", "rejected": "Bananas."}
+    Path("talks.jsonl").write_text(json.dumps(talk) + "\n")
     Path("recipe.yaml").write_text(
         "store: prefs.db\nprompts: prompts.jsonl\nn: 2\nannotators_per_task: 1\nannotators:\n"
         "  - {function: judges.py:shorter, name: short}\n"
@@ -72,7 +74,7 @@ def test_a_recipe_is_collected_and_the_same_command_adds_nothing(
     flags = ("--models", tiny_model_dir, "--max_new_tokens", "6", "--min_responses", "2", "--near", "1")
     assert run(*flags, "--json", "figures.json") == 0
     out = capsys.readouterr().out
-    assert "2 of 2 valid comparisons" in out and "short (model): 2 answers" in out
+    assert "2 of 2 valid comparisons (0 ties) in 1 round" in out and "short (model): 2 answers" in out
     figures = json.loads(Path("figures.json").read_text())
     assert (figures["valid"], figures["enough"], figures["annotators"]["short"]["answers"]) == (2, True, 2)
     assert run(*flags, "--json", "-") == 0
@@ -218,6 +220,20 @@ def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: P
         (["--selection", "disagreement"], "selection is 'disagreement' and there is no ensemble"),
         (["--features", "m"], "features is for selection 'information'"),
         (["--selection", "information", "--prompts", "null", "--models", "null"], "'information' and there is no"),
+        (["--reward", "[vader, vader]"], "reward is for selection 'disagreement' or 'information', which is 'random'"),
+        (["--selection", "disagreement", "--reward", "judges.py:length"], "reward is no ensemble"),
+        (["--gold", "talks.jsonl"], "the prompts of 'gold' are messages and those to collect for are text"),
+        (["--gold", "prompts.jsonl"], "chosen"),
+        ([], "from the Hub id or folder 'no/model'"),
+        (["--models", "./none"], "'./none' doesn't exist"),
+        (["--annotators", "[{reward: ./none}]"], "there is no folder ./none"),
+        (["--annotators", "[{reward: no/reward}]"], "from the Hub id or folder 'no/reward'"),
+        (["--selection", "disagreement", "--reward", "[vader, ./none]"], "there is no folder ./none"),
+        (
+            ["--prompts", "null", "--models", "null", "--selection", "information", "--features", "./none"],
+            "'./none' doesn't exist",
+        ),
+        (["--store", "none/prefs.db"], "there is no folder none"),
     ],
 )
 def test_what_cannot_work_is_refused_by_a_dry_run_too_and_makes_no_store(

@@ -6,6 +6,7 @@ from hf_align.cli.console import Screen
 from hf_align.errors import UserError
 from hf_align.feedback.page.serve import annotate
 from hf_align.feedback.store import open_store
+from hf_align.numbers import plural
 
 
 def run_annotate(options: argparse.Namespace) -> None:
@@ -36,7 +37,6 @@ def run_annotate(options: argparse.Namespace) -> None:
         page.wait()
     except KeyboardInterrupt:
         page.close()
-        answers = page.stored
-        screen.line(f"\n{answers} answer{'' if answers == 1 else 's'} stored in {options.store}")
+        screen.line(f"\n{plural(page.stored, 'answer')} stored in {options.store}")
     finally:
         store.close()

@@ -12,6 +12,7 @@ from hf_align.errors import UserError
 from hf_align.feedback.export import ExportOptions, check_target, export_preferences, save_export
 from hf_align.feedback.figures import figure_lines
 from hf_align.feedback.store import open_store
+from hf_align.numbers import plural
 
 NAMES = (
     "method",
@@ -94,9 +95,10 @@ def _show_statistics(options: argparse.Namespace, screen: Screen) -> None:
         print(json.dumps(figures, indent=2, ensure_ascii=False))
         return
     screen.line(
-        f"{figures['tasks']:,} tasks on {figures['prompts']:,} prompts: {figures['answered']:,} answered, "
-        f"{figures['open']:,} open, {figures['gold']:,} gold questions; {figures['answers']:,} answers, "
-        f"{figures['skips']:,} skips and {figures['undos']:,} undos by {figures['annotators']:,} annotators"
+        f"{plural(figures['tasks'], 'task')} on {plural(figures['prompts'], 'prompt')}: {figures['answered']:,} "
+        f"answered, {figures['open']:,} open, {plural(figures['gold'], 'gold question')}; "
+        f"{plural(figures['answers'], 'answer')}, {plural(figures['skips'], 'skip')} and "
+        f"{plural(figures['undos'], 'undo')} by {plural(figures['annotators'], 'annotator')}"
     )
     for line in figure_lines(figures):
         screen.line(line)

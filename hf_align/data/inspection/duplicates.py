@@ -16,7 +16,7 @@ from hf_align.data.inspection.near import NearTexts, near_rows
 from hf_align.data.inspection.records import Check, Context, Record
 from hf_align.data.inspection.repeats import Numbers, Repeats, RowKeys, find_repeats
 from hf_align.data.minhash import NEAR, Clusters, MinHash
-from hf_align.report.inspection_sections import plural
+from hf_align.numbers import plural
 
 SECTION = "duplicates"
 MANY_PROMPTS = 5

@@ -9,6 +9,7 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.feedback.collection.assign import suits
 from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.collection.members import check_members
 from hf_align.feedback.collection.pools import PromptPool
 from hf_align.feedback.page.identity import check_name
 from hf_align.feedback.records import Annotator
@@ -44,7 +45,7 @@ def check_annotators(annotators: Sequence[Annotator], config: CollectionConfig, 
 
 
 def check_selection(config: CollectionConfig, models: Any, reward: Any, features: Any) -> None:
-    """Refuse a selection without what it chooses by, and what is to choose by without its selection.
+    """Refuse a selection without what it chooses by, and what is to choose by without its selection. Loads no model.
 
     Args:
         config: `selection`.
@@ -65,10 +66,17 @@ def check_selection(config: CollectionConfig, models: Any, reward: Any, features
             "selection is 'disagreement' and there is no ensemble to choose by; give `reward`, or use 'information', "
             "which can do with a language model as `features`"
         )
+    if reward is not None and config.selection == "random":
+        raise UserError(
+            "reward is for selection 'disagreement' or 'information', which is 'random'; give one of these as "
+            "selection, or leave reward out. (A reward that answers is an entry of annotators: {reward: ...})"
+        )
     if features is not None and config.selection != "information":
         raise UserError(f"features is for selection 'information', which is {config.selection!r}; leave one out")
     if features is not None and reward is not None:
         raise UserError("reward and features are both given; name the one to choose by")
+    if reward is not None:
+        check_members(reward)
 
 
 def with_annotators(

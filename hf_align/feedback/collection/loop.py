@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection as Names, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,30 @@ from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.feedback.collection.annotators import ModelAnnotator, Question, ask_model
 from hf_align.feedback.collection.assign import suits
-from hf_align.feedback.collection.checks import check_annotators, check_selection, with_annotators
+from hf_align.feedback.collection.checks import check_annotators, check_selection
 from hf_align.feedback.collection.choose import choose_tasks
 from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.collection.domains import Classifier
-from hf_align.feedback.collection.features import ResponseFeatures, comparisons_of, next_round, read_features
-from hf_align.feedback.collection.gold import GoldQuestion, Rows, check_form, draw_gold, read_gold, recheck
-from hf_align.feedback.collection.members import MemberScores, read_members
+from hf_align.feedback.collection.features import ResponseFeatures, comparisons_of, next_round
+from hf_align.feedback.collection.gold import GoldQuestion, Rows, draw_gold, recheck
+from hf_align.feedback.collection.inputs import (
+    EnsembleGuide,
+    Sources,
+    beside,
+    known_annotators,
+    read_sources,
+    record_of,
+)
 from hf_align.feedback.collection.pairs import make_pairs
-from hf_align.feedback.collection.pools import PromptPool, choose_prompts, comparisons_by_domain, read_pool
-from hf_align.feedback.collection.responses import check_models, generate_responses
+from hf_align.feedback.collection.pools import choose_prompts, comparisons_by_domain
+from hf_align.feedback.collection.responses import generate_responses
 from hf_align.feedback.collection.result import Collection, summarise
 from hf_align.feedback.collection.state import State, read_state
-from hf_align.feedback.collection.writers import Writer, open_models
 from hf_align.feedback.records import Annotator, Prompt, Response, Task
-from hf_align.feedback.store import PreferenceStore
+from hf_align.feedback.store import PreferenceStore, open_store
+from hf_align.feedback.store.place import missing_file, url_of
 from hf_align.models.quantized import Quantization
+from hf_align.numbers import plural
 from hf_align.progress import Progress, Silent
 
 PAUSE = 2.0
@@ -52,7 +61,7 @@ PAUSE = 2.0
 
 
 def collect(
-    store: PreferenceStore,
+    store: PreferenceStore | str | os.PathLike[str],
     config: CollectionConfig,
     models: Any,
     annotators: Sequence[str | Annotator | ModelAnnotator],
@@ -79,7 +88,8 @@ def collect(
     valid comparisons and those still being answered are fewer than `n`. The same call goes on where it was stopped.
 
     Args:
-        store: The store. What it holds already counts.
+        store: The store, or its file or URL; a file that isn't there is made once everything is checked. What it holds
+            already counts.
         config: Options.
         models: Who writes responses: Hub ids, folders, loaded models, or functions `list[prompt] -> list[text]`; see
             `hf_align.feedback.collection.writers.open_models`. May be empty without `prompts`.
@@ -130,66 +140,44 @@ def collect(
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
     asked = {each.name: each for each in annotators if not isinstance(each, str | Annotator)}
-    everybody = _known(store, [_record_of(each) for each in annotators])
-    check_annotators(everybody, config, adjudicators)
-    check_selection(config, models, reward, features)
-    read = PromptPool({}) if prompts is None else read_pool(prompts, classify)
-    pool, left_out = with_annotators(read, everybody, config)
-    questions = {} if gold is None else read_gold(gold, config, classify)
-    if pool.prompts:
-        check_form(questions, [each.prompt for each in pool.prompts.values()])
-    writers = open_models(models, quantization=quantization) if pool.prompts else []
-    check_models(writers, [each.prompt for each in pool.prompts.values()], config)
-    parts = Parts(_beside(store.url) if cache is None else Path(cache))
-    guide: _Ensemble | ResponseFeatures | None = None
-    if config.selection != "random" and reward is not None:
-        name = str(reward) if isinstance(reward, str | os.PathLike) else type(reward).__name__
-        guide = _Ensemble(name, read_members(reward))
-    elif config.selection != "random":
-        named = writers or (open_models(models, quantization=quantization) if models and features is None else [])
-        policy = read_features(features, named, quantization)
-        known = {**store.prompts(), **{id: each.prompt for id, each in pool.prompts.items()}}
-        check_models([policy], list(known.values()), config)
-        guide = ResponseFeatures(policy, parts)
-    changed = _keep(store, everybody)
-    deciding = _appoint(store, adjudicators)
-    loop = _Loop(
-        *(store, config, writers, asked, everybody, n, pool, questions, guide, deciding),
-        *(parts, wait, pause, progress or Silent()),
-    )
-    for line in changed:
-        loop.progress.line(line)
-    if left_out:
-        loop.progress.line(f"{left_out:,} prompts left out: too few annotators answer their domain", "yellow")
-    return loop.run()
-
-
-def _record_of(annotator: str | Annotator | ModelAnnotator) -> Annotator:
-    if isinstance(annotator, str):
-        return Annotator(annotator)
-    return annotator if isinstance(annotator, Annotator) else annotator.record
-
-
-def _known(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[Annotator]:
-    """Annotators as the store knows them, with the groups and domains that are given now.
-
-    Where none is given, that of the store stays.
-
-    Raises:
-        UserError: The store knows somebody of another kind by that name.
-    """
-    known = store.annotators()
-    for each in annotators:
-        if (there := known.get(each.name, each)).kind != each.kind:
-            other = f"an {there.kind}" if there.kind == "adjudicator" else f"a {there.kind}"
-            raise UserError(
-                f"annotators: {each.name!r} is a {each.kind}, and {other} in the store; choose another name"
-            )
-    there = [known.get(each.name, each) for each in annotators]
-    return [
-        replace(old, group=each.group or old.group, domains=tuple(each.domains) or old.domains)
-        for each, old in zip(annotators, there, strict=True)
-    ]
+    with ExitStack() as closing:
+        there, new = store, False
+        if not isinstance(there, PreferenceStore):
+            # Made once all is checked: what is refused leaves no empty file behind.
+            new = missing_file(there) is not None
+            there = open_store("sqlite://" if new else there)
+            closing.callback(there.close)
+        everybody = known_annotators(there.annotators(), list(map(record_of, annotators)))
+        check_annotators(everybody, config, adjudicators)
+        check_selection(config, models, reward, features)
+        sources = read_sources(
+            *(config, models, everybody),
+            **{"prompts": prompts, "gold": gold, "reward": reward, "features": features, "classify": classify},
+            quantization=quantization,
+            stored=there.prompts() if config.selection == "information" else None,
+        )
+        url = store.url if isinstance(store, PreferenceStore) else url_of(store)
+        parts = Parts(beside(url) if cache is None else Path(cache))
+        guide: EnsembleGuide | ResponseFeatures | None = None
+        if sources.policy is not None:
+            guide = ResponseFeatures(sources.policy, parts)
+        elif reward is not None:
+            guide = EnsembleGuide.of(reward)
+        if new and not isinstance(store, PreferenceStore):
+            there = open_store(store, make=True)
+            closing.callback(there.close)
+        changed = _keep(there, everybody)
+        there.gold_share = config.gold_share
+        loop = _Loop(
+            *(there, config, sources, asked, everybody, n, guide, _appoint(there, adjudicators)),
+            *(parts, wait, pause, progress or Silent()),
+        )
+        for line in changed:
+            loop.progress.line(line)
+        if sources.left_out:
+            left_out = plural(sources.left_out, "prompt")
+            loop.progress.line(f"{left_out} left out: too few annotators answer their domain", "yellow")
+        return loop.run()
 
 
 def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
@@ -220,34 +208,17 @@ def _appoint(store: PreferenceStore, names: Names[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*names, *(name for name, each in known.items() if each.kind == "adjudicator")]))
 
 
-def _beside(url: str) -> Path | None:
-    """A folder beside an SQLite file, for responses of an unfinished round."""
-    parsed = make_url(url)
-    file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-    return Path(f"{parsed.database}.responses") if file else None
-
-
-@dataclass(frozen=True)
-class _Ensemble:
-    """An ensemble to choose by, and its name."""
-
-    name: str
-    members: MemberScores
-
-
 @dataclass
 class _Loop:
     """A call of `collect` with everything checked; see the top of this file."""
 
     store: PreferenceStore
     config: CollectionConfig
-    writers: Sequence[Writer]
+    sources: Sources
     models: Mapping[str, ModelAnnotator]
     annotators: Sequence[Annotator]
     n: int
-    pool: PromptPool
-    gold: Mapping[str, Sequence[GoldQuestion]]
-    guide: _Ensemble | ResponseFeatures | None
+    guide: EnsembleGuide | ResponseFeatures | None
     adjudicators: Sequence[str]
     parts: Parts
     wait: bool
@@ -269,23 +240,25 @@ class _Loop:
                 break
             if more := state.more:
                 self.store.want_each(more)
-                self.progress.line(f"{len(more):,} tasks need another answer")
+                self.progress.line(f"asking for another answer to {plural(len(more), 'task')}")
             elif self.needed(state) and self.lay_out(state):
                 told = False
             elif waiting and self.wait:
                 if not told:
                     people = ", ".join(each.name for each in self.annotators if each.name not in self.models)
                     place = make_url(self.store.url).render_as_string(hide_password=True)
-                    self.progress.line(f"{len(waiting):,} tasks wait for {people}: hf-align annotate --store {place}")
+                    tasks = plural(len(waiting), "task")
+                    self.progress.line(f"{tasks} waiting for {people}: hf-align annotate --store {place}")
                     told = True
                 self.watch(state)
             else:
                 break
         if self.marked:
             place = make_url(self.store.url).render_as_string(hide_password=True)
+            people = ", ".join(self.adjudicators)
             self.progress.line(
-                f"{len(self.marked):,} tasks are open for {', '.join(self.adjudicators)}: hf-align annotate --store "
-                f"{place}; then give the same call again"
+                f"{plural(len(self.marked), 'task')} open for {people}: hf-align annotate --store {place}; then give "
+                "the same call again"
             )
         return summarise(self.store, state, self.config, self.n, self.adjudicators)
 
@@ -309,7 +282,7 @@ class _Loop:
         with self.progress.task("valid comparisons", self.n) as advance:
             while True:
                 valid, waiting = len(state.of_state("valid")), len(state.of_state("asked"))
-                advance(min(valid, self.n), f"{waiting:,} tasks wait for answers")
+                advance(min(valid, self.n), f"{plural(waiting, 'task')} waiting for answers")
                 models = any(name in self.models for names in state.assigned.values() for name in names)
                 if valid >= self.n or state.more or models or not waiting or self.needed(state):
                     return
@@ -360,7 +333,7 @@ class _Loop:
             pairs = min(config.max_pairs, math.comb(config.responses_per_prompt, 2))
             batch = min(batch, math.ceil(needed / pairs))
         chosen = choose_prompts(
-            self.pool,
+            self.sources.pool,
             replace(config, batch_size=batch),
             round=state.round,
             used=self.store.prompts().keys(),
@@ -369,7 +342,7 @@ class _Loop:
         if not chosen and not candidates:
             self.used_up = True
             return False
-        made = generate_responses(chosen, self.writers, config, parts=self.parts, progress=self.progress)
+        made = generate_responses(chosen, self.sources.writers, config, parts=self.parts, progress=self.progress)
         by_prompt = {prompt.id: made.responses.get(prompt.id, []) for prompt in chosen}
         candidates += [task for prompt in chosen for task in make_pairs(prompt, by_prompt[prompt.id], config)]
         responses = [response for each in by_prompt.values() for response in each]
@@ -392,8 +365,8 @@ class _Loop:
             tasks=_mixed(tasks, [each.task for each in questions]),
         )
         self.progress.line(
-            f"round {state.round + 1}: {len(chosen):,} prompts, {len(responses):,} responses, {len(tasks):,} of "
-            f"{len(candidates):,} pairs are asked about"
+            f"round {state.round + 1}: {plural(len(chosen), 'prompt')}, {plural(len(responses), 'response')}, asking "
+            f"about {len(tasks):,} of {plural(len(candidates), 'pair')}"
             + (", at random: there are no answers yet to choose by" if at_random and self.guide is not None else "")
         )
         return True
@@ -437,13 +410,13 @@ class _Loop:
     def check_questions(self, state: State, tasks: Sequence[Task]) -> list[GoldQuestion]:
         """Gold questions to add to a round; and asks one more answer of tasks that serve as such."""
         config = self.config
-        sources = len(self.gold) + 1
-        again = recheck(state.tasks, state.answers, self.annotators, config, config.gold_share / sources)
+        gold = self.sources.gold
+        again = recheck(state.tasks, state.answers, self.annotators, config, config.gold_share / (len(gold) + 1))
         if again:
             self.store.want_each(again)
         share = config.gold_share / (1 - config.gold_share)
         return draw_gold(
-            self.gold,
+            gold,
             math.ceil(share * len(tasks)),
             asked=state.gold.keys() | state.tasks.keys(),
             domains={task.domain for task in tasks},

@@ -21,6 +21,21 @@ MemberScores = Callable[[Sequence[Prompt], Sequence[Response]], dict[str, list[f
 differences are log odds."""
 
 
+def check_members(reward: Any) -> None:
+    """Refuse what is no ensemble, without loading it.
+
+    Args:
+        reward: As for `read_members`.
+
+    Raises:
+        UserError: It has no members.
+    """
+    folder = isinstance(reward, str | os.PathLike) and is_ensemble(reward)
+    several = isinstance(reward, list) and len(reward) > 1
+    if not (folder or several or isinstance(reward, RewardEnsemble)):
+        raise UserError("reward is no ensemble; give a RewardEnsemble, its folder, or a list of at least two rewards")
+
+
 def read_members(reward: Any) -> MemberScores:
     """The members of an ensemble as scorers.
 
@@ -31,7 +46,8 @@ def read_members(reward: Any) -> MemberScores:
     Raises:
         UserError: It is none of these.
     """
-    if isinstance(reward, str | os.PathLike) and is_ensemble(reward):
+    check_members(reward)
+    if isinstance(reward, str | os.PathLike):
         reward = to_gpu(RewardEnsemble.from_pretrained(reward), None)
     if isinstance(reward, RewardEnsemble):
         ensemble = reward
@@ -42,8 +58,6 @@ def read_members(reward: Any) -> MemberScores:
             return _by_response(responses, ensemble.member_scores(*contents) * scale[:, None])
 
         return of_ensemble
-    if not isinstance(reward, list) or len(reward) < 2:
-        raise UserError("reward is no ensemble; give a RewardEnsemble, its folder, or a list of at least two rewards")
     rewards = [open_reward(each) for each in reward]
 
     def of_list(prompts: Sequence[Prompt], responses: Sequence[Response]) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ from hf_align.feedback.collection.state import State
 from hf_align.feedback.collection.validate import TrackRecord
 from hf_align.feedback.records import TIE, Annotator, Answer
 from hf_align.feedback.store import PreferenceStore
+from hf_align.numbers import plural
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Collection:
     Example:
         >>> from hf_align.feedback import Collection
         >>> print(Collection(9, {}, ["a task"], [], rounds=1, gold=0, dropped={}, annotators={}))
-        0 of 9 valid comparisons (0 ties) in 1 rounds
-        1 tasks are open: annotators don't agree, or nobody is left to ask
+        0 of 9 valid comparisons (0 ties) in 1 round
+        1 task open: annotators don't agree, or nobody is left to ask
     """
 
     asked: int
@@ -100,23 +101,24 @@ class Collection:
 
     def __str__(self) -> str:
         figures = self.figures()
-        lines = [f"{self.valid:,} of {self.asked:,} valid comparisons ({self.ties:,} ties) in {self.rounds:,} rounds"]
+        wanted = f"{self.valid:,} of {plural(self.asked, 'valid comparison')}"
+        lines = [f"{wanted} ({plural(self.ties, 'tie')}) in {plural(self.rounds, 'round')}"]
         if self.waiting:
-            lines.append(f"{len(self.waiting):,} tasks wait for answers")
+            lines.append(f"{plural(len(self.waiting), 'task')} waiting for answers")
         if self.open:
-            lines.append(f"{len(self.open):,} tasks are open: annotators don't agree, or nobody is left to ask")
+            lines.append(f"{plural(len(self.open), 'task')} open: annotators don't agree, or nobody is left to ask")
         if figures["strength"] is not None:
             quality = "" if figures["quality"] is None else f", mean quality {figures['quality']:.2f}"
             lines.append(f"mean strength {figures['strength']:.2f}{quality}")
         if self.gold:
-            lines.append(f"{self.gold:,} gold questions")
+            lines.append(plural(self.gold, "gold question"))
         lines += [f"left out: {count:,} {reason}" for reason, count in self.dropped.items()]
         return "\n".join([*lines, *map(_line, self.annotators.items())])
 
 
 def _line(item: tuple[str, OfAnnotator]) -> str:
     name, of = item
-    parts = [f"{of.answers:,} answers"]
+    parts = [plural(of.answers, "answer")]
     parts += [f"{of.skipped:,} skipped"] * bool(of.skipped)
     parts += [] if of.quality is None else [f"quality {of.quality:.2f}"]
     parts += [f"{of.right:g} of {of.right + of.wrong:g} known answers right"] * bool(of.right + of.wrong)

@@ -15,10 +15,11 @@ from hf_align.feedback.aggregate.verdicts import Verdict, judge_tasks
 from hf_align.feedback.collection.validate import known_label, rate_answers
 from hf_align.feedback.export.figures import figures_of
 from hf_align.feedback.export.options import ExportOptions
-from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, preference_of, readable
+from hf_align.feedback.export.rows import Judged, RowMaker, make_dataset, name_columns, preference_of, readable
 from hf_align.feedback.figures import figure_lines
 from hf_align.feedback.records import TIE, Annotator, Answer, Prompt, Response, Task
 from hf_align.feedback.store.queue import draw
+from hf_align.numbers import plural
 from hf_align.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -82,8 +83,8 @@ class Export:
         parts = ", ".join(f"{reason} ({count:,})" for reason, count in self.left_out.items()) or "nothing"
         splits = "".join(f", {name} {len(rows):,}" for name, rows in self.splits.items() if len(self.splits) > 1)
         return (
-            f"exported {len(self.rows):,} rows{splits} of {f['tasks']:,} tasks with {f['answers']:,} answers by "
-            f"{f['annotators']:,} annotators; left out: {parts}"
+            f"exported {plural(len(self.rows), 'row')}{splits} of {plural(f['tasks'], 'task')} with "
+            f"{plural(f['answers'], 'answer')} by {plural(f['annotators'], 'annotator')}; left out: {parts}"
         )
 
     def lines(self) -> list[str]:
@@ -93,12 +94,14 @@ class Export:
         low, limit = f["below_limit"]["answers"], f["below_limit"]["limit"]
         if low:
             lines.append(
-                f"{low:,} of {f['answers']:,} answers have a quality below {limit:g}: hf-align collect doesn't count "
-                f"such answers by default; --min-quality {limit:g} leaves them out"
+                f"a quality below {limit:g} in {low:,} of {plural(f['answers'], 'answer')}, which hf-align collect "
+                f"doesn't count by default; --min-quality {limit:g} leaves them out"
             )
         for part in f["by_group"]:
             name, same = part["group"], part["as_all"]["share"]
-            lines.append(f"group {name}: {part['answers']:,} answers, {same:.1%} of its tasks decided as by all")
+            lines.append(
+                f"group {name}: {plural(part['answers'], 'answer')}, {same:.1%} of its tasks decided as by all"
+            )
         for name, part in f["win_rate"].items():
             lines.append(f"{name}: win rate {part['share']:.3f} ({part['low']:.3f} to {part['high']:.3f})")
         return lines
@@ -168,7 +171,7 @@ def export_preferences(store: Stored, **options: Any) -> Export:
         _check_votes(judged, chosen)
     call = str if chosen.names else store.pseudonym
     made_by = {"store": store.id, "method": chosen.method, "hf_align": __version__}
-    maker = RowMaker(chosen, annotators, quality, call, made_by)
+    maker = RowMaker(chosen, annotators, quality, call, made_by, name_columns(each.prompt for each in judged))
     if chosen.rows == "answers" and chosen.ties == "drop":
         left_out["answers that are ties"] = sum(preference_of(a) == TIE for each in judged for a in each.answers)
     made = [(each.prompt.id, row) for each in judged for row in maker.rows(each)]

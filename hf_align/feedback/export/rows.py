@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -103,6 +103,7 @@ class RowMaker:
         quality: Quality of each vote by its id; an adjudicator's answer has none.
         call: Gives what an annotator is called in the rows.
         made_by: Store, method and version of hf_align, for the provenance.
+        columns: Names of the prompts' columns in the rows (`name_columns`).
     """
 
     options: ExportOptions
@@ -110,6 +111,7 @@ class RowMaker:
     quality: Mapping[str, float]
     call: Callable[[str], str]
     made_by: Mapping[str, str]
+    columns: Mapping[str, str]
 
     def rows(self, judged: Judged) -> Iterator[Row]:
         """Rows of a task: one, or one an answer; of a kept tie both orders, unless a label says that it is one."""
@@ -134,7 +136,8 @@ class RowMaker:
                 row["answers"] = [self._answer(each, forward) for each in judged.answers]
             else:
                 row |= self._answer(answer, forward)
-            yield row | self._provenance(judged, forward) | _own_columns(judged.prompt)
+            own = {self.columns[name]: value for name, value in judged.prompt.columns.items()}
+            yield row | self._provenance(judged, forward) | own
 
     def _label(self, judged: Judged, preference: float, forward: bool, both: bool) -> Row:
         """What the trainers learn from beside the order."""
@@ -195,9 +198,19 @@ def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(dict(values), sort_keys=True, ensure_ascii=False, default=str)
 
 
-def _own_columns(prompt: Prompt) -> Row:
-    """Columns of a prompt's row; those whose names mean something else here get the prefix `prompt_`."""
-    return {f"prompt_{name}" if name in TAKEN else name: value for name, value in prompt.columns.items()}
+def name_columns(prompts: Iterable[Prompt]) -> dict[str, str]:
+    """Names of the prompts' columns in the rows; those that mean something else here get `prompt_` before them.
+
+    They get it as often as it takes to be no column of another prompt, either.
+    """
+    columns = dict.fromkeys(name for prompt in prompts for name in prompt.columns)
+    names = {}
+    for name in columns:
+        new = name
+        while new in TAKEN or (new != name and new in columns):
+            new = f"prompt_{new}"
+        names[name] = new
+    return names
 
 
 def make_dataset(rows: Sequence[Row]) -> Dataset:

@@ -18,7 +18,7 @@ from hf_align.feedback.page.app import CSS, HEAD, THEME, build, gr
 from hf_align.feedback.page.guard import COLAB_HOSTS, LOCAL_HOSTS, NOTEBOOKS, Guard
 from hf_align.feedback.page.identity import Logins, check_name, machine_user
 from hf_align.feedback.page.view import Desk
-from hf_align.feedback.store import PreferenceStore
+from hf_align.feedback.store import PreferenceStore, open_store
 
 
 class Page:
@@ -67,13 +67,13 @@ def annotate(
     port: int | None = None,
     share: bool = False,
     users: str | Path | Sequence[str] | Mapping[str, str] | None = None,
-    gold_share: float = 0.1,
+    gold_share: float | None = None,
     inline: bool | None = None,
 ) -> Page:
     """Open the page on which people compare responses, and return while it is being served.
 
     Args:
-        store: The store, or its URL.
+        store: The store, or its file or URL.
         annotator: Name of the person who neither logs in nor gives a name in the address (`?annotator=NAME`). Default:
             the login name on this machine.
         host: Address to listen on. Any but this machine's own needs `users`.
@@ -81,26 +81,28 @@ def annotate(
         share: Make a public address through Gradio's tunnel; needs `users`.
         users: Who may log in: a file with one `name:password` a line, passwords by name, or names, for which passwords
             are made and printed once.
-        gold_share: Share of questions with a known answer, while there are any.
+        gold_share: Share of questions with a known answer, while there are any. Default: the collection's
+            (`CollectionConfig.gold_share`), .1 without one.
         inline: Show the page below a notebook's cell; default: in notebooks.
 
     Returns:
         The page; `.close()` ends it.
 
     Raises:
-        UserError: Gradio isn't installed, a login is missing, the host isn't this machine's, or the port is taken.
+        UserError: Gradio isn't installed, there is no such store, a login is missing, the host isn't this machine's, or
+            the port is taken.
     """
     logins, passwords = _logins(users)
     public = share or host not in LOCAL_HOSTS
     if public and logins is None:
         what = "share" if share else f"host {host}"
         raise UserError(f"{what} lets others open the page: give users, the names of those who may log in")
-    if not 0 <= gold_share <= 1:
+    if gold_share is not None and not 0 <= gold_share <= 1:
         raise UserError(f"gold_share is {gold_share}; give a number from 0 to 1")
     _check_address(host, port)
     default = check_name(annotator) if annotator is not None else machine_user()
     opened = isinstance(store, str)
-    store = PreferenceStore(store) if isinstance(store, str) else store
+    store = open_store(store) if isinstance(store, str) else store
     blocks = build(Desk(store, gold_share=gold_share), default=default, login=logins is not None)
     hosts = {*LOCAL_HOSTS}
     colab = "google.colab" in sys.modules

@@ -58,10 +58,10 @@ class Desk:
 
     Args:
         store: The store.
-        gold_share: Share of questions with a known answer, as in `PreferenceStore.lease`.
+        gold_share: Share of questions with a known answer. Default: the store's, which is the collection's.
     """
 
-    def __init__(self, store: PreferenceStore, *, gold_share: float = 0.1) -> None:
+    def __init__(self, store: PreferenceStore, *, gold_share: float | None = None) -> None:
         self.store = store
         self.gold_share = gold_share
         # Between the look at what is shown and the undo of what came before it no answer of another tab may come.

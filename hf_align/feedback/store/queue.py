@@ -46,6 +46,8 @@ decided = tasks.c.id.in_(
 """Condition that an adjudicator's answer to a task stands. It starts from their answers, which are few."""
 OPEN = "open"
 """Key of `meta` under which the ids of open tasks stand, as collecting last found them."""
+GOLD_SHARE = "gold_share"
+"""Key of `meta` under which the collection's share of gold questions stands."""
 PART = 400
 """Ids in one query: SQLite limits its parameters."""
 
@@ -179,10 +181,15 @@ def _taken(name: str, now: float) -> Any:
     )
 
 
-def mark_open(connection: Connection, ids: Sequence[str]) -> None:
-    """Say which tasks are open, instead of those before."""
-    connection.execute(delete(meta).where(meta.c.key == OPEN))
-    connection.execute(insert(meta), {"key": OPEN, "value": list(ids)})
+def keep(connection: Connection, key: str, value: Any) -> None:
+    """Keep a value in `meta`, instead of the one before."""
+    connection.execute(delete(meta).where(meta.c.key == key))
+    connection.execute(insert(meta), {"key": key, "value": value})
+
+
+def kept(connection: Connection, key: str) -> Any:
+    """The value of a key of `meta`; None if there is none."""
+    return connection.scalar(select(meta.c.value).where(meta.c.key == key))
 
 
 def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: float) -> Iterator[int]:
@@ -195,7 +202,7 @@ def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: f
         _by_adjudicator(leases),
     )
     free = (~held.correlate(tasks), ~decided, ~_done(name), *_of_domains(domains))
-    ids = connection.scalar(select(meta.c.value).where(meta.c.key == OPEN)) or []
+    ids = kept(connection, OPEN) or []
     for start in range(0, len(ids), PART):
         part = tasks.c.id.in_(ids[start : start + PART])
         yield from connection.scalars(select(tasks.c.number).where(part, *free).order_by(tasks.c.number)).all()

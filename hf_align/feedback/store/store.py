@@ -30,7 +30,17 @@ from hf_align.feedback.store.connection import open_engine, reading, writing
 from hf_align.feedback.store.describe import describe_store
 from hf_align.feedback.store.events import add_answer, add_undo, count_again, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
-from hf_align.feedback.store.queue import count_progress, give, held_lease, lease_of, mark_open, next_task
+from hf_align.feedback.store.queue import (
+    GOLD_SHARE,
+    OPEN,
+    count_progress,
+    give,
+    held_lease,
+    keep,
+    kept,
+    lease_of,
+    next_task,
+)
 from hf_align.feedback.store.rows import (
     annotator_row,
     prompt_row,
@@ -45,6 +55,7 @@ from hf_align.feedback.store.rows import (
 from hf_align.feedback.store.schema import annotators, answers, leases, prompts, responses, tasks
 
 LEASE_SECONDS = 1800.0
+DEFAULT_GOLD_SHARE = 0.1
 
 
 class PreferenceStore:
@@ -202,17 +213,30 @@ class PreferenceStore:
         ids = set(task_ids)
         with writing(self.engine) as connection:
             numbers = {id: _find(connection, tasks, id)["number"] for id in ids}
-            mark_open(connection, sorted(ids, key=numbers.__getitem__))
+            keep(connection, OPEN, sorted(ids, key=numbers.__getitem__))
+
+    @property
+    def gold_share(self) -> float:
+        """Share of gold questions among what an annotator gets, as the collection has it; .1 without one."""
+        with reading(self.engine) as connection:
+            return _gold_share(connection)
+
+    @gold_share.setter
+    def gold_share(self, share: float) -> None:
+        check_share("gold_share", share, optional=False)
+        with writing(self.engine) as connection:
+            if kept(connection, GOLD_SHARE) != share:
+                keep(connection, GOLD_SHARE, share)
 
     # Giving out and answering
 
-    def lease(self, annotator: str, *, seconds: float = LEASE_SECONDS, gold_share: float = 0.1) -> Lease | None:
+    def lease(self, annotator: str, *, seconds: float = LEASE_SECONDS, gold_share: float | None = None) -> Lease | None:
         """Give an annotator a task: the one they hold, else the next one; an adjudicator an open task.
 
         Args:
             annotator: Name; added as a person if unknown.
             seconds: Time until the task may go to somebody else.
-            gold_share: Share of gold questions, while there are any that they haven't answered.
+            gold_share: Share of gold questions, while there are any that they haven't answered. Default: the store's.
 
         Returns:
             The lease, or None if nothing is left for them.
@@ -220,13 +244,14 @@ class PreferenceStore:
         now = self.clock()
         row = annotator_row(Annotator(annotator))
         check_number("seconds", seconds, above=0)
-        check_share("gold_share", gold_share, optional=False)
+        check_share("gold_share", gold_share)
         with writing(self.engine) as connection:
             who = know(connection, row, now)
             held = held_lease(connection, annotator, now)
             if held is not None:
                 return held
-            task = next_task(connection, who, now, gold_share=gold_share, salt=self._salt)
+            share = _gold_share(connection) if gold_share is None else gold_share
+            task = next_task(connection, who, now, gold_share=share, salt=self._salt)
             return None if task is None else give(connection, task, annotator, now, seconds, salt=self._salt)
 
     def answer(
@@ -471,6 +496,11 @@ def _checked(
         "reason": check_text("reason", reason),
         "details": check_json("details", dict(details or {})),
     }
+
+
+def _gold_share(connection: Connection) -> float:
+    share = kept(connection, GOLD_SHARE)
+    return DEFAULT_GOLD_SHARE if share is None else share
 
 
 def _find(connection: Connection, table: Table, id: str) -> RowMapping:

@@ -7,7 +7,15 @@ import pytest
 from sqlalchemy import event
 
 from hf_align.errors import UserError
-from hf_align.feedback import Annotator, CollectionConfig, FunctionAnnotator, PreferenceStore, RewardAnnotator, collect
+from hf_align.feedback import (
+    Annotator,
+    CollectionConfig,
+    FunctionAnnotator,
+    PreferenceStore,
+    RewardAnnotator,
+    collect,
+    open_store,
+)
 from hf_align.feedback.store.store import PreferenceStore as Store
 from hf_align.progress import Silent
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -351,6 +359,36 @@ def test_somebody_who_held_a_task_before_becoming_an_adjudicator_takes_no_place_
     assert store.lease("dora").task.id == held.task.id == store.lease("zoe").task.id
 
 
+def test_the_share_of_gold_questions_on_the_page_is_the_collections(store):
+    assert store.gold_share == 0.1
+    for share in (0.9, 0.0):
+        collect(
+            store,
+            replace(SMALL, gold_share=share),
+            MODELS,
+            ["anna", "ben", "cleo"],
+            9,
+            prompts=ROWS,
+            gold=GOLD,
+            wait=False,
+        )
+        leases = [store.lease(f"person {share} {number}") for number in range(9)]
+        gold = sum(lease.task.gold is not None for lease in leases)
+        assert store.gold_share == share and (gold > 4 if share else gold == 0)
+        for lease in leases:
+            store.release(lease.id)
+
+
+def test_a_store_given_by_its_file_is_made_once_all_is_checked(tmp_path):
+    place = tmp_path / "prefs.db"
+    with pytest.raises(UserError, match="no/such/folder"):
+        collect(place, SMALL, ["no/such/folder"], JUDGES, 3, prompts=ROWS)
+    assert not list(tmp_path.iterdir())
+    result = collect(place, SMALL, MODELS, JUDGES, 3, prompts=ROWS)
+    assert collect(str(place), SMALL, [], JUDGES, 3).verdicts == result.verdicts
+    assert len(list(open_store(place).answers())) >= 9
+
+
 @pytest.mark.parametrize("last", range(1, 5))
 def test_open_tasks_are_the_same_after_a_kill_at_any_write(last):
     whole, killed = (PreferenceStore("sqlite://", clock=Clock()) for _ in range(2))
@@ -573,6 +611,7 @@ def test_a_model_that_fails_leaves_no_half_round(unbroken, calls):
         ({"annotators": [judge(name, domains=("law",)) for name in "xyz"]}, r"no domain of the prompts \(a, b\)"),
         ({"config": CollectionConfig(selection="information")}, "selection is 'information' and there is no ensemble"),
         ({"config": CollectionConfig(selection="disagreement")}, "'disagreement' and there is no ensemble"),
+        ({"reward": ["vader", "vader"]}, "reward is for selection 'disagreement' or 'information', which is 'random'"),
         ({"features": "no/model"}, "features is for selection 'information', which is 'random'"),
         ({"config": HEAD, "features": "no/model", "reward": ["vader", "vader"]}, "reward and features are both given"),
         ({"config": HEAD, "features": "no/such/folder"}, "no/such/folder"),

@@ -8,4 +8,4 @@ def test_a_collection_that_nobody_has_answered_is_told_in_words():
     models = {name: lambda prompts, text=text: [text] * len(prompts) for name, text in TEXTS.items()}
     rows = [{"prompt": f"May I ask question {number}?"} for number in range(3)]
     result = collect(PreferenceStore("sqlite://"), config, models, ["anna"], 2, prompts=rows, wait=False)
-    assert str(result).splitlines()[1:] == ["2 tasks wait for answers", "anna (person): 0 answers"]
+    assert str(result).splitlines()[1:] == ["2 tasks waiting for answers", "anna (person): 0 answers"]

@@ -246,7 +246,7 @@ def test_answers_that_collecting_would_not_count_are_counted_aloud():
     export = export_preferences(store, method="majority")
     assert export.figures["below_limit"] == {"limit": 0.8, "answers": 1}
     [line] = [line for line in export.lines() if "below" in line]
-    assert line.startswith("1 of 2 answers have a quality below 0.8") and "--min-quality 0.8" in line
+    assert line.startswith("a quality below 0.8 in 1 of 2 answers, which") and "--min-quality 0.8" in line
     counted = export_preferences(store, method="majority", min_quality=0.8, open_tasks="keep")
     assert not any("below" in line for line in counted.lines())
 
@@ -296,6 +296,15 @@ def test_columns_of_prompts_come_back_and_none_takes_the_place_of_another():
     assert (tea["topic"], tea["prompt_margin"], tea["prompt_label"], tea["prompt_answers"]) == ("tea", 7, 3, ["x"])
     assert tea["margin"] == 1.0 and "label" not in tea and milk["prompt_margin"] is None
     assert (tea["mixed"], milk["mixed"]) == ('"a"', "5")
+
+
+def test_no_column_of_a_prompt_takes_the_place_of_another():
+    store = PreferenceStore("sqlite://", clock=Clock())
+    add_task(store, Prompt("Tea?", columns={"prompt_margin": 1, "margin": 2}), {"Anna Q": 1.0})
+    add_task(store, Prompt("Milk?", columns={"margin": 3}), {"Anna Q": 1.0})
+    tea, milk = exported(store)
+    assert (tea["prompt_margin"], tea["prompt_prompt_margin"]) == (1, 2)
+    assert (milk["prompt_margin"], milk["prompt_prompt_margin"], milk["margin"]) == (None, 3, 1.0)
 
 
 @pytest.mark.parametrize(
