@@ -138,7 +138,8 @@ def evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge",
         action="append",
-        help="vader (default), a reward model, or FILE.py:FUNCTION; repeat for several, of which the first decides",
+        help="vader (default), a reward model, FILE.py:FUNCTION, or a judge of pairs: a language model, or a mapping "
+        "as in a recipe ('{model: ORG/MODEL, bias: 0.7}'); repeat for several, of which the first decides",
     )
     parser.add_argument("--reference", metavar="NAME", help="policy that the others are compared with (the first)")
     parser.add_argument("--limit", type=int, metavar="N", default=200, help="maximum number of prompts (%(default)s)")

@@ -187,6 +187,8 @@ EVALUATE = Command(
   hf-align evaluate policy --model ORG/MODEL --data ORG/DATA --judge rewards.py:politeness --limit 50
   hf-align evaluate policy --model out/a --model out/b --data p.jsonl \\
       --judge out/helpful --judge rewards.py:short --front front.html
+  hf-align evaluate policy --model base --model out/dpo --data p.jsonl \\
+      --judge "{model: ORG/MODEL, calibrate: pairs.jsonl}"
 """,
             "hf_align.cli.commands.evaluate:run_policy",
             evaluate_policy_arguments,

@@ -20,6 +20,7 @@ from hf_align.errors import UserError
 from hf_align.models.ensemble_files import member_sources
 from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import check_source
+from hf_align.rewards import Judge
 from hf_align.rewards.reward import check_functions
 from hf_align.rollouts.sampler import check_room
 
@@ -100,5 +101,5 @@ def check_judge(judge: Any, columns: Sequence[str]) -> None:
                 check_head(source)
         except UserError as error:
             raise UserError(f"judge: {error}") from None
-    elif judge is not None:
+    elif judge is not None and not isinstance(judge, Judge):  # a judge of pairs is checked by whoever makes it
         check_functions(judge, columns, ("finished",))

@@ -18,6 +18,8 @@ from hf_align.report.remarks import FEW_UNITS, Remark, few_units
 
 CUT_SHARE = 0.1
 """Share of responses cut by the length limit that is worth a remark."""
+FLIPPED_SHARE = 0.1
+"""Share of pairs on which a judge contradicts itself that is."""
 
 
 def training_rewards(name: str) -> dict[str, list[str]]:
@@ -79,6 +81,7 @@ def remarks_on_policies(
                 "another_constant" if number else "constant_scores",  # the first judge decides the sections
                 f"{judge} gives every response the same score ({values[0]:g}), so it judges nothing.",
             )
+    yield from _on_pairs(facts["pairs"])
     yield from _on_ties(metrics, facts)
     for name, its in written.items():
         if name != reference and its.samples == written[reference].samples:
@@ -96,6 +99,21 @@ def remarks_on_policies(
     if facts["units"] < FEW_UNITS:
         yield few_units(facts["units"], "prompts")
     yield from _on_templates(asked, labels)
+
+
+def _on_pairs(pairs: Mapping[str, Mapping[str, int]]) -> Iterator[Remark]:
+    for judge, counts in pairs.items():
+        if counts["flipped"] > FLIPPED_SHARE * counts["judged"]:
+            yield Remark(
+                "flips",
+                f"{judge} changed its choice with the order of the responses in {counts['flipped']} of "
+                f"{counts['judged']} pairs, which count half: there it judged positions.",
+            )
+        if counts["no_opinion"]:
+            yield Remark(
+                "no_opinion",
+                f"{judge} had no opinion on {counts['no_opinion']} of {counts['judged']} pairs, which count half.",
+            )
 
 
 def _on_ties(metrics: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Remark]:

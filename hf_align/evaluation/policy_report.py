@@ -14,6 +14,7 @@ from hf_align.evaluation.described import name_of
 from hf_align.evaluation.divergence import measure_kl
 from hf_align.evaluation.diversity import measure_diversity
 from hf_align.evaluation.human_text import COUNT, HumanText, measure_lost_ability, read_human_text
+from hf_align.evaluation.pairwise import compare_with_reference
 from hf_align.evaluation.policies import beside_each_other, compare_policies
 from hf_align.evaluation.policy_inputs import Asked, check_judge, check_policies, check_sizes, read_asked
 from hf_align.evaluation.policy_remarks import remarks_on_judges, remarks_on_policies
@@ -25,6 +26,7 @@ from hf_align.evaluation.writing import Writing, Written, write_all
 from hf_align.model_cards.rewards import head_keys
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
+from hf_align.rewards import Judge, Reward
 from hf_align.rewards.vader import VADER, vader_judge
 from hf_align.rollouts import Engine
 from hf_align.statistics import Resampling
@@ -57,9 +59,11 @@ def policy_report(
         policies: Folders or Hub ids of any policies: whole models, adapters, GGUF folders.
         prompts: Texts or conversations, or a data set with a column `prompt`; optionally `domain` or `subset`, `tools`
             and `chat_template_kwargs` for the chat template, and what the judge reads.
-        judge: What scores the responses, independent of what the policies were trained on: "vader", or what `as_reward`
-            takes (a reward model or its folder or Hub id, a function, an object with `score`, a weighted list). A
-            mapping of names to several: the first decides all sections, the others' win rates stand beside.
+        judge: What judges the responses, independent of what the policies were trained on: "vader", what `as_reward`
+            takes (a reward model or its folder or Hub id, a function, an object with `score`, a weighted list), or a
+            judge of pairs (`hf_align.rewards.Judge`), which compares each response with the reference's: its score is
+            then the probability that it is better. A mapping of names to several: the first decides all sections, the
+            others' win rates stand beside.
         reference: The policy that the others are compared with, one of them or a further one. Default: the first.
         human_text: Texts by people, held out from training, for lost ability. Default: the test sentences of the
             embedded ratings.
@@ -89,18 +93,16 @@ def policy_report(
     check_sizes({"human_texts": human_texts}, 0)
     asked = read_asked(_rows(prompts))
     judges = _judges(judge)
-    for each in judges.values():
+    for label, each in judges.items():
         check_judge(each, list(asked.columns))
+        if isinstance(each, Judge) and len(names) == 1:
+            raise UserError(f"judge {label!r} compares responses, and {ONE_POLICY}")
     check_policies(names, asked, max_new_tokens)
     text = read_human_text(human_text, human_texts, seed).encode(names)
     progress = progress or Silent()
     writing = Writing(max_new_tokens, batch_size, seed, engine, quantization)
     written = write_all(names, reference, asked, text, writing, progress)
-    scores: dict[str, dict[str, list[float]]] = {}
-    parts: dict[str, dict[str, list[str]]] = {}
-    for label, each in judges.items():
-        with progress.task(f"judging: {label}", len(names)):
-            scores[label], parts[label] = _judge(each, asked, written, quantization)
+    scores, parts, pairs = _judge_all(judges, asked, written, reference, quantization, progress)
     first = next(iter(judges))
     samples = {name: its.samples for name, its in written.items()}
     metrics = _measure(asked, written, scores, text, reference, resamples, seed)
@@ -110,6 +112,7 @@ def policy_report(
         "reference": reference,
         "judge": first,
         "judges": list(judges),
+        "pairs": pairs,
         "prompts": len(asked),
         "units": len(np.unique(asked.units)),
         "max_new_tokens": max_new_tokens,
@@ -171,7 +174,7 @@ def _judges(judge: Any) -> dict[str, Any]:
             raise UserError("judge is empty; name at least one.")
         return {str(label): _vader_as_none(each) for label, each in judge.items()}
     if judge is None:
-        raise UserError('judge is missing; give "vader", a reward model or a function.')
+        raise UserError('judge is missing; give "vader", a reward model, a function or a judge of pairs.')
     return {judge_name(judge): _vader_as_none(judge)}
 
 
@@ -181,6 +184,8 @@ def judge_name(judge: Any) -> str:
         return "VADER"
     if isinstance(judge, list):
         return "a weighted sum of rewards"
+    if isinstance(judge, Judge):
+        judge = judge.name
     return Path(judge).name if isinstance(judge, str) and Path(judge).is_dir() else str(name_of(judge))
 
 
@@ -188,16 +193,38 @@ def _vader_as_none(judge: Any) -> Any:
     return None if judge is vader_judge or (isinstance(judge, str) and judge.lower() == VADER) else judge
 
 
-def _judge(
-    judge: Any, asked: Asked, written: Mapping[str, Written], quantization: Quantization
-) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
-    """A judge's scores by policy, and its parts' names with the keys of their heads."""
-    reward = open_judge(judge, quantization)
+def _judge_all(
+    judges: Mapping[str, Any],
+    asked: Asked,
+    written: Mapping[str, Written],
+    reference: str,
+    quantization: Quantization,
+    progress: Progress,
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, list[str]]], dict[str, dict[str, int]]]:
+    """Scores by judge and policy; names of each judge's parts with keys of their heads; counts of judged pairs."""
     texts = {name: [sample.text for sample in its.samples] for name, its in written.items()}
     ended = {name: [sample.ended for sample in its.samples] for name, its in written.items()}
-    scores = judge_scores(reward, asked.prompts, texts, ended, asked.columns)
-    members = [] if reward is None else reward.members
-    return scores, {part.name: head_keys(part.source) for part in members}
+    scores: dict[str, dict[str, list[float]]] = {}
+    parts: dict[str, dict[str, list[str]]] = {}
+    pairs: dict[str, dict[str, int]] = {}
+    for label, judge in judges.items():
+        if isinstance(judge, Judge):
+            scores[label], counts = compare_with_reference(
+                judge, asked.prompts, texts, reference, progress, f"judging: {label}"
+            )
+            parts[label], pairs[label] = _parts_of(getattr(judge, "reward", None)), counts.to_json()
+            continue
+        with progress.task(f"judging: {label}", len(texts)):
+            reward = open_judge(judge, quantization)
+            scores[label] = judge_scores(reward, asked.prompts, texts, ended, asked.columns)
+            parts[label] = _parts_of(reward)
+    return scores, parts, pairs
+
+
+def _parts_of(reward: Any) -> dict[str, list[str]]:
+    """Names of a reward's parts, with the keys of their heads; none of anything else."""
+    members = reward.members if isinstance(reward, Reward) else []
+    return {part.name: head_keys(part.source) for part in members}
 
 
 def _measure(

@@ -115,9 +115,10 @@ class PolicyReport(Report):
             "diversity", "length", "lost_ability", "best_and_worst", "domains"; None for a section that can't be filled.
             Most hold "policies", figures by policy: see the functions named `measure_...`.
         facts: What was measured, and with what: "policies" (names), "labels" (what they are called, by name),
-            "reference", "judge" (the first), "judges", "prompts", "units" (distinct prompts: what the bootstrap draws),
-            "max_new_tokens", "resamples", "seed", "human_text" (its source), "quantization", "missing" (why a section
-            is None), "processor" and "versions".
+            "reference", "judge" (the first), "judges", "pairs" (of judges that compare pairs: how many they "judged",
+            with how many "flipped" by the order and how many with "no_opinion"), "prompts", "units" (distinct prompts:
+            what the bootstrap draws), "max_new_tokens", "resamples", "seed", "human_text" (its source),
+            "quantization", "missing" (why a section is None), "processor" and "versions".
         remarks: What to know before believing a figure.
         samples: Each prompt with every policy's text and score.
         scores: By judge, then by policy, a score for each prompt.

@@ -141,6 +141,19 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
+def read_value(text: str, place: str) -> Any:
+    """A value of a recipe written as a flag, such as a mapping in braces.
+
+    Raises:
+        UserError: It isn't YAML.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise UserError(f"{place} is not valid YAML: {problem}") from None
+
+
 def _read_file(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")

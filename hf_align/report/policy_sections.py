@@ -84,7 +84,7 @@ def _win_rate(figures: Metrics, facts: Metrics) -> Section:
         _worst(grade_of_share(each["win_rate_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "win_rate")),
         tables,
-        f"Judged by {facts['judge']}: the higher score wins, equal scores count half. {_unit(facts)}",
+        f"Judged by {facts['judge']}: {_how(facts)} {_unit(facts)}",
     )
 
 
@@ -95,6 +95,14 @@ def _by_judge(others: Metrics, facts: Metrics, name: str, title: str) -> Table:
         for policy, each in by_policy.items()
     ]
     return Table(("", "95% interval"), rows, title)
+
+
+def _how(facts: Metrics) -> str:
+    if facts["judge"] not in facts.get("pairs", {}):
+        return "the higher score wins, equal scores count half."
+    return (
+        "it compares each response with the reference's; ties count half, and so do choices that change with the order."
+    )
 
 
 def _unit(facts: Metrics) -> str:
@@ -153,7 +161,12 @@ def _scores(figures: Metrics, facts: Metrics) -> Section:
         _worst(grade_of_share(each["gain_interval"], 0) for each in gains.values()),
         _lead(figures, facts, lambda each: _gain(each, "gain")),
         [Table(("", "score, 95% interval", "gain, paired"), rows)],
-        f"Scores by {facts['judge']}.",
+        f"Scores by {facts['judge']}"
+        + (
+            ": the probability that a response is better than the reference's, which has 1/2."
+            if facts["judge"] in facts.get("pairs", {})
+            else "."
+        ),
     )
 
 

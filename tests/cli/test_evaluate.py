@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from hf_align.cli.main import main
+from hf_align.feedback import LanguageModelJudge
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, load_reward_model
+from tests.tiny import save_tiny
 
 PAIRS = [
     {"prompt": "Say hi.", "chosen": "Hi!", "rejected": "No."},
@@ -188,6 +190,27 @@ def test_the_report_on_policies_is_a_page_and_figures(
     assert "report: new/r.html" in captured.err and '<h2 id="domains">' in Path("new/r.html").read_text()
 
 
+def test_a_language_model_compares_policies_in_both_orders(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_tiny(tmp_path / "other", initializer_range=0.2)
+    data = write("prompts.jsonl", [{"prompt": row["prompt"]} for row in PAIRS])
+    common = ["--data", data, "--max-new-tokens", "3", "--human-texts", "0", "--model", tiny_model_dir, "--model"]
+    flags = ["--judge", f"{{model: {tiny_model_dir}, bias: 0.5, name: small}}", "--report", "r.html"]
+    actual = figures("policy", *common, "other", *flags)
+    judge = LanguageModelJudge(tiny_model_dir, bias=0.5)
+    texts = [[row[name]["text"] for row in actual["samples"]] for name in (tiny_model_dir, "other")]
+    judgements = judge.compare([row["prompt"] for row in PAIRS], texts[1], texts[0])
+    assert [row["other"]["score"] for row in actual["samples"]] == pytest.approx([j.preference for j in judgements])
+    assert {row[tiny_model_dir]["score"] for row in actual["samples"]} == {0.5}
+    rate = actual["metrics"]["win_rate"]["policies"]["other"]
+    assert rate["win_rate"] == pytest.approx(np.mean([judgement.label for judgement in judgements]))
+    flipped = sum(judgement.flipped for judgement in judgements)
+    assert actual["facts"]["pairs"] == {"small": {"judged": 3, "flipped": flipped, "no_opinion": 0}}
+    assert "choices that change with the order" in Path("r.html").read_text()
+
+
 def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: str) -> None:
     actual = figures(
         "policy", "--model", tiny_model_dir, "--data", "embedded:ratings", "--limit", "3", "--human-texts", "3"
@@ -230,8 +253,10 @@ def test_vader_is_the_default_judge(reward_model: RewardModel, tiny_model_dir: s
         ("policy", PAIRS, ["--judge", "vader", "--front", "f.html"], "--front: draws policies by several judges"),
         ("policy", PAIRS, ["--judge", "judge.py:words"], "--judge: judge.py has no function words"),
         ("policy", PAIRS, ["--judge", "judge.py:tokens"], "'tokens' asks for 'response_ids', which is not a column"),
-        ("policy", PAIRS, ["--judge", "MODEL"], "--judge: MODEL has no reward head"),
-        ("policy", PAIRS, ["--judge", "policy"], "--judge: policy has no reward head"),
+        ("policy", PAIRS, ["--judge", "{reward: policy}"], "policy has no reward head"),
+        ("policy", PAIRS, ["--judge", "{model: policy, promt: x}"], "--judge: promt is not a valid key; did you mean"),
+        ("policy", PAIRS, ["--judge", "{model: policy"], "--judge is not valid YAML"),
+        ("policy", PAIRS, ["--judge", "policy"], "--judge 'policy' compares responses, and there is one policy"),
         ("policy", PAIRS, ["--judge", "./empty"], "--judge: './empty' holds no model"),
         ("policy", PAIRS, ["--model", "reward"], "--model: reward is a reward model"),
         ("policy", PAIRS, ["--model", "./empty"], "--model: './empty' holds no model"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from hf_align.evaluation import policy_report
 from hf_align.model_cards.facts import CardFacts
 from hf_align.model_cards.files import save_card
 from hf_align.model_cards.rewards import head_keys
+from hf_align.rewards import Judgement, judge_orders
 from hf_align.rollouts import SamplingRequest
 from tests.tiny import save_tiny, tiny_model
 
@@ -117,6 +119,26 @@ def test_the_same_weights_and_a_judge_without_opinion_are_called_so(tiny_model_d
     assert alone.facts["quantization"] == "4bit"
     empty = {"win_rate", "length_controlled", "kl", "best_and_worst", "domains", "lost_ability"}
     assert set(alone.facts["missing"]) == empty == {key for key, figures in alone.metrics.items() if figures is None}
+
+
+def test_judges_of_pairs_give_wins_and_say_how_often_they_contradict_themselves(
+    adapter: str, tiny_model_dir: str
+) -> None:
+    def always_first(prompts: list[Any], firsts: list[str], seconds: list[str]) -> list[Judgement]:
+        return judge_orders(lambda *pair: [0.9] * len(pair[0]), prompts, firsts, seconds)
+
+    positions: Any = SimpleNamespace(name="positions", compare=always_first)
+    report = policy_report(
+        [tiny_model_dir, adapter], rows(), judge={"positions": positions, "letters": letters}, **QUICK
+    )
+    assert report.metrics["win_rate"]["policies"][adapter]["ties"] == 6
+    assert report.facts["pairs"] == {"positions": {"judged": 6, "flipped": 6, "no_opinion": 0}}
+    said = {remark.kind: remark.sentence for remark in report.remarks}
+    assert "in 6 of 6 pairs, which count half" in said["flips"] and "constant_scores" in said
+    assert "the probability that a response is better than" in " ".join(str(report.to_html()).split())
+    assert report.metrics["win_rate"]["others"]["letters"][adapter]["wins"] > 0
+    with pytest.raises(UserError, match="'positions' compares responses, and there is one policy"):
+        policy_report(tiny_model_dir, rows(), judge=positions, **QUICK)
 
 
 def test_a_judge_that_is_the_training_reward_is_said_loudly(adapter: str, tiny_model_dir: str, tmp_path: Path) -> None:

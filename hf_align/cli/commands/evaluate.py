@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 from hf_align.cli.console import Screen, quiet_libraries
@@ -13,11 +12,9 @@ from hf_align.data.sources import EMBEDDED, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import front_of_policies, policy_report
 from hf_align.evaluation.fronts import FILES as FRONT_FILES
-from hf_align.evaluation.policy_report import judge_name
+from hf_align.experiments.judges import judges_of_report
 from hf_align.report.shown import check_suffix
-from hf_align.rewards.named import read_reward
-
-VADER = "vader"
+from hf_align.rewards.vader import VADER
 
 
 def run_policy(options: argparse.Namespace) -> None:
@@ -39,7 +36,7 @@ def run_policy(options: argparse.Namespace) -> None:
                 "front: draws policies by several judges; name at least two of each, by --model and --judge"
             )
     with quiet_libraries(screen):
-        judges = {label: VADER if name == VADER else read_reward(name, "judge") for label, name in _labels(names)}
+        judges = judges_of_report(names)
         if options.data == EMBEDDED:
             rows = make_prompts("test", options.limit, options.seed)
         else:
@@ -69,12 +66,6 @@ def run_policy(options: argparse.Namespace) -> None:
             for judge, of_policy in report.scores.items()
         }
         write_file(front_of_policies(scores).save, options.front, "front", screen)
-
-
-def _labels(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(label, name) of each judge; the names themselves where two would be called alike."""
-    labels = list(map(judge_name, names))
-    return list(zip(labels if len(set(labels)) == len(set(names)) else names, names, strict=True))
 
 
 def _human_text(source: str | None) -> Any:

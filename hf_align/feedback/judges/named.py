@@ -19,7 +19,8 @@ from hf_align.feedback.judges.language_model import LanguageModelJudge, check_bi
 from hf_align.feedback.judges.question import Question
 from hf_align.feedback.judges.reward import RewardJudge, check_tie_band
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
-from hf_align.models.kinds import check_is_policy, is_classifier
+from hf_align.models.ensemble_files import member_sources
+from hf_align.models.kinds import check_head, check_is_policy, is_classifier
 from hf_align.models.sources import check_source, find_file, is_ensemble
 from hf_align.rewards.judges import Judge, Judgement
 from hf_align.rewards.named import read_function, read_reward
@@ -157,11 +158,15 @@ def _checked(key: str, value: Any, keys: Mapping[str, Any], place: str) -> Any:
 
 
 def _check_reward(values: Values, place: str) -> None:
+    check_tie_band(values.get("tie_band"))
     if values["reward"] == VADER:
         vader_scores([])  # is it installed?
-    else:
-        read_reward(values["reward"], place)
-    check_tie_band(values.get("tie_band"))
+        return
+    reward = read_reward(values["reward"], place)
+    for _, name in reward if isinstance(reward, list) else [(1.0, reward)]:
+        for source in member_sources(name) if isinstance(name, str) else ():
+            check_source(source)
+            check_head(source)
 
 
 def _open_reward(values: Values, place: str) -> Judge:
