@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,28 +74,30 @@ def for_type_checkers(tree: ast.Module) -> set[ast.AST]:
     return {node for block in blocks for node in ast.walk(block)}
 
 
-def our_imports(tree: Path) -> Iterator[tuple[str, ast.ImportFrom]]:
+@pytest.fixture(scope="module")
+def our_imports(tree: Path) -> list[tuple[str, ast.ImportFrom]]:
     """Every `from hf_align... import ...` that runs, with the module that it stands in."""
+    imports = []
     for path in sorted((tree / "hf_align").rglob("*.py")):
         module = ".".join(path.relative_to(tree).with_suffix("").parts)
         parsed = ast.parse(path.read_text(encoding="utf-8"))
         skipped = for_type_checkers(parsed)
         for node in ast.walk(parsed):
-            ours = isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hf_align"
-            if isinstance(node, ast.ImportFrom) and ours and node not in skipped:
-                yield module, node
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hf_align":
+                imports += [(module, node)] * (node not in skipped)
+    return imports
 
 
-def test_no_private_name_of_one_module_is_used_by_another(tree: Path) -> None:
+def test_no_private_name_of_one_module_is_used_by_another(our_imports: list[tuple[str, ast.ImportFrom]]) -> None:
     used = [
         f"{module}: {alias.name} of {node.module}"
-        for module, node in our_imports(tree)
+        for module, node in our_imports
         for alias in node.names
         if alias.name.startswith("_") and not alias.name.startswith("__")
     ]
     assert used == []
 
 
-def test_our_own_modules_are_imported_at_the_top(tree: Path) -> None:
-    inside = {f"{module}: {node.module}" for module, node in our_imports(tree) if node.col_offset}
+def test_our_own_modules_are_imported_at_the_top(our_imports: list[tuple[str, ast.ImportFrom]]) -> None:
+    inside = {f"{module}: {node.module}" for module, node in our_imports if node.col_offset}
     assert {place for place in inside if place.split(":")[0] not in MAY_IMPORT_INSIDE} == set()

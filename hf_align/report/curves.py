@@ -62,7 +62,12 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
     panels = len(series) + (len(watched) > 1)
     columns = panels if panels <= 4 else 3
     rows = -(-panels // columns)
-    figure = Figure(figsize=(4 * columns, 3 * rows), dpi=120, layout="constrained")
+    width, height = 4 * columns, 3 * rows
+    figure = Figure(figsize=(width, height), dpi=120)
+    # Fixed margins: to measure the labels first, as layout engines do, takes as long again as to draw.
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 0.45 / width, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.3, hspace=0.35
+    )
     for place, (title, logged, held_out) in enumerate(series, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.plot(*zip(*logged, strict=True), color="#2f6fb0", linewidth=1.5)

@@ -59,6 +59,7 @@ def test_the_next_tensors_take_the_memory_of_the_last_until_it_is_released() -> 
     assert after > 100_000_000, "malloc gives large blocks back at once again"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
 def test_a_users_own_settings_stay() -> None:
     was_set, faults, released, _ = measured(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")

@@ -22,8 +22,6 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
-from hf_align.trainers.sft import SFTConfig, SFTTrainer
-from tests.trainers.injections import Injection, report
 from tests.trainers.pairs import options, pairs
 
 kind, model_dir, out, batch = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
@@ -58,6 +56,8 @@ def ranked(data: Dataset) -> Dataset:
 torch.manual_seed(0)
 trainer: Trainer
 if kind == "sft":
+    from hf_align.trainers.sft import SFTConfig, SFTTrainer  # TRL takes seconds to import
+
     demonstrations = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows.to_list()]
     trainer = SFTTrainer(model_dir, SFTConfig(**common), Dataset.from_list(demonstrations))
 elif kind == "dpo":
@@ -83,7 +83,9 @@ metrics = RowMetrics()
 metrics.add({"digits": torch.tensor([2.0**25, 1.0 + trainer.accelerator.process_index])})
 digits = metrics.pop()["digits"]
 broken: list[dict[str, Any]] = []
-if kind == "dpo" and trainer.accelerator.num_processes == 2:  # here since starting processes takes longest
+if kind == "reward" and trainer.accelerator.num_processes == 2:  # here since starting processes takes longest
+    from tests.trainers.injections import Injection, report
+
     injections = [
         Injection("dpo", "constant", 1, 1, 1),
         Injection("ppo", "reward", 0, 0, 1),

@@ -31,7 +31,7 @@ def test_the_likeliest_tokens_are_those_of_the_static_engine(tmp_path: Any):
     lora = LoraConfig(target_modules="all-linear", init_lora_weights=False)
     for model in (tiny_model(), PolicyWithValueHead(load_policy(folder, lora=lora))):
         draw = functools.partial(
-            sample_responses, model, tiny_tokenizer(), PROMPTS, num_samples=2, max_new_tokens=30, temperature=0
+            sample_responses, model, tiny_tokenizer(), PROMPTS, num_samples=2, max_new_tokens=12, temperature=0
         )
         assert ids(draw(engine="continuous")) == ids(draw()) == ids(draw(engine="continuous", batch_size=2))
 

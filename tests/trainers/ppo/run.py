@@ -18,15 +18,21 @@ from tests.trainers.toy import toy_model, toy_reward, toy_tokenizer, varied_prom
 STEPS, SAVE_EVERY = 12, 3
 
 
-class KillAt(TrainerCallback):
-    """SIGKILL when a step begins: no handler, no clean-up."""
+class Killed(BaseException):
+    """Ends a run in this process as a kill would: nothing handles it."""
 
-    def __init__(self, step: int):
-        self.step = step
+
+class KillAt(TrainerCallback):
+    """SIGKILL when a step begins: no handler, no clean-up. Or `Killed`, without a process of its own."""
+
+    def __init__(self, step: int, *, process: bool = True):
+        self.step, self.process = step, process
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.process:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
 
 
 def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) -> PPOTrainer:

@@ -15,7 +15,7 @@ import torch
 from hf_align.errors import UserError
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController
 from hf_align.trainers.ppo.rollout import Rollout
-from tests.trainers.ppo.run import SAVE_EVERY, STEPS, build
+from tests.trainers.ppo.run import SAVE_EVERY, STEPS, KillAt, Killed, build
 from tests.trainers.test_base import same_weights
 
 KILLED = """
@@ -30,7 +30,7 @@ build(Path(sys.argv[1]), int(sys.argv[2]), [KillAt(int(sys.argv[3]))]).train()
 SLOW, SOAK = pytest.mark.slow, pytest.mark.soak
 # Odd seeds train adapters. One of each kind, killed within a rollout; then other places; then every place.
 CUTS = [
-    pytest.param(0, 7),
+    pytest.param(0, 7, marks=SLOW),
     pytest.param(1, 5, marks=SLOW),
     *(pytest.param(seed, random.Random(seed).randrange(SAVE_EVERY + 1, STEPS), marks=SLOW) for seed in range(2, 6)),
     *(pytest.param(seed, step, marks=SOAK) for seed in range(6, 14) for step in range(SAVE_EVERY + 1, STEPS)),
@@ -42,6 +42,17 @@ def test_a_killed_run_resumes_exactly(tmp_path: Path, seed: int, step: int):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(seed), str(step)]
     killed = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    ends_as_an_uninterrupted_one(tmp_path, seed)
+
+
+def test_a_run_that_fails_in_a_rollout_resumes_exactly(tmp_path: Path):
+    with pytest.raises(Killed):
+        build(tmp_path / "cut", 0, [KillAt(7, process=False)]).train()
+    ends_as_an_uninterrupted_one(tmp_path, 0)
+
+
+def ends_as_an_uninterrupted_one(tmp_path: Path, seed: int) -> None:
+    """Assert that the run in `cut`, resumed, has the weights and states of one that nothing stopped."""
     whole = build(tmp_path / "whole", seed)
     whole.train()
     resumed = build(tmp_path / "cut", seed)
