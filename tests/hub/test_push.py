@@ -38,7 +38,7 @@ def assert_nothing_leaks(hub: StandIn, repo_id: str, *secrets: Path | str) -> No
 
 
 @pytest.mark.parametrize("lora", [True, False], ids=["adapter", "full"])
-@pytest.mark.parametrize("kind", ["reward", "dpo", "ipo", "ppo"])
+@pytest.mark.parametrize("kind", ["reward", "dpo", pytest.param("ipo", marks=pytest.mark.slow), "ppo"])
 def test_what_was_pushed_is_what_is_loaded(
     kind: str, lora: bool, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
 ):

@@ -69,7 +69,7 @@ def test_the_ratio_is_one_on_the_first_mini_batch_and_not_on_the_next(tmp_path: 
     "changes",
     [
         {"kl_in": "loss", "entropy_coef": 0.1},
-        {"policy_loss": "reinforce"},
+        pytest.param({"policy_loss": "reinforce"}, marks=pytest.mark.slow),
         pytest.param({"entropy_coef": 0.1}, marks=pytest.mark.slow),
         pytest.param({}, marks=pytest.mark.slow),
     ],
