@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.fields import allowed_values
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
@@ -21,9 +22,10 @@ INTRODUCTION = """\
 
 Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
 the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
-0.1`). The last section has the options of `hf-align collect`.
+0.1`). The last sections have the options of `hf-align collect` and
+`hf-align constitution`.
 """
-FURTHER = (CollectionConfig,)
+FURTHER = (CollectionConfig, ConstitutionConfig)
 """Configs of other things than trainers."""
 
 

@@ -13,6 +13,7 @@ from hf_align.algorithms import ALGORITHMS, Algorithm
 from hf_align.cli.arguments import (
     annotate_arguments,
     collect_arguments,
+    constitution_arguments,
     convert_arguments,
     evaluate_judge_arguments,
     evaluate_policy_arguments,
@@ -335,6 +336,40 @@ Everything is in the store: the same command goes on after Ctrl-C or a crash.
     usage="hf-align collect [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
 )
 
+CONSTITUTION = Command(
+    "constitution",
+    "have a model make demonstrations and preferences by principles",
+    """Makes training data by a constitution (Bai et al., 2022). Half of the prompts get a response that the model
+criticises and revises by several principles in turn; a response that breaks none stays as it is. The other half get
+several responses, on which a judge votes by each principle: the mean is the pair's soft label.
+
+A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
+  output_dir        folder for sft.jsonl, preferences.jsonl, every step, statistics and a card (required)
+  prompts           Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings, with a column prompt (required)
+  model             who responds, criticises and revises: Hub id or folder of a model with a chat template, or
+                    FILE.py:FUNCTION, f(list of messages) -> list of texts (required)
+  judge             who votes (required unless sft_share is 1): Hub id or folder of a language model, asked by each
+                    principle; {function: FILE.py:FUNCTION}, f(prompt, first, second, principle); or any other judge,
+                    such as a reward model, which is asked once a pair
+  preference_model  who writes the responses that are compared (default: model), such as the model after `hf-align sft`
+  constitution      YAML file with principles (default: ten that come with hf-align)
+  classify          FILE.py:FUNCTION that names a prompt's domain
+  split, limit (first rows), license, quantization
+  anything else     a field of ConstitutionConfig: revisions, threshold, sft_share, max_new_tokens, seed, ...
+
+Every step is stored when it is done: the same command goes on after Ctrl-C or a crash, to the same data.
+""",
+    """  hf-align constitution --config recipes/constitution.yaml
+  hf-align constitution --config recipes/constitution.yaml --constitution principles.yaml --revisions 2
+  hf-align constitution --config recipes/constitution.yaml --dry-run
+  hf-align constitution --config recipes/constitution.yaml --sft_share 1 --json figures.json
+""",
+    "hf_align.cli.commands.constitution:run_constitution",
+    constitution_arguments,
+    takes_fields=True,
+    usage="hf-align constitution [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -408,6 +443,7 @@ OTHERS = (
     INSPECT,
     SCORE,
     COLLECT,
+    CONSTITUTION,
     ANNOTATE,
     EXPORT,
     SWEEP,

@@ -185,13 +185,18 @@ def prepare_collection(recipe: Recipe) -> CollectionRun:
         recipe,
         sources,
         config,
-        None if sources["prompts"] is None else _load(sources["prompts"], "prompts", splits, config.seed),
-        {str(name): _load(str(data), "gold", SPLITS, config.seed) for name, data in pools.items()} or None,
+        None if sources["prompts"] is None else load_source(sources["prompts"], "prompts", splits, config.seed),
+        {str(name): load_source(str(data), "gold", SPLITS, config.seed) for name, data in pools.items()} or None,
         None if classify is None else read_function(classify, recipe.where("classify")),
     )
 
 
-def _load(name: str, field: str, splits: tuple[str, ...], seed: int) -> Dataset:
+def load_source(name: str, field: str, splits: tuple[str, ...], seed: int) -> Dataset:
+    """Rows by their name; embedded ones are prompts, or pairs for another field than `prompts`.
+
+    Raises:
+        UserError: They don't exist or can't be read.
+    """
     if name in (EMBEDDED, EMBEDDED_RANKINGS):
         return load_rows(name, "train", seed, "prompts" if field == "prompts" else "pairs")
     return load_named(name, field, splits)

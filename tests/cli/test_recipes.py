@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from transformers import Qwen2Config
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.cli.parser import build_parser
 from hf_align.experiments.collection import prepare_collection
+from hf_align.experiments.constitution import prepare_constitution
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import Run, prepare
 from hf_align.planning.memory import outline
@@ -19,7 +22,8 @@ from hf_align.rewards.named import read_reward
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 COLLECTIONS = sorted(path.stem for path in FOLDER.glob("collect*.yaml"))
-RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - {*COLLECTIONS})
+CONSTITUTIONS = ("constitution", "smoke-constitution")
+RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - {*COLLECTIONS, *CONSTITUTIONS})
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
 ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
@@ -62,6 +66,25 @@ def test_a_recipe_of_a_collection_has_valid_keys_and_names_its_command(name: str
     assert f"hf-align collect --config recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
     assert run.prompts is not None and len(run.prompts) > run.config.batch_size
     assert len(run.values["annotators"]) >= run.config.annotators_per_task
+
+
+@pytest.mark.parametrize("name", CONSTITUTIONS)
+def test_a_recipe_of_a_constitution_names_its_commands_and_reads_its_prompts(
+    name: str, monkeypatch: pytest.MonkeyPatch, tiny_model_dir: str
+) -> None:
+    monkeypatch.chdir(FOLDER.parent)
+    flags = ["--model", tiny_model_dir, "--judge", tiny_model_dir]
+    run = prepare_constitution(read_recipe(f"recipes/{name}.yaml", flags))
+    assert len(run.halves.sft) + len(run.halves.preferences) == 40 and run.halves.repeated == 0
+    assert Path(run.values["output_dir"]).name == name
+    lines = re.findall(r"^#   hf-align (.*?)(?:\s{2,}.*)?$", (FOLDER / f"{name}.yaml").read_text(), re.MULTILINE)
+    commands = [shlex.split(line) for line in lines]
+    assert ["constitution", "--config", f"recipes/{name}.yaml"] in commands
+    for command, *words in commands:
+        if command in ("sft", "reward", "dpo"):
+            options, fields = build_parser().parse_known_args([command, *words])
+            run_of = prepare(ALGORITHMS[command], read_recipe(str(FOLDER.parent / options.config), fields))
+            assert str(run_of.checked.source["train_dataset"]).startswith(f"out/{name}/")
 
 
 def save_config(model: str, folder: Path) -> str:

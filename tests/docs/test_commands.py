@@ -13,12 +13,17 @@ from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
 from hf_align.experiments.collection import KEYS
+from hf_align.experiments.constitution import CONSTITUTION_KEYS
 from hf_align.experiments.recipe import check_recipe, check_values, field_hints, read_recipe
-from hf_align.feedback import CollectionConfig
+from hf_align.feedback import CollectionConfig, ConstitutionConfig
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
-COLLECTION = {**KEYS, **field_hints(CollectionConfig)}
+RECIPES_OF = {
+    "collect": {**KEYS, **field_hints(CollectionConfig)},
+    "constitution": {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)},
+}
+"""Keys of recipes of other commands than those that train."""
 NAMES = {command.name for command in COMMANDS}
 RUN = {  # the test that runs a page's Python blocks in order
     "README.md": "docs/test_code_blocks.py",
@@ -28,6 +33,7 @@ RUN = {  # the test that runs a page's Python blocks in order
     "docs/how-to/annotate.md": "feedback/test_how_to.py",
     "docs/how-to/augment.md": "data/test_augment.py",
     "docs/how-to/collect.md": "feedback/test_how_to.py",
+    "docs/how-to/constitution.md": "feedback/test_how_to.py",
     "docs/how-to/data.md": "data/embedded/test_data_page.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
@@ -79,9 +85,9 @@ def test_command_lines_are_understood(page: Path) -> None:
             continue
         options, fields = build_parser().parse_known_args(words)
         assert options.takes_fields or not fields, words
-        if getattr(options, "config", None) and options.command == "collect":
+        if getattr(options, "config", None) and options.command in RECIPES_OF:
             if (ROOT / options.config).exists():
-                check_values(read_recipe(str(ROOT / options.config), fields), COLLECTION, KEYS)
+                check_values(read_recipe(str(ROOT / options.config), fields), RECIPES_OF[options.command], ())
         elif getattr(options, "config", None):
             algorithm = ALGORITHMS["ppo" if options.command == "sweep" else options.command]
             recipe = read_recipe(str(ROOT / options.config), fields)
@@ -93,9 +99,10 @@ def test_yaml_is_a_part_of_a_recipe(page: Path, tmp_path: Path) -> None:
     for language, _, text in blocks(page):
         if language == "yaml":
             recipe = tmp_path / "recipe.yaml"
-            if page.stem == "collect":
+            if page.stem in RECIPES_OF:
                 recipe.write_text(text, encoding="utf-8")
-                check_values(read_recipe(str(recipe), []), COLLECTION, KEYS)
+                if "principles:" not in text:  # a constitution
+                    check_values(read_recipe(str(recipe), []), RECIPES_OF[page.stem], ())
                 continue
             recipe.write_text(f"model: m\ntrain_dataset: d.jsonl\n{text}", encoding="utf-8")
             read = read_recipe(str(recipe), [])

@@ -14,8 +14,10 @@ from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import TRAINING
 from hf_align.experiments.collection import KEYS
+from hf_align.experiments.constitution import CONSTITUTION_KEYS
 from hf_align.experiments.recipe import field_hints, source_keys
 from hf_align.feedback.collection.config import CollectionConfig
+from hf_align.feedback.constitution.config import ConstitutionConfig
 
 
 @dataclass
@@ -44,8 +46,11 @@ def collect_words() -> dict[str, Words]:
         algorithm = ALGORITHMS[command.name]
         for key, hint in {**source_keys(algorithm.needs, algorithm.rows), **field_hints(algorithm.load()[1])}.items():
             commands[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
-    for key, hint in {**KEYS, **field_hints(CollectionConfig)}.items():
-        commands["collect"].flags[f"--{key}"] = _choices(hint)
+    for name, hints in (
+        ("collect", {**KEYS, **field_hints(CollectionConfig)}),
+        ("constitution", {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)}),
+    ):
+        commands[name].flags |= {f"--{key}": _choices(hint) for key, hint in hints.items()}
     return commands
 
 

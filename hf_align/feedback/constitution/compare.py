@@ -24,6 +24,7 @@ from hf_align.feedback.constitution.principles import Principle
 from hf_align.feedback.constitution.work import Work
 from hf_align.feedback.judges.function import FunctionJudge
 from hf_align.feedback.judges.language_model import position_bias
+from hf_align.feedback.judges.named import NamedJudge
 from hf_align.feedback.records import Prompt
 from hf_align.models.digest import weights_digest
 from hf_align.progress import Progress
@@ -65,7 +66,8 @@ class PrincipleFunctionJudge(FunctionJudge):
 
 
 def by_principles(judge: Judge) -> Judge:
-    """The judge, asked by principles if it is a function that takes one."""
+    """The judge, loaded if it was only named, and asked by principles if it is a function that takes one."""
+    judge = judge.opened if isinstance(judge, NamedJudge) else judge
     takes = isinstance(judge, FunctionJudge) and "principle" in inspect.signature(judge.function).parameters
     return PrincipleFunctionJudge(cast(FunctionJudge, judge).function, judge.name) if takes else judge
 

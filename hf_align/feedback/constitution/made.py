@@ -155,8 +155,8 @@ def apply_constitution(
         raise UserError(
             f"judge is missing: {len(halves.preferences)} prompts are for comparisons; give a judge, or sft_share 1"
         )
-    writer = _open(model, quantization, "model")
-    other = writer if preference_model is None else _open(preference_model, quantization, "preference_model")
+    writer = open_writer(model, quantization, "model")
+    other = writer if preference_model is None else open_writer(preference_model, quantization, "preference_model")
     check_room(constitution, halves, writer, other, config)
     names = {"model": writer.name, "preference_model": other.name, "judge": None if judge is None else judge.name}
     ids = [[each.id for each in half] for half in (halves.sft, halves.preferences)]
@@ -264,7 +264,12 @@ def dump_constitution(constitution: Constitution) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _open(model: Any, quantization: Quantization, field: str) -> Writer:
+def open_writer(model: Any, quantization: Quantization, field: str) -> Writer:
+    """Who writes, given as `apply_constitution` takes it; a model is checked but not loaded yet.
+
+    Raises:
+        UserError: It can't write.
+    """
     if not isinstance(model, Mapping):
         return open_model(model, None, quantization, field=field)
     if len(model) != 1:

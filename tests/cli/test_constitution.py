@@ -1,0 +1,104 @@
+"""`hf-align constitution`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_align.cli.main import main
+
+FUNCTIONS = """
+from pathlib import Path
+
+def write(conversations):
+    if Path("stop").exists():
+        raise KeyboardInterrupt
+    return [f"{place} words on: {messages[-1]['content']}" for place, messages in enumerate(conversations)]
+
+def prefer(prompt, first, second, principle):
+    return 0.9 if len(first) < len(second) else 0.1 if len(second) < len(first) else 0.5 + (first < second) / 4 - 0.125
+
+def score(prompts, responses):
+    return [float(len(response)) for response in responses]
+
+def domain(prompt):
+    return "all"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(FUNCTIONS)
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"Say {n} things."}) + "\n" for n in range(8)))
+    Path("recipe.yaml").write_text(
+        "output_dir: out\nprompts: prompts.jsonl\nmodel: mine.py:write\njudge: {function: mine.py:prefer}\n"
+        "revisions: 2\nclassify: mine.py:domain\n"
+    )
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return main(["constitution", "--config", "recipe.yaml", *arguments])
+
+
+def test_a_recipe_becomes_data_and_the_same_command_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json", "figures.json") == 0
+    out = capsys.readouterr().out
+    figures = json.loads(Path("figures.json").read_text())
+    rows, prompts = figures["rows"], figures["prompts"]
+    assert prompts["sft"] + prompts["preferences"] == 8 and prompts["sft"] == rows["sft"]
+    assert f"rows: {rows['sft']} sft, {rows['preferences']} preferences" in out and "data: out" in out
+    assert (figures["model"], figures["judge"]) == ("mine.py:write", "mine.py:prefer")
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()}
+    assert {*before} == {
+        *("sft.jsonl", "preferences.jsonl", "steps.jsonl", "statistics.json", "constitution.yaml", "README.md")
+    }
+    assert run("--json", "-") == 0
+    assert json.loads(capsys.readouterr().out) == figures
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == before
+    assert run("--seed", "1") == 2
+    assert "output_dir: out holds data that was made of other prompts" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_is_asked_for_and_writes_nothing(
+    folder: Path, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--model", tiny_model_dir, "--max_new_tokens", "8", "--max_critique_tokens", "8", "--limit", "5")
+    assert run(*flags, "--judge", "mine.py:score", "--preference_model", "mine.py:write", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "all 5" in out and "default: 10 principles" in out and "responses to compare by" in out
+    assert "mine.py:score" in out and "Nothing was written" in out and not Path("out").exists()
+    assert run(*flags, "--max_new_tokens", "800", "--dry-run") == 2
+    assert "a revision needs room for the examples" in capsys.readouterr().err
+
+
+def test_after_ctrl_c_the_same_command_goes_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stop").touch()
+    assert run() == 130
+    assert "the same command goes on: hf-align constitution --config recipe.yaml" in capsys.readouterr().err
+    Path("stop").unlink()
+    assert run() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--promts", "x"), "--promts is not a valid key; did you mean prompts?"),
+        (("--prompts", "''"), "prompts is missing: write `prompts: ...`"),
+        (("--prompts", "none.jsonl"), "prompts: there is no file none.jsonl"),
+        (("--model", "mine.py:nothing"), "--model: mine.py has no function nothing"),
+        (("--judge", "null"), "judge is missing: "),
+        (("--judge", "{function: mine.py:none}"), "--judge: mine.py has no function none"),
+        (("--constitution", "none.yaml"), "constitution: there is no file none.yaml"),
+        (("--limit", "0"), "--limit is 0; give a number of rows, from 1"),
+        (("--threshold", "2"), "threshold is 2.0; it must be between 0 and 1"),
+    ],
+)
+def test_what_is_wrong_is_said_before_any_work(
+    flags: tuple[str, str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*flags) == 2
+    assert message in capsys.readouterr().err and not Path("out").exists()
