@@ -75,7 +75,7 @@ def test_a_recipe_of_a_constitution_names_its_commands_and_reads_its_prompts(
     monkeypatch.chdir(FOLDER.parent)
     flags = ["--model", tiny_model_dir, "--judge", tiny_model_dir]
     run = prepare_constitution(read_recipe(f"recipes/{name}.yaml", flags))
-    assert len(run.halves.sft) + len(run.halves.preferences) == 40 and run.halves.repeated == 0
+    assert len(run.halves.sft) + len(run.halves.preferences) == (run.values["limit"] or 40) and run.halves.repeated == 0
     assert Path(run.values["output_dir"]).name == name
     lines = re.findall(r"^#   hf-align (.*?)(?:\s{2,}.*)?$", (FOLDER / f"{name}.yaml").read_text(), re.MULTILINE)
     commands = [shlex.split(line) for line in lines]

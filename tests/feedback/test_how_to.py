@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_align import RewardModel
-from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+from hf_align.feedback import Constitution, PreferenceStore, Prompt, Response, Task
 from tests.docs.pages import DOCS, blocks
 
 
@@ -28,6 +28,25 @@ def test_a_collection_lays_out_tasks_of_which_models_answer_theirs(
     assert tasks and {answer.annotator for answer in answers} == {"reward", "judge"}
     assert set(names["result"].waiting) == set(tasks)  # for anna
     names["store"].close()
+
+
+def test_a_constitution_makes_demonstrations_and_preferences(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("ORG").mkdir()
+    Path("ORG/MODEL").symlink_to(tiny_model_dir)
+    names: dict = {"rows": [{"prompt": f"Name a fruit with {n} letters."} for n in range(3, 7)]}
+    exec(compile(python("constitution.md"), "constitution.md", "exec"), names)
+    assert names["data"].figures["prompts"]["repeated"] == 0 and Path("out/constitution/steps.jsonl").exists()
+
+
+def test_the_constitution_of_the_page_is_one(tmp_path: Path):
+    texts = [text for language, _, text in blocks(DOCS / "how-to" / "constitution.md") if language == "yaml"]
+    (text,) = (text for text in texts if text.startswith("principles:"))
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    kind, doctor = Constitution.from_yaml(tmp_path / "mine.yaml").principles
+    assert (kind.weight, doctor.domains) == (2.0, ("health",))
 
 
 def test_the_page_of_a_notebook_is_served_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
