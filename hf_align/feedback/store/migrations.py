@@ -126,5 +126,15 @@ def _to_3(connection: Connection) -> None:
     connection.exec_driver_sql(f"UPDATE tasks SET given = given - ({decided})")
 
 
-STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3}
+def _to_4(connection: Connection) -> None:
+    """Indexes that hold all that is read to give out a task and to count an annotator's progress."""
+    run = connection.exec_driver_sql
+    run("DROP INDEX task_queue")
+    queue = "priority DESC, given DESC, number, id"
+    run(f"CREATE INDEX task_queue ON tasks ({queue}) WHERE gold IS NULL AND given < wanted")
+    run("CREATE INDEX wanted_tasks ON tasks (id, gold, given, wanted, domain)")
+    run("CREATE INDEX answers_of ON answers (annotator, undo, task_id, attempt, kind)")
+
+
+STEPS: Mapping[int, Callable[[Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 """Step to each version from the one before it."""

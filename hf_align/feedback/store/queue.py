@@ -11,7 +11,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    String,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -21,11 +23,12 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
 )
 
 from hf_align.feedback.records import Lease, Position, Progress
 from hf_align.feedback.store.rows import read_lease, read_task
-from hf_align.feedback.store.schema import annotators, answers, is_gold, leases, meta, tasks, wants
+from hf_align.feedback.store.schema import NUMBER, annotators, answers, is_gold, leases, meta, tasks, wants
 
 _undo = answers.alias("undo_event")
 _undone = exists().where(
@@ -44,6 +47,45 @@ decided = tasks.c.id.in_(
     .where(annotators.c.kind == ADJUDICATOR, answers.c.kind == "answer", standing)
 )
 """Condition that an adjudicator's answer to a task stands. It starts from their answers, which are few."""
+# Parts of statements on an annotator, at a time: they are made once, since making them takes as long as asking them.
+NAME, NOW = bindparam("of_name", type_=String), bindparam("at_time", type_=NUMBER)
+
+
+def _by_adjudicator(table: Any) -> Any:
+    """Condition that a row of `leases` is an adjudicator's."""
+    same = annotators.c.name == table.c.annotator
+    return exists().where(same, annotators.c.kind == ADJUDICATOR).correlate(table)
+
+
+_undone_of = select(_undo.c.task_id, _undo.c.attempt).where(_undo.c.annotator == NAME, _undo.c.undo == true())
+# The attempts that somebody undid are read once: looking for each row's undo takes twice as long.
+_standing_of = and_(
+    answers.c.annotator == NAME,
+    answers.c.undo == false(),
+    tuple_(answers.c.task_id, answers.c.attempt).not_in(_undone_of),
+)
+"""Condition that a row of `answers` is an answer or skip of NAME whose attempt was not undone."""
+_done = select(answers.c.task_id).where(answers.c.task_id == tasks.c.id, _standing_of).correlate(tasks).exists()
+"""Condition that an answer of NAME to a task, or their skip, stands."""
+_task, _lease = tasks.alias("task_out"), leases.alias("lease_of_it")
+_out = select(func.count()).where(
+    _lease.c.task_id == _task.c.id,
+    _lease.c.closed == false(),
+    _lease.c.expires_at > NOW,
+    _lease.c.annotator != NAME,
+    ~_by_adjudicator(_lease),
+)
+_taken = (
+    select(_task.c.number)
+    .join_from(leases, _task, _task.c.id == leases.c.task_id)
+    .where(leases.c.annotator.in_(select(annotators.c.name).where(annotators.c.name != NAME)))
+    .where(leases.c.closed == false(), leases.c.expires_at > NOW)
+    .where(_task.c.given + _out.correlate(_task).scalar_subquery() >= _task.c.wanted)
+)
+"""Numbers of the tasks that have all their answers once those given out to others than NAME come.
+
+It starts from the tasks that are out, which are few, and finds them by annotator: so the index on leases begins.
+"""
 OPEN = "open"
 """Key of `meta` under which the ids of open tasks stand, as collecting last found them."""
 GOLD_SHARE = "gold_share"
@@ -121,17 +163,18 @@ def next_task(
         first = next(_to_decide(connection, name, domains, now), None)
         return connection.execute(select(tasks).where(tasks.c.number == first)).mappings().first()
     count = connection.scalar(select(func.count()).where(answers.c.annotator == name)) or 0
-    theirs = [~_done(name), *_of_domains(domains)]
+    of_them = {"of_name": name, "at_time": now}
+    theirs = [~_done, *_of_domains(domains)]
     number: int | None = None
     if draw(salt, name, count) < gold_share:
         gold = select(tasks.c.number).where(is_gold, *theirs).order_by(tasks.c.number)
-        numbers = connection.scalars(gold).all()
+        numbers = connection.scalars(gold, of_them).all()
         if numbers:
             number = numbers[int(draw(salt, name, count, "which") * len(numbers))]
     if number is None:
         order = (tasks.c.priority.desc(), tasks.c.given.desc(), tasks.c.number)
-        free = and_(tasks.c.number.not_in(_taken(name, now)), ~decided)
-        number = connection.scalar(select(tasks.c.number).where(wants, free, *theirs).order_by(*order).limit(1))
+        free = select(tasks.c.number).where(wants, tasks.c.number.not_in(_taken), ~decided, *theirs)
+        number = connection.scalar(free.order_by(*order).limit(1), of_them)
     return connection.execute(select(tasks).where(tasks.c.number == number)).mappings().first()
 
 
@@ -141,44 +184,17 @@ def count_progress(connection: Connection, name: str, annotator: RowMapping | No
     It takes away what is theirs from all that is wanted, since looking at each wanted task would take longer.
     """
     domains = [] if annotator is None else annotator["domains"]
-    # An attempt has one answer or skip and at most one undo: an undo counts against what it undoes.
-    undone = answers.alias("undone_event")
-    same = [undone.c[column] == answers.c[column] for column in ("task_id", "annotator", "attempt")]
-    of_undo = select(undone.c.kind).where(*same, undone.c.undo == false()).correlate(answers).scalar_subquery()
-    kind = case((answers.c.undo == true(), of_undo), else_=answers.c.kind)
-    sign = case((answers.c.undo == true(), -1), else_=1)
     theirs = [wants, ~decided, *_of_domains(domains)]
-    sums = [func.sum(case((where, sign), else_=0)) for where in (kind == "answer", kind == "skip", and_(*theirs))]
-    events = select(*sums).join_from(answers, tasks, answers.c.task_id == tasks.c.id).where(answers.c.annotator == name)
-    answered, skipped, done = (int(value or 0) for value in connection.execute(events).one())
+    answer, skip = (func.count(case((answers.c.kind == kind, 1))) for kind in ("answer", "skip"))
+    wanted_ones = and_(answers.c.task_id == tasks.c.id, *theirs)
+    events = select(answer, skip, func.count(tasks.c.id)).select_from(answers).outerjoin(tasks, wanted_ones)
+    answered, skipped, done = connection.execute(events.where(_standing_of), {"of_name": name}).one()
     if annotator is not None and annotator["kind"] == ADJUDICATOR:
         return Progress(answered, skipped, sum(1 for _ in _to_decide(connection, name, domains, now)))
     wanted = connection.scalar(select(func.count()).select_from(tasks).where(*theirs)) or 0
-    taken = select(tasks.c.number).where(tasks.c.number.in_(_taken(name, now)), *theirs, ~_done(name))
-    out = connection.scalar(select(func.count()).select_from(taken.subquery())) or 0
+    taken = select(func.count()).select_from(tasks).where(tasks.c.number.in_(_taken), *theirs, ~_done)
+    out = connection.scalar(taken, {"of_name": name, "at_time": now}) or 0
     return Progress(answered, skipped, wanted - done - out)
-
-
-def _taken(name: str, now: float) -> Any:
-    """Numbers of the tasks that have all their answers once those given out to others come.
-
-    It starts from the tasks that are out, which are few, and finds them by annotator: so the index on leases begins.
-    """
-    others = select(annotators.c.name).where(annotators.c.name != name)
-    task, lease = tasks.alias("task_out"), leases.alias("lease_of_it")
-    out = select(func.count()).where(
-        lease.c.task_id == task.c.id,
-        lease.c.closed == false(),
-        lease.c.expires_at > now,
-        lease.c.annotator != name,
-        ~_by_adjudicator(lease),
-    )
-    return (
-        select(task.c.number)
-        .join_from(leases, task, task.c.id == leases.c.task_id)
-        .where(leases.c.annotator.in_(others), leases.c.closed == false(), leases.c.expires_at > now)
-        .where(task.c.given + out.correlate(task).scalar_subquery() >= task.c.wanted)
-    )
 
 
 def keep(connection: Connection, key: str, value: Any) -> None:
@@ -201,22 +217,12 @@ def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: f
         leases.c.annotator != name,
         _by_adjudicator(leases),
     )
-    free = (~held.correlate(tasks), ~decided, ~_done(name), *_of_domains(domains))
+    free = (~held.correlate(tasks), ~decided, ~_done, *_of_domains(domains))
     ids = kept(connection, OPEN) or []
     for start in range(0, len(ids), PART):
         part = tasks.c.id.in_(ids[start : start + PART])
-        yield from connection.scalars(select(tasks.c.number).where(part, *free).order_by(tasks.c.number)).all()
-
-
-def _by_adjudicator(table: Any) -> Any:
-    """Condition that a row of `leases` is an adjudicator's."""
-    same = annotators.c.name == table.c.annotator
-    return exists().where(same, annotators.c.kind == ADJUDICATOR).correlate(table)
-
-
-def _done(name: str) -> Any:
-    """Condition that somebody's answer to a task, or their skip, stands."""
-    return exists().where(answers.c.task_id == tasks.c.id, answers.c.annotator == name, standing).correlate(tasks)
+        numbers = select(tasks.c.number).where(part, *free).order_by(tasks.c.number)
+        yield from connection.scalars(numbers, {"of_name": name}).all()
 
 
 def _of_domains(domains: Sequence[str]) -> list[Any]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 3
+VERSION = 4
 """Version of the tables; `migrations` brings older stores to it."""
 
 metadata = MetaData()
@@ -76,10 +76,11 @@ is_gold = tasks.c.gold.is_not(None)
 """Condition that a task is a gold question."""
 Index(
     "task_queue",
-    *(tasks.c.priority.desc(), tasks.c.given.desc(), tasks.c.number),
+    *(tasks.c.priority.desc(), tasks.c.given.desc(), tasks.c.number, tasks.c.id),
     sqlite_where=wants,
     postgresql_where=wants,
 )
+Index("wanted_tasks", tasks.c.id, tasks.c.gold, tasks.c.given, tasks.c.wanted, tasks.c.domain)
 Index("gold_questions", tasks.c.number, sqlite_where=is_gold, postgresql_where=is_gold)
 annotators = Table(
     "annotators",
@@ -124,6 +125,8 @@ answers = Table(
     Column("details", JSON, nullable=False),
     UniqueConstraint("task_id", "annotator", "attempt", "undo", name="one_answer"),
 )
+# All that is asked of an annotator's events stands in the index: their rows lie far apart.
+Index("answers_of", *(answers.c[name] for name in ("annotator", "undo", "task_id", "attempt", "kind")))
 Index("open_leases", leases.c.task_id, leases.c.closed, leases.c.expires_at)
 Index("leases_of", leases.c.annotator, leases.c.closed, leases.c.expires_at)
 

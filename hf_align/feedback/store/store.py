@@ -27,7 +27,7 @@ from hf_align.feedback.records import (
 from hf_align.feedback.store.adding import add_prompts, add_responses, add_tasks, know
 from hf_align.feedback.store.checks import check_id, check_json, check_number, check_share, check_text, check_wanted
 from hf_align.feedback.store.connection import open_engine, reading, writing
-from hf_align.feedback.store.describe import describe_store
+from hf_align.feedback.store.describe import describe_store, no_collector
 from hf_align.feedback.store.events import add_answer, add_undo, count_again, find_event, last_standing, read_events
 from hf_align.feedback.store.migrations import prepare
 from hf_align.feedback.store.queue import (
@@ -405,15 +405,15 @@ class PreferenceStore:
 
     def prompts(self) -> dict[str, Prompt]:
         """Prompts by id, in the order of adding."""
-        return {prompt.id: prompt for prompt in map(read_prompt, self._rows(prompts))}
+        return {row["id"]: read_prompt(row) for row in self._rows(prompts)}
 
     def responses(self) -> dict[str, Response]:
         """Responses by id, in the order of adding."""
-        return {response.id: response for response in map(read_response, self._rows(responses))}
+        return {row["id"]: read_response(row) for row in self._rows(responses)}
 
     def tasks(self) -> dict[str, Task]:
         """Tasks by id, in the order of adding."""
-        return {task.id: task for task in map(read_task, self._rows(tasks))}
+        return {row["id"]: read_task(row) for row in self._rows(tasks)}
 
     def annotators(self) -> dict[str, Annotator]:
         """Annotators by name."""
@@ -461,7 +461,8 @@ class PreferenceStore:
             >>> figures["answers"], figures["agreement"]["reason"]
             (0, 'there are no values')
         """
-        return describe_store(self.prompts(), self.tasks(), self.annotators(), self.events())
+        with no_collector():
+            return describe_store(self.prompts(), self.tasks(), self.annotators(), self.events())
 
     def export(self, **options: Any) -> Dataset:
         """The answers as a preference data set, for the trainers here and TRL's; logs one line.

@@ -1,3 +1,4 @@
+import gc
 import json
 
 import pytest
@@ -86,3 +87,13 @@ def test_an_empty_store_has_zeros_and_nones(store):
     assert figures["answers"] == figures["tasks"] == 0 and figures["left"]["share"] is None
     assert figures["agreement"]["alpha"] is None
     json.dumps(figures, allow_nan=False)
+
+
+def test_the_garbage_collector_runs_after_statistics_as_it_did_before(store):
+    for before, switch in ((True, gc.enable), (False, gc.disable)):
+        switch()
+        try:
+            store.statistics()
+            assert gc.isenabled() == before
+        finally:
+            gc.enable()

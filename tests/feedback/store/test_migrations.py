@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import create_engine, update
 
 from hf_align.errors import UserError
 from hf_align.feedback import PreferenceStore
@@ -19,14 +19,21 @@ VERSION_1 = (Path(__file__).parent / "version-1.sql").read_text(encoding="utf-8"
 NOW = 1_790_000_300.0
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    """A database of version 1."""
-    old = sqlite3.connect(tmp_path / "prefs.db")
+@pytest.fixture(params=range(1, VERSION))
+def file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A database of each older version, the later ones made by the steps to them."""
+    path = tmp_path / "prefs.db"
+    old = sqlite3.connect(path)
     old.executescript(VERSION_1)
     old.execute("PRAGMA journal_mode=WAL")
     old.close()
-    return tmp_path / "prefs.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        for step in range(2, request.param + 1):
+            STEPS[step](connection)
+            connection.execute(update(meta).where(meta.c.key == "version").values(value=step))
+    engine.dispose()
+    return path
 
 
 def rows(file: Path, table: str, *without: str) -> list[dict[str, Any]]:
@@ -42,12 +49,13 @@ def version(file: Path) -> int:
         return database.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()[0]
 
 
-def test_a_store_of_version_1_is_migrated_and_loses_nothing(file):
+def test_a_store_of_an_older_version_is_migrated_and_loses_nothing(file):
     tables = ("prompts", "responses", "tasks", "annotators", "leases", "answers")
-    before = {table: rows(file, table, "closed") for table in tables}
+    before = {table: rows(file, table, "closed", "given") for table in tables}
     store = PreferenceStore(f"sqlite:///{file}", clock=Clock(NOW))
     assert version(file) == VERSION
-    assert {table: rows(file, table, "closed", "given") for table in tables} == before
+    after = {table: rows(file, table, "closed", "given") for table in tables}
+    assert after == before
     assert [(a.id, a.annotator, a.preference) for a in store.answers()] == [
         *[("anna-gold", "anna", 1.0), ("anna-2", "anna", 0.0), ("ben-1", "ben", 1.0)],
         *[("cleo-late", "cleo", 1.0), ("judge-1", "judge", 0.75)],
@@ -94,6 +102,7 @@ def test_a_migrated_store_has_the_tables_of_a_new_one(file, tmp_path):
     assert made(file) == made(tmp_path / "new.db")
 
 
+@pytest.mark.parametrize("file", [1, 2], indirect=True)
 def test_version_3_counts_no_decision_as_a_vote(file):
     with sqlite3.connect(file) as database:
         database.execute("UPDATE annotators SET kind = 'adjudicator' WHERE name IN ('anna', 'judge')")
@@ -106,16 +115,16 @@ def test_version_3_counts_no_decision_as_a_vote(file):
     store.close()
 
 
-def test_a_kill_before_any_statement_of_a_migration_leaves_version_1_and_the_next_opening_migrates(file):
-    statements = 0
+def test_a_kill_before_any_statement_of_a_migration_leaves_the_old_version_and_the_next_opening_migrates(file):
+    old, statements = version(file), 0
     while True:
         before = rows(file, "tasks"), rows(file, "leases")
         [code] = finish(start(open_and_die, f"sqlite:///{file}", statements))
         if code == 0:
             break
-        assert version(file) == 1 and (rows(file, "tasks"), rows(file, "leases")) == before
+        assert version(file) == old and (rows(file, "tasks"), rows(file, "leases")) == before
         statements += 1
-    assert version(file) == VERSION and statements >= 7
+    assert version(file) == VERSION and statements >= {1: 16, 2: 8, 3: 5}[old]
 
 
 def test_processes_that_open_an_old_store_at_once_migrate_it_once(file):

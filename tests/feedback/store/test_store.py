@@ -460,12 +460,20 @@ def test_giving_out_reads_the_queue_by_its_index_and_does_not_sort(store):
     if store.engine.dialect.name != "sqlite":
         pytest.skip("plans are SQLite's")
     asked: list[tuple[str, Any]] = []
+    seen = set[str]()
     event.listen(store.engine, "before_cursor_execute", lambda _, __, sql, given, *___: asked.append((sql, given)))
     fill(store)
     store.answer(give(store, "anna", gold_share=1.0).id, 1.0, id="a")
     store.undo("anna", id="b")
+    store.progress("anna")
     with reading(store.engine) as connection:
         for sql, given in [one for one in asked if one[0].startswith(("SELECT", "UPDATE"))]:
             plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)]
             scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
             assert not scans and "TEMP B-TREE" not in " ".join(plan), (sql, plan)
+            if "NOT IN (SELECT undo_event" in sql:  # somebody's answers: their rows lie far apart
+                alone = "USING COVERING INDEX answers_of (annotator=? AND undo=?"
+                assert all(alone in step for step in plan if step.startswith("SEARCH answers ")), plan
+                assert any(step.startswith(f"SEARCH undo_event {alone}") for step in plan), plan
+                seen.add(sql)
+    assert len(seen) >= 3, "gold questions, the queue and the progress"
