@@ -227,7 +227,7 @@ def score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align score`."""
     parser.add_argument("source", metavar="DATA", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
     parser.add_argument("target", metavar="OUT", help="a .jsonl, .parquet or .csv file, or a folder")
-    parser.add_argument("--model", required=True, help="reward model: folder or Hub id")
+    parser.add_argument("--model", help="reward model: folder or Hub id")
     parser.add_argument("--column", metavar="NAME", help="name of the new column (default: score)")
     parser.add_argument(
         "--labels", action="store_true", help="add to pairs the label sigmoid(score_chosen - score_rejected)"
@@ -252,6 +252,11 @@ def score_arguments(parser: argparse.ArgumentParser) -> None:
     best = parser.add_argument_group("best of N")
     best.add_argument("--best-of", type=int, metavar="N", help="sample N responses to each prompt of DATA")
     best.add_argument("--policy", metavar="P", help="model to sample from: folder or Hub id")
+    best.add_argument(
+        "--judge",
+        help="instead of --model a judge that compares all pairs of samples: a language model, or a mapping as in a "
+        "recipe ('{model: ORG/MODEL, bias: 0.7}')",
+    )
     best.add_argument(
         "--keep",
         choices=("best", "pairs", "all"),

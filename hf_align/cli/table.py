@@ -225,6 +225,7 @@ SCORE = Command(
   hf-align score --model out/reward pairs.jsonl labelled.jsonl --labels
   hf-align score --model out/reward prompts.jsonl best.jsonl --best-of 8 --policy out/sft
   hf-align score --model out/reward prompts.jsonl pairs.jsonl --best-of 8 --policy out/sft --keep pairs
+  hf-align score --judge ORG/MODEL prompts.jsonl pairs.jsonl --best-of 4 --policy out/sft --keep pairs
 """,
     "hf_align.cli.commands.score:run_score",
     score_arguments,

@@ -1,4 +1,4 @@
-"""Best-of-N data: a policy's samples to each prompt, scored by a reward model, of which the best are kept.
+"""Best-of-N data: a policy's samples to each prompt, scored by a reward model or a judge, of which the best are kept.
 
 The best sample of each prompt is what rejection sampling trains on (Touvron et al., 2023, Llama 2, section 3.2.3); the
 best and the worst are a preference pair.
@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -31,11 +32,15 @@ from hf_align.models.reward import RewardModel
 from hf_align.models.scorer import Scorer
 from hf_align.models.sources import check_source, load_tokenizer
 from hf_align.progress import Progress, Silent
+from hf_align.rewards import Judge, rank_responses
+from hf_align.rewards.judges import TIE
 from hf_align.rollouts.sampler import Sample, Sampler, check_room
 
 logger = logging.getLogger(__name__)
 
 Keep = Literal["best", "pairs", "all"]
+JUDGED = 32
+"""Pairs that a judge compares at a time, rounded to whole prompts: what a kill loses."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Sampling:
 
 def sample_best(
     policy: str,
-    model: str | RewardModel | Scorer,
+    model: str | RewardModel | Scorer | Judge,
     dataset: Dataset | list[dict[str, Any]],
     sampling: Sampling,
     *,
@@ -92,11 +97,15 @@ def sample_best(
 ) -> Scored:
     """Sample several responses to each prompt, score them, and keep some.
 
-    A sample that the length limit cut is scored without an end, as PPO scores it. Empty samples are left out.
+    A sample that the length limit cut is scored without an end, as PPO scores it. Empty samples are left out. A judge
+    of pairs compares all pairs of a prompt's samples, n(n - 1)/2; a score is then the mean preference over the others,
+    from 0 to 1 (`rank_responses`). Samples on which it has no opinion at all are left out.
 
     Args:
         policy: Folder or Hub id of the policy.
-        model: The reward model, or its folder or Hub id, loaded after the policy has sampled everything.
+        model: The reward model, or its folder or Hub id, loaded after the policy has sampled everything; or a judge of
+            pairs (`hf_align.rewards.Judge`), which takes none of `max_length`, `output` and `chat_template`. What a
+            judge with a method `identity` said is kept in `parts`.
         dataset: Rows with a `prompt`, or with another layout whose prompts are read: `messages` (a last answer is left
             out), or `chosen` and `rejected` with a common beginning. `tools` and `chat_template_kwargs` go to the chat
             templates.
@@ -139,9 +148,12 @@ def sample_best(
     options = [{name: row[name] for name in NESTED if row.get(name) is not None} for row in plain]
     check_source(policy)
     check_is_policy(policy, "policy", ask_hub=True)
-    scorer = open_scorer(model, output, chat_template)
-    if scorer.reads_end and scorer.template == "rows":
-        encode_prompts(scorer.tokenizer, prompts, "data", options)
+    if not isinstance(model, Judge):
+        scorer = open_scorer(model, output, chat_template)
+        if scorer.reads_end and scorer.template == "rows":
+            encode_prompts(scorer.tokenizer, prompts, "data", options)
+    elif given := [name for name, value in _of_rewards(max_length, output, chat_template) if value is not None]:
+        raise UserError(f"{given[0]} is for a reward model; a judge of pairs takes none")
     check_room(policy, prompts, options, sampling.max_new_tokens)
     progress, parts = progress or Silent(), parts or Parts()
     samples = _sample(policy, prompts, options, sampling, quantization, parts, progress)
@@ -149,29 +161,23 @@ def sample_best(
     asked = [number for number, each in enumerate(usable) if each]
     if not asked:
         raise UserError(f"data: no prompt has a sample that isn't empty{' or cut' * finished_only}; {_LONGER}")
-    candidates = to_dataset(
-        [
-            {
-                "prompt": prompts[number],
-                "responses": [sample.text for sample in usable[number]],
-                "finished": [sample.finished for sample in usable[number]],
-                **options[number],
-            }
-            for number in asked
-        ]
-    )
-    scored = score_dataset(
-        model,
-        candidates,
-        max_length=max_length,
-        output=output,
-        chat_template=chat_template,
-        quantization=quantization,
-        parts=parts,
-        progress=progress,
-    )
-    scores = dict(zip(asked, scored.rows["scores"][:], strict=True))
-    new = {number: row for number in asked if (row := _KEEPERS[keep](usable[number], scores[number])) is not None}
+    if isinstance(model, Judge):
+        figures: dict[str, Any] = {"judge": model.name}
+        usable, scores = _rank(model, prompts, usable, sampling.n, parts, progress)
+    else:
+        scored = score_dataset(
+            model,
+            to_dataset([_candidates(prompts[number], usable[number], options[number]) for number in asked]),
+            max_length=max_length,
+            output=output,
+            chat_template=chat_template,
+            quantization=quantization,
+            parts=parts,
+            progress=progress,
+        )
+        figures = {name: scored.figures[name] for name in ("template", "output", "max_length")}
+        scores = dict(zip(asked, scored.rows["scores"][:], strict=True))
+    new = {number: row for number in scores if (row := _KEEPERS[keep](usable[number], scores[number])) is not None}
     if not new:
         raise UserError(
             "data: every prompt's samples have one score, so there is no pair; sample more or other prompts"
@@ -183,9 +189,7 @@ def sample_best(
     kept = to_dataset(list(new.values()))
     if given.column_names:
         kept = concatenate_datasets([given, kept], axis=1)
-    figures = _figures(samples, usable, scores, new, keep, sampling) | {
-        name: scored.figures[name] for name in ("template", "output", "max_length")
-    }
+    figures = _figures(samples, usable, scores, new, keep, sampling) | figures
     return Scored(kept, tuple(next(iter(new.values()))), figures)
 
 
@@ -227,6 +231,51 @@ def _sample(
                 samples[number] = [Sample(*sample) for sample in each]
             advance(len(samples), "")
     return [samples[number] for number in range(len(prompts))]
+
+
+def _of_rewards(*values: Any) -> list[tuple[str, Any]]:
+    return list(zip(("max_length", "output", "chat_template"), values, strict=True))
+
+
+def _candidates(prompt: Side, samples: Sequence[Sample], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of responses to score."""
+    texts, finished = [sample.text for sample in samples], [sample.finished for sample in samples]
+    return {"prompt": prompt, "responses": texts, "finished": finished, **options}
+
+
+def _rank(
+    judge: Judge,
+    prompts: Sequence[Side],
+    samples: Sequence[Sequence[Sample]],
+    n: int,
+    parts: Parts,
+    progress: Progress,
+) -> tuple[list[list[Sample]], dict[int, list[float]]]:
+    """Samples with an opinion, and, by the prompt's number, their mean preference over the prompt's others.
+
+    A sample alone has 1/2, the mean of all.
+    """
+    with_opinion: list[list[Sample]] = [[] for _ in samples]
+    ranked: dict[int, list[float]] = {}
+    identity = cast(Any, judge).identity() if hasattr(judge, "identity") else None
+    numbers = [number for number, each in enumerate(samples) if each]
+    size = max(1, JUDGED // (n * (n - 1) // 2))
+    with progress.task(f"judging: {judge.name}", len(numbers)) as advance:
+        for start in range(0, len(numbers), size):
+            block = numbers[start : start + size]
+            asked = [prompts[number] for number in block]
+            texts = [[sample.text for sample in samples[number]] for number in block]
+            rank = partial(rank_responses, judge, asked, texts)
+            scores = rank() if identity is None else parts.get([identity, asked, texts], rank)
+            for number, each in zip(block, scores, strict=True):
+                given = [TIE] if len(each) == 1 else each
+                pairs = [(one, score) for one, score in zip(samples[number], given, strict=True) if score is not None]
+                if pairs:
+                    with_opinion[number], ranked[number] = [one for one, _ in pairs], [score for _, score in pairs]
+            advance(start + len(block), "")
+    if not ranked:
+        raise UserError(f"judge {judge.name!r} has no opinion on any sample")
+    return with_opinion, ranked
 
 
 def _seed_of(seed: int, start: int) -> int:
@@ -298,6 +347,7 @@ def _figures(
         "cut": sum(not sample.finished for sample in flat),
         "without_usable_sample": sum(not each for each in usable),
         "alike": len(scores) - len(new),
+        "undecided": sum(len(set(each)) == 1 and len(each) > 1 for each in scores.values()),
         "mean": sum(values) / len(values),
         "mean_best": sum(kept_scores) / len(kept_scores),
         "kept_cut": sum(not np.all(row["finished"]) for row in new.values()),

@@ -19,6 +19,7 @@ from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of import Keep, Sampling, sample_best
 from hf_align.evaluation.scored import Scored, new_columns, score_dataset
+from hf_align.rewards import Judge
 
 SPLITS = ("train", "test", "validation", "eval")
 
@@ -69,7 +70,7 @@ def score_file(
 
 def best_of_file(
     policy: str,
-    model: str,
+    model: str | Judge,
     data: str,
     out: str,
     sampling: Sampling,
@@ -80,13 +81,13 @@ def best_of_file(
     overwrite: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Sample responses to the prompts of a file, folder or Hub data set and write those that a reward model prefers.
+    """Sample responses to the prompts of a file, folder or Hub data set and write those that are preferred.
 
     Resumed as `score_file` is.
 
     Args:
         policy: Policy: folder or Hub id.
-        model: Reward model: folder or Hub id.
+        model: Reward model: folder or Hub id; or a judge of pairs.
         data: As in `load_named`, or `embedded:ratings` (prompts).
         out: A .jsonl or .parquet file, or a folder; .csv can't hold the lists.
         sampling: As in `sample_best`.
@@ -105,7 +106,8 @@ def best_of_file(
     rows, _ = _load(data, "prompts", split, limit)
     check_out(out, Features({**rows.features, "finished": List(Value("bool"))}), overwrite=overwrite)
     sample = partial(sample_best, policy, model, rows, sampling, keep=keep, **settings)
-    return {"policy": policy, "model": model, "data": data, "out": out, **_run(sample, out, None)}
+    name = model.name if isinstance(model, Judge) else model
+    return {"policy": policy, "model": name, "data": data, "out": out, **_run(sample, out, None)}
 
 
 def partial_folder(out: str) -> Path:

@@ -205,7 +205,7 @@ def test_a_language_model_compares_policies_in_both_orders(
     assert [row["other"]["score"] for row in actual["samples"]] == pytest.approx([j.preference for j in judgements])
     assert {row[tiny_model_dir]["score"] for row in actual["samples"]} == {0.5}
     rate = actual["metrics"]["win_rate"]["policies"]["other"]
-    assert rate["win_rate"] == pytest.approx(np.mean([judgement.label for judgement in judgements]))
+    assert rate["win_rate"] == pytest.approx(sum(judgement.label or 0.0 for judgement in judgements) / 3)
     flipped = sum(judgement.flipped for judgement in judgements)
     assert actual["facts"]["pairs"] == {"small": {"judged": 3, "flipped": flipped, "no_opinion": 0}}
     assert "choices that change with the order" in Path("r.html").read_text()

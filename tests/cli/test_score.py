@@ -63,6 +63,17 @@ def test_the_best_of_several_samples_are_kept(reward_model: RewardModel, capsys:
     assert all(row["margin"] > 0 for row in lines("out.jsonl"))
 
 
+def test_a_judge_keeps_the_best_of_several_samples(
+    reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = ["--judge", "{model: policy, bias: 0.5, name: small}", "--max-new-tokens", "4"]
+    assert main(["score", *judge, "pairs.jsonl", "out.jsonl", *BEST, "--keep", "all", "--json", "figures.json"]) == 0
+    assert "score: mean preference over the prompt's other samples, by small" in capsys.readouterr().out
+    assert json.loads(Path("figures.json").read_text())["model"] == "small"
+    assert all(sum(row["scores"]) == pytest.approx(1.0) for row in lines("out.jsonl"))
+    assert not Path("out.jsonl.partial").exists()
+
+
 BEST = ("--best-of", "2", "--policy", "policy")
 
 
@@ -73,6 +84,8 @@ BEST = ("--best-of", "2", "--policy", "policy")
         (["--keep", "pairs"], "--keep goes with --best-of N"),
         (["--seed", "1"], "--seed goes with --best-of N"),
         (["--finished-only"], "--finished-only goes with --best-of N"),
+        (["--judge", "policy"], "--judge goes with --best-of N"),
+        ([*BEST, "--judge", "policy"], "--judge and model are both given"),
         ([*BEST, "--labels"], "--labels goes without --best-of N"),
         ([*BEST, "--column", "r"], "--column goes without --best-of N"),
         (["--best-of", "2"], "--best-of needs --policy P"),
@@ -107,6 +120,8 @@ def test_data_and_out_are_checked_first(reward_model: RewardModel, capsys: pytes
         return capsys.readouterr().err
 
     assert "error: data: there is no file gone.jsonl" in error("gone.jsonl", "out.jsonl")
+    assert main(["score", "pairs.jsonl", "out.jsonl", *BEST]) == 2
+    assert "--model is missing; name a reward model by --model, or a judge by --judge" in capsys.readouterr().err
     assert "error: OUT: out.txt is neither one of" in error("pairs.jsonl", "out.txt")
     assert "error: OUT: pairs.jsonl exists; add --overwrite" in error("pairs.jsonl", "pairs.jsonl")
     Path("bad.jsonl").write_text('{"prompt": "a", "response": ""}\n')

@@ -14,6 +14,7 @@ from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import Sampling, sample_best
 from hf_align.evaluation.best_of import Sample, _all, _best, _pair
+from hf_align.rewards import Judgement, judge_orders
 
 ASK = [{"role": "user", "content": "Say hi."}]
 ROWS: list[dict[str, Any]] = [
@@ -91,6 +92,64 @@ def test_samples_follow_the_seed_and_a_stopped_job_ends_with_the_same_bits(
         file.unlink()
     assert rows(folder=tmp_path) == whole and parts[-1].found == 1
     assert rows() == whole != rows(seed=1)
+
+
+class Judging:
+    """Prefers the text with more letters; no opinion where one holds none; always what is shown first where equal."""
+
+    name = "letters"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def compare(self, prompts: Any, firsts: Any, seconds: Any) -> list[Judgement]:
+        self.asked += len(prompts)
+
+        def ask(_: Any, shown_first: Any, shown_second: Any) -> list[float | None]:
+            counts = [
+                [sum(map(str.isalpha, text)) for text in pair] for pair in zip(shown_first, shown_second, strict=True)
+            ]
+            return [None if 0 in (one, two) else 0.8 if one >= two else 0.4 for one, two in counts]
+
+        return judge_orders(ask, prompts, firsts, seconds)
+
+
+class KnownJudging(Judging):
+    """What it says may be kept."""
+
+    def identity(self) -> dict[str, str]:
+        return {"name": self.name}
+
+
+def test_a_judge_of_pairs_ranks_a_prompts_samples(tiny_model_dir: str) -> None:
+    rows = [{"prompt": f"{n}"} for n in range(6)]
+    sampling = Sampling(n=4, max_new_tokens=5, batch_size=8)
+    best = sample_best(tiny_model_dir, Judging(), rows, sampling)
+    every = sample_best(tiny_model_dir, Judging(), rows, sampling, keep="all")
+    assert best.figures["judge"] == "letters" and len(best.rows) > 2 and "template" not in best.figures
+    texts_of = {row["prompt"]: row["responses"] for row in every.rows.to_list()}
+    for row in best.rows.to_list():
+        assert all(any(map(str.isalpha, text)) for text in texts_of.get(row["prompt"], []))
+        assert sum(row["scores"]) / len(row["scores"]) == pytest.approx(0.5)
+        assert row["score"] == max(row["scores"])
+        most = max(sum(map(str.isalpha, text)) for text in texts_of.get(row["prompt"], [row["completion"]]))
+        assert sum(map(str.isalpha, row["completion"])) == most
+    with pytest.raises(UserError, match=r"^max_length is for a reward model"):
+        sample_best(tiny_model_dir, Judging(), rows, sampling, max_length=8)
+
+
+def test_what_a_judge_said_is_kept_if_it_says_what_determines_it(tiny_model_dir: str, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}"} for n in range(6)]
+    sampling = Sampling(n=4, max_new_tokens=5, batch_size=32)
+
+    def asked(judge: Judging, folder: Path) -> tuple[int, list[Any]]:
+        kept = sample_best(tiny_model_dir, judge, rows, sampling, keep="all", parts=Parts(folder)).rows.to_list()
+        return judge.asked, kept
+
+    for kind, again in ((KnownJudging, 0), (Judging, None)):
+        first, whole = asked(kind(), tmp_path / kind.__name__)
+        second, same = asked(kind(), tmp_path / kind.__name__)
+        assert same == whole and first > 0 and second == (first if again is None else again)
 
 
 def test_prompts_of_other_layouts_are_answered(tiny_model_dir: str, reward: str) -> None:

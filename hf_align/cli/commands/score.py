@@ -8,12 +8,13 @@ from typing import Any
 from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.errors import Interrupted, UserError
 from hf_align.evaluation.best_of import Sampling
+from hf_align.experiments.judges import read_judge
 from hf_align.experiments.scoring import best_of_file, partial_folder, score_file
 
 SAMPLING = ("max_new_tokens", "temperature", "top_p", "batch_size", "seed")
 """Flags that go to `Sampling` where they are given."""
 COMMON = ("split", "limit", "overwrite", "max_length", "output", "chat_template", "quantization")
-OF_SAMPLES, OF_SCORES = ("policy", "keep", "finished_only", *SAMPLING), ("column", "labels", "uncertainty")
+OF_SAMPLES, OF_SCORES = ("policy", "judge", "keep", "finished_only", *SAMPLING), ("column", "labels", "uncertainty")
 """Flags that need, and that exclude, --best-of."""
 
 
@@ -34,6 +35,11 @@ def run_score(options: argparse.Namespace) -> None:
         raise UserError(f"{name} goes {'with' if options.best_of is None else 'without'} --best-of N")
     if options.best_of is not None and options.policy is None:
         raise UserError("best_of needs --policy P, the model to sample from")
+    if options.model is None and options.judge is None:
+        by_judge = "" if options.best_of is None else ", or a judge by --judge"
+        raise UserError(f"model is missing; name a reward model by --model{by_judge}")
+    if options.model is not None and options.judge is not None:
+        raise UserError("judge and model are both given; score by one of them")
     common = {name: getattr(options, name) for name in COMMON}
     try:
         with quiet_libraries(screen):
@@ -44,7 +50,7 @@ def run_score(options: argparse.Namespace) -> None:
                 sampling = {name: getattr(options, name) for name in SAMPLING if getattr(options, name) is not None}
                 figures = best_of_file(
                     options.policy,
-                    options.model,
+                    options.model or read_judge(options.judge),
                     options.source,
                     options.target,
                     Sampling(options.best_of, **sampling),
@@ -101,13 +107,21 @@ def sampled_lines(figures: Mapping[str, Any]) -> list[str]:
             f"{figures['kept_cut']} of the {figures['rows']} rows hold a cut response: training on it teaches to stop "
             "there; raise --max-new-tokens or add --finished-only"
         )
+    if figures["undecided"] and "judge" in figures:
+        lines.append(
+            f"{figures['judge']} prefers none of the samples of {figures['undecided']} prompts: all of theirs tie"
+        )
     return [*lines, *_last_lines(figures)]
 
 
 def _last_lines(figures: Mapping[str, Any]) -> list[str]:
     found = f", {figures['parts_found']} blocks from an earlier run" if figures["parts_found"] else ""
-    output = "" if figures["output"] == "its only output" else f"; score: {figures['output']}"
+    if "judge" in figures:
+        how = f"score: mean preference over the prompt's other samples, by {figures['judge']}"
+    else:
+        output = "" if figures["output"] == "its only output" else f"; score: {figures['output']}"
+        how = f"template: {figures['template']}{output}"
     return [
-        f"template: {figures['template']}{output}",
+        how,
         f"{figures['rows']} rows in {figures['out']} ({figures['seconds']:.0f} s{found})",
     ]

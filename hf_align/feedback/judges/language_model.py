@@ -30,6 +30,7 @@ from hf_align.feedback.judges.question import ANSWERS, Question
 from hf_align.layout.branches import Branches
 from hf_align.models.adapters import evaluation_mode
 from hf_align.models.decoders import check_decoder, positions_of
+from hf_align.models.digest import weights_digest
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
 from hf_align.models.placement import to_gpu
@@ -39,6 +40,7 @@ from hf_align.models.scoring import Encoded, outputs_of
 from hf_align.models.sources import check_source, load_tokenizer
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.rewards.judges import Judgement, combine_orders, judge_orders
+from hf_align.version import versions
 
 CUE = "\n\nAnswer:"
 """What a default question ends with for a model without a chat template, which continues text."""
@@ -228,6 +230,18 @@ class LanguageModelJudge:
             *(float(expit(each).mean() - 0.5) for each in (odds, odds - bias)),
             *((None, None) if seconds is None else (_flips(each) for each in (odds, odds - bias))),
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What determines opinions besides the texts: weights, question, position bias, versions, device."""
+        return {
+            "weights": weights_digest(self.model.model),
+            "template": self.encoder.tokenizer.chat_template,
+            "question": self.question.template,
+            "principle": self.question.principle,
+            "bias": self.bias,
+            "versions": versions(),
+            "device": str(self.model.device),
+        }
 
     @property
     def _config(self) -> Any:

@@ -79,6 +79,11 @@ class NamedJudge:
         """The judge, loaded at the first access."""
         return KINDS[self.kind].open({**self.values, "name": self.name}, self.place)
 
+    def identity(self) -> dict[str, Any] | None:
+        """What determines its opinions, under which they can be kept; None where that isn't known, as of a function."""
+        identity = getattr(self.opened, "identity", None)
+        return None if identity is None else identity()
+
     def compare(self, prompts: Sequence[Side], firsts: Sequence[Side], seconds: Sequence[Side]) -> list[Judgement]:
         """Judge `[N]` pairs of responses to `[N]` prompts.
 

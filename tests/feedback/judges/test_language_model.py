@@ -108,6 +108,7 @@ def test_a_principle_is_asked_about_by_the_same_model():
     direct = judge_of(principle="Be kind.")
     assert kind.log_odds(*PAIRS) == pytest.approx(direct.log_odds(*PAIRS))
     assert judge.question.principle is None
+    assert kind.identity() == direct.identity() != judge.identity()
 
 
 def test_a_template_of_ones_own_is_asked_as_it_is():
