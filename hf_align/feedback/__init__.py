@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hf_align.feedback.collection.loop import collect
     from hf_align.feedback.collection.result import Collection
     from hf_align.feedback.constitution.made import apply_constitution
+    from hf_align.feedback.judges.endpoint.judge import EndpointJudge
     from hf_align.feedback.judges.function import FunctionJudge
     from hf_align.feedback.judges.language_model import LanguageModelJudge
     from hf_align.feedback.judges.measure import measure_judge
@@ -55,6 +56,7 @@ __all__ = [
     "CollectionConfig",
     "Constitution",
     "ConstitutionConfig",
+    "EndpointJudge",
     "FunctionAnnotator",
     "FunctionJudge",
     "JudgeAnnotator",
@@ -93,6 +95,7 @@ __getattr__, __dir__ = lazy_names(
         "collection.loop": ("collect",),
         "collection.result": ("Collection",),
         "constitution.made": ("apply_constitution",),
+        "judges.endpoint.judge": ("EndpointJudge",),
         "judges.function": ("FunctionJudge",),
         "judges.language_model": ("LanguageModelJudge",),
         "judges.measure": ("measure_judge",),

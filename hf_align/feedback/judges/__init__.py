@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from hf_align.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hf_align.feedback.judges.endpoint.judge import EndpointJudge
     from hf_align.feedback.judges.function import FunctionJudge
     from hf_align.feedback.judges.language_model import LanguageModelJudge, PositionBias
     from hf_align.feedback.judges.measure import measure_judge
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from hf_align.feedback.judges.reward import RewardJudge
 
 __all__ = [
+    "EndpointJudge",
     "FunctionJudge",
     "JudgeReport",
     "LanguageModelJudge",
@@ -26,6 +28,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "endpoint.judge": ("EndpointJudge",),
         "function": ("FunctionJudge",),
         "language_model": ("LanguageModelJudge", "PositionBias"),
         "measure": ("measure_judge",),

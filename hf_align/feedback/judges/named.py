@@ -14,9 +14,10 @@ from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
 from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
+from hf_align.feedback.judges.endpoint.options import ENDPOINT_KEYS, check_endpoint, open_endpoint
 from hf_align.feedback.judges.function import FunctionJudge
 from hf_align.feedback.judges.language_model import LanguageModelJudge, check_bias
-from hf_align.feedback.judges.question import Question
+from hf_align.feedback.judges.question import Question, read_template
 from hf_align.feedback.judges.reward import RewardJudge, check_tie_band
 from hf_align.files import REWARD_CONFIG, REWARD_HEAD
 from hf_align.models.ensemble_files import member_sources
@@ -190,7 +191,7 @@ def _open_function(values: Values, place: str) -> Judge:
 def _check_model(values: Values, place: str) -> None:
     check_source(values["model"])
     check_is_policy(values["model"], place, ask_hub=True)
-    Question(_template(values, place), values.get("principle"))
+    Question(read_template(values.get("prompt"), place), values.get("principle"))
     check_bias(values.get("bias", 0.0))
     if values.get("calibrate") is not None:
         if "bias" in values:
@@ -203,7 +204,7 @@ def _check_model(values: Values, place: str) -> None:
 def _open_model(values: Values, place: str) -> Judge:
     judge = LanguageModelJudge(
         values["model"],
-        prompt=_template(values, place),
+        prompt=read_template(values.get("prompt"), place),
         principle=values.get("principle"),
         name=values["name"],
         quantization=values.get("quantization"),
@@ -213,16 +214,6 @@ def _open_model(values: Values, place: str) -> Judge:
         pairs = _calibration_pairs(values, place)
         judge.calibrate(*([getattr(pair, side) for pair in pairs] for side in ("prompt", "chosen", "rejected")))
     return judge
-
-
-def _template(values: Values, place: str) -> str | None:
-    """The template of a question: given as text with fields, or as a file with it."""
-    prompt = values.get("prompt")
-    if prompt is None or "{" in prompt:
-        return prompt
-    if not Path(prompt).is_file():
-        raise UserError(f"{place}: prompt is neither a file nor a template with {{prompt}}, {{first}} and {{second}}")
-    return Path(prompt).read_text(encoding="utf-8")
 
 
 def _calibration_pairs(values: Values, place: str) -> list[Pair]:
@@ -259,5 +250,6 @@ KINDS: dict[str, JudgeKind] = {
         _check_model,
         _open_model,
     ),
+    "endpoint": JudgeKind(ENDPOINT_KEYS, check_endpoint, open_endpoint),
 }
 """Kinds of judges by their key in a recipe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import string
+from pathlib import Path
 
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
@@ -71,6 +72,19 @@ class Question:
         """
         fields = {"prompt": prompt, "first": first, "second": second}
         return self.template.format(**{name: _written(side) for name, side in fields.items()}, principle=self.principle)
+
+
+def read_template(prompt: str | None, place: str) -> str | None:
+    """The template that a recipe names: text with fields, or a file with it.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if prompt is None or "{" in prompt:
+        return prompt
+    if not Path(prompt).is_file():
+        raise UserError(f"{place}: prompt is neither a file nor a template with {{prompt}}, {{first}} and {{second}}")
+    return Path(prompt).read_text(encoding="utf-8")
 
 
 def _check_template(template: str, principle: str | None) -> None:
