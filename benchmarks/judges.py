@@ -34,7 +34,7 @@ from hf_align.feedback.judges.agreement import GAPS
 from hf_align.feedback.judges.language_model import position_bias
 from hf_align.feedback.judges.measure import read_people
 from hf_align.feedback.judges.question import Question
-from hf_align.files import finite, write_json
+from hf_align.files import finite, write_json, write_text
 from hf_align.rewards.judges import Judgement, judge_orders
 from hf_align.rewards.vader import vader_judge
 from hf_align.version import versions
@@ -100,7 +100,9 @@ class Remembered:
         self.question = Question(*WORDINGS[wording])
         self.stored: dict[str, float] = {}
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("]")]  # the last may be cut off
+            lines = path.read_text().splitlines(keepends=True)
+            if lines and not lines[-1].endswith("\n"):  # cut off by a stop
+                write_text(path, "".join(lines := lines[:-1]))
             self.stored = dict(map(json.loads, lines))
 
     @cached_property
