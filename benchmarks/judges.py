@@ -168,9 +168,9 @@ def load(base: str, wording: str) -> LanguageModelJudge:
     return LanguageModelJudge(base, prompt=template, principle=principle)
 
 
-def people_by_gap(split: str = "test") -> list[dict[str, Any]]:
-    """People's own agreement over all pairs of a split, as far as they are sampled, by gap."""
-    data = read_people(heldout_sentences(split), 200_000)
+def people_by_gap() -> list[dict[str, Any]]:
+    """People's own agreement over all pairs of test sentences of one domain, by gap."""
+    data = read_people(heldout_sentences("test"), 200_000)
     place = np.searchsorted(GAPS, data.gap, side="left")
     shares = data.vote_agreement
     parts = [(data.better != 0) & (place == number) for number in range(len(GAPS) + 1)]
