@@ -40,6 +40,8 @@ from hf_align.rewards.vader import vader_judge
 from hf_align.version import versions
 
 RESULTS = Path(__file__).parent / "results" / "judges"
+BLOCK = 32
+"""Answers stored at once."""
 _BOTH = "Sentence A: {first}\n\nSentence B: {second}\n\n"
 _SHOWN = (
     ("The food was cold and the waiter rude.", "What a lovely evening!", "B"),
@@ -116,13 +118,12 @@ class Remembered:
         keys = [blake2b(self.question.text(*each).encode(), digest_size=12).hexdigest() for each in asked]
         odds = [self.stored.pop(key, None) for key in keys]
         missing = [place for place, value in enumerate(odds) if value is None]
-        if missing:
-            fresh = self.model.log_odds(*zip(*(asked[place] for place in missing), strict=True)).tolist()
+        for start in range(0, len(missing), BLOCK):
+            places = missing[start : start + BLOCK]
+            fresh = self.model.log_odds(*zip(*(asked[place] for place in places), strict=True)).tolist()
             with self.path.open("a") as file:
-                file.writelines(
-                    f"{json.dumps([keys[place], value])}\n" for place, value in zip(missing, fresh, strict=True)
-                )
-            for place, value in zip(missing, fresh, strict=True):
+                file.writelines(f"{json.dumps([keys[n], value])}\n" for n, value in zip(places, fresh, strict=True))
+            for place, value in zip(places, fresh, strict=True):
                 odds[place] = value
         return np.array(odds, dtype=float)
 
