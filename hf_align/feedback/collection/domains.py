@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from hf_align.collators.rows import Side, text_of
 from hf_align.data.inspection.language import NAMES, script_of
+from hf_align.errors import UserError
 
 Classifier = Callable[[Side], str]
 """Names the domain of a prompt (text or messages)."""
@@ -52,6 +53,25 @@ _FENCE = re.compile(r"```|^\s*(?:def|class|import|#include|SELECT) ", re.MULTILI
 DOMAINS = (*_WORDS, "question", OTHER)
 """Domains of `guess_domain` in the Latin script; others are named by their script."""
 _QUESTION = re.compile(r"\?\s*$|^\s*(?:who|what|when|where|why|how|which|is|are|do|does|can|could|should)\b", re.I)
+
+
+def domain_of(prompt: Side, classify: Classifier | None) -> str:
+    """The domain of a prompt by a user's classifier, or by `guess_domain` without one.
+
+    Raises:
+        UserError: The classifier fails, or names none.
+    """
+    if classify is None:
+        return guess_domain(prompt)
+    try:
+        domain = classify(prompt)
+    except Exception as error:  # any error of the user's function
+        raise UserError(
+            f"classify failed on prompt {text_of(prompt)[:60]!r}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(domain, str) or not domain:
+        raise UserError(f"classify must name the domain of a prompt; it returned {domain!r}.")
+    return domain
 
 
 def guess_domain(prompt: Side) -> str:

@@ -19,7 +19,7 @@ from hf_align.collators.rows import RowProblem, read_pair
 from hf_align.errors import UserError
 from hf_align.feedback.collection.assign import suits
 from hf_align.feedback.collection.config import CollectionConfig
-from hf_align.feedback.collection.domains import Classifier, guess_domain
+from hf_align.feedback.collection.domains import Classifier, domain_of
 from hf_align.feedback.collection.validate import known_label
 from hf_align.feedback.records import Annotator, Answer, Prompt, Response, Task
 from hf_align.feedback.store.queue import draw
@@ -66,12 +66,12 @@ def read_gold(
     read: dict[str, list[GoldQuestion]] = {}
     for name, rows in pools.items():
         dataset = cast(Dataset, as_dataset(rows, f"gold {name!r}", ("chosen", "rejected"))).with_format(None)
-        questions = read_rows(dataset, lambda row: _read(row, config, classify or guess_domain), f"gold {name!r}")
+        questions = read_rows(dataset, lambda row: _read(row, config, classify), f"gold {name!r}")
         read[name] = list({question.task.id: question for question in questions}.values())
     return read
 
 
-def _read(row: Mapping[str, Any], config: CollectionConfig, classify: Classifier) -> GoldQuestion:
+def _read(row: Mapping[str, Any], config: CollectionConfig, classify: Classifier | None) -> GoldQuestion:
     pair = read_pair(dict(row))
     if pair.prompt is None:
         raise RowProblem("no prompt column", "missing")
@@ -79,7 +79,7 @@ def _read(row: Mapping[str, Any], config: CollectionConfig, classify: Classifier
     if label is not None and not (isinstance(label, int | float) and label > 0.5):
         raise RowProblem("a label that doesn't say that chosen is better")
     domain = next((row[name] for name in ("domain", "category") if row.get(name) is not None), None)
-    prompt = Prompt(pair.prompt, domain=domain if isinstance(domain, str) else classify(pair.prompt))
+    prompt = Prompt(pair.prompt, domain=domain if isinstance(domain, str) else domain_of(pair.prompt, classify))
     better, worse = (Response(prompt.id, side, GOLD) for side in pair.responses)
     fields = {"gold_best": better.id, "domain": prompt.domain, "strategy": GOLD, "wanted": config.annotators_per_task}
     return GoldQuestion(prompt, (better, worse), Task.of(better, worse, **fields))

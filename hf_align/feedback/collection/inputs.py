@@ -93,11 +93,28 @@ def read_sources(
     return Sources(pool, left_out, questions, writers, policy)
 
 
-def record_of(annotator: str | Annotator | ModelAnnotator) -> Annotator:
-    """What the store holds of an annotator."""
-    if isinstance(annotator, str):
-        return Annotator(annotator)
-    return annotator if isinstance(annotator, Annotator) else annotator.record
+def read_annotators(
+    annotators: Sequence[str | Annotator | ModelAnnotator],
+) -> tuple[list[Annotator], dict[str, ModelAnnotator]]:
+    """What the store holds of annotators, and those that are models by name.
+
+    Raises:
+        UserError: They are no list, or one is neither a name, a record nor a model that answers.
+    """
+    if isinstance(annotators, str | Annotator) or not isinstance(annotators, Sequence):
+        raise UserError(f"annotators is {annotators!r}; give a list of names, records and models")
+    records, models = [], {}
+    for each in annotators:
+        if isinstance(each, str | Annotator):
+            records.append(Annotator(each) if isinstance(each, str) else each)
+        elif isinstance(getattr(each, "record", None), Annotator):
+            records.append(each.record)
+            models[each.name] = each
+        else:
+            raise UserError(
+                f"annotators has {each!r}; give names, Annotator records, or models such as FunctionAnnotator"
+            )
+    return records, models
 
 
 def known_annotators(known: Mapping[str, Annotator], annotators: Sequence[Annotator]) -> list[Annotator]:

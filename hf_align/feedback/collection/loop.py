@@ -41,8 +41,8 @@ from hf_align.feedback.collection.inputs import (
     Sources,
     beside,
     known_annotators,
+    read_annotators,
     read_sources,
-    record_of,
 )
 from hf_align.feedback.collection.pairs import make_pairs
 from hf_align.feedback.collection.pools import choose_prompts, comparisons_by_domain
@@ -139,7 +139,7 @@ def collect(
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
-    asked = {each.name: each for each in annotators if not isinstance(each, str | Annotator)}
+    records, asked = read_annotators(annotators)
     with ExitStack() as closing:
         there, new = store, False
         if not isinstance(there, PreferenceStore):
@@ -147,7 +147,7 @@ def collect(
             new = missing_file(there) is not None
             there = open_store("sqlite://" if new else there)
             closing.callback(there.close)
-        everybody = known_annotators(there.annotators(), list(map(record_of, annotators)))
+        everybody = known_annotators(there.annotators(), records)
         check_annotators(everybody, config, adjudicators)
         check_selection(config, models, reward, features)
         sources = read_sources(
@@ -358,6 +358,8 @@ class _Loop:
             asked=asked,
             **self.evidence([] if at_random else candidates, asked, chosen, responses),
         )
+        if any(task.choice.get("round", -1) >= state.round for task in self.store.tasks().values()):
+            return True  # another call on this store was first: look at what it laid out
         questions = self.check_questions(state, tasks)
         self.store.add(
             prompts=[*chosen, *(each.prompt for each in questions)],

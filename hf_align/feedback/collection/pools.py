@@ -14,9 +14,8 @@ from datasets import Dataset
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import RowProblem
 from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
-from hf_align.errors import UserError
 from hf_align.feedback.collection.config import HIGH_VALUE, RANDOM, UNDER_REPRESENTED, CollectionConfig
-from hf_align.feedback.collection.domains import Classifier, guess_domain
+from hf_align.feedback.collection.domains import Classifier, domain_of
 from hf_align.feedback.records import Prompt
 from hf_align.feedback.store.queue import draw
 from hf_align.feedback.store.store import PreferenceStore
@@ -105,7 +104,7 @@ def read_pool(dataset: Dataset | list[dict[str, Any]], classify: Classifier | No
     """
     rows = cast(Sequence[Mapping[str, Any]], as_dataset(dataset, "prompts", ()).with_format(None))
     names = cast(Dataset, rows).column_names
-    read = read_rows(rows, lambda row: _read(row, names, classify or guess_domain), "prompts")
+    read = read_rows(rows, lambda row: _read(row, names, classify), "prompts")
     prompts: dict[str, PoolPrompt] = {}
     for each in read:
         prompts.setdefault(each.prompt.id, each)
@@ -242,10 +241,10 @@ def _say_what_is_dry(pool: PromptPool, used: set[str], dry: Mapping[str, int], r
         fitting = [id for id in pool.prompts if pool.fits(id, name)]
         if name != RANDOM and (round == 0 or not used.issuperset(fitting)):
             had = "has no prompts" if not fitting else "has no prompts left"
-            logger.warning("round %d: the pool %r %s; its %d places go to others.", round, name, had, places)
+            logger.warning("round %d: the pool %r %s; places that go to others: %d.", round, name, had, places)
 
 
-def _read(row: Mapping[str, Any], names: Sequence[str], classify: Classifier) -> PoolPrompt:
+def _read(row: Mapping[str, Any], names: Sequence[str], classify: Classifier | None) -> PoolPrompt:
     """A row's prompt.
 
     Raises:
@@ -260,9 +259,7 @@ def _read(row: Mapping[str, Any], names: Sequence[str], classify: Classifier) ->
         raise RowProblem(f"a value that is {problem}", "bad_number")
     marks = {name for name in names if row[name] is True} | ({pool} if pool else set())
     if domain is None:
-        domain = classify(content)
-        if not isinstance(domain, str) or not domain:
-            raise UserError(f"classify must name the domain of a prompt; it returned {domain!r}.")
+        domain = domain_of(content, classify)
     left_out = {"prompt", *POOL, *DOMAIN, *VALUE, *OF_RESPONSES}
     columns = {name: row[name] for name in names if name not in left_out and row[name] is not None}
     prompt = Prompt(content, pool or RANDOM, domain, columns)

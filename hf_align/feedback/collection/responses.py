@@ -102,8 +102,8 @@ def generate_responses(
     counts["given_up"] = len(given_up)
     if given_up:
         logger.warning(
-            "%d of %d prompts are given up: they have fewer than %d different responses after %d further rounds.",
-            *(len(given_up), len(prompts), config.min_responses, config.resampling_rounds),
+            "prompts given up for fewer than %d different responses: %d of %d (further rounds of sampling: %d).",
+            *(config.min_responses, len(given_up), len(prompts), config.resampling_rounds),
         )
     return Generated(responses, given_up, dict(counts))
 

@@ -112,7 +112,7 @@ class Collection:
             lines.append(f"mean strength {figures['strength']:.2f}{quality}")
         if self.gold:
             lines.append(plural(self.gold, "gold question"))
-        lines += [f"left out: {count:,} {reason}" for reason, count in self.dropped.items()]
+        lines += [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
         return "\n".join([*lines, *map(_line, self.annotators.items())])
 
 

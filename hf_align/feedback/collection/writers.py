@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, cast
@@ -22,6 +22,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import check_source, load_config, load_tokenizer
+from hf_align.numbers import plural
 from hf_align.rollouts.sampler import Sampler, check_positions
 
 Function = Callable[[list[Side]], Sequence[str]]
@@ -259,11 +260,17 @@ class WritingFunction:
             yield prompts[number].id, [Text(text, {}) for text in found]
 
     def _call(self, prompts: list[Side]) -> list[str]:
-        texts = list(self.function(prompts))
+        try:
+            returned = self.function(prompts)
+        except Exception as error:  # any error of the user's function
+            raise UserError(f"models: {self.name} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(returned, Iterable) or isinstance(returned, str):
+            raise UserError(f"models: {self.name} must return a list of texts; it returned {returned!r:.80}.")
+        texts = list(returned)
         if len(texts) != len(prompts):
             raise UserError(
-                f"models: {self.name} must return a text for each prompt; it got {len(prompts)} prompts and returned "
-                f"{len(texts)} texts."
+                f"models: {self.name} must return a text for each prompt; it got {plural(len(prompts), 'prompt')} and "
+                f"returned {plural(len(texts), 'text')}."
             )
         if others := [text for text in texts if not isinstance(text, str)]:
             raise UserError(f"models: {self.name} must return texts; it returned {others[0]!r}.")

@@ -10,6 +10,7 @@ import torch
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
 from hf_align.feedback.opened import log_odds_of, open_reward
+from hf_align.numbers import is_number
 from hf_align.rewards.judges import TIE, Judgement
 
 
@@ -19,8 +20,8 @@ def check_tie_band(value: float | None) -> None:
     Raises:
         UserError: It is negative, infinite or not a number.
     """
-    if value is not None and not 0 <= value < float("inf"):
-        raise UserError(f"tie_band is {value}; give a number from 0, or None for probabilities")
+    if value is not None and not (is_number(value) and 0 <= value < float("inf")):
+        raise UserError(f"tie_band is {value!r}; give a number from 0, or None for probabilities")
 
 
 class RewardJudge:

@@ -91,10 +91,10 @@ def check_json(name: str, value: Any) -> Any:
     """A value that JSON can hold.
 
     Raises:
-        UserError: It can't; numbers that aren't finite can't, either.
+        UserError: It can't; numbers that aren't finite and halves of surrogate pairs can't, either.
     """
     try:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{name} can't be stored ({error}); give text, finite numbers, booleans, None, and lists and dicts of these"

@@ -379,6 +379,18 @@ def test_the_share_of_gold_questions_on_the_page_is_the_collections(store):
             store.release(lease.id)
 
 
+def test_a_round_that_another_call_laid_out_meanwhile_is_not_laid_out_again(store):
+    def slow(prompts):
+        if not store.tasks():
+            other = replace(SMALL, seed=1)  # chooses other prompts
+            collect(store, other, MODELS, ["anna", "ben", "cleo"], 3, prompts=ROWS, wait=False)
+        return MODELS[0](prompts)
+
+    slow.__name__ = "slow"
+    result = collect(store, SMALL, [slow, *MODELS[1:]], ["anna", "ben", "cleo"], 3, prompts=ROWS, wait=False)
+    assert len(result.waiting) == len(store.tasks()) == 3
+
+
 def test_a_store_given_by_its_file_is_made_once_all_is_checked(tmp_path):
     place = tmp_path / "prefs.db"
     with pytest.raises(UserError, match="no/such/folder"):
@@ -607,6 +619,8 @@ def test_a_model_that_fails_leaves_no_half_round(unbroken, calls):
         ({"n": 0}, "n is 0"),
         ({"annotators": JUDGES[:2]}, "annotators_per_task is 3, and annotators has 2: x, y"),
         ({"annotators": [*JUDGES, "x"]}, "annotators has 'x' twice"),
+        ({"annotators": "anna"}, "annotators is 'anna'; give a list of names"),
+        ({"annotators": [*JUDGES, 3]}, "annotators has 3; give names, Annotator records, or models"),
         ({"annotators": [*JUDGES, "boss"], "adjudicators": ["boss"]}, "both have 'boss'"),
         ({"annotators": [judge(name, domains=("law",)) for name in "xyz"]}, r"no domain of the prompts \(a, b\)"),
         ({"config": CollectionConfig(selection="information")}, "selection is 'information' and there is no ensemble"),

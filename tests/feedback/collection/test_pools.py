@@ -78,12 +78,12 @@ def test_what_a_dry_pool_leaves_goes_to_the_others_and_is_said_once(caplog: pyte
     # Of the 10 places of the dry pool 4 are filled; the 6 others are shared as .3 to .2.
     assert chosen.counts == {"adversarial": 4, "under_represented": 6 + 4, "random": 4 + 2}
     assert chosen.dry == {"adversarial": 6}
-    assert caplog.messages == ["round 0: the pool 'adversarial' has no prompts left; its 6 places go to others."]
+    assert caplog.messages == ["round 0: the pool 'adversarial' has no prompts left; places that go to others: 6."]
     choose_prompts(pool, config, round=1, used=[prompt.id for prompt in chosen.prompts])
     assert len(caplog.messages) == 1
     only = CollectionConfig(batch_size=20, pool_shares={"none of them": 1.0})
     assert choose_prompts(pool, only, round=0).counts == {"random": 20}
-    assert caplog.messages[1:] == ["round 0: the pool 'none of them' has no prompts; its 20 places go to others."]
+    assert caplog.messages[1:] == ["round 0: the pool 'none of them' has no prompts; places that go to others: 20."]
 
 
 def test_domains_with_the_fewest_comparisons_come_first_and_are_brought_level() -> None:
@@ -151,3 +151,8 @@ def test_a_row_that_cannot_be_used_is_named_with_its_reason(row: dict[str, Any],
 def test_a_classifier_that_names_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="classify must name the domain of a prompt; it returned None"):
         read_pool([{"prompt": "a"}], lambda prompt: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_classifier_that_fails_is_told_with_the_prompt() -> None:
+    with pytest.raises(UserError, match=r"^classify failed on prompt 'ab': ZeroDivisionError: division by zero$"):
+        read_pool([{"prompt": "ab"}], lambda prompt: str(1 / 0))

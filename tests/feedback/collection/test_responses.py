@@ -86,7 +86,7 @@ def test_prompts_with_too_few_responses_are_sampled_again_and_then_given_up(
     assert made.given_up == [PROMPTS[1].id] and list(made.responses) == [PROMPTS[0].id]
     assert calls == {"Prompt 0": 4, "Prompt 1": 4 + 3 * 3}
     assert caplog.messages == [
-        "1 of 2 prompts are given up: they have fewer than 3 different responses after 3 further rounds."
+        "prompts given up for fewer than 3 different responses: 1 of 2 (further rounds of sampling: 3)."
     ]
 
 

@@ -130,13 +130,21 @@ def test_a_function_gets_each_prompt_as_often_as_it_shall_answer(tmp_path: Path)
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (["one"], "models: f must return a text for each prompt; it got 4 prompts and returned 1 texts."),
+        (["one"], "models: f must return a text for each prompt; it got 4 prompts and returned 1 text."),
+        (None, "models: f must return a list of texts; it returned None."),
+        ("four", "models: f must return a list of texts; it returned 'four'."),
         (["a", "b", None, "c"], "models: f must return texts; it returned None."),
     ],
 )
 def test_a_function_that_returns_something_else_is_refused(returned: list[Any], message: str) -> None:
     (writer,) = open_models({"f": lambda prompts: returned})
     with pytest.raises(UserError, match=f"^{message}$"):
+        written(writer, Parts())
+
+
+def test_a_function_that_fails_is_named_with_its_error() -> None:
+    (writer,) = open_models({"f": lambda prompts: prompts[99]})
+    with pytest.raises(UserError, match=r"^models: f failed: IndexError: list index out of range$"):
         written(writer, Parts())
 
 

@@ -17,6 +17,7 @@ def test_scores_become_probabilities_or_sides_with_a_band_of_ties():
     assert RewardJudge(brevity).compare([], [], []) == [] and RewardJudge(brevity).name == "brevity"
 
 
-def test_a_negative_band_is_refused():
-    with pytest.raises(UserError, match="tie_band is -1"):
-        RewardJudge(brevity, tie_band=-1)
+@pytest.mark.parametrize("band", [-1, float("nan"), float("inf"), True, "wide"])
+def test_a_band_that_is_no_number_from_0_is_refused(band):
+    with pytest.raises(UserError, match=f"tie_band is {band!r}; give a number from 0"):
+        RewardJudge(brevity, tie_band=band)

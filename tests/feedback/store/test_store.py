@@ -326,6 +326,7 @@ LAW: Any = "law"
         ({"tasks": [Task(PROMPT.id, A, B, domain="")]}, "domain of a task is ''; give text of 1 to 255 characters"),
         ({"prompts": [Prompt("Q", columns={"x": float("nan")})]}, "columns of a prompt can't be stored"),
         ({"prompts": [Prompt("Q", columns={"x": object()})]}, "columns of a prompt can't be stored .*JSON"),
+        ({"prompts": [Prompt("half: \ud83d")]}, "content of a prompt can't be stored .*surrogates not allowed"),
         ({"prompts": [Prompt("Q", pool="p" * 256)]}, "pool of a prompt is 'p+'; give text of 1 to 255 characters"),
         ({"annotators": [Annotator(" ")]}, "name of an annotator is ' '; give text"),
         (
@@ -367,7 +368,7 @@ def test_a_record_that_does_not_fit_is_refused_and_nothing_of_its_call_is_kept(s
         (lambda s, lease: s.want("gone", 2.5), "wanted is 2.5"),
         (lambda s, lease: s.release("gone"), "the store has no lease 'gone'"),
         (lambda s, lease: s.lease("ben", seconds=0), "seconds is 0; give a finite number above 0"),
-        (lambda s, lease: s.lease("ben", gold_share=None), "gold_share is None; give a number from 0 to 1"),
+        (lambda s, lease: s.lease("ben", gold_share=1.5), "gold_share is 1.5; give a number from 0 to 1"),
         (lambda s, lease: s.lease(""), "name of an annotator is ''"),
         (lambda s, lease: s.undo("anna", id="u", seconds=float("nan")), "seconds is nan"),
         (lambda s, lease: s.update_annotator("gone", right=1), "the store has no annotator 'gone'; add them first"),
