@@ -44,8 +44,9 @@ def _is_ours(cls: type) -> bool:
 
 def section(cls: type) -> str:
     """Write the options that `cls` adds to its base class, and the defaults that it changes."""
-    base = cls.__mro__[1]
-    inherited = {field.name: field for field in dataclasses.fields(base)} if dataclasses.is_dataclass(base) else {}
+    bases = [base for base in cls.__bases__ if dataclasses.is_dataclass(base)]
+    inherited = {field.name: field for base in reversed(bases) for field in dataclasses.fields(base)}
+    names = " and ".join(f"`{base.__name__}`" for base in bases)
     added, changed = [], []
     for field in dataclasses.fields(cls):
         if field.name not in inherited:
@@ -54,11 +55,11 @@ def section(cls: type) -> str:
             before = code(default(inherited[field.name]))
             changed.append((f"`{field.name}`", code(default(field)), before, help_text(field)))
     about = re.split(r"\n\n(?:Raises|Example):", str(inspect.getdoc(cls)))[0]
-    text = f"\n## {cls.__name__}\n\n{about}\n" + (f"Builds on `{base.__name__}`.\n" if inherited else "")
+    text = f"\n## {cls.__name__}\n\n{about}\n" + (f"Builds on {names}.\n" if bases else "")
     if added:
         text += "\n" + table(("Option", "Type", "Default", "Meaning"), added)
     if changed:
-        text += "\n" + table(("Changed default", "Here", f"In `{base.__name__}`", "Meaning"), changed)
+        text += "\n" + table(("Changed default", "Here", f"In {names}", "Meaning"), changed)
     return text
 
 

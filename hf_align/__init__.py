@@ -50,6 +50,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.ensemble import train_ensemble
+    from hf_align.trainers.online.config import OnlineDPOConfig
+    from hf_align.trainers.online.trainer import OnlineDPOTrainer
     from hf_align.trainers.ppo.config import PPOConfig
     from hf_align.trainers.ppo.trainer import PPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
@@ -60,6 +62,8 @@ __all__ = [
     "DPOTrainer",
     "IPOConfig",
     "IPOTrainer",
+    "OnlineDPOConfig",
+    "OnlineDPOTrainer",
     "PPOConfig",
     "PPOTrainer",
     "PolicyWithValueHead",
@@ -110,7 +114,8 @@ __getattr__, __dir__ = lazy_names(
     {
         "trainers": (
             *("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig"),
-            *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig", "train_ensemble"),
+            *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
+            *("OnlineDPOTrainer", "OnlineDPOConfig", "train_ensemble"),
         ),
         "models.ensemble": ("RewardEnsemble",),
         "models.loading": ("load_policy",),

@@ -1,4 +1,4 @@
-"""Trainers: `transformers.Trainer` subclasses for reward models, PPO, DPO, IPO and supervised fine-tuning."""
+"""Trainers: subclasses of `transformers.Trainer` for reward models, PPO, DPO, IPO, online DPO and SFT."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.ensemble import train_ensemble
     from hf_align.trainers.ensemble_config import EnsembleConfig
+    from hf_align.trainers.online.config import OnlineDPOConfig
+    from hf_align.trainers.online.trainer import OnlineDPOTrainer
     from hf_align.trainers.ppo.config import PPOConfig
     from hf_align.trainers.ppo.trainer import PPOTrainer
     from hf_align.trainers.reward import RewardConfig, RewardTrainer
@@ -19,6 +21,8 @@ __all__ = [
     "EnsembleConfig",
     "IPOConfig",
     "IPOTrainer",
+    "OnlineDPOConfig",
+    "OnlineDPOTrainer",
     "PPOConfig",
     "PPOTrainer",
     "RewardConfig",
@@ -35,6 +39,8 @@ __getattr__, __dir__ = lazy_names(
         "ensemble": ("train_ensemble",),
         "ensemble_config": ("EnsembleConfig",),
         "dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
+        "online.trainer": ("OnlineDPOTrainer",),
+        "online.config": ("OnlineDPOConfig",),
         "ppo.trainer": ("PPOTrainer",),
         "ppo.config": ("PPOConfig",),
         "sft": ("SFTTrainer", "SFTConfig"),

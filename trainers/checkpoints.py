@@ -17,8 +17,13 @@ from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG
 from hf_align.models.kinds import is_classifier
 
-Kind = Literal["policy", "reward", "ppo"]
-TRAINERS: dict[Kind, str] = {"policy": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
+Kind = Literal["policy", "reward", "ppo", "online"]
+TRAINERS: dict[Kind, str] = {
+    "policy": "DPO, IPO or SFT",
+    "reward": "a reward model's training",
+    "ppo": "PPO",
+    "online": "online DPO or IPO",
+}
 RESUME = "resume_from_checkpoint"
 ADAPTER_SHAPE = (
     *("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern"),
@@ -113,6 +118,8 @@ def _kind_of(folder: Path) -> Kind | None:
     """The kind of training of a checkpoint, or None if its files don't tell."""
     if any((folder / name).exists() for name in ("ppo_state.json", "value_head.safetensors")):
         return "ppo"
+    if (folder / "online_state.json").exists():
+        return "online"
     classifier = is_classifier(folder)
     return None if classifier is None else "reward" if classifier else "policy"
 

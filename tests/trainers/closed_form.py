@@ -18,6 +18,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, TrainerCallback
 
 from hf_align.rl.toy_mdp import LanguageMDP, Policy, Response
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.online.config import OnlineDPOConfig
+from hf_align.trainers.online.trainer import OnlineDPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.pairs import options
@@ -175,6 +177,66 @@ def run_direct(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
     trainer.data_collator = Once(trainer.data_collator)
     trainer.train()
     return course
+
+
+def run_online(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
+    """Train with online DPO or IPO on pairs of the policy's samples, labelled by the reward.
+
+    With soft labels DPO's optimum is that of PPO, and IPO's is `nash_optimum`.
+    """
+    ipo = changes.get("loss_type") == "ipo"
+    settings: dict[str, Any] = {
+        "per_device_train_batch_size": 64,
+        "num_samples": 32,
+        "pairs": "all",
+        "labels": "soft",
+        "ipo_reduction": "sum",
+        "max_new_tokens": LENGTH,
+        "max_steps": 100,
+        "beta": TAU if ipo else BETA,
+        "optim": "adamw_torch",
+        "learning_rate": 2e-3,
+        "lr_scheduler_type": "linear",
+        "max_grad_norm": 1e9,
+        "logging_steps": 50,
+        "seed": seed,
+    }
+    args = OnlineDPOConfig(**options(out, **{**settings, **changes}))
+    model, mdp = policy_model(seed), toy_mdp(LENGTH)
+    start = distribution(mdp, model)
+    if ipo:
+        optimum = nash_optimum(win_probabilities(mdp), start, args.beta)
+    else:
+        optimum = mdp.optimal_response_logps(policy_of(copy.deepcopy(model)), args.beta)[0].exp().detach()
+    course = Course(optimum, start)
+    OnlineDPOTrainer(
+        model,
+        args=args,
+        train_dataset=prompts(2),
+        processing_class=toy_tokenizer(),
+        reward=toy_reward(LENGTH),
+        callbacks=[Watch(course, mdp, model, every)],
+    ).train()
+    return course
+
+
+def nash_optimum(wins: Tensor, reference: Tensor, tau: float) -> Tensor:
+    """Where online IPO on sums ends, with both responses drawn from the policy: `[R]` probabilities.
+
+    With h(y) the log-ratio, its gradient is 0 where for every y, over y' drawn from pi, the mean of
+    `h(y) - h(y') - (2 P(y > y') - 1) / (2 tau)` is: at `pi(y) = ref(y) exp(P(y > pi) / tau) / Z`, the Nash equilibrium
+    of the preference, regularised by the KL from the reference (Calandriello et al. 2024). Found by averaging steps.
+
+    Args:
+        wins: `[R, R]` probability that the response of the row beats that of the column.
+        reference: `[R]` probabilities.
+        tau: IPO's beta.
+    """
+    policy = reference
+    for _ in range(2000):
+        best = (reference.log() + wins @ policy / tau).softmax(0)
+        policy = 0.9 * policy + 0.1 * best
+    return policy
 
 
 def token_optimum(mdp: LanguageMDP, reference: Policy, beta: float) -> Tensor:
