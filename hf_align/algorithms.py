@@ -18,7 +18,7 @@ from hf_align.errors import UserError
 ENTRY_POINTS = "hf_align.algorithms"
 Rows = Literal["pairs", "comparisons", "prompts", "demonstrations"]
 """Kinds of rows; comparisons are pairs or rankings."""
-Need = Literal["reference", "reward", "value"]
+Need = Literal["reference", "reward", "value", "label"]
 Curves = tuple[tuple[str, str], ...]
 """Logged names of curves, with their titles."""
 REWARD_CURVES: Curves = (
@@ -43,7 +43,7 @@ class Algorithm:
         config: "module:class" of the trainer's options.
         rows: Kind of rows that it trains on.
         needs: Models besides the trained one: a reward must be given, a reference has a default, a value model is
-            created.
+            created, and a label is a reward or a judge, one of which must be given.
         summary: One line for lists.
         curves: Logged values that plots show.
         run: "module:class" of its runs from a recipe, a `Run`.
@@ -171,6 +171,20 @@ ALGORITHMS = Algorithms(
             ("objective/kl", "KL from the reference (nats)"),
             ("kl_coef", "KL coefficient"),
         ),
+    ),
+    Algorithm(
+        "online-dpo",
+        "hf_align.trainers.online.trainer:OnlineDPOTrainer",
+        "hf_align.trainers.online.config:OnlineDPOConfig",
+        "prompts",
+        ("reference", "label"),
+        "train a policy on pairs of its own samples with DPO or IPO",
+        (
+            ("objective/scores", "score"),
+            ("objective/kl", "KL from the reference (nats)"),
+            ("rewards/margins", "reward margin"),
+        ),
+        "hf_align.experiments.online:OnlineRun",
     ),
 )
 """Every algorithm by name, which is also its command's name."""

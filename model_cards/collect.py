@@ -138,6 +138,8 @@ def kind_of(model: Any, args: Any) -> Kind:
         return "reward"
     if hasattr(model, "value_head"):
         return "ppo"
+    if getattr(args, "checkpoint_kind", None) == "online":
+        return "online-dpo"
     return "ipo" if getattr(args, "loss_types", None) == ["ipo"] else "dpo"
 
 
@@ -233,6 +235,8 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     facts["Rows a step"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * max(1, args.world_size)
     if rewards := describe_rewards(trainer):
         facts["Reward"] = ", ".join(rewards)
+    if (judge := getattr(trainer, "judge", None)) is not None:
+        facts["Judge"] = judge.name
     facts["Acceleration"] = trainer.describe_acceleration()
     if args.device.type == "cuda":
         facts["Peak memory"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB a GPU"
@@ -355,13 +359,13 @@ def over_optimization_of(trainer: Any) -> dict[str, Any]:
 
 
 def own_samples(trainer: Any) -> list[dict[str, Any]]:
-    """Samples of PPO's last evaluation."""
+    """Samples of the last evaluation of a trainer that samples; by a judge, the score is the preference."""
     return [
         {
             # the last message of a conversation
             "prompt": prompt if isinstance(prompt := row["prompt"], str) else str(prompt[-1]["content"]),
             "after": row["response"],
-            "score": round(row["reward"], 4),
+            "score": round(row["reward"] if "reward" in row else row["win_rate"], 4),
         }
         for row in getattr(trainer, "eval_samples", None) or []
     ]

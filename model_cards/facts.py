@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hf_align.errors import UserError
 
-Kind = Literal["sft", "reward", "dpo", "ipo", "ppo", "ensemble", "model"]
+Kind = Literal["sft", "reward", "dpo", "ipo", "ppo", "online-dpo", "ensemble", "model"]
 """How the model was trained; "model" if unknown."""
 Labels = Literal["hard", "soft", "drawn"]
 
@@ -158,6 +158,7 @@ class CardFacts:
             "reward": "reward modelling",
             "ensemble": "an ensemble of reward models",
             "model": "fine-tuning",
+            "online-dpo": "online IPO" if self.hyperparameters.get("loss_type") == "ipo" else "online DPO",
         }
         return names.get(self.kind, self.kind.upper())
 

@@ -83,6 +83,13 @@ _KEYS = {  # `hf_align.experiments.recipe` checks which are required
                   MODULE:FUNCTION, or a list of these with weights: [{reward: ..., weight: ...}]
   judge           an independent judge of evaluations, to see over-optimisation: vader, or as reward
 """,
+    "label": """\
+  reward          scores responses: a reward model's Hub id or folder, FILE.py:FUNCTION, MODULE:FUNCTION, or a
+                  list of these with weights. This or judge is required
+  judge           compares responses: vader, a reward or language model's Hub id or folder, FILE.py:FUNCTION
+                  (which scores), or a mapping with reward, function, model or endpoint
+  eval_judge      an independent judge of evaluations, to see over-optimisation: vader, or as reward
+""",
 }
 _AUGMENT = """\
   augment         adds made pairs to train_dataset: transitivity and interpolation (true, or a number of pairs
@@ -104,7 +111,7 @@ _OWN_KEYS = {
 
 
 def _training(algorithm: Algorithm) -> Command:
-    name, scored = algorithm.name, "reward" in algorithm.needs
+    name, scored = algorithm.name, {"reward", "label"} & {*algorithm.needs}
     description = f"""{algorithm.summary[0].upper()}{algorithm.summary[1:]}.
 
 A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:

@@ -33,6 +33,7 @@ SOURCE_KEYS: dict[str, Any] = {
 KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {
     "reference": {"ref_model": str | None},
     "reward": {"reward": str | list, "judge": str | list | None},
+    "label": {"reward": str | list | None, "judge": str | list | dict | None, "eval_judge": str | list | None},
 }
 """Further such keys, by the need that they meet."""
 KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {

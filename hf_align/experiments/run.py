@@ -31,6 +31,8 @@ from hf_align.trainers.checks import check_best_metric, check_evaluation, check_
 from hf_align.trainers.over_optimization import check_judge
 
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+FURTHER_MODELS = ("ref_model", "reward", "judge", "eval_judge")
+"""Keys of a recipe that a trainer takes as arguments, where they are given."""
 RESULTS_OF_A_RUN = (ADAPTER_CONFIG, CONFIG, ENSEMBLE)
 
 
@@ -81,6 +83,21 @@ class Run:
             for role in ("train", "eval")
             if (name := source[f"{role}_dataset"]) is not None
         }
+
+    def read_rewards(self) -> None:
+        """Put functions for the names of the recipe's reward and judge, if the algorithm has them.
+
+        Raises:
+            UserError: One of them is wrong.
+        """
+        source, recipe = self.checked.source, self.recipe
+        if "reward" not in source:
+            return
+        source["reward"] = read_reward(source["reward"], recipe.where("reward"))
+        source["judge"] = read_judge(source["judge"], recipe.where("judge"))
+        if source["judge"] is not None and "judge" not in inspect.signature(self.trainer.__init__).parameters:
+            raise UserError(f"{recipe.where('judge')}: {self.algorithm.name} takes no judge; leave it out")
+        check_judge(source["judge"], source["reward"], self.args, source["eval_dataset"])
 
     def lora(self) -> LoraConfig | None:
         """Make the config of the recipe's adapter, if any."""
@@ -156,12 +173,7 @@ def load_inputs(run: Run) -> Inputs:
     """
     args, recipe, source = run.args, run.recipe, run.checked.source
     _check_reporters_and_sizes(args, recipe)
-    if "reward" in source:
-        source["reward"] = read_reward(source["reward"], recipe.where("reward"))
-        source["judge"] = read_judge(source["judge"], recipe.where("judge"))
-        if source["judge"] is not None and "judge" not in inspect.signature(run.trainer.__init__).parameters:
-            raise UserError(f"{recipe.where('judge')}: {run.algorithm.name} takes no judge; leave it out")
-        check_judge(source["judge"], source["reward"], args, source["eval_dataset"])
+    run.read_rewards()
     check_evaluation(args, source["eval_dataset"])
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
@@ -236,8 +248,7 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
             args=run.args,
             peft_config=run.lora(),
             quantization_config=source["quantization"],
-            **{key: source[key] for key in ("ref_model", "reward") if key in source},
-            **({"judge": source["judge"]} if source.get("judge") is not None else {}),
+            **{key: source[key] for key in FURTHER_MODELS if source.get(key) is not None},
             **rows,
         )
 

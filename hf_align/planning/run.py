@@ -17,13 +17,16 @@ from hf_align.collators.checks import read_rows
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
 from hf_align.errors import UserError
+from hf_align.feedback.judges.named import NamedJudge
 from hf_align.layout.branches import build_branches
 from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import adapter_config, base_of, is_ensemble, load_tokenizer, plain_folder
 from hf_align.planning import memory
+from hf_align.rewards.named import read_reward
 from hf_align.rewards.sources import check_named_models, named_models
+from hf_align.rewards.vader import VADER
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
@@ -32,6 +35,8 @@ from hf_align.trainers.rollouts.data import check_room, prompts_of
 
 Source = Mapping[str, Any]
 """Checked values of a recipe's source keys: model, data, reward and so on."""
+SCORING = ("reward", "judge", "eval_judge")
+"""Keys of a recipe whose models score responses, or compare them."""
 Documents = list[tuple[list[int], list[list[int]]]]
 """Rows as token ids of prompts with their responses."""
 
@@ -90,8 +95,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_is_policy(source.get(name), name, ask_hub=True)
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)
-    for reward in (source.get("reward"), source.get("judge")):
-        check_named_models(reward)
+    for key in SCORING:
+        check_named_models(_reward_of(source.get(key)))
     documents = READERS[kind](rows, tokenizer, args)
     model = memory.outline(
         source["model"],
@@ -142,6 +147,14 @@ def of_members(plan: Plan, args: EnsembleConfig, rows: int, model: memory.Outlin
         ("disk, about", f"{_size(args.n * plan.disk)}, with {_size(plan.free_disk)} free"),
     ]
     return replace(plan, lines=lines, memory=max(plan.memory, kept), disk=args.n * plan.disk)
+
+
+def _reward_of(scoring: Any) -> Any:
+    """A reward, or the one that a judge of pairs goes by; None of other judges."""
+    if not isinstance(scoring, NamedJudge):
+        return scoring
+    reward = scoring.values.get("reward")
+    return None if reward in (None, VADER) else read_reward(reward)
 
 
 def _pairs(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
@@ -211,8 +224,9 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
         parts["value model"] = parts.get("weights", 0.0) + training
     if rewards := _reward_bytes(source.get("reward"), model):
         parts["reward model"] = rewards
-    if judges := _reward_bytes(source.get("judge"), model):
-        parts["judge"] = judges
+    for key in ("judge", "eval_judge"):
+        if size := _reward_bytes(source.get(key), model):
+            parts[key.replace("eval_judge", "judge of evaluations")] = size
     rows, tokens = _largest_batch(args, documents)
     # Trainer has an old and a new name for this option.
     checkpointing = args.gradient_checkpointing or args.activation_checkpointing
@@ -232,7 +246,10 @@ def _reward_bytes(reward: Any, policy: memory.Outline) -> float:
     Members of an ensemble that are adapters on one base, or heads on one, have it once.
     """
     total = 0.0
-    for source in named_models(reward):
+    if isinstance(reward, NamedJudge) and reward.kind == "model":
+        quantization = reward.values.get("quantization")
+        total += memory.outline(reward.values["model"], quantization=quantization, dtype=policy.dtype).base_bytes
+    for source in named_models(_reward_of(reward)):
         bases: set[str] = set()
         heads = is_ensemble(source) and EnsembleSettings.read(ensemble_folder(source, weights=False)).kind == "heads"
         for name in member_sources(source):

@@ -34,18 +34,24 @@ QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
 }
 
 
+def command_of(name: str) -> str:
+    """The algorithm that a recipe's name begins with, after "smoke-"."""
+    return max((each for each in ALGORITHMS.builtin if name.removeprefix("smoke-").startswith(each)), key=len)
+
+
 def prepared(name: str, folder: Path = FOLDER) -> Run:
-    return prepare(ALGORITHMS[name.split("-")[0]], read_recipe(str(folder / f"{name}.yaml"), []))
+    return prepare(ALGORITHMS[command_of(name)], read_recipe(str(folder / f"{name}.yaml"), []))
 
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert {*RECIPES, *COLLECTIONS} == {*wanted, "sft", "ensemble", *ROWS_OF_REWARDS, "collect", "collect-models"}
+    others = {"sft", "ensemble", *ROWS_OF_REWARDS, "collect", "collect-models", "online-dpo", "smoke-online-dpo"}
+    assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_becomes_a_config(name: str, tmp_path: Path) -> None:
-    run, command = prepared(name), name.split("-")[0]
+    run, command = prepared(name), command_of(name)
     assert run.lora() is not None
     assert run.args.save_total_limit, "checkpoints of a long run fill a disk"
     text = (FOLDER / f"{name}.yaml").read_text()

@@ -186,8 +186,8 @@ def run_online(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
     """
     ipo = changes.get("loss_type") == "ipo"
     settings: dict[str, Any] = {
-        "per_device_train_batch_size": 64,
-        "num_samples": 32,
+        "per_device_train_batch_size": 128,
+        "num_samples": 64,
         "pairs": "all",
         "labels": "soft",
         "ipo_reduction": "sum",

@@ -1,0 +1,278 @@
+"""Online DPO and IPO beside offline DPO and PPO, at the same number of samples, on the embedded task.
+
+Every method gets the same base, reward model, prompts, number of sampled responses, LoRA, learning rate and number of
+steps. Offline DPO samples all its responses from the base before it trains. Then each policy answers the same held-out
+prompts with the same random numbers; VADER, which no training saw, and the reward model score the responses.
+
+    python -m benchmarks.online run --base out/base --reward out/reward --out runs --method online-dpo --seed 0
+    python -m benchmarks.online table --out runs
+
+A run goes on from its last checkpoint, and one that is finished isn't done again. The base and the reward model are
+those of `hf-align quickstart`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from peft import LoraConfig
+from transformers.trainer_utils import get_last_checkpoint
+
+from benchmarks.machine import describe_machine
+from benchmarks.study.resampled import rows as as_table
+from hf_align.collators import encode_prompts
+from hf_align.data.embedded.rows import make_prompts
+from hf_align.files import ADAPTER_CONFIG, write_json
+from hf_align.models.loading import load_policy
+from hf_align.models.reward import load_reward_model
+from hf_align.models.sources import load_tokenizer
+from hf_align.rollouts import sample_responses
+from hf_align.statistics import bootstrap_interval
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer
+from hf_align.trainers.online.config import OnlineDPOConfig
+from hf_align.trainers.online.trainer import OnlineDPOTrainer
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
+
+METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo")
+SAMPLES, RESULT = "samples.json", "result.json"
+NUM_SAMPLES, ROLLOUT, PASSES = 4, 32, 2
+"""Responses per prompt and per rollout, and passes over each."""
+MINI_BATCHES = 2
+MAX_NEW_TOKENS, MISSING_EOS_PENALTY = 24, 1.0
+RATE = 3e-4
+FIGURES = ("judge", "reward", "objective/kl", "response/length", "response/eos_share")
+
+
+def common(out: Path, seed: int) -> dict[str, Any]:
+    """Options that all trainings share."""
+    return {
+        "output_dir": str(out),
+        "learning_rate": RATE,
+        "lr_scheduler_type": "linear",
+        "row_tokens": 512,
+        "per_device_eval_batch_size": 32,
+        "logging_steps": PASSES * MINI_BATCHES,
+        "save_steps": 4 * PASSES * MINI_BATCHES,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": seed,
+    }
+
+
+def sampling(samples: int) -> dict[str, Any]:
+    """Options of the trainings that sample, besides."""
+    return {
+        "total_episodes": samples,
+        "num_samples": NUM_SAMPLES,
+        "per_device_train_batch_size": ROLLOUT // MINI_BATCHES,
+        "num_mini_batches": MINI_BATCHES,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "missing_eos_penalty": MISSING_EOS_PENALTY,
+    }
+
+
+def offline_pairs(base: str, reward: str, folder: Path, prompts: Dataset, seed: int) -> Dataset:
+    """The best and the worst of the base's responses to each prompt, sampled once and kept; ties are left out."""
+    path = folder / SAMPLES
+    if not path.exists():
+        model, tokenizer = load_policy(base), load_tokenizer(base)
+        sampled = sample_responses(
+            model,
+            tokenizer,
+            encode_prompts(tokenizer, prompts["prompt"][:]),
+            num_samples=NUM_SAMPLES,
+            max_new_tokens=MAX_NEW_TOKENS,
+            generator_seed=seed,
+            batch_size=ROLLOUT // NUM_SAMPLES,
+        )
+        texts = [each.text for each in sampled]
+        asked = [prompts[each.prompt_index]["prompt"] for each in sampled]
+        scores = load_reward_model(reward).score(asked, texts)
+        cut = [MISSING_EOS_PENALTY * (not each.finished) for each in sampled]
+        scored = [score - penalty for score, penalty in zip(scores, cut, strict=True)]
+        write_json(path, [{"text": text, "score": score} for text, score in zip(texts, scored, strict=True)])
+    samples = json.loads(path.read_text())
+    pairs = []
+    for number, prompt in enumerate(prompts["prompt"]):
+        group = sorted(samples[number * NUM_SAMPLES : (number + 1) * NUM_SAMPLES], key=lambda each: each["score"])
+        worst, best = group[0]["text"], group[-1]["text"]
+        if group[0]["score"] < group[-1]["score"] and best.strip() and worst.strip() and best != worst:
+            chosen, rejected = ([{"role": "assistant", "content": text}] for text in (best, worst))
+            pairs.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    return Dataset.from_list(pairs)
+
+
+def make_trainer(method: str, base: str, reward: str, out: Path, samples: int, seed: int) -> Any:
+    """The trainer of a method other than "base"."""
+    prompts = make_prompts("train", samples // NUM_SAMPLES, seed)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+    if method == "offline-dpo":
+        pairs = offline_pairs(base, reward, out, prompts, seed)
+        steps = PASSES * MINI_BATCHES * samples // ROLLOUT  # as many as the others take
+        batch = ROLLOUT // NUM_SAMPLES // MINI_BATCHES
+        args = DPOConfig(**common(out, seed), max_steps=steps, per_device_train_batch_size=batch)
+        return DPOTrainer(base, args=args, train_dataset=pairs, peft_config=lora)
+    options = {**common(out, seed), **sampling(samples)}
+    if method == "ppo":
+        args = PPOConfig(
+            **options,
+            num_ppo_epochs=PASSES,
+            value_learning_rate=1e-3,
+            target_kl=10.0,
+            kl_coef=0.22,
+            kl_horizon=120.0,  # those of the quickstart
+        )
+        return PPOTrainer(base, args=args, train_dataset=prompts, peft_config=lora, reward=reward)
+    args = OnlineDPOConfig(**options, num_epochs=PASSES, loss_type="ipo" if method == "online-ipo" else "sigmoid")
+    return OnlineDPOTrainer(base, args=args, train_dataset=prompts, peft_config=lora, reward=reward)
+
+
+def measure(policy: str, base: str, reward: str, out: Path, prompts: int, seed: int) -> dict[str, list[float]]:
+    """Figures of a response to each held-out prompt, by name."""
+    args = OnlineDPOConfig(**{**common(out / "evaluation", seed), **sampling(ROLLOUT)})
+    trainer = OnlineDPOTrainer(
+        policy,
+        base,
+        args=args,
+        eval_dataset=make_prompts("test", prompts, seed),
+        reward=reward,
+        eval_judge="vader",
+    )
+    trainer.evaluate()
+    return {name: trainer.eval_rows[name].tolist() for name in FIGURES}
+
+
+def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int, prompts: int) -> None:
+    """Train what isn't trained, and measure it.
+
+    Args:
+        base: Folder of the language model.
+        reward: Folder of the reward model.
+        out: Folder of all runs.
+        method: One of `METHODS`.
+        seed: Of prompts, training and sampling.
+        samples: Responses in all, a multiple of `ROLLOUT`.
+        prompts: Held-out prompts.
+    """
+    folder = out / str(seed) / method
+    if (folder / RESULT).exists():
+        print(f"{folder} is finished.")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    started, policy = time.perf_counter(), base
+    if method != "base":
+        policy = str(folder)
+        if not (folder / ADAPTER_CONFIG).exists():
+            trainer = make_trainer(method, base, reward, folder, samples, seed)
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(policy))
+            trainer.save_model()
+            trainer.save_state()
+    trained = time.perf_counter()
+    figures = measure(policy, base, reward, folder, prompts, seed)
+    seconds = {"training": trained - started, "evaluation": time.perf_counter() - trained}
+    entry = {"method": method, "seed": seed, "samples": samples, "seconds": seconds, "machine": describe_machine()}
+    write_json(folder / RESULT, {**entry, "figures": figures})
+
+
+def summarise(out: Path) -> dict[str, Any]:
+    """Figures by method, over the seeds that have a finished base: gain over the base, and what else was measured.
+
+    Intervals are over prompts: all seeds' prompts are resampled together, each with its difference from the base.
+    """
+    results = [json.loads(path.read_text()) for path in sorted(out.glob("*/*/" + RESULT))]
+    by_run = {(each["method"], each["seed"]): each for each in results}
+    summary: dict[str, Any] = {}
+    for method in METHODS:
+        seeds = sorted(seed for name, seed in by_run if name == method and ("base", seed) in by_run)
+        if not seeds:
+            continue
+        runs = [by_run[method, seed] for seed in seeds]
+        pooled = {name: np.concatenate([each["figures"][name] for each in runs]) for name in FIGURES}
+        start = {name: np.concatenate([by_run["base", seed]["figures"][name] for seed in seeds]) for name in FIGURES}
+        gains = {name: pooled[name] - start[name] for name in ("judge", "reward")}
+        summary[method] = {
+            "seeds": seeds,
+            "samples": runs[0]["samples"],
+            "prompts": len(pooled["judge"]),
+            "means": {name: float(values.mean()) for name, values in pooled.items()},
+            "gains": {
+                name: {
+                    "mean": float(gain.mean()),
+                    "interval": bootstrap_interval(np.mean, gain),
+                    "by_seed": [float(part.mean()) for part in np.split(gain, len(seeds))],
+                }
+                for name, gain in gains.items()
+            },
+            "kl_interval": bootstrap_interval(np.mean, pooled["objective/kl"]),
+            "minutes": sum(sum(each["seconds"].values()) for each in runs) / len(runs) / 60,
+        }
+    return summary
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as markdown."""
+    head = ["method", "samples", "seeds", "VADER gain", "by seed", "reward gain", "KL", "tokens", "ended", "minutes"]
+    lines: list[list[Any]] = [head]
+    for method, each in summary.items():
+        judge, reward, means = each["gains"]["judge"], each["gains"]["reward"], each["means"]
+        lines.append(
+            [
+                method,
+                0 if method == "base" else each["samples"],
+                len(each["seeds"]),
+                _with_interval(judge["mean"], judge["interval"], 3),
+                ", ".join(f"{gain:.3f}" for gain in judge["by_seed"]),
+                _with_interval(reward["mean"], reward["interval"], 2),
+                _with_interval(means["objective/kl"], each["kl_interval"], 1),
+                f"{means['response/length']:.1f}",
+                f"{means['response/eos_share']:.0%}",
+                f"{each['minutes']:.0f}",
+            ]
+        )
+    return as_table(lines)
+
+
+def _with_interval(mean: float, interval: Sequence[float], digits: int) -> str:
+    return f"{mean:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one method, or print the table and write the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.online", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="train and measure one method")
+    one.add_argument("--base", required=True, help="folder of the language model")
+    one.add_argument("--reward", required=True, help="folder of the reward model")
+    one.add_argument("--method", required=True, nargs="+", choices=METHODS)
+    one.add_argument("--seed", type=int, nargs="+", default=[0])
+    one.add_argument("--samples", type=int, default=512, help=f"responses in all, a multiple of {ROLLOUT}")
+    one.add_argument("--prompts", type=int, default=200, help="held-out prompts")
+    shown = commands.add_parser("table", help="print the table of finished runs")
+    shown.add_argument("--save", type=Path, help="also write the figures as JSON")
+    for command in (one, shown):
+        command.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        if options.samples % ROLLOUT:
+            parser.error(f"--samples is {options.samples}; give a multiple of {ROLLOUT}")
+        for seed in options.seed:
+            for method in options.method:
+                run(options.base, options.reward, options.out, method, seed, options.samples, options.prompts)
+        return
+    summary = summarise(options.out)
+    print(table(summary))
+    if options.save is not None:
+        write_json(options.save, summary)
+
+
+if __name__ == "__main__":
+    main()
