@@ -47,6 +47,7 @@ RUN |= {
         "sft",
         "dpo-ipo",
         "ppo",
+        "online-dpo",
         "memory",
         "curves",
         "command-line",
