@@ -34,7 +34,13 @@ IN_SMALL: Mapping[str, Mapping[str, Any]] = {
     "1_reward_model": {"PAIRS": 8, "RANKINGS": 8, "STEPS": 2, "BATCH": 2, "SENTENCES": 8},
     "2_dpo_and_ipo": {"PAIRS": 8, "STEPS": 2, "BATCH": 2, "PROMPTS": 2, "NEW_TOKENS": 4},
     "3_ppo": {"REWARD_STEPS": 2, "REWARD_BATCH": 2, "EPISODES": 16, "BATCH": 4, "NEW_TOKENS": 4},
-    "4_your_data_and_the_hub": {"STEPS": 2, "BATCH": 2, "MODEL_ON_HUB": "team/base", "PUSH_TO": "anna/mine"},
+    "4_your_data_and_the_hub": {
+        "STEPS": 2,
+        "BATCH": 2,
+        "COMPARISONS": 4,
+        "MODEL_ON_HUB": "team/base",
+        "PUSH_TO": "anna/mine",
+    },
 }
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -177,3 +183,7 @@ def test_the_notebook_on_your_own_data_runs_and_pushes(tmp_path: Path, tiny_mode
     assert "8 changed broken_encoding" in printed(notebook) and "no errors" in printed(notebook)
     assert json.loads(pushed["adapter_config.json"])["base_model_name_or_path"] == "team/base"
     assert b"team/base" in pushed["README.md"]
+    assert "2 of 4 valid comparisons" in printed(notebook) and "2 tasks waiting for answers" in printed(notebook)
+    assert "2 pairs with the columns ['prompt', 'chosen', 'rejected', 'margin'" in printed(notebook)
+    shown = [str(output.get("data")) for cell in code_cells(notebook) for output in cell.outputs]
+    assert sum("<iframe" in each and "http://127.0.0.1:" in each for each in shown) == 1, "the page is below its cell"
