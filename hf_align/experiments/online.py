@@ -3,15 +3,16 @@
 from typing import Any
 
 from hf_align.evaluation.scorers import read_judge
-from hf_align.experiments.run import Run
+from hf_align.experiments.run import Inputs, Run
 from hf_align.feedback.judges.named import NamedJudge, check_judge
+from hf_align.progress import Progress
 from hf_align.rewards.named import read_reward
 from hf_align.trainers import over_optimization
 from hf_align.trainers.online.trainer import check_label
 
 
 class OnlineRun(Run):
-    """A run whose pairs are made by a reward or by a judge, which is loaded when it is first asked."""
+    """A run whose pairs are made by a reward or by a judge."""
 
     def read_rewards(self) -> None:
         """Check the recipe's reward or judge, and the judge of evaluations."""
@@ -24,6 +25,12 @@ class OnlineRun(Run):
         source["eval_judge"] = read_judge(source["eval_judge"], recipe.where("eval_judge"))
         label = source["reward"] if source["reward"] is not None else _source_of(source["judge"])
         over_optimization.check_judge(source["eval_judge"], label, self.args, source["eval_dataset"], "eval_judge")
+
+    def execute(self, inputs: Inputs, progress: Progress) -> None:
+        """Load the judge, and train as `Run` does."""
+        if (judge := self.checked.source["judge"]) is not None:
+            self.checked.source["judge"] = judge.opened
+        super().execute(inputs, progress)
 
 
 def _source_of(judge: NamedJudge) -> Any:
