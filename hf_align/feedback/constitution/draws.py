@@ -72,4 +72,4 @@ def draw_pairs(ids: Sequence[str], prompt: Prompt, most: int, seed: int) -> list
         return draw(seed, "pair", prompt.id, *pair)
 
     pairs = sorted(combinations(sorted(set(ids)), 2), key=chance)[:most]
-    return [pair[::-1] if draw(seed, "side", prompt.id, *pair) < 0.5 else pair for pair in pairs]
+    return [(b, a) if draw(seed, "side", prompt.id, a, b) < 0.5 else (a, b) for a, b in pairs]

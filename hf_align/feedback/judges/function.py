@@ -30,7 +30,7 @@ class FunctionJudge:
         1.0
     """
 
-    def __init__(self, function: Callable[[Any, Any, Any], Any], name: str | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], name: str | None = None) -> None:
         if not callable(function):
             raise UserError(f"judge: {function!r} is no function; give f(prompt, first, second)")
         self.function = function

@@ -96,6 +96,6 @@ def test_a_function_that_takes_a_principle_gets_its_question() -> None:
     assert judge.name == "prefer" and by_principles(plain := FunctionJudge(lambda *pair: 1.0, "plain")) is plain
     pairs, _ = compared(judge)
     for pair in pairs:
-        kind, true, short = (each.judgement.preference for each in pair.votes)
-        assert kind == float(pair.first.text < pair.second.text) and true == short == 1 - kind
+        earlier = pair.first.text < pair.second.text
+        assert [each.judgement.preference for each in pair.votes] == [earlier, not earlier, not earlier]
     assert len(set(questions)) == 3

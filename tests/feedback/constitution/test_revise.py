@@ -76,7 +76,7 @@ def test_each_step_goes_on_from_the_last_and_is_skipped_where_the_critique_finds
 
 def test_a_response_is_criticised_from_the_threshold_on() -> None:
     writer = (tiny_model(), tiny_tokenizer())
-    options = {"max_new_tokens": 4, "max_critique_tokens": 4, "examples": 0, "batch_size": 12}
+    options: dict[str, Any] = {"max_new_tokens": 4, "max_critique_tokens": 4, "examples": 0, "batch_size": 12}
 
     def steps(threshold: float) -> list[tuple[float, Step]]:
         made = [step for each in run(writer, threshold=threshold, **options) for step in each.steps]
