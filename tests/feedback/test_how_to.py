@@ -36,7 +36,7 @@ def test_a_constitution_makes_demonstrations_and_preferences(
     monkeypatch.chdir(tmp_path)
     Path("ORG").mkdir()
     Path("ORG/MODEL").symlink_to(tiny_model_dir)
-    names: dict = {"rows": [{"prompt": f"Name a fruit with {n} letters."} for n in range(3, 7)]}
+    names: dict = {"rows": [{"prompt": f"Name a fruit with {n} letters."} for n in (3, 5)]}
     exec(compile(python("constitution.md"), "constitution.md", "exec"), names)
     assert names["data"].figures["prompts"]["repeated"] == 0 and Path("out/constitution/steps.jsonl").exists()
 
