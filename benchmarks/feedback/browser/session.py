@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from playwright.sync_api import BrowserContext, Error
+from playwright.sync_api import BrowserContext
 from sqlalchemy import func, select
 
 from benchmarks.feedback.browser.ledger import Choice, Ledger, View, read_store
@@ -271,16 +271,15 @@ class Session:
         if self.rng.random() < 0.5:
             self._reload_and_look(person, before, choice)
             return
-        # Without a reload: they press the button again if the page still shows the task.
+        # Without a reload: the page finds its server again, and they press the button again if it still shows the task.
+        person.tab.recover()
         after = person.tab.view()
         if after is not None and after.task == before.task:
-            try:
-                person.tab.click(choice)
-                person.tab.moved(before, seconds=15)
-            except (NothingMoved, Error):
-                self.report.actions["reload after a kill"] += 1
-                self._reload_and_look(person, before, choice)
-                return
+            self.report.actions["pressed again after a kill"] += 1
+            person.tab.leave_field()
+            person.tab.click(choice)
+            self._settle(person, before, choice)
+            return
         self.ledger.choose(person.name, before, choice)
 
     def _idle_hour(self, person: Person) -> None:

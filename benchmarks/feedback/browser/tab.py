@@ -112,6 +112,25 @@ class Tab:
                 raise NothingMoved(f"the page still shows {before}: {self.shown()}")
             time.sleep(0.005)
 
+    def connection(self) -> str:
+        """What the page says of its connection."""
+        return self.page.evaluate(
+            "(box => box && !box.hidden ? box.innerText : '')(document.getElementById('connection'))"
+        )
+
+    def recover(self) -> None:
+        """Wait until a page that lost its server has found it again by itself."""
+        end = time.monotonic() + SECONDS
+        while True:
+            try:
+                if not self.connection().startswith("No connection"):
+                    return
+            except Error:  # it navigates
+                pass
+            if time.monotonic() > end:
+                raise NothingMoved(f"the page doesn't find its server again: {self.shown()}")
+            time.sleep(0.02)
+
     def wait_for_patience(self) -> None:
         """Wait until the page takes clicks on a task that it has just shown; people read for longer."""
         time.sleep(PATIENCE)

@@ -210,7 +210,9 @@ def test_other_sites_can_neither_frame_nor_read_the_page(
     assert frame.locator("#choose-left").count() == 0
 
 
-def test_a_lost_connection_is_said_and_a_reload_goes_on_with_the_same_task(browser: Browser, tmp_path: Path) -> None:
+def test_a_lost_connection_is_said_and_the_page_goes_on_by_itself_with_the_same_task(
+    browser: Browser, tmp_path: Path
+) -> None:
     with PageServer(tmp_path) as server:
         context = browser.new_context()
         tab = Tab(context, f"{server.url}/?annotator=anna", fill(server.store, 3))
@@ -218,14 +220,35 @@ def test_a_lost_connection_is_said_and_a_reload_goes_on_with_the_same_task(brows
         tab.wait_for_patience()
         server.kill()
         tab.click("left")
-        tab.page.wait_for_function("document.getElementById('message').innerText.startsWith('No answer from')")
+        tab.page.wait_for_function("document.getElementById('connection')?.innerText.startsWith('No connection')")
+        tab.click("right")  # is not kept for later
         server.start()
-        tab.reload()
+        tab.page.wait_for_function("document.getElementById('connection')?.innerText.includes('was not saved')")
         assert tab.view() == view and list(server.store.events()) == []
         tab.wait_for_patience()
         tab.click("left")
         tab.moved(view)
-        assert len(list(server.store.answers())) == 1
+        assert len(list(server.store.answers())) == 1 and tab.connection() == ""
+        context.close()
+
+
+def test_an_answer_that_arrived_before_the_connection_broke_is_not_asked_for_again(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with PageServer(tmp_path) as server:
+        context = browser.new_context()
+        tab = Tab(context, f"{server.url}/?annotator=anna", fill(server.store, 3))
+        view = tab.view()
+        tab.wait_for_patience()
+
+        def drop_answer(route: Route) -> None:
+            route.fetch()
+            route.abort()
+
+        tab.page.route("**/gradio_api/run/**", drop_answer, times=1)
+        tab.click("left")
+        tab.page.wait_for_function("document.getElementById('connection')?.innerText === 'The connection is back.'")
+        assert tab.moved(view) != view and len(list(server.store.answers())) == 1
         context.close()
 
 
