@@ -1,9 +1,8 @@
 import json
+import multiprocessing
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -186,16 +185,19 @@ def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: P
             count = 0
         return count + files
 
-    program = "import sys; from hf_align.cli.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "collect", "--config", "recipe.yaml", *flags]
+    # Each is a process of its own; what a command imports, a server imports once for all of them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hf_align.cli.commands.collect", "transformers.models.llama.modeling_llama"])
     for _ in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = context.Process(target=main, args=(["collect", "--config", "recipe.yaml", *flags],))
+        process.start()
         goal = written() + 1 + moments.randrange(len(whole[-1]) // 8)
-        while process.poll() is None and written() < goal:
+        while process.is_alive() and written() < goal:
             time.sleep(0.005)
         time.sleep(moments.random() * 0.1)
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
     assert killed >= 8
     assert run(*flags) == 0
     assert held("prefs.db") == whole
