@@ -56,6 +56,14 @@ def test_win_rates_count_a_tie_as_half_a_win():
     assert rates["weak"]["share"] == pytest.approx(0.5 / 3) and rates["weak"]["comparisons"] == 6
 
 
+def test_a_comparison_whose_commonest_vote_is_a_tie_is_half_a_win_whoever_got_the_other_votes():
+    store = PreferenceStore("sqlite://")
+    add_task(store, Prompt("Question?"), {"anna": 1.0, "ben": 0.5, "cleo": 0.5})
+    figures = export_preferences(store, method="majority", ties="keep").figures
+    assert figures["strength"] > 0 and figures["ties"]["count"] == 1
+    assert [rate["share"] for rate in figures["win_rate"].values()] == [0.5, 0.5]
+
+
 def test_the_left_share_and_times_are_those_of_answers_that_were_shown():
     clock = Clock()
     store = PreferenceStore("sqlite://", clock=clock)

@@ -5,7 +5,7 @@ import pytest
 
 from hf_align.errors import UserError
 from hf_align.feedback import Annotator, PreferenceStore, Prompt, Response, Task
-from hf_align.feedback.page.view import LONGEST_REASON, Desk, View
+from hf_align.feedback.page.view import LONGEST_REASON, Desk, View, draw_notice
 
 
 def make_store(number: int = 3) -> PreferenceStore:
@@ -238,3 +238,8 @@ def test_a_gold_question_looks_like_any_other() -> None:
         shapes.add(re.sub(r"[0-9a-f]{32}|(good|bad) \d", "", view.task))
         assert "1 left" in view.progress
     assert len(shapes) == 1
+
+
+def test_a_notice_shows_its_text_as_it_stands():
+    drawn = draw_notice("<b>R&D</b> is a model in this store")
+    assert "<b>" not in drawn and "&lt;b&gt;R&amp;D&lt;/b&gt; is a model" in drawn

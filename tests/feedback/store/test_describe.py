@@ -74,6 +74,17 @@ def test_annotators_have_times_gold_questions_agreement_and_sides(figures):
     assert idle["agreement"] == {"alpha": None, "raw": None, "values": 0} and idle["answers"] == 0
 
 
+def test_a_gold_question_is_right_on_the_same_side_of_a_tie_however_sure_the_answer_is(store):
+    prompt = Prompt("A")
+    one, other = (Response(prompt.id, text, "model") for text in "xy")
+    gold = Task.of(one, other, gold_best=min(one.id, other.id))
+    store.add(prompts=[prompt], responses=[one, other], tasks=[gold])
+    for name, preference in (("sure", 1.0), ("rather", 0.75), ("undecided", 0.5), ("wrong", 0.25)):
+        store.record(gold.id, name, preference, id=name)
+    right = {one["annotator"]: one["gold_right"]["count"] for one in store.statistics()["by_annotator"]}
+    assert right == {"sure": 1, "rather": 1, "undecided": 0, "wrong": 0}
+
+
 def test_tasks_are_open_until_they_have_the_answers_wanted(figures):
     by_task = figures["by_task"]
     assert [one["open"] for one in by_task] == [False, False, True, False]
