@@ -24,6 +24,7 @@ RECIPES_OF = {
     "constitution": {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)},
 }
 """Keys of recipes of other commands than those that train."""
+RECIPES_OF["judge"] = RECIPES_OF["collect"]  # the page shows judges as annotators
 NAMES = {command.name for command in COMMANDS}
 RUN = {  # the test that runs a page's Python blocks in order
     "README.md": "docs/test_code_blocks.py",
@@ -35,6 +36,7 @@ RUN = {  # the test that runs a page's Python blocks in order
     "docs/how-to/collect.md": "feedback/test_how_to.py",
     "docs/how-to/constitution.md": "feedback/test_how_to.py",
     "docs/how-to/data.md": "data/embedded/test_data_page.py",
+    "docs/how-to/judge.md": "feedback/test_how_to.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
     "docs/how-to/rollouts.md": "rollouts/test_how_to.py",

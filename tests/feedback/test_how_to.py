@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from hf_align import RewardModel
+from hf_align.coerce import coerce
+from hf_align.experiments.recipe import read_recipe
 from hf_align.feedback import Constitution, PreferenceStore, Prompt, Response, Task
+from hf_align.feedback.judges.named import KINDS
 from tests.docs.pages import DOCS, blocks
+from tests.feedback.judges.endpoint.stand_in import StandIn
 
 
 def python(page: str) -> str:
@@ -39,6 +43,34 @@ def test_a_constitution_makes_demonstrations_and_preferences(
     names: dict = {"rows": [{"prompt": f"Name a fruit with {n} letters."} for n in (3, 5)]}
     exec(compile(python("constitution.md"), "constitution.md", "exec"), names)
     assert names["data"].figures["prompts"]["repeated"] == 0 and Path("out/constitution/steps.jsonl").exists()
+
+
+def test_judges_compare_are_calibrated_and_measured(
+    tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    Path("HuggingFaceTB").mkdir()
+    Path("HuggingFaceTB/SmolLM2-1.7B-Instruct").symlink_to(tiny_model_dir)
+    text = python("judge.md").replace("max_pairs=400", "max_pairs=40, resamples=20")
+    names: dict = {"prompts": ["Name a fruit."] * 2, "firsts": ["Apple.", "A pear."], "seconds": ["Stone.", "Apple."]}
+    with StandIn().running() as endpoint:
+        exec(compile(text.replace("http://localhost:8000/v1", endpoint.url), "judge.md", "exec"), names)
+    assert abs(names["bias"].effect_after) < 1e-6 and names["bias"].pairs == 2
+    assert len(names["judgements"]) == 2 and Path("judge.html").exists()
+
+
+def test_the_judges_of_the_page_are_named_by_their_keys(tmp_path: Path):
+    kinds = []
+    for language, _, text in blocks(DOCS / "how-to" / "judge.md"):
+        if language == "yaml":
+            (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+            for entry in read_recipe(str(tmp_path / "recipe.yaml"), []).values["annotators"]:
+                if isinstance(judge := entry["judge"], dict):
+                    [kind] = [kind for kind in KINDS if kind in judge]
+                    assert all(coerce(value, KINDS[kind].keys[key]) == value for key, value in judge.items())
+                    kinds.append(kind)
+    assert set(kinds) == set(KINDS)
 
 
 def test_the_constitution_of_the_page_is_one(tmp_path: Path):

@@ -35,22 +35,18 @@ def run_score(options: argparse.Namespace) -> None:
         raise UserError(f"{name} goes {'with' if options.best_of is None else 'without'} --best-of N")
     if options.best_of is not None and options.policy is None:
         raise UserError("best_of needs --policy P, the model to sample from")
-    if options.model is None and options.judge is None:
-        by_judge = "" if options.best_of is None else ", or a judge by --judge"
-        raise UserError(f"model is missing; name a reward model by --model{by_judge}")
-    if options.model is not None and options.judge is not None:
-        raise UserError("judge and model are both given; score by one of them")
     common = {name: getattr(options, name) for name in COMMON}
     try:
         with quiet_libraries(screen):
+            model = _scored_by(options)
             if options.best_of is None:
                 extra = {name: getattr(options, name) for name in OF_SCORES if name in given}
-                figures = score_file(options.model, options.source, options.target, progress=screen, **common, **extra)
+                figures = score_file(model, options.source, options.target, progress=screen, **common, **extra)
             else:
                 sampling = {name: getattr(options, name) for name in SAMPLING if getattr(options, name) is not None}
                 figures = best_of_file(
                     options.policy,
-                    options.model or read_judge(options.judge),
+                    model,
                     options.source,
                     options.target,
                     Sampling(options.best_of, **sampling),
@@ -71,6 +67,18 @@ def run_score(options: argparse.Namespace) -> None:
         screen.line(line)
     if options.json is not None:
         write_figures(figures, options.json, screen)
+
+
+def _scored_by(options: argparse.Namespace) -> Any:
+    """The reward model's name, or a judge, which is loaded later."""
+    if options.model is not None and options.judge is not None:
+        raise UserError("judge and model are both given; score by one of them")
+    if options.judge is not None:
+        return read_judge(options.judge)
+    if options.model is None:
+        by_judge = "" if options.best_of is None else ", or a judge by --judge"
+        raise UserError(f"model is missing; name a reward model by --model{by_judge}")
+    return options.model
 
 
 def scored_lines(figures: Mapping[str, Any]) -> list[str]:
