@@ -35,7 +35,7 @@ from hf_align.feedback.judges.language_model import position_bias
 from hf_align.feedback.judges.measure import read_people
 from hf_align.feedback.judges.question import Question
 from hf_align.files import finite, write_json, write_text
-from hf_align.rewards.judges import Judgement, judge_orders
+from hf_align.rewards.judges import Judge, Judgement, judge_orders
 from hf_align.rewards.vader import vader_judge
 from hf_align.version import versions
 
@@ -46,8 +46,6 @@ _BOTH = "Sentence A: {first}\n\nSentence B: {second}\n\n"
 _SHOWN = (
     ("The food was cold and the waiter rude.", "What a lovely evening!", "B"),
     ("It works like a charm.", "It broke after a day.", "A"),
-    ("I want my money back.", "Not bad at all for the price.", "B"),
-    ("My best holiday so far.", "The room was dirty.", "A"),
 )
 WORDINGS: Mapping[str, tuple[str | None, str | None]] = {
     "default": (None, None),
@@ -221,36 +219,38 @@ def main(arguments: argparse.Namespace) -> None:
         "versions": versions(),
         "settings": settings,
     }
+    measure = partial(measure_once, arguments, origin)
+    results = {
+        "VADER": measure("VADER", lambda: RewardJudge(vader_judge, "VADER")),
+        "reward model": measure("reward model", lambda: RewardJudge(str(arguments.reward), "reward model")),
+    }
     wordings = try_wordings(arguments.base, arguments.work, arguments.validation_pairs, arguments.seed)
     best = max(wordings, key=lambda name: wordings[name]["agreement"])
     everybody = {"people_all_test_pairs": people_by_gap(), "wordings": wordings, "templates": WORDINGS, "chosen": best}
     write_json(arguments.out / "wordings.json", finite({**origin, **everybody}))
-
-    def model(wording: str, bias: float) -> Remembered:
+    for wording in dict.fromkeys([best, "default"]):
         path = arguments.work / f"test-{arguments.pairs}-{arguments.seed}-{wording}.jsonl"
-        return Remembered(wording, partial(load, arguments.base, wording), path, bias)
-
-    judges: dict[str, Callable[[], Any]] = {}
-    judges["VADER"] = lambda: RewardJudge(vader_judge, "VADER")
-    judges["reward model"] = lambda: RewardJudge(str(arguments.reward), "reward model")
-    for wording in dict.fromkeys(["default", best]):
-        judges[f"135M, {wording}"] = partial(model, wording, 0.0)
-        judges[f"135M, {wording}, bias subtracted"] = partial(model, wording, wordings[wording]["bias"])
-    results = {}
-    for name, judge in judges.items():
-        path = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}.json"
-        if not path.exists():
-            report = measure_judge(
-                judge(),
-                heldout_sentences("test"),
-                max_pairs=arguments.pairs,
-                again=arguments.again,
-                seed=arguments.seed,
-            )
-            write_json(path, {**origin, **report.to_json()})
-        results[name] = json.loads(path.read_text())
-        print(name, results[name]["metrics"]["fit"], flush=True)
+        for bias, said in ((0.0, ""), (wordings[wording]["bias"], ", bias subtracted")):
+            name = f"135M, {wording}{said}"
+            judge = partial(Remembered, wording, partial(load, arguments.base, wording), path, bias)
+            results[name] = measure(name, judge)
     print("\n".join(table(results)))
+
+
+def measure_once(
+    arguments: argparse.Namespace, origin: dict[str, Any], name: str, judge: Callable[[], Judge]
+) -> dict[str, Any]:
+    """A judge's figures on test pairs, from its file if it is there."""
+    path = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+    if not path.exists():
+        sentences = heldout_sentences("test")
+        report = measure_judge(
+            judge(), sentences, max_pairs=arguments.pairs, again=arguments.again, seed=arguments.seed
+        )
+        write_json(path, {**origin, **report.to_json()})
+    result = json.loads(path.read_text())
+    print(name, result["metrics"]["fit"], flush=True)
+    return result
 
 
 if __name__ == "__main__":
