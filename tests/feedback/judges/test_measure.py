@@ -32,7 +32,7 @@ def _pair(chosen: str, more: list[float], rejected: str, less: list[float], **ot
 
 ROWS = [
     _pair("aaaa", [3, 3], "bb", [0, 0], chosen_source="x", rejected_source="me"),
-    _pair("cc", [1, 1], "dddd", [0, 0], chosen_source="x", rejected_source="me"),
+    _pair("cc", [1, 1], "dddd", [0, 0], chosen_source="x", rejected_source="y"),
     _pair("eeee", [2, 0], "ff", [1, -1], chosen_source="me", rejected_source="x"),
     _pair("gggg", [1, 1], "hh", [0, 0], chosen_source="x", rejected_source="y"),
 ]
@@ -47,8 +47,9 @@ def _by_hand(prompt: str, first: str, second: str) -> Any:
     return "first" if first in ("aaaa", "dddd") else "second"
 
 
-def test_every_figure_of_a_small_case_equals_a_count_by_hand() -> None:
-    metrics = _measure(FunctionJudge(_by_hand, "me"), ROWS).metrics
+@pytest.mark.parametrize("seed", range(3))  # draws which response is given first
+def test_every_figure_of_a_small_case_equals_a_count_by_hand(seed: int) -> None:
+    metrics = _measure(FunctionJudge(_by_hand, "me"), ROWS, seed=seed).metrics
     agreement = metrics["agreement"]
     assert (agreement["pairs"], agreement["no_opinion"], agreement["undecided"]) == (3, 1, 0)
     assert agreement["judge"] == (1 + 0 + 0.5) / 3
@@ -63,8 +64,8 @@ def test_every_figure_of_a_small_case_equals_a_count_by_hand() -> None:
     by_length = metrics["length"]
     assert by_length["judge"] == pytest.approx((1 + 1 + 0.5) / 3) and by_length["people"] == pytest.approx(2 / 3)
     assert by_length["people_longer"]["agreement"] == 0.75 and by_length["people_shorter"]["agreement"] == 0
-    own = metrics["self_preference"]  # it is rejected twice, preferred once over people's choice; chosen once
-    assert own["pairs"] == 3 and own["judge"] == (0 + 1 + 0.5) / 3 and own["people"] == pytest.approx(1 / 3)
+    own = metrics["self_preference"]  # its own is people's choice in the third pair, not in the first
+    assert own["pairs"] == 2 and own["judge"] == (0 + 0.5) / 2 and own["people"] == 0.5
     assert metrics["calibration"]["ece"] == pytest.approx(2 / 6), "the second pair is 1 off, in both directions"
     assert not metrics["calibration"]["soft"]
 
