@@ -169,7 +169,7 @@ def load(base: str, wording: str) -> LanguageModelJudge:
 
 def people_by_gap() -> list[dict[str, Any]]:
     """People's own agreement over all pairs of test sentences of one domain, by gap."""
-    data = read_people(heldout_sentences("test"), 200_000)
+    data = read_people(heldout_sentences("test"))
     place = np.searchsorted(GAPS, data.gap, side="left")
     shares = data.vote_agreement
     parts = [(data.better != 0) & (place == number) for number in range(len(GAPS) + 1)]

@@ -32,7 +32,7 @@ def measure_agreement_with_people(
     Args:
         data: The pairs.
         asked: The judge's opinions of them.
-        resampling: Draws of `data`'s units.
+        resampling: Draws of `asked`'s units.
         gaps: Ends of the buckets. Default: `GAPS` for ratings, scores and margins, `VOTE_GAPS` for votes.
 
     Returns:
@@ -50,7 +50,7 @@ def measure_agreement_with_people(
     gap = gap[pairs]
     people = data.vote_agreement[pairs] if _has_votes(data) else None
     result: Figures = {
-        **_compare(agreed, people, np.flatnonzero(counted), data, pairs, resampling),
+        **_compare(agreed, people, np.flatnonzero(counted), asked, resampling),
         "undecided": int((~decided).sum()),
         "no_opinion": int((decided & ~counted).sum()),
         "gap": kind,
@@ -63,7 +63,7 @@ def measure_agreement_with_people(
     for number, (low, high) in enumerate(zip([0.0, *ends], [*ends, None], strict=True)):
         inside = np.flatnonzero(counted & (place == number) & ~np.isnan(gap))
         if len(inside):
-            part = _compare(agreed, people, inside, data, pairs, resampling)
+            part = _compare(agreed, people, inside, asked, resampling)
             result["by_gap"].append({"low": low, "high": high, **part})
     return result
 
@@ -85,18 +85,16 @@ def _compare(
     agreed: NDArray[np.float64],
     people: NDArray[np.float64] | None,
     places: NDArray[np.intp],
-    data: Comparisons,
-    pairs: NDArray[np.intp],
+    asked: Asked,
     resampling: Resampling,
 ) -> Figures:
     """The figures of some pairs."""
-    unit, other = data.pair_units
-    unit, other = unit[pairs[places]], None if other is None else other[pairs[places]]
+    other = None if asked.other is None else asked.other[places]
     columns = {"judge": agreed[places]}
     if people is not None:
         columns |= {"people": people[places], "lead": agreed[places] - people[places]}
     result: Figures = {"pairs": len(places), "people": None, "lead": None}
-    measured = resampling.ratios(np.stack([*columns.values()], axis=1), np.ones(len(places)), unit, other)
+    measured = resampling.ratios(np.stack([*columns.values()], axis=1), np.ones(len(places)), asked.unit[places], other)
     for name, (value, interval) in zip(columns, measured, strict=True):
         result[name], result[f"{name}_interval"] = value, interval
     return result

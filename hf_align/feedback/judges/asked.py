@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +13,12 @@ from hf_align.data.comparisons import Comparisons
 from hf_align.errors import UserError
 from hf_align.progress import Progress
 from hf_align.rewards.judges import Judge, Judgement, Opinion
+from hf_align.statistics import Resampling
 
 BLOCK = 64
 """Pairs asked about at once."""
+FEWEST_ONCE = 100
+"""Fewest pairs with each text once that are enough; with fewer texts, pairs share them."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class Asked:
 
     Attributes:
         pairs: `[P]` their numbers in the data.
+        unit_name: What the bootstrap draws: "pairs", "prompts" or "texts"; see `draw_pairs`.
+        unit: `[P]` each pair's unit.
+        other: `[P]` its second unit, where texts are drawn.
         preference: `[P]` probability that the first response is better.
         sees_order: Whether the judge says how it decided in each order.
         shown: `[P]` share of the two orders in which it chose the response shown first, a tie half; NaN for a judge
@@ -34,6 +41,9 @@ class Asked:
     """
 
     pairs: NDArray[np.intp]
+    unit_name: str
+    unit: NDArray[np.intp]
+    other: NDArray[np.intp] | None
     preference: NDArray[np.float64]
     sees_order: bool
     shown: NDArray[np.float64]
@@ -41,6 +51,17 @@ class Asked:
     flipped: NDArray[np.bool_]
     again: NDArray[np.intp]
     given: NDArray[np.float64]
+
+    @property
+    def units(self) -> int:
+        """Number of units."""
+        return int(max(side.max(initial=-1) for side in (self.unit, self.other) if side is not None)) + 1
+
+    def share(self, name: str, values: NDArray[np.float64], places: NDArray, resampling: Resampling) -> dict[str, Any]:
+        """The mean of `[places]` values of some of the pairs, as `name`, with its "..._interval"."""
+        other = None if self.other is None else self.other[places]
+        value, interval = resampling.ratio(values, np.ones(len(values)), self.unit[places], other)
+        return {name: value, f"{name}_interval": interval}
 
 
 def ask_about(judge: Judge, data: Comparisons, *, max_pairs: int, again: int, seed: int, progress: Progress) -> Asked:
@@ -60,8 +81,8 @@ def ask_about(judge: Judge, data: Comparisons, *, max_pairs: int, again: int, se
         UserError: The judge fails, or doesn't give one judgement a pair.
     """
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(len(data.first))[:max_pairs]
-    pairs, swapped = np.sort(drawn), rng.random(len(drawn)) < 0.5
+    pairs, unit_name = draw_pairs(data, max_pairs, rng)
+    swapped = rng.random(len(pairs)) < 0.5
     repeated = np.sort(rng.permutation(len(pairs))[:again])
     first, second = data.first[pairs], data.second[pairs]
     left, right = np.where(swapped, second, first), np.where(swapped, first, second)
@@ -74,8 +95,14 @@ def ask_about(judge: Judge, data: Comparisons, *, max_pairs: int, again: int, se
     orders = np.array([[_number(each) for each in judgement.orders or (None, None)] for judgement in once])
     orders = orders.reshape(-1, 2)
     of_right = np.array([_number(each.preference) for each in mirrored])
+    columns = [pairs] if unit_name == "pairs" else [side[pairs] for side in data.pair_units if side is not None]
+    _, numbers = np.unique(np.concatenate(columns), return_inverse=True)
+    unit, *other = numbers.reshape(len(columns), -1)
     return Asked(
         pairs,
+        unit_name,
+        unit,
+        other[0] if other else None,
         np.where(swapped, 1 - of_left, of_left),
         any(judgement.orders is not None for judgement in once),
         (sides(orders[:, 0]) + 1 - sides(orders[:, 1])) / 2,
@@ -84,6 +111,34 @@ def ask_about(judge: Judge, data: Comparisons, *, max_pairs: int, again: int, se
         repeated,
         (sides(of_left[repeated]) + sides(of_right)) / 2,
     )
+
+
+def draw_pairs(data: Comparisons, max_pairs: int, rng: np.random.Generator) -> tuple[NDArray[np.intp], str]:
+    """Pairs to ask about, and what the bootstrap draws of them.
+
+    All of them, or a random sample of `max_pairs`. Of many texts that are compared with each other the sample has each
+    text once: its pairs are then independent, which tells more for a question than pairs that share texts.
+
+    Args:
+        data: The pairs.
+        max_pairs: Most pairs.
+        rng: Draws the sample.
+
+    Returns:
+        `[P]` numbers of pairs, ascending, and "pairs" (of texts that occur once), "prompts" or "texts".
+    """
+    drawn = rng.permutation(len(data.first))
+    if data.unit == "texts" and len(drawn) > max_pairs:
+        used: set[int] = set()
+        once: list[int] = []
+        texts = np.stack([data.text_of[data.first], data.text_of[data.second]], axis=1)
+        for pair, both in zip(drawn.tolist(), texts[drawn].tolist(), strict=True):
+            if used.isdisjoint(both):
+                used.update(both)
+                once.append(pair)
+        if len(once) >= FEWEST_ONCE:
+            return np.sort(np.asarray(once[:max_pairs], dtype=np.intp)), "pairs"
+    return np.sort(drawn[:max_pairs]), data.unit
 
 
 def sides(preference: ArrayLike) -> NDArray[np.float64]:

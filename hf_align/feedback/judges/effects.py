@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hf_align.collators.rows import text_of
 from hf_align.data.comparisons import Comparisons
@@ -18,13 +17,12 @@ from hf_align.statistics import Resampling
 Figures = dict[str, Any]
 
 
-def measure_verdicts(data: Comparisons, asked: Asked, resampling: Resampling) -> Figures:
+def measure_verdicts(asked: Asked, resampling: Resampling) -> Figures:
     """How often a judge has an opinion, and how often that is a tie.
 
     Args:
-        data: The pairs.
-        asked: The judge's opinions of them.
-        resampling: Draws of `data`'s units.
+        asked: A judge's opinions of pairs.
+        resampling: Draws of its units.
 
     Returns:
         "pairs", and shares with intervals: "opinions" (of the pairs), "ties" and "flips" (of those with an opinion;
@@ -33,21 +31,23 @@ def measure_verdicts(data: Comparisons, asked: Asked, resampling: Resampling) ->
     """
     given = ~np.isnan(asked.preference)
     there = np.flatnonzero(given)
-    result: Figures = {"pairs": len(given), **_share("opinions", given.astype(float), data, asked.pairs, resampling)}
+    result: Figures = {
+        "pairs": len(given),
+        **asked.share("opinions", given.astype(float), np.arange(len(given)), resampling),
+    }
     ties = (asked.preference[there] == TIE).astype(float)
-    result |= _share("ties", ties, data, asked.pairs[there], resampling)
+    result |= asked.share("ties", ties, there, resampling)
     if not asked.sees_order:
         return result | {"flips": None, "flips_interval": None}
-    return result | _share("flips", asked.flipped[there].astype(float), data, asked.pairs[there], resampling)
+    return result | asked.share("flips", asked.flipped[there].astype(float), there, resampling)
 
 
-def measure_position(data: Comparisons, asked: Asked, resampling: Resampling) -> Figures:
+def measure_position(asked: Asked, resampling: Resampling) -> Figures:
     """How often a judge goes with the response shown first, before and after its two answers become one.
 
     Args:
-        data: The pairs.
-        asked: The judge's opinions of them.
-        resampling: Draws of `data`'s units.
+        asked: A judge's opinions of pairs.
+        resampling: Draws of its units.
 
     Returns:
         "sees_order". Before (None for a judge that sees no order): "first_shown", the share of answers for the response
@@ -61,12 +61,12 @@ def measure_position(data: Comparisons, asked: Asked, resampling: Resampling) ->
         there = np.flatnonzero(~np.isnan(asked.shown))
         result["pairs"] = len(there)
         for name, values in (("first_shown", asked.shown), ("probability", asked.shown_probability)):
-            result |= _share(name, values[there], data, asked.pairs[there], resampling)
+            result |= asked.share(name, values[there], there, resampling)
         result["effect"] = result["first_shown"] - 0.5
     there = np.flatnonzero(~np.isnan(asked.given))
     result |= {"pairs_again": len(there), "first_given": None, "effect_after": None}
     if len(there):
-        result |= _share("first_given", asked.given[there], data, asked.pairs[asked.again[there]], resampling)
+        result |= asked.share("first_given", asked.given[there], asked.again[there], resampling)
         result["effect_after"] = result["first_given"] - 0.5
     return result
 
@@ -85,7 +85,7 @@ def measure_judge_length(data: Comparisons, asked: Asked, resampling: Resampling
     Args:
         data: The pairs.
         asked: The judge's opinions of them.
-        resampling: Draws of `data`'s units.
+        resampling: Draws of `asked`'s units.
 
     Returns:
         "pairs"; the share that prefers the longer: "judge", "people" and "excess" (judge - people), with intervals;
@@ -99,19 +99,17 @@ def measure_judge_length(data: Comparisons, asked: Asked, resampling: Resampling
     there = np.flatnonzero((longer != 0) & (better != 0) & ~np.isnan(asked.preference))
     if not len(there):
         return None
-    pairs, longer, better, choice = pairs[there], longer[there], better[there], sides(asked.preference[there])
+    longer, better, choice = longer[there], better[there], sides(asked.preference[there])
     by_judge = np.where(longer > 0, choice, 1 - choice)
     by_people = (longer * better > 0).astype(float)
     result: Figures = {"pairs": len(there)}
     for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
-        result |= _share(name, values, data, pairs, resampling)
+        result |= asked.share(name, values, there, resampling)
     agreed = np.where(better > 0, choice, 1 - choice)
     for name, part in (("people_longer", by_people == 1), ("people_shorter", by_people == 0)):
-        result[name] = {"pairs": int(part.sum()), **_share("agreement", agreed[part], data, pairs[part], resampling)}
-    unit, other = data.pair_units
-    fitted = length_controlled(
-        agreed, (longer * better).astype(float), resampling, unit[pairs], None if other is None else other[pairs]
-    )
+        result[name] = {"pairs": int(part.sum()), **asked.share("agreement", agreed[part], there[part], resampling)}
+    other = None if asked.other is None else asked.other[there]
+    fitted = length_controlled(agreed, (longer * better).astype(float), resampling, asked.unit[there], other)
     for name, of_fit in (("weight", "length_weight"), ("equal_length", "length_controlled")):
         result[name], result[f"{name}_interval"] = fitted[of_fit], fitted[f"{of_fit}_interval"]
     return result
@@ -126,7 +124,7 @@ def measure_self_preference(
         data: The pairs, with who wrote each response.
         asked: The judge's opinions of them.
         own: Sources that are the judge itself.
-        resampling: Draws of `data`'s units.
+        resampling: Draws of `asked`'s units.
 
     Returns:
         Over decided pairs of which it wrote one: "pairs", and the share for its own response: "judge", "people" and
@@ -143,16 +141,5 @@ def measure_self_preference(
     by_people = (np.where(first[there], 1, -1) * better[there] > 0).astype(float)
     result: Figures = {"pairs": len(there)}
     for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
-        result |= _share(name, values, data, pairs[there], resampling)
+        result |= asked.share(name, values, there, resampling)
     return result
-
-
-def _share(
-    name: str, values: NDArray[np.float64], data: Comparisons, pairs: NDArray[np.intp], resampling: Resampling
-) -> Figures:
-    """The mean over pairs with its interval."""
-    unit, other = data.pair_units
-    value, interval = resampling.ratio(
-        values, np.ones(len(values)), unit[pairs], None if other is None else other[pairs]
-    )
-    return {name: value, f"{name}_interval": interval}

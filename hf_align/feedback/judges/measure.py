@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_align.data.comparison_rows import read_comparisons
-from hf_align.data.comparisons import Comparisons
+from hf_align.data.comparisons import MAX_PAIRS as CANDIDATES, Comparisons
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.layouts.registry import columns_of
 from hf_align.errors import UserError
@@ -65,10 +65,12 @@ def measure_judge(
         own: Sources of responses that are the judge itself, for self-preference. Default: its name.
         gaps: Ends of the buckets of how far people find two responses apart. Default: 0.5, 1 and 2 points of ratings,
             scores or margins; where only votes are known, 0.2, 0.5 and 0.8 of shares less each other.
-        max_pairs: Most pairs asked about (1,000); with more, a sample.
+        max_pairs: Most pairs asked about (1,000); with more, a sample, which has each text once where many texts are
+            compared with each other (see `draw_pairs`).
         again: Most of them asked about again with the responses given in the other order (200), which measures the
             position effect that is left.
-        resamples: Bootstrap resamples of intervals; prompts are drawn, or texts where prompts are few.
+        resamples: Bootstrap resamples of intervals. Prompts are drawn, where they are few pairs with each text once, or
+            texts.
         seed: Of the sample, of the order in which responses are given, and of resamples.
         progress: Receiver of progress. Default: none.
 
@@ -86,15 +88,15 @@ def measure_judge(
     """
     check_settings(gaps, max_pairs=max_pairs, again=again, resamples=resamples)
     judge = judge if isinstance(judge, Judge) else check_judge(judge)
-    data = read_people(rows, max_pairs, seed)
+    data = read_people(rows, seed=seed)
     own = {judge.name} if own is None else set(own)
     asked = ask_about(judge, data, max_pairs=max_pairs, again=again, seed=seed, progress=progress or Silent())
-    resampling = Resampling(data.units, resamples=resamples, seed=seed)
+    resampling = Resampling(asked.units, resamples=resamples, seed=seed)
     agreement = measure_agreement_with_people(data, asked, resampling, gaps)
     metrics: dict[str, Any] = {
         "agreement": agreement,
-        "verdicts": measure_verdicts(data, asked, resampling),
-        "position": measure_position(data, asked, resampling),
+        "verdicts": measure_verdicts(asked, resampling),
+        "position": measure_position(asked, resampling),
         "length": measure_judge_length(data, asked, resampling),
         "calibration": measure_judge_calibration(data, asked, seed=seed),
         "self_preference": measure_self_preference(data, asked, own, resampling),
@@ -108,8 +110,8 @@ def measure_judge(
         "texts": len(data.texts),
         "pairs": len(asked.pairs),
         "candidates": data.candidates - sum(data.skipped.values()),
-        "unit": data.unit,
-        "units": data.units,
+        "unit": asked.unit_name,
+        "units": asked.units,
         "max_pairs": max_pairs,
         "again": again,
         "resamples": resamples,
@@ -136,7 +138,7 @@ def check_settings(gaps: Sequence[float] | None = None, **counts: int) -> None:
         raise UserError(f"gaps is {list(gaps)}; give ends of buckets above 0 that rise, such as 0.5, 1, 2")
 
 
-def read_people(rows: Any, max_pairs: int = MAX_PAIRS, seed: int = 0) -> Comparisons:
+def read_people(rows: Any, max_pairs: int = CANDIDATES, seed: int = 0) -> Comparisons:
     """Pairs with people's preferences from rows of any known layout.
 
     Args:
@@ -194,14 +196,12 @@ def _remarks(data: Comparisons, asked: Asked, metrics: dict[str, Any], facts: di
         yield few_units(facts["units"], facts["unit"])
     if data.unit == "texts":
         yield Remark(
-            "texts_drawn",
-            f"{len(data.prompts)} prompts have {len(data.texts)} texts, so the bootstrap draws texts: intervals are "
-            "those for these prompts.",
+            "few_prompts",
+            f"{len(data.prompts)} prompts have {len(data.texts)} texts, so the bootstrap draws {facts['unit']}: "
+            "intervals are those for these prompts.",
         )
     if facts["candidates"] > facts["pairs"]:
-        yield Remark(
-            "sampled_pairs",
-            f"{facts['pairs']:,} of {facts['candidates']:,} pairs were drawn; raise max_pairs for more.",
-        )
+        more = "with each text once" if facts["unit"] == "pairs" else "raise max_pairs for more"
+        yield Remark("sampled_pairs", f"{facts['pairs']:,} of {facts['candidates']:,} pairs were drawn; {more}.")
     for reason, count in data.skipped.items():
         yield Remark("skipped", f"Left out: {count} {reason}.")
