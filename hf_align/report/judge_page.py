@@ -16,7 +16,7 @@ from hf_align.report.section_text import head_lines, section_lines
 
 METHOD = (
     "Good, fair and bad compare each section with fixed bounds: they say where to look, the figures say how much. "
-    "Intervals are 95% bootstrap intervals over prompts, or where these are few over pairs with each text once, or texts."
+    "Intervals are 95% bootstrap intervals over prompts, or where they are few over pairs with each text once or texts."
 )
 
 

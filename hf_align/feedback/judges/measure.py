@@ -153,7 +153,12 @@ def read_people(rows: Any, max_pairs: int = CANDIDATES, seed: int = 0) -> Compar
     columns = set(columns_of(rows)) if len(rows) else set()
     if not any(needed <= columns for needed in _READ):
         rows = convert_rows(rows, min_gap=0).rows
-    return read_comparisons(rows, max_pairs=max_pairs, seed=seed, name="rows")
+    data = read_comparisons(rows, max_pairs=max_pairs, seed=seed, name="rows")
+    if not len(data.first):
+        raise UserError(
+            "rows hold no two responses to one prompt; give pairs, rankings or several rated responses each"
+        )
+    return data
 
 
 def _missing(data: Comparisons, own: Collection[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ class JudgeReport(Shown):
             None for a section that rows or judge can't fill, and "fit". The functions named `measure_...` and
             `judge_fitness` say what each holds.
         facts: What was measured, and on what: "judge", "layout", "rows", "prompts", "texts", "pairs" (asked about),
-            "candidates" (pairs that there are), "unit" ("prompts", "pairs" or "texts": drawn by the bootstrap), "units",
+            "candidates" (pairs in all), "unit" ("prompts", "pairs" or "texts": what the bootstrap draws), "units",
             "max_pairs", "again", "resamples", "seed", "own", "skipped" (counts by reason), "missing" (why a section is
             None), "versions".
         remarks: What to know before believing a figure.

@@ -228,5 +228,7 @@ def test_what_is_no_judge_and_judgements_that_are_too_few_are_refused() -> None:
     with pytest.raises(UserError, match="judge expects a name or a mapping"):
         measure_judge(3, ROWS)  # type: ignore[arg-type]
     assert measure_judge("vader", ROWS, resamples=10).facts["judge"] == "vader"
+    with pytest.raises(UserError, match="rows hold no two responses to one prompt"):
+        measure_judge(ALWAYS_A, [{"prompt": f"{n}", "response": "a", "rating": n} for n in range(3)])
     with pytest.raises(UserError, match="'unasked' gave 0 judgements on 4 pairs; return one for each"):
         measure_judge(Short(), ROWS)
