@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.experiments.improvement.config import ImprovementConfig
 from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.fields import allowed_values
@@ -22,10 +23,10 @@ INTRODUCTION = """\
 
 Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
 the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
-0.1`). The last sections have the options of `hf-align collect` and
-`hf-align constitution`.
+0.1`). The last sections have the options of `hf-align collect`,
+`hf-align constitution` and `hf-align improve`.
 """
-FURTHER = (CollectionConfig, ConstitutionConfig)
+FURTHER = (CollectionConfig, ConstitutionConfig, ImprovementConfig)
 """Configs of other things than trainers."""
 
 

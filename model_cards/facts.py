@@ -90,6 +90,9 @@ class CardFacts:
         run: Hardware, duration and length of the training: label and value.
         curves: Whether there is a `training_curves.png` beside the card.
         over_optimization: Figures of PPO's watch for over-optimisation (`Course.figures`); empty without a judge.
+        improvement: How rounds of self-improvement made its pairs: `judge`, `held_out_judge`, numbers of `prompts`,
+            `held_out_prompts` and `rounds`, the `best` round, `pairs` of each until then, `stop` (why rounds ended) and
+            `config`; empty for other models.
         evaluation: The figures.
         samples: `prompt` with `after` and optionally `before` and `score`.
         versions: Library and version.
@@ -135,6 +138,7 @@ class CardFacts:
     run: dict[str, Any] = field(default_factory=dict)
     curves: bool = False
     over_optimization: dict[str, Any] = field(default_factory=dict)
+    improvement: dict[str, Any] = field(default_factory=dict)
     evaluation: list[Evaluation] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)

@@ -211,6 +211,18 @@ def constitution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
 
 
+def improve_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hf-align improve`."""
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
+    parser.add_argument(
+        "--dry-run",
+        "--dry_run",
+        action="store_true",
+        help="check options, data, judges and room for responses, without sampling or training",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+
+
 def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align sweep`."""
     parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe of PPO")

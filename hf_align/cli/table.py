@@ -19,6 +19,7 @@ from hf_align.cli.arguments import (
     evaluate_policy_arguments,
     evaluate_reward_arguments,
     export_arguments,
+    improve_arguments,
     inspect_arguments,
     push_arguments,
     quickstart_arguments,
@@ -378,6 +379,41 @@ Every step is stored when it is done: the same command goes on after Ctrl-C or a
     usage="hf-align constitution [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
 )
 
+IMPROVE = Command(
+    "improve",
+    "improve a policy on its own samples, in rounds, until a held-out judge sees no gain",
+    """Rounds of self-improvement: the policy responds several times to prompts, a judge compares the responses, DPO or
+IPO trains on the pairs, and a second judge, which the training never sees, compares the new policy with the best one
+before it on held-out prompts. It ends the rounds where the policy gets worse, or only better in the training judge's
+eyes.
+
+A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
+  model           policy to start from: Hub id or folder (required)
+  train_dataset   prompts: Hub id, folder, .jsonl, .parquet, .csv with a column prompt, or embedded:ratings (required)
+  eval_dataset    held-out prompts, as train_dataset (required)
+  judge           who compares the samples (required): a reward model, a language model, vader, FILE.py:FUNCTION, or a
+                  mapping with reward, function, model or endpoint; self is the policy of each round
+  held_out_judge  who compares the policies: another judge, as above
+  votes           pairs that people labelled (prompt, chosen, rejected): the judge's agreement with them in each round;
+                  in place of held_out_judge where the policy judges itself
+  output_dir      folder of everything: rounds, rounds.json, report.html and, in policy, the best policy (required)
+  lora, quantization
+  rounds, num_samples, prompts_per_round, pairs, anchor_share, reference, max_new_tokens, ...: options of the rounds
+  anything else   a field of DPOConfig for the training in each round: loss_type (sigmoid or ipo), learning_rate, ...
+
+Every step is stored: the same command goes on after Ctrl-C or a crash, and gives the same data and weights.
+""",
+    """  hf-align improve --config recipes/improve.yaml
+  hf-align improve --config recipes/improve.yaml --rounds 5 --loss_type ipo
+  hf-align improve --config recipes/improve.yaml --judge self --votes embedded:ratings
+  hf-align improve --config recipes/improve.yaml --dry-run
+""",
+    "hf_align.cli.commands.improve:run_improve",
+    improve_arguments,
+    takes_fields=True,
+    usage="hf-align improve [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -452,6 +488,7 @@ OTHERS = (
     SCORE,
     COLLECT,
     CONSTITUTION,
+    IMPROVE,
     ANNOTATE,
     EXPORT,
     SWEEP,

@@ -10,10 +10,12 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
+from hf_align import RewardModel
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.experiments.collection import prepare_collection
 from hf_align.experiments.constitution import prepare_constitution
+from hf_align.experiments.improvement.recipe import prepare_improvement
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import Run, prepare
 from hf_align.planning.memory import outline
@@ -23,7 +25,9 @@ from hf_align.rewards.named import read_reward
 FOLDER = Path(__file__).parents[2] / "recipes"
 COLLECTIONS = sorted(path.stem for path in FOLDER.glob("collect*.yaml"))
 CONSTITUTIONS = ("constitution", "smoke-constitution")
-RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - {*COLLECTIONS, *CONSTITUTIONS})
+IMPROVEMENTS = ("improve", "smoke-improve")
+OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS}
+RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - OTHERS)
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
 ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
@@ -45,6 +49,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
+    assert all((FOLDER / f"{name}.yaml").exists() for name in IMPROVEMENTS)
     others = {"sft", "ensemble", *ROWS_OF_REWARDS, "collect", "collect-models", "online-dpo", "smoke-online-dpo"}
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
 
@@ -91,6 +96,21 @@ def test_a_recipe_of_a_constitution_names_its_commands_and_reads_its_prompts(
             options, fields = build_parser().parse_known_args([command, *words])
             run_of = prepare(ALGORITHMS[command], read_recipe(str(FOLDER.parent / options.config), fields))
             assert str(run_of.checked.source["train_dataset"]).startswith(f"out/{name}/")
+
+
+@pytest.mark.parametrize("name", IMPROVEMENTS)
+def test_a_recipe_of_self_improvement_has_valid_keys_and_names_its_command(
+    name: str, tiny_model_dir: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained(tmp_path / "reward")
+    recipe = read_recipe(
+        str(FOLDER / f"{name}.yaml"), ["--model", tiny_model_dir, "--judge", str(tmp_path / "reward"), "--lora.r", "4"]
+    )
+    run = prepare_improvement(recipe)
+    assert f"hf-align improve --config recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
+    assert run.args.save_total_limit and run.args.output_dir.endswith(name) and run.votes is not None
+    assert len(run.prompts) >= run.config.rounds * (run.config.prompts_per_round or 0), "each round has new prompts"
 
 
 def save_config(model: str, folder: Path) -> str:

@@ -14,14 +14,18 @@ from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
 from hf_align.experiments.collection import KEYS
 from hf_align.experiments.constitution import CONSTITUTION_KEYS
-from hf_align.experiments.recipe import check_recipe, check_values, field_hints, read_recipe
+from hf_align.experiments.improvement.config import ImprovementConfig
+from hf_align.experiments.improvement.recipe import KEYS as IMPROVEMENT_KEYS
+from hf_align.experiments.recipe import SOURCE_KEYS, check_recipe, check_values, field_hints, read_recipe
 from hf_align.feedback import CollectionConfig, ConstitutionConfig
+from hf_align.trainers import DPOConfig
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
 RECIPES_OF = {
     "collect": {**KEYS, **field_hints(CollectionConfig)},
     "constitution": {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)},
+    "improve": {**SOURCE_KEYS, **IMPROVEMENT_KEYS, **field_hints(ImprovementConfig), **field_hints(DPOConfig)},
 }
 """Keys of recipes of other commands than those that train."""
 RECIPES_OF["judge"] = RECIPES_OF["collect"]  # the page shows judges as annotators

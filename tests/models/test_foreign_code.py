@@ -328,6 +328,10 @@ RUNS = {
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}"],
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}", "--dry-run"],
     ],
+    "improve": [
+        ["improve", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "vader", "--held_out_judge", "a/b"],
+        ["improve", "--model", "plain", *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "{}"],
+    ],
     "sweep": [["sweep", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--reward", "['{0}', '{0}']"]],
     "evaluate reward": [["evaluate", "reward", *MODEL, "--data", "rows.jsonl"]],
     "evaluate policy": [

@@ -1,0 +1,51 @@
+"""`hf-align improve`: rounds of sampling, judging and training, until they no longer help."""
+
+import argparse
+import json
+import shlex
+
+from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.report_files import check_files
+from hf_align.errors import Interrupted
+from hf_align.experiments.improvement.recipe import prepare_improvement
+from hf_align.experiments.improvement.rounds import REPORT
+from hf_align.experiments.recipe import read_recipe
+
+WIDTH = 28
+"""Width of the names before a dry run's figures."""
+
+
+def run_improve(options: argparse.Namespace) -> None:
+    """Run the rounds that aren't finished, or say what the recipe asks for.
+
+    Args:
+        options: Parsed arguments: `config` (the recipe's path or None), `fields` (the other flags), `dry_run`, `json`
+            and `arguments` (the whole command line, for the hint after Ctrl-C).
+
+    Raises:
+        UserError: The recipe, data, a model or a judge can't be used.
+        Interrupted: Ctrl-C.
+    """
+    screen = Screen(stderr=options.json == "-")
+    check_files(options, ("json",))
+    recipe = read_recipe(options.config, options.fields)
+    with quiet_libraries(screen):
+        run = prepare_improvement(recipe)
+        if options.dry_run:
+            for name, text in run.plan():
+                screen.line(f"{name:<{WIDTH}}{text}")
+            screen.line("Nothing was sampled or trained; the same command without --dry-run does.")
+            return
+        try:
+            result = run.execute(screen)
+        except KeyboardInterrupt:
+            command = f"hf-align {shlex.join(options.arguments)}"
+            raise Interrupted(f"Finished steps are stored; the same command goes on: {command}") from None
+    if options.json == "-":
+        print(json.dumps(result.figures(), indent=2, ensure_ascii=False))
+        return
+    screen.line(str(result))
+    screen.line(f"report: {result.folder / REPORT}")
+    screen.line(f"policy: {result.policy or 'the start, ' + result.content['model']}")
+    if options.json is not None:
+        write_figures(result.figures(), options.json, screen)
