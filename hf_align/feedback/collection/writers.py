@@ -1,4 +1,4 @@
-"""Those who write responses: policies and functions of the user."""
+"""Those who write responses: policies, models behind endpoints, and functions of the user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any, NamedTuple, Protocol, cast
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from hf_align.collators.rows import Side
+from hf_align.collators.rows import Side, text_of
 from hf_align.collators.tools import NESTED
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
+from hf_align.feedback.judges.endpoint.client import EndpointClient
+from hf_align.feedback.judges.endpoint.completion import ChatRequest
 from hf_align.feedback.records import Prompt
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.loading import load_policy
@@ -87,8 +89,8 @@ def open_models(models: Any, *, quantization: Quantization = None) -> list[Write
 
     Args:
         models: A list, or a mapping from names to them, of Hub ids, folders, loaded language models (or pairs of a
-            model and its tokenizer), and functions `list[prompt] -> list[text]`. Without names a function has its own,
-            by which its responses are kept: another function needs another name.
+            model and its tokenizer), `EndpointClient`s, and functions `list[prompt] -> list[text]`. Without names a
+            function has its own, by which its responses are kept: another function needs another name.
         quantization: Quantisation of policies that are loaded.
 
     Raises:
@@ -119,13 +121,15 @@ def _is_pair(model: Any) -> bool:
 
 def open_model(
     model: Any, name: str | None = None, quantization: Quantization = None, *, field: str = "models"
-) -> Policy | LoadedPolicy | WritingFunction:
+) -> Policy | LoadedPolicy | EndpointWriter | WritingFunction:
     """One of `open_models`; messages name it as what the user gave as `field`."""
     if isinstance(model, str | os.PathLike):
         source = os.fspath(model)
         check_source(source)
         check_is_policy(source, field, ask_hub=True)
         return Policy(name or source, source, quantization)
+    if isinstance(model, EndpointClient):
+        return EndpointWriter(name or model.access.model, model)
     module, tokenizer = model if _is_pair(model) else (model, None)
     if isinstance(module, nn.Module):
         check_is_policy(module, field)
@@ -137,7 +141,7 @@ def open_model(
             )
         return LoadedPolicy(name or source, module, tokenizer or load_tokenizer(source))
     if not callable(model):
-        raise UserError(f"{field} has {model!r}; give Hub ids, folders, loaded models or functions.")
+        raise UserError(f"{field} has {model!r}; give Hub ids, folders, loaded models, endpoints or functions.")
     own = getattr(model, "__name__", "<none>")
     if name is None and own.startswith("<"):
         raise UserError(f"{field} has a function without a name; give a mapping from its name to it.")
@@ -224,6 +228,54 @@ class LoadedPolicy(_SamplingPolicy):
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         """Refuse prompts that leave no room for a response."""
         _check(self.name, self.sampler.tokenizer, self.sampler.model.config, prompts, max_new_tokens)
+
+
+@dataclass
+class EndpointWriter:
+    """A chat model behind an endpoint; a text prompt is sent as a user's message.
+
+    Attributes:
+        name: The source of its responses.
+        client: The client, which asks for each response once, whatever `parts` has.
+    """
+
+    name: str
+    client: EndpointClient
+
+    def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        """Refuse prompts with columns for a chat template, which an endpoint doesn't get; lengths are its business."""
+        for prompt in prompts:
+            if columns := _options(prompt):
+                raise UserError(
+                    f"models: {self.name} is behind an endpoint, which gets messages only; leave out prompts with "
+                    f"{' and '.join(columns)}, such as {text_of(prompt.content)[:60]!r}."
+                )
+
+    def identity(self) -> dict[str, Any]:
+        """Model and endpoint."""
+        return {"endpoint": self.client.identity()}
+
+    def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
+        """See `Writer`; each response is a request of its own, with another seed."""
+        settings = {"temperature": request.temperature, "max_new_tokens": request.max_new_tokens, "seed": request.seed}
+        asked = [[self._request(each.content, request, number) for number in range(request.count)] for each in prompts]
+        keys = [{"endpoint": list(map(self.client.key_of, group))} for group in asked]
+
+        def ask(block: Sequence[int]) -> list[list[Any]]:
+            answers = self.client.complete_all([each for number in block for each in asked[number]])
+            texts = ([answer.text, answer.finish_reason != "length"] for answer in answers)
+            return [[next(texts) for _ in asked[number]] for number in block]
+
+        for number, found in _each(keys, range(len(keys)), ask, request, parts):
+            yield prompts[number].id, [Text(text, {**settings, "finished": ended}) for text, ended in found]
+
+    def _request(self, prompt: Side, request: Request, number: int) -> ChatRequest:
+        return ChatRequest(
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt,
+            max_tokens=request.max_new_tokens,
+            temperature=request.temperature,
+            seed=_number([request.seed, number]) % 2**31,
+        )
 
 
 @dataclass

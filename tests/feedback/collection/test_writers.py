@@ -16,8 +16,10 @@ from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.feedback import Prompt
 from hf_align.feedback.collection.writers import Request, Writer, open_models
+from hf_align.feedback.judges.endpoint import EndpointClient
 from hf_align.models.sources import load_tokenizer
 from hf_align.rollouts import sample_responses
+from tests.feedback.judges.endpoint.stand_in import StandIn
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = [Prompt(text) for text in ("Well?", "And a longer one:", "a", "Once more, with feeling")]
@@ -48,7 +50,7 @@ def test_models_are_named_by_folder_function_or_mapping(tiny_model_dir: str) -> 
         ([], "models is empty; name at least one model"),
         ([upper, upper], "models has 'upper' twice"),
         ([lambda prompts: prompts], "models has a function without a name; give a mapping"),
-        ([3], "models has 3; give Hub ids, folders, loaded models or functions"),
+        ([3], "models has 3; give Hub ids, folders, loaded models, endpoints or functions"),
         ([tiny_model()], "models has a LlamaForCausalLM that doesn't say where it is from"),
         (["no/such/folder"], "no/such/folder"),
     ],
@@ -155,3 +157,27 @@ def test_a_prompt_without_room_for_a_response_is_refused_before_anything_is_load
         writer.check([*PROMPTS, long], 9)
     writer.check([*PROMPTS, long], 8)
     assert "sampler" not in vars(writer)
+
+
+def test_a_model_behind_an_endpoint_is_asked_for_each_response_once(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        text = f"{body['messages'][-1]['content']} {body['seed']}"
+        return {"message": {"content": text}, "finish_reason": "length" if "And" in text else "stop"}
+
+    with StandIn(answer).running() as stand_in:
+        client = EndpointClient("writer-1", url=stand_in.url, cache=tmp_path / "a")
+        [writer] = open_models([client])
+        assert writer.identity()["endpoint"]["model"] == "writer-1"
+        made = written(writer, Parts())
+        assert made == written(writer, Parts()) and stand_in.asked.total() == 2 * len(PROMPTS)
+        for prompt in PROMPTS:
+            first, second = made[prompt.id]
+            assert first.text != second.text and first.text.startswith(str(prompt.content))
+            assert first.settings["finished"] == (not str(prompt.content).startswith("And"))
+        assert all('"max_tokens":4' in body and '"temperature":0.9' in body for body in stand_in.asked)
+        written(writer, Parts(), [Prompt([{"role": "user", "content": "Well?"}])])
+        assert stand_in.asked.total() == 2 * len(PROMPTS)  # the same requests
+        with pytest.raises(
+            UserError, match=r"models: writer-1 is behind an endpoint, which gets messages only; .* tools"
+        ):
+            writer.check([Prompt("p", columns={"tools": [{"name": "search"}]})], 4)

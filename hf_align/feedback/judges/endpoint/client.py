@@ -136,7 +136,13 @@ class EndpointClient:
 
     def key_of(self, request: ChatRequest) -> str:
         """Digest of everything that determines an answer: model, endpoint and the full request."""
-        return digest({**self._asked(), "request": request.payload(), "extra_body": self.extra_body})
+        return digest({**self.identity(), "request": request.payload()})
+
+    def identity(self) -> dict[str, Any]:
+        """Whose answers these are, as JSON can write it: model, endpoint and the fields of every request."""
+        access = self.access
+        where = {"url": (access.url or "").rstrip("/"), "provider": access.provider}
+        return {"model": access.model, **where, "extra_body": self.extra_body}
 
     def recall(self, name: str) -> str | None:
         """What was remembered of this model at this endpoint under a name."""
@@ -150,12 +156,8 @@ class EndpointClient:
         """Close the cache."""
         self.cache.close()
 
-    def _asked(self) -> dict[str, Any]:
-        access = self.access
-        return {"model": access.model, "url": (access.url or "").rstrip("/"), "provider": access.provider}
-
     def _fact(self, name: str) -> str:
-        return digest({**self._asked(), "fact": name})
+        return digest({**self.identity(), "fact": name})
 
     def _complete(self, item: tuple[str, ChatRequest], stop: threading.Event) -> Completion:
         key, request = item
@@ -219,9 +221,9 @@ class EndpointClient:
         return self.access.timeout + MARGIN
 
     def _given_up(self, failure: Failure, attempts: int) -> str:
-        asked = f" and asks to wait for {failure.wait:g} s" if failure.wait else ""
+        reason = _words(failure) + (f" and asks to wait for {failure.wait:g} s" if failure.wait else "")
         times = "once" if attempts == 1 else f"{attempts} times"
-        return f"{self.access.place} failed {times} on the same request: {_words(failure)}{asked}; try again later"
+        return f"{self.access.place} failed {times} on the same request: {reason}; try again later"
 
     def _kept(self) -> str:
         count = self.usage.answers
