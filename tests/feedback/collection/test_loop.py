@@ -603,7 +603,7 @@ class Camera(Clock):
         return super().__call__()
 
 
-def in_memory(store):
+def in_memory(store) -> Any:
     """The driver's connection of a store in memory, which has one."""
     raw = store.engine.raw_connection()
     try:
