@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -97,7 +97,8 @@ def read_prompts(rows: Dataset, name: str, limit: int | None = None) -> Prompts:
     plain = plain.select(range(min(len(plain), limit or len(plain))))
     contents = read_rows(plain, read_prompt, name)
     columns = [column for column in NESTED if column in plain.column_names]
-    options = [{column: row[column] for column in columns if row[column] is not None} for row in plain]
+    rows_of = cast(Iterable[Mapping[str, Any]], plain)
+    options = [{column: row[column] for column in columns if row[column] is not None} for row in rows_of]
     return Prompts(contents, options)
 
 

@@ -104,7 +104,7 @@ def make_pairs(judged: Sequence[Judged], mode: PairsOf) -> tuple[list[Pair], dic
         >>> pairs[0].chosen, pairs[0].rejected, pairs[0].margin
         ('b', 'c', 1.0)
     """
-    counts = dict.fromkeys(COUNTS, 0)
+    counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
     pairs: list[Pair] = []
     for each in judged:
         scored = [(text, score) for text, score in zip(each.texts, each.scores, strict=True) if score is not None]

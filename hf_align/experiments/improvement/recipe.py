@@ -95,7 +95,7 @@ class ImprovementRun:
     def job(self, progress: Progress) -> Job:
         """The inputs of the rounds."""
         return Job(
-            folder=Path(self.args.output_dir),
+            folder=Path(str(self.args.output_dir)),
             settings=_settings(self.recipe),
             model=self.source["model"],
             config=self.config,
