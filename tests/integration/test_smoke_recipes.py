@@ -1,0 +1,54 @@
+"""The short recipes of preferences from models run on the real model, in one command each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from hf_align.cli.main import main
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def folder(base_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the recipes are run: the quickstart's base and the repository's recipes, by their relative names."""
+    (tmp_path / "hf-align-quickstart").mkdir()
+    (tmp_path / "hf-align-quickstart" / "base").symlink_to(base_dir)
+    shutil.copytree(RECIPES, tmp_path / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_constitution_gives_both_kinds_of_rows(folder: Path):
+    assert main(["constitution", "--config", "recipes/smoke-constitution.yaml"]) == 0
+    out = folder / "out" / "smoke-constitution"
+    rows = [json.loads(line) for line in (out / "sft.jsonl").read_text().splitlines()]
+    pairs = [json.loads(line) for line in (out / "preferences.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and all(row["completion"].strip() for row in rows)
+    assert pairs and all(0 <= pair["preference"] <= 1 and pair["preference"] != 0.5 for pair in pairs)
+
+
+@pytest.mark.slow
+def test_two_rounds_of_self_improvement_end_with_a_policy(folder: Path):
+    command = ["improve", "--config", "recipes/smoke-improve.yaml", "--judge", "hf-align-quickstart/base"]
+    assert main(command) == 0
+    out = folder / "out" / "smoke-improve"
+    rounds = json.loads((out / "rounds.json").read_text())
+    assert rounds
+    assert main(command) == 0, "the same command again does nothing"
+    assert json.loads((out / "rounds.json").read_text()) == rounds
+
+
+@pytest.mark.slow
+def test_online_dpo_trains_a_policy_that_loads(folder: Path):
+    assert main(["online-dpo", "--config", "recipes/smoke-online-dpo.yaml"]) == 0
+    out = folder / "out" / "smoke-online-dpo"
+    state = json.loads((next(out.glob("checkpoint-*")) / "trainer_state.json").read_text())
+    assert any("objective/kl" in entry for entry in state["log_history"])
+    assert AutoModelForCausalLM.from_pretrained(out).num_parameters() > 1e8
