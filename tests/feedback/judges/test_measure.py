@@ -173,7 +173,8 @@ def test_of_many_texts_to_few_prompts_pairs_have_each_text_once(planted: Planted
         for row in planted.rows[:120]
         for side in ("chosen", "rejected")
     ]
-    many, few = (_measure(planted.judge(1.0), part, max_pairs=110, resamples=500) for part in (rows, rows[:50]))
+    many = _measure(planted.judge(1.0), rows, max_pairs=110, resamples=500)
+    few = _measure(planted.judge(1.0), rows[:50], max_pairs=110)
     assert (many.facts["unit"], many.facts["units"], many.facts["pairs"]) == ("pairs", 110, 110)
     assert "with each text once" in str(many)
     assert (few.facts["unit"], few.facts["units"], few.facts["pairs"]) == ("texts", 50, 110)
