@@ -63,7 +63,9 @@ def read_asked(rows: Dataset) -> Asked:
     prompts = read_rows(plain, read_prompt, "data")
     options = [dict(row) for row in plain.select_columns([name for name in NESTED if name in rows.column_names])]
     columns = {name: plain[name][:] for name in rows.column_names if name != "prompt"}
-    _, units = np.unique([key_of(prompt) for prompt in prompts], return_inverse=True)
+    # In the order of rows: hashes of texts differ from process to process, and so would what the bootstrap draws.
+    seen: dict[int, int] = {}
+    units = np.array([seen.setdefault(key_of(prompt), len(seen)) for prompt in prompts], dtype=np.intp)
     return Asked(prompts, options or [{}] * len(prompts), domains, columns, units)
 
 

@@ -55,16 +55,25 @@ class RewardJudge:
         self.name = name or ", ".join(part.name for part in self.reward.members)
 
     def compare(self, prompts: Sequence[Side], firsts: Sequence[Side], seconds: Sequence[Side]) -> list[Judgement]:
-        """Judge `[N]` pairs of responses to `[N]` prompts, all of them in one call of the reward.
+        """Judge `[N]` pairs of responses to `[N]` prompts in one call of the reward, which gets each response once.
 
         Raises:
             UserError: The reward fails, or doesn't return finite numbers.
         """
         if not prompts:
             return []
-        responses = [text_of(side) for pair in zip(firsts, seconds, strict=True) for side in pair]
-        scores = self.reward([prompt for prompt in prompts for _ in range(2)], responses).double().reshape(-1, 2)
-        difference = scores[:, 0] - scores[:, 1]
+        places: dict[tuple[str, str], int] = {}
+        asked: list[Side] = []
+        compared = torch.empty(len(prompts), 2, dtype=torch.long)
+        for row, (prompt, *pair) in enumerate(zip(prompts, firsts, seconds, strict=True)):
+            for column, response in enumerate(map(text_of, pair)):
+                key = (repr(prompt), response)
+                if key not in places:
+                    places[key] = len(asked)
+                    asked.append(prompt)
+                compared[row, column] = places[key]
+        scores = self.reward(asked, [response for _, response in places]).double()
+        difference = scores[compared[:, 0]] - scores[compared[:, 1]]
         if self.tie_band is None:
             preferences = (difference * self.log_odds).sigmoid()
         else:

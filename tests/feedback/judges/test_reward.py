@@ -21,3 +21,16 @@ def test_scores_become_probabilities_or_sides_with_a_band_of_ties():
 def test_a_band_that_is_no_number_from_0_is_refused(band):
     with pytest.raises(UserError, match=f"tie_band is {band!r}; give a number from 0"):
         RewardJudge(brevity, tie_band=band)
+
+
+def test_each_response_to_a_prompt_is_scored_once_however_many_it_is_compared_with():
+    asked: list[tuple[str, str]] = []
+
+    def noted(prompts, responses):
+        asked.extend(zip(prompts, responses, strict=True))
+        return brevity(prompts, responses)
+
+    pairs = ["p", "p", "p", "q"], ["a", "a", "bb", "a"], ["bb", "ccc", "ccc", "a"]
+    judgements = RewardJudge(noted, tie_band=0).compare(*pairs)
+    assert [judgement.preference for judgement in judgements] == [1.0, 1.0, 1.0, 0.5]
+    assert asked == [("p", "a"), ("p", "bb"), ("p", "ccc"), ("q", "a")]
