@@ -200,13 +200,16 @@ def vote(work: Work, pairs: Sequence[Compared], judge: Judge, progress: Progress
 
 
 def identity_of(judge: Judge) -> dict[str, Any]:
-    """What determines a judge's opinions, as JSON can write it: its name, and the weights of its models."""
-    parts = [
-        getattr(judge, "model", None),
-        *(part.source for part in getattr(getattr(judge, "reward", None), "members", [])),
-    ]
-    weights = [weights_digest(model) for model in parts if isinstance(model, nn.Module)]
-    return {"judge": judge.name, **({"weights": weights, "versions": versions()} if weights else {})}
+    """What determines a judge's opinions, as JSON can write it: name, weights of its models, how scores are used."""
+    rewards = getattr(getattr(judge, "reward", None), "members", [])
+    sources = [getattr(judge, "model", None), *(part.source for part in rewards)]
+    weights = [weights_digest(model) for model in sources if isinstance(model, nn.Module)]
+    scored = {"rewards": [[part.name, part.weight] for part in rewards], "tie_band": getattr(judge, "tie_band", None)}
+    return {
+        "judge": judge.name,
+        **(scored if rewards else {}),
+        **({"weights": weights, "versions": versions()} if weights else {}),
+    }
 
 
 def bias_of(judgements: Sequence[Judgement]) -> float:

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from hf_align.data.parts import Parts
-from hf_align.feedback import ConstitutionConfig, FunctionJudge, Prompt
+from hf_align.feedback import ConstitutionConfig, FunctionJudge, Prompt, RewardJudge
 from hf_align.feedback.collection.writers import Text, open_model
 from hf_align.feedback.constitution.compare import (
     Compared,
@@ -17,6 +17,7 @@ from hf_align.feedback.constitution.compare import (
     Vote,
     bias_of,
     by_principles,
+    identity_of,
     sample_pairs,
     vote,
     without_bias,
@@ -71,6 +72,21 @@ def test_a_judge_that_takes_no_principles_is_asked_once_a_pair() -> None:
     assert isinstance(asked[0][0], list) and isinstance(asked[0][1], str)
     plain, none = compared(FunctionJudge(first), calibrate=False)
     assert none == {} and {pair.preference for pair in plain} == {0.5} and plain[0].votes[0].judgement.flipped
+
+
+def test_votes_are_kept_apart_by_weights_of_rewards_and_band_of_ties() -> None:
+    def length(prompts: list[Any], responses: list[Any]) -> list[float]:
+        return [float(len(response)) for response in responses]
+
+    judges = [
+        RewardJudge(length, "judge"),
+        RewardJudge(length, "judge", tie_band=3),
+        RewardJudge([(2.0, length)], "judge"),
+        RewardJudge([(1.0, length), (1.0, length)], "judge"),
+    ]
+    identities = [identity_of(judge) for judge in judges]
+    assert all(one != other for n, one in enumerate(identities) for other in identities[:n])
+    assert identity_of(RewardJudge(length, "judge")) == identities[0]
 
 
 def test_position_bias_is_measured_and_taken_out_where_the_opinions_have_degrees() -> None:
