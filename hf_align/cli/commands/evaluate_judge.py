@@ -21,7 +21,8 @@ def run_judge(options: argparse.Namespace) -> None:
     """
     screen = Screen(stderr=options.json == "-")
     check_files(options, ("report", "json"))
-    check_settings(options.gaps, max_pairs=options.max_pairs, again=options.again, resamples=options.resamples)
+    counts = {name: getattr(options, name) for name in ("max_pairs", "again", "resamples", "seed")}
+    check_settings(options.gaps, **counts)
     named = read_recipe(None, ["--judge", options.judge]).values["judge"]  # a name, or a mapping as in a recipe
     with quiet_libraries(screen):
         judge = check_judge(named)  # loaded when it is first asked, after the rows were read

@@ -86,7 +86,7 @@ def measure_judge(
         >>> report.fit, report.metrics["agreement"]["judge"], report.metrics["length"]["judge"]
         (True, 1.0, 1.0)
     """
-    check_settings(gaps, max_pairs=max_pairs, again=again, resamples=resamples)
+    check_settings(gaps, max_pairs=max_pairs, again=again, resamples=resamples, seed=seed)
     judge = judge if isinstance(judge, Judge) else check_judge(judge)
     data = read_people(rows, seed=seed)
     own = {judge.name} if own is None else set(own)
@@ -125,13 +125,13 @@ def measure_judge(
 
 
 def check_settings(gaps: Sequence[float] | None = None, **counts: int) -> None:
-    """Refuse numbers of pairs, questions and resamples that can't be, and gaps that don't rise.
+    """Refuse numbers of pairs, questions and resamples and seeds that can't be, and gaps that don't rise.
 
     Raises:
         UserError: Names the argument.
     """
     for name, count in counts.items():
-        least = 0 if name == "again" else 1
+        least = 0 if name in ("again", "seed") else 1
         if count < least:
             raise UserError(f"{name} is {count}; give a whole number from {least}")
     if gaps is not None and (any(map(number_problem, gaps)) or [0.0, *gaps] != sorted({0.0, *gaps}) or not len(gaps)):

@@ -211,6 +211,7 @@ def test_the_page_and_the_text_say_the_same_and_escape_names(planted: Planted) -
     ("options", "said"),
     [
         ({"max_pairs": 0}, "max_pairs is 0; give a whole number from 1"),
+        ({"seed": -1}, "seed is -1; give a whole number from 0"),
         ({"again": -1}, "again is -1"),
         ({"gaps": [1.0, 0.5]}, "gaps is"),
         ({"gaps": []}, "gaps is"),
