@@ -27,7 +27,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress
 from hf_align.statistics import Resampling
 
-SETTINGS, POLICY, PARTS = "improve.json", "policy", "parts"
+SETTINGS, POLICY, PARTS, DIGESTS = "improve.json", "policy", "parts", "digests"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Job:
         """Claim the folder, or go on in it.
 
         Raises:
-            UserError: It holds something else, or a run with other settings.
+            UserError: It holds something else, or a run with other settings or data.
         """
         marker = self.folder / SETTINGS
         if not marker.exists():
@@ -178,15 +178,28 @@ class Job:
                 raise UserError(
                     f"output_dir: {self.folder} exists and holds no self-improvement; choose another folder"
                 )
-            write_json(marker, self.settings)
+            write_json(marker, {**self.settings, DIGESTS: self.digests()})
             return
         before, now = json.loads(marker.read_text(encoding="utf-8")), json.loads(json.dumps(self.settings))
+        digests = before.pop(DIGESTS, {})
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"output_dir: the run in {self.folder} has {key} {before.get(key)!r}, and the recipe "
                     f"{now.get(key)!r}; give the same, or choose another folder"
                 )
+        for name, found in self.digests().items():
+            if digests.get(name) != found:
+                raise UserError(
+                    f"output_dir: {name} has other rows than when the run in {self.folder} began, whose samples and "
+                    "pairs belong to those; restore the rows, or choose another folder"
+                )
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the rows that stored steps refer to, by key of the recipe, held-out prompts first."""
+        votes = [] if self.votes is None else [[each.prompt, each.chosen, each.rejected] for each in self.votes.pairs]
+        rows = {"eval_dataset": self.held_out.keys, "train_dataset": self.prompts.keys, "votes": votes}
+        return {name: digest(of_name) for name, of_name in rows.items()}
 
     def round(self, number: int) -> Path:
         """The folder of a round; 0 is the start."""

@@ -97,11 +97,15 @@ def apply_rule(
     columns = np.stack([h, t, h - gain_share * t, np.ones_like(h)], axis=1)
     sums = resampling.sums(columns, unit)
     gains, trained, short = (sums[:, :3] / sums[:, 3:]).T
-    enough = resampling.units > 1
-    falls = enough and float(np.quantile(gains, 1 - error)) < 0
+    # A bootstrap that draws only losses is sure after a few of them, so a test needs as many changed prompts as make
+    # nothing but losses rarer than its error rate. Where the share is met, 1 - g is the largest share of losses.
+    even, share = (least_changed(error, losses) for losses in (0.5, max(0.5, 1 - gain_share)))
+    changed = [int((np.bincount(unit, np.abs(column)) > 0).sum()) for column in columns.T[:3]]
+    falls = changed[0] >= even and float(np.quantile(gains, 1 - error)) < 0
     outruns = (
-        enough
-        and training is not None
+        training is not None
+        and changed[1] >= even
+        and changed[2] >= share
         and float(np.quantile(trained, error)) > 0
         and float(np.quantile(short, 1 - error)) < 0
     )
@@ -113,6 +117,17 @@ def apply_rule(
         outruns,
         bool(h.mean() > 0 and not falls and not outruns),
     )
+
+
+def least_changed(error: float, losses: float) -> int:
+    """Least prompts for a test: of so many, each lost with this probability, all are lost with `error` at most.
+
+    Example:
+        >>> from hf_align.experiments.improvement.rule import least_changed
+        >>> least_changed(0.05 / 6, 0.5), least_changed(0.05 / 6, 2 / 3)
+        (7, 12)
+    """
+    return math.ceil(math.log(error) / math.log(losses))
 
 
 def detectable_fall(prompts: int, error: float) -> float:

@@ -122,6 +122,17 @@ def test_a_judge_without_differences_ends_the_run_before_anything_is_trained(tin
     assert "different scores" in str(result) and result.content["rounds"][0]["judging"]["tie_share"] == 1
 
 
+@pytest.mark.parametrize("name", ["train_dataset", "eval_dataset", "votes"])
+def test_a_run_does_not_go_on_with_other_rows_in_the_same_files(name: str, tiny_model_dir: str) -> None:
+    values = {"train_dataset": "prompts.jsonl", "eval_dataset": "held_out.jsonl", "votes": "votes.jsonl"}
+    for _ in range(2):
+        prepared(tiny_model_dir, **values).job(Silent()).open()  # the same rows
+    rows = Path(values[name])
+    rows.write_text(rows.read_text().replace(" 1", " one"))
+    with pytest.raises(UserError, match=f"^output_dir: {name} has other rows than when the run in out began"):
+        prepared(tiny_model_dir, **values).job(Silent()).open()
+
+
 PLANTED: dict[str, Any] = {
     **{"num_samples": 4, "max_new_tokens": 8, "sampling_batch_size": 64, "judge_batch_size": 512, "save_steps": 100},
     "learning_rate": 3e-2,

@@ -88,6 +88,19 @@ def test_rows_of_one_prompt_count_as_one_draw() -> None:
     assert apply_rule(outcomes, None, Resampling(40), np.arange(40), error=0.01, gain_share=0.5).stop
 
 
+def test_losses_on_so_few_prompts_that_chance_makes_them_as_often_do_not_stop(resampling: Resampling) -> None:
+    # All of n changed prompts are lost by chance in 2^-n of runs, which is below the error rate from n = 7 on.
+    assert 2.0**-6 > CONFIG.error_of_a_test > 2.0**-7
+    for lost in (5, 6, 8):
+        outcomes = np.where(np.arange(PROMPTS) < lost, 0.0, 0.5)
+        assert verdict(outcomes, None, resampling).falls == (lost == 8)
+    # A gain at the demanded third of the training judge's loses on two of three prompts: (2/3)^n.
+    assert (2 / 3) ** 11 > CONFIG.error_of_a_test > (2 / 3) ** 12
+    for gained in (9, 11, 14):
+        training = np.where(np.arange(PROMPTS) < gained, 1.0, 0.5)
+        assert verdict(np.full(PROMPTS, 0.5), training, resampling).outruns == (gained == 14)
+
+
 def test_ties_alone_neither_stop_nor_are_better(resampling: Resampling) -> None:
     result = verdict(np.full(PROMPTS, 0.5), np.full(PROMPTS, 0.5), resampling)
     assert not result.stop and not result.better
