@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ class FunctionJudge:
         name: Name in reports and stores. Default: the function's.
 
     Raises:
-        UserError: `function` can't be called.
+        UserError: `function` can't be called, or not with three arguments.
 
     Example:
         >>> from hf_align.feedback import FunctionJudge
@@ -35,6 +36,8 @@ class FunctionJudge:
             raise UserError(f"judge: {function!r} is no function; give f(prompt, first, second)")
         self.function = function
         self.name = name or getattr(function, "__name__", type(function).__name__)
+        if not _takes_three(function):
+            raise UserError(f"judge: {self.name!r} doesn't take three arguments; write it as f(prompt, first, second)")
 
     def compare(self, prompts: Sequence[Side], firsts: Sequence[Side], seconds: Sequence[Side]) -> list[Judgement]:
         """Judge `[N]` pairs of responses to `[N]` prompts.
@@ -54,3 +57,13 @@ class FunctionJudge:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             shown = " ".join(text_of(prompt).split())[:60]
             raise UserError(f"judge {self.name!r} failed on prompt {shown!r}: {reason}") from error
+
+
+def _takes_three(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        return False
+    except ValueError:  # some built-in functions don't tell
+        return True
+    return True

@@ -181,7 +181,7 @@ def _open_reward(values: Values, place: str) -> Judge:
 
 
 def _check_function(values: Values, place: str) -> None:
-    read_function(values["function"], place)
+    FunctionJudge(read_function(values["function"], place))
 
 
 def _open_function(values: Values, place: str) -> Judge:

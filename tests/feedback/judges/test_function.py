@@ -20,5 +20,7 @@ def test_a_function_that_fails_is_told_with_the_prompt():
         FunctionJudge(broken).compare(["Say hello"], ["a"], ["b"])
     with pytest.raises(UserError, match="it returned 'left'"):
         FunctionJudge(lambda *_: "left").compare(["p"], ["a"], ["b"])
+    with pytest.raises(UserError, match=r"judge: 'alone' doesn't take three arguments; write it as f\(prompt, first, "):
+        FunctionJudge(lambda prompts, responses, **columns: "first", "alone")
     with pytest.raises(UserError, match="is no function"):
         FunctionJudge("judge.py")  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ def test_the_pairs_of_calibration_are_the_first_of_the_data(tiny_model_dir):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        ({"function": "math:sqrt"}, "'sqrt' doesn't take three arguments"),
         (3, "recipe: judge expects a name or a mapping with one of reward, function, model"),
         ({"reward": "vader", "model": "x/y"}, "reward and model in one mapping"),
         ({"promt": "x"}, "got {'promt': 'x'}"),
