@@ -52,7 +52,7 @@ def test_a_mapping_as_in_recipes_names_a_judge(capsys: pytest.CaptureFixture[str
         (("--judge", "vader", "--gaps", "2", "1"), "gaps is [2.0, 1.0]"),
         (("--judge", "vader", "--report", "page.txt"), "report is page.txt"),
         (("--judge", "vader", "--split", "test"), "split is test, but pairs.jsonl has no splits"),
-        (("--judge", "{function: [}"), "{function: [}"),
+        (("--judge", "{function: [}"), "judge is not valid YAML"),
         (("--judge", "{function: judges.py:right}"), "judges.py"),
         (("--judge", "nowhere/at/all/x"), "nowhere/at/all/x"),
     ],

@@ -5,9 +5,8 @@ import shlex
 
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import check_files, first_rows, people_rows, show_report
-from hf_align.experiments.recipe import read_recipe
+from hf_align.experiments.judges import read_judge
 from hf_align.feedback.judges.measure import check_settings, measure_judge
-from hf_align.feedback.judges.named import check_judge
 
 
 def run_judge(options: argparse.Namespace) -> None:
@@ -23,9 +22,8 @@ def run_judge(options: argparse.Namespace) -> None:
     check_files(options, ("report", "json"))
     counts = {name: getattr(options, name) for name in ("max_pairs", "again", "resamples", "seed")}
     check_settings(options.gaps, **counts)
-    named = read_recipe(None, ["--judge", options.judge]).values["judge"]  # a name, or a mapping as in a recipe
     with quiet_libraries(screen):
-        judge = check_judge(named)  # loaded when it is first asked, after the rows were read
+        judge = read_judge(options.judge)  # loaded when it is first asked, after the rows were read
         report = measure_judge(
             judge,
             first_rows(people_rows(options), options.limit),
