@@ -18,9 +18,11 @@ from hf_align.rewards import Judgement
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 PROMPTS = ["Name a color.", "Say hello to the whole long list of people in this room."] * 3
-FIRSTS = ["Blue.", "Hello!", "Sky.", "a much longer response " * 5, "", "x"]
+FIRSTS = ["Blue.", "Hello!", "Sky.", "a much longer response " * 3, "", "x"]
 SECONDS = ["I had fish.", "What?", "Red.", "b", "yes", "y"]
 PAIRS = (PROMPTS, FIRSTS, SECONDS)
+SHORT = "Q: {prompt}\nA: {first}\nB: {second}\nBest:"
+"""A template of few tokens, since each byte is one: for tests to which the question doesn't matter."""
 
 
 def judge_of(model: Any = None, *, chat: bool = True, **options: Any) -> LanguageModelJudge:
@@ -59,7 +61,7 @@ def test_log_odds_are_those_of_the_answers_tokens_after_the_question(chat):
 
 
 def test_opinions_are_those_of_both_orders_and_do_not_depend_on_the_batch():
-    judge = judge_of()
+    judge = judge_of(prompt=SHORT)
     judgements = judge.compare(*PAIRS)
     forward, backward = judge.log_odds(*PAIRS), judge.log_odds(PROMPTS, SECONDS, FIRSTS)
     for judgement, first, second, *pair in zip(judgements, forward, backward, *PAIRS, strict=True):
@@ -73,24 +75,24 @@ def test_opinions_are_those_of_both_orders_and_do_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("strength", [20.0, 1000.0])
 def test_a_judge_that_always_says_a_gives_ties_only(strength):
-    judgements = judge_of(says_a(strength)).compare(*PAIRS)
+    judgements = judge_of(says_a(strength), prompt=SHORT).compare(*PAIRS)
     assert all(judgement.flipped and judgement.preference == 0.5 for judgement in judgements)
 
 
 def test_calibration_removes_the_position_effect_and_flips():
-    judge, fair = judge_of(says_a(20.0)), judge_of()
+    judge, fair = judge_of(says_a(20.0), prompt=SHORT), judge_of(prompt=SHORT)
     measured = judge.calibrate(*PAIRS)
-    assert measured.effect == pytest.approx(0.5, abs=0.01) and measured.flips == 1.0 and measured.pairs == 6
+    assert measured.effect == pytest.approx(0.5, abs=0.01) and measured.flips == 1.0 and measured.pairs == len(PROMPTS)
     assert abs(measured.effect_after) < 1e-6 and cast(float, measured.flips_after) < 1.0
     assert measured.log_odds == pytest.approx(20 + fair.calibrate(*PAIRS).log_odds, abs=1e-3)
     corrected = judge.compare(*PAIRS)
     for one, other in zip(corrected, fair.compare(*PAIRS), strict=True):
         assert one.orders == pytest.approx(other.orders, abs=1e-4)
-    assert judge_of(says_a(20.0), bias=judge.bias).compare(*PAIRS) == corrected
+    assert judge_of(says_a(20.0), prompt=SHORT, bias=judge.bias).compare(*PAIRS) == corrected
 
 
 def test_null_pairs_calibrate_too():
-    judge = judge_of(says_a(20.0))
+    judge = judge_of(says_a(20.0), prompt=SHORT)
     measured = judge.calibrate(PROMPTS, FIRSTS)
     assert measured.flips is None and measured.log_odds == pytest.approx(20, abs=2)
     [judgement] = judge.compare(["p"], ["same"], ["same"])

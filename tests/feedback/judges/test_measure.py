@@ -170,18 +170,18 @@ def test_a_sample_is_drawn_by_the_seed_and_told(planted: Planted) -> None:
 def test_of_many_texts_to_few_prompts_pairs_have_each_text_once(planted: Planted) -> None:
     rows = [
         {"prompt": "Film?", "response": row[side], "ratings": row[f"{side}_ratings"]}
-        for row in planted.rows[:120]
+        for row in planted.rows[:104]
         for side in ("chosen", "rejected")
     ]
-    many = _measure(planted.judge(1.0), rows, max_pairs=110, resamples=500)
-    few = _measure(planted.judge(1.0), rows[:50], max_pairs=110)
-    assert (many.facts["unit"], many.facts["units"], many.facts["pairs"]) == ("pairs", 110, 110)
+    many = _measure(planted.judge(1.0), rows, max_pairs=100, resamples=300)
+    few = _measure(planted.judge(1.0), rows[:40], max_pairs=100)
+    assert (many.facts["unit"], many.facts["units"], many.facts["pairs"]) == ("pairs", 100, 100)
     assert "with each text once" in str(many)
-    assert (few.facts["unit"], few.facts["units"], few.facts["pairs"]) == ("texts", 50, 110)
+    assert (few.facts["unit"], few.facts["units"], few.facts["pairs"]) == ("texts", 40, 100)
     # Independent pairs: the interval is as wide as the binomial distribution's.
     agreement = many.metrics["agreement"]
     low, high = agreement["judge_interval"]
-    assert (high - low) / 3.92 == pytest.approx((agreement["judge"] * (1 - agreement["judge"]) / 110) ** 0.5, rel=0.25)
+    assert (high - low) / 3.92 == pytest.approx((agreement["judge"] * (1 - agreement["judge"]) / 100) ** 0.5, rel=0.25)
 
 
 def test_agreement_that_is_low_where_people_are_sure_is_not_fit_whatever_the_rest(planted: Planted) -> None:
