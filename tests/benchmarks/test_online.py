@@ -37,6 +37,6 @@ def test_offline_pairs_are_the_best_and_the_worst_of_what_was_sampled(tmp_path):
     rows = [{"text": f"{score} {place}", "score": score} for group in scores for place, score in enumerate(group)]
     (tmp_path / SAMPLES).write_text(json.dumps(rows))
     prompts = Dataset.from_list([{"prompt": [{"role": "user", "content": text}]} for text in ("one", "two")])
-    [pair] = offline_pairs("base", "reward", tmp_path, prompts, 0)
+    [pair] = offline_pairs("base", "reward", tmp_path, prompts, 0).to_list()
     assert pair["prompt"][0]["content"] == "one"
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("2.0 1", "-1.0 2")

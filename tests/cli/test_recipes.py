@@ -109,7 +109,8 @@ def test_a_recipe_of_self_improvement_has_valid_keys_and_names_its_command(
     )
     run = prepare_improvement(recipe)
     assert f"hf-align improve --config recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
-    assert run.args.save_total_limit and run.args.output_dir.endswith(name) and run.votes is not None
+    assert run.args.save_total_limit and run.votes is not None
+    assert run.args.output_dir and run.args.output_dir.endswith(name)
     assert len(run.prompts) >= run.config.rounds * (run.config.prompts_per_round or 0), "each round has new prompts"
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hf_align.collators.rows import Side
 from hf_align.errors import UserError
 from hf_align.rewards import Judgement, judge_orders, rank_responses
 from hf_align.rewards.judges import combine_orders
@@ -29,7 +30,7 @@ def test_a_judge_of_position_gives_ties_only(opinion: float):
 
 
 def test_a_preference_held_in_both_orders_is_their_mean():
-    said = {("good", "bad"): 0.9, ("bad", "good"): 0.3}
+    said: dict[tuple[Side, Side], float] = {("good", "bad"): 0.9, ("bad", "good"): 0.3}
     [judgement] = judge_orders(
         lambda prompts, left, right: [said[pair] for pair in zip(left, right, strict=True)], ["p"], ["good"], ["bad"]
     )

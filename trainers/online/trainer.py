@@ -24,7 +24,7 @@ from hf_align.evaluation.scorers import read_judge
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import trainable_policy
-from hf_align.rewards import Judge
+from hf_align.rewards import Judge, Reward
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.online.collect import collect
 from hf_align.trainers.online.config import OnlineDPOConfig
@@ -112,6 +112,7 @@ class OnlineDPOTrainer(RolloutTrainer):
     state_file = "online_state.json"
     rollout_class = PairRollout
     model: PolicyModel  # type: ignore[assignment]
+    reward: Reward | None
 
     def __init__(
         self,

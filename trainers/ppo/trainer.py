@@ -117,6 +117,7 @@ class PPOTrainer(RolloutTrainer):
     state_file = "ppo_state.json"
     rollout_class = Rollout
     model: PolicyWithValueHead  # type: ignore[assignment]
+    reward: Reward
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class PPOTrainer(RolloutTrainer):
         """Prepare reference, reward, value head and KL controller, and start without a rollout."""
         super().set_up(ref_model, peft_config, quantization)
         if self.args.value_init == "reward":
-            start_values(self.model, cast(Reward, self.reward))
+            start_values(self.model, self.reward)
         self.kl_controller = self.args.make_kl_controller()
         self.score_statistics = RunningMeanStd()
         self.health = Health(None if self.args.kl_controller == "fixed" else self.args.target_kl)

@@ -67,7 +67,8 @@ class RolloutTrainer(BranchTrainer):
     Attributes:
         state_file: File of a checkpoint with the run's state besides the rollout.
         rollout_class: Class of its rollouts.
-        reward: Scores responses, in training and evaluation; None if nothing does.
+        reward: Scores responses, in training and evaluation: a `Reward`, or None where a judge does it instead;
+            subclasses declare which.
         eval_judge: Scores the responses of evaluations for the watch for over-optimisation, or None.
         rollout: The current rollout, None before the first.
         rollout_engine: Sampling engine of training and evaluation: `args.rollout_engine`, or an `Engine` that you set.
@@ -81,7 +82,7 @@ class RolloutTrainer(BranchTrainer):
     state_file: ClassVar[str]
     rollout_class: ClassVar[type[Rollout]] = Rollout
     model: BranchModel  # type: ignore[assignment]
-    reward: Reward | None
+    reward: Any
     eval_judge: Reward | None
     rollout: Any
 
@@ -310,7 +311,7 @@ class RolloutTrainer(BranchTrainer):
 
     def measure(self, roles: ModelRoles) -> Measure:
         """What an evaluation says of responses: by default the reward's scores."""
-        return RewardMeasure(cast(Reward, self.reward))
+        return RewardMeasure(self.reward)
 
     @property
     def over_optimization(self) -> OverOptimizationCallback | None:

@@ -39,13 +39,14 @@ def test_responses_get_better_by_the_reward_or_the_judge(base_dir: str, tmp_path
         "per_device_eval_batch_size": 32,
         "bf16": None,
     }
+    label: dict[str, Any] = {"reward": vader} if by == "reward" else {"judge": RewardJudge(vader)}
     trainer = OnlineDPOTrainer(
         base_dir,
         args=OnlineDPOConfig(**options(tmp_path, **changes)),
         train_dataset=make_prompts("train", 48),
         eval_dataset=make_prompts("validation", 64),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
-        **({"reward": vader} if by == "reward" else {"judge": RewardJudge(vader)}),
+        **label,
     )
     name = {"reward": "eval_reward", "judge": "eval_win_rate"}[by]
     before = trainer.evaluate()

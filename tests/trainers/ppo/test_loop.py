@@ -16,8 +16,8 @@ from transformers import TrainerCallback
 
 from hf_align.errors import UserError
 from hf_align.trainers.ppo.experience import kept_row
-from hf_align.trainers.ppo.rollout import Rollout
 from hf_align.trainers.ppo.trainer import PPOTrainer
+from hf_align.trainers.rollouts.rollout import Rollout
 from tests.trainers.ppo.test_trainer import LENGTH, logs_of, ppo
 from tests.trainers.test_base import same_weights
 from tests.trainers.test_dpo import weights_of
