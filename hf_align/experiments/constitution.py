@@ -31,6 +31,8 @@ CONSTITUTION_KEYS: dict[str, Any] = {
 }
 """Keys of a recipe besides the fields of `ConstitutionConfig`."""
 REQUIRED = ("output_dir", "prompts", "model")
+OF_OTHER_QUESTIONS = ("prompt", "principle", "bias", "calibrate", "calibration_pairs")
+"""Keys of a judge that a constitution has no use for."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def prepare_constitution(recipe: Recipe) -> ConstitutionRun:
     config = ConstitutionConfig(**values)
     path = sources["constitution"]
     constitution = Constitution.default() if path is None else Constitution.from_yaml(path)
-    judge = None if sources["judge"] is None else check_judge(sources["judge"], recipe.where("judge"))
+    judge = None if sources["judge"] is None else _judge(sources["judge"], recipe.where("judge"))
     models = [_model(sources[key], recipe.where(key)) for key in ("model", "preference_model")]
     classify = sources["classify"]
     named = None if classify is None else read_function(classify, recipe.where("classify"))
@@ -146,6 +148,17 @@ def prepare_constitution(recipe: Recipe) -> ConstitutionRun:
             "recipe or pass --judge, or give sft_share 1"
         )
     return ConstitutionRun(recipe, sources, config, constitution, halves, judge, *models)
+
+
+def _judge(value: Any, place: str) -> NamedJudge:
+    """The judge, without keys that the constitution's own questions would make void."""
+    judge = check_judge(value, place)
+    if void := [key for key in OF_OTHER_QUESTIONS if judge.values.get(key) is not None]:
+        raise UserError(
+            f"{place}: leave out {' and '.join(void)}: a constitution asks its own question for each principle, and "
+            "takes the position bias of each out itself (calibrate in the recipe)"
+        )
+    return judge
 
 
 def _model(value: str | None, place: str) -> Any:

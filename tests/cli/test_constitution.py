@@ -21,7 +21,7 @@ def prefer(prompt, first, second, principle):
     return 0.9 if len(first) < len(second) else 0.1 if len(second) < len(first) else 0.5 + (first < second) / 4 - 0.125
 
 def score(prompts, responses):
-    return [float(len(response)) for response in responses]
+    return [float(sum(map(ord, response))) for response in responses]
 
 def domain(prompt):
     return "all"
@@ -63,6 +63,39 @@ def test_a_recipe_becomes_data_and_the_same_command_the_same(folder: Path, capsy
     assert "output_dir: out holds data that was made of other prompts" in capsys.readouterr().err
 
 
+def test_an_edited_function_is_asked_again(folder: Path) -> None:
+    def preferences() -> list[float]:
+        rows = [json.loads(line) for line in Path("out/preferences.jsonl").read_text().splitlines()]
+        return [row["preference"] for row in rows]
+
+    assert run() == 0 and preferences() == pytest.approx([0.625] * 6)
+    Path("mine.py").write_text(FUNCTIONS.replace("/ 4 - 0.125", "/ 2 - 0.25"))
+    assert run() == 0 and preferences() == pytest.approx([0.75] * 6)
+    assert "more words on" not in Path("out/sft.jsonl").read_text()
+    Path("mine.py").write_text(FUNCTIONS.replace(" words on", " more words on"))
+    assert run() == 0 and "more words on" in Path("out/sft.jsonl").read_text()
+
+
+def test_a_folder_of_another_setting_of_the_judge_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = "{{reward: mine.py:score, tie_band: {}}}"
+    assert run("--judge", named.format(0)) == run("--judge", named.format(0)) == 0
+    before = Path("out/preferences.jsonl").read_bytes()
+    assert run("--judge", named.format(0.5)) == 2
+    assert "or by another judge; choose another folder" in capsys.readouterr().err
+    assert Path("out/preferences.jsonl").read_bytes() == before
+
+
+def test_keys_of_a_judge_with_a_question_of_its_own_are_refused(
+    folder: Path, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key, value in (("bias", 0.5), ("principle", "Be kind."), ("prompt", "'{prompt} {first} {second}'")):
+        assert run("--judge", f"{{model: {tiny_model_dir}, {key}: {value}}}") == 2
+        assert f"--judge: leave out {key}: a constitution asks its own question" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_a_dry_run_says_what_is_asked_for_and_writes_nothing(
     folder: Path, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +124,10 @@ def test_after_ctrl_c_the_same_command_goes_on(folder: Path, capsys: pytest.Capt
         (("--prompts", "none.jsonl"), "prompts: there is no file none.jsonl"),
         (("--model", "mine.py:nothing"), "--model: mine.py has no function nothing"),
         (("--judge", "null"), "judge is missing: "),
+        (
+            ("--judge", "{endpoint: m, url: 'http://localhost:1/v1', principle: Be kind.}"),
+            "--judge: leave out principle: a constitution asks its own question",
+        ),
         (("--judge", "{function: mine.py:none}"), "--judge: mine.py has no function none"),
         (("--constitution", "none.yaml"), "constitution: there is no file none.yaml"),
         (("--limit", "0"), "--limit is 0; give a number of rows, from 1"),

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.rows import Side, text_of
 from hf_align.collators.tools import NESTED
+from hf_align.data.code import code_digest
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
 from hf_align.feedback.judges.endpoint.client import EndpointClient
@@ -90,7 +91,7 @@ def open_models(models: Any, *, quantization: Quantization = None) -> list[Write
     Args:
         models: A list, or a mapping from names to them, of Hub ids, folders, loaded language models (or pairs of a
             model and its tokenizer), `EndpointClient`s, and functions `list[prompt] -> list[text]`. Without names a
-            function has its own, by which its responses are kept: another function needs another name.
+            function has its own. Its responses are kept by its name and the digest of its file (`code_digest`).
         quantization: Quantisation of policies that are loaded.
 
     Raises:
@@ -283,7 +284,7 @@ class WritingFunction:
     """A function that writes one text for each prompt.
 
     Attributes:
-        name: The source of its responses, under which they are kept.
+        name: The source of its responses; they are kept under it and the digest of the code.
         function: The function.
     """
 
@@ -294,15 +295,13 @@ class WritingFunction:
         """A function takes any prompt."""
 
     def identity(self) -> dict[str, Any]:
-        """Its name."""
-        return {"function": self.name}
+        """Its name and code."""
+        return {"function": self.name, "code": code_digest(self.function)}
 
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """See `Writer`; the function gets each prompt `count` times in a row, and doesn't see the temperature."""
-        keys = [
-            {"function": self.name, "prompt": each.content, "count": request.count, "seed": request.seed}
-            for each in prompts
-        ]
+        identity = self.identity()
+        keys = [{**identity, "prompt": each.content, "count": request.count, "seed": request.seed} for each in prompts]
 
         def call(block: Sequence[int]) -> list[list[Any]]:
             texts = self._call([prompts[number].content for number in block for _ in range(request.count)])

@@ -17,11 +17,13 @@ from scipy.special import expit, logit
 from torch import nn
 
 from hf_align.collators.rows import is_blank
+from hf_align.data.code import code_digest
 from hf_align.data.parts import Parts, digest
 from hf_align.feedback.collection.writers import Text
 from hf_align.feedback.constitution.draws import draw_pairs, draw_principles
 from hf_align.feedback.constitution.principles import Principle
 from hf_align.feedback.constitution.work import Work
+from hf_align.feedback.judges.endpoint.judge import EndpointJudge
 from hf_align.feedback.judges.function import FunctionJudge
 from hf_align.feedback.judges.language_model import position_bias
 from hf_align.feedback.judges.named import NamedJudge
@@ -200,8 +202,13 @@ def vote(work: Work, pairs: Sequence[Compared], judge: Judge, progress: Progress
 
 
 def identity_of(judge: Judge) -> dict[str, Any]:
-    """What determines a judge's opinions, as JSON can write it: name, weights of its models, how scores are used."""
+    """What determines a judge's opinions, as JSON can write it.
+
+    Name, weights of its models, how scores are used, code of its functions, model and settings at an endpoint.
+    """
     rewards = getattr(getattr(judge, "reward", None), "members", [])
+    named = [getattr(judge, "function", None), *(part.source for part in rewards)]
+    code = [code_digest(source) for source in named if callable(source) and not isinstance(source, nn.Module)]
     sources = [getattr(judge, "model", None), *(part.source for part in rewards)]
     weights = [weights_digest(model) for model in sources if isinstance(model, nn.Module)]
     scored = {"rewards": [[part.name, part.weight] for part in rewards], "tie_band": getattr(judge, "tie_band", None)}
@@ -209,6 +216,8 @@ def identity_of(judge: Judge) -> dict[str, Any]:
         "judge": judge.name,
         **(scored if rewards else {}),
         **({"weights": weights, "versions": versions()} if weights else {}),
+        **({"code": code} if code else {}),
+        **({"endpoint": judge.settings()} if isinstance(judge, EndpointJudge) else {}),
     }
 
 

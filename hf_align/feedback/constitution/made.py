@@ -27,6 +27,7 @@ from hf_align.feedback.constitution.principles import Constitution
 from hf_align.feedback.constitution.revise import revise_all
 from hf_align.feedback.constitution.rows import Row, Rows, make_rows
 from hf_align.feedback.constitution.work import Work, replaced
+from hf_align.feedback.judges.named import NamedJudge
 from hf_align.feedback.records import Prompt
 from hf_align.files import finite, write_json, write_problem, write_text
 from hf_align.model_cards.constitution import save_constitution_card
@@ -160,7 +161,9 @@ def apply_constitution(
     check_room(constitution, halves, writer, other, config)
     names = {"model": writer.name, "preference_model": other.name, "judge": None if judge is None else judge.name}
     ids = [[each.id for each in half] for half in (halves.sft, halves.preferences)]
-    made_of = digest([_facts(constitution, config), ids, names])
+    made_of = digest(
+        [_facts(constitution, config), ids, names, judge.values if isinstance(judge, NamedJudge) else None]
+    )
     folder = None if output_dir is None else Path(output_dir)
     if folder is not None:
         check_folder(folder, made_of)
@@ -232,8 +235,8 @@ def check_folder(folder: Path, made_of: str) -> None:
         earlier = None
     if earlier != made_of:
         raise UserError(
-            f"output_dir: {folder} holds data that was made of other prompts, models or options; choose another "
-            "folder, or delete that one"
+            f"output_dir: {folder} holds data that was made of other prompts, models or options, or by another judge; "
+            "choose another folder, or delete that one"
         )
 
 

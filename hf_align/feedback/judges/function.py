@@ -60,8 +60,10 @@ class FunctionJudge:
 
 
 def _takes_three(function: Callable[..., Any]) -> bool:
+    """Whether it takes prompt and responses, and nothing more but the `principle` that a constitution gives it."""
     try:
-        inspect.signature(function).bind(None, None, None)
+        signature = inspect.signature(function)
+        signature.bind(None, None, None, **({"principle": None} if "principle" in signature.parameters else {}))
     except TypeError:
         return False
     except ValueError:  # some built-in functions don't tell

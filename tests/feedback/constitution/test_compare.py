@@ -9,7 +9,7 @@ import pytest
 from scipy.special import expit
 
 from hf_align.data.parts import Parts
-from hf_align.feedback import ConstitutionConfig, FunctionJudge, Prompt, RewardJudge
+from hf_align.feedback import ConstitutionConfig, EndpointJudge, FunctionJudge, Prompt, RewardJudge
 from hf_align.feedback.collection.writers import Text, open_model
 from hf_align.feedback.constitution.compare import (
     Compared,
@@ -87,6 +87,32 @@ def test_votes_are_kept_apart_by_weights_of_rewards_and_band_of_ties() -> None:
     identities = [identity_of(judge) for judge in judges]
     assert all(one != other for n, one in enumerate(identities) for other in identities[:n])
     assert identity_of(RewardJudge(length, "judge")) == identities[0]
+
+
+def test_votes_are_kept_apart_by_a_functions_code_and_an_endpoints_settings() -> None:
+    def judges(code: str) -> list[Judge]:
+        names: dict[str, Any] = {"__name__": "mine"}
+        exec(code, names)
+        return [
+            FunctionJudge(names["prefer"], "judge"),
+            RewardJudge(names["score"], "judge"),
+            RewardJudge([(2.0, names["score"]), (1.0, names["score"])], "judge"),
+            by_principles(FunctionJudge(names["by"], "judge")),
+        ]
+
+    code = """
+def prefer(prompt, first, second): return {0}
+def score(prompts, responses): return [{0} for _ in responses]
+def by(prompt, first, second, principle): return {0}
+"""
+    first, same, other = ([identity_of(each) for each in judges(code.format(n))] for n in (0.25, 0.25, 1.0))
+    assert first == same and all(one != two for one, two in zip(first, other, strict=True))
+    plain: dict[str, Any] = {"url": "http://localhost:1/v1", "name": "judge", "cache": ":memory:"}
+    others = [{"url": "http://localhost:2/v1"}, {"temperature": 1.0}, {"max_tokens": 8}, {"logprobs": False}]
+    options = [{}, *others, {"more_asks": 0}, {"extra_body": {"top_k": 1}}]
+    identities = [identity_of(EndpointJudge("m", **{**plain, **each})) for each in options]
+    assert all(one != two for n, one in enumerate(identities) for two in identities[:n])
+    assert identity_of(EndpointJudge("m", **plain)) == identities[0]
 
 
 def test_position_bias_is_measured_and_taken_out_where_the_opinions_have_degrees() -> None:

@@ -106,6 +106,11 @@ class EndpointJudge:
         """
         return judge_orders(self._ask, prompts, firsts, seconds)
 
+    def settings(self) -> dict[str, Any]:
+        """What determines its answers to a question, as JSON can write it: model, endpoint and how it is asked."""
+        how = {"temperature": self.temperature, "max_tokens": self.max_tokens, "logprobs": self._logprobs}
+        return {**self.client.identity(), **how, "more_asks": self.more_asks}
+
     def report(self) -> dict[str, Any]:
         """Counts of what was asked in this process, answers from the cache included.
 
