@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
 
+from hf_align.errors import UserError
 from hf_align.losses import dpo_loss, ipo_loss
 from hf_align.trainers.config import AlignmentConfig
 
@@ -21,7 +23,7 @@ class DirectConfig(AlignmentConfig):
     )
     label_smoothing: float = field(
         default=0.0,
-        metadata={"range": "[0, 0.5)", "help": "Assumed share of flipped labels (cDPO), below 0.5; for 'sigmoid'."},
+        metadata={"range": "[0, 0.5)", "help": "Assumed share of flipped labels (cDPO), below 0.5; not with 'ipo'."},
     )
     length_normalize: bool = field(default=False, metadata={"help": "Use log-probs per token in the 'sigmoid' loss."})
     ipo_target: float | None = field(
@@ -34,6 +36,19 @@ class DirectConfig(AlignmentConfig):
             "help": "IPO's log-ratios: 'mean' over a response's tokens (the authors' form) or 'sum' (the textbook's)."
         },
     )
+
+
+def check_smoothing(label_smoothing: float, loss_types: Sequence[str]) -> None:
+    """Refuse label smoothing of IPO, also as one of several losses.
+
+    Raises:
+        UserError: It is above 0 and a loss is "ipo".
+    """
+    if label_smoothing and "ipo" in loss_types:
+        raise UserError(
+            f"label_smoothing is {label_smoothing}, and loss_type 'ipo' has none: flipped labels would count in full; "
+            "leave label_smoothing out, or use loss_type 'sigmoid' alone."
+        )
 
 
 def direct_loss(name: str, logps: Tensor, ref_logps: Tensor, lengths: Tensor, args: DirectConfig) -> Tensor:

@@ -23,7 +23,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
-from hf_align.trainers.direct import DirectConfig, direct_loss, direct_metrics
+from hf_align.trainers.direct import DirectConfig, check_smoothing, direct_loss, direct_metrics
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
 from hf_align.trainers.start_checks import agreement_bound, check_first_loss
@@ -73,6 +73,7 @@ class DPOConfig(DirectConfig, PreferenceConfig):
         check_fields(self)
         if not self.loss_types or not all(name in LOSSES for name in self.loss_types):
             raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
+        check_smoothing(self.label_smoothing, self.loss_types)
         if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
             raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
         if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):

@@ -20,6 +20,7 @@ from hf_align.files import write_json
 from hf_align.report.over_optimization import PICTURE, draw_course
 from hf_align.rewards import Reward
 from hf_align.rewards.reward import Part
+from hf_align.rewards.vader import VADER, vader_judge
 from hf_align.statistics import pearson
 
 logger = logging.get_logger(__name__)
@@ -178,7 +179,9 @@ _PUT_BACK = (
 )
 
 
-def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str = "judge") -> None:
+def check_judge(
+    judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str = "judge", trained_by: str = "reward"
+) -> None:
     """Refuse a judge that can't watch the run, before anything is loaded.
 
     Args:
@@ -187,6 +190,7 @@ def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str
         args: The trainer's config.
         eval_dataset: Its data set, or the name of one.
         name: The argument that the judge is, for messages.
+        trained_by: The argument that `reward` is, likewise.
 
     Raises:
         UserError: Options ask for a judge and there is none, there is nothing for it to score, or it is the reward.
@@ -195,10 +199,12 @@ def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str
     if judge is None:
         if stops:
             raise UserError(
-                f"stop_on_over_optimization is True and there is no {name}; give one that isn't the reward."
+                f"stop_on_over_optimization is True and there is no {name}; give one that isn't the {trained_by}."
             )
         if metric is not None and metric.removeprefix("eval_") == "judge":
-            raise UserError(f"metric_for_best_model is 'judge' and there is no {name}; give one that isn't the reward.")
+            raise UserError(
+                f"metric_for_best_model is 'judge' and there is no {name}; give one that isn't the {trained_by}."
+            )
         return
     if eval_dataset is None or isinstance(eval_dataset, dict):
         raise UserError(f"{name} scores the responses to held-out prompts; give one eval_dataset.")
@@ -209,7 +215,10 @@ def check_judge(judge: Any, reward: Any, args: Any, eval_dataset: Any, name: str
         )
     if shared := _identities(judge) & _identities(reward):
         same = sorted(text for kind, text in shared if kind != "object") or ["the same object"]
-        raise UserError(f"{name} is (part of) the reward itself: {same[0]}; give an independent one, such as vader.")
+        other = "a reward model trained on other data" if VADER in same else VADER
+        raise UserError(
+            f"{name} is (part of) the {trained_by} itself: {same[0]}; give an independent one, such as {other}."
+        )
 
 
 def _identities(reward: Any) -> set[tuple[str, str]]:
@@ -223,6 +232,9 @@ def _identities(reward: Any) -> set[tuple[str, str]]:
         source = entry.source if isinstance(entry, Part) else entry
         if isinstance(entry, tuple):
             source = next((part for part in entry if not isinstance(part, int | float)), None)
+        if source is vader_judge:
+            found.add(("name", VADER))
+            continue
         if isinstance(source, str | os.PathLike):
             found.add(("path", str(Path(source).resolve()) if Path(source).exists() else str(source)))
             continue

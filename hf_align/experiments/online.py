@@ -23,8 +23,15 @@ class OnlineRun(Run):
         else:
             source["judge"] = check_judge(source["judge"], recipe.where("judge"))
         source["eval_judge"] = read_judge(source["eval_judge"], recipe.where("eval_judge"))
-        label = source["reward"] if source["reward"] is not None else _source_of(source["judge"])
-        over_optimization.check_judge(source["eval_judge"], label, self.args, source["eval_dataset"], "eval_judge")
+        by_reward = source["reward"] is not None
+        over_optimization.check_judge(
+            source["eval_judge"],
+            source["reward"] if by_reward else _source_of(source["judge"]),
+            self.args,
+            source["eval_dataset"],
+            "eval_judge",
+            "reward" if by_reward else "judge",
+        )
 
     def execute(self, inputs: Inputs, progress: Progress) -> None:
         """Load the judge, and train as `Run` does."""

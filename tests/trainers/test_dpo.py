@@ -267,6 +267,8 @@ def test_length_normalised_dpo_divides_by_the_tokens(tiny_model_dir: str, tmp_pa
     [
         ({"beta": 0}, "beta is 0"),
         ({"label_smoothing": 0.5}, "label_smoothing is 0.5"),
+        ({"label_smoothing": 0.1, "loss_type": "ipo"}, "label_smoothing is 0.1, and loss_type 'ipo' has none"),
+        ({"label_smoothing": 0.1, "loss_type": ["sigmoid", "ipo"]}, "loss_type 'ipo' has none"),
         ({"loss_type": "hinge"}, "loss_type is 'hinge'"),
         ({"loss_type": ["sigmoid", "ipo"], "loss_weights": [1.0]}, "loss_weights has 1 numbers for 2"),
         ({"loss_type": ["sigmoid", "ipo"], "loss_weights": [1.0, -1.0]}, "each weight must be 0 or more"),

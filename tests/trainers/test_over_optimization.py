@@ -195,7 +195,7 @@ def test_unsuitable_judges_and_options_are_refused_before_anything_is_loaded(tmp
         (one_b, more_b, stops, rows, "decides at evaluations and eval_strategy is 'no'"),
         (more_b, more_b, {}, rows, "the reward itself: .*more_b; give an independent one"),
         (path, [(0.5, more_b), (1.0, path + "/../model")], {}, rows, "part of.*the reward itself"),
-        (vader_judge, as_reward([one_b, vader_judge]), {}, rows, "the reward itself: .*vader_judge"),
+        (vader_judge, as_reward([one_b, vader_judge]), {}, rows, "the reward itself: vader; .* such as a reward model"),
     ):
         with pytest.raises(UserError, match=message):
             check_judge(judge, reward, config(**changes), data)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from hf_align.errors import UserError
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.direct import DirectConfig
+from hf_align.trainers.direct import DirectConfig, check_smoothing
 from hf_align.trainers.rollouts.config import RolloutConfig
 
 
@@ -66,6 +66,7 @@ class OnlineDPOConfig(DirectConfig, RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_smoothing(self.label_smoothing, self.loss_types)
         if self.per_device_train_batch_size % self.num_samples:
             raise UserError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts responses and must be a "

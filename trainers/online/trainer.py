@@ -133,7 +133,8 @@ class OnlineDPOTrainer(RolloutTrainer):
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         eval_judge: Any = None,
     ):
-        check_judge(eval_judge, reward if judge is None else judge, args, eval_dataset, "eval_judge")
+        labels, trained_by = (reward, "reward") if judge is None else (judge, "judge")
+        check_judge(eval_judge, labels, args, eval_dataset, "eval_judge", trained_by)
         self.reward = reward  # as given, until `set_up` prepares it
         self.judge = judge
         self.eval_judge = read_judge(eval_judge, "eval_judge")  # likewise

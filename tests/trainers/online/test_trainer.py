@@ -208,7 +208,7 @@ def test_evaluation_by_a_reward_has_the_judge_that_watches_it(tmp_path: Path):
         (
             {"reward": None, "judge": RewardJudge(REWARD), "eval_judge": REWARD, "eval_dataset": varied_prompts(2)},
             {},
-            "eval_judge is .part of. the reward itself",
+            "eval_judge is .part of. the judge itself",
         ),
         ({"data_collator": list}, {}, "data_collator must be None: online DPO lays out"),
     ],
@@ -227,6 +227,7 @@ def test_what_can_t_be_trained_is_refused(
         ({"per_device_train_batch_size": 6, "num_samples": 4}, "multiple of num_samples=4"),
         ({"loss_type": "hinge"}, "loss_type"),
         ({"label_smoothing": 0.5}, "label_smoothing"),
+        ({"label_smoothing": 0.1, "loss_type": "ipo"}, "label_smoothing is 0.1, and loss_type 'ipo' has none"),
         ({"neftune_noise_alpha": 5.0}, "online DPO would mistake"),
     ],
 )
