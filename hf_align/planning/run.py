@@ -293,7 +293,12 @@ def _steps(args: Any, rows: int) -> int:
 def _describe_steps(args: Any, steps: int, rows: int) -> str:
     if stages := _stages(args, rows):
         return "; ".join(f"{each.steps} of {each.step_rows} rows on the easiest {each.rows}" for each in stages.stages)
-    return f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"
+    described = f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"
+    if (episodes := getattr(args, "total_episodes", None)) is None:
+        return described
+    sampled = steps // args.steps_per_rollout * args.responses_per_rollout * args.world_size
+    rounded = f" (total_episodes is {episodes}, and rollouts are whole)" if sampled != episodes else ""
+    return f"{described}; {sampled} responses are sampled{rounded}"
 
 
 def _stages(args: Any, rows: int) -> Schedule | None:

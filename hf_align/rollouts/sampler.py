@@ -92,7 +92,7 @@ class Sampler:
 
 def check_room(
     name: str, prompts: Sequence[Side], options: Sequence[Mapping[str, Any]], max_new_tokens: int, data: str = "data"
-) -> None:
+) -> int:
     """Refuse prompts without a chat template in a policy, and responses beyond its positions, before it is loaded.
 
     Args:
@@ -101,8 +101,11 @@ def check_room(
         options: As in `Sampler.encode`.
         max_new_tokens: Length limit of a response.
         data: The prompts' name in messages.
+
+    Returns:
+        Tokens of the longest prompt.
     """
-    check_positions(name, load_tokenizer(name), load_config(name), prompts, options, max_new_tokens, data)
+    return check_positions(name, load_tokenizer(name), load_config(name), prompts, options, max_new_tokens, data)
 
 
 def check_positions(
@@ -113,7 +116,7 @@ def check_positions(
     options: Sequence[Mapping[str, Any]],
     max_new_tokens: int,
     data: str = "data",
-) -> None:
+) -> int:
     """As `check_room`, for a policy whose tokenizer and config are loaded."""
     if not tokenizer.chat_template and any(isinstance(prompt, list) for prompt in prompts):
         raise UserError(f"{data} has messages as prompts, and the tokenizer of {name} has no chat template for them")
@@ -124,3 +127,4 @@ def check_positions(
         raise UserError(f"{data}: {takes}, which leaves no room for a response; shorten or drop such prompts")
     if positions is not None and longest + max_new_tokens > positions:
         raise UserError(f"max_new_tokens is {max_new_tokens}; {takes}, so give at most {positions - longest}")
+    return longest

@@ -63,6 +63,13 @@ def test_a_judge_of_pairs_is_named_as_elsewhere(tiny_model_dir: str, capsys: pyt
     recipe.write_text(text.replace("judge: vader", "judge: {funktion: 'mine.py:longer'}"))
     assert main(["online-dpo", "--config", "recipe.yaml", "--model", tiny_model_dir, *few("online-dpo", Path())]) == 2
     assert "recipe.yaml, line 5: judge expects a name or a mapping" in capsys.readouterr().err
+    recipe.write_text(text)
+    held_out = ["--config", "recipe.yaml", "--model", tiny_model_dir, *few("online-dpo", Path())]
+    assert main(["online-dpo", *held_out, "--eval_judge", "vader"]) == 2
+    said = "eval_judge is (part of) the judge itself: vader; give an independent one, such as a reward model"
+    assert said in capsys.readouterr().err
+    assert main(["online-dpo", *held_out, "--judge", "./missing"]) == 2
+    assert "--judge: './missing' doesn't exist" in (error := capsys.readouterr().err) and "a judge is vader" in error
     recipe.write_text(text.replace("judge: vader", "judge: {function: 'mine.py:longer'}"))
     flags = ["--model", tiny_model_dir, "--output_dir", "out", *few("online-dpo", Path()), *SMALL, "--loss_type", "ipo"]
     assert main(["online-dpo", "--config", "recipe.yaml", *flags]) == 0

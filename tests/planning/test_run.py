@@ -142,3 +142,16 @@ def test_steps_are_counted(
     reward = ["--reward", "r.py:f"] if command == "ppo" else []
     assert check(command, tiny_model_dir, *reward, *flags) == 0
     assert f"{steps}, of " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("steps"))
+
+
+def test_names_are_apart_from_figures_and_rounded_episodes_are_said(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("r.py").write_text("def f(prompts, responses):\n    return [0.0] * len(responses)\n")
+    for episodes, said in ((33, " (total_episodes is 33, and rollouts are whole)"), (32, "")):
+        assert check("ppo", tiny_model_dir, "--reward", "r.py:f", "--total_episodes", str(episodes)) == 0
+        lines = capsys.readouterr().out.splitlines()
+        steps = next(line for line in lines if line.startswith("steps"))
+        sampled = int(re.search(r"; (\d+) responses are sampled", steps)[1])  # type: ignore[index]
+        assert steps.endswith(f"; {sampled} responses are sampled{said}") and 0 <= sampled - episodes < 32
+    assert any(re.match("memory: keys and values while sampling, beyond that  +[0-9]", line) for line in lines)

@@ -11,7 +11,7 @@ from hf_align.experiments.run import load_inputs, prepare
 from hf_align.planning.run import plan_run
 
 WIDTH = 48
-"""Width of the names before a dry run's figures."""
+"""Least width of the names before a dry run's figures."""
 
 
 def run_training(options: argparse.Namespace) -> None:
@@ -37,8 +37,9 @@ def run_training(options: argparse.Namespace) -> None:
             screen.line(line)
         if options.dry_run:
             plan = plan_run(run.algorithm.rows, run.checked.source, run.args, inputs.rows, run.lora())
+            width = max(WIDTH, *(len(name) + 2 for name, _ in plan.lines))
             for name, text in plan.lines:
-                screen.line(f"{name:<{WIDTH}}{text}")
+                screen.line(f"{name:<{width}}{text}")
             plan.check()
             screen.line("Nothing was trained; the same command without --dry-run trains.")
             return

@@ -28,6 +28,8 @@ from hf_align.progress import Progress
 from hf_align.statistics import Resampling
 
 SETTINGS, POLICY, PARTS, DIGESTS = "improve.json", "policy", "parts", "digests"
+DATA = ("eval_dataset", "train_dataset", "votes")
+"""Keys of the recipe that name rows."""
 
 
 @dataclass(frozen=True)
@@ -190,16 +192,19 @@ class Job:
                 )
         for name, found in self.digests().items():
             if digests.get(name) != found:
+                rows = "rows" if name in DATA else "files"
                 raise UserError(
-                    f"output_dir: {name} has other rows than when the run in {self.folder} began, whose samples and "
-                    "pairs belong to those; restore the rows, or choose another folder"
+                    f"output_dir: {name} has other {rows} than when the run in {self.folder} began, whose samples and "
+                    f"pairs belong to those; restore the {rows}, or choose another folder"
                 )
 
     def digests(self) -> dict[str, str]:
-        """Digests of the rows that stored steps refer to, by key of the recipe, held-out prompts first."""
+        """Digests of rows that stored steps refer to, held-out prompts first, and of judges' files, by recipe's key."""
         votes = [] if self.votes is None else [[each.prompt, each.chosen, each.rejected] for each in self.votes.pairs]
-        rows = {"eval_dataset": self.held_out.keys, "train_dataset": self.prompts.keys, "votes": votes}
-        return {name: digest(of_name) for name, of_name in rows.items()}
+        held_out = [] if self.held_out_judge is None else self.held_out_judge.file_digests()
+        files = {"judge": self.judge.file_digests(), "held_out_judge": held_out}
+        rows = dict(zip(DATA, (self.held_out.keys, self.prompts.keys, votes), strict=True))
+        return {name: digest(content) for name, content in {**rows, **files}.items()}
 
     def round(self, number: int) -> Path:
         """The folder of a round; 0 is the start."""

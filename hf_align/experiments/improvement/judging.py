@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hf_align.collators.rows import Side
@@ -64,6 +67,18 @@ class RecipeJudge:
         entries = value if isinstance(value, list) else [value]
         names = (each.get("reward") if isinstance(each, Mapping) else each for each in entries)
         return {_real(str(name)) for name in names}
+
+    def file_digests(self) -> list[str]:
+        """Digests of what its files hold: those of its functions, of a question and of pairs to calibrate by.
+
+        A module named without its file counts once it is imported, as by `checked`.
+        """
+        named = {function.rpartition(":")[0] for function in self.sources(SELF) if ":" in function}
+        files = {getattr(sys.modules.get(name), "__file__", None) or name for name in named}
+        if isinstance(self.value, Mapping):
+            files |= {value for value in self.value.values() if isinstance(value, str)}
+        contents = [Path(file).read_bytes() for file in sorted(files) if os.path.isfile(file)]
+        return [hashlib.sha256(content).hexdigest() for content in contents]
 
     def checked(self, policy: str) -> Judge:
         """The judge, which is loaded when it is first asked.

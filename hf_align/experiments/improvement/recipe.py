@@ -144,7 +144,7 @@ def prepare_improvement(recipe: Recipe) -> ImprovementRun:
     check_is_policy(source["model"], "model", ask_hub=True)
     _check_adapter(recipe, source, checked.lora)
     judge, held_out_judge = _judges(recipe, source)
-    prompts, held_out, left_out = _prompts(source, config, args.seed)
+    prompts, held_out, left_out = _prompts(source, config, args)
     return ImprovementRun(
         recipe,
         source,
@@ -213,9 +213,9 @@ def _judges(recipe: Recipe, source: Mapping[str, Any]) -> tuple[RecipeJudge, Rec
     return judge, held_out
 
 
-def _prompts(source: Mapping[str, Any], config: ImprovementConfig, seed: int) -> tuple[Prompts, Prompts, int]:
+def _prompts(source: Mapping[str, Any], config: ImprovementConfig, args: DPOConfig) -> tuple[Prompts, Prompts, int]:
     """Prompts to train on, held-out ones, and the number left out; each leaves the policy room to respond."""
-    train, held_out = (load_rows(source[f"{role}_dataset"], role, seed, "prompts") for role in ("train", "eval"))
+    train, held_out = (load_rows(source[f"{role}_dataset"], role, args.seed, "prompts") for role in ("train", "eval"))
     asked = read_prompts(held_out, "eval_dataset", config.eval_limit)
     everything = read_prompts(train, "train_dataset")
     prompts = separate(everything, asked)
@@ -224,8 +224,16 @@ def _prompts(source: Mapping[str, Any], config: ImprovementConfig, seed: int) ->
             f"prompts_per_round is {config.prompts_per_round}, and train_dataset has {len(prompts)} different prompts "
             "that aren't held out; give at most that"
         )
-    for name, part in (("train_dataset", prompts), ("eval_dataset", asked)):
+    longest, _ = (
         check_room(source["model"], part.contents, part.options, config.max_new_tokens, name)
+        for name, part in (("train_dataset", prompts), ("eval_dataset", asked))
+    )
+    if args.max_length is not None and longest + config.max_new_tokens > args.max_length:
+        raise UserError(
+            f"max_length is {args.max_length}, and train_dataset's longest prompt takes {longest} tokens, to which "
+            f"max_new_tokens={config.max_new_tokens} come: the training would cut what was sampled; give at least "
+            f"{longest + config.max_new_tokens}, or leave max_length out"
+        )
     return prompts, asked, len(everything) - len(prompts)
 
 

@@ -13,7 +13,7 @@ from hf_align.coerce import coerce
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
 from hf_align.data.sources import load_rows
-from hf_align.errors import UserError
+from hf_align.errors import LoadError, UserError
 from hf_align.feedback.judges.endpoint.options import ENDPOINT_KEYS, check_endpoint, open_endpoint
 from hf_align.feedback.judges.function import FunctionJudge
 from hf_align.feedback.judges.language_model import LanguageModelJudge, check_bias
@@ -25,10 +25,13 @@ from hf_align.models.kinds import check_head, check_is_policy, is_classifier
 from hf_align.models.sources import check_source, find_file, is_ensemble
 from hf_align.rewards.judges import Judge, Judgement
 from hf_align.rewards.named import read_function, read_reward
+from hf_align.rewards.reward import check_functions
 from hf_align.rewards.vader import VADER, vader_judge, vader_scores
 
 CALIBRATION_PAIRS = 100
 """Pairs of `calibrate` by default: on our data the bias is then known to a tenth of its spread over pairs."""
+NAMES = "vader, the folder or Hub id of a reward model or language model, FILE.py:FUNCTION that scores responses"
+"""What a judge's name may be, for messages."""
 Values = dict[str, Any]
 
 
@@ -138,9 +141,17 @@ def _kind_of(value: Any, place: str) -> str:
         return "reward"
     if not isinstance(value, str):
         raise UserError(f"{place} expects a name or a mapping with one of {', '.join(KINDS)}, got {value!r}")
-    if callable(read_reward(value, place)) or is_ensemble(value):
+    _, colon, function = value.rpartition(":")
+    if colon and function.isidentifier():
         return "reward"
-    check_source(value)
+    if is_ensemble(value):
+        return "reward"
+    try:
+        check_source(value)
+    except LoadError as error:
+        kinds = ", ".join(KINDS)
+        reason = str(error).rstrip(".")
+        raise LoadError(f"{reason}; a judge is {NAMES}, or a mapping with one of {kinds}", value) from error
     classifier = is_classifier(value)
     if classifier or find_file(value, REWARD_CONFIG) or find_file(value, REWARD_HEAD):
         return "reward"
@@ -169,6 +180,13 @@ def _check_reward(values: Values, place: str) -> None:
         vader_scores([])  # is it installed?
         return
     reward = read_reward(values["reward"], place)
+    try:
+        check_functions(reward, (), ())  # a judge has no rows, only prompts and responses
+    except UserError as error:
+        raise UserError(
+            f"{place}: {str(error).rstrip('.')}; write it as f(prompts, responses), or name a function of two "
+            "responses, f(prompt, first, second), by {function: FILE.py:FUNCTION}"
+        ) from None
     for _, name in reward if isinstance(reward, list) else [(1.0, reward)]:
         for source in member_sources(name) if isinstance(name, str) else ():
             check_source(source)

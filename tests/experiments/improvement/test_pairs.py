@@ -1,7 +1,10 @@
 """Prompts and pairs of rounds, counted by hand."""
 
 import pytest
+from transformers import AutoTokenizer
 
+from hf_align.collators import encode_prompts, tokenize_preferences
+from hf_align.collators.rows import Side
 from hf_align.experiments.improvement.pairs import (
     Judged,
     Pair,
@@ -12,6 +15,7 @@ from hf_align.experiments.improvement.pairs import (
     training_rows,
 )
 
+USER, PREFILL = {"role": "user", "content": "Name a prime."}, {"role": "assistant", "content": "Sure: "}
 THREE = Judged(4, ["a", "b", "c"], [0.5, 1.0, 0.0])
 
 
@@ -83,3 +87,14 @@ def test_training_rows_hold_the_prompt_both_responses_and_the_options_of_the_tem
         **{"prompt": "q", "chosen": "good", "rejected": "bad", "margin": 0.5, "anchored": True},
         "tools": [1],
     }
+
+
+@pytest.mark.parametrize("prompt", ["Name a prime. Sure: ", [USER], [USER, PREFILL]])
+def test_training_reads_the_very_tokens_that_were_sampled_to_each_kind_of_prompt(prompt: Side, base_dir: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base_dir)
+    [row] = training_rows([Pair(0, "seven", "nine", 1.0, False)], [prompt], [{}])
+    encoded = tokenize_preferences([row], tokenizer)
+    [sampled_from] = encode_prompts(tokenizer, [prompt])
+    assert encoded[0]["prompt_ids"] == sampled_from
+    for ids, text in zip(encoded[0]["response_ids"], ("seven", "nine"), strict=True):
+        assert tokenizer.decode(ids) == f"{text}<|im_end|>"

@@ -46,6 +46,8 @@ def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"train_dataset": "held_out.jsonl"}, "train_dataset has no prompt that eval_dataset doesn't have, too"),
         ({"train_dataset": "missing.jsonl"}, "train_dataset: there is no file missing.jsonl"),
         ({"max_new_tokens": 100_000}, "max_new_tokens is 100000"),
+        ({"max_length": 12}, "max_length is 12, and train_dataset's longest prompt takes"),
+        ({"loss_type": "ipo", "label_smoothing": 0.1}, "label_smoothing is 0.1, and loss_type 'ipo' has none"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(values: dict[str, Any], message: str, tiny_model_dir: str) -> None:

@@ -133,6 +133,23 @@ def test_a_run_does_not_go_on_with_other_rows_in_the_same_files(name: str, tiny_
         prepared(tiny_model_dir, **values).job(Silent()).open()
 
 
+@pytest.mark.parametrize(
+    ("name", "file"), [("judge", "score.py"), ("judge", "question.txt"), ("held_out_judge", "other.py")]
+)
+def test_a_run_goes_on_only_by_the_same_files_of_judges(name: str, file: str, tiny_model_dir: str) -> None:
+    for copy in ("other.py", "question.txt"):
+        Path(copy).write_bytes(Path("score.py").read_bytes())
+    Path("question.txt").write_text("{prompt} {first} {second}")
+    asked = {"model": tiny_model_dir, "prompt": "question.txt"}
+    values = {"judge": asked if file == "question.txt" else "score.py:letters", "held_out_judge": "other.py:lower"}
+    for _ in range(2):
+        prepared(tiny_model_dir, **values).job(Silent()).open()  # the same files
+    with Path(file).open("a") as changed:
+        changed.write("\n")
+    with pytest.raises(UserError, match=f"^output_dir: {name} has other files than when the run in out began"):
+        prepared(tiny_model_dir, **values).job(Silent()).open()
+
+
 PLANTED: dict[str, Any] = {
     **{"num_samples": 4, "max_new_tokens": 8, "sampling_batch_size": 64, "judge_batch_size": 512, "save_steps": 100},
     "learning_rate": 3e-2,

@@ -1,6 +1,7 @@
 """Judges as recipes name them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,18 @@ def test_the_pairs_of_calibration_are_the_first_of_the_data(tiny_model_dir):
         ({"model": "TINY", "calibration_pairs": 5}, "goes with calibrate"),
         ({"reward": "vader", "tie_band": -1}, "tie_band is -1"),
         ({"function": "judges.py:longer"}, "has no function longer"),
-        ("./nothing", "there is no folder ./nothing"),
+        (
+            "./nothing",
+            "'./nothing' doesn't exist.*; a judge is vader, .* a mapping with one of reward, function, model,",
+        ),
+        ("judges.py:shorter", "recipe: judge: .*asks for 'second'.*f(prompt, first, second), by {function:"),
+        ([{"reward": "judges.py:shorter"}], "asks for 'second'"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(value, message, tiny_model_dir):
     if isinstance(value, dict) and value.get("model") == "TINY":
         value = {**value, "model": tiny_model_dir}
-    with pytest.raises(UserError, match=message.replace("{", r"\{").replace("?", r"\?")):
+    with pytest.raises(UserError, match=re.sub(r"([{?()])", r"\\\1", message)):
         check_judge(value, "recipe: judge")
 
 
