@@ -33,7 +33,7 @@ HELD_OUT = re.compile(r"(?:^|[-_./ ])(?:test|eval|evaluation|validation|valid|va
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
-def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
+def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs", *, field: str | None = None) -> Dataset:
     """Load a data set for training or evaluation.
 
     Args:
@@ -45,6 +45,7 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
         kind: Rows to make from the embedded ratings: "pairs" (prompt, chosen, rejected, margin), "prompts" with the
             opening words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people
             rated higher). Other data is returned unchanged.
+        field: Name of the recipe's key, for messages. Default: `train_dataset` or `eval_dataset`, by `role`.
 
     Raises:
         UserError: The data set doesn't exist, can't be read, or has no split for the role.
@@ -53,7 +54,7 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs") -> Dataset:
         rows = EMBEDDED_PAIRS[role] * 2 // EMBEDDED_RESPONSES  # of as many sentences
         return make_rankings(EMBEDDED_SPLITS[role], rows, EMBEDDED_RESPONSES, seed)
     if name != EMBEDDED:
-        return load_named(name, f"{role}_dataset", SPLITS[role])
+        return load_named(name, field or f"{role}_dataset", SPLITS[role])
     make = make_prompts if kind == "prompts" else make_pairs
     rows = make(EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
     if kind == "demonstrations":

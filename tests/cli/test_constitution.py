@@ -20,6 +20,12 @@ def write(conversations):
 def prefer(prompt, first, second, principle):
     return 0.9 if len(first) < len(second) else 0.1 if len(second) < len(first) else 0.5 + (first < second) / 4 - 0.125
 
+def undecided(prompt, first, second):
+    return "tie"
+
+def silent(prompt, first, second):
+    return None
+
 def score(prompts, responses):
     return [float(sum(map(ord, response))) for response in responses]
 
@@ -85,6 +91,25 @@ def test_a_folder_of_another_setting_of_the_judge_is_left_alone(
     assert run("--judge", named.format(0.5)) == 2
     assert "or by another judge; choose another folder" in capsys.readouterr().err
     assert Path("out/preferences.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--judge", "{function: mine.py:undecided}"), "no preferences: every pair tied (6 pairs); measure the judge"),
+        (("--judge", "{function: mine.py:silent}"), "no preferences: the judge has no opinion on any of the 6 pairs"),
+        (("--model", "mine.py:alike"), "no preferences: no prompt got two different responses; raise temperature"),
+    ],
+)
+def test_a_preference_half_without_preferences_is_told_and_no_success(
+    flags: tuple[str, str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.py").write_text(f"{FUNCTIONS}\ndef alike(conversations):\n    return ['Well.' for _ in conversations]\n")
+    assert run(*flags, "--json", "figures.json") == 2
+    said = capsys.readouterr()
+    assert message in said.err and "0 preferences" in said.out
+    assert Path("out/sft.jsonl").exists() and json.loads(Path("figures.json").read_text())["rows"]["preferences"] == 0
+    assert run(*flags, "--sft_share", "1", "--output_dir", "other") == 0
 
 
 def test_keys_of_a_judge_with_a_question_of_its_own_are_refused(

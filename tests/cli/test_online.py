@@ -62,7 +62,7 @@ def test_a_judge_of_pairs_is_named_as_elsewhere(tiny_model_dir: str, capsys: pyt
     text = (RECIPES / "smoke-online-dpo.yaml").read_text()
     recipe.write_text(text.replace("judge: vader", "judge: {funktion: 'mine.py:longer'}"))
     assert main(["online-dpo", "--config", "recipe.yaml", "--model", tiny_model_dir, *few("online-dpo", Path())]) == 2
-    assert "recipe.yaml, line 5: judge expects a name or a mapping" in capsys.readouterr().err
+    assert "recipe.yaml, line 5: judge: funktion is not a valid key; did you mean function?" in capsys.readouterr().err
     recipe.write_text(text)
     held_out = ["--config", "recipe.yaml", "--model", tiny_model_dir, *few("online-dpo", Path())]
     assert main(["online-dpo", *held_out, "--eval_judge", "vader"]) == 2

@@ -6,9 +6,10 @@ import shlex
 
 from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
-from hf_align.errors import Interrupted
+from hf_align.errors import Interrupted, UserError
 from hf_align.experiments.constitution import prepare_constitution
 from hf_align.experiments.recipe import read_recipe
+from hf_align.feedback.constitution.made import ConstitutionData
 
 WIDTH = 28
 """Width of the names before a dry run's figures."""
@@ -22,7 +23,8 @@ def run_constitution(options: argparse.Namespace) -> None:
             and `arguments` (the whole command line, for the hint after Ctrl-C).
 
     Raises:
-        UserError: The recipe, prompts, constitution, model or judge can't be used.
+        UserError: The recipe, prompts, constitution, model or judge can't be used; or, after the data was written, no
+            preferences came out though prompts were for them.
         Interrupted: Ctrl-C.
     """
     screen = Screen(stderr=options.json == "-")
@@ -40,11 +42,17 @@ def run_constitution(options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             command = f"hf-align {shlex.join(options.arguments)}"
             raise Interrupted(f"Finished steps are stored; the same command goes on: {command}") from None
-    if options.json == "-":
+    _show(data, run.values["output_dir"], options.json, screen)
+    if data.problem is not None:
+        raise UserError(data.problem)
+
+
+def _show(data: ConstitutionData, folder: str, json_file: str | None, screen: Screen) -> None:
+    if json_file == "-":
         print(json.dumps(data.figures, indent=2, ensure_ascii=False))
         return
     for line in str(data).splitlines():
         screen.line(line)
-    screen.line(f"data: {run.values['output_dir']}")
-    if options.json is not None:
-        write_figures(data.figures, options.json, screen)
+    screen.line(f"data: {folder}")
+    if json_file is not None:
+        write_figures(data.figures, json_file, screen)

@@ -12,6 +12,7 @@ from hf_align.feedback.constitution.principles import Constitution
 from hf_align.feedback.constitution.revise import OUTCOMES, Revised, Step
 from hf_align.feedback.constitution.rows import Rows
 from hf_align.feedback.figures import Figures, share_of, side_of
+from hf_align.numbers import plural
 
 FINISHED = "finished"
 """Setting of a text that says whether its model ended it."""
@@ -135,6 +136,26 @@ def figure_lines(figures: Mapping[str, Any], rows: Rows) -> list[str]:
     files = (("sft", rows.sft), ("preferences", rows.preferences), ("revision pairs", rows.revisions))
     lines += ["rows: " + ", ".join(f"{len(each):,} {name}" for name, each in files if each or name != "revision pairs")]
     return lines
+
+
+def why_no_preferences(figures: Mapping[str, Any]) -> str | None:
+    """Why prompts that were for comparisons gave no preferences, and what to do; None without such prompts."""
+    prompts, pairs = figures["prompts"]["preferences"], figures["preferences"]["pairs"]
+    if not prompts:
+        return None
+    if not pairs:
+        return (
+            "no preferences: no prompt got two different responses; raise temperature, max_new_tokens or "
+            "responses_per_prompt"
+        )
+    without = figures["left_out"].get("pairs without an opinion", 0)
+    if without == pairs:
+        return f"no preferences: the judge has no opinion on any of the {plural(pairs, 'pair')}; see what it answers"
+    tied = "every pair tied" if not without else "every pair tied or got no opinion"
+    return (
+        f"no preferences: {tied} ({plural(pairs, 'pair')}); measure the judge by `hf-align evaluate judge`, and take "
+        "another one, other principles or more different responses"
+    )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -22,7 +22,12 @@ from hf_align.feedback.constitution.compare import by_principles, sample_pairs, 
 from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.feedback.constitution.conversation import as_messages, ask_critique, ask_revision
 from hf_align.feedback.constitution.draws import draw_principles, split_halves
-from hf_align.feedback.constitution.figures import describe_comparisons, describe_revisions, figure_lines
+from hf_align.feedback.constitution.figures import (
+    describe_comparisons,
+    describe_revisions,
+    figure_lines,
+    why_no_preferences,
+)
 from hf_align.feedback.constitution.principles import Constitution
 from hf_align.feedback.constitution.revise import revise_all
 from hf_align.feedback.constitution.rows import Row, Rows, make_rows
@@ -55,6 +60,11 @@ class ConstitutionData:
 
     def __str__(self) -> str:
         return "\n".join(figure_lines(self.figures, self.rows))
+
+    @property
+    def problem(self) -> str | None:
+        """Why there are no preferences though prompts were for comparisons, and what to do; None where there are."""
+        return None if self.rows.preferences else why_no_preferences(self.figures)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,10 @@ CALIBRATION_PAIRS = 100
 NAMES = "vader, the folder or Hub id of a reward model or language model, FILE.py:FUNCTION that scores responses"
 """What a judge's name may be, for messages."""
 Values = dict[str, Any]
+_EXPECTED = {
+    **{"reward": "a folder, a Hub id, a function or a list of them", "function": "FILE.py:FUNCTION"},
+    **{"model": "a folder or Hub id", "endpoint": "the name of a model at the endpoint"},
+}
 
 
 @dataclass(frozen=True)
@@ -124,21 +129,52 @@ def check_judge(value: Any, place: str = "judge") -> NamedJudge:
         UserError: It is none of these, a key is unknown (the message suggests the nearest one) or has a wrong value, or
             a file, function or model doesn't exist.
     """
-    values = value if isinstance(value, dict) else {_kind_of(value, place): value}
+    with _told_at(place):
+        values = value if isinstance(value, dict) else {_kind_of(value, place): value}
+        name = _only_kind(values, place)
+        kind = KINDS[name]
+        checked = {str(key): _checked(str(key), each, kind.keys, place) for key, each in values.items()}
+        kind.check(checked, place)
+    return NamedJudge(name, checked, place)
+
+
+@contextmanager
+def _told_at(place: str) -> Iterator[None]:
+    """Puts a judge's place before messages that don't have it, since whoever refuses a value may not know it."""
+    try:
+        yield
+    except LoadError:  # the command line looks its option up by the name of what can't be loaded
+        raise
+    except UserError as error:
+        message = str(error)
+        if message.startswith(place):
+            raise
+        raise UserError(f"{place}: {message.removeprefix('judge: ')}") from error
+
+
+def _only_kind(values: Values, place: str) -> str:
+    """The kind that a mapping names."""
     kinds = [kind for kind in KINDS if kind in values]
     if len(kinds) != 1:
-        several = f"{' and '.join(kinds)} in one mapping" if kinds else repr(value)
+        near = [(key, difflib.get_close_matches(str(key), KINDS, n=1, cutoff=0.75)) for key in values]
+        for key, meant in near if not kinds else ():
+            if meant:
+                raise UserError(f"{place}: {key} is not a valid key; did you mean {meant[0]}?")
+        several = f"{' and '.join(kinds)} in one mapping" if kinds else repr(values)
         raise UserError(f"{place} expects a name or a mapping with one of {', '.join(KINDS)}, got {several}")
-    kind = KINDS[kinds[0]]
-    checked = {str(key): _checked(str(key), each, kind.keys, place) for key, each in values.items()}
-    kind.check(checked, place)
-    return NamedJudge(kinds[0], checked, place)
+    made_of = values[kinds[0]]
+    if made_of is None or isinstance(made_of, int | float) or (isinstance(made_of, str) and not made_of.strip()):
+        expected = _EXPECTED[kinds[0]]
+        raise UserError(f"{place}: {kinds[0]} expects {expected}, got {made_of!r}")
+    return kinds[0]
 
 
 def _kind_of(value: Any, place: str) -> str:
     """The kind of a judge that is only named; that of a model is read from its files."""
     if isinstance(value, list) or value == VADER:
         return "reward"
+    if isinstance(value, str) and not value.strip():
+        raise UserError(f"{place} is empty; give a name such as vader, or a mapping with one of {', '.join(KINDS)}")
     if not isinstance(value, str):
         raise UserError(f"{place} expects a name or a mapping with one of {', '.join(KINDS)}, got {value!r}")
     _, colon, function = value.rpartition(":")
@@ -238,8 +274,9 @@ def _calibration_pairs(values: Values, place: str) -> list[Pair]:
     count = values.get("calibration_pairs", CALIBRATION_PAIRS)
     if count < 1:
         raise UserError(f"{place}: calibration_pairs is {count}; give a number from 1")
-    rows = as_dataset(load_rows(values["calibrate"], "train", 0), f"{place}: calibrate", ("chosen", "rejected"))
-    return read_rows(rows.select(range(min(count, len(rows)))), _read_pair, f"{place}: calibrate")
+    field = f"{place}: calibrate"
+    rows = as_dataset(load_rows(values["calibrate"], "train", 0, field=field), field, ("chosen", "rejected"))
+    return read_rows(rows.select(range(min(count, len(rows)))), _read_pair, field)
 
 
 def _read_pair(row: dict[str, Any]) -> Pair:

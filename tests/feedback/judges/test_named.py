@@ -70,26 +70,40 @@ def test_the_pairs_of_calibration_are_the_first_of_the_data(tiny_model_dir):
     judge.calibrate(["p1", "p2"], ["yes", "yesyes"], ["no", "no"])
     same = opened({"model": tiny_model_dir, "calibrate": "pairs.jsonl", "calibration_pairs": 2})
     assert same.bias == pytest.approx(judge.bias)
+    assert check_judge({"model": tiny_model_dir, "calibrate": "embedded:ratings"}).kind == "model"
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"function": "math:sqrt"}, "'sqrt' doesn't take three arguments"),
+        ({"function": "math:sqrt"}, "recipe: judge: 'sqrt' doesn't take three arguments"),
         (3, "recipe: judge expects a name or a mapping with one of reward, function, model"),
         ({"reward": "vader", "model": "x/y"}, "reward and model in one mapping"),
         ({"promt": "x"}, "got {'promt': 'x'}"),
         ({"model": "reward", "promt": "x"}, "promt is not a valid key; did you mean prompt?"),
-        ({"model": 0.5}, "no such file|Can't load|0.5"),
+        ({"model": 5}, "recipe: judge: model expects a folder or Hub id, got 5"),
+        ({"endpoint": " "}, "recipe: judge: endpoint expects the name of a model at the endpoint, got ' '"),
+        ({"reward": None}, "recipe: judge: reward expects a folder, a Hub id, a function or a list of them, got None"),
+        ({"modell": "TINY"}, "recipe: judge: modell is not a valid key; did you mean model?"),
+        ("", "recipe: judge is empty; give a name such as vader, or a mapping with one of reward"),
         ({"model": "./reward"}, "is a reward model"),
         ({"model": "TINY", "prompt": "{prompt} {first}"}, "no {second}"),
         ({"model": "TINY", "prompt": "missing.txt"}, "prompt is neither a file nor a template"),
         ({"model": "TINY", "bias": "much"}, "bias expects a number, got 'much'"),
         ({"model": "TINY", "bias": 1, "calibrate": "pairs.jsonl"}, "drop one"),
-        ({"model": "TINY", "calibrate": "missing.jsonl"}, "missing.jsonl"),
+        ({"model": "TINY", "calibrate": "missing.jsonl"}, "recipe: judge: calibrate: there is no file missing.jsonl"),
+        ({"model": "TINY", "bias": float("inf")}, "recipe: judge: bias is inf"),
+        ({"model": "TINY", "principle": ""}, "recipe: judge: principle is ''"),
+        ({"model": "TINY", "prompt": "{x} {prompt} {first} {second}"}, "recipe: judge: prompt: {x} is no field"),
+        ({"reward": "TINY"}, "recipe: judge: .* has no reward head"),
+        (
+            {"endpoint": "m", "url": "http://localhost:1/v1", "temperature": -1},
+            "recipe: judge: temperature is -1.0; give",
+        ),
+        ({"endpoint": "m", "url": "http://localhost:1/v1", "max_tokens": 0}, "recipe: judge: max_tokens is 0; give a"),
         ({"model": "TINY", "calibrate": "pairs.jsonl", "calibration_pairs": 0}, "give a number from 1"),
         ({"model": "TINY", "calibration_pairs": 5}, "goes with calibrate"),
-        ({"reward": "vader", "tie_band": -1}, "tie_band is -1"),
+        ({"reward": "vader", "tie_band": -1}, "recipe: judge: tie_band is -1"),
         ({"function": "judges.py:longer"}, "has no function longer"),
         (
             "./nothing",
@@ -100,8 +114,8 @@ def test_the_pairs_of_calibration_are_the_first_of_the_data(tiny_model_dir):
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(value, message, tiny_model_dir):
-    if isinstance(value, dict) and value.get("model") == "TINY":
-        value = {**value, "model": tiny_model_dir}
+    if isinstance(value, dict):
+        value = {key: tiny_model_dir if each == "TINY" else each for key, each in value.items()}
     with pytest.raises(UserError, match=re.sub(r"([{?()])", r"\\\1", message)):
         check_judge(value, "recipe: judge")
 

@@ -60,7 +60,7 @@ class Access:
         """The endpoint in messages, without anything after a question mark in its URL."""
         if self.url is not None:
             return f"endpoint {self.url.split('?')[0].split('#')[0]}"
-        return f"provider {self.provider}" if self.provider else "Hugging Face's inference providers"
+        return f"provider {self.provider}" if self.provider else "Hugging Face's inference service"
 
     @property
     def variable(self) -> str:

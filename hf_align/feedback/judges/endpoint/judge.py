@@ -15,6 +15,7 @@ from hf_align.feedback.judges.endpoint.completion import ChatRequest, Completion
 from hf_align.feedback.judges.endpoint.failures import RequestRefused
 from hf_align.feedback.judges.endpoint.verdict import THOUGHT, opinion_of
 from hf_align.feedback.judges.question import Question
+from hf_align.numbers import is_number
 from hf_align.rewards.judges import Judgement, Opinion, judge_orders
 
 TOP_LOGPROBS = 5
@@ -47,7 +48,7 @@ class EndpointJudge:
         client: The client, whose `usage` has requests, tokens and cost.
 
     Raises:
-        UserError: As `EndpointClient` and `Question`, or `more_asks` is out of range.
+        UserError: As `EndpointClient` and `Question`, or a number is out of range.
 
     Example:
         >>> from hf_align.feedback import EndpointJudge
@@ -71,6 +72,10 @@ class EndpointJudge:
     ) -> None:
         if isinstance(more_asks, bool) or not isinstance(more_asks, int) or more_asks < 0:
             raise UserError(f"more_asks is {more_asks!r}; give a whole number from 0")
+        if max_tokens is not None and not (isinstance(max_tokens, int) and is_number(max_tokens) and max_tokens > 0):
+            raise UserError(f"max_tokens is {max_tokens!r}; give a whole number from 1, or None for the endpoint's")
+        if temperature is not None and not (is_number(temperature) and 0 <= temperature < float("inf")):
+            raise UserError(f"temperature is {temperature!r}; give a number from 0, or None for the endpoint's")
         if isinstance(model, EndpointClient) and options:
             raise UserError(f"{', '.join(options)}: the client that is given has its own; leave out one of them")
         self.question = Question(prompt, principle)

@@ -255,7 +255,9 @@ def test_offline_mode_forbids_everything_but_the_named_address(stand_in: StandIn
 def test_providers_are_refused_in_offline_mode(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
     client = EndpointClient("ORG/MODEL", cache=":memory:")
-    with pytest.raises(UserError, match="Hugging Face's inference providers: HF_HUB_OFFLINE is set; unset it"):
+    with pytest.raises(UserError, match="Hugging Face's inference service needs a key: set the environment variable"):
+        EndpointClient("ORG/MODEL", key_variable="NO_SUCH_KEY", cache=":memory:")
+    with pytest.raises(UserError, match="Hugging Face's inference service: HF_HUB_OFFLINE is set; unset it"):
         client.complete([{"role": "user", "content": "hello"}])
 
 
