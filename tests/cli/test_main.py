@@ -75,7 +75,7 @@ def test_help_imports_nothing_heavy() -> None:
     [
         ([], "COMMAND"),
         (["qickstart"], "there is no command qickstart; did you mean quickstart?"),
-        (["zzz"], "commands are quickstart, sft, reward, ensemble, dpo, ipo, ppo, evaluate"),
+        (["zzz"], "commands are quickstart, sft, reward, ensemble, dpo, ipo, ppo, online-dpo, evaluate"),
         (["evaluate"], "COMMAND"),
         (["evaluate", "polcy"], "there is no command polcy; did you mean policy?"),
         (["evaluate", "policy", "--model", "m"], "--data"),

@@ -129,7 +129,7 @@ def save_config(model: str, folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("gpu", GPUS)
+@pytest.mark.parametrize("gpu", ["t4", *(pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("24gb", "80gb"))])
 @pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     run = prepared(f"{command}-{gpu}")

@@ -34,7 +34,7 @@ def kinds(
         "win_rate": {"policies": measure_win_rate(given, folder, resampling, unit)},
         "length_controlled": {"policies": measure_length_controlled(given, folder, lengths, resampling, unit)},
     }
-    facts = {"reference": folder, "labels": {name: label for label, name in names.items()}, "units": count}
+    facts = {"reference": folder, "labels": {name: label for label, name in names.items()}, "units": count, "pairs": {}}
     judges = {"judge": given} | (others or {})
     remarks = remarks_on_policies(asked, written, judges, metrics, facts | {"max_new_tokens": 3})
     return [remark.kind for remark in remarks]

@@ -132,9 +132,12 @@ def test_judges_of_pairs_give_wins_and_say_how_often_they_contradict_themselves(
         [tiny_model_dir, adapter], rows(), judge={"positions": positions, "letters": letters}, **QUICK
     )
     assert report.metrics["win_rate"]["policies"][adapter]["ties"] == 6
-    assert report.facts["pairs"] == {"positions": {"judged": 6, "flipped": 6, "no_opinion": 0}}
+    judged = report.facts["pairs"]["positions"]["judged"]  # equal responses are tied unasked
+    assert 0 < judged <= 6 and report.facts["pairs"] == {
+        "positions": {"judged": judged, "flipped": judged, "no_opinion": 0}
+    }
     said = {remark.kind: remark.sentence for remark in report.remarks}
-    assert "in 6 of 6 pairs, which count half" in said["flips"] and "constant_scores" in said
+    assert f"in {judged} of {judged} pairs, which count half" in said["flips"] and "constant_scores" in said
     assert "the probability that a response is better than" in " ".join(str(report.to_html()).split())
     assert report.metrics["win_rate"]["others"]["letters"][adapter]["wins"] > 0
     with pytest.raises(UserError, match="'positions' compares responses, and there is one policy"):

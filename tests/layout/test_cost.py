@@ -102,6 +102,7 @@ def test_packed_rows_count_with_their_width():
     assert (narrow, wide) == ("branch", "separate")
 
 
+@pytest.mark.slow
 def test_sixteen_bit_rounding_passes_and_a_broken_mask_does_not(base_dir: str, monkeypatch: pytest.MonkeyPatch):
     """Short responses of the real model in bfloat16, where two kernels differ most for their mean."""
     policy = PolicyModel(load_policy(base_dir))

@@ -86,7 +86,14 @@ def chosen(trainer: Any) -> AttentionChoice:
 LORA = {"peft_config": LoraConfig(r=4, target_modules="all-linear")}
 
 
-@pytest.mark.parametrize("changes", [{}, LORA, {"layout": "branch"}, {"activation_recompute": "full"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        LORA,
+        *(pytest.param(changes, marks=pytest.mark.slow) for changes in ({}, {"layout": "branch"})),
+        pytest.param({"activation_recompute": "full"}, marks=pytest.mark.slow),
+    ],
+)
 def test_flex_attention_is_taken_where_it_is_faster(
     changes: dict[str, Any],
     tmp_path: Path,

@@ -52,6 +52,8 @@ from hf_align.trainers import (
     DPOTrainer,
     IPOConfig,
     IPOTrainer,
+    OnlineDPOConfig,
+    OnlineDPOTrainer,
     PPOConfig,
     PPOTrainer,
     RewardConfig,
@@ -136,7 +138,7 @@ def prompts() -> Dataset:
 
 def trains(trainer: type, config: type, **fixed: Any) -> Callable[..., Any]:
     """Makes a trainer with one of its arguments given."""
-    data = prompts() if trainer is PPOTrainer else pairs(4)
+    data = prompts() if trainer in (PPOTrainer, OnlineDPOTrainer) else pairs(4)
     if trainer is SFTTrainer:
         data = Dataset.from_list([{"prompt": "a", "completion": " b"}])
 
@@ -159,6 +161,7 @@ def ensemble_of(member: str) -> Path:
 
 
 ppo = trains(PPOTrainer, PPOConfig, reward=lambda prompts, responses: [0.0] * len(responses))
+online = trains(OnlineDPOTrainer, OnlineDPOConfig, reward=lambda prompts, responses: [0.0] * len(responses))
 LOADS: dict[str, Callable[[str], Any]] = {
     "load_policy(model_id_or_path)": load_policy,
     "load_reward_model(path_or_hub_id)": load_reward_model,
@@ -186,6 +189,9 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "IPOTrainer(model)": lambda name: trains(IPOTrainer, IPOConfig)(model=name),
     "IPOTrainer(ref_model)": lambda name: trains(IPOTrainer, IPOConfig)(ref_model=name),
     "RewardTrainer(model)": lambda name: trains(RewardTrainer, RewardConfig)(model=name),
+    "OnlineDPOTrainer(model)": lambda name: online(model=name),
+    "OnlineDPOTrainer(ref_model)": lambda name: online(ref_model=name),
+    "OnlineDPOTrainer(reward)": lambda name: online(reward=name),
     "PPOTrainer(model)": lambda name: ppo(model=name),
     "PPOTrainer(ref_model)": lambda name: ppo(ref_model=name),
     "PPOTrainer(reward)": lambda name: ppo(reward=name),
@@ -229,6 +235,7 @@ LACKS_A_HEAD = {
     "reward_report(judge)",
     "score_dataset(model)",
     "sample_best(model)",
+    "OnlineDPOTrainer(reward)",
     "PPOTrainer(reward)",
     "PPOTrainer(judge)",
     "PolicyWithValueHead.from_pretrained(path_or_hub_id)",
@@ -328,6 +335,16 @@ RUNS = {
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}"],
         ["ppo", *MODEL, *ROWS, *OUT, "--reward", "{}", "--dry-run"],
     ],
+    "online-dpo": [
+        ["online-dpo", *MODEL, *ROWS, *OUT, "--judge", "vader"],
+        ["online-dpo", "--model", "plain", *ROWS, *OUT, "--reward", "{}"],
+        ["online-dpo", "--model", "plain", *ROWS, *OUT, "--judge", "{}"],
+    ],
+    "constitution": [
+        ["constitution", *MODEL, "--prompts", "rows.jsonl", "--judge", "vader", *OUT],
+        ["constitution", "--model", "plain", "--prompts", "rows.jsonl", "--judge", "{}", *OUT],
+    ],
+    "evaluate judge": [["evaluate", "judge", "--judge", "{}", "--data", "rows.jsonl"]],
     "improve": [
         ["improve", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "vader", "--held_out_judge", "a/b"],
         ["improve", "--model", "plain", *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "{}"],

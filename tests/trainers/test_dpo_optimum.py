@@ -19,7 +19,7 @@ from tests.trainers.closed_form import (
 from tests.trainers.toy import toy_mdp
 
 LOSSES = [
-    pytest.param({"loss_type": "sigmoid"}, id="dpo"),
+    pytest.param({"loss_type": "sigmoid"}, id="dpo", marks=pytest.mark.slow),
     pytest.param({"loss_type": "ipo"}, id="ipo", marks=pytest.mark.slow),
     pytest.param({"loss_type": "ipo", "ipo_reduction": "sum"}, id="ipo-sum", marks=pytest.mark.slow),
 ]

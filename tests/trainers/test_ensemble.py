@@ -209,6 +209,7 @@ def test_without_held_out_rows_each_member_is_evaluated_on_those_left_out_of_its
         ensemble(tiny_model_dir, tmp_path / "all", config=config, eval_dataset=None, bootstrap=None)
 
 
+@pytest.mark.slow
 def test_a_base_that_training_changes_is_loaded_for_each_member(
     tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -153,7 +153,7 @@ def why_no_preferences(figures: Mapping[str, Any]) -> str | None:
         return f"no preferences: the judge has no opinion on any of the {plural(pairs, 'pair')}; see what it answers"
     tied = "every pair tied" if not without else "every pair tied or got no opinion"
     return (
-        f"no preferences: {tied} ({plural(pairs, 'pair')}); measure the judge by `hf-align evaluate judge`, and take "
+        f"no preferences: {tied} ({plural(pairs, 'pair')}); measure the judge by `evaluate judge`, and take "
         "another one, other principles or more different responses"
     )
 

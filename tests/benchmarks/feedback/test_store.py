@@ -23,4 +23,4 @@ def test_8_writers_at_once_lose_nothing_and_stay_within_what_is_wanted(tmp_path)
 
 def test_calls_are_timed_on_a_store_with_answers(tmp_path):
     figures = time_calls(tmp_path, tasks=40, answers=200, calls=20)
-    assert figures["answers"] == 218 and set(figures["lease"]) == {"median_ms", "p95_ms"}
+    assert figures["answers"] == 218 and set(figures["lease"]) >= {"median_ms", "p95_ms", "median_cpu_ms"}

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -176,6 +177,15 @@ def test_two_runs_on_one_cache_at_once_ask_everything_once(stand_in: StandIn, tm
     assert sum(client.usage.answers for client in clients) == 20 == sum(client.usage.cached for client in clients)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as a terminal's program has it: one that a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_at_once_and_keeps_what_was_answered(stand_in: StandIn, tmp_path: Path):
     release = threading.Event()
 
