@@ -37,7 +37,7 @@ HOSTILE = (
     "<meta http-equiv=refresh content='0;url=ELSEWHERE/'><base href='ELSEWHERE/'>",
     "<form action='ELSEWHERE/'><button id='choose-left'>x</button></form><div class='task' data-showing='fake'></div>",
     "</div></section></div><style>* { display: none }</style>",
-    "<textarea>&lt;script&gt; &#x3C;script&#x3E; \u202e \u0000 \ud800",
+    "<textarea>&lt;script&gt; &#x3C;script&#x3E; \u202e \u0000",
 )
 
 
