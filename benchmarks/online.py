@@ -5,7 +5,7 @@ steps. Offline DPO samples all its responses from the base before it trains. The
 prompts with the same random numbers; VADER, which no training saw, and the reward model score the responses.
 
     python -m benchmarks.online run --base out/base --reward out/reward --out runs --method online-dpo --seed 0
-    python -m benchmarks.online table --out runs
+    python -m benchmarks.online table --out runs --save benchmarks/results/online.json
 
 A run goes on from its last checkpoint, and one that is finished isn't done again. The base and the reward model are
 those of `hf-align quickstart`.
@@ -40,6 +40,7 @@ from hf_align.trainers.online.config import OnlineDPOConfig
 from hf_align.trainers.online.trainer import OnlineDPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
+from hf_align.version import versions
 
 METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo")
 SAMPLES, RESULT = "samples.json", "result.json"
@@ -179,17 +180,26 @@ def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int,
     trained = time.perf_counter()
     figures = measure(policy, base, reward, folder, prompts, seed)
     seconds = {"training": trained - started, "evaluation": time.perf_counter() - trained}
-    entry = {"method": method, "seed": seed, "samples": samples, "seconds": seconds, "machine": describe_machine()}
-    write_json(folder / RESULT, {**entry, "figures": figures})
+    entry = {"method": method, "seed": seed, "samples": samples, "seconds": seconds}
+    origin = {"machine": describe_machine(), "versions": versions()}
+    write_json(folder / RESULT, {**entry, **origin, "figures": figures})
 
 
-def summarise(out: Path) -> dict[str, Any]:
+Runs = dict[tuple[str, int], dict[str, Any]]
+"""Finished runs by method and seed."""
+
+
+def read_runs(out: Path) -> Runs:
+    """The finished runs below a folder."""
+    results = [json.loads(path.read_text()) for path in sorted(out.glob("*/*/" + RESULT))]
+    return {(each["method"], each["seed"]): each for each in results}
+
+
+def summarise(by_run: Runs) -> dict[str, Any]:
     """Figures by method, over the seeds that have a finished base: gain over the base, and what else was measured.
 
     Intervals are over prompts: all seeds' prompts are resampled together, each with its difference from the base.
     """
-    results = [json.loads(path.read_text()) for path in sorted(out.glob("*/*/" + RESULT))]
-    by_run = {(each["method"], each["seed"]): each for each in results}
     summary: dict[str, Any] = {}
     for method in METHODS:
         seeds = sorted(seed for name, seed in by_run if name == method and ("base", seed) in by_run)
@@ -218,6 +228,29 @@ def summarise(out: Path) -> dict[str, Any]:
     return summary
 
 
+def compare(by_run: Runs, method: str) -> dict[str, Any]:
+    """VADER and KL of a method minus those of each other one, over the seeds that both finished.
+
+    Intervals are over prompts, as in `summarise`: both policies answered the same ones.
+    """
+    differences: dict[str, Any] = {}
+    for other in METHODS:
+        seeds = sorted(seed for name, seed in by_run if name == other != method and (method, seed) in by_run)
+        if not seeds:
+            continue
+        differences[other] = {"seeds": seeds}
+        for name in ("judge", "objective/kl"):
+            ours, theirs = ([by_run[each, seed]["figures"][name] for seed in seeds] for each in (method, other))
+            parts = [np.subtract(a, b) for a, b in zip(ours, theirs, strict=True)]
+            pooled = np.concatenate(parts)
+            differences[other][name] = {
+                "mean": float(pooled.mean()),
+                "interval": bootstrap_interval(np.mean, pooled),
+                "by_seed": [float(part.mean()) for part in parts],
+            }
+    return differences
+
+
 def table(summary: dict[str, Any]) -> str:
     """The summary as markdown."""
     head = ["method", "samples", "seeds", "VADER gain", "by seed", "reward gain", "KL", "tokens", "ended", "minutes"]
@@ -236,6 +269,23 @@ def table(summary: dict[str, Any]) -> str:
                 f"{means['response/length']:.1f}",
                 f"{means['response/eos_share']:.0%}",
                 f"{each['minutes']:.0f}",
+            ]
+        )
+    return as_table(lines)
+
+
+def difference_table(method: str, differences: dict[str, Any]) -> str:
+    """The differences as markdown."""
+    lines: list[list[Any]] = [[f"{method} minus", "seeds", "VADER", "by seed", "KL"]]
+    for other, each in differences.items():
+        judge, kl = each["judge"], each["objective/kl"]
+        lines.append(
+            [
+                other,
+                len(each["seeds"]),
+                _with_interval(judge["mean"], judge["interval"], 3),
+                ", ".join(f"{difference:+.3f}" for difference in judge["by_seed"]),
+                _with_interval(kl["mean"], kl["interval"], 1),
             ]
         )
     return as_table(lines)
@@ -268,10 +318,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for method in options.method:
                 run(options.base, options.reward, options.out, method, seed, options.samples, options.prompts)
         return
-    summary = summarise(options.out)
+    by_run = read_runs(options.out)
+    summary, differences = summarise(by_run), compare(by_run, "online-dpo")
     print(table(summary))
+    if differences:
+        print(f"\n{difference_table('online-dpo', differences)}")
     if options.save is not None:
-        write_json(options.save, summary)
+        origins = {json.dumps([each.get(name) for name in ("machine", "versions")]) for each in by_run.values()}
+        content = {"methods": summary, "online-dpo minus": differences, "origins": [*map(json.loads, sorted(origins))]}
+        write_json(options.save, content)
 
 
 if __name__ == "__main__":

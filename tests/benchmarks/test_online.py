@@ -2,7 +2,7 @@ import json
 
 from datasets import Dataset
 
-from benchmarks.online import FIGURES, METHODS, SAMPLES, main, offline_pairs, summarise, table
+from benchmarks.online import FIGURES, METHODS, SAMPLES, compare, main, offline_pairs, read_runs, summarise, table
 
 
 def finished(folder, method, seed, judge):
@@ -19,7 +19,7 @@ def test_gains_are_over_the_base_of_the_same_seed_and_intervals_over_prompts(tmp
     finished(tmp_path, "ppo", 0, [0.3, 0.5, 0.7, 0.5])
     finished(tmp_path, "ppo", 1, [0.6, 0.6, 0.6, 0.6])
     finished(tmp_path, "online-dpo", 2, [1.0, 1.0, 1.0, 1.0])  # its base hasn't finished
-    summary = summarise(tmp_path)
+    summary = summarise(read_runs(tmp_path))
     assert list(summary) == ["base", "ppo"] and set(summary) <= set(METHODS)
     gain = summary["ppo"]["gains"]["judge"]
     assert [round(each, 6) for each in (gain["mean"], *gain["by_seed"])] == [0.2, 0.3, 0.1]
@@ -29,7 +29,23 @@ def test_gains_are_over_the_base_of_the_same_seed_and_intervals_over_prompts(tmp
     main(["table", "--out", str(tmp_path), "--save", str(tmp_path / "figures.json")])
     shown = capsys.readouterr().out
     assert shown.strip() == table(summary) and "| ppo | 64 | 2 | 0.200 [" in shown and "| base | 0 | 2 |" in shown
-    assert json.loads((tmp_path / "figures.json").read_text()) == summary
+    assert json.loads((tmp_path / "figures.json").read_text())["methods"] == summary
+
+
+def test_two_methods_are_compared_prompt_by_prompt_over_the_seeds_of_both(tmp_path, capsys):
+    finished(tmp_path, "online-dpo", 0, [0.4, 0.1, 0.4, 0.1])
+    finished(tmp_path, "online-dpo", 1, [0.5, 0.5, 0.5, 0.5])
+    finished(tmp_path, "ppo", 0, [0.2, 0.3, 0.2, 0.3])
+    finished(tmp_path, "ppo", 1, [0.1, 0.1, 0.1, 0.1])
+    finished(tmp_path, "base", 2, [0.0, 0.0, 0.0, 0.0])
+    differences = compare(read_runs(tmp_path), "online-dpo")
+    assert list(differences) == ["ppo"] and differences["ppo"]["seeds"] == [0, 1]
+    judge = differences["ppo"]["judge"]
+    assert [round(each, 6) for each in (judge["mean"], *judge["by_seed"])] == [0.2, 0.0, 0.4]
+    low, high = judge["interval"]
+    assert 0 <= low < 0.2 < high <= 0.4
+    main(["table", "--out", str(tmp_path)])
+    assert "| ppo | 2 | 0.200 [" in capsys.readouterr().out
 
 
 def test_offline_pairs_are_the_best_and_the_worst_of_what_was_sampled(tmp_path):
