@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers.trainer_utils import get_last_checkpoint
@@ -85,7 +86,8 @@ def offline_pairs(base: str, reward: str, folder: Path, prompts: Dataset, seed: 
     """The best and the worst of the base's responses to each prompt, sampled once and kept; ties are left out."""
     path = folder / SAMPLES
     if not path.exists():
-        model, tokenizer = load_policy(base), load_tokenizer(base)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, tokenizer = load_policy(base).to(device), load_tokenizer(base)
         sampled = sample_responses(
             model,
             tokenizer,
@@ -97,7 +99,7 @@ def offline_pairs(base: str, reward: str, folder: Path, prompts: Dataset, seed: 
         )
         texts = [each.text for each in sampled]
         asked = [prompts[each.prompt_index]["prompt"] for each in sampled]
-        scores = load_reward_model(reward).score(asked, texts)
+        scores = load_reward_model(reward).to(device).score(asked, texts)
         cut = [MISSING_EOS_PENALTY * (not each.finished) for each in sampled]
         scored = [score - penalty for score, penalty in zip(scores, cut, strict=True)]
         write_json(path, [{"text": text, "score": score} for text, score in zip(texts, scored, strict=True)])
