@@ -24,7 +24,7 @@ REWARD_CONFIG, REWARD_HEAD = "reward_config.json", "reward_head.safetensors"
 REWARD_CODE = "modeling_hf_align_reward.py"
 REWARD_FILES = (REWARD_CONFIG, REWARD_HEAD, REWARD_CODE)
 VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors", "value", "value_model"
-BASE_FINGERPRINT = "base_fingerprint.json"
+BASE_FINGERPRINT, MOVED_REFERENCE = "base_fingerprint.json", "reference.safetensors"
 ENSEMBLE, AGGREGATOR = "ensemble.json", "aggregator.safetensors"
 """File names in a saved model's folder, used by loading, cards and pushes."""
 DATA_FACTS = ".dataset_card.json"

@@ -205,6 +205,8 @@ def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, 
     del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
     if "ipo" not in getattr(args, "loss_types", []):
         added_names = {name for name in added_names if not name.startswith("ipo_")}
+    if not getattr(args, "sync_ref_model", False):
+        added_names = {name for name in added_names if not name.startswith("ref_model_")}
     added = {name: getattr(args, name) for name in names or sorted(added_names - HIDDEN_OPTIONS)}
     values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
     return {

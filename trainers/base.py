@@ -6,6 +6,7 @@ Losses are weighted correctly under accumulation and across processes, and metri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -23,12 +24,14 @@ from transformers.utils import logging
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.data.augment import count_made
 from hf_align.errors import UserError
+from hf_align.files import MOVED_REFERENCE
 from hf_align.layout.branches import Branches, Document
 from hf_align.layout.compare import longest_documents
 from hf_align.layout.cost import Lengths
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.decoders import check_causal
 from hf_align.models.loading import load_policy
+from hf_align.models.moving_reference import MovingWeights
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import disable_dropout
@@ -49,6 +52,15 @@ from hf_align.trainers.checks import (
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, spread_rows
 from hf_align.trainers.metrics import RowMetrics
+from hf_align.trainers.moving_reference import (
+    MoveReference,
+    ReferenceConfig,
+    check_moved_checkpoint,
+    check_moves,
+    moves_reference,
+    moves_until,
+    refuse_shards,
+)
 from hf_align.trainers.nonfinite import FiniteTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
@@ -110,6 +122,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
         check_evaluation(args, eval_dataset)
         only_with_path(model, quantization_config)
         self.check_arguments(model, ref_model, data_collator)
+        check_moves(args, model, ref_model, peft_config)
         if train_dataset is None and eval_dataset is None:
             raise UserError(f"train_dataset is missing; give a Dataset with {self.columns}.")
         check_output_dir(args)
@@ -267,7 +280,13 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
     def make_reference(
         self, model: Any, peft_config: PeftConfig | None, quantization: Quantization, *, snapshot: bool = True
     ) -> Reference:
-        """The reference of this trainer's policy, loaded if given by name; see `Reference`."""
+        """The reference of this trainer's policy, loaded if given by name; see `Reference`.
+
+        With `sync_ref_model` it follows the policy from then on.
+        """
+        moves = moves_reference(self.args)
+        if moves and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            refuse_shards()
         if isinstance(model, str):
             model = load_policy(model, quantization=quantization)
 
@@ -276,9 +295,19 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
                 frozen = frozen.to(self.args.device)
             return self.accelerator.prepare_model(frozen, evaluation_mode=True)
 
-        return Reference(
-            cast(BranchModel, self.model), model, new_adapter=bool(peft_config), snapshot=snapshot, place=place
+        reference = Reference(
+            cast(BranchModel, self.model),
+            model,
+            new_adapter=bool(peft_config),
+            snapshot=snapshot,
+            place=place,
+            moves=moves,
         )
+        if reference.moving is not None:
+            args = cast(ReferenceConfig, self.args)
+            alpha, every = args.ref_model_mixup_alpha, args.ref_model_sync_steps
+            self.add_callback(MoveReference(reference.moving, alpha=alpha, every=every))
+        return reference
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does, with patches and, on a GPU, with the attention chosen on the first batch.
@@ -291,6 +320,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
             folder = check_checkpoint(resume_from_checkpoint, self.args)
             if hasattr(self, "reference") and self._reference_from:
                 check_is_not_start(folder, self._reference_from)
+            check_moved_checkpoint(folder, self.args)
         self._at_start, self._is_fresh = True, not (resumes or self._has_trained)
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -413,7 +443,27 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
         """Add the training metrics of all processes since the last log."""
         if "loss" in logs:
             logs.update(self._train_metrics.pop())
+            if moves_reference(self.args):
+                logs["reference/moves"] = moves_until(self.state.global_step, cast(ReferenceConfig, self.args))
         super().log(logs, start_time)
+
+    # ---- checkpoints ----
+
+    @property
+    def _moving(self) -> MovingWeights | None:
+        """The weights of a reference that moves, which checkpoints hold."""
+        reference: Reference | None = getattr(self, "reference", None)
+        return None if reference is None else reference.moving
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._unfinished is not None and self._moving is not None:  # in a checkpoint, not beside a saved model
+            self._moving.save(Path(cast(str, output_dir)) / MOVED_REFERENCE)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._moving is not None:
+            self._moving.load(Path(resume_from_checkpoint) / MOVED_REFERENCE)
 
 
 def _not_zero(sums: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from hf_align.errors import UserError
 from hf_align.losses import dpo_loss, ipo_loss
-from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.moving_reference import ReferenceConfig
 
 
 @dataclass
-class DirectConfig(AlignmentConfig):
+class DirectConfig(ReferenceConfig):
     """Options of the losses of DPO and IPO."""
 
     beta: float = field(

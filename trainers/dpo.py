@@ -83,6 +83,11 @@ class DPOConfig(DirectConfig, PreferenceConfig):
                 "neftune_noise_alpha doesn't go with precompute_ref_log_probs: the reference would be scored without "
                 "the noise that the policy sees; leave one of them out."
             )
+        if self.precompute_ref_log_probs and self.sync_ref_model:
+            raise UserError(
+                "precompute_ref_log_probs scores all rows once, before training, and with sync_ref_model the reference "
+                "changes; leave one of them out."
+            )
         super().__post_init__()
 
     @property

@@ -126,14 +126,22 @@ def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
     return parameters
 
 
-def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> None:
-    """Add `target`, a frozen copy of the adapter `source`: the reference for a policy that comes with an adapter."""
-    names = add_adapter(model, target, model.peft_config[source], trainable=False)
+def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> dict[str, str]:
+    """Add `target`, a frozen copy of the adapter `source` without dropout: the reference of a policy with an adapter.
+
+    Returns:
+        The names of the copy's parameters, with those that they were copied from.
+    """
+    config = copy.deepcopy(model.peft_config[source])
+    for option in [name for name in vars(config) if name.endswith("dropout")]:
+        setattr(config, option, 0.0)
+    names = add_adapter(model, target, config, trainable=False)
+    twins = {name: ".".join(source if part == target else part for part in name.split(".")) for name in names}
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for name in names:
-            twin = ".".join(source if part == target else part for part in name.split("."))
+        for name, twin in twins.items():
             parameters[name].copy_(parameters[twin])
+    return twins
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from hf_align.errors import UserError
 from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
 from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.kinds import check_is_policy
+from hf_align.models.moving_reference import MovingWeights
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.randomness import disable_dropout
@@ -40,6 +41,24 @@ def check_only_adapters_train(model: PeftModel) -> None:
         )
 
 
+def _check_starts_as_base(config: Any, *, moves: bool) -> None:
+    """Refuse a new adapter with which the policy isn't the base, if the base is to be its reference.
+
+    Raises:
+        UserError: The adapter's start changes the base, or is random where the reference is a copy of the adapter.
+    """
+    if rewrites_base(config):
+        raise UserError(
+            f"peft_config: init_lora_weights={config.init_lora_weights!r} changes the base's weights, so the policy "
+            f"without its adapter is no reference; {'' if moves else 'give ref_model, or '}leave init_lora_weights out."
+        )
+    if moves and getattr(config, "init_lora_weights", True) is False:
+        raise UserError(
+            "peft_config: init_lora_weights=False starts the adapter at random, and with sync_ref_model the reference "
+            "starts as a copy of it, so it wouldn't be the base; leave init_lora_weights out."
+        )
+
+
 class Reference:
     """The policy as given to the trainer, or an explicit model.
 
@@ -49,12 +68,15 @@ class Reference:
         new_adapter: Whether the policy's adapter was made for this training, so that the reference is the base.
         snapshot: Whether to copy a fully trained policy's weights now; not needed if all log-probs are precomputed.
         place: Moves a frozen model to the training device and prepares it like the trained one.
+        moves: Whether it is to follow the policy (`moving.move`). A new adapter then has a copy, too, which starts as
+            the base, its B matrices being zero.
 
     Attributes:
         is_as_given: No explicit model: the reference computes what the policy does before training.
         module: The reference's separate model, or None if the policy's model computes as the reference.
         model: `module` as returned by `place`.
         adapter: The adapter with which the policy's model is the reference, or None.
+        moving: Its weights that follow the policy's, or None.
     """
 
     def __init__(
@@ -65,27 +87,29 @@ class Reference:
         new_adapter: bool,
         snapshot: bool,
         place: Callable[[PolicyModel], nn.Module],
+        moves: bool = False,
     ):
         self.policy, self._place = policy, place
         self.is_as_given = model is None
         self.module: PolicyModel | None = None
         self.model: nn.Module | None = None
         self.adapter: str | None = None
+        self.moving: MovingWeights | None = None
         if model is not None:
             check_is_policy(model, "ref_model")
             self._take(model)
         elif isinstance(policy.model, PeftModel):
             check_only_adapters_train(policy.model)
-            if not new_adapter:
-                add_frozen_copy(policy.model, "default")
+            if new_adapter:
+                _check_starts_as_base(cast(Any, policy.model.peft_config["default"]), moves=moves)
+            if moves or not new_adapter:
+                twins = add_frozen_copy(policy.model, "default")
                 self.adapter = REFERENCE_ADAPTER
-            elif rewrites_base(config := cast(Any, policy.model.peft_config["default"])):
-                raise UserError(
-                    f"peft_config: init_lora_weights={config.init_lora_weights!r} changes the base's weights, so the "
-                    "policy without its adapter is no reference; give ref_model, or leave init_lora_weights out."
-                )
+                self.moving = MovingWeights(policy.model, policy.model, twins) if moves else None
         elif snapshot:
             self._take(copy.deepcopy(policy.model))
+        if moves and self.module is not None:
+            self.moving = MovingWeights.of_models(self.module.model, policy.model, is_copy=self.is_as_given)
         self.by_adapter = self.model is None and isinstance(policy.model, PeftModel)
 
     @property

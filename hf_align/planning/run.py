@@ -217,9 +217,12 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
     parts["trained weights, gradients, optimizer"] = training
     if source.get("ref_model") is not None:
         reference = memory.outline(source["ref_model"], quantization=source["quantization"], dtype=model.dtype)
-        parts["reference"] = reference.base_bytes
+        moves = getattr(args, "sync_ref_model", False)
+        parts["reference"] = 4.0 * reference.total if moves else reference.base_bytes
     elif "ref_model" in source and not model.is_adapter and not getattr(args, "precompute_ref_log_probs", False):
         parts["reference"] = 4.0 * model.total
+    elif getattr(args, "sync_ref_model", False):
+        parts["reference"] = 4.0 * model.trained  # a second adapter
     if getattr(args, "value_model", None) == "separate":
         parts["value model"] = parts.get("weights", 0.0) + training
     if rewards := _reward_bytes(source.get("reward"), model):

@@ -61,7 +61,8 @@ if kind == "sft":
     demonstrations = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows.to_list()]
     trainer = SFTTrainer(model_dir, SFTConfig(**common), Dataset.from_list(demonstrations))
 elif kind == "dpo":
-    trainer = DPOTrainer(load_policy(model_dir), args=DPOConfig(**common), train_dataset=rows, eval_dataset=held_out)
+    config = DPOConfig(**common, sync_ref_model=True, ref_model_sync_steps=2)  # the same moves on all processes
+    trainer = DPOTrainer(load_policy(model_dir), args=config, train_dataset=rows, eval_dataset=held_out)
 elif kind == "ranking":  # rows of other numbers of responses, labels that few have, votes drawn by row and epoch
     config = RewardModelConfig(tasks={"helpful": "regression", "tone": 3})
     trainer = RewardTrainer(

@@ -19,6 +19,7 @@ PAGES = {
     "docs/how-to/sft.md": {"sft"},
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
     "docs/how-to/ppo.md": {"ppo"},
+    "docs/how-to/moving-reference.md": {"moving"},
     "docs/how-to/online-dpo.md": {"judged", "online-dpo"},
     "docs/how-to/score.md": {"best.partial"},
     "docs/how-to/inspect-data.md": set(),

@@ -134,6 +134,14 @@ def test_every_kind_says_how_it_was_trained_and_cites_it():
     assert "hu2022lora" not in render_card(facts(adapter=None, library="transformers"))
 
 
+@pytest.mark.parametrize("kind", ["dpo", "ipo", "ppo", "online-dpo"])
+def test_a_card_says_that_the_reference_moved(kind: str):
+    options = {"sync_ref_model": True, "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 64}
+    said = "every 64 steps its weights became 0.6"
+    assert said in " ".join(render_card(facts(kind, hyperparameters=options)).split())
+    assert "reference followed" not in render_card(facts(kind))
+
+
 def prose(**changes: object) -> str:
     """A reward model's card on one line, as HTML reads."""
     return " ".join(html.unescape(render_card(facts("reward", **changes))).replace("\N{MINUS SIGN}", "-").split())

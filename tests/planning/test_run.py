@@ -144,6 +144,18 @@ def test_steps_are_counted(
     assert f"{steps}, of " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("steps"))
 
 
+def test_a_moving_reference_is_a_second_adapter_or_in_float32(
+    tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reference(*flags: str) -> str | None:
+        assert check("dpo", tiny_model_dir, *flags) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next((line for line in lines if line.startswith("memory: reference")), None)
+
+    assert reference() is None, "the base without the adapter"
+    assert reference("--sync_ref_model", "true") is not None
+
+
 def test_names_are_apart_from_figures_and_rounded_episodes_are_said(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,13 +11,13 @@ from transformers.utils import logging
 from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
-from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.moving_reference import ReferenceConfig
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class RolloutConfig(AlignmentConfig):
+class RolloutConfig(ReferenceConfig):
     """Options of rollouts: prompts, sampling, and the updates that follow.
 
     A step is the optimizer step on one mini-batch. Every `steps_per_rollout` steps new responses are generated: a
@@ -132,6 +132,13 @@ class RolloutConfig(AlignmentConfig):
         super().__post_init__()
         if self.total_episodes is not None:
             self._count_steps(self.total_episodes)
+        moves, steps = self.ref_model_sync_steps, self.steps_per_rollout
+        if self.sync_ref_model and moves % steps:
+            below, above = moves // steps * steps, -(-moves // steps) * steps
+            raise UserError(
+                f"ref_model_sync_steps is {moves}, and a rollout has {steps} steps: the reference moves between "
+                f"rollouts, so make it a multiple, {f'{below} or ' if below else ''}{above}."
+            )
 
     def _count_steps(self, episodes: int) -> None:
         """Set `max_steps` to the whole rollouts that these episodes take."""

@@ -36,7 +36,10 @@ class KillAt(TrainerCallback):
 
 
 def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) -> PPOTrainer:
-    """Rollouts of 4 steps, checkpoints every 3: they fall anywhere in a rollout. Odd seeds train adapters."""
+    """Rollouts of 4 steps, checkpoints every 3: they fall anywhere in a rollout.
+
+    Odd seeds train adapters, with a reference that moves after each rollout.
+    """
     adapter = bool(seed % 2)
     changes: dict[str, Any] = {
         "per_device_train_batch_size": 4,
@@ -56,7 +59,9 @@ def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) 
         "kl_horizon": 50,
         "early_stop_kl": 0.02,
         "value_model": "adapter" if adapter else "shared",
+        "sync_ref_model": adapter,
         "seed": seed,
+        **({"ref_model_sync_steps": 4} if adapter else {}),
     }
     return PPOTrainer(
         toy_model(seed),
