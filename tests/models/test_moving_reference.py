@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -129,7 +129,7 @@ def test_the_second_adapter_starts_as_the_base_and_averages_parameters(changes: 
 def test_the_product_s_distance_from_the_mean_of_products_is_of_second_order():
     policy = PolicyModel(get_peft_model(tiny_model(), LoraConfig(**LORA, init_lora_weights=False)))
     _, weights = moving(policy)
-    layer: Any = policy.model.model.model.layers[0].self_attn.q_proj
+    layer = cast(Any, policy.model).model.model.layers[0].self_attn.q_proj
 
     def matrices(name: str) -> tuple[Tensor, Tensor]:
         return layer.lora_B[name].weight.detach().clone(), layer.lora_A[name].weight.detach().clone()
@@ -158,7 +158,7 @@ def test_on_a_quantised_base(tiny_model_dir: str, quantization: Any):
 @pytest.mark.parametrize("explicit", [True, False])
 def test_full_weights_are_averaged_in_place_and_tied_ones_once(explicit: bool):
     policy = PolicyModel(tiny_model())
-    policy.model.model.norm.requires_grad_(False)
+    cast(Any, policy.model).model.norm.requires_grad_(False)
     other = tiny_model(seed=5).bfloat16() if explicit else None
     start = {name: weight.detach().double() for name, weight in (other or policy.model).named_parameters()}
     if other is not None:
