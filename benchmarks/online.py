@@ -43,7 +43,9 @@ from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.version import versions
 
-METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo")
+METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo", "online-dpo-sync", "ppo-sync")
+MOVES = {"sync_ref_model": True, "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 16}
+"""Options of the methods "-sync", whose reference follows the policy: after every fourth rollout."""
 SAMPLES, RESULT = "samples.json", "result.json"
 NUM_SAMPLES, ROLLOUT, PASSES = 4, 32, 2
 """Responses per prompt and per rollout, and passes over each."""
@@ -124,8 +126,8 @@ def make_trainer(method: str, base: str, reward: str, out: Path, samples: int, s
         batch = ROLLOUT // NUM_SAMPLES // MINI_BATCHES
         args = DPOConfig(**common(out, seed), max_steps=steps, per_device_train_batch_size=batch)
         return DPOTrainer(base, args=args, train_dataset=pairs, peft_config=lora)
-    options = {**common(out, seed), **sampling(samples)}
-    if method == "ppo":
+    options = {**common(out, seed), **sampling(samples), **(MOVES if method.endswith("-sync") else {})}
+    if method.startswith("ppo"):
         args = PPOConfig(
             **options,
             num_ppo_epochs=PASSES,

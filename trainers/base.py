@@ -122,7 +122,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
         check_evaluation(args, eval_dataset)
         only_with_path(model, quantization_config)
         self.check_arguments(model, ref_model, data_collator)
-        check_moves(args, model, ref_model, peft_config)
+        check_moves(args, model, ref_model, peft_config, watched=getattr(self, "eval_judge", None) is not None)
         if train_dataset is None and eval_dataset is None:
             raise UserError(f"train_dataset is missing; give a Dataset with {self.columns}.")
         check_output_dir(args)

@@ -85,19 +85,31 @@ def moves_until(step: int, args: ReferenceConfig) -> int:
     return max(0, step - 1) // args.ref_model_sync_steps
 
 
-def check_moves(args: Any, model: Any, ref_model: Any, peft_config: Any) -> None:
-    """Refuse an explicit reference that can't be averaged with an adapter, before anything is loaded.
+def check_moves(args: Any, model: Any, ref_model: Any, peft_config: Any, *, watched: bool) -> None:
+    """Refuse what a moving reference can't be or give, before anything is loaded.
+
+    Args:
+        args: The trainer's config.
+        model: As given to the trainer.
+        ref_model: Likewise.
+        peft_config: Likewise.
+        watched: Whether a judge watches for over-optimisation along the KL from the start.
 
     Raises:
-        UserError: `ref_model` is given, and the policy trains an adapter.
+        UserError: `ref_model` is given and the policy trains an adapter, or a judge needs a start that isn't kept.
     """
-    if not moves_reference(args) or ref_model is None:
+    if not moves_reference(args):
         return
     has_adapter = isinstance(model, PeftModel) or (isinstance(model, str) and Path(model, ADAPTER_CONFIG).is_file())
-    if peft_config or has_adapter:
+    if ref_model is not None and (peft_config or has_adapter):
         raise UserError(
             "ref_model is given, and sync_ref_model averages the reference with the policy, which trains an adapter: "
             "there the reference is a second adapter on the same base; leave ref_model out."
+        )
+    if watched and not (peft_config or has_adapter):
+        raise UserError(
+            "A judge watches for over-optimisation along the KL from the start, which isn't kept in full fine-tuning "
+            "with sync_ref_model; leave one of them out, or train an adapter (peft_config)."
         )
 
 

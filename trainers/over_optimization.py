@@ -206,11 +206,6 @@ def check_judge(
                 f"metric_for_best_model is 'judge' and there is no {name}; give one that isn't the {trained_by}."
             )
         return
-    if getattr(args, "sync_ref_model", False):
-        raise UserError(
-            f"{name} shows over-optimisation along the KL from the start, and with sync_ref_model KLs are those from a "
-            "reference that moves; leave one of them out."
-        )
     if eval_dataset is None or isinstance(eval_dataset, dict):
         raise UserError(f"{name} scores the responses to held-out prompts; give one eval_dataset.")
     if stops and getattr(args.eval_strategy, "value", args.eval_strategy) == "no":

@@ -26,7 +26,8 @@ from hf_align.models.lora_targets import check_targets, without_unfit
 
 Lora = LoraConfig | bool | None
 
-REFERENCE_ADAPTER, VALUE_ADAPTER, REWARD_ADAPTER = "reference", VALUE_ADAPTER_FOLDER, "reward"
+REFERENCE_ADAPTER, START_ADAPTER = "reference", "start"
+VALUE_ADAPTER, REWARD_ADAPTER = VALUE_ADAPTER_FOLDER, "reward"
 """Names of further adapters besides the policy's own; peft saves each in a folder of its name."""
 
 

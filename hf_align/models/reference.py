@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import nn
 
 from hf_align.errors import UserError
-from hf_align.models.adapters import REFERENCE_ADAPTER, active_adapter, add_frozen_copy
+from hf_align.models.adapters import REFERENCE_ADAPTER, START_ADAPTER, active_adapter, add_frozen_copy
 from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.moving_reference import MovingWeights
@@ -77,7 +77,10 @@ class Reference:
         model: `module` as returned by `place`.
         adapter: The adapter with which the policy's model is the reference, or None.
         moving: Its weights that follow the policy's, or None.
+        keeps_start: Whether `scored_as(start=True)` gives where a moving reference started; see `keep_start`.
     """
+
+    keeps_start = False
 
     def __init__(
         self,
@@ -89,7 +92,8 @@ class Reference:
         place: Callable[[PolicyModel], nn.Module],
         moves: bool = False,
     ):
-        self.policy, self._place = policy, place
+        self.policy, self._place, self._new_adapter = policy, place, new_adapter
+        self._start: str | None = None
         self.is_as_given = model is None
         self.module: PolicyModel | None = None
         self.model: nn.Module | None = None
@@ -125,19 +129,30 @@ class Reference:
         self.module = PolicyModel(model).requires_grad_(False)
         self.model = self._place(self.module)
 
+    def keep_start(self) -> None:
+        """Keep where a moving reference starts, if that is the base or takes only one more adapter; before training."""
+        if self.moving is None or not self.by_adapter:
+            return
+        if not self._new_adapter:
+            add_frozen_copy(cast(PeftModel, self.policy.model), "default", START_ADAPTER)
+            self._start = START_ADAPTER
+        self.keeps_start = True
+
     @contextmanager
-    def scored_as(self, policy: nn.Module) -> Iterator[nn.Module]:
+    def scored_as(self, policy: nn.Module, *, start: bool = False) -> Iterator[nn.Module]:
         """Yield the module that computes as the reference inside this context: its own, or the policy's.
 
         Args:
             policy: The policy as in the training step (possibly wrapped for DDP or FSDP).
+            start: As the reference before it moved, if it `keeps_start`.
         """
         if self.model is not None:
             # The policy's mode: without dropout it only affects quantised kernels.
             self.model.train(policy.training)
             yield self.model
         else:
-            with active_adapter(policy, self.adapter) if self.by_adapter else nullcontext():
+            adapter = self._start if start else self.adapter
+            with active_adapter(policy, adapter) if self.by_adapter else nullcontext():
                 yield policy
 
     def weights_key(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from hf_align.algorithms import ALGORITHMS, Curves
 from hf_align.files import whole_file
 
+KL, KL_FROM_START = "eval_objective/kl", "eval_objective/kl_from_start"
 HELD_OUT = {"objective/scores": "eval_reward"}
 """Evaluation names of curves where they aren't `eval_` plus the curve's name."""
 FURTHER: Curves = (
@@ -87,7 +88,8 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
 
 def _along_kl(history: History) -> list[tuple[float, float, float]]:
     """KL, reward and judge of each evaluation that an independent judge scored."""
-    names = ("eval_objective/kl", "eval_reward", "eval_judge")
+    moved = any(KL_FROM_START in entry for entry in history)  # then other KLs are to where the reference was
+    names = (KL_FROM_START if moved else KL, "eval_reward", "eval_judge")
     points = [tuple(float(entry[name]) for name in names) for entry in history if all(name in entry for name in names)]
     return [(kl, reward, judge) for kl, reward, judge in points if all(map(math.isfinite, (kl, reward, judge)))]
 
@@ -97,7 +99,7 @@ def _draw_along_kl(axes: Any, points: Sequence[tuple[float, float, float]]) -> N
     kl, reward, judge = zip(*points, strict=True)
     axes.plot(kl, reward, "o-", color="#2f6fb0", markersize=4, linewidth=1.5)
     axes.set_title("reward (blue, left) and judge (red, right)", fontsize=10)
-    axes.set_xlabel("KL from the reference (nats)", fontsize=9)
+    axes.set_xlabel("KL from the reference at the start (nats)", fontsize=9)
     axes.grid(alpha=0.25)
     other = axes.twinx()
     other.plot(kl, judge, "o-", color="#c4572a", markersize=4, linewidth=1.5)

@@ -307,8 +307,53 @@ def test_a_whole_model_is_no_reference_of_an_adapter(tiny_model_dir: str, tmp_pa
         DPOTrainer(model, "nowhere", args=args, train_dataset=pairs(2), peft_config=peft_config)
 
 
-def test_a_judge_along_the_kl_from_the_start_does_not_go_with_it(tmp_path: Path):
-    with pytest.raises(UserError, match=r"judge shows over-optimisation along the KL from the start"):
+def length(prompts: list[str], responses: list[str]) -> list[float]:
+    """A judge that prefers long responses."""
+    return [float(len(response)) for response in responses]
+
+
+@pytest.mark.parametrize("incoming", [False, True])
+def test_evaluations_also_measure_the_kl_from_the_start(tmp_path: Path, incoming: bool):
+    peft_config = lora(init_lora_weights=False) if incoming else lora()
+
+    def adapted() -> PeftModel:
+        torch.manual_seed(3)
+        return cast(PeftModel, get_peft_model(toy_model(), peft_config))
+
+    def ppo(model: Any, ref_model: Any, **changes: Any) -> PPOTrainer:
+        common = {"max_new_tokens": 3, "num_ppo_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.5}
+        return PPOTrainer(
+            model,
+            ref_model,
+            args=PPOConfig(**options(tmp_path, **common, **changes)),
+            train_dataset=varied_prompts(8),
+            eval_dataset=varied_prompts(5),
+            processing_class=toy_tokenizer(),
+            reward=toy_reward(3),
+            judge=length,
+            peft_config=None if incoming or ref_model is not None else peft_config,
+        )
+
+    evaluations = {"max_steps": 6, "eval_strategy": "steps", "eval_steps": 6}
+    trainer = ppo(adapted() if incoming else toy_model(), None, **SYNC, **evaluations)
+    before = {name: weight.detach().clone() for name, weight in trainer.model.model.named_parameters()}
+    trainer.train()
+    after = {name: weight.detach() for name, weight in trainer.model.model.named_parameters() if ".default." in name}
+    start = with_weights(adapted(), {name: before[name] for name in after})
+    fixed = ppo(with_weights(adapted(), after).requires_grad_(True), start)
+    metrics = fixed.evaluate()
+    rows = trainer.eval_rows
+    assert rows["objective/kl_from_start"] == pytest.approx(fixed.eval_rows["objective/kl"], abs=1e-4)
+    assert abs(rows["objective/kl"] - rows["objective/kl_from_start"]).max() > 1e-2
+    logged = next(log for log in trainer.state.log_history if "eval_reward" in log)
+    assert logged["eval_objective/kl_from_start"] == pytest.approx(metrics["eval_objective/kl"], abs=1e-4)
+    assert "eval_objective/kl_from_start" not in metrics
+    watch = trainer.over_optimization
+    assert watch is not None and watch.points[-1]["kl"] == pytest.approx(list(rows["objective/kl_from_start"]))
+
+
+def test_a_judge_needs_the_kl_from_the_start(tmp_path: Path):
+    with pytest.raises(UserError, match=r"A judge watches .* along the KL from the start, which isn't kept in full"):
         PPOTrainer(
             toy_model(),
             args=PPOConfig(**options(tmp_path, sync_ref_model=True)),
@@ -316,5 +361,5 @@ def test_a_judge_along_the_kl_from_the_start_does_not_go_with_it(tmp_path: Path)
             eval_dataset=varied_prompts(2),
             processing_class=toy_tokenizer(),
             reward=toy_reward(3),
-            judge=lambda prompts, responses: [0.0] * len(responses),
+            judge=length,
         )

@@ -18,6 +18,8 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_align.errors import UserError
+from hf_align.layout.branches import Branches
+from hf_align.losses.kl import estimate_kl
 from hf_align.rewards import NonFiniteReward, Reward
 from hf_align.rollouts import Response
 from hf_align.trainers.rollouts.config import RolloutConfig
@@ -29,7 +31,7 @@ from hf_align.trainers.rollouts.scoring import Roles, describe_responses, new_ro
 
 SHOWN = 8
 """Number of samples to store and show."""
-KL = "objective/kl"
+KL, KL_FROM_START = "objective/kl", "objective/kl_from_start"
 Measured = tuple[dict[str, Tensor], NonFiniteReward | None]
 """Figures `[S]` of responses by metric, NaN where the error says why."""
 
@@ -86,6 +88,7 @@ def evaluate_policy(
     measure: Measure,
     *,
     judge: Reward | None = None,
+    start: Callable[[Branches], Tensor] | None = None,
     accelerator: Accelerator,
     pad_token_id: int,
     prefix: str,
@@ -102,6 +105,7 @@ def evaluate_policy(
         roles: Models that sample and score.
         measure: Says what the responses are worth.
         judge: Scores the same responses for the metric "judge".
+        start: Gives the log-probs `[N]` of where a reference that moves started, for "objective/kl_from_start".
         accelerator: Distributes the rows over its processes.
         pad_token_id: Fills the rows of batches.
         prefix: Prefix of the metrics' names.
@@ -113,6 +117,7 @@ def evaluate_policy(
     """
     first_measure, *parts = measure.names
     names = [first_measure, KL, "response/length", "response/eos_share", *(["judge"] if judge else []), *parts]
+    names += [KL_FROM_START] if start else []
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     error: NonFiniteReward | None = None
@@ -128,6 +133,11 @@ def evaluate_policy(
         rollout = new_rollout(Rollout, rows, responses, measured[first_measure], num_samples=1)
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
         columns = {**measured, **describe_responses(rollout)}
+        if start is not None:
+            of_all = slice(0, len(responses))
+            branches = rollout.branches(of_all, pad_token_id=pad_token_id, row_tokens=config.row_tokens)
+            logps = rollout.spread(start(branches.to(config.device)).float().cpu())
+            columns[KL_FROM_START] = estimate_kl(rollout.tokens["old_logps"], logps).sum(1)
         if judge is not None:
             columns["judge"], failure = score_responses(rows, responses, judge)
             error = error or failure

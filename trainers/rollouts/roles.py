@@ -78,14 +78,19 @@ class ModelRoles:
         with self.runner.accelerator.autocast():
             return self._run_reference(branches, "logps")
 
+    def start(self, branches: Branches) -> Tensor:
+        """Give the log-probs `[N]` of the reference before it moved, if it `keeps_start`."""
+        with self.runner.accelerator.autocast():
+            return self._run_reference(branches, "logps", start=True)
+
     def reference_head(self, branches: Branches) -> ReferenceHead:
         """Give the reference's hidden states and LM head for the batch, for the exact KL from it."""
         states = self._run_reference(branches, "states", return_states=True)
         return ReferenceHead(states, self.frozen.module, self.frozen.adapter)
 
     @torch.no_grad()
-    def _run_reference(self, branches: Branches, name: str, **options: Any) -> Tensor:
-        with self.frozen.scored_as(self.model) as scorer:
+    def _run_reference(self, branches: Branches, name: str, *, start: bool = False, **options: Any) -> Tensor:
+        with self.frozen.scored_as(self.model, start=start) as scorer:
             if isinstance(self.runner.accelerator.unwrap_model(scorer), PolicyWithValueHead):
                 options["return_values"] = False
             output, _ = self.runner.run(scorer, branches, temperature=self.runner.args.temperature, **options)

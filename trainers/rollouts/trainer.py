@@ -43,7 +43,7 @@ from hf_align.trainers.over_optimization import OverOptimizationCallback
 from hf_align.trainers.rollouts.checkpoint import ROLLOUT_FILE, load_state, save_state
 from hf_align.trainers.rollouts.config import RolloutConfig
 from hf_align.trainers.rollouts.data import OWN_COLUMNS, Row, check_room, evaluation_rows, prompts_of, ready_scores
-from hf_align.trainers.rollouts.evaluate import Measure, RewardMeasure, evaluate_policy
+from hf_align.trainers.rollouts.evaluate import KL, KL_FROM_START, Measure, RewardMeasure, evaluate_policy
 from hf_align.trainers.rollouts.processes import mean_everywhere
 from hf_align.trainers.rollouts.roles import ModelRoles
 from hf_align.trainers.rollouts.rollout import Rollout
@@ -149,6 +149,7 @@ class RolloutTrainer(BranchTrainer):
         if any(isinstance(part[0]["prompt"], list) for part in parts_of([self.train_dataset, self.eval_dataset])):
             warn_of_open_turns(self.model, tokenizer, args.stop_strings or ())
         self.reference = self.make_reference(ref_model, peft_config, quantization)
+        self.reference.keep_start()
         self.reward = self.ready(self.reward)
         if self.eval_judge is not None:
             self.eval_judge = self.ready(self.eval_judge)
@@ -374,6 +375,7 @@ class RolloutTrainer(BranchTrainer):
             roles,
             measure,
             judge=self.eval_judge,
+            start=roles.start if self.reference.keeps_start else None,
             accelerator=self.accelerator,
             pad_token_id=self.pad_token_id,
             prefix=metric_key_prefix,
@@ -383,7 +385,8 @@ class RolloutTrainer(BranchTrainer):
         model.train(training)
         self.eval_samples, self.eval_rows = evaluated.samples, evaluated.rows
         if (watch := self.over_optimization) is not None and self.is_in_train and data is self.eval_dataset:
-            figures = [self.eval_rows[name] for name in ("objective/kl", measure.names[0], "judge")]
+            kl = KL_FROM_START if self.reference.keeps_start else KL
+            figures = [self.eval_rows[name] for name in (kl, measure.names[0], "judge")]
             watch.record(self.state.global_step, *figures)
         return evaluated.output
 
