@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         rl as rl,
         rollouts as rollouts,
         statistics as statistics,
+        tracking as tracking,
         trainers as trainers,
         version as version,
     )
@@ -105,6 +106,7 @@ _SUBMODULES = (
     "rl",
     "rollouts",
     "statistics",
+    "tracking",
     "trainers",
     "version",
 )

@@ -7,6 +7,7 @@ the entry-point group `hf_align.algorithms`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -18,6 +19,13 @@ from hf_align.errors import UserError
 ENTRY_POINTS = "hf_align.algorithms"
 Rows = Literal["pairs", "comparisons", "prompts", "demonstrations"]
 """Kinds of rows; comparisons are pairs or rankings."""
+COLUMNS: Mapping[Rows, tuple[str, ...]] = {
+    "pairs": ("prompt", "chosen", "rejected"),
+    "comparisons": ("prompt", "chosen", "rejected"),
+    "prompts": ("prompt",),
+    "demonstrations": ("prompt", "completion"),
+}
+"""Columns of each kind in its first form; docs/how-to/data.md has the others."""
 Need = Literal["reference", "reward", "value", "label"]
 Curves = tuple[tuple[str, str], ...]
 """Logged names of curves, with their titles."""
@@ -42,11 +50,14 @@ class Algorithm:
         trainer: "module:class".
         config: "module:class" of the trainer's options.
         rows: Kind of rows that it trains on.
+        columns: Columns that each row must have. Default: those of its kind of rows.
+        trains: The model that it trains: a policy, or a reward model.
         needs: Models besides the trained one: a reward must be given, a reference has a default, a value model is
             created, and a label is a reward or a judge, one of which must be given.
         summary: One line for lists.
         curves: Logged values that plots show.
         run: "module:class" of its runs from a recipe, a `Run`.
+        prefix: What the names of its metrics begin with in the record of a run. Default: its name.
 
     Example:
         >>> from hf_align.algorithms import ALGORITHMS
@@ -65,6 +76,13 @@ class Algorithm:
     summary: str = ""
     curves: Curves = ()
     run: str = "hf_align.experiments.run:Run"
+    columns: tuple[str, ...] = ()
+    trains: Literal["policy", "reward"] = "policy"
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", self.columns or COLUMNS[self.rows])
+        object.__setattr__(self, "prefix", self.prefix or self.name)
 
     def load(self) -> tuple[type[Any], type[Any]]:
         """Import the trainer's class and the config's."""
@@ -109,6 +127,28 @@ class Algorithms(Mapping[str, Algorithm]):
             raise UserError(f"algorithm {name}: {entry.value} is not an hf_align.algorithms.Algorithm of that name")
         return algorithm
 
+    def of_trainer(self, trainer: type[Any]) -> Algorithm | None:
+        """The algorithm of a trainer's class, or of the nearest class that it is made from; None for others.
+
+        Args:
+            trainer: The class. Other packages' algorithms are imported only if it isn't one of ours.
+        """
+        for each in trainer.__mro__:
+            place = f"{each.__module__}:{each.__qualname__}"
+            if (found := next((a for a in self.builtin.values() if a.trainer == place), None)) is not None:
+                return found
+            if (found := self._third_party_of(place)) is not None:
+                return found
+        return None
+
+    def _third_party_of(self, place: str) -> Algorithm | None:
+        """Another package's algorithm with this trainer; one that can't be imported is nobody's."""
+        for name in self.third_party:
+            with suppress(UserError):
+                if self[name].trainer == place:
+                    return self[name]
+        return None
+
     def __iter__(self) -> Iterator[str]:
         return iter((*self.builtin, *self.third_party))
 
@@ -133,6 +173,8 @@ ALGORITHMS = Algorithms(
         "comparisons",
         summary="train a reward model on pairs or rankings of responses",
         curves=REWARD_CURVES,
+        trains="reward",
+        prefix="rm",
     ),
     Algorithm(
         "ensemble",
@@ -142,6 +184,8 @@ ALGORITHMS = Algorithms(
         summary="train an ensemble of reward models on bags of pairs or rankings",
         curves=REWARD_CURVES,
         run="hf_align.experiments.ensemble:EnsembleRun",
+        trains="reward",
+        prefix="rm",
     ),
     Algorithm(
         "dpo",

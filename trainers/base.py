@@ -62,6 +62,7 @@ from hf_align.trainers.moving_reference import (
     refuse_shards,
 )
 from hf_align.trainers.nonfinite import FiniteTrainer
+from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.start_checks import check_passes
@@ -73,7 +74,9 @@ PREDICTIONS = "predictions"
 """Key under which `row_losses` may return what `compute_metrics` gets."""
 
 
-class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer):
+class BranchTrainer(
+    RecordingTrainer, FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
+):
     """A Trainer over rows that are a prompt with its responses.
 
     The constructor has the same steps for all: check the arguments, tokenise the rows, load the model, call Trainer's.
@@ -138,6 +141,7 @@ class BranchTrainer(FiniteTrainer, ResumingTrainer, BestModelTrainer, Accelerate
         with PartialState().main_process_first():
             train_rows = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
             eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
+        self.describe_data(train_dataset, eval_dataset)
 
         torch.manual_seed(args.seed)  # initial weights of adapters and heads
         wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)

@@ -18,6 +18,7 @@ from hf_align.trainers.accelerated import ACCELERATION
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
+from hf_align.trainers.recording import RECORD
 
 Callbacks = list[TrainerCallback] | None
 
@@ -87,6 +88,7 @@ class AlignmentConfig(TrainingArguments):
         default=False, metadata={"help": "Must stay off: the trainer checks and tokenises rows itself."}
     )
 
+    record: bool = field(default=True, metadata={"help": RECORD})
     hub_base_model: str | None = field(
         default=None,
         metadata={

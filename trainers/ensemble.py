@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -14,6 +15,7 @@ from peft import PeftConfig
 from transformers.utils import logging
 
 from hf_align.data.comparison_rows import read_comparisons
+from hf_align.data.fingerprint import fingerprints_of
 from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.files import write_json
@@ -26,10 +28,11 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.uncertainty import deviation
 from hf_align.progress import Progress, Silent
 from hf_align.statistics import Resampling
+from hf_align.tracking import RunRecord
 from hf_align.trainers.bagging import rows_by_prompt
 from hf_align.trainers.checks import check_config_class, check_evaluation
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.ensemble_config import EnsembleConfig, as_config, members_of
+from hf_align.trainers.ensemble_config import EnsembleConfig, Member, as_config, members_of
 from hf_align.trainers.members import EnsembleData, EnsembleTraining, TrainedMember
 from hf_align.trainers.reward import RewardConfig
 
@@ -142,8 +145,27 @@ def train_ensemble(
         callbacks=callbacks,
         progress=progress,
     )
-    trained = training.run()
-    return assemble(trained, config, data, quantization_config, progress or Silent())
+    training.check()
+    with recorded(config, data, members) as record:
+        trained = training.run(record)
+        return assemble(trained, config, data, quantization_config, progress or Silent())
+
+
+def recorded(
+    config: EnsembleConfig, data: EnsembleData, members: Sequence[Member]
+) -> AbstractContextManager[RunRecord | None]:
+    """The ensemble's record, as a context that ends it; None on other processes and without `record`."""
+    if not config.record or config.process_index:
+        return nullcontext()
+    sets = {"train": data.train, "eval": data.held_out, "reference": data.reference}
+    return RunRecord.start(
+        config.output_dir or "",
+        "ensemble",
+        config={"model": members[0].model, **config.to_dict()},
+        data=fingerprints_of(**sets),
+        base={"name": members[0].model},
+        resume=True,
+    )
 
 
 def repository_of(config: EnsembleConfig) -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from datasets import Dataset
 
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, CONFIG, finite, write_json
@@ -19,7 +16,14 @@ RECORD = "member.json"
 WITHOUT_EFFECT = (
     *("output_dir", "run_name", "report_to", "project", "disable_tqdm", "resume_from_checkpoint", "push_to_hub"),
     *("logging_", "log_", "hub_", "save_", "trackio_", "dataloader_", "dataset_num_proc", "ddp_", "local_rank"),
-    *("per_device_eval_batch_size", "eval_accumulation_steps", "use_cpu", "skip_memory_metrics", "restore_callback"),
+    *(
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "use_cpu",
+        "skip_memory_metrics",
+        "restore_callback",
+        "record",
+    ),
 )
 """Options, or the beginnings of their names, that don't change what is learnt."""
 ROWS = ("train_dataset", "eval_dataset", "reference")
@@ -48,16 +52,6 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, set | frozenset | tuple):
         return sorted(value, key=str)
     return value.value if isinstance(value, enum.Enum) else str(value)
-
-
-def digest_of(rows: Dataset | None) -> str | None:
-    """A digest of the rows' content, in their order."""
-    if rows is None:
-        return None
-    digest = hashlib.blake2b(digest_size=16)
-    for batch in rows.with_format(None).iter(batch_size=1000):
-        digest.update(json.dumps(batch, default=str, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 class MemberRecord:

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from hf_align.collators.checks import as_preferences
 from hf_align.data.augment import MADE
+from hf_align.data.fingerprint import rows_digest
 from hf_align.errors import UserError
 from hf_align.files import whole_folder
 from hf_align.models.fingerprint import rewrites_base
@@ -27,6 +28,7 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.sources import load_tokenizer
 from hf_align.models.wrapper import unwrapped
 from hf_align.progress import Progress, Silent
+from hf_align.tracking import RunRecord
 from hf_align.trainers.bagging import Bag, draw_bag, row_groups
 from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import last_checkpoint
@@ -34,7 +36,7 @@ from hf_align.trainers.checks import check_evaluation, check_place
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.data import spread_rows
 from hf_align.trainers.ensemble_config import Member
-from hf_align.trainers.member_records import MemberRecord, digest_of, settings_of
+from hf_align.trainers.member_records import MemberRecord, settings_of
 from hf_align.trainers.normalizing import normalize
 from hf_align.trainers.reward import RewardTrainer
 from hf_align.trainers.reward_setup import check_task_options, config_of, describe_use, load, prepare_comparisons
@@ -74,11 +76,8 @@ class EnsembleData:
 
     def digests(self) -> dict[str, str | None]:
         """Digests of the rows for the members' records."""
-        return {
-            "train_dataset": digest_of(self.train),
-            "eval_dataset": digest_of(self.held_out),
-            "reference": digest_of(self.reference),
-        }
+        given = {"train_dataset": self.train, "eval_dataset": self.held_out, "reference": self.reference}
+        return {name: None if rows is None else rows_digest(rows) for name, rows in given.items()}
 
 
 @dataclass(frozen=True)
@@ -289,26 +288,27 @@ class EnsembleTraining:
             for each in members
         ]
 
-    def run(self) -> list[TrainedMember]:
+    def run(self, record: RunRecord | None = None) -> list[TrainedMember]:
         """Train the members that aren't finished yet.
 
+        Args:
+            record: The ensemble's record, in which each member is a stage.
+
         Raises:
-            UserError: The folder has members that were trained with other settings.
             KeyboardInterrupt: After Ctrl-C; the same call goes on where this one stood.
         """
-        self._check()
         shown = self.progress or Silent()
         finished: list[TrainedMember] = []
         try:
             with shown.task("members", len(self.members)) as advance:
-                for member, record in zip(self.members, self.records, strict=True):
+                for member, settings in zip(self.members, self.records, strict=True):
                     advance(len(finished), member.name)
-                    results = record.results()
+                    results = settings.results()
                     if results is None:
-                        results = self._train(member, record, shown)
+                        results = self._train(member, settings, shown, record)
                     else:
                         shown.line(f"   {member.name}: trained before")
-                    finished.append(TrainedMember(record.result, results))
+                    finished.append(TrainedMember(settings.result, results))
         except KeyboardInterrupt:
             if self.progress is None:  # commands say how to go on
                 stopped = self.members[len(finished)].name
@@ -318,8 +318,12 @@ class EnsembleTraining:
             self.bases.drop()
         return finished
 
-    def _check(self) -> None:
-        """Refuse what would only be noticed after some members."""
+    def check(self) -> None:
+        """Refuse what would only be noticed after some members.
+
+        Raises:
+            UserError: The folder has members that were trained with other settings, or can't be used.
+        """
         check_place(self.folder, "output_dir")
         for member, record in zip(self.members, self.records, strict=True):
             record.check()
@@ -331,10 +335,12 @@ class EnsembleTraining:
                 "another output_dir."
             )
 
-    def _train(self, member: Member, record: MemberRecord, shown: Progress) -> dict[str, Any]:
+    def _train(self, member: Member, record: MemberRecord, shown: Progress, run: RunRecord | None) -> dict[str, Any]:
         rows = self.preparation.rows_of(member)
         record.begin()
         trainer = self._trainer(member, rows)
+        if run is not None:
+            trainer.record_in(run, member.name)
         checkpoint = last_checkpoint(record.work)
         shown.line(f"   {_described(member, rows, checkpoint)}")
         if self.progress is not None:

@@ -38,6 +38,7 @@ from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options, check_output_dir
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
+from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.uneven import real_rows
 
@@ -70,6 +71,7 @@ class SFTConfig(sft_config.SFTConfig):
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
     on_nonfinite: Literal["stop", "skip"] = field(default="stop", metadata={"help": ON_NONFINITE})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": NAN_FILTER})
+    record: bool = field(default=True, metadata={"help": RECORD})
     merge: bool = field(
         default=False,
         metadata={
@@ -91,7 +93,7 @@ class SFTConfig(sft_config.SFTConfig):
         return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
 
-class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):  # pyright: ignore[reportIncompatibleMethodOverride]
+class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -130,10 +132,12 @@ class SFTTrainer(FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer
     ):
         check_output_dir(args)
         check_is_policy(model, "model")
-        whole = args.assistant_only_loss
+        whole, given = args.assistant_only_loss, (train_dataset, eval_dataset)
         train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
         if eval_dataset is not None:
             eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
+        self.args = args
+        self.describe_data(*given)
         tokenizer = load_tokenizer(model)
         torch.manual_seed(args.seed)  # initial weights of the adapter
         policy = trainable_policy(model, peft_config, quantization_config)

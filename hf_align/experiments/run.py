@@ -29,10 +29,13 @@ from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
 from hf_align.trainers.over_optimization import check_judge
+from hf_align.trainers.recording import RecordingTrainer
 
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 FURTHER_MODELS = ("ref_model", "reward", "judge", "eval_judge")
 """Keys of a recipe that a trainer takes as arguments, where they are given."""
+NAMED = ("model", "ref_model", "train_dataset", "eval_dataset", "quantization")
+"""Keys whose values are noted in the run's record."""
 RESULTS_OF_A_RUN = (ADAPTER_CONFIG, CONFIG, ENSEMBLE)
 
 
@@ -243,7 +246,7 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
     """Make the trainer, which loads the model."""
     source = run.checked.source
     with loading_errors(source["model"]):
-        return run.trainer(
+        trainer = run.trainer(
             model=source["model"],
             args=run.args,
             peft_config=run.lora(),
@@ -251,6 +254,9 @@ def make_trainer(run: Run, rows: dict[str, Dataset]) -> Any:
             **{key: source[key] for key in FURTHER_MODELS if source.get(key) is not None},
             **rows,
         )
+    if isinstance(trainer, RecordingTrainer):
+        trainer.describe_recipe({name: source[name] for name in NAMED if isinstance(source.get(name), str)})
+    return trainer
 
 
 @contextmanager

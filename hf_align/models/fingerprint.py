@@ -162,6 +162,12 @@ class Fingerprint:
         return names
 
     @property
+    def digest(self) -> str | None:
+        """A short form for records and tables; None without samples. Weights that are the same have the same one."""
+        samples = {name: sample.to_json() for name, sample in sorted(self.samples.items())}
+        return hashlib.blake2b(json.dumps(samples).encode(), digest_size=16).hexdigest() if samples else None
+
+    @property
     def vocabulary(self) -> int | None:
         """The number of tokens; None if the embeddings couldn't be sampled."""
         return next((sample.shape[0] for sample in self.samples.values() if sample.vocabulary), None)

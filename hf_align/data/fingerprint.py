@@ -1,0 +1,43 @@
+"""Fingerprints of data sets: the same rows in the same order have the same one, whatever file they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+MOST = 100_000
+"""Rows that a fingerprint is computed of: of a larger set, so many evenly spread ones."""
+
+
+def rows_digest(rows: Dataset) -> str:
+    """A digest of the rows' content, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in rows.with_format(None).iter(batch_size=1000):
+        digest.update(json.dumps(batch, default=str, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def fingerprints_of(**datasets: Any) -> dict[str, Any]:
+    """Fingerprint and number of rows of each data set by its name; those that are None are left out.
+
+    Args:
+        **datasets: A `Dataset`, a list of rows, or a dict of these.
+
+    Example:
+        >>> from hf_align.data.fingerprint import fingerprints_of
+        >>> fingerprints_of(train=[{"prompt": "Hello."}], eval=None)
+        {'train': {'rows': 1, 'fingerprint': '5af1d4a2b7b37aad2fcb9f8bdd7fbd5d'}}
+    """
+    found: dict[str, Any] = {}
+    for name, data in datasets.items():
+        if isinstance(data, Mapping):
+            found |= fingerprints_of(**{f"{name}_{part}": rows for part, rows in data.items()})
+        elif isinstance(data, Dataset) or (isinstance(data, Sequence) and data):
+            rows = data if isinstance(data, Dataset) else Dataset.from_list(list(data))
+            spread = rows.select([place * len(rows) // MOST for place in range(MOST)]) if len(rows) > MOST else rows
+            found[name] = {"rows": len(rows), "fingerprint": rows_digest(spread)}
+    return found
