@@ -144,7 +144,9 @@ def open_to_read(file: Path) -> Iterator[sqlite3.Connection]:
     if not file.is_file():
         raise UserError(f"{file.parent} has no record of a run ({file.name}).")
     with tempfile.TemporaryDirectory() as folder:
-        connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        # Without a log nobody writes: nothing need be locked, which would leave files behind.
+        how = "mode=ro" if Path(f"{file}-wal").exists() else "immutable=1"
+        connection = sqlite3.connect(f"{file.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_SECONDS)
         try:
             try:
                 version = _check(connection, file)
