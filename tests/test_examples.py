@@ -14,7 +14,7 @@ import hf_align
 
 ROOMS = (
     *("collators", "data", "evaluation", "feedback", "hub", "layout", "losses", "model_cards"),
-    *("rewards", "rl", "rollouts", "trainers"),
+    *("rewards", "rl", "rollouts", "tracking", "trainers"),
 )
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 

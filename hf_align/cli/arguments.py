@@ -384,6 +384,21 @@ def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="exit status 1 if there is an error, for CI")
 
 
+def runs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hf-align runs`."""
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="*", default=["."], help="folders to search, with all below (default: .)"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", action="append", help="a metric to show in place of the default; may be repeated"
+    )
+    parser.add_argument("--algorithm", metavar="NAME", help="only runs of this algorithm")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--compare", action="store_true", help="show what the runs differ in, and their metrics")
+    instead.add_argument("--json", action="store_true", help="print all facts of the runs as a JSON list")
+    parser.add_argument("--report", metavar="FILE", help="write a page with the runs' curves on common charts (.html)")
+
+
 def push_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align push`."""
     parser.add_argument("folder", metavar="DIR", help="folder of a saved adapter or model, or of an exported data set")

@@ -23,6 +23,7 @@ from hf_align.cli.arguments import (
     inspect_arguments,
     push_arguments,
     quickstart_arguments,
+    runs_arguments,
     score_arguments,
     sweep_arguments,
     training_arguments,
@@ -429,6 +430,22 @@ SWEEP = Command(
     usage="hf-align sweep [--config RECIPE.yaml] [--steps N] [--FIELD VALUE ...]",
 )
 
+RUNS = Command(
+    "runs",
+    "list, compare and plot the runs recorded in folders",
+    "Every training records itself in run.sqlite in its output folder, whatever report_to is: options, data, base,\n"
+    "versions, metrics and checkpoints. This lists the records in and below DIR by their start, each with its best\n"
+    "result. A training that is running can be looked at, too. Exit status 2 if there is no run.",
+    """  hf-align runs
+  hf-align runs out --metric eval_accuracy --metric eval_loss
+  hf-align runs out/beta-0.1 out/beta-0.5 --compare
+  hf-align runs out --algorithm dpo --report runs.html
+  hf-align runs out --json
+""",
+    "hf_align.cli.commands.runs:show_runs",
+    runs_arguments,
+)
+
 PUSH = Command(
     "push",
     "push a saved model, adapter, merged weights or an exported data set to the Hub",
@@ -492,6 +509,7 @@ OTHERS = (
     ANNOTATE,
     EXPORT,
     SWEEP,
+    RUNS,
     PUSH,
     ALGORITHMS_LIST,
     DOCTOR,

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def without_secrets(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, Mapping):
         return {str(key): without_secrets(each, str(key)) for key, each in value.items()}
+    if isinstance(value, Enum):
+        value = value.value
     if value is None or isinstance(value, bool | int | float):
         return value
     if _SECRET.search(name):
