@@ -30,7 +30,7 @@ def fingerprints_of(**datasets: Any) -> dict[str, Any]:
     Example:
         >>> from hf_align.data.fingerprint import fingerprints_of
         >>> fingerprints_of(train=[{"prompt": "Hello."}], eval=None)
-        {'train': {'rows': 1, 'fingerprint': '5af1d4a2b7b37aad2fcb9f8bdd7fbd5d'}}
+        {'train': {'rows': 1, 'fingerprint': '2089de00c182a0a351a7ce0937883cbe'}}
     """
     found: dict[str, Any] = {}
     for name, data in datasets.items():

@@ -66,7 +66,7 @@ class Session:
     from_step: int
     started: float
     ended: float | None
-    facts: dict[str, Any]
+    facts: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,10 @@ class Run:
     status: str
     started: float
     ended: float | None
-    config: dict[str, Any]
-    data: dict[str, Any]
-    base: dict[str, Any]
-    sessions: list[Session]
+    config: dict[str, Any] = field(repr=False)
+    data: dict[str, Any] = field(repr=False)
+    base: dict[str, Any] = field(repr=False)
+    sessions: list[Session] = field(repr=False)
 
     @property
     def folder(self) -> Path:
@@ -313,9 +313,11 @@ def read_runs(*folders: str | os.PathLike[str]) -> list[Run]:
         UserError: There is no such folder, or a record can't be read.
 
     Example:
-        >>> from hf_align.tracking import read_runs
-        >>> read_runs(".")
-        []
+        >>> from hf_align.tracking import RunRecord, read_runs
+        >>> for algorithm in ("dpo", "ipo"):
+        ...     RunRecord.start(f"runs/{algorithm}", algorithm).end("finished")
+        >>> [run.algorithm for run in read_runs("runs")]
+        ['dpo', 'ipo']
     """
     runs = [run for file in find_records(*folders) for run in read_record(file)]
     return sorted(runs, key=lambda run: run.started)

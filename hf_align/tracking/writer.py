@@ -198,7 +198,18 @@ class RunRecord:
 
 
 class RunSession:
-    """A start or resume of a run that writes its metrics and checkpoints; made by `RunRecord.session`."""
+    """A start or resume of a run that writes its metrics and checkpoints; made by `RunRecord.session`.
+
+    Example:
+        >>> from hf_align.tracking import RunRecord, read_runs
+        >>> with RunRecord.start("out", "my-loop") as record:
+        ...     session = record.session(prefix="my")
+        ...     session.log(10, {"eval_loss": 0.5})
+        ...     session.checkpoint("out/checkpoint-10", 10, {"policy": "out/checkpoint-10"})
+        ...     session.end("finished")
+        >>> read_runs("out")[-1].checkpoints[0].metrics
+        {'my/eval_loss': 0.5}
+    """
 
     def __init__(self, record: RunRecord, session_id: str, prefix: str) -> None:
         self.record, self.id, self.prefix = record, session_id, prefix
