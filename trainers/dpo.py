@@ -139,6 +139,7 @@ class DPOTrainer(PreferenceTrainer):
 
     Logs, besides Trainer's: `rewards/chosen` and `rewards/rejected` (beta times the log-ratio to the reference),
     `rewards/accuracies`, `rewards/margins`, `logps/chosen`, `logps/rejected` (sums over a response's tokens).
+    With `sync_ref_model` `reference/moves`: how often the reference has moved.
 
     Example:
         >>> from peft import LoraConfig

@@ -15,8 +15,9 @@ from transformers import TrainerCallback
 
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
-from hf_align.files import ADAPTER_CONFIG, MOVED_REFERENCE
+from hf_align.files import MOVED_REFERENCE
 from hf_align.models.moving_reference import MovingWeights
+from hf_align.models.sources import adapter_config, plain_folder
 from hf_align.trainers.config import AlignmentConfig
 
 
@@ -100,13 +101,15 @@ def check_moves(args: Any, model: Any, ref_model: Any, peft_config: Any, *, watc
     """
     if not moves_reference(args):
         return
-    has_adapter = isinstance(model, PeftModel) or (isinstance(model, str) and Path(model, ADAPTER_CONFIG).is_file())
-    if ref_model is not None and (peft_config or has_adapter):
+    has_adapter = isinstance(model, PeftModel) or peft_config is not None
+    if (ref_model is not None or watched) and isinstance(model, str) and not has_adapter:
+        has_adapter = adapter_config(plain_folder(model)) is not None
+    if ref_model is not None and has_adapter:
         raise UserError(
             "ref_model is given, and sync_ref_model averages the reference with the policy, which trains an adapter: "
             "there the reference is a second adapter on the same base; leave ref_model out."
         )
-    if watched and not (peft_config or has_adapter):
+    if watched and not has_adapter:
         raise UserError(
             "A judge watches for over-optimisation along the KL from the start, which isn't kept in full fine-tuning "
             "with sync_ref_model; leave one of them out, or train an adapter (peft_config)."

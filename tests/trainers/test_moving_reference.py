@@ -15,9 +15,11 @@ from trl.trainer.dpo_config import DPOConfig as TheirDPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer as TheirDPOTrainer
 
 from hf_align.errors import UserError
+from hf_align.feedback import FunctionJudge
 from hf_align.models.loading import load_policy
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig
 from hf_align.trainers.online.config import OnlineDPOConfig
+from hf_align.trainers.online.trainer import OnlineDPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from tests.trainers.pairs import options, pairs, text_pairs
@@ -363,3 +365,26 @@ def test_a_judge_needs_the_kl_from_the_start(tmp_path: Path):
             reward=toy_reward(3),
             judge=length,
         )
+
+
+def test_a_win_rate_is_over_the_start_of_an_adapter(tmp_path: Path):
+    def online(model: Any, ref_model: Any, **changes: Any) -> OnlineDPOTrainer:
+        common = {"max_new_tokens": 3, "num_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 0.5}
+        return OnlineDPOTrainer(
+            model,
+            ref_model,
+            args=OnlineDPOConfig(**options(tmp_path, **common, **changes)),
+            train_dataset=varied_prompts(8),
+            eval_dataset=varied_prompts(12),
+            processing_class=toy_tokenizer(),
+            judge=FunctionJudge(lambda prompt, first, second: 1 / (1 + 2.0 ** (len(second) - len(first)))),
+            peft_config=None if ref_model is not None else lora(),
+        )
+
+    trainer = online(toy_model(), None, **{**SYNC, "ref_model_mixup_alpha": 1.0}, max_steps=5)
+    trainer.train()
+    won = trainer.evaluate()["eval_win_rate"]
+    after = {name: weight.detach() for name, weight in trainer.model.model.named_parameters() if ".default." in name}
+    policy = with_weights(cast(Any, get_peft_model(toy_model(), lora())), after).requires_grad_(True)
+    assert won == pytest.approx(online(policy, toy_model()).evaluate()["eval_win_rate"], abs=1e-6)
+    assert won != pytest.approx(0.5, abs=1e-3)

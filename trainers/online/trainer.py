@@ -89,6 +89,7 @@ class OnlineDPOTrainer(RolloutTrainer):
     and `rewards/NAME` and `ensemble/...` as PPO; `pairs/per_prompt`, and `pairs/ties` and `pairs/without_opinion`
     (shares left out); `rewards/chosen`, `rewards/rejected`, `rewards/accuracies`, `rewards/margins`, `logps/chosen` and
     `logps/rejected` as DPO; `policy/approxkl_avg`, `time/generate`, `time/score`, `time/update`, `episode`.
+    With `sync_ref_model` `reference/moves`: how often the reference has moved.
 
     Example:
         >>> from peft import LoraConfig

@@ -94,6 +94,7 @@ class PPOTrainer(RolloutTrainer):
     and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several;
     of an ensemble `ensemble/std` (deviation of its members' scores) and `ensemble/penalty` (what method "min" or
     "uncertainty_weighted" takes off their mean).
+    With `sync_ref_model` `reference/moves`: how often the reference has moved.
 
     Example:
         >>> from peft import LoraConfig

@@ -45,8 +45,8 @@ class ModelRoles:
         return self._sample(self.model, rows, num_samples, seed)
 
     def sample_reference(self, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
-        """Sample as `sample` does, from the reference."""
-        with self.frozen.scored_as(self.model) as scorer:
+        """Sample as `sample` does, from the reference; from where it started, if it moves and `keeps_start`."""
+        with self.frozen.scored_as(self.model, start=self.frozen.keeps_start) as scorer:
             return self._sample(scorer, rows, num_samples, seed)
 
     def _sample(self, model: nn.Module, rows: list[Row], num_samples: int, seed: int) -> list[Response]:
