@@ -1,4 +1,4 @@
-"""Online DPO and IPO beside offline DPO and PPO, at the same number of samples, on the embedded task.
+"""Online DPO and IPO beside offline DPO, PPO, RLOO and GRPO, at the same number of samples, on the embedded task.
 
 Every method gets the same base, reward model, prompts, number of sampled responses, LoRA, learning rate and number of
 steps. Offline DPO samples all its responses from the base before it trains. Then each policy answers the same held-out
@@ -43,7 +43,7 @@ from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.version import versions
 
-METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo", "online-dpo-sync", "ppo-sync")
+METHODS = ("base", "offline-dpo", "online-dpo", "online-ipo", "ppo", "rloo", "grpo", "online-dpo-sync", "ppo-sync")
 MOVES = {"sync_ref_model": True, "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 16}
 """Options of the methods "-sync", whose reference follows the policy: after every fourth rollout."""
 SAMPLES, RESULT = "samples.json", "result.json"
@@ -52,6 +52,12 @@ NUM_SAMPLES, ROLLOUT, PASSES = 4, 32, 2
 MINI_BATCHES = 2
 MAX_NEW_TOKENS, MISSING_EOS_PENALTY = 24, 1.0
 RATE = 3e-4
+WITHOUT_PAIRS: dict[str, dict[str, Any]] = {
+    "ppo": {"value_learning_rate": 1e-3},
+    "rloo": {"baseline": "group"},
+    "grpo": {"baseline": "group", "group_scaling": True},
+}
+"""Methods of `PPOTrainer`, with the clipped loss, and what distinguishes them."""
 FIGURES = ("judge", "reward", "objective/kl", "response/length", "response/eos_share")
 
 
@@ -127,14 +133,14 @@ def make_trainer(method: str, base: str, reward: str, out: Path, samples: int, s
         args = DPOConfig(**common(out, seed), max_steps=steps, per_device_train_batch_size=batch)
         return DPOTrainer(base, args=args, train_dataset=pairs, peft_config=lora)
     options = {**common(out, seed), **sampling(samples), **(MOVES if method.endswith("-sync") else {})}
-    if method.startswith("ppo"):
+    if (name := method.removesuffix("-sync")) in WITHOUT_PAIRS:
         args = PPOConfig(
             **options,
             num_ppo_epochs=PASSES,
-            value_learning_rate=1e-3,
             target_kl=10.0,
             kl_coef=0.22,
             kl_horizon=120.0,  # those of the quickstart
+            **WITHOUT_PAIRS[name],
         )
         return PPOTrainer(base, args=args, train_dataset=prompts, peft_config=lora, reward=reward)
     args = OnlineDPOConfig(**options, num_epochs=PASSES, loss_type="ipo" if method == "online-ipo" else "sigmoid")

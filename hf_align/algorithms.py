@@ -53,7 +53,8 @@ class Algorithm:
         columns: Columns that each row must have. Default: those of its kind of rows.
         trains: The model that it trains: a policy, or a reward model.
         needs: Models besides the trained one: a reward must be given, a reference has a default, a value model is
-            created, and a label is a reward or a judge, one of which must be given.
+            created (PPO's with `baseline="value"`, the default), and a label is a reward or a judge, one of which must
+            be given.
         summary: One line for lists.
         curves: Logged values that plots show.
         run: "module:class" of its runs from a recipe, a `Run`.
@@ -209,7 +210,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.ppo.config:PPOConfig",
         "prompts",
         ("reference", "reward", "value"),
-        "train a policy on a reward with PPO",
+        "train a policy on a reward with PPO, RLOO, GRPO or REINFORCE",
         (
             ("objective/scores", "score"),
             ("objective/kl", "KL from the reference (nats)"),

@@ -48,6 +48,8 @@ def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
     """Allowed values of a field, in words: `'a' or 'b'`, `above 0 or None`; empty if all of its type are valid."""
     options = options_of(hint)
     choices = [repr(choice) for option in options for choice in get_args(option) if get_origin(option) is Literal]
+    if choices and bool in options:
+        choices = ["True", "False", *choices]
     words = [", ".join(choices[:-1]) + " or " + choices[-1] if len(choices) > 1 else "".join(choices)]
     if interval := field.metadata.get("range"):
         words = [_words(interval, whole=int in options)]
@@ -66,7 +68,7 @@ def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
     if value is None:
         return types.NoneType in options
     if choices := [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]:
-        return value in choices
+        return value in choices or (isinstance(value, bool) and bool in options)
     if (interval := field.metadata.get("range")) is None:
         return True
     if not isinstance(value, int if int in options else int | float) or isinstance(value, bool):

@@ -136,7 +136,7 @@ def kind_of(model: Any, args: Any) -> Kind:
     """Method that trains this model."""
     if hasattr(model, "reward_config"):
         return "reward"
-    if hasattr(model, "value_head"):
+    if getattr(args, "checkpoint_kind", None) == "ppo":
         return "ppo"
     if getattr(args, "checkpoint_kind", None) == "online":
         return "online-dpo"
@@ -193,7 +193,7 @@ def quantization_of(base: Any) -> str | None:
 
 
 def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """The usual options of `TrainingArguments`, then all fields of our config classes; unset ones are left out.
+    """The usual options of `TrainingArguments`, then the fields of our config classes that are set and not idle.
 
     Args:
         args: The config.
@@ -207,7 +207,8 @@ def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, 
         added_names = {name for name in added_names if not name.startswith("ipo_")}
     if not getattr(args, "sync_ref_model", False):
         added_names = {name for name in added_names if not name.startswith("ref_model_")}
-    added = {name: getattr(args, name) for name in names or sorted(added_names - HIDDEN_OPTIONS)}
+    added_names -= {*HIDDEN_OPTIONS, *getattr(args, "idle_options", ())}
+    added = {name: getattr(args, name) for name in names or sorted(added_names)}
     values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
     return {
         name: value

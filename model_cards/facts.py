@@ -163,8 +163,16 @@ class CardFacts:
             "ensemble": "an ensemble of reward models",
             "model": "fine-tuning",
             "online-dpo": "online IPO" if self.hyperparameters.get("loss_type") == "ipo" else "online DPO",
+            "ppo": "REINFORCE" if self.hyperparameters.get("policy_loss") == "reinforce" else "PPO",
         }
+        if self.baseline == "group":
+            return "GRPO" if self.hyperparameters.get("group_scaling") else "RLOO"
         return names.get(self.kind, self.kind.upper())
+
+    @property
+    def baseline(self) -> str:
+        """What a policy gradient's returns were compared with: "value", "group" or "none"."""
+        return self.hyperparameters.get("baseline", "value")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON-serialisable values."""

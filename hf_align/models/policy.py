@@ -26,7 +26,9 @@ class PolicyModel(BranchModel):
         *,
         temperature: float = 1.0,
         return_entropy: bool = False,
+        entropy_grad: bool = False,
         return_states: bool = False,
+        reference: ReferenceHead | None = None,
         full_logits: bool = False,
     ) -> Tensor | dict[str, Tensor]:
         """Log-probability of every response token.
@@ -34,8 +36,10 @@ class PolicyModel(BranchModel):
         Args:
             branches: The prompts and responses.
             temperature: Sampling temperature that the log-probs refer to.
-            return_entropy: Return `logps` and `entropy`, that of each token's distribution, without gradient.
+            return_entropy: Return `logps` and `entropy`, that of each token's distribution.
+            entropy_grad: Whether the entropy is differentiable (an entropy bonus) or only logged.
             return_states: Return the hidden states `[N, d]` before the LM head instead, for a `ReferenceHead`.
+            reference: Return `logps` and `kl`, the exact KL from it.
             full_logits: Take the log-probs from the model's logits of each row alone: slow, for checks.
 
         Returns:
@@ -43,9 +47,17 @@ class PolicyModel(BranchModel):
         """
         if full_logits:
             return logps_of_full_logits(self, branches)
-        scores = score_tokens(self, branches, temperature=temperature, return_entropy=return_entropy)
-        if scores.entropy is not None:
-            return {"logps": scores.logps, "entropy": scores.entropy}
+        scores = score_tokens(
+            self,
+            branches,
+            temperature=temperature,
+            return_entropy=return_entropy,
+            entropy_grad=entropy_grad,
+            reference=reference,
+        )
+        further = {"entropy": scores.entropy, "kl": scores.kl}
+        if named := {name: tensor for name, tensor in further.items() if tensor is not None}:
+            return {"logps": scores.logps, **named}
         return scores.states if return_states else scores.logps
 
 

@@ -70,7 +70,42 @@ def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float = 1.0) -> 
 
 
 @torch.no_grad()
-def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+def group_advantages(returns: Tensor, size: int, *, scale: bool = False) -> Tensor:
+    """Returns minus the mean of the prompt's other samples (Kool et al. 2019; RLOO: Ahmadian et al. 2024, eq. 7).
+
+    `A_j = R_j - sum_{k != j} R_k / (G - 1)`, which is `G / (G - 1) * (R_j - mean(R))`. Equal returns give exactly 0.
+
+    Args:
+        returns: `[S]` return of each whole response, the G responses to a prompt next to each other.
+        size: G, at least 2.
+        scale: Divide by the standard deviation (n - 1) of the group's G returns plus 1e-4 (GRPO: Shao et al. 2024,
+            section 4.1.2, whose numerator lacks the constant G / (G - 1)). Groups with close returns then count as much
+            as those with very different ones, so that another objective is maximised.
+
+    Returns:
+        `[S]`.
+
+    Raises:
+        ValueError: size is less than 2, or doesn't divide S.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.rl import group_advantages
+        >>> group_advantages(torch.tensor([1.0, 0.0, 0.5, 4.0, 4.0, 4.0]), 3).tolist()
+        [0.75, -0.75, 0.0, 0.0, 0.0, 0.0]
+    """
+    (returns,) = prepare(returns=returns)
+    if size < 2 or returns.dim() != 1 or len(returns) % size:
+        raise ValueError(f"returns must be [S] with S a multiple of size >= 2, got {list(returns.shape)} and {size}.")
+    groups = returns.double().view(-1, size)  # sums of equal fp32 numbers are exact
+    advantages = (groups - groups.mean(1, keepdim=True)) * (size / (size - 1))
+    if scale:
+        advantages = advantages / (groups.std(1, keepdim=True) + 1e-4)
+    return advantages.flatten().to(returns.dtype)
+
+
+@torch.no_grad()
+def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, by_row: bool = False) -> Tensor:
     """Scale to variance 1 over the mask, and shift to mean 0 unless told not to.
 
     The variance is unbiased (n - 1), and 1e-8 is added to it. A single element has variance 0 and becomes 0 (with
@@ -80,6 +115,7 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
         x: `[B, T]`, or any shape.
         mask: Same shape; holes are fine.
         shift_mean: False keeps the mean (for rewards, whose sign has a meaning).
+        by_row: Mean and variance of each row's elements instead of all: of each response, if rows are responses.
 
     Returns:
         Same shape as x.
@@ -88,10 +124,11 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
         ValueError: Shapes differ.
     """
     x, mask = _prepare(mask, x=x)
-    count = mask.sum()
-    mean = x.sum() / count.clamp(min=1)
+    over = -1 if by_row else tuple(range(x.dim()))
+    count = mask.sum(over, keepdim=True)
+    mean = x.sum(over, keepdim=True) / count.clamp(min=1)
     deviations = (x - mean).masked_fill(~mask, 0.0)
-    variance = deviations.square().sum() / (count - 1).clamp(min=1)
+    variance = deviations.square().sum(over, keepdim=True) / (count - 1).clamp(min=1)
     whitened = deviations * torch.rsqrt(variance + 1e-8)
     return whitened if shift_mean else (whitened + mean).masked_fill(~mask, 0.0)
 

@@ -30,6 +30,7 @@ OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS}
 RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - OTHERS)
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
+METHODS_OF_PPO = ("rloo", "grpo")
 ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
 QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
@@ -39,7 +40,9 @@ QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
 
 
 def command_of(name: str) -> str:
-    """The algorithm that a recipe's name begins with, after "smoke-"."""
+    """The algorithm that a recipe's name begins with, after "smoke-"; or PPO, for its other methods."""
+    if name in METHODS_OF_PPO:
+        return "ppo"
     return max((each for each in ALGORITHMS.builtin if name.removeprefix("smoke-").startswith(each)), key=len)
 
 
@@ -50,7 +53,16 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
     assert all((FOLDER / f"{name}.yaml").exists() for name in IMPROVEMENTS)
-    others = {"sft", "ensemble", *ROWS_OF_REWARDS, "collect", "collect-models", "online-dpo", "smoke-online-dpo"}
+    others = {
+        "sft",
+        "ensemble",
+        *METHODS_OF_PPO,
+        *ROWS_OF_REWARDS,
+        "collect",
+        "collect-models",
+        "online-dpo",
+        "smoke-online-dpo",
+    }
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
 
 
@@ -63,7 +75,9 @@ def test_a_recipe_becomes_a_config(name: str, tmp_path: Path) -> None:
     assert f"hf-align {command} --config recipes/{name}.yaml" in text
     assert Path(run.args.output_dir).name == name
     source = run.checked.source
-    if command == "ppo":
+    if name in METHODS_OF_PPO:
+        assert (run.args.baseline, run.args.group_scaling) == ("group", name == "grpo")
+    elif command == "ppo":
         assert read_reward("org/any") and source["reward"].endswith(name.replace("ppo", "reward"))
         reward = prepared(name.replace("ppo", "reward"))
         assert reward.checked.source["model"] == source["model"], "the reward adapter is to sit on the policy's base"

@@ -22,10 +22,11 @@ kind, out, batch = sys.argv[1], Path(sys.argv[3]), int(sys.argv[4])
 
 
 def fixed_responses(model: Any, request: SamplingRequest) -> list[list[int]]:
-    """One to three tokens, by the prompt's; an engine."""
+    """One to three tokens, by the prompt's and the sample's number; an engine."""
     responses = []
-    for ids in request.prompt_ids:
-        body = [1 + sum(ids) % 4, 1 + ids[0] % 4][: len(ids) % 3]
+    for number, prompt in enumerate(request.prompt_of):
+        ids, sample = request.prompt_ids[prompt], number % request.num_samples
+        body = [1 + (sum(ids) + sample) % 4, 1 + ids[0] % 4][: len(ids) % 3]
         responses.append([*body, EOS] if len(ids) % 2 == 0 or not body else body)
     return responses
 
@@ -33,6 +34,7 @@ def fixed_responses(model: Any, request: SamplingRequest) -> list[list[int]]:
 words = [" ".join(WORDS[1 + (number + place) % 4] for place in range(1 + number % 5)) for number in range(16)]
 settings = {
     "kl": {"kl_in": "loss"},
+    "group": {"baseline": "group", "group_scaling": True, "num_samples": 2, "scale_rewards": "shift"},
     "reward": {
         "scale_rewards": True,
         "whiten_rewards": True,

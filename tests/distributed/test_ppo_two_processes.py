@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).with_name("ppo_script.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["reward", "kl"])
+@pytest.mark.parametrize("kind", ["reward", "kl", "group"])
 def test_two_processes_equal_one_with_twice_the_batch(kind: str, tmp_path: Path):
     one, one_logs = launch(1, 4, kind, "toy", tmp_path / "one", SCRIPT)
     two, two_logs = launch(2, 2, kind, "toy", tmp_path / "two", SCRIPT)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_align.rl.advantages import discounted_returns, gae, whiten
+from hf_align.rl.advantages import discounted_returns, gae, group_advantages, whiten
 from hf_align.rl.running_statistics import RunningMeanStd
 
 LENGTHS = [7, 1, 0, 4, 6]
@@ -172,7 +172,7 @@ def test_merged_processes_equal_one() -> None:
         process.update(part)
         merged.merge(process)
     merged.merge(RunningMeanStd())
-    assert merged.state_dict() == pytest.approx(one.state_dict())
+    assert (merged.count, merged.mean, merged.std) == pytest.approx((one.count, one.mean, one.std))
 
 
 def test_running_state_survives_json() -> None:
@@ -183,6 +183,8 @@ def test_running_state_survives_json() -> None:
         each.update(torch.tensor([10.0]))
     assert loaded.state_dict() == stats.state_dict()
     assert (loaded.mean, loaded.std) == pytest.approx((5.0, math.sqrt(21.0)))
+    loaded.load_state_dict({"count": 2, "mean": 2.5, "squares": 4.5})  # as saved before there were shapes
+    assert (loaded.count, loaded.shape, loaded.std) == (2, (), pytest.approx(math.sqrt(4.5)))
 
 
 @pytest.mark.parametrize("seen", [[], [2.0], [2.0, 2.0]])
@@ -192,9 +194,83 @@ def test_normalize_can_divide_before_two_different_numbers_were_seen(seen: list[
     assert stats.normalize(torch.tensor([5.0])).tolist() == [3.0 if seen else 5.0]
 
 
+def test_each_element_of_a_shape_has_its_own_statistics() -> None:
+    x = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 100.0])
+    stats, loaded = RunningMeanStd(shape=(2, 3)), RunningMeanStd()
+    stats.update(x[:12].view(3, 4, 2, 3))
+    other = RunningMeanStd((2, 3))
+    other.update(x[12])
+    other.update(x[13:])
+    stats.merge(other)
+    loaded.load_state_dict(json.loads(json.dumps(stats.state_dict())))
+    mean, std = x.double().mean(0), x.double().std(0)
+    for each in (stats, loaded):
+        assert (each.count, each.shape) == (20, (2, 3))
+        torch.testing.assert_close(each.mean, mean)
+        torch.testing.assert_close(each.std, std)
+    torch.testing.assert_close(stats.normalize(x), ((x - mean) / std).float())
+    torch.testing.assert_close(stats.normalize(x, shift_mean=False), (x / std).float())
+    constant = RunningMeanStd((2,))
+    constant.update(torch.tensor([[1.0, 2.0], [1.0, 4.0]]))
+    assert constant.std.tolist() == [1.0, math.sqrt(2.0)], "an element that never differs is divided by 1"
+
+
+def test_statistics_of_another_shape_are_refused() -> None:
+    stats = RunningMeanStd((2,))
+    for act in (stats.update, stats.normalize):
+        for shape in ((3,), (2, 3), ()):
+            with pytest.raises(ValueError, match="Observations have the shape"):
+                act(torch.zeros(shape))
+    with pytest.raises(ValueError, match="don't merge"):
+        stats.merge(RunningMeanStd())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_running_statistics_refuse_what_would_poison_them(bad: float) -> None:
     stats: Any = RunningMeanStd()
     with pytest.raises(ValueError, match="NaN"):
         stats.update(torch.tensor([1.0, bad]))
     assert stats.count == 0
+
+
+def test_group_advantages_by_hand() -> None:
+    returns = torch.tensor([1.0, 0.0, 0.5, 4.0, 4.0, 4.0, -1.0, 2.0, 5.0])
+    # 1 - (0 + .5) / 2, 0 - (1 + .5) / 2, .5 - (1 + 0) / 2; equal returns give 0; -1 - 3.5, 2 - 2, 5 - .5.
+    expected = [0.75, -0.75, 0.0, 0.0, 0.0, 0.0, -4.5, 0.0, 4.5]
+    assert group_advantages(returns, 3).tolist() == expected
+    # Deviations (n - 1): sqrt(.25 + .25) / sqrt(2) = .5, 0 and 3.
+    scales = torch.tensor([0.5, 0.0, 3.0]).repeat_interleave(3) + 1e-4
+    torch.testing.assert_close(group_advantages(returns, 3, scale=True), torch.tensor(expected) / scales)
+
+
+def test_group_advantages_are_the_returns_minus_the_others() -> None:
+    size = 5
+    returns = torch.randn(4 * size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for start in range(0, len(returns), size):
+        group = returns[start : start + size].tolist()
+        for place, value in enumerate(group):
+            others = [each for number, each in enumerate(group) if number != place]
+            mine = group_advantages(returns, size)[start + place].item()
+            assert mine == pytest.approx(value - sum(others) / len(others), abs=1e-12)
+
+
+def test_a_group_without_a_difference_teaches_nothing_however_it_is_scaled() -> None:
+    for size in (2, 3, 7):
+        for value in (0.1, 1 / 3, -1e6, 1e-7):
+            equal = torch.full((2 * size,), value)
+            assert not group_advantages(equal, size).any() and not group_advantages(equal, size, scale=True).any()
+
+
+@pytest.mark.parametrize(("count", "size"), [(4, 1), (5, 2), (2, 4)])
+def test_groups_that_are_none_are_refused(count: int, size: int) -> None:
+    with pytest.raises(ValueError, match="multiple of size >= 2"):
+        group_advantages(torch.zeros(count), size)
+
+
+def test_whitening_by_row_is_whitening_each_row() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, mask = torch.randn(3, 5, generator=generator), torch.tensor([[1] * 5, [1, 1, 1, 0, 0], [0, 1, 0, 0, 0]])
+    for shift in (True, False):
+        each = [whiten(row, part, shift_mean=shift) for row, part in zip(x, mask, strict=True)]
+        torch.testing.assert_close(whiten(x, mask, shift_mean=shift, by_row=True), torch.stack(each))
+    assert not whiten(x, mask, by_row=True)[2].any(), "a single element has nothing to differ from"

@@ -111,15 +111,14 @@ def run_ppo(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
         "kl_coef": BETA,
         "kl_controller": "fixed",
         "whiten_advantages": False,  # at the optimum advantages vanish, and whitening would scale noise up
-        "value_clip_range": None,
-        "value_coef": 0.5,
-        "lam": 1.0,
         "optim": "adamw_torch",
         "learning_rate": 1e-3,
         "lr_scheduler_type": "linear",
         "logging_steps": 50,
         "seed": seed,
     }
+    if changes.get("baseline", "value") == "value":
+        settings |= {"value_clip_range": None, "value_coef": 0.5, "lam": 1.0}
     model, mdp = policy_model(seed), toy_mdp(LENGTH)
     reference = policy_of(copy.deepcopy(model))
     if changes.get("kl_in") == "loss":

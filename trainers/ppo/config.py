@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal
 
 from transformers.utils import logging
@@ -14,6 +14,12 @@ from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.rollouts.config import RolloutConfig
 
 logger = logging.get_logger(__name__)
+
+OF_VALUES = (
+    *("value_clip_range", "value_coef", "value_learning_rate", "value_model", "value_head"),
+    *("detach_value_trunk", "value_init", "lam"),
+)
+"""Options that mean nothing without values."""
 
 
 @dataclass
@@ -45,12 +51,30 @@ class PPOConfig(RolloutConfig):
         default=1e-5,
         metadata={"help": "Peak learning rate. 1e-5 suits full fine-tuning of small models; use 1e-4 with LoRA."},
     )
-    num_ppo_epochs: int = field(default=4, metadata={"range": "[1, inf)", "help": "Passes over each rollout."})
+    num_ppo_epochs: int | None = field(
+        default=None,
+        metadata={"range": "[1, inf)", "help": "Passes over each rollout. None: 4, or 1 with policy_loss='reinforce'."},
+    )
     policy_loss: Literal["clip", "reinforce"] = field(
         default="clip",
         metadata={
-            "help": "'clip' is PPO's clipped surrogate, 'reinforce' is -mean(logp * advantage), meant for "
-            "num_ppo_epochs=1."
+            "help": "'clip' is PPO's clipped surrogate, 'reinforce' is -mean(logp * advantage), for one pass over a "
+            "rollout in one mini-batch."
+        },
+    )
+    baseline: Literal["value", "group", "none"] = field(
+        default="value",
+        metadata={
+            "help": "What advantages compare returns with: a value head ('value', GAE), the mean return of the "
+            "prompt's other samples ('group', RLOO; num_samples of 2 or more), or nothing ('none'). Without values no "
+            "value head is made, and options of values are refused."
+        },
+    )
+    group_scaling: bool = field(
+        default=False,
+        metadata={
+            "help": "With baseline='group': divide by the standard deviation (n - 1) of the group's returns plus 1e-4 "
+            "(GRPO). Prompts then count alike, however far their returns are apart, which changes the objective."
         },
     )
     clip_range: float = field(
@@ -101,15 +125,23 @@ class PPOConfig(RolloutConfig):
         default=0.95,
         metadata={"range": "[0, 1]", "help": "GAE's lambda: 0 one-step advantages, 1 returns minus values."},
     )
-    whiten_advantages: bool = field(
-        default=True,
-        metadata={"help": "Shift and scale the advantages of a rollout, over all processes, to mean 0, variance 1."},
+    whiten_advantages: bool | Literal["trajectory"] | None = field(
+        default=None,
+        metadata={
+            "help": "Shift and scale advantages to mean 0, variance 1: of a rollout's tokens, over all processes "
+            "(True), or of each response's ('trajectory', where a response of one token gets 0). None: True with "
+            "values, False without."
+        },
     )
     whiten_rewards: bool = field(
         default=False, metadata={"help": "Scale the tokens' rewards of a rollout, over all processes, to variance 1."}
     )
-    scale_rewards: bool = field(
-        default=False, metadata={"help": "Divide scores by the running standard deviation of all scores so far."}
+    scale_rewards: bool | Literal["shift"] = field(
+        default=False,
+        metadata={
+            "help": "Divide scores by the running standard deviation of all scores so far; 'shift': subtract their "
+            "mean first."
+        },
     )
     reward_clip: float | None = field(
         default=None, metadata={"range": "(0, inf)", "help": "Clip scores to +- this, after scaling. None: off."}
@@ -147,11 +179,12 @@ class PPOConfig(RolloutConfig):
             "k2 and 'full' are those of each token's own KL: correct only for responses of one token."
         },
     )
-    kl_in: Literal["reward", "loss"] = field(
+    kl_in: Literal["reward", "terminal", "loss"] = field(
         default="reward",
         metadata={
-            "help": "Whether the KL is subtracted from each token's reward or added to the loss. In the loss a token's "
-            "KL doesn't affect the tokens before it, which changes the optimum (docs/closed-form.md)."
+            "help": "Where the KL goes: it is subtracted from each token's reward, or the whole response's (k1) from "
+            "its last token's ('terminal'), or it is added to the loss. In the loss a token's KL doesn't affect the "
+            "tokens before it, which changes the optimum (docs/closed-form.md)."
         },
     )
 
@@ -163,12 +196,19 @@ class PPOConfig(RolloutConfig):
                 f"{self.value_model!r}, which has a separate trunk."
             )
         self._check_kl()
+        self._check_passes()
+        self._check_baseline()
         super().__post_init__()
 
     @property
     def kl_kind(self) -> Literal["k1", "k2", "k3", "full"]:
         """`kl_estimator`, or its default for `kl_in`."""
-        return self.kl_estimator or ("k1" if self.kl_in == "reward" else "k2")
+        return self.kl_estimator or ("k2" if self.kl_in == "loss" else "k1")
+
+    @property
+    def idle_options(self) -> tuple[str, ...]:
+        """Options that mean nothing with the others as they are; cards leave them out."""
+        return () if self.baseline == "value" else OF_VALUES
 
     def make_kl_controller(self) -> FixedKLController:
         """A new controller of the kind `kl_controller`."""
@@ -191,10 +231,56 @@ class PPOConfig(RolloutConfig):
             )
         if self.kl_in == "reward" and self.kl_estimator == "full":
             raise UserError("kl_estimator='full' works in the loss only; set kl_in='loss', or 'k1' for the reward.")
-        biased = {"reward": ("k2", "k3"), "loss": ("k3",)}
+        if self.kl_in == "terminal" and self.kl_kind != "k1":
+            raise UserError(
+                f"kl_estimator='{self.kl_estimator}' doesn't add up over a response's tokens to its log-ratio, which "
+                "kl_in='terminal' subtracts; use 'k1' there."
+            )
+        biased = {"reward": ("k2", "k3"), "terminal": (), "loss": ("k3",)}
         if self.kl_estimator in biased[self.kl_in]:
             better = "k1" if self.kl_in == "reward" else "k2"
             logger.warning(
                 f"kl_estimator='{self.kl_estimator}' in the {self.kl_in} has a biased gradient, so training ends at "
                 f"another policy than the KL-regularised optimum; use '{better}' there."
+            )
+
+    def _check_passes(self) -> None:
+        """Fill in `num_ppo_epochs`, and refuse updates that REINFORCE can't make."""
+        reinforce = self.policy_loss == "reinforce"
+        if self.num_ppo_epochs is None:
+            self.num_ppo_epochs = 1 if reinforce else 4
+        for name in ("num_ppo_epochs", "num_mini_batches"):
+            if reinforce and getattr(self, name) != 1:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}, and policy_loss='reinforce' takes one step on a rollout: after "
+                    "it, the responses are those of an older policy, which only the ratio of 'clip' makes up for."
+                )
+
+    def _check_baseline(self) -> None:
+        """Refuse options that mean nothing with this baseline, and fill in `whiten_advantages`."""
+        if self.baseline == "group" and self.num_samples < 2:
+            raise UserError(
+                "baseline='group' compares the samples of a prompt with each other, and num_samples is 1; set it to 2 "
+                "or more."
+            )
+        if self.group_scaling and self.baseline != "group":
+            raise UserError(f"group_scaling is for baseline='group', not for {self.baseline!r}; leave it out.")
+        if self.baseline != "value":
+            defaults = {each.name: each.default for each in fields(self)}
+            for name in OF_VALUES:
+                if getattr(self, name) != defaults[name]:
+                    raise UserError(
+                        f"{name} is {getattr(self, name)!r}, and with baseline={self.baseline!r} there are no values; "
+                        "leave it out."
+                    )
+        if self.whiten_advantages is None:
+            self.whiten_advantages = self.baseline == "value"
+        same_for_all_tokens = self.baseline == "group" or (
+            self.gamma == 1 and (self.baseline == "none" or self.lam == 1)
+        )
+        if self.whiten_advantages == "trajectory" and same_for_all_tokens:
+            raise UserError(
+                "whiten_advantages='trajectory' would take the score away, which all tokens of a response share with "
+                f"baseline={self.baseline!r}, gamma={self.gamma:g} and lam={self.lam:g}; use True, or, with values or "
+                "'none', gamma below 1."
             )

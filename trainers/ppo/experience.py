@@ -5,7 +5,7 @@
       score_responses          2  their scores: Roles.reward
       score_tokens             3  log-probs, values and entropy, batch by batch: Roles.policy, Roles.reference
       shape_scores             4  scores scaled, clipped, penalised
-      add_advantages           5  KL penalty, whitening, GAE
+      add_advantages           5  KL penalty, whitening, GAE or the returns minus the group's
       describe                 6  metrics
 
 Notation: S responses, T tokens of the longest, N tokens in all, B responses per batch.
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from hf_align.losses.kl import estimate_kl
 from hf_align.rewards import Reward
-from hf_align.rl.advantages import gae
+from hf_align.rl.advantages import discounted_returns, gae, group_advantages, whiten
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.trainers.nonfinite import nonfinite_everywhere
 from hf_align.trainers.ppo.config import PPOConfig
-from hf_align.trainers.ppo.rollout import Rollout
+from hf_align.trainers.ppo.rollout import Rollout, ValuelessRollout
 from hf_align.trainers.rollouts import scoring as rollouts
 from hf_align.trainers.rollouts.data import Row
 from hf_align.trainers.rollouts.processes import gather_rows, whiten_everywhere
@@ -92,7 +92,8 @@ def collect(
 
         # 2 Reward whole responses.
         scores, error = score_responses(rows, responses, roles.reward)
-        rollout = new_rollout(Rollout, rows, responses, scores, error, num_samples=config.num_samples, kl_coef=kl_coef)
+        kind = Rollout if config.baseline == "value" else ValuelessRollout
+        rollout = new_rollout(kind, rows, responses, scores, error, num_samples=config.num_samples, kl_coef=kl_coef)
         if found := nonfinite_everywhere({"rewards": [rollout.scores]}, accelerator):
             return rollout.rejected(found), {}
 
@@ -126,19 +127,19 @@ def kept_row(number: int, config: PPOConfig, accelerator: Accelerator) -> int | 
 
 
 def shape_scores(scores: Tensor, finished: Tensor, config: PPOConfig, statistics: RunningMeanStd) -> Tensor:
-    """Scores `[S]` for the rewards: scaled by the running deviation, clipped, cut responses penalised."""
+    """Scores `[S]` for the rewards: scaled by the running statistics, clipped, cut responses penalised."""
     if config.scale_rewards:
-        scores = scores / statistics.std
+        scores = statistics.normalize(scores, shift_mean=config.scale_rewards == "shift")
     if config.reward_clip is not None:
         scores = scores.clamp(-config.reward_clip, config.reward_clip)
     return penalise_missing_eos(scores, finished, config)
 
 
 def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelerator: Accelerator) -> Tensor:
-    """Add `advantages` and `returns` to a rollout with scored tokens.
+    """Add `advantages`, and with a value baseline `returns`, to a rollout with scored tokens.
 
     Args:
-        rollout: A rollout with old_logps, ref_logps and values.
+        rollout: A rollout with old_logps, ref_logps and, where they are the baseline, values.
         scores: `[S]`, shaped; each is the reward of its response's last token, EOS or the one at which the limit cut
             it.
         config: Options of the run.
@@ -148,14 +149,27 @@ def add_advantages(rollout: Rollout, scores: Tensor, config: PPOConfig, accelera
         The tokens' rewards, KL penalty included, before whitening: `[S, T]`.
     """
     tokens, mask = rollout.tokens, rollout.mask  # [S, T] each
-    rewards = torch.zeros(mask.shape).scatter(1, rollout.lengths[:, None] - 1, scores[:, None])  # [S, T]
-    if config.kl_in == "reward":
+    penalties = torch.zeros(mask.shape)
+    if config.kl_in != "loss":
         kind = config.kl_kind
         assert kind != "full"
-        rewards = rewards - rollout.kl_coef * estimate_kl(tokens["old_logps"], tokens["ref_logps"], kind=kind)
+        penalties = rollout.kl_coef * estimate_kl(tokens["old_logps"], tokens["ref_logps"], kind=kind)
+    if config.kl_in == "terminal":
+        scores, penalties = scores - penalties.sum(1), torch.zeros(mask.shape)
+    rewards = torch.zeros(mask.shape).scatter(1, rollout.lengths[:, None] - 1, scores[:, None]) - penalties  # [S, T]
     whitened = whiten_everywhere(rewards, mask, accelerator, shift_mean=False) if config.whiten_rewards else rewards
-    advantages, tokens["returns"] = gae(whitened, tokens["values"], mask, gamma=config.gamma, lam=config.lam)
-    tokens["advantages"] = whiten_everywhere(advantages, mask, accelerator) if config.whiten_advantages else advantages
+    if config.baseline == "value":
+        advantages, tokens["returns"] = gae(whitened, tokens["values"], mask, gamma=config.gamma, lam=config.lam)
+    else:
+        advantages = discounted_returns(whitened, mask, gamma=config.gamma)
+    if config.baseline == "group":  # a response is one action: all of its tokens share the advantage of the whole
+        of_responses = group_advantages(advantages[:, 0], rollout.num_samples, scale=config.group_scaling)  # [S]
+        advantages = of_responses[:, None] * mask
+    if config.whiten_advantages == "trajectory":
+        advantages = whiten(advantages, mask, by_row=True)
+    elif config.whiten_advantages:
+        advantages = whiten_everywhere(advantages, mask, accelerator)
+    tokens["advantages"] = advantages
     return rewards
 
 
@@ -165,17 +179,18 @@ def describe(rollout: Rollout, rewards: Tensor, accelerator: Accelerator) -> dic
     Args:
         rollout: The complete rollout.
         rewards: `[S, T]` with the KL penalty.
-        accelerator: The explained variance is over all its processes.
+        accelerator: The explained variance, where there are values, is over all its processes.
     """
-    tokens, mask = rollout.tokens, rollout.mask
-    pairs = torch.stack([tokens["returns"][mask], tokens["values"][mask]], 1)  # [N, 2]
-    returns, values = torch.cat(gather_rows(pairs, accelerator)).double().unbind(1)
-    unexplained = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-12)
-    return {
+    metrics = {
         "objective/scores": rollout.scores,
         **describe_responses(rollout),
         "objective/rlhf_reward": rewards.sum(1),
-        "objective/entropy": tokens["entropy"].sum(1),
-        "val/explained_variance": (1 - unexplained)[None],
+        "objective/entropy": rollout.tokens["entropy"].sum(1),
         "kl_coef": torch.tensor([rollout.kl_coef]),
     }
+    if "values" in rollout.tokens:
+        pairs = torch.stack([rollout.tokens[name][rollout.mask] for name in ("returns", "values")], 1)  # [N, 2]
+        returns, values = torch.cat(gather_rows(pairs, accelerator)).double().unbind(1)
+        unexplained = (returns - values).var(unbiased=False) / returns.var(unbiased=False).clamp(min=1e-12)
+        metrics["val/explained_variance"] = (1 - unexplained)[None]
+    return metrics

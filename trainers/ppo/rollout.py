@@ -1,4 +1,4 @@
-"""PPO's rollouts: responses with values, advantages and returns of their tokens."""
+"""PPO's rollouts: responses with advantages of their tokens and, where there is a value head, values and returns."""
 
 from __future__ import annotations
 
@@ -32,3 +32,10 @@ class Rollout(rollout.Rollout):
     def read_further(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """The coefficient."""
         return {"kl_coef": float(tensors["kl_coef"])}
+
+
+@dataclass
+class ValuelessRollout(Rollout):
+    """Responses whose baseline is no value head."""
+
+    PER_TOKEN: ClassVar[tuple[str, ...]] = ("old_logps", "ref_logps", "entropy", "advantages")

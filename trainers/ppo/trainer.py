@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.layout.branches import Branches
+from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import trainable_policy
 from hf_align.models.value import PolicyWithValueHead
@@ -30,13 +32,13 @@ from hf_align.rewards import Reward
 from hf_align.rl.running_statistics import RunningMeanStd
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.over_optimization import check_judge
-from hf_align.trainers.ppo.checkpoint import load_controller
+from hf_align.trainers.ppo.checkpoint import check_baseline, load_controller
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.data import start_values
 from hf_align.trainers.ppo.experience import Roles, collect, kept_row
 from hf_align.trainers.ppo.health import Figures, Health
 from hf_align.trainers.ppo.loss import ppo_loss
-from hf_align.trainers.ppo.rollout import Rollout
+from hf_align.trainers.ppo.rollout import Rollout, ValuelessRollout
 from hf_align.trainers.rollouts.data import Row
 from hf_align.trainers.rollouts.processes import gather_rows, mean_everywhere
 from hf_align.trainers.rollouts.trainer import RolloutTrainer
@@ -48,12 +50,15 @@ WATCHED = ("objective/kl", "response/length", "response/eos_share", "objective/e
 
 
 class PPOTrainer(RolloutTrainer):
-    """Trains a policy to maximise a reward while staying close to its reference.
+    """Trains a policy to maximise a reward while staying close to its reference: PPO, RLOO, GRPO or REINFORCE.
 
     Every `num_ppo_epochs` x `num_mini_batches` steps the policy answers `rollout_batch_size` prompts per process, the
     reward scores the responses, and the steps until the next rollout train on them in shuffled mini-batches. All of it
     happens in `Trainer.train`: a checkpoint holds the rollout, so a run killed at any step and resumed ends with the
     weights of an uninterrupted one.
+
+    `args.baseline` says what a return is compared with: a value head's values (PPO) or, without a value head, the
+    returns of the prompt's other samples (RLOO; GRPO with `group_scaling`), or nothing (REINFORCE).
 
     Args:
         model: Hub id or folder of a language model or adapter, or a model object (trained in place).
@@ -89,11 +94,11 @@ class PPOTrainer(RolloutTrainer):
 
     Logs, besides Trainer's, means over the rollouts and steps since the last log: `objective/kl` (nats per response),
     `objective/scores`, `objective/rlhf_reward` (score, as shaped, minus KL penalty), `objective/entropy` (nats per
-    response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, `loss/value_avg`, `val/ratio`,
-    `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`, `time/generate`, `time/score`
-    and `time/update` (shares; forward and backward), `episode` (responses of all processes), `rewards/NAME` of several;
-    of an ensemble `ensemble/std` (deviation of its members' scores) and `ensemble/penalty` (what method "min" or
-    "uncertainty_weighted" takes off their mean).
+    response), `policy/approxkl_avg` and `policy/clipfrac_avg`, `loss/policy_avg`, with values `loss/value_avg`,
+    `val/ratio` and `val/explained_variance`, `kl_coef`, `response/length` (tokens), `response/eos_share`,
+    `time/generate`, `time/score` and `time/update` (shares; forward and backward), `episode` (responses of all
+    processes), `rewards/NAME` of several; of an ensemble `ensemble/std` (deviation of its members' scores) and
+    `ensemble/penalty` (what method "min" or "uncertainty_weighted" takes off their mean).
     With `sync_ref_model` `reference/moves`: how often the reference has moved.
 
     Example:
@@ -116,8 +121,7 @@ class PPOTrainer(RolloutTrainer):
     args: PPOConfig  # type: ignore[assignment]
     config_class = PPOConfig
     state_file = "ppo_state.json"
-    rollout_class = Rollout
-    model: PolicyWithValueHead  # type: ignore[assignment]
+    model: PolicyWithValueHead | PolicyModel  # type: ignore[assignment]
     reward: Reward
 
     def __init__(
@@ -171,11 +175,13 @@ class PPOTrainer(RolloutTrainer):
         tokenizer: PreTrainedTokenizerBase,
         peft_config: PeftConfig | None,
         quantization: Quantization,
-    ) -> PolicyWithValueHead:
-        """A policy with a value head."""
-        args = self.args
+    ) -> PolicyWithValueHead | PolicyModel:
+        """A policy, with a value head if values are the baseline."""
+        args, policy = self.args, trainable_policy(model, peft_config, quantization)
+        if args.baseline != "value":
+            return PolicyModel(policy)
         return PolicyWithValueHead(
-            trainable_policy(model, peft_config, quantization),
+            policy,
             value_model=args.value_model,
             head=args.value_head,
             detach_value_trunk=args.detach_value_trunk,
@@ -184,8 +190,9 @@ class PPOTrainer(RolloutTrainer):
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
         """Prepare reference, reward, value head and KL controller, and start without a rollout."""
         super().set_up(ref_model, peft_config, quantization)
+        self.rollout_class = Rollout if self.args.baseline == "value" else ValuelessRollout
         if self.args.value_init == "reward":
-            start_values(self.model, self.reward)
+            start_values(cast(PolicyWithValueHead, self.model), self.reward)
         self.kl_controller = self.args.make_kl_controller()
         self.score_statistics = RunningMeanStd()
         self.health = Health(None if self.args.kl_controller == "fixed" else self.args.target_kl)
@@ -218,6 +225,7 @@ class PPOTrainer(RolloutTrainer):
             if args.kl_kind == "full":
                 options["reference"] = self.roles(model).reference_head(branches)
             output, _ = self.runner.run(model, branches, temperature=args.temperature, **options)
+            output = output if isinstance(output, dict) else {"logps": output}
         loss, metrics = ppo_loss(output, inputs, args, rollout.kl_coef)
         count = len(inputs["old_logps"])
         self._train_metrics.add(metrics)
@@ -250,9 +258,10 @@ class PPOTrainer(RolloutTrainer):
         everyone = torch.cat(gather_rows(torch.stack([metrics[name] for name in WATCHED], 1), self.accelerator))
         kl = everyone[:, 0].contiguous()
         self.kl_controller.update(float(kl.mean()), len(kl))
-        self._watch(everyone, float(metrics["val/explained_variance"]))
+        explained = metrics.get("val/explained_variance")
+        self._watch(everyone, None if explained is None else float(explained))
 
-    def _watch(self, everyone: Tensor, explained_variance: float) -> None:
+    def _watch(self, everyone: Tensor, explained_variance: float | None) -> None:
         """Warn about signs of trouble; `everyone` are the `WATCHED` figures `[S, 4]` of all processes' responses."""
         clipped = mean_everywhere(torch.stack(self._clipped), self.accelerator) if self._clipped else math.nan
         self._clipped = []
@@ -283,8 +292,9 @@ class PPOTrainer(RolloutTrainer):
     # ---- checkpoints ----
 
     def state_of_run(self) -> dict[str, Any]:
-        """The KL controller's, the score statistics' and the watch's."""
+        """The baseline's name, and the state of KL controller, score statistics and watch."""
         return {
+            "baseline": self.args.baseline,
             "kl_controller": self.kl_controller.state_dict(),
             "score_statistics": self.score_statistics.state_dict(),
             "health": self.health.state_dict(),
@@ -297,6 +307,11 @@ class PPOTrainer(RolloutTrainer):
         if "health" in state:  # of older versions it isn't
             self.health.load_state_dict(state["health"])
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        check_baseline(Path(resume_from_checkpoint) / self.state_file, self.args.baseline)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def load_further_weights(self, checkpoint: str) -> None:
-        """Load the value head, with its adapter or model."""
-        self.accelerator.unwrap_model(self.model).load_value(checkpoint)
+        """Load the value head, with its adapter or model, if there is one."""
+        if self.args.baseline == "value":
+            self.accelerator.unwrap_model(self.model).load_value(checkpoint)

@@ -80,7 +80,7 @@ class RolloutTrainer(BranchTrainer):
     args: RolloutConfig  # type: ignore[assignment]
     columns = "prompt"
     state_file: ClassVar[str]
-    rollout_class: ClassVar[type[Rollout]] = Rollout
+    rollout_class: type[Rollout] = Rollout
     model: BranchModel  # type: ignore[assignment]
     reward: Any
     eval_judge: Reward | None

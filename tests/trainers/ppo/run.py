@@ -35,13 +35,13 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
-def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) -> PPOTrainer:
+def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None, **changes: Any) -> PPOTrainer:
     """Rollouts of 4 steps, checkpoints every 3: they fall anywhere in a rollout.
 
     Odd seeds train adapters, with a reference that moves after each rollout.
     """
     adapter = bool(seed % 2)
-    changes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2,
         "num_samples": 2,
@@ -58,14 +58,15 @@ def build(out: Path, seed: int, callbacks: list[TrainerCallback] | None = None) 
         "target_kl": 0.05,
         "kl_horizon": 50,
         "early_stop_kl": 0.02,
-        "value_model": "adapter" if adapter else "shared",
+        "value_model": "adapter" if adapter and "baseline" not in changes else "shared",
         "sync_ref_model": adapter,
         "seed": seed,
         **({"ref_model_sync_steps": 4} if adapter else {}),
+        **changes,
     }
     return PPOTrainer(
         toy_model(seed),
-        args=PPOConfig(**options(out, **changes)),
+        args=PPOConfig(**options(out, **settings)),
         train_dataset=varied_prompts(11),
         processing_class=toy_tokenizer(),
         reward=toy_reward(3),

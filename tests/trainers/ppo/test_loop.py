@@ -205,7 +205,7 @@ def test_a_detached_trunk_is_not_trained_by_the_values(tmp_path: Path, head: str
     start = toy_model()
     for detached in (True, False):
         changes = {"value_head": head, "detach_value_trunk": detached, "policy_loss": "reinforce", "kl_coef": 0.0}
-        trainer = ppo(tmp_path, kl_controller="fixed", max_steps=2, **changes)
+        trainer = ppo(tmp_path, kl_controller="fixed", max_steps=2, num_ppo_epochs=None, num_mini_batches=1, **changes)
         change_rollouts(trainer, lambda rollout: rollout.tokens["advantages"].zero_())
         trainer.train()
         moved = [

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,11 +52,33 @@ def test_a_run_that_fails_in_a_rollout_resumes_exactly(tmp_path: Path):
     ends_as_an_uninterrupted_one(tmp_path, 0)
 
 
-def ends_as_an_uninterrupted_one(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", [1, pytest.param(0, marks=SLOW)])
+def test_a_run_without_values_resumes_exactly_and_only_as_one(tmp_path: Path, seed: int):
+    changes: dict[str, Any] = {"baseline": "group", "group_scaling": True, "kl_in": "terminal"}
+    with pytest.raises(Killed):
+        build(tmp_path / "cut", seed, [KillAt(7, process=False)], **changes).train()
+    assert (tmp_path / "cut" / "checkpoint-6" / "rollout_0.safetensors").exists(), "it was killed within a rollout"
+    with pytest.raises(UserError, match="saved with baseline='group', not 'value'; resume with that"):
+        build(tmp_path / "cut", seed).train(resume_from_checkpoint=True)
+    ends_as_an_uninterrupted_one(tmp_path, seed, **changes)
+
+
+def test_a_run_with_values_resumes_only_as_one(tmp_path: Path):
+    trainer = build(tmp_path, 0, max_steps=SAVE_EVERY)
+    trainer.train()
+    path = tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json"
+    older = {name: value for name, value in json.loads(path.read_text()).items() if name != "baseline"}
+    for state in (json.loads(path.read_text()), older):
+        path.write_text(json.dumps(state))
+        with pytest.raises(UserError, match="saved with baseline='value', not 'group'"):
+            build(tmp_path, 0, baseline="group").train(resume_from_checkpoint=True)
+
+
+def ends_as_an_uninterrupted_one(tmp_path: Path, seed: int, **changes: Any) -> None:
     """Assert that the run in `cut`, resumed, has the weights and states of one that nothing stopped."""
-    whole = build(tmp_path / "whole", seed)
+    whole = build(tmp_path / "whole", seed, **changes)
     whole.train()
-    resumed = build(tmp_path / "cut", seed)
+    resumed = build(tmp_path / "cut", seed, **changes)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == STEPS
     same_weights(whole.model, resumed.model, atol=0, rtol=0)

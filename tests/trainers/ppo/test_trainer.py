@@ -69,7 +69,10 @@ def test_the_ratio_is_one_on_the_first_mini_batch_and_not_on_the_next(tmp_path: 
     "changes",
     [
         {"kl_in": "loss", "entropy_coef": 0.1},
-        pytest.param({"policy_loss": "reinforce"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"policy_loss": "reinforce", "num_ppo_epochs": None, "num_mini_batches": 1}, marks=pytest.mark.slow
+        ),
+        pytest.param({"baseline": "group", "group_scaling": True}, marks=pytest.mark.slow),
         pytest.param({"entropy_coef": 0.1}, marks=pytest.mark.slow),
         pytest.param({}, marks=pytest.mark.slow),
     ],
@@ -81,7 +84,9 @@ def test_accumulation_changes_nothing(tmp_path: Path, changes: dict[str, Any]):
             tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, max_steps=8, **changes
         )
         trainer.train()
-        assert trainer.state.global_step == 8 and logs_of(trainer)[-1]["episode"] == 32
+        rollouts = 8 // trainer.args.steps_per_rollout
+        assert trainer.state.global_step == 8
+        assert logs_of(trainer)[-1]["episode"] == rollouts * trainer.args.responses_per_rollout
         runs.append(trainer)
     for other in runs[1:]:
         same_weights(runs[0].model, other.model)
@@ -188,12 +193,14 @@ def test_early_stop_skips_the_rest_of_a_rollout_and_counts_its_steps(tmp_path: P
     assert changed == [True, False, False, True, True, False, False]
 
 
-def test_scores_are_shaped_in_order(tmp_path: Path):
-    trainer = ppo(tmp_path, scale_rewards=True, reward_clip=1.0, missing_eos_penalty=5.0, kl_coef=0.1, max_steps=1)
+@pytest.mark.parametrize("scale", [True, "shift"])
+def test_scores_are_shaped_in_order(tmp_path: Path, scale: bool | str):
+    trainer = ppo(tmp_path, scale_rewards=scale, reward_clip=1.0, missing_eos_penalty=5.0, kl_coef=0.1, max_steps=1)
     trainer.train()
     rollout = trainer.rollout
     assert rollout is not None
-    expected = (rollout.scores / rollout.scores.std()).clamp(-1, 1) - 5.0 * (~rollout.finished)
+    shifted = rollout.scores - rollout.scores.mean() if scale == "shift" else rollout.scores
+    expected = (shifted / rollout.scores.std()).clamp(-1, 1) - 5.0 * (~rollout.finished)
     log = logs_of(trainer)[0]
     assert log["objective/rlhf_reward"] == pytest.approx(float(expected.mean()), abs=1e-4), (
         "KL is 0 in the first rollout"
