@@ -26,7 +26,7 @@ from hf_align.models.lora_targets import check_targets, without_unfit
 
 Lora = LoraConfig | bool | None
 
-REFERENCE_ADAPTER, START_ADAPTER = "reference", "start"
+REFERENCE_ADAPTER, START_ADAPTER = "reference", "reference_start"
 VALUE_ADAPTER, REWARD_ADAPTER = VALUE_ADAPTER_FOLDER, "reward"
 """Names of further adapters besides the policy's own; peft saves each in a folder of its name."""
 
@@ -130,12 +130,19 @@ def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
 def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> dict[str, str]:
     """Add `target`, a frozen copy of the adapter `source` without dropout: the reference of a policy with an adapter.
 
+    It replaces one that an earlier trainer of the same model object left there.
+
     Returns:
         The names of the copy's parameters, with those that they were copied from.
     """
     config = copy.deepcopy(model.peft_config[source])
     for option in [name for name in vars(config) if name.endswith("dropout")]:
         setattr(config, option, 0.0)
+    if target in model.peft_config:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        model.delete_adapter(target)
+        for parameter in trained:
+            parameter.requires_grad_(True)
     names = add_adapter(model, target, config, trainable=False)
     twins = {name: ".".join(source if part == target else part for part in name.split(".")) for name in names}
     parameters = dict(model.named_parameters())

@@ -73,6 +73,21 @@ def test_a_frozen_copy_stays_what_it_was(adapted: PeftModel):
         torch.testing.assert_close(logits(adapted), before, atol=0, rtol=0)
 
 
+def test_a_copy_of_an_earlier_training_is_replaced(adapted: PeftModel):
+    add_frozen_copy(adapted, "default")
+    names = trainable(adapted)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if name in names:
+                parameter.add_(0.1)
+    twins = add_frozen_copy(adapted, "default")
+    assert trainable(adapted) == names and set(twins.values()) == names
+    with active_adapter(adapted, REFERENCE_ADAPTER):
+        copied = logits(adapted)
+    torch.testing.assert_close(copied, logits(adapted), atol=0, rtol=0)
+    assert adapted.active_adapters == ["default"]
+
+
 def test_what_is_trained_is_float32(tiny_model_dir: str):
     model = load_policy(tiny_model_dir, dtype=torch.bfloat16)
     model.model.embed_tokens.requires_grad_(False)
