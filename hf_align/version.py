@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
 LIBRARIES = ("hf-align", "transformers", "peft", "torch", "trl", "datasets", "accelerate", "bitsandbytes")
 
 
+@cache  # reads and parses the package's metadata; cards, reports and keys of caches ask for eight of them
 def installed_version(name: str) -> str | None:
     """The version of a package, or None if it isn't installed."""
     try:

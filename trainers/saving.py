@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +21,19 @@ from hf_align.trainers.checks import check_place
 from hf_align.trainers.hub import HubTrainer
 
 
+@contextmanager
+def without_card(model: nn.Module) -> Iterator[None]:
+    """Let peft write no card: it names a local base model by its path, and its template is compiled each time."""
+    if not isinstance(model, PeftModel):
+        yield
+        return
+    vars(model)["create_or_update_model_card"] = lambda folder: None
+    try:
+        yield
+    finally:
+        del vars(model)["create_or_update_model_card"]
+
+
 class SavingTrainer(HubTrainer):
     """A Trainer that writes models and checkpoints under another name first and renames them."""
 
@@ -32,11 +47,13 @@ class SavingTrainer(HubTrainer):
         directory = Path(output_dir or cast(str, self.args.output_dir))
         check_place(directory, "save_model")
         with whole_files(directory) as unfinished:
-            self.accelerator.unwrap_model(self.model).save_pretrained(unfinished, state_dict=state_dict)
+            model = self.accelerator.unwrap_model(self.model)
+            with without_card(getattr(model, "model", model)):
+                model.save_pretrained(unfinished, state_dict=state_dict)
             if self.processing_class is not None:
                 self.processing_class.save_pretrained(str(unfinished))
             for card in unfinished.rglob("README.md"):
-                card.unlink()  # peft's card, which names a local base model by its path
+                card.unlink()  # peft's of a value adapter
             outdated = [name for name in REWARD_FILES if not (unfinished / name).exists()]
         for name in outdated:  # of a model with another head, saved here before
             (directory / name).unlink(missing_ok=True)

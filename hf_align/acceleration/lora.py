@@ -57,7 +57,7 @@ def fusible_layers(model: nn.Module) -> list[nn.Module]:
 def computes_as_peft() -> bool:
     """Whether the installed peft computes a layer as this file does, tried on a small layer once per process."""
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed the GPU's, which isn't restored
         config = LoraConfig(r=2, lora_alpha=6, target_modules=["0"], init_lora_weights=False)
         model: Any = get_peft_model(cast(Any, nn.Sequential(nn.Linear(5, 3))), config).double()
         layer, x = model.get_base_model()[0], torch.randn(4, 5, dtype=torch.float64, requires_grad=True)

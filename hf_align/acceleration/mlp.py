@@ -61,7 +61,7 @@ def _is_gated(module: Any) -> bool:
     three, and must give bitwise that result and its gradients. Its weights aren't read.
     """
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), torch.enable_grad():
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would also seed the GPU's, which isn't restored
         gate, up, down = nn.Linear(6, 10), nn.Linear(6, 10), nn.Linear(10, 6)
         x = torch.randn(2, 3, 6).requires_grad_()
         inputs = [x, *(weight for part in (gate, up, down) for weight in part.parameters())]

@@ -5,9 +5,8 @@ inside `accelerated`, which trainers, scoring and sampling use, and which custom
 users is undone after the last.
 
     accelerated              context: one model's patches on, undone at its end
-        decide               for each chosen patch: on, or the reason against it
-            Patch.reason_against, .layers
-        Patch.apply          -> Undo
+        Patch.reason_against, .apply -> Undo
+    decide                   for each chosen patch: on, with its layers, or the reason against it
     describe                 the decisions in one line, for log, card and dry run
 """
 
@@ -180,9 +179,9 @@ def accelerated(model: nn.Module, setting: Setting, choice: Choice | None = None
     choice = _surrounding.get() if choice is None else choice
     with ExitStack() as stack:
         stack.callback(_surrounding.reset, _surrounding.set(choice))
-        for decision in decide(model, setting, choice):
-            if decision.reason is None:
-                stack.callback(decision.patch.apply(model))
+        for patch in _chosen(choice):
+            if patch.reason_against(model, setting) is None:
+                stack.callback(patch.apply(model))
         yield
 
 
@@ -203,13 +202,17 @@ class Decision:
 
 def decide(model: nn.Module, setting: Setting, choice: Choice) -> list[Decision]:
     """Decide for each chosen patch whether a model uses it in a setting, and why not."""
-    names = names_of(choice)
     decisions = []
-    for patch in (each for each in PATCHES if each.name in names):
+    for patch in _chosen(choice):
         reason = patch.reason_against(model, setting)
         layers = None if reason is not None or patch.layers is None else len(patch.layers(model))
         decisions.append(Decision(patch, reason, layers))
     return decisions
+
+
+def _chosen(choice: Choice) -> list[Patch]:
+    names = names_of(choice)
+    return [patch for patch in PATCHES if patch.name in names]
 
 
 def describe(decisions: Sequence[Decision]) -> str:

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from hf_align.cli.hints import with_place
 from hf_align.cli.parser import build_parser
@@ -36,11 +37,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         if fields and not options.takes_fields:
             raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
         module, _, function = options.run.partition(":")
-        gc.disable()  # imports create no garbage, and torch's alone create half a million objects
-        try:
-            run = getattr(import_module(module), function)
-        finally:
-            gc.enable()
+        run = getattr(_imported(module), function)
         run(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
@@ -56,6 +53,22 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_OK
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a command's module without garbage collections, and leave what it imported out of later ones.
+
+    Imports create no garbage, and torch's alone create half a million objects; `Trainer.train` collects twice.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    gc.disable()
+    try:
+        module = import_module(name)
+        gc.freeze()
+    finally:
+        gc.enable()
+    return module
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -220,7 +220,8 @@ class LayoutRunner:
         if unwrapped.window is not None:  # batches with longer rows are plain ones
             documents = cut(documents, unwrapped.window)
         whole = max(map(row_length, documents))
-        documents = to_compare(documents, int(self.share * self.data.tokens() / COMPARED_PASSES))
+        planned = self.data.tokens()
+        documents = to_compare(documents, int(self.share * planned / COMPARED_PASSES))
         branch = not self.separate and attention_of(unwrapped.model) in BRANCH_ATTENTION
         alone = None if isinstance(unwrapped, RewardModel) else partial(compared_numbers, model, full_logits=True)
         with evaluation_mode(unwrapped), random_state_kept(device):
@@ -248,7 +249,8 @@ class LayoutRunner:
         self._judge_plain(plain, most, exact)
         if branch and not in_branches <= bound:  # NaN too
             self._leave_branches(in_branches, bound)
-        self._say_compared(max(map(row_length, documents)), whole, plain_tokens(documents))
+        share = COMPARED_PASSES * plain_tokens(documents) / max(1, planned)
+        self._say_compared(max(map(row_length, documents)), whole, share)
 
     def _judge_plain(self, difference: float, bound: float, exact: bool) -> None:
         if difference > bound and exact:
@@ -276,11 +278,10 @@ class LayoutRunner:
             "using one row per prompt + response, which is slower."
         )
 
-    def _say_compared(self, compared: int, whole: int, tokens: int) -> None:
+    def _say_compared(self, compared: int, whole: int, share: float) -> None:
         """Log the length of the compared rows, and whether the longest were cut for that."""
         if not self.accelerator.is_main_process:
             return
-        share = COMPARED_PASSES * tokens / max(1, self.data.tokens())
         if self.separate or compared == whole:
             logger.info(
                 f"The layout was compared with single rows of up to {compared} tokens ({share:.1%} of the run)."
