@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import linecache
 from pathlib import Path
 from types import ModuleType
 
@@ -54,6 +55,7 @@ def test_examples_run(module: ModuleType, tiny_model_dir: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(ShownOutput(), optionflags=doctest.ELLIPSIS)
     printed: list[str] = []
+    linecache.clearcache()  # the runner looks for changes of every file in it, for each example
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, globs={}):
         runner.run(test, out=printed.append)
     assert not runner.failures, "".join(printed)

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource
+import gc, resource
+gc.disable()  # imports create no garbage, and collecting takes a fifth of their time
 import torch
 from hf_align.acceleration.allocator import keep_freed_memory, reason_against
 
@@ -20,27 +21,27 @@ print(int(reason_against() is None))
 undo, another = keep_freed_memory(), keep_freed_memory()
 another()
 for _ in range(4):  # the heap grows to its size
-    x = torch.ones(30_000_000)
+    x = torch.ones(12_000_000)
     del x
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
-    x = torch.ones(25_000_000)
+    x = torch.ones(10_000_000)
     del x
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 held = resident()
 undo()
 print(held - resident())
-x = torch.ones(30_000_000)
+x = torch.ones(12_000_000)
 held = resident()
 del x
 print(held - resident())
 """
-PAGES = 25_000_000 * 4 // 4096
+PAGES = 10_000_000 * 4 // 4096
 
 
 def measured(**environment: str) -> tuple[bool, int, int, int]:
-    """Whether it was set, page faults of ten tensors of 100 MB, bytes given back on undo, and those given back by a
-    tensor of 120 MB after that.
+    """Whether it was set, page faults of ten tensors of 40 MB, bytes given back on undo, and those given back by a
+    tensor of 48 MB after that.
     """
     out = subprocess.run(
         [sys.executable, "-c", PROGRAM], env={**os.environ, **environment}, capture_output=True, text=True, check=True
@@ -55,8 +56,8 @@ def test_the_next_tensors_take_the_memory_of_the_last_until_it_is_released() -> 
     assert was_set
     # Fetched again each time, they would be ten times PAGES; a second or third allocation may be needed once.
     assert faults < 5 * PAGES
-    assert released > 100_000_000
-    assert after > 100_000_000, "malloc gives large blocks back at once again"
+    assert released > 40_000_000
+    assert after > 40_000_000, "malloc gives large blocks back at once again"
 
 
 @pytest.mark.slow

@@ -35,8 +35,23 @@ def spec_of(task: Any, model: str, folder: Path, **changes: Any) -> Spec:
 
 
 @pytest.mark.skipif(version("trl") != TRL_VERSIONS["dpo"], reason="compares with that version of TRL")
-@pytest.mark.parametrize("settings", [{}, {"full": True}, {"checkpointing": True}, {"dtype": "bf16"}], ids=str)
-@pytest.mark.parametrize("task", ["dpo", "reward"])
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        ("dpo", {}),
+        ("reward", {"full": True}),
+        ("dpo", {"checkpointing": True}),
+        ("reward", {"dtype": "bf16"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)  # each setting by the other task
+            for case in (
+                *(("reward", {}), ("dpo", {"full": True})),
+                *(("reward", {"checkpointing": True}), ("dpo", {"dtype": "bf16"})),
+            )
+        ),
+    ],
+    ids=str,
+)
 def test_both_sides_compute_the_same_first_steps(task: str, settings: dict[str, Any], model: str, tmp_path: Path):
     spec = spec_of(task, model, tmp_path, **settings)
     write_rows(spec, preference_rows(SHORT, spec.batch * spec.total_steps))

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,24 @@ def tokens(prompts, responses, response_ids):
 """
 
 
+@pytest.fixture(scope="module")
+def saved(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model and a policy's adapter, which no test changes."""
+    folder = tmp_path_factory.mktemp("saved")
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained(folder / "reward")
+    load_policy(tiny_model_dir, lora=True).save_pretrained(folder / "policy")
+    return folder
+
+
 @pytest.fixture
-def reward_model(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RewardModel:
+def reward_folder(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    RewardModel.from_backbone(tiny_model_dir).save_pretrained("reward")
+    shutil.copytree(saved / "reward", "reward")
     Path("judge.py").write_text(JUDGE)
+
+
+@pytest.fixture
+def reward_model(reward_folder: None) -> RewardModel:
     return load_reward_model("reward")
 
 
@@ -276,13 +290,14 @@ def test_mistakes_exit_with_2(
     rows: list[dict[str, Any]],
     flags: list[str],
     message: str,
-    reward_model: RewardModel,
+    reward_folder: None,
+    saved: Path,
     tiny_model_dir: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = "reward" if kind == "reward" else tiny_model_dir
-    load_policy(tiny_model_dir, lora=True).save_pretrained("policy")
+    Path("policy").symlink_to(saved / "policy")
     Path("empty").mkdir()
     Path("written").mkdir()
     Path("written/README.md").write_text("By hand.")

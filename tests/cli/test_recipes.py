@@ -144,7 +144,7 @@ def save_config(model: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("gpu", ["t4", *(pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("24gb", "80gb"))])
-@pytest.mark.parametrize("command", ["reward", "dpo", "ipo", "ppo"])
+@pytest.mark.parametrize("command", ["reward", "dpo", pytest.param("ipo", marks=pytest.mark.slow), "ppo"])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     run = prepared(f"{command}-{gpu}")
     args, source = run.args, run.checked.source

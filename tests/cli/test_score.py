@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,25 @@ PAIRS = [
 ]
 
 
-@pytest.fixture
-def reward_model(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RewardModel:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def saved(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model, which no test changes."""
     torch.manual_seed(1)
-    RewardModel.from_backbone(tiny_model_dir).save_pretrained("reward")
+    folder = tmp_path_factory.mktemp("saved") / "reward"
+    RewardModel.from_backbone(tiny_model_dir).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def reward_folder(saved: Path, tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved, "reward")
     Path("policy").symlink_to(tiny_model_dir)
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+
+
+@pytest.fixture
+def reward_model(reward_folder: None) -> RewardModel:
     return load_reward_model("reward")
 
 
@@ -104,7 +117,7 @@ BEST = ("--best-of", "2", "--policy", "policy")
     ],
 )
 def test_mistakes_exit_with_2(
-    words: list[str], message: str, reward_model: RewardModel, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, reward_folder: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert score(*words) == 2

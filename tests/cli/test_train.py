@@ -41,7 +41,7 @@ def interrupted_at(step: int, monkeypatch: pytest.MonkeyPatch) -> AbstractContex
     return with_callback(PressCtrlC(step), monkeypatch)
 
 
-@pytest.mark.parametrize("command", ["reward", "dpo", "ipo"])
+@pytest.mark.parametrize("command", ["reward", pytest.param("dpo", marks=pytest.mark.slow), "ipo"])
 def test_the_recipes_train_and_evaluate(
     command: str, tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""`hf-align push`: failures in this process, success in a separate one with HF_ENDPOINT at the stand-in."""
+"""`hf-align push`, in this process and in a separate one with HF_ENDPOINT at the stand-in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from tests.hub.models import trained
 from tests.hub.stand_in import StandIn
 
 
+@pytest.mark.parametrize("separate", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_is_pushed_and_a_failure_is_one_line(
+    separate: bool,
     hub: StandIn,
     base: Path,
     base_on_hub: str,
@@ -43,11 +45,18 @@ def test_a_model_is_pushed_and_a_failure_is_one_line(
     assert hub.repositories["anna/mine"].messages == []
     hub.failures.clear()
 
-    command = [sys.executable, "-m", "hf_align.cli", "push", *arguments]
-    settings = environment(hub, tmp_path / "home")
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == f"pushed to {hub.url}/anna/mine"
+    if separate:
+        command = [sys.executable, "-m", "hf_align.cli", "push", *arguments]
+        settings = environment(hub, tmp_path / "home")
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = done.stdout
+    else:
+        capsys.readouterr()
+        assert main(["push", *arguments]) == 0
+        shown, error = capsys.readouterr()
+        assert error == ""
+    assert shown.splitlines()[-1] == f"pushed to {hub.url}/anna/mine"
     repository = hub.repositories["anna/mine"]
     assert repository.private and repository.messages == ["First try"]
     assert "model.safetensors" in repository.files and b"license: mit" in repository.files["README.md"]

@@ -22,8 +22,13 @@ from tests.hub.stand_in import StandIn
 from tests.tiny import save_tiny, tiny_tokenizer
 
 
-@pytest.mark.parametrize("quantization", [None, "8bit", "4bit"])
-@pytest.mark.parametrize("kind", ["dpo", "reward"])
+@pytest.mark.parametrize(
+    ("kind", "quantization"),
+    [
+        *(("reward", None), ("dpo", "8bit"), ("reward", "4bit")),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("dpo", None), ("reward", "8bit"), ("dpo", "4bit"))),
+    ],
+)
 def test_merging_adds_the_adapter_to_the_base_in_full_precision(
     kind: str, quantization: str | None, base: Path, tmp_path: Path
 ):

@@ -33,8 +33,16 @@ def scores(model: Any, texts: list[tuple[str, str]] = TEXTS) -> torch.Tensor:
     return torch.tensor(model.score(*map(list, zip(*texts, strict=True))), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("lora", [True, None], ids=["adapter", "whole"])
-@pytest.mark.parametrize("head", ["linear", "mlp", "attention", "tasks"])
+@pytest.mark.parametrize(
+    ("head", "lora"),
+    [
+        *(("linear", True), ("linear", None), ("mlp", True), ("attention", None), ("tasks", True)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("mlp", None), ("attention", True), ("tasks", None))
+        ),
+    ],
+)
 def test_normalised_rewards_are_raw_minus_mean_by_deviation_wherever_the_model_goes(
     head: str, lora: bool | None, tiny_model_dir: str, tmp_path: Path
 ):

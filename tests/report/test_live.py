@@ -30,7 +30,7 @@ class Screen:
         return SimpleNamespace(update=lambda image: shown.append(image.data))
 
 
-@pytest.mark.parametrize("kind", ["reward", "dpo", "ipo", "ppo"])
+@pytest.mark.parametrize("kind", ["reward", "dpo", pytest.param("ipo", marks=pytest.mark.slow), "ppo"])
 def test_every_trainer_draws_its_own_curves_into_a_file(kind: str, tmp_path: Path):
     save_tiny(tmp_path / "base")
     trainer = make_trainer(kind, tmp_path / "base", tmp_path / "out", logging_steps=1, report_to="none")

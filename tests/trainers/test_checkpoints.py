@@ -29,7 +29,7 @@ def build(kind: str, folder: Path, lora: bool = False) -> Any:
     return trainer(save_tiny(folder / "model"), args=args, train_dataset=text_pairs(2), **more)
 
 
-@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("lora", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_another_trainers_checkpoint(tmp_path: Path, lora: bool):
     for kind in NAMES:
         build(kind, tmp_path, lora).train()
