@@ -23,10 +23,10 @@ def is_ours(dotted: str) -> bool:
     return dotted.split(".")[0] in OURS
 
 
-def imported(tree: ast.Module) -> dict[str, str]:
+def imported(nodes: list[ast.AST]) -> dict[str, str]:
     """What each imported name stands for, dotted."""
     names = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         for alias in getattr(node, "names", ()) if isinstance(node, ast.Import | ast.ImportFrom) else ():
             if isinstance(node, ast.ImportFrom):
                 names[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
@@ -59,9 +59,9 @@ def is_patcher(function: ast.expr) -> bool:
 
 def patches(source: str) -> Iterator[tuple[int, str]]:
     """Line and target of everything in a test's source that changes a name of ours."""
-    tree = ast.parse(source)
-    names = imported(tree)
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(source)))
+    names = imported(nodes)
+    for node in nodes:
         changed: list[ast.expr] = []
         if isinstance(node, ast.Call):
             # The second argument may be the name of an entry of sys.modules.

@@ -100,8 +100,14 @@ def with_value(folder: str, kind: str, **kwargs: object) -> PolicyWithValueHead:
     return model
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "bf16"),
+    [
+        pytest.param(kind, bf16, marks=pytest.mark.slow if (number + bf16) % 2 else ())
+        for number, kind in enumerate(KINDS)
+        for bf16 in (False, True)
+    ],
+)
 def test_gradients_are_the_same_to_the_last_bit(folder: str, kind: str, bf16: bool):
     torch.manual_seed(0)
     same_gradients(KINDS[kind](folder, lora=random_lora()), bf16)
@@ -112,8 +118,13 @@ def test_full_fine_tuning_too(folder: str, kind: str):
     same_gradients(KINDS[kind](folder))
 
 
-@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    ("quantization", "bf16"),
+    [
+        *(("8bit", False), ("4bit", True)),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("8bit", True), ("4bit", False))),
+    ],
+)
 def test_on_quantised_weights(folder: str, quantization: str, bf16: bool):
     torch.manual_seed(0)
     same_gradients(KINDS["policy"](folder, lora=random_lora(), quantization=quantization), bf16)

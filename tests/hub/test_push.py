@@ -37,8 +37,16 @@ def assert_nothing_leaks(hub: StandIn, repo_id: str, *secrets: Path | str) -> No
             assert str(secret).encode() not in content, f"{secret} in {name}"
 
 
-@pytest.mark.parametrize("lora", [True, False], ids=["adapter", "full"])
-@pytest.mark.parametrize("kind", ["reward", "dpo", pytest.param("ipo", marks=pytest.mark.slow), "ppo"])
+@pytest.mark.parametrize(
+    ("kind", "lora"),
+    [
+        *(("reward", True), ("ppo", True), ("reward", False), ("dpo", False)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("ipo", True), ("ipo", False), ("dpo", True), ("ppo", False))
+        ),
+    ],
+)
 def test_what_was_pushed_is_what_is_loaded(
     kind: str, lora: bool, hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path
 ):
@@ -237,13 +245,20 @@ def test_nothing_outside_a_folder_is_pushed_and_no_link_is_left_out(stage: Calla
 SECRET = "nobody else's"
 
 
+@pytest.fixture(scope="module")
+def with_value_model(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an adapter with a separate value model, to be copied."""
+    folder = tmp_path_factory.mktemp("with-value") / "model"
+    PolicyWithValueHead(load_policy(base, lora=True), value_model="separate").save_pretrained(folder)
+    load_tokenizer(base).save_pretrained(str(folder))
+    return folder
+
+
 @pytest.fixture
-def with_secret(base: Path, base_on_hub: str, tmp_path: Path) -> tuple[Path, Path]:
+def with_secret(with_value_model: Path, base_on_hub: str, tmp_path: Path) -> tuple[Path, Path]:
     """The folder of an adapter with a separate value model, and a file elsewhere."""
     folder = tmp_path / "model"
-    policy = PolicyWithValueHead(load_policy(base, lora=True), value_model="separate")
-    policy.save_pretrained(folder)
-    load_tokenizer(base).save_pretrained(str(folder))
+    shutil.copytree(with_value_model, folder)
     (tmp_path / "secret.json").write_text(json.dumps({"secret": SECRET}))
     return folder, tmp_path / "secret.json"
 

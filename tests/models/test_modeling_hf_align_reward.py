@@ -35,7 +35,7 @@ CONFIGS = {
 PLAIN = "linear-last"
 SOME = [PLAIN, "linear-mean", "mlp-max", "mlp-mean-tasks", "attention-last", "linear-last-tasks"]
 
-NEW_PROCESS = """
+WITHOUT_HF_ALIGN = """
 import gc
 gc.disable()  # imports create no garbage, and collecting takes a fifth of their time
 import importlib.abc, json, sys
@@ -74,13 +74,16 @@ for folder in map(Path, folders):
         again = AutoModelForSequenceClassification.from_pretrained(folder.parent / "again", trust_remote_code=True)
         assert torch.equal(again.eval()(**tokenizer(texts, return_tensors="pt", padding=True)).logits, outputs.logits)
 assert "hf_align" not in sys.modules
-
-sys.meta_path.pop(0)
+print(json.dumps(alone))
+"""
+LOADED = """
+import gc
+gc.disable()
+import json, sys
 from hf_align import load_reward_model
 
-ours = {folder: load_reward_model(folder).score(prompts, responses) for folder in folders}
-adapters = {folder: load_reward_model(f"{folder}-adapter").score(prompts, responses) for folder in folders}
-print(json.dumps([alone, ours, adapters]))
+prompts, responses, folders = json.loads(sys.stdin.read())
+print(json.dumps({folder: load_reward_model(folder).score(prompts, responses) for folder in folders}))
 """
 
 
@@ -94,7 +97,8 @@ def randomise_lora(model: RewardModel) -> None:
 def made(
     request: pytest.FixtureRequest, tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, RewardModel], Any]:
-    """Kinds of reward models as trained with LoRA and merged, and what a new process makes of their folders.
+    """Kinds of reward models as trained with LoRA and merged, and what is made of their folders: by a new process
+    without hf_align, and with it by this one or, of all kinds, by another.
 
     Every third one is normalised; the names of families are those of further, whole models.
     """
@@ -115,17 +119,30 @@ def made(
     for name, model in models.items():
         model.save_pretrained(folder / f"{name}-adapter")
         model.merge_and_save(folder / name)
-    asked = [PROMPTS, RESPONSES, [str(folder / name) for name in models]]
-    environment = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    merged = [str(folder / name) for name in models]
+    saved = [*merged, *(f"{name}-adapter" for name in merged)]
+    alone = in_a_new_process(WITHOUT_HF_ALIGN, merged, folder / "home")
+    if request.param is SOME:
+        scores = {each: load_reward_model(each).score(PROMPTS, RESPONSES) for each in saved}
+    else:
+        scores = in_a_new_process(LOADED, saved, folder / "home")
+    return folder, models, (alone, scores)
+
+
+def in_a_new_process(program: str, folders: list[str], home: Path) -> Any:
     ran = subprocess.run(
-        [sys.executable, "-c", NEW_PROCESS], input=json.dumps(asked), env=environment, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        input=json.dumps([PROMPTS, RESPONSES, folders]),
+        env={**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    return folder, models, json.loads(ran.stdout.splitlines()[-1])
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def test_models_score_the_same_without_hf_align_on_either_side_of_padding(made: Any):
-    _, models, (alone, _, _) = made
+    _, models, (alone, _) = made
     for name, model in models.items():
         scores = torch.tensor(model.score(PROMPTS, RESPONSES))
         given = scores - model.offset if name == PLAIN else scores
@@ -139,7 +156,7 @@ def test_models_score_the_same_without_hf_align_on_either_side_of_padding(made: 
 
 
 def test_tasks_and_embeddings_come_by_name_without_hf_align(made: Any):
-    _, models, (alone, _, _) = made
+    _, models, (alone, _) = made
     for name in (name for name in models if name.endswith("tasks")):
         outputs = {key: torch.tensor(value) for key, value in alone[f"{name}/left"].items()}
         assert set(outputs) == {"logits", "task_safe", "task_tone", "task_helpful", "embeddings"}
@@ -150,12 +167,13 @@ def test_tasks_and_embeddings_come_by_name_without_hf_align(made: Any):
         assert outputs["embeddings"].shape == (2, 128)
 
 
-def test_saved_and_merged_models_score_bitwise_the_same_in_a_new_process(made: Any):
-    folder, models, (_, merged, adapters) = made
+def test_saved_and_merged_models_score_bitwise_the_same(made: Any):
+    folder, models, (_, scores) = made
     for name, model in models.items():
-        assert adapters[str(folder / name)] == model.score(PROMPTS, RESPONSES), name
-        assert merged[str(folder / name)] == model.merged().score(PROMPTS, RESPONSES), name
-        assert merged[str(folder / name)] == pytest.approx(adapters[str(folder / name)], abs=1e-5), name
+        merged, adapter = scores[str(folder / name)], scores[str(folder / f"{name}-adapter")]
+        assert adapter == model.score(PROMPTS, RESPONSES), name
+        assert merged == model.merged().score(PROMPTS, RESPONSES), name
+        assert merged == pytest.approx(adapter, abs=1e-5), name
 
 
 def test_only_whole_models_that_are_not_plain_bring_code(made: Any):

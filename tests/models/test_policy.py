@@ -36,11 +36,11 @@ TINY: dict[str, Any] = {
 }
 
 
-def batch_of(base_dir: str, row_tokens: int | None = 64) -> Branches:
+def batch_of(base_dir: str, row_tokens: int | None = 64, prompts: int = len(TEXTS)) -> Branches:
     tokenizer = load_tokenizer(base_dir)
     ids = [
         (tokenizer(p)["input_ids"], [tokenizer(r)["input_ids"] + [tokenizer.eos_token_id] for r in rs])
-        for p, rs in TEXTS
+        for p, rs in TEXTS[:prompts]
     ]
     return build_branches(ids, pad_token_id=cast(int, tokenizer.eos_token_id), row_tokens=row_tokens)
 
@@ -77,7 +77,7 @@ def test_branches_equal_separate_sequences_on_the_real_model(
 
 
 def test_gradients_of_both_layouts_agree_on_the_real_model(policy: PolicyModel, base_dir: str):
-    branches, packed = batch_of(base_dir, None), batch_of(base_dir)
+    branches, packed = batch_of(base_dir, None, 4), batch_of(base_dir, prompts=4)
     gradients = []
     for layout in (branches.as_separate(), branches, packed):
         policy.zero_grad()

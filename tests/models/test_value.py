@@ -165,8 +165,14 @@ def test_recomputed_activations_give_the_same_gradients(folder: str, reentrant: 
         torch.testing.assert_close(expected[1][name], gradient, atol=1e-4, rtol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize(("value_model", "lora"), WITH_AND_WITHOUT_LORA)
-@pytest.mark.parametrize("head", ["linear", "mlp"])
+@pytest.mark.parametrize(
+    ("value_model", "lora", "head"),
+    [
+        pytest.param(*pair, head, marks=pytest.mark.slow if (number + (head == "mlp")) % 2 else ())
+        for number, pair in enumerate(WITH_AND_WITHOUT_LORA)
+        for head in ("linear", "mlp")
+    ],
+)
 def test_a_saved_folder_is_a_plain_policy_and_comes_back_whole(
     folder: str, tmp_path: Path, value_model: str, lora: bool, head: str
 ):

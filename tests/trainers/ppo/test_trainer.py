@@ -379,9 +379,14 @@ def test_the_exact_kl_is_that_of_the_logits(tmp_path: Path, adapter: bool):
             torch.testing.assert_close(mine, their, atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
-@pytest.mark.parametrize("value_model", ["shared", "adapter"])
-def test_adapters_train_on_a_quantised_base(tmp_path: Path, quantization: str, value_model: str):
+@pytest.mark.parametrize(
+    ("value_model", "quantization"),
+    [
+        *(("shared", "8bit"), ("adapter", "4bit")),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("shared", "4bit"), ("adapter", "8bit"))),
+    ],
+)
+def test_adapters_train_on_a_quantised_base(tmp_path: Path, value_model: str, quantization: str):
     own = {
         "model": save_tiny(tmp_path / "base"),
         "peft_config": LoraConfig(r=4, target_modules="all-linear"),
