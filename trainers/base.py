@@ -50,7 +50,7 @@ from hf_align.trainers.checks import (
     check_output_dir,
 )
 from hf_align.trainers.config import AlignmentConfig, Callbacks
-from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, spread_rows
+from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, sampled
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.moving_reference import (
     MoveReference,
@@ -238,7 +238,7 @@ class BranchTrainer(
         rows = parts_of([self.train_dataset if training else self.eval_dataset])[0]
         args = self.args
         size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
-        return self.batch_lengths(rows.select(spread_rows(len(rows))), size, training=training)
+        return self.batch_lengths(sampled(rows), size, training=training)
 
     def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
         """Lengths of the rows' prompts with their responses in batches of `size` rows."""
@@ -266,7 +266,7 @@ class BranchTrainer(
         else:
             parts = parts_of([self._evaluated or self.eval_dataset or self.train_dataset])
             rows = max(parts, key=len)
-            batches = self.batch_lengths(rows.select(spread_rows(len(rows))), 1, training=False)
+            batches = self.batch_lengths(sampled(rows), 1, training=False)
             passes, count = 1, sum(map(len, parts))
         tokens = sum(prompt * len(lengths) + sum(lengths) for batch in batches for prompt, lengths in batch)
         return passes * tokens * count // len(batches)

@@ -23,6 +23,11 @@ def spread_rows(count: int, most: int = SAMPLE_ROWS) -> range:
     return range(0, count, -(-count // most) or 1)
 
 
+def sampled(data: Any, most: int = SAMPLE_ROWS) -> Any:
+    """At most `most` rows of a data set, evenly spaced; the data set itself if it has no more."""
+    return data if len(data) <= most else data.select(spread_rows(len(data), most))
+
+
 def batches_of(documents: list[Lengths], size: int) -> list[list[Lengths]]:
     """Split documents into batches of `size`."""
     return [documents[start : start + size] for start in range(0, len(documents), size)]

@@ -34,7 +34,7 @@ from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import last_checkpoint
 from hf_align.trainers.checks import check_evaluation, check_place
 from hf_align.trainers.config import Callbacks
-from hf_align.trainers.data import spread_rows
+from hf_align.trainers.data import sampled
 from hf_align.trainers.ensemble_config import Member
 from hf_align.trainers.member_records import MemberRecord, settings_of
 from hf_align.trainers.normalizing import normalize
@@ -171,7 +171,7 @@ class Preparation:
         if reference is None:
             reference, name = self._rows["eval_dataset"], "eval_dataset"
         if reference is None:
-            reference, name = train.select(spread_rows(len(train), REFERENCE_ROWS)), "train_dataset"
+            reference, name = sampled(train, REFERENCE_ROWS), "train_dataset"
         return MemberRows(drawn, evaluation, reference, name, bag)
 
     def _tokenize(self, member: Member) -> None:
