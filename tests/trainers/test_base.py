@@ -148,7 +148,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tiny_model_dir: str,
 
     whole = run(tmp_path / "whole")
     whole.train()
-    assert sorted(os.listdir(tmp_path / "whole")) == ["checkpoint-2", "checkpoint-3"]
+    assert sorted(os.listdir(tmp_path / "whole")) == ["checkpoint-2", "checkpoint-3", "run.sqlite"]
     run(tmp_path / "cut", callbacks=[Stop(2)]).train()
     (tmp_path / "cut" / "unfinished-checkpoint" / "checkpoint-5").mkdir(parents=True)  # left behind by a kill
     resumed = run(tmp_path / "cut")
