@@ -147,14 +147,14 @@ def make_trainer(method: str, base: str, reward: str, out: Path, samples: int, s
     return OnlineDPOTrainer(base, args=args, train_dataset=prompts, peft_config=lora, reward=reward)
 
 
-def measure(policy: str, base: str, reward: str, out: Path, prompts: int, seed: int) -> dict[str, list[float]]:
+def measure(policy: str, base: str, reward: str, out: Path, prompts: Dataset, seed: int) -> dict[str, list[float]]:
     """Figures of a response to each held-out prompt, by name."""
     args = OnlineDPOConfig(**{**common(out / "evaluation", seed), **sampling(ROLLOUT)})
     trainer = OnlineDPOTrainer(
         policy,
         base,
         args=args,
-        eval_dataset=make_prompts("test", prompts, seed),
+        eval_dataset=prompts,
         reward=reward,
         eval_judge="vader",
     )
@@ -173,24 +173,27 @@ def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int,
         seed: Of prompts, training and sampling.
         samples: Responses in all, a multiple of `ROLLOUT`.
         prompts: Held-out prompts.
+
+    Raises:
+        UserError: There are fewer held-out prompts.
     """
     folder = out / str(seed) / method
     if (folder / RESULT).exists():
         print(f"{folder} is finished.")
         return
+    heldout = make_prompts("test", prompts, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    started, policy = time.perf_counter(), base
-    if method != "base":
-        policy = str(folder)
-        if not (folder / ADAPTER_CONFIG).exists():
-            trainer = make_trainer(method, base, reward, folder, samples, seed)
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(policy))
-            trainer.save_model()
-            trainer.save_state()
-    trained = time.perf_counter()
-    figures = measure(policy, base, reward, folder, prompts, seed)
-    seconds = {"training": trained - started, "evaluation": time.perf_counter() - trained}
-    entry = {"method": method, "seed": seed, "samples": samples, "seconds": seconds}
+    policy = base if method == "base" else str(folder)
+    seconds: float | None = None  # known only of a training without a stop
+    if method != "base" and not (folder / ADAPTER_CONFIG).exists():
+        started, checkpoint = time.perf_counter(), get_last_checkpoint(policy)
+        trainer = make_trainer(method, base, reward, folder, samples, seed)
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model()
+        trainer.save_state()
+        seconds = time.perf_counter() - started if checkpoint is None else None
+    figures = measure(policy, base, reward, folder, heldout, seed)
+    entry = {"method": method, "seed": seed, "samples": samples, "training_seconds": seconds}
     origin = {"machine": describe_machine(), "versions": versions()}
     write_json(folder / RESULT, {**entry, **origin, "figures": figures})
 
@@ -233,7 +236,7 @@ def summarise(by_run: Runs) -> dict[str, Any]:
                 for name, gain in gains.items()
             },
             "kl_interval": bootstrap_interval(np.mean, pooled["objective/kl"]),
-            "minutes": sum(sum(each["seconds"].values()) for each in runs) / len(runs) / 60,
+            "training_seconds": [each["training_seconds"] for each in runs],
         }
     return summary
 
@@ -263,7 +266,7 @@ def compare(by_run: Runs, method: str) -> dict[str, Any]:
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as markdown."""
-    head = ["method", "samples", "seeds", "VADER gain", "by seed", "reward gain", "KL", "tokens", "ended", "minutes"]
+    head = ["method", "samples", "seeds", "VADER gain", "by seed", "reward gain", "KL", "tokens", "ended"]
     lines: list[list[Any]] = [head]
     for method, each in summary.items():
         judge, reward, means = each["gains"]["judge"], each["gains"]["reward"], each["means"]
@@ -278,7 +281,6 @@ def table(summary: dict[str, Any]) -> str:
                 _with_interval(means["objective/kl"], each["kl_interval"], 1),
                 f"{means['response/length']:.1f}",
                 f"{means['response/eos_share']:.0%}",
-                f"{each['minutes']:.0f}",
             ]
         )
     return as_table(lines)

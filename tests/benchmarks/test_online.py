@@ -1,15 +1,17 @@
 import json
 
+import pytest
 from datasets import Dataset
 
-from benchmarks.online import FIGURES, METHODS, SAMPLES, compare, main, offline_pairs, read_runs, summarise, table
+from benchmarks.online import FIGURES, METHODS, SAMPLES, compare, main, offline_pairs, read_runs, run, summarise, table
+from hf_align.errors import UserError
 
 
 def finished(folder, method, seed, judge):
     """A run whose figures are all the judge's."""
     place = folder / str(seed) / method
     place.mkdir(parents=True)
-    entry = {"method": method, "seed": seed, "samples": 64, "seconds": {"training": 50.0, "evaluation": 10.0}}
+    entry = {"method": method, "seed": seed, "samples": 64, "training_seconds": 50.0}
     (place / "result.json").write_text(json.dumps({**entry, "figures": dict.fromkeys(FIGURES, judge)}))
 
 
@@ -25,7 +27,7 @@ def test_gains_are_over_the_base_of_the_same_seed_and_intervals_over_prompts(tmp
     assert [round(each, 6) for each in (gain["mean"], *gain["by_seed"])] == [0.2, 0.3, 0.1]
     low, high = gain["interval"]
     assert 0.1 <= low < 0.2 < high <= 0.3
-    assert summary["base"]["gains"]["judge"]["mean"] == 0 and summary["ppo"]["minutes"] == 1
+    assert summary["base"]["gains"]["judge"]["mean"] == 0 and summary["ppo"]["training_seconds"] == [50, 50]
     main(["table", "--out", str(tmp_path), "--save", str(tmp_path / "figures.json")])
     shown = capsys.readouterr().out
     assert shown.strip() == table(summary) and "| ppo | 64 | 2 | 0.200 [" in shown and "| base | 0 | 2 |" in shown
@@ -56,3 +58,9 @@ def test_offline_pairs_are_the_best_and_the_worst_of_what_was_sampled(tmp_path):
     [pair] = offline_pairs("base", "reward", tmp_path, prompts, 0).to_list()
     assert pair["prompt"][0]["content"] == "one"
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("2.0 1", "-1.0 2")
+
+
+def test_too_many_prompts_are_refused_before_a_policy_is_trained(tmp_path):
+    with pytest.raises(UserError, match="n must be in 1"):
+        run("base", "reward", tmp_path, "ppo", 0, 32, 10_000)
+    assert not list(tmp_path.iterdir())

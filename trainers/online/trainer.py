@@ -112,6 +112,7 @@ class OnlineDPOTrainer(RolloutTrainer):
     config_class = OnlineDPOConfig
     state_file = "online_state.json"
     rollout_class = PairRollout
+    trains_as_scored = False  # but on the responses of pairs alone
     model: PolicyModel  # type: ignore[assignment]
     reward: Reward | None
 

@@ -29,6 +29,7 @@ from transformers.utils import logging
 from hf_align.collators import find_pad_token_id
 from hf_align.errors import UserError
 from hf_align.layout.branches import Branches, Document, build_branches
+from hf_align.layout.compare import ROUNDING
 from hf_align.layout.cost import Lengths
 from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import random_state_kept
@@ -67,6 +68,8 @@ class RolloutTrainer(BranchTrainer):
     Attributes:
         state_file: File of a checkpoint with the run's state besides the rollout.
         rollout_class: Class of its rollouts.
+        trains_as_scored: Whether a micro-batch is one of the batches in which the rollout was scored. In another batch
+            16-bit and quantised models round otherwise.
         reward: Scores responses, in training and evaluation: a `Reward`, or None where a judge does it instead;
             subclasses declare which.
         eval_judge: Scores the responses of evaluations for the watch for over-optimisation, or None.
@@ -81,6 +84,7 @@ class RolloutTrainer(BranchTrainer):
     columns = "prompt"
     state_file: ClassVar[str]
     rollout_class: type[Rollout] = Rollout
+    trains_as_scored: ClassVar[bool] = True
     model: BranchModel  # type: ignore[assignment]
     reward: Any
     eval_judge: Reward | None
@@ -232,7 +236,8 @@ class RolloutTrainer(BranchTrainer):
             return
         with torch.no_grad(), random_state_kept(self.args.device):
             logps = self.roles(model).policy(inputs["branches"])["logps"]
-        bound = agreement_bound(exact=self.runner.is_exact(model))
+        exact = self.runner.is_exact(model)
+        bound = agreement_bound(exact=exact) if exact or self.trains_as_scored else ROUNDING
         check_first_ratio(logps, inputs["old_logps"], bound, self.accelerator)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
