@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ def offline_pairs(base: str, reward: str, folder: Path, prompts: Dataset, seed: 
     path = folder / SAMPLES
     if not path.exists():
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, tokenizer = load_policy(base).to(device), load_tokenizer(base)
+        model, tokenizer = cast(Any, load_policy(base)).to(device), load_tokenizer(base)
         sampled = sample_responses(
             model,
             tokenizer,

@@ -22,14 +22,24 @@ RESULTS, FIGURE, PAGE = (
 )
 SEEDS = (0, 1, 2)
 EVERY = 5
+GROUP = {"baseline": "group", "num_samples": 8}
+REINFORCE = {"policy_loss": "reinforce", "num_ppo_epochs": None}
 METHODS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "PPO, k1 in the reward": (run_ppo, {}, "#1f77b4"),
+    "PPO, k1 of the response at its end": (run_ppo, {"kl_in": "terminal"}, "#aec7e8"),
     "PPO, k2 in the loss": (run_ppo, {"kl_in": "loss", "kl_estimator": "k2", "max_steps": 300}, "#17becf"),
     "PPO, full KL in the loss": (run_ppo, {"kl_in": "loss", "kl_estimator": "full", "max_steps": 300}, "#9467bd"),
+    "RLOO": (run_ppo, {**GROUP, **REINFORCE}, "#ff7f0e"),
+    "RLOO, clipped": (run_ppo, GROUP, "#ffbb78"),
+    "GRPO, k1 in the reward": (run_ppo, {**GROUP, "group_scaling": True}, "#8c564b"),
+    "GRPO, k2 in the loss": (run_ppo, {**GROUP, "group_scaling": True, "kl_in": "loss", "max_steps": 300}, "#e377c2"),
+    "REINFORCE, no baseline": (run_ppo, {"baseline": "none", **REINFORCE, "max_steps": 300}, "#7f7f7f"),
     "DPO": (run_direct, {"loss_type": "sigmoid"}, "#d62728"),
     "IPO, per token": (run_direct, {"loss_type": "ipo"}, "#2ca02c"),
     "IPO, sums": (run_direct, {"loss_type": "ipo", "ipo_reduction": "sum"}, "#bcbd22"),
 }
+ELSEWHERE = ("GRPO, k2 in the loss",)
+"""Methods that end somewhere else."""
 Results = dict[str, Any]
 
 
@@ -78,7 +88,7 @@ def draw(results: Results) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "closed-form"  # the same file for the same numbers
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5), layout="constrained")
     for run in results["runs"]:
         color, first = METHODS[run["method"]][2], run["seed"] == SEEDS[0]
         label = run["method"] if first else None
@@ -87,7 +97,7 @@ def draw(results: Results) -> None:
             right.plot(run["optimum"], run["end"], "o", color=color, markersize=4, alpha=0.7)
     left.axhline(0.05, color="grey", linestyle="--", linewidth=0.8)
     left.set(xlabel="step", ylabel="total variation from the optimum", yscale="log")
-    left.legend(fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     right.plot([1e-6, 1], [1e-6, 1], color="grey", linewidth=0.8)
     right.set(xscale="log", yscale="log", xlim=(1e-6, 1), ylim=(1e-6, 1))
     right.set(xlabel="probability at the optimum", ylabel="probability after training (seed 0)")

@@ -80,7 +80,7 @@ if trainer.is_world_process_zero():
         "samples": trainer.eval_samples,
         "processes": trainer.accelerator.num_processes,
         "controller": trainer.kl_controller.state_dict(),
-        "scores": trainer.score_statistics.state_dict(),
+        "scores": {name: trainer.score_statistics.state_dict()[name] for name in ("count", "mean", "squares")},
     }
     (out / "logs.json").write_text(json.dumps(logs))
 # At the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from docs.make_closed_form import FIGURE, METHODS, PAGE, RESULTS, SEEDS, page
+from docs.make_closed_form import ELSEWHERE, FIGURE, METHODS, PAGE, RESULTS, SEEDS, page
 
 
 def test_the_committed_page_is_current():
@@ -17,5 +17,5 @@ def test_every_committed_run_reached_its_optimum():
     runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"]
     assert [(run["method"], run["seed"]) for run in runs] == [(method, seed) for method in METHODS for seed in SEEDS]
     for run in runs:
-        assert run["distances"][0] > 0.15 and run["distances"][-1] < 0.05
+        assert run["distances"][0] > 0.15 and (run["distances"][-1] < 0.05) is (run["method"] not in ELSEWHERE)
         assert sum(run["end"]) == pytest.approx(1, abs=1e-3) == sum(run["optimum"])

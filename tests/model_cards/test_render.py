@@ -226,6 +226,37 @@ def test_tables_have_their_columns():
     assert [["Prompt", "Response"], ["Hi", "y"]] in only_after
 
 
+@pytest.mark.parametrize(
+    ("options", "method", "text", "cited"),
+    [
+        ({}, "PPO with a value head", "generalised advantage estimation", "schulman2017proximal"),
+        (
+            {"baseline": "group"},
+            "RLOO with a penalty",
+            "minus the mean of the prompt's other responses",
+            "ahmadian2024",
+        ),
+        (
+            {"baseline": "group", "group_scaling": True, "policy_loss": "reinforce"},
+            "GRPO with a penalty",
+            "divided by the standard deviation",
+            "shao2024",
+        ),
+        (
+            {"baseline": "none", "policy_loss": "reinforce"},
+            "REINFORCE with a penalty",
+            "the return as A",
+            "ziegler2019",
+        ),
+    ],
+)
+def test_a_card_says_which_policy_gradient_it_was(options: dict[str, object], method: str, text: str, cited: str):
+    card = " ".join(render_card(facts("ppo", hyperparameters={"learning_rate": 1e-5, **options})).split())
+    assert method in card and text in card and cited in card
+    assert ("without a value head" in card) is ("baseline" in options)
+    assert ("clip(r," in card) is (options.get("policy_loss") != "reinforce")
+
+
 def test_facts_survive_json():
     import json
 

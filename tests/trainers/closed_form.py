@@ -259,6 +259,19 @@ def token_optimum(mdp: LanguageMDP, reference: Policy, beta: float) -> Tensor:
     return torch.tensor([actual[response] for response in mdp.responses], dtype=torch.float64)
 
 
+def grpo_optimum(mdp: LanguageMDP, reference: Policy, beta: float) -> Tensor:
+    """Where GRPO of large groups ends with a per-token KL in the loss: `[R]` probabilities.
+
+    The score's advantages are divided by its deviation s under the policy, so that the KL counts beta * s:
+    pi = `token_optimum(beta * s(pi))`, found by averaging steps. Where s falls to 0, the best response alone is left.
+    """
+    policy, rewards = token_optimum(mdp, reference, beta), mdp.rewards()
+    for _ in range(300):
+        deviation = float((policy @ (rewards - policy @ rewards).square()).sqrt())
+        policy = 0.9 * policy + 0.1 * token_optimum(mdp, reference, max(beta * deviation, 1e-3))
+    return policy
+
+
 class Once:
     """A collator for a data set that is one batch: lays it out once."""
 

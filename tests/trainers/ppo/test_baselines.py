@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from accelerate import Accelerator
+from peft import PeftModel
 from torch import Tensor
 
 from hf_align.errors import UserError
@@ -135,7 +136,7 @@ def test_a_run_without_values_makes_saves_logs_and_shows_none(tmp_path: Path):
     trainer = build(tmp_path, 1, baseline="group", entropy_coef=0.01, max_steps=4, kl_in="loss", kl_estimator="full")
     trainer.train()
     trainer.save_model()
-    assert type(trainer.model) is PolicyModel and "value" not in trainer.model.model.peft_config
+    assert type(trainer.model) is PolicyModel and "value" not in cast(PeftModel, trainer.model.model).peft_config
     assert not [name for name, _ in trainer.model.named_parameters() if "value" in name.split(".")]
     assert not [path for path in tmp_path.rglob("*") if "value" in path.name]
     logged = {name for log in trainer.state.log_history for name in log}
