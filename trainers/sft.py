@@ -24,6 +24,7 @@ from hf_align.fields import check_fields
 from hf_align.files import whole_files
 from hf_align.model_cards import save_card
 from hf_align.model_cards.demonstrations import collect_sft_facts
+from hf_align.models.adapter_config import sort_names
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.fingerprint import check_base, write_fingerprint
 from hf_align.models.kinds import check_is_policy
@@ -185,6 +186,7 @@ class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTr
             super()._save(str(unfinished), state_dict)
             model = self.accelerator.unwrap_model(self.model)
             if isinstance(model, PeftModel):
+                sort_names(model.peft_config["default"], unfinished)
                 write_fingerprint(model, unfinished, state_dict)
             for file in (*unfinished.glob("*.bin"), *unfinished.rglob("README.md")):  # of the options; peft's
                 file.unlink()

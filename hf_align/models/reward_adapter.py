@@ -23,6 +23,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_WEIGHTS
 from hf_align.layout.branches import Branches
+from hf_align.models.adapter_config import sort_names
 from hf_align.models.adapters import active_adapter, adapter_name, add_adapter
 from hf_align.models.fingerprint import (
     Fingerprint,
@@ -239,6 +240,7 @@ class SharedRewardModel(RewardModel):
         config.inference_mode = True  # as peft saves it
         config.base_model_name_or_path = config.base_model_name_or_path or getattr(unwrapped(self), "name_or_path", "")
         config.save_pretrained(str(folder))
+        sort_names(config, folder)
         with_adapter = "score" in (config.modules_to_save or ())
         saved = {f"{HEAD_PREFIX}{name}": weight for name, weight in source.head.items()} if with_adapter else {}
         tensors = {name: weight.detach().cpu().contiguous() for name, weight in (source.weights | saved).items()}

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from hf_align.errors import UserError
 from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_HEAD, VALUE_MODEL_FOLDER
 from hf_align.layout.branches import Branches
+from hf_align.models.adapter_config import sort_names
 from hf_align.models.adapters import (
     VALUE_ADAPTER,
     active_adapter,
@@ -275,10 +276,9 @@ class PolicyWithValueHead(BranchModel):
         settings = {"value_model": self.value_model, "head": self.head_kind, "detach": str(self.detach_value_trunk)}
         save_file({name: tensor.contiguous() for name, tensor in head.items()}, directory / VALUE_HEAD, settings)
         if self.value_model == "adapter":
-            weights = _below(state_dict, "model.")
-            cast(PeftModel, self.model).save_pretrained(
-                str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=weights
-            )
+            weights, model = _below(state_dict, "model."), cast(PeftModel, self.model)
+            model.save_pretrained(str(directory), selected_adapters=[VALUE_ADAPTER], state_dict=weights)
+            sort_names(model.peft_config[VALUE_ADAPTER], directory / VALUE_ADAPTER_FOLDER)
         elif self.value_backbone is not None:
             with dropout_as_loaded(self):  # of the whole, which knows what the backbone's config said
                 self.value_backbone.save_pretrained(

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from hf_align.acceleration.attention import attach_plan, attends_by_blocks, make_plan
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
+from hf_align.models.adapter_config import sort_names
 from hf_align.models.fingerprint import write_fingerprint
 from hf_align.models.randomness import dropout_as_loaded
 from hf_align.models.vocabulary import carry_embeddings
@@ -150,6 +151,9 @@ class BranchModel(nn.Module):
         with dropout_as_loaded(self):
             cast(Any, self.model).save_pretrained(str(directory), state_dict=state_dict, **kwargs)
         if isinstance(self.model, PeftModel):
+            for name in self.model.active_adapters:
+                place = Path(directory) if name == "default" else Path(directory) / name
+                sort_names(self.model.peft_config[name], place)
             write_fingerprint(self.model, directory, state_dict)
             carry_embeddings(self.model, directory)
 

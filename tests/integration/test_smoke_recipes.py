@@ -30,7 +30,7 @@ def test_a_constitution_gives_both_kinds_of_rows(folder: Path):
     out = folder / "out" / "smoke-constitution"
     rows = [json.loads(line) for line in (out / "sft.jsonl").read_text().splitlines()]
     pairs = [json.loads(line) for line in (out / "preferences.jsonl").read_text().splitlines()]
-    assert len(rows) == 12 and all(row["completion"].strip() for row in rows)
+    assert len(rows) == 12 and all(row["completion"][0]["content"].strip() for row in rows)
     assert pairs and all(0 <= pair["preference"] <= 1 and pair["preference"] != 0.5 for pair in pairs)
 
 

@@ -176,13 +176,14 @@ def test_a_true_judge_is_not_stopped_in_nine_of_ten_runs(tiny_model_dir: str) ->
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_seams_a_run_of_full_weights_goes_on_to_the_same_data_and_weights(tiny_model_dir: str) -> None:
+def test_killed_at_each_seam_a_run_of_full_weights_goes_on_to_the_same_data_and_weights(tiny_model_dir: str) -> None:
     values: dict[str, Any] = {"lora": None, "learning_rate": 1e-3, "false_stop": 0.01, "loss_type": "ipo"}
     values |= {"judge": "self", "held_out_judge": "score.py:lower", "votes": "votes.jsonl", "reference": "start"}
-    run(tiny_model_dir, **values)
+    seams: set[tuple[str, str, int]] = set()
+    run(tiny_model_dir, KilledAtSeams(0, seams), **values)
     whole = results_of("out")
     shutil.rmtree("out")
-    assert kills_until_done(tiny_model_dir, 2, **values) >= 20
+    assert kills_until_done(tiny_model_dir, 1, **values) == len(seams) >= 20
     check_the_same(whole, results_of("out"))
 
 
