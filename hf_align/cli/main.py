@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` and flag errors are immediate; 
 
 import errno
 import gc
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,12 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         if fields and not options.takes_fields:
             raise UserError(f"{options.command} does not know {fields[0]}; see hf-align {options.command} --help")
+        processes = os.environ.get("WORLD_SIZE", "1")  # of `accelerate launch` or torchrun
+        if options.one_process and processes != "1":
+            raise UserError(
+                f"{options.command} is one process, and {processes} were started, which would write the same files; "
+                "start it without accelerate launch or torchrun"
+            )
         module, _, function = options.run.partition(":")
         run = getattr(_imported(module), function)
         run(options)

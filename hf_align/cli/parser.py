@@ -67,4 +67,4 @@ def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], 
             _add_commands(subparser, command.parts, f"{command.name}_what")
             continue
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, takes_fields=command.takes_fields)
+        subparser.set_defaults(run=command.run, takes_fields=command.takes_fields, one_process=command.one_process)

@@ -44,6 +44,7 @@ class Command:
         takes_fields: Whether undeclared flags are recipe keys.
         usage: Replaces argparse's usage line.
         parts: The commands of a group, which has no `run` of its own.
+        one_process: Whether processes of `accelerate launch` would write the same files, each for itself.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Command:
     takes_fields: bool = False
     usage: str | None = None
     parts: tuple["Command", ...] = ()
+    one_process: bool = False
 
 
 QUICKSTART = Command(
@@ -238,6 +240,7 @@ SCORE = Command(
 """,
     "hf_align.cli.commands.score:run_score",
     score_arguments,
+    one_process=True,
 )
 
 CONVERT = Command(
@@ -344,6 +347,7 @@ Everything is in the store: the same command goes on after Ctrl-C or a crash.
     collect_arguments,
     takes_fields=True,
     usage="hf-align collect [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+    one_process=True,
 )
 
 CONSTITUTION = Command(
@@ -378,6 +382,7 @@ Every step is stored when it is done: the same command goes on after Ctrl-C or a
     constitution_arguments,
     takes_fields=True,
     usage="hf-align constitution [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+    one_process=True,
 )
 
 IMPROVE = Command(
@@ -413,6 +418,7 @@ Every step is stored: the same command goes on after Ctrl-C or a crash, and give
     improve_arguments,
     takes_fields=True,
     usage="hf-align improve [--config RECIPE.yaml] [--FIELD VALUE ...] [--dry-run] [--json FILE]",
+    one_process=True,
 )
 
 SWEEP = Command(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_align.files import write_text
+
+PENDING = "together"
+"""File with parts that are being stored together."""
 
 
 class Parts:
@@ -28,6 +31,11 @@ class Parts:
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
         self.found = 0
+        pending = None if self.folder is None else self.folder / PENDING
+        if pending is not None and pending.exists():
+            for key, part in json.loads(pending.read_text(encoding="utf-8")):
+                self.put(key, part)
+            pending.unlink()
 
     def get(self, key: Any, compute: Callable[[], Any]) -> Any:
         """The part for `key`: stored earlier, or computed and stored.
@@ -54,6 +62,19 @@ class Parts:
         """Store a part, which isn't None."""
         if (file := self._file(key)) is not None:
             write_text(file, json.dumps(part, ensure_ascii=False))
+
+    def put_together(self, parts: Sequence[tuple[Any, Any]]) -> None:
+        """Store parts that were made together: a job killed meanwhile finds all of them, or none.
+
+        Args:
+            parts: Keys with their parts.
+        """
+        if self.folder is None:
+            return
+        write_text(self.folder / PENDING, json.dumps(parts, ensure_ascii=False))
+        for key, part in parts:
+            self.put(key, part)
+        (self.folder / PENDING).unlink()
 
     def _file(self, key: Any) -> Path | None:
         return None if self.folder is None else self.folder / f"{digest(key)}.json"

@@ -159,6 +159,19 @@ def test_a_bug_is_not_hidden() -> None:
         run("have_a_bug")
 
 
+@pytest.mark.parametrize("name", ["improve", "constitution", "collect", "score"])
+def test_several_processes_of_a_command_that_is_one_are_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = (command for command in COMMANDS if command.name == name)
+    noting = replace(found, run="tests.cli.stand_ins:take_notes", add_arguments=lambda parser: None, takes_fields=False)
+    for processes, status in (("1", 0), ("2", 2)):
+        monkeypatch.setenv("WORLD_SIZE", processes)
+        assert main([name], [noting]) == status
+    assert f"{name} is one process, and 2 were started" in error_line(capsys) and len(SEEN) == 1
+    SEEN.clear()
+
+
 def test_fields_reach_the_command_in_order() -> None:
     (dpo,) = (command for command in COMMANDS if command.name == "dpo")
     noting = replace(dpo, run="tests.cli.stand_ins:take_notes")

@@ -31,6 +31,7 @@ RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - OTHERS)
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
 METHODS_OF_PPO = ("rloo", "grpo")
+BY_GPU = ("reward", "dpo", "ipo", "online-dpo", "ppo")
 ROWS_OF_REWARDS = ("reward-rankings", "reward-soft-labels", "reward-tasks")
 QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
@@ -51,18 +52,9 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 
 def test_every_combination_is_there() -> None:
-    wanted = {f"{command}{gpu}" for command in ("reward", "dpo", "ipo", "ppo") for gpu in ("", "-t4", "-24gb", "-80gb")}
+    wanted = {f"{command}{gpu}" for command in BY_GPU for gpu in ("", "-t4", "-24gb", "-80gb")}
     assert all((FOLDER / f"{name}.yaml").exists() for name in IMPROVEMENTS)
-    others = {
-        "sft",
-        "ensemble",
-        *METHODS_OF_PPO,
-        *ROWS_OF_REWARDS,
-        "collect",
-        "collect-models",
-        "online-dpo",
-        "smoke-online-dpo",
-    }
+    others = {"sft", "ensemble", *METHODS_OF_PPO, *ROWS_OF_REWARDS, "collect", "collect-models", "smoke-online-dpo"}
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
 
 
@@ -144,11 +136,11 @@ def save_config(model: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("gpu", ["t4", *(pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("24gb", "80gb"))])
-@pytest.mark.parametrize("command", ["reward", "dpo", pytest.param("ipo", marks=pytest.mark.slow), "ppo"])
+@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.slow) if c == "ipo" else c for c in BY_GPU])
 def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     run = prepared(f"{command}-{gpu}")
     args, source = run.args, run.checked.source
-    if command == "ppo":  # prompts and responses of maximum length
+    if command in ("ppo", "online-dpo"):  # prompts and responses of maximum length
         documents = [([1] * args.max_prompt_length, [[1] * args.max_new_tokens] * args.num_samples)] * 64
     else:
         half_length = args.max_length // 2

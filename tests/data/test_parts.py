@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,26 @@ def test_a_part_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "job").exists()
     Parts(tmp_path / "job").get(1, lambda: "é")
     assert [json.loads(file.read_text(encoding="utf-8")) for file in (tmp_path / "job").iterdir()] == ["é"]
+
+
+@pytest.mark.parametrize("stored", [0, 1, 3])
+def test_of_parts_stored_together_a_killed_job_finds_all_or_none(tmp_path: Path, stored: int) -> None:
+    class Dying(Parts):
+        left = stored
+
+        def put(self, key: Any, part: Any) -> None:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            super().put(key, part)
+
+    together = [([number], {"text": f"é{number}"}) for number in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        Dying(tmp_path).put_together(together)
+    assert len(list(tmp_path.iterdir())) == stored + 1
+    again = Parts(tmp_path)
+    assert [again.find(key) for key, _ in together] == [part for _, part in together]
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def interrupt() -> None:

@@ -77,8 +77,7 @@ class Writer(Protocol):
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """`request.count` texts for each prompt, by the prompt's id, in any order.
 
-        Texts that `parts` has are taken from there, so that nothing is written twice; new ones are kept there, prompt
-        by prompt.
+        Texts that `parts` has are taken from there, so that nothing is written twice; new ones are kept there.
         """
         ...
 
@@ -335,7 +334,11 @@ def _each(
     request: Request,
     parts: Parts,
 ) -> Iterator[tuple[int, list[Any]]]:
-    """What each key has: kept earlier, or computed in blocks and kept one by one."""
+    """What each key has: kept earlier, or computed in blocks.
+
+    A block is kept together, each key's part for itself. Samples depend on their whole block, so a run that was killed
+    must not find half of one.
+    """
     new: list[int] = []
     for number in order:
         if (found := parts.find(keys[number])) is not None:
@@ -345,9 +348,9 @@ def _each(
     size = max(1, request.batch_size // request.count)
     for start in range(0, len(new), size):
         block = new[start : start + size]
-        for number, made in zip(block, compute(block), strict=True):
-            parts.put(keys[number], made)
-            yield number, made
+        made = list(zip(block, compute(block), strict=True))
+        parts.put_together([(keys[number], part) for number, part in made])
+        yield from made
 
 
 def _options(prompt: Prompt) -> dict[str, Any]:
