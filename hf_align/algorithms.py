@@ -193,7 +193,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.dpo:DPOTrainer",
         "hf_align.trainers.dpo:DPOConfig",
         needs=("reference",),
-        summary="train a policy on preference pairs with DPO",
+        summary="train a policy on preference pairs with DPO or another loss (simpo and sft: without a reference)",
         curves=PREFERENCE_CURVES,
     ),
     Algorithm(
@@ -223,7 +223,7 @@ ALGORITHMS = Algorithms(
         "hf_align.trainers.online.config:OnlineDPOConfig",
         "prompts",
         ("reference", "label"),
-        "train a policy on pairs of its own samples with DPO or IPO",
+        "train a policy on pairs of its own samples with DPO, IPO or another loss",
         (
             ("objective/scores", "score"),
             ("objective/kl", "KL from the reference (nats)"),

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import types
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 from hf_align.fields import options_of
@@ -17,7 +18,7 @@ def coerce(value: Any, hint: Any) -> Any:
     Args:
         value: A YAML value: None, bool, int, float, str, list or dict.
         hint: A resolved type hint, such as `float`, `str | None`, `list[str]`, `tuple[float, ...]` (for which a list is
-            taken) or `Literal["a", "b"]`.
+            taken) or `Literal["a", "b"]`. A `Callable` among its options can only be set from Python.
 
     Raises:
         TypeError: The value doesn't fit; the message describes the expected type, such as "a number or null".
@@ -34,7 +35,7 @@ def coerce(value: Any, hint: Any) -> Any:
         return float(value)
     if str in options and is_number:
         return str(value)
-    raise TypeError(" or ".join(dict.fromkeys(_describe(option) for option in options)))
+    raise TypeError(" or ".join(dict.fromkeys(_describe(option) for option in options if option is not Callable)))
 
 
 def _item(hint: Any) -> Any:
@@ -78,7 +79,8 @@ def _describe(option: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(choice) for choice in get_args(option))
     if origin in (list, tuple):
-        return f"a list (of {' or '.join(map(_describe, options_of(_item(option))))})"
+        items = [_describe(item) for item in options_of(_item(option)) if item is not Callable]
+        return f"a list (of {' or '.join(items)})"
     if isinstance(origin, type) and issubclass(origin, enum.Enum):
         return " or ".join(str(member.value) for member in origin)
     return "a value that can only be set from Python" if dataclasses.is_dataclass(origin) else str(option)

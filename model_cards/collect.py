@@ -16,6 +16,7 @@ from peft import PeftModel
 from transformers import TrainingArguments
 
 from hf_align.files import finite
+from hf_align.losses.registry import EVERY_OPTION, PREFERENCE_LOSSES
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import metric_type
@@ -120,6 +121,7 @@ def collect_facts(
         datasets=listed(dataset),
         dataset_args=listed(dataset_args),
         data=data_statistics(trainer.train_dataset, getattr(trainer, "made_rows", {})),
+        losses=[describe_loss(each) for each in getattr(args, "losses", [])],
         hyperparameters=hyperparameters(args),
         run=run_facts(trainer),
         over_optimization=over_optimization_of(trainer),
@@ -203,18 +205,41 @@ def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, 
     added_names = {entry.name for entry in dataclasses.fields(args)} - of_trainer
     usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
     del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
-    if "ipo" not in getattr(args, "loss_types", []):
-        added_names = {name for name in added_names if not name.startswith("ipo_")}
+    if losses := getattr(args, "losses", []):
+        added_names -= unread_options(args, losses)
     if not getattr(args, "sync_ref_model", False):
         added_names = {name for name in added_names if not name.startswith("ref_model_")}
     added_names -= {*HIDDEN_OPTIONS, *getattr(args, "idle_options", ())}
     added = {name: getattr(args, name) for name in names or sorted(added_names)}
     values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
+    if losses:
+        shown = [Path(each.name).name for each in losses]  # a function's file without its folder
+        values["loss_type"] = shown if len(shown) > 1 else shown[0]
     return {
         name: value
         for name, value in values.items()
         if value is not None and value is not False and value not in ([], {})
     }
+
+
+def describe_loss(loss: Any) -> dict[str, Any]:
+    """What a card says of a loss on pairs; of a function of the user's its name, without its file's folder."""
+    named = PREFERENCE_LOSSES.get(loss.name)
+    if named is None:
+        return {"title": Path(loss.name).name, "reference_free": loss.reference_free}
+    return {name: getattr(named, name) for name in ("title", "formula", "paper", "arxiv", "reference_free")}
+
+
+def unread_options(args: Any, losses: Sequence[Any]) -> set[str]:
+    """Options at their default that none of these losses reads, as far as it is one of ours."""
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(args)}
+    unread = {
+        option
+        for option in EVERY_OPTION
+        if not any(each.reads(option) and not each.is_users for each in losses)
+        and getattr(args, option, None) == defaults.get(option)
+    }
+    return unread if args.f_divergence_type == "alpha_divergence" else {*unread, "f_alpha_divergence_coef"}
 
 
 def run_facts(trainer: Any) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class CardFacts:
         datasets: The training data in words.
         dataset_args: The data set's configuration.
         data: Statistics of the training data: label and value.
+        losses: A policy's losses on pairs: `title`, `reference_free` and, of ours, `formula`, `paper` and `arxiv`.
         hyperparameters: Option and value.
         run: Hardware, duration and length of the training: label and value.
         curves: Whether there is a `training_curves.png` beside the card.
@@ -134,6 +135,7 @@ class CardFacts:
     datasets: list[str] = field(default_factory=list)
     dataset_args: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    losses: list[dict[str, Any]] = field(default_factory=list)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     curves: bool = False
@@ -157,12 +159,14 @@ class CardFacts:
     @property
     def method(self) -> str:
         """Display name of the training method."""
+        losses = " and ".join(loss["title"] for loss in self.losses) or "DPO"
         names = {
+            "dpo": losses,
             "sft": "demonstrations",
             "reward": "reward modelling",
             "ensemble": "an ensemble of reward models",
             "model": "fine-tuning",
-            "online-dpo": "online IPO" if self.hyperparameters.get("loss_type") == "ipo" else "online DPO",
+            "online-dpo": f"online {losses}",
             "ppo": "REINFORCE" if self.hyperparameters.get("policy_loss") == "reinforce" else "PPO",
         }
         if self.baseline == "group":
@@ -173,6 +177,11 @@ class CardFacts:
     def baseline(self) -> str:
         """What a policy gradient's returns were compared with: "value", "group" or "none"."""
         return self.hyperparameters.get("baseline", "value")
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a loss on pairs needs a reference."""
+        return not self.losses or not all(loss.get("reference_free") for loss in self.losses)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON-serialisable values."""

@@ -1,9 +1,8 @@
-"""DPO (Rafailov et al. 2023) and IPO (Azar et al. 2023): a policy from pairs, without a reward model."""
+"""DPO (Rafailov et al. 2023), IPO (Azar et al. 2023) and other losses on pairs: a policy without a reward model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -15,20 +14,18 @@ from transformers import PreTrainedTokenizerBase
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 
 from hf_align.errors import UserError
-from hf_align.fields import check_fields
 from hf_align.layout.branches import Branches
 from hf_align.layout.compare import ROUNDING
+from hf_align.losses.batch import PreferenceBatch
 from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import random_state_kept
 from hf_align.models.trainable import trainable_policy
 from hf_align.trainers.checks import check_policies
-from hf_align.trainers.direct import DirectConfig, check_smoothing, direct_loss, direct_metrics
+from hf_align.trainers.direct import DirectConfig, direct_loss, direct_metrics
 from hf_align.trainers.pairs import PreferenceConfig, PreferenceTrainer
 from hf_align.trainers.reference_logps import add_reference_logps
 from hf_align.trainers.start_checks import agreement_bound, check_first_loss
-
-LOSSES = ("sigmoid", "ipo")
 
 
 @dataclass
@@ -53,11 +50,13 @@ class DPOConfig(DirectConfig, PreferenceConfig):
     learning_rate: float = field(
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; use about 5e-5 with LoRA."}
     )
-    loss_type: str | list[str] = field(
-        default="sigmoid", metadata={"help": "'sigmoid' (DPO), 'ipo', or a list of them, summed with loss_weights."}
-    )
-    loss_weights: list[float] | None = field(
-        default=None, metadata={"help": "One weight per entry of a loss_type list. None: 1 each."}
+    ld_alpha: float | None = field(
+        default=None,
+        metadata={
+            "range": "[0, 1]",
+            "help": "Weight of the log-probs of the tokens by which a pair's longer response exceeds the shorter one "
+            "(LD-DPO). None: 1.",
+        },
     )
     precompute_ref_log_probs: bool = field(
         default=False,
@@ -70,14 +69,7 @@ class DPOConfig(DirectConfig, PreferenceConfig):
     )
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.loss_types or not all(name in LOSSES for name in self.loss_types):
-            raise UserError(f"loss_type is {self.loss_type!r}; use 'sigmoid', 'ipo' or a list of them.")
-        check_smoothing(self.label_smoothing, self.loss_types)
-        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_types):
-            raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss_types)} loss types.")
-        if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):
-            raise UserError(f"loss_weights is {self.loss_weights}; each weight must be 0 or more.")
+        super().__post_init__()
         if self.precompute_ref_log_probs and self.neftune_noise_alpha is not None:
             raise UserError(
                 "neftune_noise_alpha doesn't go with precompute_ref_log_probs: the reference would be scored without "
@@ -88,12 +80,15 @@ class DPOConfig(DirectConfig, PreferenceConfig):
                 "precompute_ref_log_probs scores all rows once, before training, and with sync_ref_model the reference "
                 "changes; leave one of them out."
             )
-        super().__post_init__()
+        if self.precompute_ref_log_probs:
+            check_reference(self, "precompute_ref_log_probs")
+        if self.sync_ref_model:
+            check_reference(self, "sync_ref_model")
 
     @property
-    def loss_types(self) -> list[str]:
-        """`loss_type` as a list."""
-        return [self.loss_type] if isinstance(self.loss_type, str) else list(self.loss_type)
+    def needs_reference(self) -> bool:
+        """Whether the rows are scored by a reference."""
+        return not self.reference_free
 
 
 @dataclass
@@ -106,12 +101,25 @@ class IPOConfig(DPOConfig):
         ['ipo']
     """
 
-    loss_type: str | list[str] = field(default="ipo", metadata={"help": "Fixed to 'ipo'."})
+    loss_type: str | Callable | list[str | Callable] = field(default="ipo", metadata={"help": "Fixed to 'ipo'."})
 
     def __post_init__(self) -> None:
-        if self.loss_types != ["ipo"]:
+        if self.loss_type not in ("ipo", ["ipo"]):
             raise UserError(f"loss_type is {self.loss_type!r}; IPOConfig fixes it to 'ipo'. Use DPOConfig for others.")
         super().__post_init__()
+
+
+def check_reference(args: DPOConfig, given: str) -> None:
+    """Refuse the argument or option `given` if no loss needs the reference that it is about.
+
+    Raises:
+        UserError: No loss does.
+    """
+    if args.reference_free:
+        raise UserError(
+            f"{given} is given, and no reference is scored with loss_type {' and '.join(map(repr, args.loss_types))}; "
+            "leave it out, or use a loss that needs one, such as 'sigmoid'."
+        )
 
 
 class DPOTrainer(PreferenceTrainer):
@@ -121,7 +129,8 @@ class DPOTrainer(PreferenceTrainer):
         model: Hub id or folder of a language model or adapter, or a model object (trained in place).
         ref_model: The reference: an object, Hub id or folder. Default: the policy exactly as given, which is the base
             with adapters off if `peft_config` makes a new one, a frozen copy of an adapter that came with the model,
-            or for full fine-tuning a snapshot of the weights in memory.
+            or for full fine-tuning a snapshot of the weights in memory. Losses without a reference (`simpo`, `sft`)
+            have none: nothing is loaded, copied or scored, and this must be None.
         args: Default: `DPOConfig("trainer_output")`.
         data_collator: Default: `PreferenceCollator`.
         train_dataset: Rows with `chosen` and `rejected`, usually `prompt`, and optionally `weight`; text or messages.
@@ -137,8 +146,9 @@ class DPOTrainer(PreferenceTrainer):
     Raises:
         UserError: On unusable rows or arguments, before anything is loaded or trained.
 
-    Logs, besides Trainer's: `rewards/chosen` and `rewards/rejected` (beta times the log-ratio to the reference),
-    `rewards/accuracies`, `rewards/margins`, `logps/chosen`, `logps/rejected` (sums over a response's tokens).
+    Logs, besides Trainer's: `rewards/chosen` and `rewards/rejected` (beta times the log-ratio to the reference; without
+    a reference, times the mean log-prob of the response's tokens), `rewards/accuracies`, `rewards/margins`,
+    `logps/chosen`, `logps/rejected` (sums over a response's tokens).
     With `sync_ref_model` `reference/moves`: how often the reference has moved.
 
     Example:
@@ -157,8 +167,10 @@ class DPOTrainer(PreferenceTrainer):
     config_class: type[DPOConfig] = DPOConfig
 
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
-        """Refuse models that aren't policies."""
+        """Refuse models that aren't policies, and a reference that no loss needs."""
         check_policies(model, ref_model)
+        if ref_model is not None:
+            check_reference(self.args, "ref_model")
 
     def load_model(
         self,
@@ -171,7 +183,9 @@ class DPOTrainer(PreferenceTrainer):
         return PolicyModel(trainable_policy(model, peft_config, quantization))
 
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
-        """Make the reference, and score the rows with it if its log-probs are precomputed."""
+        """Make the reference if a loss needs it, and score the rows with it if its log-probs are precomputed."""
+        if self.args.reference_free:
+            return
         precompute = self.args.precompute_ref_log_probs
         self.reference = self.make_reference(ref_model, peft_config, quantization, snapshot=not precompute)
         if precompute:
@@ -184,6 +198,7 @@ class DPOTrainer(PreferenceTrainer):
                 "precompute_ref_log_probs doesn't work with sharded weights (FSDP, DeepSpeed); switch it off."
             )
         layout = f"{args.layout} {args.row_tokens} {args.per_device_eval_batch_size}"
+        layout += "" if args.ld_alpha is None else f" {args.ld_alpha}"
         options: dict[str, Any] = {
             "key": f"{args.bf16} {args.fp16} {self.reference.weights_key()} {layout}",
             "size": args.per_device_eval_batch_size,
@@ -202,10 +217,18 @@ class DPOTrainer(PreferenceTrainer):
         with self.accelerator.autocast():
             return self.reference_logps(self.model, inputs["branches"])
 
-    def response_logps(self, model: nn.Module, branches: Branches) -> Tensor:
-        """Summed log-probs of each response under `model`: `[S]`."""
-        logps, laid_out = self.runner.run(model, branches)
-        return laid_out.sum_by_branch(logps)
+    def token_logps(self, model: nn.Module, branches: Branches) -> Tensor:
+        """Log-probs of the response tokens under `model`: `[N]`."""
+        logps, _ = self.runner.run(model, branches)
+        return logps
+
+    def response_logps(self, token_logps: Tensor, branches: Branches) -> Tensor:
+        """Sums `[S]` of log-probs `[N]` over each response, weighted by `ld_alpha` beyond the pair's shorter one."""
+        if (alpha := self.args.ld_alpha) is not None:
+            shared = branches.lengths().view(-1, 2).amin(1).repeat_interleave(2)  # [S]
+            beyond = branches.tokens_so_far() > shared[branches.token_branch]  # [N]
+            token_logps = torch.where(beyond, alpha * token_logps, token_logps)
+        return branches.sum_by_branch(token_logps)
 
     @torch.no_grad()
     def reference_logps(self, model: nn.Module, branches: Branches) -> Tensor:
@@ -216,13 +239,29 @@ class DPOTrainer(PreferenceTrainer):
             branches: The batch, on which the policy is scored, too.
         """
         with self.reference.scored_as(model) as scorer:
-            return self.response_logps(scorer, branches)
+            return self.response_logps(self.token_logps(scorer, branches), branches)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses in `loss_type`."""
         # The reference runs first, in the same mode, batch and layout: at step 0 it equals the policy exactly.
+        ref_logps = None if self.args.reference_free else self._ref_logps_of(model, inputs, branches)
+        tokens = self.token_logps(model, branches)
+        logps, lengths = (x.view(-1, 2) for x in (self.response_logps(tokens, branches), branches.lengths()))  # [B, 2]
+        if ref_logps is not None and self._is_fresh and model.training:
+            self._is_fresh = False
+            self._check_first_loss(logps, ref_logps, lengths)
+        batch = PreferenceBatch(
+            *logps.unbind(1),
+            *lengths.unbind(1),
+            *((None, None) if ref_logps is None else ref_logps.unbind(1)),
+            flat_token_logps=tokens,
+        )
+        return direct_loss(batch, self.args), direct_metrics(batch, self.args)
+
+    def _ref_logps_of(self, model: nn.Module, inputs: dict[str, Any], branches: Branches) -> Tensor:
+        """The reference's log-probs of a batch's responses, as scored before or scored now: `[B, 2]`."""
         ref_logps = inputs.get("ref_logps")
         if ref_logps is None:
             if self.args.precompute_ref_log_probs and not self.reference.is_kept:
@@ -232,18 +271,7 @@ class DPOTrainer(PreferenceTrainer):
                 )
             with self._same_noise(model):
                 ref_logps = self.reference_logps(model, branches)
-        logps = self.response_logps(model, branches)
-        logps, ref_logps, lengths = (x.view(-1, 2) for x in (logps, ref_logps, branches.lengths()))  # [B, 2]
-        if self._is_fresh and model.training:
-            self._is_fresh = False
-            self._check_first_loss(logps, ref_logps, lengths)
-        weights = self.args.loss_weights or [1.0] * len(self.args.loss_types)
-        losses = sum(
-            weight * direct_loss(name, logps, ref_logps, lengths, self.args)
-            for name, weight in zip(self.args.loss_types, weights, strict=True)
-        )
-        assert isinstance(losses, Tensor)
-        return losses, direct_metrics(logps, ref_logps, self.args.beta)
+        return ref_logps.view(-1, 2)
 
     @contextmanager
     def _same_noise(self, model: nn.Module) -> Iterator[None]:

@@ -405,7 +405,7 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
   output_dir      folder of everything: rounds, rounds.json, report.html and, in policy, the best policy (required)
   lora, quantization
   rounds, num_samples, prompts_per_round, pairs, anchor_share, reference, max_new_tokens, ...: options of the rounds
-  anything else   a field of DPOConfig for the training in each round: loss_type (sigmoid or ipo), learning_rate, ...
+  anything else   a field of DPOConfig for the training in each round: loss_type (sigmoid, ipo, ...), learning_rate, ...
 
 Every step is stored: the same command goes on after Ctrl-C or a crash, and gives the same data and weights.
 """,

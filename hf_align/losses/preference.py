@@ -43,8 +43,7 @@ def dpo_loss(
     """
     check_preference_options(beta, label_smoothing)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
-    logits = beta * (chosen - rejected)
-    return -(1.0 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
+    return smoothed_logistic(beta * (chosen - rejected), label_smoothing)
 
 
 def ipo_loss(
@@ -92,6 +91,11 @@ def ipo_loss(
     elif chosen_lengths is not None or rejected_lengths is not None:
         raise UserError("ipo_loss needs both chosen_lengths and rejected_lengths, or neither.")
     return (chosen - rejected - (0.5 / beta if target is None else target)).square()
+
+
+def smoothed_logistic(gap: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """`-(1 - s) * logsigmoid(gap) - s * logsigmoid(-gap)`, s the label smoothing: `[B]` to `[B]`."""
+    return -(1.0 - label_smoothing) * logsigmoid(gap) - label_smoothing * logsigmoid(-gap)
 
 
 def check_preference_options(beta: float, label_smoothing: float = 0.0) -> None:

@@ -28,6 +28,7 @@ from hf_align.rewards.named import read_reward
 from hf_align.rewards.sources import check_named_models, named_models
 from hf_align.rewards.vader import VADER
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
+from hf_align.trainers.dpo import DPOConfig, check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons
@@ -93,6 +94,8 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     trains_reward = args.checkpoint_kind == "reward"
     for name in () if trains_reward else ("model", "ref_model"):
         check_is_policy(source.get(name), name, ask_hub=True)
+    if isinstance(args, DPOConfig) and source.get("ref_model") is not None:
+        check_reference(args, "ref_model")
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)
     for key in SCORING:
@@ -120,6 +123,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     lines = [
         ("model", f"{model.name}, {_count(model.total)} weights, {_count(model.trained)} trained"),
         ("data", f"{len(documents)} rows, {fmean(lengths):.0f} tokens on average, {max(lengths)} at most"),
+        *([] if getattr(args, "needs_reference", True) else [("reference", "none: the loss needs none")]),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),
         ("steps", _describe_steps(args, steps, len(documents))),
         *((f"memory: {part}", _size(size)) for part, size in parts.items()),
@@ -219,7 +223,7 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
         reference = memory.outline(source["ref_model"], quantization=source["quantization"], dtype=model.dtype)
         moves = getattr(args, "sync_ref_model", False)
         parts["reference"] = 4.0 * reference.total if moves else reference.base_bytes
-    elif "ref_model" in source and not model.is_adapter and not getattr(args, "precompute_ref_log_probs", False):
+    elif "ref_model" in source and not model.is_adapter and _keeps_reference(args):
         parts["reference"] = 4.0 * model.total
     elif getattr(args, "sync_ref_model", False):
         parts["reference"] = 4.0 * model.trained  # a second adapter
@@ -241,6 +245,11 @@ def memory_parts(source: Source, args: Any, model: memory.Outline, documents: Do
         # Sampling and training alternate: only the excess of the cache over a batch's activations counts.
         parts["keys and values while sampling, beyond that"] = max(0.0, cache - activations)
     return parts
+
+
+def _keeps_reference(args: Any) -> bool:
+    """Whether a trainer with a reference keeps it while it trains."""
+    return getattr(args, "needs_reference", True) and not getattr(args, "precompute_ref_log_probs", False)
 
 
 def _reward_bytes(reward: Any, policy: memory.Outline) -> float:

@@ -41,9 +41,10 @@ QWEN = {  # hidden, layers, heads, key-value heads, inner, vocabulary, tied
 
 
 def command_of(name: str) -> str:
-    """The algorithm that a recipe's name begins with, after "smoke-"; or PPO, for its other methods."""
+    """The algorithm that a recipe's name begins with, after "smoke-"; or PPO or DPO, for their other methods."""
     if name in METHODS_OF_PPO:
         return "ppo"
+    name = name.replace("simpo", "dpo")
     return max((each for each in ALGORITHMS.builtin if name.removeprefix("smoke-").startswith(each)), key=len)
 
 
@@ -54,7 +55,8 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in BY_GPU for gpu in ("", "-t4", "-24gb", "-80gb")}
     assert all((FOLDER / f"{name}.yaml").exists() for name in IMPROVEMENTS)
-    others = {"sft", "ensemble", *METHODS_OF_PPO, *ROWS_OF_REWARDS, "collect", "collect-models", "smoke-online-dpo"}
+    others = {"simpo", "sft", "ensemble", *METHODS_OF_PPO, *ROWS_OF_REWARDS}
+    others |= {"collect", "collect-models", "smoke-online-dpo"}
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -131,6 +132,35 @@ def test_a_recipe_augments_the_rows_for_training_alone(
     ):
         code, text = dry("dpo", *flags)
         assert code == 2 and message in text, text
+
+
+def test_a_loss_of_one_s_own_and_one_without_a_reference_from_a_recipe(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text("def hinge(batch, config):\n    return (1 - batch.chosen_means + batch.rejected_means).relu()\n")
+    data = [*few("dpo", tmp_path), *SMALL, "--model", tiny_model_dir, "--max_steps", "1"]
+    base = ["dpo", "--config", str(RECIPES / "simpo.yaml"), "--output_dir", str(out), *data]
+    whole = [*base, "--lora", "null", "--dry-run"]
+    assert main(whole) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^reference +none: the loss needs none$", shown, re.MULTILINE)
+    assert "memory: reference" not in shown
+    assert main([*whole, "--loss_type", "[simpo, sigmoid]"]) == 0
+    assert "memory: reference" in capsys.readouterr().out
+    for flags, message in (
+        (["--ref_model", tiny_model_dir], "--ref_model is given, and no reference is scored with loss_type 'simpo'"),
+        (["--loss_type", "dpo"], "--loss_type is 'dpo'; "),
+        (["--loss_type", f"{file}:hing"], f"--loss_type: {file} has no function hing"),
+        (["--loss_type", "3.5"], "--loss_type is '3.5'; "),
+        (["--loss_type", "{a: b}"], "--loss_type expects text or a list (of text), got {'a': 'b'}"),
+    ):
+        assert main([*base, "--dry-run", *flags]) == 2
+        assert message in capsys.readouterr().err
+    own = [*base, "--loss_type", f"[{file}:hinge, simpo]", "--loss_weights", "[1.0, 0.5]"]
+    assert main(own) == 0
+    card = (out / "README.md").read_text()
+    assert "mine.py" in card and str(tmp_path) not in card and "SimPO (Meng et al. 2024): `-log sigmoid(" in card
 
 
 def test_resuming_with_another_lora_says_so(

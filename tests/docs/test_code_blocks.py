@@ -18,6 +18,7 @@ PAGES = {
     "docs/how-to/ensembles.md": {"ensemble"},
     "docs/how-to/sft.md": {"sft"},
     "docs/how-to/dpo-ipo.md": {"dpo", "dpo-4bit"},
+    "docs/how-to/losses.md": {"own", "simpo"},
     "docs/how-to/ppo.md": {"ppo", "rloo"},
     "docs/how-to/moving-reference.md": {"moving"},
     "docs/how-to/online-dpo.md": {"judged", "online-dpo"},

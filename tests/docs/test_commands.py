@@ -52,6 +52,7 @@ RUN |= {
         "ensembles",
         "sft",
         "dpo-ipo",
+        "losses",
         "ppo",
         "online-dpo",
         "memory",

@@ -1,17 +1,15 @@
 """DPO and IPO compared with numbers computed by hand and with TRL's trainer code."""
 
 import math
-from collections import defaultdict
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from trl.trainer.dpo_trainer import DPOTrainer
 
 from hf_align.errors import UserError
 from hf_align.losses import dpo_loss, ipo_loss
+from tests.trl_losses import trl_loss
 
 BETA = 0.3
 LENGTHS = torch.tensor([[5, 3], [2, 6], [4, 4]])  # chosen, rejected
@@ -23,49 +21,6 @@ def logps() -> list[Tensor]:
     return [(-10.0 * torch.rand(3, generator=gen)).requires_grad_() for _ in range(4)]
 
 
-def trl_loss(columns: list[Tensor], lengths: Tensor, loss_type: str, label_smoothing: float = 0.0) -> Tensor:
-    """The loss that TRL's DPOTrainer computes from a model whose summed log-probs are the given columns."""
-    chosen, rejected, ref_chosen, ref_rejected = columns
-    mask = (torch.arange(8) < lengths.t().reshape(-1, 1)).long()  # chosen rows first, then rejected ones
-    mask = torch.cat([torch.zeros_like(mask[:, :1]), mask], dim=1)  # one prompt token
-    summed = torch.cat([chosen, rejected])
-    log_probs = summed[:, None] * mask[:, 1:] / mask.sum(1, keepdim=True)
-    zeros = torch.zeros_like(log_probs)
-    outputs = SimpleNamespace(log_probs=log_probs, entropy=zeros, mean_logits=zeros, is_top1=zeros.bool())
-
-    class Model:
-        training = True
-
-        def __call__(self, **_: Any) -> SimpleNamespace:
-            return outputs
-
-    trainer = SimpleNamespace(
-        model=Model(),
-        accelerator=SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x),
-        aux_loss_enabled=False,
-        ld_alpha=None,
-        precompute_ref_logps=True,
-        f_divergence_type="reverse_kl",
-        loss_types=[loss_type],
-        loss_weights=[1.0],
-        use_weighting=False,
-        beta=BETA,
-        label_smoothing=label_smoothing,
-        _metrics=defaultdict(lambda: defaultdict(list)),
-        _total_train_tokens=0,
-        _tp_size=1,
-    )
-    inputs = {
-        "input_ids": torch.zeros_like(mask),
-        "attention_mask": torch.ones_like(mask),
-        "completion_mask": mask,
-        "ref_chosen_logps": ref_chosen,
-        "ref_rejected_logps": ref_rejected,
-    }
-    stub: Any = trainer
-    return DPOTrainer._compute_loss(stub, stub.model, inputs, return_outputs=False)
-
-
 def assert_same_loss_and_gradients(ours: Tensor, theirs: Tensor, columns: list[Tensor]) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
     into = columns[:2]
@@ -74,7 +29,7 @@ def assert_same_loss_and_gradients(ours: Tensor, theirs: Tensor, columns: list[T
 
 def test_sigmoid_equals_trl() -> None:
     columns = logps()
-    theirs = trl_loss(columns, LENGTHS, "sigmoid")
+    theirs = trl_loss(columns, LENGTHS, "sigmoid", BETA)
     assert_same_loss_and_gradients(dpo_loss(*columns, beta=BETA).mean(), theirs, columns)
 
 
@@ -83,20 +38,20 @@ def test_label_smoothing_equals_trl() -> None:
     # batch of one pair is conservative DPO.
     for row in range(3):
         columns = [column[row : row + 1] for column in logps()]
-        theirs = trl_loss(columns, LENGTHS[row : row + 1], "aot", label_smoothing=0.2)
+        theirs = trl_loss(columns, LENGTHS[row : row + 1], "aot", BETA, label_smoothing=0.2)
         assert_same_loss_and_gradients(dpo_loss(*columns, beta=BETA, label_smoothing=0.2).mean(), theirs, columns)
 
 
 def test_length_normalised_sigmoid_equals_trl() -> None:
     columns = logps()
-    theirs = trl_loss(columns, LENGTHS, "sigmoid_norm")
+    theirs = trl_loss(columns, LENGTHS, "sigmoid_norm", BETA)
     by_token = [column / LENGTHS[:, index % 2] for index, column in enumerate(columns)]
     assert_same_loss_and_gradients(dpo_loss(*by_token, beta=BETA).mean(), theirs, columns)
 
 
 def test_ipo_by_token_equals_trl() -> None:
     columns = logps()
-    theirs = trl_loss(columns, LENGTHS, "ipo")
+    theirs = trl_loss(columns, LENGTHS, "ipo", BETA)
     ours = ipo_loss(*columns, beta=BETA, chosen_lengths=LENGTHS[:, 0], rejected_lengths=LENGTHS[:, 1])
     assert_same_loss_and_gradients(ours.mean(), theirs, columns)
 

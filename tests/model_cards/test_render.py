@@ -11,7 +11,9 @@ from markdown_it import MarkdownIt
 
 from hf_align.errors import UserError
 from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_card
+from hf_align.model_cards.collect import describe_loss
 from hf_align.model_cards.render import figure, markdown_text
+from hf_align.trainers.named_losses import read_losses
 from tests.cards import card_data
 
 KINDS = ("sft", "reward", "dpo", "ipo", "ppo", "model")
@@ -285,3 +287,21 @@ def test_numbers_and_times_read_well():
         "x",
     ]
     assert markdown_text("snake_case 3.5 -1") == "snake_case 3.5 -1"
+
+
+def test_a_card_has_the_losses_of_its_pairs():
+    def card_of(loss_type: str | list[str], kind: str = "dpo") -> str:
+        losses = [describe_loss(each) for each in read_losses(loss_type)]
+        return " ".join(ModelCard(render_card(facts(kind, losses=losses))).text.split())
+
+    simpo = card_of("simpo")
+    assert "with SimPO" in simpo and "`-log sigmoid(beta (p+ / |y+| - p- / |y-|) - gamma)`" in simpo
+    assert "There is no reference" in simpo and "arxiv.org/abs/2405.14734" in simpo and "rafailov" not in simpo
+    both = card_of(["sigmoid", "sft"])
+    assert "with DPO and NLL" in both and "the weighted sum of these losses" in both and "The reference is" in both
+    assert "h = r+ - r-" in both and "h = r+ - r-" not in simpo
+    own = card_of("operator:attrgetter", "online-dpo")
+    assert "attrgetter" in own and "a function of its trainer's" in own and "Guo et al., 2024" in own
+    assert all(
+        "rafailov2023direct" in card_of(each) and "Papers" not in card_of(each) for each in ("sigmoid", ["sigmoid"])
+    )

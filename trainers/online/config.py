@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from hf_align.errors import UserError
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.direct import DirectConfig, check_smoothing
+from hf_align.trainers.direct import DirectConfig
 from hf_align.trainers.rollouts.config import RolloutConfig
 
 
@@ -40,9 +40,6 @@ class OnlineDPOConfig(DirectConfig, RolloutConfig):
     learning_rate: float = field(
         default=1e-6, metadata={"help": "Peak learning rate. 1e-6 suits full fine-tuning; use about 5e-5 with LoRA."}
     )
-    loss_type: Literal["sigmoid", "ipo"] = field(
-        default="sigmoid", metadata={"help": "'sigmoid' (online DPO) or 'ipo' (online IPO)."}
-    )
     num_samples: int = field(
         default=2,
         metadata={"range": "[2, inf)", "help": "Responses sampled for each prompt of a rollout, which are compared."},
@@ -66,14 +63,8 @@ class OnlineDPOConfig(DirectConfig, RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_smoothing(self.label_smoothing, self.loss_types)
         if self.per_device_train_batch_size % self.num_samples:
             raise UserError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts responses and must be a "
                 f"multiple of num_samples={self.num_samples}, since a prompt's responses are compared; make it one."
             )
-
-    @property
-    def loss_types(self) -> list[str]:
-        """`loss_type` as a list, as `DPOConfig` has it."""
-        return [self.loss_type]

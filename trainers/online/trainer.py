@@ -29,7 +29,7 @@ from hf_align.trainers.config import Callbacks
 from hf_align.trainers.online.collect import collect
 from hf_align.trainers.online.config import OnlineDPOConfig
 from hf_align.trainers.online.labels import JudgeLabel, Label, RewardLabel, WinRate
-from hf_align.trainers.online.loss import pair_losses
+from hf_align.trainers.online.loss import batch_of_pairs, pair_losses
 from hf_align.trainers.online.rollout import PairRollout
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.rollouts.data import Row
@@ -247,11 +247,9 @@ class OnlineDPOTrainer(RolloutTrainer):
         if output is None:
             output, _ = self.runner.run(model, branches, temperature=self.args.temperature)
         logps = output["logps"] if isinstance(output, dict) else output  # [N]
-        pairs = inputs["pairs"]
-        sums, ref_sums = branches.sum_by_branch(logps), branches.sum_by_branch(inputs["ref_logps"])  # [S]
-        losses, metrics = pair_losses(
-            sums[pairs], ref_sums[pairs], branches.lengths()[pairs], inputs["labels"], self.args
-        )
+        pairs, with_tokens = inputs["pairs"], any(loss.is_users for loss in self.args.losses)
+        batch = batch_of_pairs(logps, inputs["ref_logps"], branches, pairs, with_tokens=with_tokens)
+        losses, metrics = pair_losses(batch, inputs["labels"], self.args)
         # Of responses that stand in for pairs, nothing is said.
         log_ratios = (logps - inputs["old_logps"]).detach() if len(pairs) else logps.new_zeros(0)
         metrics["policy/approxkl_avg"] = 0.5 * log_ratios.square()
@@ -259,7 +257,7 @@ class OnlineDPOTrainer(RolloutTrainer):
         self.note_log_ratios(metrics["policy/approxkl_avg"])
         # Gradients are averaged over processes, so multiply each process's share of the global sum by their number. A
         # micro-batch without pairs has a gradient of zeros, which the other processes wait for.
-        loss = losses.sum() if len(pairs) else 0.0 * sums.sum()
+        loss = losses.sum() if len(pairs) else 0.0 * logps.sum()
         loss = loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, metrics) if return_outputs else loss
 

@@ -24,7 +24,7 @@ from hf_align.models.sources import adapter_config, check_source, plain_folder
 from hf_align.progress import Progress
 from hf_align.rollouts.sampler import check_room
 from hf_align.trainers.checks import check_place
-from hf_align.trainers.dpo import DPOConfig
+from hf_align.trainers.dpo import DPOConfig, check_reference
 
 KEYS: dict[str, Any] = {
     "judge": str | list | dict,
@@ -138,7 +138,7 @@ def prepare_improvement(recipe: Recipe) -> ImprovementRun:
     if "output_dir" not in checked.config:
         raise UserError("output_dir is missing: write `output_dir: ...` in the recipe or pass --output_dir")
     config, args = ImprovementConfig(**values), make_config("improve", DPOConfig, checked)
-    _check_training(recipe, args)
+    _check_training(recipe, args, config)
     check_place(Path(args.output_dir), recipe.where("output_dir"))
     check_source(source["model"])
     check_is_policy(source["model"], "model", ask_hub=True)
@@ -167,7 +167,9 @@ def _part(recipe: Recipe, keys: Mapping[str, Any], *, inside: bool) -> Recipe:
     return Recipe(chosen, recipe.places, recipe.bare)
 
 
-def _check_training(recipe: Recipe, args: DPOConfig) -> None:
+def _check_training(recipe: Recipe, args: DPOConfig, config: ImprovementConfig) -> None:
+    if config.reference == "start":
+        check_reference(args, recipe.where("reference"))
     for name in WITHOUT:
         if getattr(args, name):
             raise UserError(f"{recipe.where(name)} doesn't go with rounds; leave it out")

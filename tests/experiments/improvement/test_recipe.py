@@ -41,13 +41,14 @@ def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ({"prompts_per_round": 7}, "prompts_per_round is 7, and train_dataset has 6 different prompts"),
         ({"eval_strategy": "steps"}, "eval_strategy doesn't go with rounds"),
         ({"push_to_hub": True}, "push_to_hub doesn't go with rounds"),
-        ({"loss_type": "hinge"}, "loss_type is 'hinge'"),
+        ({"loss_type": "hinges"}, "loss_type is 'hinges'"),
+        ({"loss_type": "simpo", "reference": "start"}, "reference is given, and no reference is scored"),
         ({"lora": None, "quantization": "4bit"}, "quantised weights train only through an adapter; add lora: true"),
         ({"train_dataset": "held_out.jsonl"}, "train_dataset has no prompt that eval_dataset doesn't have, too"),
         ({"train_dataset": "missing.jsonl"}, "train_dataset: there is no file missing.jsonl"),
         ({"max_new_tokens": 100_000}, "max_new_tokens is 100000"),
         ({"max_length": 12}, "max_length is 12, and train_dataset's longest prompt takes"),
-        ({"loss_type": "ipo", "label_smoothing": 0.1}, "label_smoothing is 0.1, and loss_type 'ipo' has none"),
+        ({"loss_type": "ipo", "label_smoothing": 0.1}, "label_smoothing is 0.1, which loss_type 'ipo' ignores"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(values: dict[str, Any], message: str, tiny_model_dir: str) -> None:

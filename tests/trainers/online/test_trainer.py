@@ -225,9 +225,9 @@ def test_what_can_t_be_trained_is_refused(
     [
         ({"num_samples": 1}, "num_samples"),
         ({"per_device_train_batch_size": 6, "num_samples": 4}, "multiple of num_samples=4"),
-        ({"loss_type": "hinge"}, "loss_type"),
+        ({"loss_type": "aot"}, "loss_type is 'aot', which isn't offered"),
         ({"label_smoothing": 0.5}, "label_smoothing"),
-        ({"label_smoothing": 0.1, "loss_type": "ipo"}, "label_smoothing is 0.1, and loss_type 'ipo' has none"),
+        ({"label_smoothing": 0.1, "loss_type": "ipo"}, "label_smoothing is 0.1, which loss_type 'ipo' ignores"),
         ({"neftune_noise_alpha": 5.0}, "online DPO would mistake"),
     ],
 )
