@@ -46,7 +46,7 @@ def test_seeds_are_averaged_before_pairs_are_resampled(tmp_path, capsys):
 def test_every_loss_has_settings_and_shares_cover_all_runs_once():
     assert [*PREFERENCE_LOSSES] and {*PREFERENCE_LOSSES} == {name for name in SETTINGS if "+" not in name}
     parts = [jobs_of(list(SETTINGS), [0, 1], f"{part}/4") for part in range(4)]
-    assert sorted(sum(parts, start=[])) == sorted((loss, seed) for loss in SETTINGS for seed in (0, 1))
+    assert sorted(job for part in parts for job in part) == sorted((loss, seed) for loss in SETTINGS for seed in (0, 1))
     assert np.ptp([len(part) for part in parts]) <= 1
     for part in ("4/4", "1", "a/2"):
         with pytest.raises(ValueError, match="give I/N"):
