@@ -81,7 +81,7 @@ def command_line(arguments: Sequence[str]) -> str:
 
 @cache
 def git_revision(folder: str | None) -> str | None:
-    """The revision of a folder's working tree, "-dirty" where tracked files were changed; None without git or folder."""
+    """The revision of a folder, "-dirty" where tracked files were changed; None without git or folder."""
     if folder is None:
         return None
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
