@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,7 +162,26 @@ def measure(policy: str, base: str, reward: str, out: Path, prompts: Dataset, se
     return {name: trainer.eval_rows[name].tolist() for name in FIGURES}
 
 
-def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int, prompts: int) -> None:
+def train(method: str, base: str, reward: str, folder: Path, samples: int, seed: int) -> bool:
+    """Train the policy of a method other than "base" into its folder; False if it goes on from a checkpoint."""
+    checkpoint = get_last_checkpoint(str(folder))
+    trainer = make_trainer(method, base, reward, folder, samples, seed)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    return checkpoint is None
+
+
+def run(
+    base: str,
+    reward: str,
+    out: Path,
+    method: str,
+    seed: int,
+    samples: int,
+    prompts: int,
+    train: Callable[[str, str, str, Path, int, int], bool] = train,
+) -> None:
     """Train what isn't trained, and measure it.
 
     Args:
@@ -173,6 +192,7 @@ def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int,
         seed: Of prompts, training and sampling.
         samples: Responses in all, a multiple of `ROLLOUT`.
         prompts: Held-out prompts.
+        train: Trains it, and says whether from its start.
 
     Raises:
         UserError: There are fewer held-out prompts.
@@ -186,12 +206,9 @@ def run(base: str, reward: str, out: Path, method: str, seed: int, samples: int,
     policy = base if method == "base" else str(folder)
     seconds: float | None = None  # known only of a training without a stop
     if method != "base" and not (folder / ADAPTER_CONFIG).exists():
-        started, checkpoint = time.perf_counter(), get_last_checkpoint(policy)
-        trainer = make_trainer(method, base, reward, folder, samples, seed)
-        trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model()
-        trainer.save_state()
-        seconds = time.perf_counter() - started if checkpoint is None else None
+        started = time.perf_counter()
+        whole = train(method, base, reward, folder, samples, seed)
+        seconds = time.perf_counter() - started if whole else None
     figures = measure(policy, base, reward, folder, heldout, seed)
     entry = {"method": method, "seed": seed, "samples": samples, "training_seconds": seconds}
     origin = {"machine": describe_machine(), "versions": versions()}
@@ -208,13 +225,13 @@ def read_runs(out: Path) -> Runs:
     return {(each["method"], each["seed"]): each for each in results}
 
 
-def summarise(by_run: Runs) -> dict[str, Any]:
+def summarise(by_run: Runs, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     """Figures by method, over the seeds that have a finished base: gain over the base, and what else was measured.
 
     Intervals are over prompts: all seeds' prompts are resampled together, each with its difference from the base.
     """
     summary: dict[str, Any] = {}
-    for method in METHODS:
+    for method in methods:
         seeds = sorted(seed for name, seed in by_run if name == method and ("base", seed) in by_run)
         if not seeds:
             continue
@@ -241,13 +258,13 @@ def summarise(by_run: Runs) -> dict[str, Any]:
     return summary
 
 
-def compare(by_run: Runs, method: str) -> dict[str, Any]:
+def compare(by_run: Runs, method: str, methods: Sequence[str] = METHODS) -> dict[str, Any]:
     """VADER and KL of a method minus those of each other one, over the seeds that both finished.
 
     Intervals are over prompts, as in `summarise`: both policies answered the same ones.
     """
     differences: dict[str, Any] = {}
-    for other in METHODS:
+    for other in methods:
         seeds = sorted(seed for name, seed in by_run if name == other != method and (method, seed) in by_run)
         if not seeds:
             continue
@@ -307,38 +324,48 @@ def _with_interval(mean: float, interval: Sequence[float], digits: int) -> str:
     return f"{mean:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one method, or print the table and write the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.online", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("run", help="train and measure one method")
-    one.add_argument("--base", required=True, help="folder of the language model")
-    one.add_argument("--reward", required=True, help="folder of the reward model")
-    one.add_argument("--method", required=True, nargs="+", choices=METHODS)
-    one.add_argument("--seed", type=int, nargs="+", default=[0])
-    one.add_argument("--samples", type=int, default=512, help=f"responses in all, a multiple of {ROLLOUT}")
-    one.add_argument("--prompts", type=int, default=200, help="held-out prompts")
-    shown = commands.add_parser("table", help="print the table of finished runs")
-    shown.add_argument("--save", type=Path, help="also write the figures as JSON")
-    for command in (one, shown):
-        command.add_argument("--out", type=Path, required=True, help="folder of all runs")
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        if options.samples % ROLLOUT:
-            parser.error(f"--samples is {options.samples}; give a multiple of {ROLLOUT}")
-        for seed in options.seed:
-            for method in options.method:
-                run(options.base, options.reward, options.out, method, seed, options.samples, options.prompts)
-        return
-    by_run = read_runs(options.out)
-    summary, differences = summarise(by_run), compare(by_run, "online-dpo")
+def shown(by_run: Runs, method: str, methods: Sequence[str], save: Path | None) -> None:
+    """Print the tables of finished runs, the second with a method's differences, and write the figures as JSON."""
+    summary, differences = summarise(by_run, methods), compare(by_run, method, methods)
     print(table(summary))
     if differences:
-        print(f"\n{difference_table('online-dpo', differences)}")
-    if options.save is not None:
+        print(f"\n{difference_table(method, differences)}")
+    if save is not None:
         origins = {json.dumps([each.get(name) for name in ("machine", "versions")]) for each in by_run.values()}
-        content = {"methods": summary, "online-dpo minus": differences, "origins": [*map(json.loads, sorted(origins))]}
-        write_json(options.save, content)
+        content = {"methods": summary, f"{method} minus": differences, "origins": [*map(json.loads, sorted(origins))]}
+        write_json(save, content)
+
+
+def parser_of(program: str, about: str, methods: Sequence[str], samples: int, multiple: int) -> argparse.ArgumentParser:
+    """The arguments of a study: `run` for methods and seeds, `table`."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{program}", description=about.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="train and measure methods")
+    one.add_argument("--base", required=True, help="folder of the language model")
+    one.add_argument("--reward", required=True, help="folder of the reward model")
+    one.add_argument("--method", required=True, nargs="+", choices=methods)
+    one.add_argument("--seed", type=int, nargs="+", default=[0])
+    one.add_argument("--samples", type=int, default=samples, help=f"rows or responses in all, a multiple of {multiple}")
+    one.add_argument("--prompts", type=int, default=200, help="held-out prompts")
+    tables = commands.add_parser("table", help="print the table of finished runs")
+    tables.add_argument("--save", type=Path, help="also write the figures as JSON")
+    for command in (one, tables):
+        command.add_argument("--out", type=Path, required=True, help="folder of all runs")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run methods, or print the table and write the figures."""
+    parser = parser_of("online", str(__doc__), METHODS, 512, ROLLOUT)
+    options = parser.parse_args(arguments)
+    if options.command == "table":
+        shown(read_runs(options.out), "online-dpo", METHODS, options.save)
+        return
+    if options.samples % ROLLOUT:
+        parser.error(f"--samples is {options.samples}; give a multiple of {ROLLOUT}")
+    for seed in options.seed:
+        for method in options.method:
+            run(options.base, options.reward, options.out, method, seed, options.samples, options.prompts)
 
 
 if __name__ == "__main__":

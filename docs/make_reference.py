@@ -13,6 +13,7 @@ from hf_align.experiments.improvement.config import ImprovementConfig
 from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.fields import allowed_values
+from hf_align.trainers.hybrid.config import HybridConfig
 
 PAGE = Path(__file__).parent / "reference" / "options.md"
 CONFIGS = tuple(algorithm.load()[1] for algorithm in ALGORITHMS.builtin.values())
@@ -23,10 +24,10 @@ INTRODUCTION = """\
 
 Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
 the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
-0.1`). The last sections have the options of `hf-align collect`,
+0.1`). The last sections have the options of `hf-align hybrid`, `hf-align collect`,
 `hf-align constitution` and `hf-align improve`.
 """
-FURTHER = (CollectionConfig, ConstitutionConfig, ImprovementConfig)
+FURTHER = (HybridConfig, CollectionConfig, ConstitutionConfig, ImprovementConfig)
 """Configs of other things than trainers."""
 
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         trainers as trainers,
         version as version,
     )
-    from hf_align.models.best import load_best
     from hf_align.models.ensemble import RewardEnsemble
     from hf_align.models.loading import load_policy as load_policy
     from hf_align.models.reward import RewardModel, load_reward_model
@@ -52,6 +51,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align.report.live import CurvesCallback
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.ensemble import train_ensemble
+    from hf_align.trainers.hybrid.config import HybridConfig
+    from hf_align.trainers.hybrid.trainer import HybridTrainer
     from hf_align.trainers.online.config import OnlineDPOConfig
     from hf_align.trainers.online.trainer import OnlineDPOTrainer
     from hf_align.trainers.ppo.config import PPOConfig
@@ -62,6 +63,8 @@ __all__ = [
     "CurvesCallback",
     "DPOConfig",
     "DPOTrainer",
+    "HybridConfig",
+    "HybridTrainer",
     "IPOConfig",
     "IPOTrainer",
     "OnlineDPOConfig",
@@ -74,7 +77,6 @@ __all__ = [
     "RewardModel",
     "RewardModelConfig",
     "RewardTrainer",
-    "load_best",
     "load_policy",
     "load_reward_model",
     "train_ensemble",
@@ -119,9 +121,8 @@ __getattr__, __dir__ = lazy_names(
         "trainers": (
             *("RewardTrainer", "RewardConfig", "DPOTrainer", "DPOConfig"),
             *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
-            *("OnlineDPOTrainer", "OnlineDPOConfig", "train_ensemble"),
+            *("OnlineDPOTrainer", "OnlineDPOConfig", "HybridTrainer", "HybridConfig", "train_ensemble"),
         ),
-        "models.best": ("load_best",),
         "models.ensemble": ("RewardEnsemble",),
         "models.loading": ("load_policy",),
         "models.reward": ("RewardModel", "load_reward_model"),

@@ -66,7 +66,7 @@ def options_of(hint: Any) -> tuple[Any, ...]:
 def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:
     options = options_of(hint)
     if value is None:
-        return types.NoneType in options
+        return types.NoneType in options or Any in options
     if choices := [choice for option in options if get_origin(option) is Literal for choice in get_args(option)]:
         return value in choices or (isinstance(value, bool) and bool in options)
     if (interval := field.metadata.get("range")) is None:

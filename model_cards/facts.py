@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hf_align.errors import UserError
 
-Kind = Literal["sft", "reward", "dpo", "ipo", "ppo", "online-dpo", "ensemble", "model"]
+Kind = Literal["sft", "reward", "dpo", "ipo", "ppo", "online-dpo", "hybrid", "ensemble", "model"]
 """How the model was trained; "model" if unknown."""
 Labels = Literal["hard", "soft", "drawn"]
 
@@ -53,7 +53,6 @@ class CardFacts:
 
     Attributes:
         kind: The card's template.
-        algorithm: Name and summary of another package's algorithm that trained the model; empty for ours.
         name: The model's name, without its namespace.
         base_model: Hub id of the base model, None if it is local.
         base_description: The base model in words: architecture and size; empty if unknown.
@@ -95,6 +94,8 @@ class CardFacts:
         improvement: How rounds of self-improvement made its pairs: `judge`, `held_out_judge`, numbers of `prompts`,
             `held_out_prompts` and `rounds`, the `best` round, `pairs` of each until then, `stop` (why rounds ended) and
             `config`; empty for other models.
+        stages: Of a policy that several algorithms trained one after another: `number`, `algorithm`, `steps`,
+            `of_steps`, `ended`, `starts_from`, `trains`, `reference`, `kl`, `rows`, `reward` and `options` of each.
         evaluation: The figures.
         samples: `prompt` with `after` and optionally `before` and `score`.
         versions: Library and version.
@@ -113,7 +114,6 @@ class CardFacts:
     library: Literal["peft", "transformers", "hf-align"] = "transformers"
     adapter: dict[str, Any] | None = None
     merged: bool = False
-    algorithm: dict[str, str] = field(default_factory=dict)
     quantization: str | None = None
     conversational: bool = False
     head: str = "linear"
@@ -143,6 +143,7 @@ class CardFacts:
     curves: bool = False
     over_optimization: dict[str, Any] = field(default_factory=dict)
     improvement: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
     evaluation: list[Evaluation] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -168,6 +169,7 @@ class CardFacts:
             "reward": "reward modelling",
             "ensemble": "an ensemble of reward models",
             "model": "fine-tuning",
+            "hybrid": "several algorithms",
             "online-dpo": f"online {losses}",
             "ppo": "REINFORCE" if self.hyperparameters.get("policy_loss") == "reinforce" else "PPO",
         }

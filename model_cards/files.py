@@ -50,8 +50,7 @@ def save_card(
         Whether the card was written.
     """
     folder = Path(folder)
-    name = facts.algorithm.get("name", facts.kind)
-    algorithm = ALGORITHMS[name] if facts.algorithm and name in ALGORITHMS else ALGORITHMS.builtin.get(name)
+    algorithm = ALGORITHMS.builtin.get(facts.kind)
     drawn = algorithm is not None and draw_curves(history, algorithm.curves, folder / CURVES)
     facts.curves = drawn or (folder / CURVES).exists()
     if facts.over_optimization:

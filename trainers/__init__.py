@@ -1,4 +1,4 @@
-"""Trainers: subclasses of `transformers.Trainer` for reward models, PPO, DPO, IPO, online DPO and SFT."""
+"""Trainers: subclasses of `transformers.Trainer` for reward models, PPO, DPO, IPO, online DPO, SFT, and hybrids."""
 
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
     from hf_align.trainers.ensemble import train_ensemble
     from hf_align.trainers.ensemble_config import EnsembleConfig
+    from hf_align.trainers.hybrid.config import HybridConfig, Stage, Until
+    from hf_align.trainers.hybrid.trainer import HybridTrainer
     from hf_align.trainers.online.config import OnlineDPOConfig
     from hf_align.trainers.online.trainer import OnlineDPOTrainer
     from hf_align.trainers.ppo.config import PPOConfig
@@ -19,6 +21,8 @@ __all__ = [
     "DPOConfig",
     "DPOTrainer",
     "EnsembleConfig",
+    "HybridConfig",
+    "HybridTrainer",
     "IPOConfig",
     "IPOTrainer",
     "OnlineDPOConfig",
@@ -29,6 +33,8 @@ __all__ = [
     "RewardTrainer",
     "SFTConfig",
     "SFTTrainer",
+    "Stage",
+    "Until",
     "train_ensemble",
 ]
 
@@ -39,6 +45,8 @@ __getattr__, __dir__ = lazy_names(
         "ensemble": ("train_ensemble",),
         "ensemble_config": ("EnsembleConfig",),
         "dpo": ("DPOTrainer", "DPOConfig", "IPOTrainer", "IPOConfig"),
+        "hybrid.config": ("HybridConfig", "Stage", "Until"),
+        "hybrid.trainer": ("HybridTrainer",),
         "online.trainer": ("OnlineDPOTrainer",),
         "online.config": ("OnlineDPOConfig",),
         "ppo.trainer": ("PPOTrainer",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -24,8 +23,6 @@ from hf_align.models.fingerprint import fingerprint_of
 from hf_align.models.wrapper import unwrapped
 from hf_align.tracking import RunRecord, RunSession
 from hf_align.tracking.writer import Status
-
-logger = logging.getLogger(__name__)
 
 RECORD = (
     "Record the run in output_dir/run.sqlite: options, data, base, versions, metrics and checkpoints, which hf-align "
@@ -111,8 +108,12 @@ class RecordingTrainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as Trainer does; after a training, the model is recorded as a checkpoint of it."""
         super().save_model(output_dir, _internal_call)
-        if self._session is not None and not self.is_in_train and not _internal_call:
-            folder = Path(str(output_dir or self.args.output_dir))
+        if not _internal_call:
+            self.record_model(Path(str(output_dir or self.args.output_dir)))
+
+    def record_model(self, folder: Path) -> None:
+        """Record a saved model as a checkpoint of the training that came before."""
+        if self._session is not None and not self.is_in_train:
             self._session.checkpoint(folder, self._step_of_weights(), self._parts(folder))
             self._session.record.close()
 
@@ -172,12 +173,7 @@ def describe_base(model: Any) -> dict[str, Any]:
     if not isinstance(inner, PreTrainedModel | PeftModel):
         return {"name": type(inner).__name__}
     base: Any = inner.get_base_model() if isinstance(inner, PeftModel) else inner
-    name = base.name_or_path or type(base).__name__
-    try:
-        return {"name": name, "fingerprint": fingerprint_of(inner).digest}
-    except Exception as error:  # an unusual model: no reason not to train it
-        logger.warning(f"{name} has no fingerprint in the run's record: {type(error).__name__}: {error}")
-        return {"name": name}
+    return {"name": base.name_or_path or type(base).__name__, "fingerprint": fingerprint_of(inner).digest}
 
 
 def _device(device: torch.device) -> str:

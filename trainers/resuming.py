@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.trainers.best import patience_used
-from hf_align.trainers.over_optimization import OverOptimizationCallback
 
 logger = logging.get_logger(__name__)
+
+
+@runtime_checkable
+class Ends(Protocol):
+    """A callback that can end a training; a resumed one takes no further step where it did."""
+
+    def why_over(self) -> str | None:
+        """The reason why no steps are left, or None; what it depends on is in the checkpoint."""
+        ...
 
 
 class ResumingTrainer(Trainer):
@@ -35,7 +43,7 @@ class ResumingTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             return f"is at step {self.state.global_step} of {self.state.max_steps}; raise max_steps to continue"
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, OverOptimizationCallback) and (reason := callback.why_over()) is not None:
+            if isinstance(callback, Ends) and (reason := callback.why_over()) is not None:
                 return reason
             if not isinstance(callback, EarlyStoppingCallback):
                 continue

@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset
 from peft import PeftConfig, PeftModel
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer import sft_config, sft_trainer
 
 from hf_align.acceleration.registry import Use, names_of
@@ -31,8 +32,7 @@ from hf_align.models.kinds import check_is_policy
 from hf_align.models.merging import merge_adapter
 from hf_align.models.precision import choose_precision
 from hf_align.models.quantized import Quantization
-from hf_align.models.sources import load_tokenizer
-from hf_align.models.trainable import trainable_policy
+from hf_align.models.trainable import only_with_path, tokenizer_of, trainable_policy
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
 from hf_align.trainers.checkpoints import Kind
@@ -98,14 +98,15 @@ class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTr
     """Trainer of a language model on demonstrations.
 
     Args:
-        model: Hub id or folder of a language model or adapter.
+        model: Hub id or folder of a language model or adapter, or a model object (trained in place).
         args: The options.
         train_dataset: Rows with `prompt` and `completion` (text or messages), `messages` that end with the
             assistant's, or `text`.
         eval_dataset: The same.
         peft_config: A `LoraConfig` to train an adapter.
-        quantization_config: "8bit" or "4bit".
+        quantization_config: "8bit" or "4bit", for models given by name.
         callbacks: As in `Trainer`.
+        processing_class: The tokenizer. Default: the model's.
 
     Raises:
         UserError: On unusable rows or arguments, before the model is loaded; or if no prompt leaves room for its
@@ -123,15 +124,17 @@ class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTr
 
     def __init__(
         self,
-        model: str,
+        model: str | PreTrainedModel | PeftModel,
         args: SFTConfig,
         train_dataset: Dataset,
         eval_dataset: Dataset | None = None,
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
         callbacks: Callbacks = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
     ):
         check_output_dir(args)
+        only_with_path(model, quantization_config)
         check_is_policy(model, "model")
         whole, given = args.assistant_only_loss, (train_dataset, eval_dataset)
         train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
@@ -139,7 +142,7 @@ class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTr
             eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         self.args = args
         self.describe_data(*given)
-        tokenizer = load_tokenizer(model)
+        tokenizer = processing_class or tokenizer_of(model)
         torch.manual_seed(args.seed)  # initial weights of the adapter
         policy = trainable_policy(model, peft_config, quantization_config)
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs need `accelerate launch`

@@ -421,6 +421,40 @@ Every step is stored: the same command goes on after Ctrl-C or a crash, and give
     one_process=True,
 )
 
+HYBRID = Command(
+    "hybrid",
+    "train a policy with several algorithms, one after another, as one run",
+    """Runs stages of any algorithms that train a policy (default: DPO, PPO, IPO) one after another on one base, as one
+run that resumes where it was killed. What each stage starts from and what its reference is, is shown by --dry-run and
+recorded with the run.
+
+A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
+  model           Hub id or folder (required)
+  stages          list of stages, each with `algorithm:` (sft, dpo, ipo, online-dpo, ppo, ...) and any key of that
+                  algorithm's own recipe, and
+    reference       start (before the first stage with a reference), previous (as handed over), or a model
+    adapter         continue (default), new (a new adapter, the former merged), merge (all weights from here on)
+    until           ends the stage early: {metric: judge, patience: 2} when it stalls, {kl: 3.0} nats from the start
+  train_dataset, eval_dataset, reward, judge (an independent one, of evaluations), and any option of the algorithms:
+                  for each stage that has such a key and doesn't give it
+  quantization, lora
+  output_dir      the final policy, a folder for each stage, hybrid.json, report.html
+  kl_budget       KL from the start that the whole run may spend, in nats per response
+  anything else   a field of HybridConfig: seed, keep, kl_every, ...
+Flags of a stage count from 1: --stages.2.total_episodes 512.
+""",
+    """  hf-align hybrid --config recipes/hybrid.yaml
+  hf-align hybrid --config recipes/hybrid.yaml --dry-run
+  hf-align hybrid --config recipes/hybrid.yaml --stages.1.beta 0.2 --kl_budget 10
+  hf-align hybrid --model ORG/MODEL --reward out/reward --train_dataset data.jsonl --lora true --output_dir out
+  hf-align hybrid --config recipes/hybrid.yaml --resume_from_checkpoint true
+""",
+    "hf_align.cli.commands.hybrid:run_hybrid",
+    training_arguments,
+    takes_fields=True,
+    usage="hf-align hybrid [--config RECIPE.yaml] [--FIELD VALUE ...] [--print-config | --dry-run]",
+)
+
 SWEEP = Command(
     "sweep",
     "train a recipe at several weights of its rewards and draw the front",
@@ -512,6 +546,7 @@ OTHERS = (
     COLLECT,
     CONSTITUTION,
     IMPROVE,
+    HYBRID,
     ANNOTATE,
     EXPORT,
     SWEEP,

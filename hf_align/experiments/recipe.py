@@ -101,6 +101,18 @@ class Recipe:
         """Place of `key`, as the start of a message."""
         return self.places.get(key) or self.places.get(key.split(".")[0]) or key
 
+    def entry(self, name: str, number: int, values: dict[str, Any]) -> "Recipe":
+        """A recipe of these values of an entry, counted from 1, of the list below `name`, with their places."""
+        prefix = f"{name}.{number}."
+
+        def inside(keys: Iterable[str]) -> list[str]:
+            return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+
+        places = {key: f"{prefix}{key}" for key in values} | {
+            key: self.places[prefix + key] for key in inside(self.places)
+        }
+        return Recipe(values, places, set(inside(self.bare)))
+
 
 @dataclasses.dataclass(frozen=True)
 class CheckedRecipe:
@@ -132,14 +144,25 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
         except yaml.YAMLError:
             value = text
         head, _, tail = key.partition(".")
-        if tail:
-            parent = recipe.values.get(head)
-            recipe.values[head] = {**(parent if isinstance(parent, dict) else {}), tail: value}
-        else:
-            recipe.values[key] = value
+        recipe.values[head] = _with_value(recipe.values.get(head), tail, value, f"--{key}") if tail else value
         recipe.places[key] = f"--{key}"
         (recipe.bare.add if text is None else recipe.bare.discard)(key)
     return recipe
+
+
+def _with_value(parent: Any, tail: str, value: Any, place: str) -> Any:
+    """A mapping, or a list of mappings counted from 1, with a value below the key `tail` (of a list: `2.beta`)."""
+    if not isinstance(parent, list):
+        return {**(parent if isinstance(parent, dict) else {}), tail: value}
+    number, _, key = tail.partition(".")
+    if not (number.isdigit() and 1 <= int(number) <= len(parent)) or not key:
+        raise UserError(f"{place}: the recipe has entries 1 to {len(parent)} there; write {place.split('.')[0]}.1.KEY")
+    entry = parent[int(number) - 1]
+    if not isinstance(entry, dict):
+        raise UserError(f"{place}: entry {number} is {entry!r}, which has no keys; write it as a mapping")
+    head, _, rest = key.partition(".")
+    changed = {**entry, head: _with_value(entry.get(head), rest, value, place) if rest else value}
+    return [*parent[: int(number) - 1], changed, *parent[int(number) :]]
 
 
 def read_value(text: str, place: str) -> Any:
@@ -195,6 +218,9 @@ def _places(node: yaml.MappingNode, path: Path, prefix: str = "") -> Iterable[tu
         yield key, place
         if isinstance(value_node, yaml.MappingNode):
             yield from _places(value_node, path, f"{key}.")
+        for number, entry in enumerate(value_node.value if isinstance(value_node, yaml.SequenceNode) else (), start=1):
+            if isinstance(entry, yaml.MappingNode):
+                yield from _places(entry, path, f"{key}.{number}.")
 
 
 def _split_flags(arguments: Sequence[str]) -> Iterable[tuple[str, str | None]]:
@@ -311,7 +337,7 @@ def _what_was_meant(key: str, hints: dict[str, Any], sources: Iterable[str], pla
     return f"valid are {', '.join(names)}{fields}"
 
 
-def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
+def dump_recipe(checked: CheckedRecipe, config_class: type, hidden: Iterable[str] = ()) -> str:
     """Write a recipe as YAML with every option in effect; `read_recipe` reads it back to the same run.
 
     Explicit values come first, then the other options at their defaults, ours before those of transformers. A token is
@@ -320,18 +346,19 @@ def dump_recipe(checked: CheckedRecipe, config_class: type) -> str:
     Args:
         checked: From `check_recipe`.
         config_class: The command's config dataclass.
+        hidden: Options whose defaults are left out.
     """
     written = {key: value for key, value in checked.source.items() if value is not None}
     if checked.lora is not None:
         written["lora"] = checked.lora or True
-    text = _yaml({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
+    text = dump_values({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
     foreign = next(cls for cls in config_class.__mro__ if not cls.__module__.startswith("hf_align"))
     ours = {name for cls in config_class.__mro__[: config_class.__mro__.index(foreign)] for name in cls.__annotations__}
-    hidden = {*checked.config, "hub_token"}
-    rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in hidden]
+    left_out = {*checked.config, "hub_token", *hidden}
+    rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in left_out]
     for owner, is_ours in ((config_class, True), (foreign, False)):
         if values := {field.name: _default(field) for field in rest if (field.name in ours) is is_ours}:
-            text += f"\n# defaults of {owner.__name__}\n{_yaml(values)}"
+            text += f"\n# defaults of {owner.__name__}\n{dump_values(values)}"
     return text
 
 
@@ -347,5 +374,6 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-def _yaml(values: dict[str, Any]) -> str:
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+def dump_values(values: dict[str, Any]) -> str:
+    """Write values as YAML that `read_recipe` reads back; nothing of nothing."""
+    return "" if not values else yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -174,21 +174,39 @@ def load_inputs(run: Run) -> Inputs:
     Raises:
         UserError: An option, the data, the output folder or a model's name is wrong.
     """
+    check_inputs(run)
+    checkpoint = run.find_checkpoint()
+    return Inputs(load_run_rows(run), checkpoint)
+
+
+def check_inputs(run: Run) -> None:
+    """Check what Trainer would only notice once the model is loaded, and resolve the reward.
+
+    Raises:
+        UserError: An option or the output folder is wrong.
+    """
     args, recipe, source = run.args, run.recipe, run.checked.source
     _check_reporters_and_sizes(args, recipe)
     run.read_rewards()
     check_evaluation(args, source["eval_dataset"])
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
     check_place(Path(args.output_dir), recipe.where("output_dir"))
-    augmentation = _augmentation(run)
-    checkpoint = run.find_checkpoint()
+
+
+def load_run_rows(run: Run) -> dict[str, Dataset]:
+    """Load the rows, and augment those of training where the recipe asks for it.
+
+    Raises:
+        UserError: The data or a model's name is wrong.
+    """
+    source, augmentation = run.checked.source, _augmentation(run)
     rows = run.read_data()
     for name in (source["model"], source.get("ref_model")):
         if name is not None:
             check_source(name)
     if augmentation:
-        rows["train_dataset"] = augment(rows["train_dataset"], **augmentation, seed=args.seed, name="train_dataset")
-    return Inputs(rows, checkpoint)
+        rows["train_dataset"] = augment(rows["train_dataset"], **augmentation, seed=run.args.seed, name="train_dataset")
+    return rows
 
 
 def _augmentation(run: Run) -> dict[str, Any]:

@@ -127,6 +127,14 @@ def adapter_parameters(model: nn.Module, name: str) -> list[nn.Parameter]:
     return parameters
 
 
+def without_dropout(config: PeftConfig) -> PeftConfig:
+    """A copy of an adapter's config without dropout, for a frozen one: a reference is never noisy."""
+    config = copy.deepcopy(config)
+    for option in [name for name in vars(config) if name.endswith("dropout")]:
+        setattr(config, option, 0.0)
+    return config
+
+
 def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPTER) -> dict[str, str]:
     """Add `target`, a frozen copy of the adapter `source` without dropout: the reference of a policy with an adapter.
 
@@ -135,15 +143,12 @@ def add_frozen_copy(model: PeftModel, source: str, target: str = REFERENCE_ADAPT
     Returns:
         The names of the copy's parameters, with those that they were copied from.
     """
-    config = copy.deepcopy(model.peft_config[source])
-    for option in [name for name in vars(config) if name.endswith("dropout")]:
-        setattr(config, option, 0.0)
     if target in model.peft_config:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         model.delete_adapter(target)
         for parameter in trained:
             parameter.requires_grad_(True)
-    names = add_adapter(model, target, config, trainable=False)
+    names = add_adapter(model, target, without_dropout(model.peft_config[source]), trainable=False)
     twins = {name: ".".join(source if part == target else part for part in name.split(".")) for name in names}
     parameters = dict(model.named_parameters())
     with torch.no_grad():

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -59,12 +60,25 @@ def _check_starts_as_base(config: Any, *, moves: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class UnderAdapter:
+    """A reference that is the policy's own model under another adapter of it, or without any: takes no second model.
+
+    Given as `ref_model` in place of a model, with a policy that has an adapter.
+
+    Attributes:
+        name: The adapter, frozen; None: the base.
+    """
+
+    name: str | None = None
+
+
 class Reference:
     """The policy as given to the trainer, or an explicit model.
 
     Args:
         policy: The policy before training.
-        model: An explicit reference, or None.
+        model: An explicit reference, an `UnderAdapter`, or None.
         new_adapter: Whether the policy's adapter was made for this training, so that the reference is the base.
         snapshot: Whether to copy a fully trained policy's weights now; not needed if all log-probs are precomputed.
         place: Moves a frozen model to the training device and prepares it like the trained one.
@@ -99,7 +113,9 @@ class Reference:
         self.model: nn.Module | None = None
         self.adapter: str | None = None
         self.moving: MovingWeights | None = None
-        if model is not None:
+        if isinstance(model, UnderAdapter):
+            self._take_adapter(model.name)
+        elif model is not None:
             check_is_policy(model, "ref_model")
             self._take(model)
         elif isinstance(policy.model, PeftModel):
@@ -138,6 +154,14 @@ class Reference:
             self._start = START_ADAPTER
         self.keeps_start = True
 
+    def _take_adapter(self, name: str | None) -> None:
+        """Let the policy's model compute as the reference under this adapter."""
+        model = self.policy.model
+        if not isinstance(model, PeftModel) or (name is not None and name not in model.peft_config):
+            raise UserError(f"ref_model is {UnderAdapter(name)}, and the policy has no such adapter; leave it out.")
+        check_only_adapters_train(model)
+        self.adapter = name
+
     @contextmanager
     def scored_as(self, policy: nn.Module, *, start: bool = False) -> Iterator[nn.Module]:
         """Yield the module that computes as the reference inside this context: its own, or the policy's.
@@ -160,7 +184,7 @@ class Reference:
         digest = hashlib.sha256()
         for name, tensor in sorted((self.module or self.policy).state_dict().items()):
             parts = name.split(".")
-            of_adapter = self.by_adapter and ("default" in parts or REFERENCE_ADAPTER in parts)
+            of_adapter = self.by_adapter and any(each in parts for each in cast(Any, self.policy.model).peft_config)
             if not of_adapter or self.adapter in parts:
                 digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
                 digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -168,6 +168,7 @@ def curve_chart(
     y_range: tuple[float, float] | None = None,
     diagonal: str = "",
     marks: Sequence[tuple[float, str]] = (),
+    cuts: Sequence[float] = (),
 ) -> Markup:
     """Draw curves over a common axis, such as observed over predicted probabilities.
 
@@ -179,6 +180,7 @@ def curve_chart(
         y_range: Ends of the y axis. Default: from the data.
         diagonal: Label of a dashed line where both are equal; "" for none.
         marks: (x, text) written along the top, such as what an x stands for.
+        cuts: Where a dashed line goes from bottom to top, such as at a change of the method.
     """
     curves = [replace(each, points=[p for p in each.points if all(map(math.isfinite, p))]) for each in curves]
     if not any(each.points for each in curves):
@@ -196,6 +198,13 @@ def curve_chart(
     parts += [
         Markup('<text class="tick" x="{:.1f}" y="10" text-anchor="middle">{}</text>').format(at(x, 0)[0], text)
         for x, text in _apart(marks, at)
+    ]
+    parts += [
+        Markup('<line class="reference" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+            at(cut, y_ticks[0])[1], at(cut, y_ticks[-1])[1], x=at(cut, 0)[0]
+        )
+        for cut in cuts
+        if x_ticks[0] <= cut <= x_ticks[-1]
     ]
     if diagonal:
         low, high = max(x_ticks[0], y_ticks[0]), min(x_ticks[-1], y_ticks[-1])

@@ -15,6 +15,7 @@ from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.experiments.collection import prepare_collection
 from hf_align.experiments.constitution import prepare_constitution
+from hf_align.experiments.hybrid import prepare_hybrid
 from hf_align.experiments.improvement.recipe import prepare_improvement
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import Run, prepare
@@ -26,7 +27,8 @@ FOLDER = Path(__file__).parents[2] / "recipes"
 COLLECTIONS = sorted(path.stem for path in FOLDER.glob("collect*.yaml"))
 CONSTITUTIONS = ("constitution", "smoke-constitution")
 IMPROVEMENTS = ("improve", "smoke-improve")
-OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS}
+HYBRIDS = ("hybrid", "smoke-hybrid")
+OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS, *HYBRIDS}
 RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - OTHERS)
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
@@ -54,7 +56,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in BY_GPU for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert all((FOLDER / f"{name}.yaml").exists() for name in IMPROVEMENTS)
+    assert all((FOLDER / f"{name}.yaml").exists() for name in (*IMPROVEMENTS, *HYBRIDS))
     others = {"simpo", "sft", "ensemble", *METHODS_OF_PPO, *ROWS_OF_REWARDS}
     others |= {"collect", "collect-models", "smoke-online-dpo"}
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}
@@ -120,6 +122,15 @@ def test_a_recipe_of_self_improvement_has_valid_keys_and_names_its_command(
     assert run.args.save_total_limit and run.votes is not None
     assert run.args.output_dir and run.args.output_dir.endswith(name)
     assert len(run.prompts) >= run.config.rounds * (run.config.prompts_per_round or 0), "each round has new prompts"
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_hybrids_recipe_has_valid_keys_and_names_its_command(name: str, tiny_model_dir: str, tmp_path: Path) -> None:
+    flags = ["--model", tiny_model_dir, "--reward", "hf_align.rewards.vader:vader_judge", "--output_dir", str(tmp_path)]
+    run = prepare_hybrid(read_recipe(str(FOLDER / f"{name}.yaml"), [*flags, "--train_dataset", "embedded:ratings"]))
+    assert f"hf-align hybrid --config recipes/{name}.yaml" in (FOLDER / f"{name}.yaml").read_text()
+    assert [each.run.algorithm.name for each in run.stages] == ["dpo", "ppo", "ipo"]
+    assert all(each.run.args.save_total_limit and each.run.lora() is not None for each in run.stages)
 
 
 def save_config(model: str, folder: Path) -> str:

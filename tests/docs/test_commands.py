@@ -14,11 +14,12 @@ from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
 from hf_align.experiments.collection import KEYS
 from hf_align.experiments.constitution import CONSTITUTION_KEYS
+from hf_align.experiments.hybrid import KEYS as HYBRID_KEYS
 from hf_align.experiments.improvement.config import ImprovementConfig
 from hf_align.experiments.improvement.recipe import KEYS as IMPROVEMENT_KEYS
 from hf_align.experiments.recipe import SOURCE_KEYS, check_recipe, check_values, field_hints, read_recipe
 from hf_align.feedback import CollectionConfig, ConstitutionConfig
-from hf_align.trainers import DPOConfig
+from hf_align.trainers import DPOConfig, HybridConfig
 from tests.docs.pages import DOCS, ROOT, blocks
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -28,6 +29,9 @@ RECIPES_OF = {
     "improve": {**SOURCE_KEYS, **IMPROVEMENT_KEYS, **field_hints(ImprovementConfig), **field_hints(DPOConfig)},
 }
 """Keys of recipes of other commands than those that train."""
+for _algorithm in ("ppo", "dpo"):  # whose options are shared by stages
+    RECIPES_OF.setdefault("hybrid", {}).update(field_hints(ALGORITHMS[_algorithm].load()[1]))
+RECIPES_OF["hybrid"].update({**HYBRID_KEYS, **field_hints(HybridConfig)})
 RECIPES_OF["judge"] = RECIPES_OF["collect"]  # the page shows judges as annotators
 NAMES = {command.name for command in COMMANDS}
 RUN = {  # the test that runs a page's Python blocks in order
@@ -41,7 +45,6 @@ RUN = {  # the test that runs a page's Python blocks in order
     "docs/how-to/constitution.md": "feedback/test_how_to.py",
     "docs/how-to/data.md": "data/embedded/test_data_page.py",
     "docs/how-to/judge.md": "feedback/test_how_to.py",
-    "docs/how-to/own-algorithm.md": "integration/test_own_algorithm.py",
     "docs/how-to/prepare-data.md": "collators/test_how_to.py",
     "docs/how-to/push.md": "hub/test_how_to.py",
     "docs/how-to/rollouts.md": "rollouts/test_how_to.py",
@@ -56,9 +59,9 @@ RUN |= {
         "losses",
         "ppo",
         "online-dpo",
+        "hybrid",
         "memory",
         "curves",
-        "runs",
         "command-line",
         "acceleration",
         "score",

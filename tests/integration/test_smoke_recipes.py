@@ -52,3 +52,14 @@ def test_online_dpo_trains_a_policy_that_loads(folder: Path):
     state = json.loads((next(out.glob("checkpoint-*")) / "trainer_state.json").read_text())
     assert any("objective/kl" in entry for entry in state["log_history"])
     assert AutoModelForCausalLM.from_pretrained(out).num_parameters() > 1e8
+
+
+@pytest.mark.slow
+def test_a_hybrid_trains_a_policy_that_loads(folder: Path):
+    command = ["hybrid", "--config", "recipes/smoke-hybrid.yaml"]
+    assert main(command) == 0
+    out = folder / "out" / "smoke-hybrid"
+    state = json.loads((out / "hybrid.json").read_text())
+    assert [each["status"] for each in state["stages"]] == ["done"] * 3 and state["finished"]
+    assert AutoModelForCausalLM.from_pretrained(out).num_parameters() > 1e8
+    assert main([*command, "--resume_from_checkpoint", "true"]) == 0, "a finished run stays as it is"

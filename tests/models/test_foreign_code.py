@@ -50,6 +50,8 @@ from hf_align.rewards import AdapterReward, as_reward
 from hf_align.trainers import (
     DPOConfig,
     DPOTrainer,
+    HybridConfig,
+    HybridTrainer,
     IPOConfig,
     IPOTrainer,
     OnlineDPOConfig,
@@ -60,6 +62,7 @@ from hf_align.trainers import (
     RewardTrainer,
     SFTConfig,
     SFTTrainer,
+    Stage,
     train_ensemble,
 )
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -162,6 +165,19 @@ def ensemble_of(member: str) -> Path:
 
 ppo = trains(PPOTrainer, PPOConfig, reward=lambda prompts, responses: [0.0] * len(responses))
 online = trains(OnlineDPOTrainer, OnlineDPOConfig, reward=lambda prompts, responses: [0.0] * len(responses))
+
+
+def hybrid(**given: Any) -> HybridTrainer:
+    """Makes a hybrid of PPO alone."""
+    stage = Stage("ppo", {"bf16": False, "use_cpu": True, "report_to": "none", "max_steps": 1})
+    others: dict[str, Any] = {
+        "train_dataset": prompts(),
+        "processing_class": tiny_tokenizer(),
+        "reward": lambda p, r: [0.0] * len(r),
+    }
+    return HybridTrainer(tiny_model(), [stage], HybridConfig("hybrid"), **{**others, **given})
+
+
 LOADS: dict[str, Callable[[str], Any]] = {
     "load_policy(model_id_or_path)": load_policy,
     "load_reward_model(path_or_hub_id)": load_reward_model,
@@ -189,6 +205,9 @@ LOADS: dict[str, Callable[[str], Any]] = {
     "IPOTrainer(model)": lambda name: trains(IPOTrainer, IPOConfig)(model=name),
     "IPOTrainer(ref_model)": lambda name: trains(IPOTrainer, IPOConfig)(ref_model=name),
     "RewardTrainer(model)": lambda name: trains(RewardTrainer, RewardConfig)(model=name),
+    "HybridTrainer(model)": lambda name: HybridTrainer(name, ["dpo"], train_dataset=pairs(4)),
+    "HybridTrainer(reward)": lambda name: hybrid(reward=name).train(),
+    "HybridTrainer(judge)": lambda name: hybrid(judge=name, eval_dataset=prompts()).train(),
     "OnlineDPOTrainer(model)": lambda name: online(model=name),
     "OnlineDPOTrainer(ref_model)": lambda name: online(ref_model=name),
     "OnlineDPOTrainer(reward)": lambda name: online(reward=name),
@@ -224,6 +243,7 @@ TAKE_OBJECTS = {
     *("sample_continuations(model)", "stop_token_ids(model)", "warn_of_open_turns(model)"),
     "save_card(folder)",
     "CardFacts(members)",
+    *("Stage(reward)", "Stage(judge)"),
 }
 """Of those that the signatures show: what is loaded already, or written."""
 LACKS_A_HEAD = {
@@ -235,6 +255,8 @@ LACKS_A_HEAD = {
     "reward_report(judge)",
     "score_dataset(model)",
     "sample_best(model)",
+    "HybridTrainer(reward)",
+    "HybridTrainer(judge)",
     "OnlineDPOTrainer(reward)",
     "PPOTrainer(reward)",
     "PPOTrainer(judge)",
@@ -345,6 +367,10 @@ RUNS = {
         ["constitution", "--model", "plain", "--prompts", "rows.jsonl", "--judge", "{}", *OUT],
     ],
     "evaluate judge": [["evaluate", "judge", "--judge", "{}", "--data", "rows.jsonl"]],
+    "hybrid": [
+        ["hybrid", *MODEL, *ROWS, *OUT, "--stages", "[dpo]"],
+        ["hybrid", "--model", "plain", *ROWS, *OUT, "--reward", "{}"],
+    ],
     "improve": [
         ["improve", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "vader", "--held_out_judge", "a/b"],
         ["improve", "--model", "plain", *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "{}"],

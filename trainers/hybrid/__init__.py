@@ -1,0 +1,1 @@
+"""Several algorithms one after another on one backbone, as one resumable run."""

@@ -1,0 +1,447 @@
+"""What a hybrid run does, stage by stage, decided and checked before anything is loaded.
+
+plan_stages              stages as given, with the hybrid's defaults
+    plan_hand_overs      what each stage starts from: its weights, its reference
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import PeftConfig, PeftModel
+from transformers import TrainerCallback
+
+from hf_align.algorithms import ALGORITHMS, Algorithm
+from hf_align.errors import LoadError, UserError
+from hf_align.models.fingerprint import rewrites_base
+from hf_align.models.kinds import check_is_policy
+from hf_align.models.quantized import Quantization
+from hf_align.models.sources import adapter_config, check_source, plain_folder
+from hf_align.models.trainable import check_is_model, only_with_path
+from hf_align.trainers.base import BranchTrainer
+from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation
+from hf_align.trainers.hybrid.config import DEFAULT_STAGES, PREVIOUS, START, HybridConfig, Stage, Until
+from hf_align.trainers.online.trainer import check_label
+from hf_align.trainers.over_optimization import check_judge
+from hf_align.trainers.resuming import ResumingTrainer
+from hf_align.trainers.rollouts.schedule import seed_of
+
+Form = Literal["adapter", "whole"]
+"""What is trained."""
+OF_THE_RUN = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "hub_private_repo")
+"""Options of a stage's config that are the hybrid's."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What a stage starts from.
+
+    Attributes:
+        form: What it trains.
+        base: Number of the stage whose whole weights lie below its adapter, or are trained; 0: the start's.
+        kept: Whether it goes on with the weights of the stage before as they are.
+        reference: "start", "previous" or a folder or Hub id; None for an algorithm without reference.
+        start: How its model can compute as the start: "policy" (it is the start), "off" (without its adapter), "copy"
+            (with a frozen copy of the start's adapter) or "model" (it takes a second model).
+    """
+
+    form: Form
+    base: int
+    kept: bool
+    reference: str | None
+    start: Literal["policy", "off", "copy", "model"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage with everything decided.
+
+    Attributes:
+        number: From 1.
+        stage: As given.
+        algorithm: Its algorithm.
+        trainer: The trainer's class.
+        args: The trainer's config.
+        rows: `train_dataset` and perhaps `eval_dataset`.
+        scoring: Its reward and judges, by the trainer's argument.
+        until: Its criterion.
+        callbacks: Its callbacks and the hybrid's.
+        peft_config: The adapter to make, if any.
+        hand_over: What it starts from.
+    """
+
+    number: int
+    stage: Stage
+    algorithm: Algorithm
+    trainer: type[Any]
+    args: Any
+    rows: dict[str, Any]
+    scoring: dict[str, Any]
+    until: Until | None
+    callbacks: list[TrainerCallback]
+    peft_config: PeftConfig | None
+    hand_over: HandOver
+
+    @property
+    def label(self) -> str:
+        """Its name in messages."""
+        return label_of(self.number, self.algorithm.name)
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, with checkpoints, and `policy` once it is finished."""
+        return Path(self.args.output_dir)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a hybrid is given for all stages: model, adapter, and defaults of data and rewards."""
+
+    model: Any
+    peft_config: PeftConfig | None = None
+    quantization: Quantization = None
+    train_dataset: Any = None
+    eval_dataset: Any = None
+    reward: Any = None
+    judge: Any = None
+    callbacks: list[TrainerCallback] = field(default_factory=list)
+
+
+def label_of(number: int, name: str) -> str:
+    """A stage's name in messages."""
+    return f"stage {number} ({name})"
+
+
+@contextmanager
+def in_stage(label: str) -> Iterator[None]:
+    """Name the stage in a `UserError`."""
+    try:
+        yield
+    except LoadError as error:
+        raise LoadError(f"{label}: {error}", error.source) from error
+    except UserError as error:
+        if str(error).startswith("stage "):
+            raise
+        raise UserError(f"{label}: {error}") from error
+
+
+def plan_stages(stages: Sequence[Stage | str] | None, config: HybridConfig, shared: Shared) -> list[Planned]:
+    """Decide what every stage does.
+
+    Args:
+        stages: The stages in order, or names of algorithms. None: `DEFAULT_STAGES`.
+        config: Options of the run.
+        shared: What is given for all stages.
+
+    Raises:
+        UserError: A stage, or what it starts from, isn't possible.
+    """
+    given = [Stage(each) if isinstance(each, str) else each for each in stages or DEFAULT_STAGES]
+    algorithms = []
+    for number, stage in enumerate(given, start=1):
+        if not isinstance(stage, Stage):
+            raise UserError(f"stages[{number - 1}] is a {type(stage).__name__}; give a Stage or an algorithm's name.")
+        with in_stage(label_of(number, stage.algorithm)):
+            algorithms.append(policy_algorithm(stage.algorithm))
+    _check_model(shared)
+    is_adapter = _starts_as_adapter(shared)
+    hand_overs = plan_hand_overs(given, algorithms, has_adapter=is_adapter or bool(shared.peft_config), shared=shared)
+    planned = []
+    for number, (stage, algorithm, hand_over) in enumerate(zip(given, algorithms, hand_overs, strict=True), start=1):
+        with in_stage(label_of(number, algorithm.name)):
+            planned.append(_plan_stage(number, stage, algorithm, hand_over, config, shared))
+    _check_budget(config, planned)
+    return planned
+
+
+def policy_algorithm(name: str) -> Algorithm:
+    """An algorithm whose trainer trains a policy and resumes as ours do."""
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, list(ALGORITHMS), n=1, cutoff=0.0)
+        raise UserError(f"there is no such algorithm; did you mean {near[0]}?")
+    algorithm = ALGORITHMS[name]
+    trainer, config = algorithm.load()
+    if getattr(config, "checkpoint_kind", "policy") == "reward":
+        raise UserError(
+            f"{name} trains a reward model, and a stage trains the policy; train it first, give it as reward."
+        )
+    if not issubclass(trainer, ResumingTrainer):
+        raise UserError(
+            f"{trainer.__name__} doesn't build on hf_align's trainers, so it can't go on exactly when killed."
+        )
+    if "reference" in algorithm.needs and not issubclass(trainer, BranchTrainer):
+        raise UserError(f"{trainer.__name__} has a reference and is no BranchTrainer; only those are handed one.")
+    return algorithm
+
+
+def _check_model(shared: Shared) -> None:
+    """Refuse a model or adapter that can't be handed from stage to stage."""
+    model, adapter = shared.model, shared.peft_config
+    only_with_path(model, shared.quantization)
+    if isinstance(model, str):
+        check_source(model)
+    else:
+        check_is_model(model)
+    check_is_policy(model, "model")
+    if adapter is None:
+        return
+    if not isinstance(adapter, PeftConfig):
+        raise UserError(f"peft_config is a {type(adapter).__name__}; give a LoraConfig.")
+    check_adapter_config(adapter, "peft_config")
+    if _starts_as_adapter(shared):
+        raise UserError("model already has an adapter and peft_config asks for another; leave one of them out.")
+
+
+def check_adapter_config(config: PeftConfig, name: str) -> None:
+    """Refuse adapters that change their base, which all stages share."""
+    if rewrites_base(config):
+        raise UserError(
+            f"{name}: init_lora_weights={getattr(config, 'init_lora_weights', None)!r} changes the base's weights, "
+            "which all stages share; leave it out."
+        )
+    if getattr(config, "bias", "none") != "none":
+        raise UserError(f"{name}: bias={config.bias!r} trains the base's biases, which all stages share; leave it out.")  # type: ignore[attr-defined]
+
+
+def _starts_as_adapter(shared: Shared) -> bool:
+    if isinstance(shared.model, str):
+        return adapter_config(plain_folder(shared.model)) is not None
+    return isinstance(shared.model, PeftModel)
+
+
+def plan_hand_overs(
+    stages: Sequence[Stage], algorithms: Sequence[Algorithm], *, has_adapter: bool, shared: Shared
+) -> list[HandOver]:
+    """Decide what each stage's weights and reference are.
+
+    Args:
+        stages: The stages.
+        algorithms: Theirs.
+        has_adapter: Whether the start is trained through an adapter.
+        shared: What is given for all stages.
+
+    Raises:
+        UserError: A hand-over isn't possible; names the stage.
+    """
+    quantized = shared.quantization is not None or getattr(shared.model, "is_quantized", False)
+    with in_stage(label_of(1, algorithms[0].name)):
+        if quantized and not has_adapter:
+            raise UserError("a quantised model trains only through an adapter; give peft_config (lora).")
+        if stages[0].adapter != "continue":
+            raise UserError(
+                f"adapter is {stages[0].adapter!r}, and nothing was trained before the first stage; leave it out."
+            )
+    anchor = next((n for n, each in enumerate(algorithms, 1) if "reference" in each.needs), len(stages) + 1)
+    made_new = bool(shared.peft_config)  # whether the adapter being trained was made on the anchor's own base
+    result: list[HandOver] = []
+    form, base = ("adapter" if has_adapter else "whole"), 0
+    anchored = start_off = broken = False
+    for number, (stage, algorithm) in enumerate(zip(stages, algorithms, strict=True), start=1):
+        with in_stage(label_of(number, algorithm.name)):
+            if stage.adapter != "continue":
+                _check_change(stage, form, quantized, shared)
+                form, base = ("adapter" if stage.adapter == "new" else "whole"), number - 1
+                broken = broken or number > anchor
+            elif stage.peft_config is not None:
+                raise UserError("peft_config is for adapter='new', and adapter is 'continue'; leave one of them out.")
+            if number == anchor:
+                anchored = form == "adapter"
+                start_off = stage.adapter == "new" or (number == 1 and made_new)
+            if number <= anchor:
+                start: Any = "policy"
+            elif anchored and not broken:
+                start = "off" if start_off else "copy"
+            else:
+                start = "model"
+            reference = _reference(stage, algorithm, PREVIOUS if broken else START)
+            kept = number > 1 and stage.adapter == "continue"
+            result.append(HandOver(form, base, kept, reference, start))  # type: ignore[arg-type]
+    return result
+
+
+def _check_change(stage: Stage, form: str, quantized: bool, shared: Shared) -> None:
+    """Refuse a merge or a new adapter where it can't be made."""
+    if quantized:
+        raise UserError(
+            f"adapter={stage.adapter!r} merges into the weights, and merging into quantised ones would round what was "
+            "trained; use 'continue', or leave quantization out."
+        )
+    if not isinstance(shared.model, str):
+        raise UserError(
+            f"adapter={stage.adapter!r} reads the model again from where it is stored; give the model by name."
+        )
+    if stage.adapter == "merge" and form == "whole":
+        raise UserError("adapter='merge', and the stage before trained all weights; leave it out.")
+    if stage.adapter == "new":
+        adapter = stage.peft_config or shared.peft_config
+        if adapter is None:
+            raise UserError("adapter='new' and there is no peft_config (lora); give the adapter to make.")
+        check_adapter_config(adapter, "peft_config")
+
+
+def _reference(stage: Stage, algorithm: Algorithm, default: str) -> str | None:
+    """The stage's reference."""
+    if "reference" not in algorithm.needs:
+        if stage.reference is not None:
+            raise UserError(f"reference is {stage.reference!r}, and {algorithm.name} has none; leave it out.")
+        return None
+    reference = stage.reference or default
+    if reference not in (START, PREVIOUS):
+        check_source(reference)
+        check_is_policy(reference, "reference")
+    return reference
+
+
+def _plan_stage(
+    number: int, stage: Stage, algorithm: Algorithm, hand_over: HandOver, config: HybridConfig, shared: Shared
+) -> Planned:
+    trainer, config_class = algorithm.load()
+    args = stage_args(stage.args, config_class, number, algorithm.name, config)
+    rows = {
+        name: rows
+        for name in ("train_dataset", "eval_dataset")
+        if (rows := given if (given := getattr(stage, name)) is not None else getattr(shared, name)) is not None
+    }
+    if "train_dataset" not in rows:
+        raise UserError("train_dataset is missing; give it to the stage or to the hybrid.")
+    check_evaluation(args, rows.get("eval_dataset"))
+    metrics = (*args.eval_metrics, *getattr(args, "further_metrics", ()))
+    check_best_metric(args, rows.get("eval_dataset"), metrics)
+    until = Until.of(stage.until)
+    _check_until(until, args, rows.get("eval_dataset"), metrics)
+    if getattr(args, "merge", False):
+        raise UserError("merge saves a merged model at the end of `hf-align sft`; use adapter='new' in the next stage.")
+    stands = hand_over.reference == START and hand_over.start != "policy"
+    if stands and getattr(args, "sync_ref_model", False):
+        raise UserError("sync_ref_model moves the reference, and reference 'start' stands still; use 'previous'.")
+    makes, scoring = stage.peft_config or shared.peft_config, _scoring(stage, algorithm, trainer, shared)
+    _check_judges(scoring, algorithm, args, rows.get("eval_dataset"))
+    if until is not None and until.metric == "judge" and not {"judge", "eval_judge"} & {*scoring}:
+        raise UserError("until.metric is 'judge' and there is no judge; give one that isn't the reward.")
+    return Planned(
+        number=number,
+        stage=stage,
+        algorithm=algorithm,
+        trainer=trainer,
+        args=args,
+        rows=rows,
+        scoring=scoring,
+        until=until,
+        callbacks=[*shared.callbacks, *(stage.callbacks or ())],
+        peft_config=makes if stage.adapter == "new" or number == 1 else None,
+        hand_over=hand_over,
+    )
+
+
+def stage_args(given: Any, config_class: type[Any], number: int, name: str, config: HybridConfig) -> Any:
+    """The config of a stage's trainer, with the hybrid's folder and seed.
+
+    Args:
+        given: A config, a mapping of its options, or None.
+        config_class: Its class.
+        number: The stage's number.
+        name: Its algorithm.
+        config: Options of the run.
+
+    Raises:
+        UserError: An option is unknown, wrong, or the hybrid's.
+    """
+    seed = config.seed if number == 1 else seed_of(config.seed, number)
+    default_seed = next(each.default for each in dataclasses.fields(config_class) if each.name == "seed")
+    own = {"output_dir": str(Path(config.output_dir, f"stage-{number}-{name}"))}
+    if given is None or isinstance(given, Mapping):
+        names = [each.name for each in dataclasses.fields(config_class) if each.init]
+        for option in given or ():
+            if option in OF_THE_RUN:
+                raise UserError(f"{option} is the hybrid's; give it to HybridConfig.")
+            if option not in names:
+                near = difflib.get_close_matches(option, names, n=1, cutoff=0.6)
+                meant = f"; did you mean {near[0]}?" if near else f"; options are those of {config_class.__name__}."
+                raise UserError(f"{option} is no option{meant}")
+        return config_class(**{"seed": seed, **(given or {}), **own})
+    check_config_class(given, config_class)
+    for option in OF_THE_RUN[1:]:
+        if getattr(given, option, None):
+            raise UserError(f"{option} is the hybrid's; give it to HybridConfig.")
+    return dataclasses.replace(given, **own, seed=seed if given.seed == default_seed else given.seed)
+
+
+def _check_until(until: Until | None, args: Any, eval_dataset: Any, metrics: Sequence[str]) -> None:
+    if until is None:
+        return
+    if args.restore_callback_states_from_checkpoint:
+        raise UserError("restore_callback_states_from_checkpoint doesn't go with until, which restores its own state.")
+    if until.metric is None:
+        return
+    if getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+        raise UserError("until.metric is looked at in evaluations, and eval_strategy is 'no'; set it to 'steps'.")
+    sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
+    known = [f"{prefix}{metric}" for prefix in sets for metric in metrics]
+    if until.metric not in known and not any(until.metric.startswith(f"{p}rewards/") for p in sets):
+        raise UserError(f"until.metric is {until.metric!r}, which evaluations don't return; use {', '.join(known)}.")
+
+
+def _scoring(stage: Stage, algorithm: Algorithm, trainer: type[Any], shared: Shared) -> dict[str, Any]:
+    """The stage's reward and judges, from its own and the hybrid's."""
+    accepted = inspect.signature(trainer.__init__).parameters
+    given = {name: getattr(stage, name) for name in ("reward", "judge", "eval_judge")}
+    for name, value in given.items():
+        if value is not None and name not in accepted:
+            raise UserError(f"{name} is given, and {algorithm.name} takes none; leave it out.")
+    labelled_by_judge = "label" in algorithm.needs and given["judge"] is not None
+    if given["reward"] is None and "reward" in accepted and not labelled_by_judge:
+        given["reward"] = shared.reward
+    watches = "eval_judge" if "eval_judge" in accepted else "judge"  # evaluations, for over-optimisation
+    if given[watches] is None and watches in accepted:
+        given[watches] = shared.judge
+    if given["reward"] is None and "reward" in algorithm.needs:
+        raise UserError("reward is missing; give it to the stage or to the hybrid.")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_judges(scoring: Mapping[str, Any], algorithm: Algorithm, args: Any, eval_dataset: Any) -> None:
+    """Refuse rewards and judges that the stage's trainer would refuse, hours later."""
+    reward, judge = scoring.get("reward"), scoring.get("judge")
+    if "label" in algorithm.needs:
+        check_label(reward, judge, args)
+        labels, trained_by = (judge, "judge") if reward is None else (reward, "reward")
+        check_judge(scoring.get("eval_judge"), labels, args, eval_dataset, "eval_judge", trained_by)
+    elif "reward" in algorithm.needs:
+        check_judge(judge, reward, args, eval_dataset)
+
+
+def _check_budget(config: HybridConfig, planned: Sequence[Planned]) -> None:
+    """Refuse to limit the KL from a start that a stage's model can't compute."""
+    for each in planned:
+        limits = config.kl_budget is not None or (each.until is not None and each.until.kl is not None)
+        if not limits:
+            continue
+        with in_stage(each.label):
+            if each.hand_over.reference is None:
+                if each.until is not None and each.until.kl is not None:
+                    raise UserError(f"until.kl is the KL from the start, and {each.algorithm.name} has no reference.")
+                continue
+            if not measures_kl(each):
+                raise UserError(
+                    "the KL from the start is limited, and the start is neither the stage's reference nor its model "
+                    "without the adapter; use reference 'start', or adapter 'continue'."
+                )
+
+
+def measures_kl(planned: Planned) -> bool:
+    """Whether a stage's models can say how far its policy is from the start."""
+    hand_over = planned.hand_over
+    if hand_over.reference is None:
+        return False
+    if hand_over.form == "adapter" and hand_over.start in ("off", "copy"):
+        return True
+    if getattr(planned.args, "sync_ref_model", False):  # its reference doesn't stay where it started
+        return False
+    return hand_over.reference == START or (hand_over.start == "policy" and hand_over.reference == PREVIOUS)
