@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         trainers as trainers,
         version as version,
     )
+    from hf_align.models.best import load_best
     from hf_align.models.ensemble import RewardEnsemble
     from hf_align.models.loading import load_policy as load_policy
     from hf_align.models.reward import RewardModel, load_reward_model
@@ -77,6 +78,7 @@ __all__ = [
     "RewardModel",
     "RewardModelConfig",
     "RewardTrainer",
+    "load_best",
     "load_policy",
     "load_reward_model",
     "train_ensemble",
@@ -123,6 +125,7 @@ __getattr__, __dir__ = lazy_names(
             *("IPOTrainer", "IPOConfig", "PPOTrainer", "PPOConfig"),
             *("OnlineDPOTrainer", "OnlineDPOConfig", "HybridTrainer", "HybridConfig", "train_ensemble"),
         ),
+        "models.best": ("load_best",),
         "models.ensemble": ("RewardEnsemble",),
         "models.loading": ("load_policy",),
         "models.reward": ("RewardModel", "load_reward_model"),

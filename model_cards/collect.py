@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 from transformers import TrainingArguments
 
+from hf_align.algorithms import ALGORITHMS
 from hf_align.files import finite
 from hf_align.losses.registry import EVERY_OPTION, PREFERENCE_LOSSES
 from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
@@ -90,11 +91,15 @@ def collect_facts(
     if isinstance(inner, PeftModel):
         base, adapter = inner.get_base_model(), inner.peft_config[inner.active_adapters[0]]
     reward = getattr(model, "reward_config", None)
-    kind = kind_of(model, args)
+    others = foreign_algorithm(trainer)
+    kind: Kind = kind_of(model, args)
+    if others and kind != "reward":
+        kind = "model"
     ids = listed(dataset_tags) or dataset_ids(trainer.train_dataset)
     name = model_name or str(args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1]
     return CardFacts(
         kind=kind,
+        algorithm=others,
         name=name,
         base_model=finetuned_from or args.hub_base_model or hub_id(getattr(base, "name_or_path", None)),
         base_description=describe_model(base),
@@ -115,7 +120,7 @@ def collect_facts(
         rewards=rewards_of(trainer),
         language=listed(language),
         license=license,
-        tags=listed(tags),
+        tags=[*listed(tags), *([others["name"]] if others else [])],
         tasks=listed(tasks),
         dataset_ids=ids,
         datasets=listed(dataset),
@@ -132,6 +137,14 @@ def collect_facts(
         samples=[dict(row) for row in samples] if samples is not None else own_samples(trainer),
         versions=versions(),
     )
+
+
+def foreign_algorithm(trainer: Any) -> dict[str, str]:
+    """Name and summary of the algorithm of a trainer that another package adds; empty for ours."""
+    algorithm = ALGORITHMS.of_trainer(type(trainer))
+    if algorithm is None or algorithm.name in ALGORITHMS.builtin:
+        return {}
+    return {"name": algorithm.name, "summary": algorithm.summary.rstrip(".")}
 
 
 def kind_of(model: Any, args: Any) -> Kind:

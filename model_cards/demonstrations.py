@@ -16,6 +16,7 @@ from hf_align.model_cards.collect import (
     adapter_settings,
     dataset_ids,
     describe_model,
+    foreign_algorithm,
     hyperparameters,
     logged_evaluation,
     quantization_of,
@@ -55,6 +56,7 @@ def collect_sft_facts(
     sources, data = _preparation(Path(args.output_dir, SFT_REPORT))
     return CardFacts(
         kind="sft",
+        algorithm=foreign_algorithm(trainer),
         name=model_name or str(args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
         base_model=hub_id(getattr(base, "name_or_path", None)),
         base_description=describe_model(base),

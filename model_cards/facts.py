@@ -53,6 +53,7 @@ class CardFacts:
 
     Attributes:
         kind: The card's template.
+        algorithm: Name and summary of another package's algorithm that trained the model; empty for ours.
         name: The model's name, without its namespace.
         base_model: Hub id of the base model, None if it is local.
         base_description: The base model in words: architecture and size; empty if unknown.
@@ -114,6 +115,7 @@ class CardFacts:
     library: Literal["peft", "transformers", "hf-align"] = "transformers"
     adapter: dict[str, Any] | None = None
     merged: bool = False
+    algorithm: dict[str, str] = field(default_factory=dict)
     quantization: str | None = None
     conversational: bool = False
     head: str = "linear"

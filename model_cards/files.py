@@ -50,7 +50,8 @@ def save_card(
         Whether the card was written.
     """
     folder = Path(folder)
-    algorithm = ALGORITHMS.builtin.get(facts.kind)
+    name = facts.algorithm.get("name", facts.kind)
+    algorithm = ALGORITHMS[name] if facts.algorithm and name in ALGORITHMS else ALGORITHMS.builtin.get(name)
     drawn = algorithm is not None and draw_curves(history, algorithm.curves, folder / CURVES)
     facts.curves = drawn or (folder / CURVES).exists()
     if facts.over_optimization:

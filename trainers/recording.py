@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from hf_align.models.fingerprint import fingerprint_of
 from hf_align.models.wrapper import unwrapped
 from hf_align.tracking import RunRecord, RunSession
 from hf_align.tracking.writer import Status
+
+logger = logging.getLogger(__name__)
 
 RECORD = (
     "Record the run in output_dir/run.sqlite: options, data, base, versions, metrics and checkpoints, which hf-align "
@@ -173,7 +176,12 @@ def describe_base(model: Any) -> dict[str, Any]:
     if not isinstance(inner, PreTrainedModel | PeftModel):
         return {"name": type(inner).__name__}
     base: Any = inner.get_base_model() if isinstance(inner, PeftModel) else inner
-    return {"name": base.name_or_path or type(base).__name__, "fingerprint": fingerprint_of(inner).digest}
+    name = base.name_or_path or type(base).__name__
+    try:
+        return {"name": name, "fingerprint": fingerprint_of(inner).digest}
+    except Exception as error:  # an unusual model: no reason not to train it
+        logger.warning(f"{name} has no fingerprint in the run's record: {type(error).__name__}: {error}")
+        return {"name": name}
 
 
 def _device(device: torch.device) -> str:

@@ -80,8 +80,10 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 @cache
-def git_revision(folder: str) -> str | None:
-    """The revision of a folder's working tree, with "-dirty" where tracked files were changed; None without git."""
+def git_revision(folder: str | None) -> str | None:
+    """The revision of a folder, "-dirty" where tracked files were changed; None without git or folder."""
+    if folder is None:
+        return None
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -97,9 +99,13 @@ def _libraries() -> dict[str, str]:
 
 def surroundings() -> dict[str, Any]:
     """Versions of libraries, git revision of the working folder, command line and machine of this process."""
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = None
     return {
         "versions": _libraries(),
-        "git": git_revision(os.getcwd()),
+        "git": git_revision(folder),
         "command": command_line(sys.argv),
         "host": {
             "system": f"{platform.system()} {platform.release()}",

@@ -273,9 +273,9 @@ def read_record(path: str | os.PathLike[str]) -> list[Run]:
             ended,
             **json.loads(facts),
             sessions=[
-                Session(*row[1:4], _status(row[4]), *row[5:8], json.loads(row[8]))
-                for row in sessions
-                if row[0] == run_id
+                Session(number, stage, prefix, _status(status), from_step, started, ended, json.loads(facts))
+                for of, number, stage, prefix, status, from_step, started, ended, facts in sessions
+                if of == run_id
             ],
         )
         for run_id, algorithm, status, started, ended, facts in runs

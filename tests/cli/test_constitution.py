@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -164,3 +169,31 @@ def test_what_is_wrong_is_said_before_any_work(
 ) -> None:
     assert run(*flags) == 2
     assert message in capsys.readouterr().err and not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_a_process_killed_by_the_system_goes_on_to_the_same_data(folder: Path, tiny_model_dir: str) -> None:
+    principles = [
+        f"  - {{id: {name}, text: Be {name}., critique: Is it {name}, revision: Be {name}., question: Which}}"
+        for name in ("kind", "brief")
+    ]
+    Path("constitution.yaml").write_text("\n".join(["principles:", *principles, ""]))
+    Path("recipe.yaml").write_text(
+        f"model: {tiny_model_dir}\njudge: {tiny_model_dir}\nprompts: prompts.jsonl\nconstitution: constitution.yaml\n"
+        "revisions: 2\nexamples: 0\nthreshold: 0\nbatch_size: 2\nmax_new_tokens: 12\nmax_critique_tokens: 8\n"
+        "temperature: 1.0\ncritique_temperature: 0.7\nvotes: 1\nseed: 1\n"
+    )
+    command = [sys.executable, "-m", "hf_align.cli", "constitution", "--config", "recipe.yaml", "--output_dir"]
+    subprocess.run([*command, "whole"], check=False, capture_output=True, timeout=250)
+    whole = {path.name: path.read_bytes() for path in Path("whole").iterdir() if path.is_file()}
+    stored = len(list(Path("whole/parts").iterdir()))
+    assert stored > 15 and len(whole["steps.jsonl"].splitlines()) > 20
+    for finished in (1, stored // 3, 2 * stored // 3):
+        process = subprocess.Popen([*command, "out"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(Path("out/parts").glob("*.json"))) < finished:
+            time.sleep(0.002)
+        assert process.poll() is None, f"it ended before {finished} of {stored} steps"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, "out"], check=False, capture_output=True, timeout=250)
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir() if path.is_file()} == whole

@@ -72,7 +72,8 @@ def test_the_same_data_and_base_have_the_same_fingerprints(tiny_model_dir: str, 
     dpo(tiny_model_dir, plain, max_steps=1).train()
     args = DPOConfig(**options(adapted, max_steps=1, max_length=64))
     lora = LoraConfig(task_type="CAUSAL_LM", r=2)
-    DPOTrainer(tiny_model_dir, args=args, train_dataset=[*pairs()], peft_config=lora).train()
+    rows: Any = [*pairs()]
+    DPOTrainer(tiny_model_dir, args=args, train_dataset=rows, peft_config=lora).train()
     first, second = only(plain), only(adapted)
     assert first.data["train"] == second.data["train"] and first.base == second.base
     assert second.config["lora"]["r"] == 2 and "lora" not in first.config

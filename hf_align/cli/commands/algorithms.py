@@ -7,6 +7,8 @@ from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.console import Screen
 from hf_align.errors import UserError
 
+TRAINED = {"policy": "policy", "reward": "reward model"}
+
 
 def run_algorithms(options: argparse.Namespace) -> None:
     """List the algorithms; one that can't be imported is listed with the reason.
@@ -18,9 +20,8 @@ def run_algorithms(options: argparse.Namespace) -> None:
     for name in ALGORITHMS:
         try:
             algorithm = ALGORITHMS[name]
-            listed.append(
-                {"name": name, "rows": algorithm.rows, "needs": list(algorithm.needs), "summary": algorithm.summary}
-            )
+            shown = {key: getattr(algorithm, key) for key in ("name", "summary", "rows", "trains", "prefix")}
+            listed.append({**shown, "columns": list(algorithm.columns), "needs": list(algorithm.needs)})
         except UserError as error:
             listed.append({"name": name, "error": str(error)})
     if options.json:
@@ -30,4 +31,6 @@ def run_algorithms(options: argparse.Namespace) -> None:
     for each in listed:
         screen.line(f"{each['name']:<12}{each.get('error') or each['summary']}", "yellow" if "error" in each else "")
         if "error" not in each:
-            screen.line(f"{'':<12}reads {each['rows']}; needs {', '.join(each['needs']) or 'nothing else'}", "dim")
+            needs = ", ".join(each["needs"]) or "no other model"
+            rows = f"reads {each['rows']} ({', '.join(each['columns'])})"
+            screen.line(f"{'':<12}{rows}; trains a {TRAINED[each['trains']]}; needs {needs}", "dim")

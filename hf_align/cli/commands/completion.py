@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import TRAINING
+from hf_align.errors import UserError
 from hf_align.experiments.collection import KEYS
 from hf_align.experiments.constitution import CONSTITUTION_KEYS
 from hf_align.experiments.recipe import field_hints, source_keys
@@ -43,8 +44,12 @@ def collect_words() -> dict[str, Words]:
     commands: dict[str, Words] = {}
     _collect(build_parser(), "", commands)
     for command in TRAINING:
-        algorithm = ALGORITHMS[command.name]
-        for key, hint in {**source_keys(algorithm.needs, algorithm.rows), **field_hints(algorithm.load()[1])}.items():
+        try:
+            algorithm = ALGORITHMS[command.name]
+            hints = {**source_keys(algorithm.needs, algorithm.rows), **field_hints(algorithm.load()[1])}
+        except UserError:  # another package's that can't be imported: `hf-align algorithms` says why
+            continue
+        for key, hint in hints.items():
             commands[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
     for name, hints in (
         ("collect", {**KEYS, **field_hints(CollectionConfig)}),

@@ -19,9 +19,6 @@ def letters(prompts, responses):
 def lower(prompts, responses):
     return [float(sum(each.isascii() and each.islower() for each in text)) for text in responses]
 
-def digits(prompts, responses):
-    return [float(sum(each.isdigit() for each in text)) for text in responses]
-
 def same(prompts, responses):
     return [1.0] * len(responses)
 """

@@ -150,31 +150,6 @@ def test_a_run_goes_on_only_by_the_same_files_of_judges(name: str, file: str, ti
         prepared(tiny_model_dir, **values).job(Silent()).open()
 
 
-PLANTED: dict[str, Any] = {
-    **{"num_samples": 4, "max_new_tokens": 8, "sampling_batch_size": 64, "judge_batch_size": 512, "save_steps": 100},
-    "learning_rate": 3e-2,
-}
-
-
-@pytest.mark.slow
-def test_a_planted_judge_of_length_is_stopped_in_the_first_round(tiny_model_dir: str) -> None:
-    write_inputs(64, 200)
-    result = run(tiny_model_dir, **PLANTED, judge="score.py:letters", held_out_judge="score.py:digits", rounds=3)
-    assert result.content["stopped"]["round"] == 1 and result.content["stopped"]["reason"] in ("falls", "outruns")
-    assert result.content["rounds"][0]["trained"] and result.content["best"] == 0
-
-
-@pytest.mark.slow
-def test_a_true_judge_is_not_stopped_in_nine_of_ten_runs(tiny_model_dir: str) -> None:
-    write_inputs(32, 100)
-    reasons = []
-    for seed in range(10):
-        values = {**PLANTED, "seed": seed, "output_dir": f"out-{seed}"}
-        result = run(tiny_model_dir, **values, judge="score.py:letters", held_out_judge="score.py:lower")
-        reasons.append(result.content["stopped"]["reason"])
-    assert reasons.count("rounds") >= 9, reasons
-
-
 @pytest.mark.slow
 def test_killed_at_each_seam_a_run_of_full_weights_goes_on_to_the_same_data_and_weights(tiny_model_dir: str) -> None:
     values: dict[str, Any] = {"lora": None, "learning_rate": 1e-3, "false_stop": 0.01, "loss_type": "ipo"}
