@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
     except KeyboardInterrupt as stop:
         print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        usage = sys.modules.get("hf_align.feedback.judges.endpoint.usage")  # imported where a model was named
+        for line in usage.untold_usage() if usage else ():
+            print(line, file=sys.stderr)
     return EXIT_OK
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hf_align.cli.main import main
+from tests.feedback.judges.endpoint.stand_in import StandIn
 
 ROWS = [
     {
@@ -63,3 +64,23 @@ def test_wrong_input_is_refused_in_one_line(
     assert run(*arguments) == 2
     error = capsys.readouterr().err.strip()
     assert said in error and "Traceback" not in error and len(error.splitlines()) == 1
+
+
+def test_what_an_endpoint_took_is_told_after_success_and_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with StandIn().running() as stand_in:
+        judge = (
+            f"{{endpoint: m, url: '{stand_in.url}', cache: a.sqlite, concurrency: 1, "
+            "prices: {prompt: 10, completion: 100}, max_requests: 3}"
+        )
+        assert run("--judge", judge, "--limit", "2", "--again", "0") == 2
+        took = f"m at endpoint {stand_in.url}: 3 requests, 3 answers, 0 from the cache, 300 tokens read, 30 written"
+        assert capsys.readouterr().err.splitlines()[-1] == f"{took}, cost 0.006"
+        stand_in.script.append(500)
+        judge = judge.replace("max_requests: 3", "first_wait: 0")
+        assert run("--judge", judge, "--limit", "2", "--again", "0", "--json", "-") == 0
+        shown = capsys.readouterr()
+        took = "2 requests, 1 failed (500 1), 1 answers, 3 from the cache, 100 tokens read, 10 written, cost 0.002"
+        assert shown.err.splitlines()[-1].endswith(took) and json.loads(shown.out)["facts"]["judge"] == "m"

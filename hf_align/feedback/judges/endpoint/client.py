@@ -90,7 +90,8 @@ class EndpointClient:
             raise UserError(f"concurrency is {concurrency!r}; give a whole number from 1")
         self.access = Access(model, url, provider, key_variable, timeout)
         self.concurrency, self.retries, self.extra_body = concurrency, retries or Retries(), dict(extra_body or {})
-        self.meter = Meter(_read_prices(prices), max_cost, max_requests)
+        name = f"{model} at {self.access.place}"
+        self.meter = Meter(name, _read_prices(prices), max_cost, max_requests)
         self.cache = AnswerCache(cache, clock)
         self._clock, self._sleep = clock, sleep
         self._pause = 0.0  # when the endpoint may be asked again

@@ -104,7 +104,8 @@ def read_completion(output: Any, hide: Callable[[str], str]) -> Completion:
     """
     choices = _at(output, "choices")
     if not isinstance(choices, list) or not choices:
-        raise Malformed("the answer has no choices")
+        said = _at(_at(output, "error"), "message")  # an error with status 200, as some gateways send it
+        raise Malformed(f"the answer has no choices{f': {said}' if isinstance(said, str) else ''}")
     message = _at(choices[0], "message")
     content = _at(message, "content")
     if message is None or not isinstance(content, str | None):

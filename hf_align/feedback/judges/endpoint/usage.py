@@ -10,6 +10,9 @@ from hf_align.errors import UserError
 from hf_align.feedback.judges.endpoint.completion import Completion
 from hf_align.numbers import is_number
 
+_METERS: list[Meter] = []
+"""Those of this process that `untold_usage` hasn't told yet."""
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -69,11 +72,23 @@ class Usage:
     failures: dict[str, int] = field(default_factory=dict)
     cost: float | None = None
 
+    def __str__(self) -> str:
+        parts = [f"{self.requests:,} requests"]
+        if self.failures:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.failures.items())
+            parts.append(f"{sum(self.failures.values()):,} failed ({kinds})")
+        parts += [f"{self.answers:,} answers", f"{self.cached:,} from the cache"]
+        parts.append(f"{self.prompt_tokens:,} tokens read, {self.completion_tokens:,} written")
+        if self.uncounted:
+            parts.append(f"{self.uncounted:,} answers without numbers of tokens")
+        return ", ".join([*parts, *([] if self.cost is None else [f"cost {self.cost:.6g}"])])
+
 
 class Meter:
     """Counts what a client's threads take, and stops them at its budget.
 
     Args:
+        name: What `untold_usage` calls the client.
         prices: Prices, if cost is counted.
         max_cost: No request is sent once the answers cost this much.
         max_requests: No further request is sent after so many.
@@ -82,7 +97,7 @@ class Meter:
         UserError: A limit is out of range, or there is one on cost and no prices.
     """
 
-    def __init__(self, prices: Prices | None, max_cost: float | None, max_requests: int | None) -> None:
+    def __init__(self, name: str, prices: Prices | None, max_cost: float | None, max_requests: int | None) -> None:
         if max_cost is not None and not (is_number(max_cost) and max_cost > 0):
             raise UserError(f"max_cost is {max_cost!r}; give a number above 0, or None")
         whole = isinstance(max_requests, int) and not isinstance(max_requests, bool) and max_requests >= 1
@@ -90,10 +105,11 @@ class Meter:
             raise UserError(f"max_requests is {max_requests!r}; give a whole number from 1, or None")
         if max_cost is not None and prices is None:
             raise UserError("max_cost needs prices, the prices of a million tokens read and written")
-        self.prices, self.max_cost, self.max_requests = prices, max_cost, max_requests
+        self.name, self.prices, self.max_cost, self.max_requests = name, prices, max_cost, max_requests
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        _METERS.append(self)
 
     def usage(self) -> Usage:
         """The counts."""
@@ -129,3 +145,10 @@ class Meter:
     def _cost(self) -> float | None:
         tokens = self._counts["prompt_tokens"], self._counts["completion_tokens"]
         return None if self.prices is None else self.prices.cost(*tokens)
+
+
+def untold_usage() -> list[str]:
+    """A line for each client of this process that asked anything, once: it is paid for, whatever became of the run."""
+    meters, _METERS[:] = _METERS[:], []
+    usages = [(meter.name, meter.usage()) for meter in meters]
+    return [f"{name}: {usage}" for name, usage in usages if usage.requests or usage.cached]

@@ -56,7 +56,11 @@ class StandIn:
             server.server_close()
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
-        body = handler.rfile.read(int(handler.headers["content-length"])).decode()
+        length = int(handler.headers["content-length"])
+        body = handler.rfile.read(length).decode()
+        if len(body.encode()) < length:  # its sender was killed: nothing was asked
+            handler.close_connection = True
+            return
         with self._lock:
             self.asked[body] += 1
             self.keys.append(handler.headers["authorization"])

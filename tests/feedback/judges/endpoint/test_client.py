@@ -83,6 +83,13 @@ def test_what_fails_for_ever_is_given_up_after_the_last_attempt(stand_in: StandI
     assert stand_in.asked.total() == 3 and len(clock.slept) == 2
 
 
+def test_an_error_with_status_200_is_told_in_its_own_words(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stand_in, "_completion", lambda request: {"error": {"message": "The model is overloaded"}})
+    client = client_of(stand_in, retries=Retries(attempts=1))
+    with pytest.raises(UserError, match=r"the answer can't be read \(the answer has no choices: The model is over"):
+        client.complete([{"role": "user", "content": "hello"}])
+
+
 @pytest.mark.parametrize(
     ("status", "fix"),
     [(401, "check the key in OPENAI_API_KEY"), (404, "check the url and the model's name, 'judge-1'"), (400, "")],
