@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from benchmarks.study.resampled import rows as as_table
 from hf_align.data.embedded.rows import make_pairs
 from hf_align.files import write_json
 from hf_align.losses import PREFERENCE_LOSSES
+from hf_align.models.loading import load_policy
 from hf_align.statistics import bootstrap_interval
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 
@@ -74,12 +74,11 @@ TRAINING: dict[str, Any] = {
 HELD_OUT_SEED = 0
 """Of the held-out pairs, the same for all losses and seeds."""
 WAYS: dict[str, dict[str, Any]] = {
-    "one model": {},
     "simpo": {"loss_type": "simpo", "beta": 2.0},
     "dpo, reference scored before": {"precompute_ref_log_probs": True},
     "dpo": {},
 }
-"""Trainings whose memory is compared; the first is a bare loop over the same batches, without a trainer."""
+"""Trainings whose memory is compared; a reference that has scored all rows before isn't kept."""
 MEMORY_STEPS, MEMORY_BATCH = 3, 4
 
 
@@ -88,7 +87,8 @@ def trainer_of(base: str, loss: str, out: Path, rows: int, steps: int, seed: int
     options = {"loss_type": loss, **SETTINGS[loss]}
     args = DPOConfig(str(out), **{**TRAINING, **options}, max_steps=steps, seed=seed)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
-    return DPOTrainer(base, args=args, train_dataset=make_pairs("train", rows, seed), peft_config=lora)
+    model = load_policy(base)  # as an object, which keeps its attention: on a GPU, choosing takes as long as a run
+    return DPOTrainer(model, args=args, train_dataset=make_pairs("train", rows, seed), peft_config=lora)
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def logps_of(trainer: DPOTrainer, pairs: Dataset) -> list[list[float]]:
     scored = []
     with trainer.accelerator.autocast():
         for batch in trainer.get_eval_dataloader(pairs):
-            branches = trainer._prepare_inputs(batch)["branches"]
+            branches = cast(Any, trainer._prepare_inputs(batch))["branches"]
             tokens = trainer.token_logps(trainer.model.eval(), branches)
             scored += branches.sum_by_branch(tokens).view(-1, 2).tolist()
     return scored
@@ -231,30 +231,16 @@ def _with_interval(figure: dict[str, Any], digits: int) -> str:
 
 
 def measure(base: str, way: str) -> dict[str, Any]:
-    """Peak bytes of one full fine-tuning in this process, from before its first step; loading isn't counted."""
-    options = {**TRAINING, "per_device_train_batch_size": MEMORY_BATCH, "row_tokens": None, **WAYS[way]}
+    """Peak bytes of one full fine-tuning in float32 in this process, from before its first step, without loading."""
+    fixed = {"per_device_train_batch_size": MEMORY_BATCH, "row_tokens": None, "learning_rate": 1e-6, "bf16": False}
+    options = {**TRAINING, **fixed, **WAYS[way]}
     with tempfile.TemporaryDirectory() as folder:
-        args = DPOConfig(folder, **options, max_steps=MEMORY_STEPS, learning_rate=1e-6)
+        args = DPOConfig(folder, **options, max_steps=MEMORY_STEPS)
         trainer = DPOTrainer(base, args=args, train_dataset=make_pairs("train", 64))
         weights = sum(weight.numel() * weight.element_size() for weight in trainer.model.parameters())
         held = reset_peak()
-        if way == "one model":
-            bare_loop(trainer)
-        else:
-            trainer.train()
+        trainer.train()
     return {"peak": memory()["peak"], "held": held, "weights": weights}
-
-
-def bare_loop(trainer: DPOTrainer) -> None:
-    """The steps of one model on the trainer's batches: forward, backward of the chosen log-probs, AdamW."""
-    trainer.reference = None  # type: ignore[assignment]
-    model = trainer.model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    for _, batch in zip(range(MEMORY_STEPS), trainer.get_train_dataloader(), strict=False):
-        branches = trainer._prepare_inputs(batch)["branches"]
-        (-trainer.token_logps(model, branches).mean()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
 
 def compare_memory(base: str, repeats: int) -> dict[str, Any]:
@@ -265,17 +251,17 @@ def compare_memory(base: str, repeats: int) -> dict[str, Any]:
             command = [sys.executable, "-m", "benchmarks.preference_losses", "memory", "--base", base, "--way", way]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found[way].append(json.loads(done.stdout.splitlines()[-1]))
-    one = statistics.median(each["peak"] for each in found["one model"])
+    simpo = statistics.median(each["peak"] for each in found["simpo"])
     ways = {
         way: {
             "peak": (peak := statistics.median(each["peak"] for each in runs)),
             "peaks": [each["peak"] for each in runs],
-            "above_one_model": (peak - one) / runs[0]["weights"],
+            "above_simpo": (peak - simpo) / runs[0]["weights"],
         }
         for way, runs in found.items()
     }
     return {
-        "command": shlex.join(["python", "-m", "benchmarks.preference_losses", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.preference_losses memory --base BASE --repeats {repeats}",
         "weights": found["simpo"][0]["weights"],
         "pairs": MEMORY_BATCH,
         "ways": ways,
@@ -286,9 +272,9 @@ def compare_memory(base: str, repeats: int) -> dict[str, Any]:
 
 def memory_table(found: dict[str, Any]) -> str:
     """The peaks as markdown."""
-    lines: list[list[Any]] = [["full fine-tuning", "peak, GB", "above one model, in copies of the weights"]]
+    lines: list[list[Any]] = [["full fine-tuning", "peak, GB", "above SimPO's, in copies of the weights"]]
     for way, each in found["ways"].items():
-        lines.append([way, f"{each['peak'] / 1e9:.2f}", f"{each['above_one_model']:.2f}"])
+        lines.append([way, f"{each['peak'] / 1e9:.2f}", f"{each['above_simpo']:.2f}"])
     return as_table(lines)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -106,7 +106,8 @@ def read_losses(loss_type: Any) -> list[NamedLoss]:
 
 def _read(entry: Any) -> NamedLoss:
     if callable(entry):
-        return NamedLoss(entry.name if isinstance(entry, PreferenceLoss) else name_of(entry), entry)
+        function = cast(LossFunction, entry)
+        return NamedLoss(function.name if isinstance(function, PreferenceLoss) else name_of(function), function)
     if isinstance(entry, str) and entry in PREFERENCE_LOSSES:
         return NamedLoss(entry, PREFERENCE_LOSSES[entry])
     if isinstance(entry, str) and ":" in entry:

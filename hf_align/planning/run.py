@@ -28,7 +28,7 @@ from hf_align.rewards.named import read_reward
 from hf_align.rewards.sources import check_named_models, named_models
 from hf_align.rewards.vader import VADER
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
-from hf_align.trainers.dpo import DPOConfig, check_reference
+from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.reward_setup import check_task_options, config_of, prepare_comparisons
@@ -94,7 +94,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     trains_reward = args.checkpoint_kind == "reward"
     for name in () if trains_reward else ("model", "ref_model"):
         check_is_policy(source.get(name), name, ask_hub=True)
-    if isinstance(args, DPOConfig) and source.get("ref_model") is not None:
+    if not getattr(args, "needs_reference", True) and source.get("ref_model") is not None:
         check_reference(args, "ref_model")
     if kind == "comparisons":
         check_task_options(args, config_of(source["model"], args).tasks)

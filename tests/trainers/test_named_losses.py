@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,14 @@ def test_a_function_isn_t_blamed_for_a_model_s_nan_and_not_asked_about_nothing()
     assert loss(PreferenceBatch(empty, empty, empty.long(), empty.long()), None).shape == (0,)
     with torch.no_grad():
         assert loss(batch(), None).shape == (2,)
+
+
+def test_no_loss_of_ours_lays_out_single_tokens() -> None:
+    pairs = replace(batch(), flat_token_logps=torch.zeros(14))
+    args = config(loss_type=[name for name in PREFERENCE_LOSSES if name != "exo_pair"])
+    direct_loss(pairs, args)
+    direct_metrics(pairs, args)
+    assert not {"token_logps", "token_mask"} & {*vars(pairs)}
 
 
 def test_implicit_rewards_without_a_reference_are_mean_log_probs() -> None:
