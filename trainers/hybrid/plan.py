@@ -151,12 +151,17 @@ def plan_stages(stages: Sequence[Stage | str] | None, config: HybridConfig, shar
         with in_stage(label_of(number, stage.algorithm)):
             algorithms.append(policy_algorithm(stage.algorithm))
     _check_model(shared)
-    is_adapter = _starts_as_adapter(shared)
-    hand_overs = plan_hand_overs(given, algorithms, has_adapter=is_adapter or bool(shared.peft_config), shared=shared)
-    planned = []
-    for number, (stage, algorithm, hand_over) in enumerate(zip(given, algorithms, hand_overs, strict=True), start=1):
+    configs = []
+    for number, (stage, algorithm) in enumerate(zip(given, algorithms, strict=True), start=1):
         with in_stage(label_of(number, algorithm.name)):
-            planned.append(_plan_stage(number, stage, algorithm, hand_over, config, shared))
+            configs.append(stage_args(stage.args, algorithm.load()[1], number, algorithm.name, config))
+    hand_overs = plan_hand_overs(given, algorithms, configs, shared)
+    planned = []
+    for number, stage in enumerate(given, start=1):
+        algorithm = algorithms[number - 1]
+        with in_stage(label_of(number, algorithm.name)):
+            parts = algorithm, configs[number - 1], hand_overs[number - 1]
+            planned.append(_plan_stage(number, stage, *parts, shared))
     _check_budget(config, planned)
     return planned
 
@@ -217,19 +222,24 @@ def _starts_as_adapter(shared: Shared) -> bool:
 
 
 def plan_hand_overs(
-    stages: Sequence[Stage], algorithms: Sequence[Algorithm], *, has_adapter: bool, shared: Shared
+    stages: Sequence[Stage], algorithms: Sequence[Algorithm], configs: Sequence[Any], shared: Shared
 ) -> list[HandOver]:
     """Decide what each stage's weights and reference are.
 
     Args:
         stages: The stages.
         algorithms: Theirs.
-        has_adapter: Whether the start is trained through an adapter.
+        configs: Their trainers' configs.
         shared: What is given for all stages.
 
     Raises:
         UserError: A hand-over isn't possible; names the stage.
     """
+    has_adapter = bool(shared.peft_config) or _starts_as_adapter(shared)
+    with_reference = [
+        "reference" in algorithm.needs and getattr(args, "needs_reference", True)  # some losses have none
+        for algorithm, args in zip(algorithms, configs, strict=True)
+    ]
     quantized = shared.quantization is not None or getattr(shared.model, "is_quantized", False)
     with in_stage(label_of(1, algorithms[0].name)):
         if quantized and not has_adapter:
@@ -238,7 +248,7 @@ def plan_hand_overs(
             raise UserError(
                 f"adapter is {stages[0].adapter!r}, and nothing was trained before the first stage; leave it out."
             )
-    anchor = next((n for n, each in enumerate(algorithms, 1) if "reference" in each.needs), len(stages) + 1)
+    anchor = next((number for number, has in enumerate(with_reference, 1) if has), len(stages) + 1)
     made_new = bool(shared.peft_config)  # whether the adapter being trained was made on the anchor's own base
     result: list[HandOver] = []
     form, base = ("adapter" if has_adapter else "whole"), 0
@@ -260,7 +270,8 @@ def plan_hand_overs(
                 start = "off" if start_off else "copy"
             else:
                 start = "model"
-            reference = _reference(stage, algorithm, PREVIOUS if broken else START)
+            default = PREVIOUS if broken else START
+            reference = _reference(stage, algorithm, default, has_one=with_reference[number - 1])
             kept = number > 1 and stage.adapter == "continue"
             result.append(HandOver(form, base, kept, reference, start))  # type: ignore[arg-type]
     return result
@@ -286,11 +297,14 @@ def _check_change(stage: Stage, form: str, quantized: bool, shared: Shared) -> N
         check_adapter_config(adapter, "peft_config")
 
 
-def _reference(stage: Stage, algorithm: Algorithm, default: str) -> str | None:
+def _reference(stage: Stage, algorithm: Algorithm, default: str, *, has_one: bool) -> str | None:
     """The stage's reference."""
-    if "reference" not in algorithm.needs:
+    if not has_one:
         if stage.reference is not None:
-            raise UserError(f"reference is {stage.reference!r}, and {algorithm.name} has none; leave it out.")
+            with_loss = " with this loss_type" if "reference" in algorithm.needs else ""
+            raise UserError(
+                f"reference is {stage.reference!r}, and {algorithm.name}{with_loss} has none; leave it out."
+            )
         return None
     reference = stage.reference or default
     if reference not in (START, PREVIOUS):
@@ -300,10 +314,9 @@ def _reference(stage: Stage, algorithm: Algorithm, default: str) -> str | None:
 
 
 def _plan_stage(
-    number: int, stage: Stage, algorithm: Algorithm, hand_over: HandOver, config: HybridConfig, shared: Shared
+    number: int, stage: Stage, algorithm: Algorithm, args: Any, hand_over: HandOver, shared: Shared
 ) -> Planned:
-    trainer, config_class = algorithm.load()
-    args = stage_args(stage.args, config_class, number, algorithm.name, config)
+    trainer, _ = algorithm.load()
     rows = {
         name: rows
         for name in ("train_dataset", "eval_dataset")
@@ -424,24 +437,24 @@ def _check_budget(config: HybridConfig, planned: Sequence[Planned]) -> None:
         if not limits:
             continue
         with in_stage(each.label):
-            if each.hand_over.reference is None:
-                if each.until is not None and each.until.kl is not None:
-                    raise UserError(f"until.kl is the KL from the start, and {each.algorithm.name} has no reference.")
+            if measures_kl(each):
                 continue
-            if not measures_kl(each):
+            if each.hand_over.reference is not None:
                 raise UserError(
                     "the KL from the start is limited, and the start is neither the stage's reference nor its model "
                     "without the adapter; use reference 'start', or adapter 'continue'."
                 )
+            if each.until is not None and each.until.kl is not None:
+                raise UserError(f"until.kl is the KL from the start, which {each.algorithm.name} can't measure here.")
 
 
 def measures_kl(planned: Planned) -> bool:
     """Whether a stage's models can say how far its policy is from the start."""
     hand_over = planned.hand_over
-    if hand_over.reference is None:
-        return False
     if hand_over.form == "adapter" and hand_over.start in ("off", "copy"):
         return True
+    if hand_over.reference is None:
+        return False
     if getattr(planned.args, "sync_ref_model", False):  # its reference doesn't stay where it started
         return False
     return hand_over.reference == START or (hand_over.start == "policy" and hand_over.reference == PREVIOUS)

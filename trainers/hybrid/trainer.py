@@ -46,7 +46,7 @@ from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 from hf_align.trainers.checks import check_output_dir
 from hf_align.trainers.hybrid.backbone import MERGED, POLICY, Backbone
 from hf_align.trainers.hybrid.config import HybridConfig, Stage
-from hf_align.trainers.hybrid.plan import Planned, Shared, in_stage, plan_stages
+from hf_align.trainers.hybrid.plan import Planned, Shared, in_stage, measures_kl, plan_stages
 from hf_align.trainers.hybrid.probe import Probe, probe_prompts
 from hf_align.trainers.hybrid.rows import check_rows
 from hf_align.trainers.hybrid.state import DONE, LEFT_OUT, RUNNING, STATE, State, settings_of
@@ -296,7 +296,7 @@ class HybridTrainer:
         return record
 
     def _measures(self, stage: Planned) -> bool:
-        return self._probe is not None and stage.hand_over.reference is not None
+        return self._probe is not None and measures_kl(stage)
 
     def _kl(self, stage: Planned, trainer: Any, backbone: Backbone) -> float:
         return cast(Probe, self._probe).kl(trainer, stage, backbone.start_adapter(stage))

@@ -91,6 +91,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (["dpo", Stage("ipo", adapter="new")], {"peft_config": None}, r"there is no peft_config \(lora\)"),
     (["dpo", Stage("ipo", adapter="new")], {"quantization_config": "4bit"}, "merging into quantised ones would round"),
     (["dpo", Stage("ipo", peft_config=LoraConfig())], {}, "peft_config is for adapter='new'"),
+    (["dpo", Stage("dpo", {"loss_type": "simpo"}, reference="start")], {}, "dpo with this loss_type has none"),
     ([sft(reference="start")], {}, r"stage 1 \(sft\): reference is 'start', and sft has none"),
     (["dpo", Stage("ipo", reference="nowhere/")], {}, r"stage 2 \(ipo\): 'nowhere/' doesn't exist"),
     ([Stage("dpo", {"bta": 0.1})], {}, r"stage 1 \(dpo\): bta is no option; did you mean beta\?"),
@@ -105,7 +106,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     ([Stage("dpo", until={"metric": "loss"})], {}, "eval_strategy is 'no'"),
     ([Stage("dpo", until={"patienc": 1})], {}, "until has no patienc; did you mean patience?"),
     ([Stage("dpo", until={"patience": 1})], {}, "until has neither metric nor kl"),
-    ([sft(until={"kl": 1.0})], {}, "until.kl is the KL from the start, and sft has no reference"),
+    ([sft(until={"kl": 1.0})], {}, "until.kl is the KL from the start, which sft can't measure here"),
     (["dpo"], {"peft_config": LoraConfig(init_lora_weights="pissa")}, "changes the base's weights, which all stages"),
     (["dpo"], {"peft_config": LoraConfig(bias="all")}, "trains the base's biases"),
     (
@@ -121,6 +122,15 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 def test_what_can_not_be_is_refused(stages: Any, changes: dict[str, Any], message: str, toy: str, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         hybrid(toy, tmp_path, stages, **changes)
+
+
+def test_a_loss_without_reference_has_none(toy: str, tmp_path: Path):
+    simpo = Stage("dpo", shared(loss_type="simpo"))
+    assert [each[2:] for each in starts(toy, tmp_path, [simpo, Stage("ipo", shared()), simpo])] == [
+        (None, "policy"),
+        ("start", "policy"),
+        (None, "copy"),
+    ]
 
 
 def test_an_unknown_metric_is_refused(toy: str, tmp_path: Path):
