@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,6 +33,9 @@ SMALL_CONTRACTION = 128
 """A product that contracts at most this many numbers is cheap: LoRA's second product, scores of eager attention."""
 SMALL_SHARE = 8
 """Tensors smaller than a layer's input divided by this are kept: not worth a recipe."""
+
+PLAIN = (Tensor, FakeTensor)
+"""Classes of tensors without behaviour of their own; those of a trace have no data."""
 
 _aten = torch.ops.aten
 _CHEAP = {
@@ -157,7 +161,7 @@ class _Recorder(TorchDispatchMode):
     def _note(self, op: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         outputs = result if isinstance(result, (tuple, list)) else (result,)
         inputs = {_number(tensor) for tensor in _tensors((args, tuple(kwargs.values())))}
-        if not all(type(x) is Tensor and not x.is_complex() and _number(x) not in inputs for x in outputs):
+        if not all(type(x) in PLAIN and not x.is_complex() and _number(x) not in inputs for x in outputs):
             return
         shrinks = op is _aten._to_copy.default and outputs[0].nbytes < args[0].nbytes
         if shrinks and not isinstance(args[0], nn.Parameter) and self._recipe(args[0]) is None:

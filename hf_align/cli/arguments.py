@@ -235,6 +235,17 @@ def sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hf-align plan`."""
+    parser.add_argument("--config", metavar="RECIPE.yaml", help="a recipe, whose keys count as flags")
+    parser.add_argument("--algorithm", required=True, metavar="NAME", help="name of a training command: dpo, ppo, ...")
+    parser.add_argument(
+        "--gpu", metavar="SIZE", help="memory of the GPU, such as 24GB (default: this machine's GPU or CPU)"
+    )
+    parser.add_argument("--recipe", metavar="FILE", help="write a recipe that fits to FILE (YAML)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+
+
 def score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align score`."""
     parser.add_argument("source", metavar="DATA", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")

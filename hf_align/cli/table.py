@@ -21,6 +21,7 @@ from hf_align.cli.arguments import (
     export_arguments,
     improve_arguments,
     inspect_arguments,
+    plan_arguments,
     push_arguments,
     quickstart_arguments,
     runs_arguments,
@@ -486,6 +487,31 @@ RUNS = Command(
     runs_arguments,
 )
 
+PLAN = Command(
+    "plan",
+    "say what memory a run takes, and what fits a GPU",
+    """Plans a run from the model's config alone, without weights, GPU or network: memory at its peak by purpose,
+whether it fits, and if not, the cheapest changes with which it does: a smaller micro-batch, recomputation, LoRA, 8 or
+4 bits.
+
+  --model         Hub id in the cache, folder, or config.json (required)
+  --algorithm     name of a training command (required)
+  --gpu           memory of the GPU; without it this machine's GPU or CPU with what is free now
+  anything else   a key of the algorithm's recipe: lora, quantization, max_length, per_device_train_batch_size, ...
+
+With --train_dataset the longest rows of the data decide, without it the longest that the options allow.
+""",
+    """  hf-align plan --model config.json --algorithm dpo --gpu 24GB --lora true
+  hf-align plan --model ORG/MODEL --algorithm ppo --gpu 80GB --lora true --reward ORG/REWARD --max_new_tokens 256
+  hf-align plan --config recipes/dpo.yaml --algorithm dpo --gpu 16GB --recipe fits.yaml
+  hf-align plan --model ORG/MODEL --algorithm reward --gpu 40GB --quantization 4bit --lora.r 32 --json -
+""",
+    "hf_align.cli.commands.plan:run_plan",
+    plan_arguments,
+    takes_fields=True,
+    usage="hf-align plan --model MODEL --algorithm NAME [--gpu SIZE] [--config RECIPE.yaml] [--FIELD VALUE ...]",
+)
+
 PUSH = Command(
     "push",
     "push a saved model, adapter, merged weights or an exported data set to the Hub",
@@ -551,6 +577,7 @@ OTHERS = (
     EXPORT,
     SWEEP,
     RUNS,
+    PLAN,
     PUSH,
     ALGORITHMS_LIST,
     DOCTOR,

@@ -246,7 +246,13 @@ def source_keys(needs: Iterable[Need], rows: Rows | None = None) -> dict[str, An
 
 
 def check_recipe(
-    recipe: Recipe, config_class: type, lora_class: type, needs: Iterable[Need] = (), rows: Rows | None = None
+    recipe: Recipe,
+    config_class: type,
+    lora_class: type,
+    needs: Iterable[Need] = (),
+    rows: Rows | None = None,
+    *,
+    whole: bool = True,
 ) -> CheckedRecipe:
     """Refuse unknown keys and wrong types, and sort the values by destination.
 
@@ -256,6 +262,7 @@ def check_recipe(
         lora_class: `peft.LoraConfig`.
         needs: The algorithm's needs (`Algorithm.needs`), which make further keys valid or required.
         rows: The kind of rows that it trains on, which does, too.
+        whole: Whether required keys must be there; a plan may lack data and reward.
 
     Returns:
         The values, converted to their fields' types. `lora` is None for no LoRA.
@@ -268,7 +275,7 @@ def check_recipe(
     hints = {**field_hints(config_class), **sources}
     checked = check_values(recipe, hints, sources)
     for key, hint in sources.items():
-        if checked.get(key) is None and types.NoneType not in get_args(hint):
+        if whole and checked.get(key) is None and types.NoneType not in get_args(hint):
             raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
     source = {key: checked.pop(key, None) for key in sources}
     if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):

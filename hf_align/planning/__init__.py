@@ -1,1 +1,5 @@
-"""Estimates of a run's resources, and checks of this machine."""
+"""What a run takes before it is started, and checks of this machine."""
+
+from hf_align.planning.planner import Plan, plan
+
+__all__ = ["Plan", "plan"]

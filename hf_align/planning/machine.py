@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from torch import nn
 
 from hf_align.models.precision import compute_dtype, multiplications_per_second
-from hf_align.planning.memory import available_memory
+from hf_align.planning.device import available_memory
 from hf_align.version import __version__, installed_version
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets", "bitsandbytes", "huggingface-hub")

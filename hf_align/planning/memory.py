@@ -1,217 +1,316 @@
-"""Memory that training a model needs, from its architecture: only the config is loaded.
+"""Memory and operations of a run, by purpose and by phase, from configs alone.
 
-The model is built on torch's meta device, whose tensors have shapes and no data. Its weights are counted one by one,
-and one forward pass of the largest batch is traced to sum the tensors that autograd saves for the backward pass.
+A run's memory at any moment is what stays (weights, optimizer, further models) and what the phase at that moment needs.
+The phases are traced (`hf_align.planning.phases`); the largest one decides.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import psutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
-from torch.nn import functional
-from transformers import AutoModelForCausalLM
 
-from hf_align.errors import UserError
-from hf_align.losses.logprobs import DEFAULT_CHUNK_SIZE
-from hf_align.models.classifier import classifier_class
-from hf_align.models.decoders import check_decoder_config
-from hf_align.models.freezing import adapter_above, freeze_layers
-from hf_align.models.lora_targets import without_unfit
-from hf_align.models.precision import compute_dtype
-from hf_align.models.sources import adapter_config, load_config, plain_folder
+from hf_align.acceleration.registry import Setting, decide
+from hf_align.algorithms import Rows
+from hf_align.feedback.judges.named import NamedJudge
+from hf_align.layout.branches import Branches, Document, build_branches
+from hf_align.layout.cost import choose_layout, costs_of
+from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
+from hf_align.models.reward_adapter import shares_base
+from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.scoring import BATCH_TOKENS
+from hf_align.models.sources import adapter_config, base_of, is_ensemble, plain_folder
+from hf_align.models.wrapper import BranchModel
+from hf_align.planning.device import Device, shown_size
+from hf_align.planning.lengths import is_rollout, lengths_of, longest_batch
+from hf_align.planning.optimizers import optimizer_memory
+from hf_align.planning.outline import Outline, frozen_bytes, loaded_bytes, outline
+from hf_align.planning.phases import (
+    Setup,
+    TracedReward,
+    first_token,
+    last_token,
+    score,
+    update,
+    wrap_policy,
+)
+from hf_align.planning.trace import Measured
+from hf_align.rewards.named import read_reward
+from hf_align.rewards.sources import named_models
+from hf_align.rewards.vader import VADER
+from hf_align.rollouts.engine import SamplingRequest
+from hf_align.trainers.data import batches_of, spread_rows
+from hf_align.trainers.reward_setup import config_of, requested_config
 
-QUANTISED_BYTES = {"8bit": 1.0, "4bit": 0.5 + 1 / 64}
-"""Bytes per weight; 4-bit weights have an 8-bit scale per block of 64."""
-CHUNK_BYTES = 2 * 4 * DEFAULT_CHUNK_SIZE
-"""Bytes of logits held at a time per vocabulary entry: two float32 buffers."""
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+Source = Mapping[str, Any]
+"""Checked values of a recipe's source keys: model, data, reward and so on."""
+SCORING = ("reward", "judge", "eval_judge")
+"""Keys of a recipe whose models score responses, or compare them."""
+SCORING_NAMES = {"reward": "reward model", "judge": "judge", "eval_judge": "judge of evaluations"}
+GRADIENTS = "gradients"
+LARGEST_MASK = 2**26
+"""Entries of a mask that is made with data in a trace."""
 
 
-@dataclass
-class Outline:
-    """A model without data.
+@dataclass(frozen=True)
+class Needs:
+    """What a run needs.
 
     Attributes:
-        name: Name of its class.
-        total: Number of weights, including an adapter's.
-        trained: Number of trained weights.
-        base_bytes: Bytes of the weights as loaded, without an adapter's.
-        is_adapter: Whether an adapter is trained instead of all weights.
-        dtype: The compute dtype.
-        model: The model on the meta device, in `dtype`.
+        stays: Bytes by purpose that are held throughout.
+        phases: By phase its bytes by purpose, besides those.
+        step_operations: Floating-point operations of one optimizer step, with its share of a rollout.
+        layout: "branch" or "separate", and why.
+        rows: Rows of the largest micro-batch.
+        tokens: Tokens of each.
+        notes: What was assumed.
     """
 
-    name: str
-    total: int
-    trained: int
-    base_bytes: float
-    is_adapter: bool
-    dtype: torch.dtype
-    model: Any
+    stays: dict[str, float]
+    phases: dict[str, dict[str, float]]
+    step_operations: float
+    layout: str
+    rows: int
+    tokens: int
+    notes: tuple[str, ...] = field(default=())
 
     @property
-    def text_config(self) -> Any:
-        """The language model's config."""
-        return self.model.config.get_text_config()
+    def largest(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=lambda name: sum(self.phases[name].values()))
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Bytes by purpose at the peak; they add up to it."""
+        return {**self.stays, **self.phases[self.largest]}
+
+    @property
+    def peak(self) -> float:
+        """Bytes of all tensors at the peak."""
+        return sum(self.parts.values())
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Bytes of all tensors in each phase."""
+        stays = sum(self.stays.values())
+        return {name: stays + sum(parts.values()) for name, parts in self.phases.items()}
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Names and figures to show: the parts at the peak, and the phases."""
+        for name, size in self.parts.items():
+            if size:
+                yield f"memory: {name}", shown_size(size)
+        for name, size in self.totals.items():
+            yield f"phase: {name}", shown_size(size) + (", the peak" if name == self.largest else "")
 
 
-def outline(
-    model_id: str,
+def setup_of(args: Any, device: Device, dtype: torch.dtype) -> Setup:
+    """How a run with this config computes on a device."""
+    recompute = getattr(args, "activation_recompute", "full" if args.recomputes else "none")
+    return Setup(device.kind, dtype, args.acceleration, recompute)
+
+
+def needs_of(
+    kind: Rows,
+    source: Source,
+    args: Any,
+    model: Outline,
+    documents: Sequence[Document],
+    device: Device,
     *,
-    reward: bool = False,
-    quantization: str | None = None,
-    lora: PeftConfig | None = None,
-    dtype: torch.dtype | None = None,
-    frozen_layers: int = 0,
-) -> Outline:
-    """Build a model without data.
+    batch_size: int | None = None,
+) -> Needs:
+    """Trace a run's phases and add up what stays.
 
     Args:
-        model_id: Hub id, folder, or adapter (with its base).
-        reward: Whether a reward head replaces the LM head.
-        quantization: Quantisation on loading: "8bit", "4bit" or None.
-        lora: The adapter to train. None: the adapter in `model_id`, or else all weights.
-        dtype: The compute dtype. Default: this machine's fast one.
-        frozen_layers: Number of first layers that aren't trained.
-
-    Raises:
-        UserError: There is no config to load, no layers match `lora`, or there are fewer than `frozen_layers`.
+        kind: Kind of rows that the algorithm trains on.
+        source: The recipe's `model`, `quantization` and so on, its reward resolved.
+        args: The trainer's config.
+        model: The outline of the trained model.
+        documents: The rows as token ids, all or the longest.
+        device: The device planned for.
+        batch_size: Rows of a micro-batch. Default: the config's.
     """
-    adapter = adapter_config(plain_folder(model_id))
-    config = load_config(model_id)
-    check_decoder_config(config, model_id)
-    dtype = dtype or compute_dtype()
-    stored = torch.float32 if dtype == torch.float32 else config.dtype or torch.float32  # as `load_policy` has it
-    with torch.device("meta"):
-        if reward:
-            config.num_labels = 1
-            model: Any = classifier_class(config)._from_config(config, dtype=dtype)
-        else:
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, dtype=dtype)
-        name, base_bytes = type(model).__name__, _loaded_bytes(model, quantization, stored)
-        if adapter is not None or lora is not None:
-            trainable: Any = deepcopy(adapter or adapter_above(lora, model, frozen_layers))
-            trainable.task_type, trainable.inference_mode = "SEQ_CLS" if reward else "CAUSAL_LM", False
-            try:
-                model = get_peft_model(model, without_unfit(trainable, model), autocast_adapter_dtype=False)
-            except ValueError as error:  # no layers match
-                raise UserError(f"lora: {str(error).splitlines()[0]}") from None
-        if frozen_layers:
-            freeze_layers(model, frozen_layers)
-    parameters = list(model.parameters())
-    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in parameters)
-    return Outline(name, total, trained, base_bytes, isinstance(model, PeftModel), dtype, model)
+    batch_size = batch_size or args.per_device_train_batch_size
+    setup = setup_of(args, device, model.dtype)
+    trains_reward = args.checkpoint_kind == "reward"
+    config = reward_config_of(source["model"], args) if trains_reward else None
+    wrapper = wrap_policy(model.model, args) if config is None else TracedReward(model.model, config)
+    layout = _layout(kind, args, wrapper, documents, setup)
+    batch = _lay_out(args, wrapper, longest_batch(args, documents, batch_size), layout)
+    weights = [parameter for parameter in wrapper.parameters() if parameter.requires_grad]
+    optimizer = optimizer_memory(str(args.optim.value), weights, device.kind)
+    gradients = 4.0 * sum(weight.numel() for weight in weights)
+    notes = [optimizer.note] if optimizer.note else []
+
+    stays = {"weights": frozen_bytes(wrapper), "trained weights": gradients}
+    stays[f"optimizer state ({args.optim.value})"] = optimizer.state
+    if args.world_size > 1:
+        stays["gradient buckets of DDP"] = gradients
+    stays |= reference_bytes(source, args, model)
+    for key in SCORING:
+        if size := scoring_bytes(source.get(key), model):
+            stays[SCORING_NAMES[key]] = size
+
+    accumulates = args.gradient_accumulation_steps > 1
+    loss = update(setup, wrapper, batch, full_kl=getattr(args, "kl_kind", None) == "full")
+    # From the second micro-batch on, the gradients are there from the beginning.
+    activations = loss.peak if accumulates else max(0.0, loss.peak - gradients)
+    phases = {"update": {GRADIENTS: gradients, _batch_name(batch): activations}}
+    phases["optimizer step"] = {GRADIENTS: gradients, "the step's intermediate results": optimizer.step}
+    micro_batches = args.gradient_accumulation_steps
+    operations = micro_batches * loss.operations
+    # A reference is as large as the policy, so its pass without gradients takes less memory than an update.
+    if has_reference(source, args) and not (is_rollout(args) or getattr(args, "precompute_ref_log_probs", False)):
+        operations += micro_batches * loss.forward
+    if is_rollout(args):
+        sampled, more = _sampling(setup, wrapper, args, documents)
+        phases |= sampled
+        steps = args.steps_per_rollout
+        per_rollout = args.num_mini_batches * micro_batches
+        operations += (more + per_rollout * 2 * loss.forward) / steps
+        phases |= _rewarding(setup, source, documents, args)
+    return Needs(stays, phases, operations, layout, *batch.input_ids.shape, tuple(notes))
 
 
-def training_bytes(trained: int, optimizer: str, dtype: torch.dtype) -> float:
-    """Bytes of float32 weights and gradients, the optimizer's state, and the copy in `dtype` that autocast uses."""
-    copy = 0 if dtype == torch.float32 else dtype.itemsize
-    return trained * (4 + 4 + optimizer_bytes(optimizer) + copy)
+def reward_config_of(model: Any, args: Any) -> RewardModelConfig:
+    """The head that a reward model gets, or has already."""
+    named = isinstance(model, str) and not model.endswith(".json")
+    return config_of(model, args) if named else requested_config(args)
 
 
-def optimizer_bytes(optimizer: str) -> float:
-    """Bytes of optimizer state per trained weight; an unknown optimizer counts as Adam."""
-    # Adafactor keeps a row and a column per matrix.
-    return 0 if optimizer in ("sgd", "adafactor") else 2 if "8bit" in optimizer else 8
+def has_reference(source: Source, args: Any) -> bool:
+    """Whether a run compares its policy with a reference."""
+    return "ref_model" in source and bool(getattr(args, "needs_reference", True))
 
 
-def activation_bytes(model: Any, rows: int, tokens: int, *, checkpointing: bool) -> float:
-    """Bytes that autograd saves for a batch `[rows, tokens]`, plus the logits of one chunk.
+def _batch_name(batch: Branches) -> str:
+    rows, tokens = batch.input_ids.shape
+    return f"activations of {rows} x {tokens} tokens"
 
-    Args:
-        model: An outline's model; modified if `checkpointing`.
-        rows: Rows of the batch.
-        tokens: Tokens per row, padding included.
-        checkpointing: With gradient checkpointing: the layers' inputs, plus one layer while it is recomputed.
+
+def _layout(kind: Rows, args: Any, wrapper: BranchModel, documents: Sequence[Document], setup: Setup) -> str:
+    """The layout that the run will take, as far as work decides it."""
+    if kind == "demonstrations" or args.layout == "separate":
+        return "separate"
+    if args.layout == "branch":
+        return "branch"
+    setting = Setting(args.uses, setup.device, recomputes=setup.recompute != "none")
+    decisions = decide(wrapper, setting, args.acceleration)
+    by_block = any(each.patch.name == "attention" and each.reason is None for each in decisions)
+    some = [documents[number] for number in spread_rows(len(documents))]
+    together = max(1, args.per_device_train_batch_size // getattr(args, "num_samples", 1))
+    batches = batches_of(lengths_of(some), together)
+    costs = costs_of(wrapper.config.get_text_config())
+    return choose_layout(batches, costs, row_tokens=args.row_tokens, by_block=by_block).layout
+
+
+def _lay_out(args: Any, wrapper: BranchModel, documents: Sequence[Document], layout: str) -> Branches:
+    if getattr(args, "packing", False):
+        documents = [([1], [[1] * (args.max_length - 1)])] * args.per_device_train_batch_size
+    branches = build_branches(documents, pad_token_id=0, row_tokens=getattr(args, "row_tokens", None))
+    if layout == "separate" or not wrapper.honours_branch_mask(branches, branches.input_ids.shape[1]):
+        return branches.as_separate()
+    return branches
+
+
+def _sampling(
+    setup: Setup, wrapper: BranchModel, args: Any, documents: Sequence[Document]
+) -> tuple[dict[str, dict[str, float]], float]:
+    """Phases of sampling a rollout, and its operations."""
+    samples, responses = args.num_samples, args.responses_per_rollout
+    longest = max(len(prompt) for prompt, _ in documents)
+    request = SamplingRequest(
+        prompt_ids=[],
+        num_samples=samples,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        end_ids=[],
+        stop_strings=[],
+        pad_token_id=0,
+        tokenizer=cast(Any, None),
+    )
+    whole = longest + args.max_new_tokens
+    count = max(1, responses // samples)
+    prompts = linear(lambda count: first_token(setup, wrapper, count, longest), count, LARGEST_MASK // longest**2)
+    token = linear(lambda count: last_token(setup, wrapper, count, whole, request), responses, LARGEST_MASK // whole)
+    phases = {
+        "first tokens of the responses": {"prompts and their keys and values": prompts.peak},
+        "last tokens of the responses": {"keys and values, logits": token.peak},
+    }
+    return phases, prompts.operations + args.max_new_tokens * token.operations
+
+
+def linear(measure: Callable[[int], Measured], count: int, most: int, few: int = 2) -> Measured:
+    """What `measure(count)` gives, of work linear in `count`; above `most` told by two smaller ones."""
+    if count <= max(most, 2 * few):
+        return measure(count)
+    low, high = measure(few), measure(2 * few)
+    return low + (count - few) / few * (high - low)
+
+
+def _rewarding(setup: Setup, source: Source, documents: Sequence[Document], args: Any) -> dict[str, dict[str, float]]:
+    """The phase in which a reward model scores the responses."""
+    phases: dict[str, dict[str, float]] = {}
+    for key in SCORING:
+        for name in named_models(reward_of(source.get(key))):
+            member = member_sources(name)[0] if is_ensemble(name) else name
+            model = outline(member, reward=True, dtype=setup.dtype)
+            longest = max(len(prompt) for prompt, _ in documents) + args.max_new_tokens
+            rows = max(1, min(args.responses_per_rollout, BATCH_TOKENS // longest))
+            documents_scored = [([1] * (longest - args.max_new_tokens), [[1] * args.max_new_tokens])] * rows
+            batch = build_branches(documents_scored, pad_token_id=0).as_separate()
+            wrapper = TracedReward(model.model, RewardModelConfig())
+            measured = score(setup, wrapper, batch)
+            phases[f"scores by {name}"] = {f"{SCORING_NAMES[key]}'s pass": measured.peak}
+    return phases
+
+
+def reference_bytes(source: Source, args: Any, model: Outline) -> dict[str, float]:
+    """Bytes of a reference that isn't the policy under another adapter or none."""
+    if not has_reference(source, args):
+        return {}
+    if (name := source["ref_model"]) is not None:
+        given = outline(name, quantization=source.get("quantization"), dtype=model.dtype)
+        moves = getattr(args, "sync_ref_model", False)  # in float32, to follow by small steps
+        return {"reference": 4.0 * given.total if moves else loaded_bytes(given.model)}
+    if getattr(args, "precompute_ref_log_probs", False):
+        return {}
+    if not model.is_adapter:
+        return {"reference, a copy": 4.0 * model.total}
+    copied = model.adapter_is_given or getattr(args, "sync_ref_model", False)
+    return {"reference, a copy of the adapter": 4.0 * model.trained} if copied else {}
+
+
+def scoring_bytes(reward: Any, policy: Outline) -> float:
+    """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base.
+
+    Members of an ensemble that are adapters on one base, or heads on one, have it once.
     """
-    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    inner = base.get_decoder()
-    vocabulary = base.config.get_text_config().vocab_size
-    saved = _saved_bytes(model, inner, rows, tokens)
-    if checkpointing:
-        saved = saved / base.config.get_text_config().num_hidden_layers  # one layer, recomputed
-        model.gradient_checkpointing_enable()
-        base.enable_input_require_grads()
-        model.train()
-        saved += _saved_bytes(model, inner, rows, tokens)
-    return saved + CHUNK_BYTES * vocabulary
-
-
-def cache_bytes(config: Any, sequences: int, tokens: int, dtype: torch.dtype) -> float:
-    """Bytes of keys and values in `dtype` of `sequences` generated together, up to `tokens` each."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * size * sequences * tokens * dtype.itemsize
-
-
-def available_memory() -> tuple[str, int]:
-    """The device that training would use, and its free bytes."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
-    free = psutil.virtual_memory().available
-    if CGROUP_LIMIT.exists() and (limit := CGROUP_LIMIT.read_text().strip()).isdigit():
-        free = min(free, int(limit) - psutil.Process().memory_info().rss)
-    return "CPU", free
-
-
-def _loaded_bytes(model: nn.Module, quantization: str | None, dtype: torch.dtype) -> float:
-    """Bytes of all weights as loaded: bitsandbytes quantises all linear layers except the last."""
-    last = {id(module) for module in (model.get_output_embeddings(), getattr(model, "score", None))}  # type: ignore[operator]
-    total, seen = 0.0, set()
-    for module in model.modules():
-        quantised = quantization is not None and isinstance(module, nn.Linear) and id(module) not in last
-        for parameter in module.parameters(recurse=False):
-            if id(parameter) not in seen:  # tied weights count once
-                size = QUANTISED_BYTES[str(quantization)] if quantised and parameter.ndim == 2 else dtype.itemsize
-                total += parameter.numel() * size
-            seen.add(id(parameter))
+    total = 0.0
+    if isinstance(reward, NamedJudge) and reward.kind == "model":
+        quantization = reward.values.get("quantization")
+        total += outline(reward.values["model"], quantization=quantization, dtype=policy.dtype).base_bytes
+    for source in named_models(reward_of(reward)):
+        bases: set[str] = set()
+        heads = is_ensemble(source) and EnsembleSettings.read(ensemble_folder(source, weights=False)).kind == "heads"
+        for name in member_sources(source):
+            model = outline(name, reward=True, dtype=policy.dtype)
+            total += 4.0 * model.trained if model.is_adapter else 0.0
+            adapter = adapter_config(plain_folder(name))
+            base = source if heads else name if adapter is None else plain_folder(base_of(adapter, name))
+            if base not in bases and not shares_base(policy.model, name):
+                bases.add(base)
+                total += model.base_bytes
     return total
 
 
-def _saved_bytes(model: nn.Module, inner: Any, rows: int, tokens: int) -> float:
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved: dict[int, tuple[Any, int]] = {}  # holds the storages, so that no id is reused
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            saved[storage._cdata] = (storage, storage.nbytes())
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with torch.device("meta"), hooks, _fused_attention():
-        ids, positions = torch.zeros(rows, tokens, dtype=torch.long), torch.zeros(rows, tokens, dtype=torch.long)
-        mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)
-        inner(input_ids=ids, position_ids=positions, attention_mask=mask, use_cache=False)
-    return float(sum(size for _, size in saved.values()))
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, output)
-        return output
-
-
-@contextmanager
-def _fused_attention() -> Iterator[None]:
-    """Make attention save queries, keys, values and output, as fused kernels do; on meta tensors it isn't fused."""
-
-    def attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
-        return _Attention.apply(query, key, value)  # type: ignore[return-value]
-
-    original = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = attention  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        functional.scaled_dot_product_attention = original
+def reward_of(scoring: Any) -> Any:
+    """A reward itself, or the one that a judge of pairs goes by; None of other judges."""
+    if not isinstance(scoring, NamedJudge):
+        return scoring
+    reward = scoring.values.get("reward")
+    return None if reward in (None, VADER) else read_reward(reward)

@@ -139,7 +139,7 @@ def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws:
     ids, mask = pad_left([request.prompt_ids[prompt] for prompt in distinct], request.pad_token_id, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    logits = _logits(model, ids, mask, positions, cache)
+    logits = next_logits(model, ids, mask, positions, cache)
     rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=model.device)
     logits, mask, positions = logits[rows], mask[rows], positions[rows, -1:]
     _select(cache, rows)
@@ -163,11 +163,11 @@ def _decode(model: Any, request: SamplingRequest, prompts: Sequence[int], draws:
             _select(cache, rows)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         positions = positions + 1
-        logits = _logits(model, tokens[:, None], mask, positions, cache)
+        logits = next_logits(model, tokens[:, None], mask, positions, cache)
     return responses
 
 
-def _logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+def next_logits(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
     """Float32 logits of the last column, `[B, vocab]`; the others aren't computed if the model allows it."""
     last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "past_key_values": cache}
@@ -218,6 +218,25 @@ def _invert(probs: Tensor, draws: Tensor) -> Tensor:
     # With different rounding a block's sum may not exceed the rest: then take its last token with a probability.
     last = (within < within[:, -1:]).sum(1, keepdim=True)
     return (block * BLOCK + torch.minimum(place, last))[:, 0]
+
+
+def full_layers(cache: DynamicCache, config: Any, rows: int, tokens: int, dtype: torch.dtype) -> None:
+    """Give a cache so many tokens without room for another, as it is before it is copied into larger tensors.
+
+    Args:
+        cache: The cache, changed in place.
+        config: The language model's config.
+        rows: Responses.
+        tokens: Tokens of each.
+        dtype: Dtype of keys and values.
+    """
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    for number in range(config.num_hidden_layers):
+        keys, values = (torch.empty(rows, heads, tokens, size, dtype=dtype) for _ in range(2))
+        layer = _RoomyLayer(keys[:, :, :0], values[:, :, :0])
+        layer.keys, layer.values = keys, values
+        cache.layers[number] = layer
 
 
 class _RoomyLayer(DynamicLayer):

@@ -45,7 +45,7 @@ def test_a_reward_trains_beside_a_judge_that_only_evaluates(
     assert run("online-dpo", tiny_model_dir, "out", *reward, "--judge", "vader") == 2
     assert "reward or judge says which responses are better, and both are given" in capsys.readouterr().err
     assert run("online-dpo", tiny_model_dir, "out", *reward, "--dry-run") == 0
-    assert "keys and values while sampling" in capsys.readouterr().out
+    assert "phase: last tokens of the responses" in capsys.readouterr().out
     assert run("online-dpo", tiny_model_dir, "out", *reward) == 0
     state = json.loads(Path("out/trainer_state.json").read_text())
     assert state["max_steps"] == 4 and any("objective/scores" in entry for entry in state["log_history"])

@@ -19,8 +19,9 @@ from hf_align.experiments.hybrid import prepare_hybrid
 from hf_align.experiments.improvement.recipe import prepare_improvement
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import Run, prepare
-from hf_align.planning.memory import outline
-from hf_align.planning.run import memory_parts
+from hf_align.planning.device import Device
+from hf_align.planning.memory import needs_of
+from hf_align.planning.outline import outline
 from hf_align.rewards.named import read_reward
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -161,10 +162,10 @@ def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     folder = save_config(source["model"], tmp_path)
     half = torch.float16 if gpu == "t4" else torch.bfloat16
     options: dict[str, Any] = {"quantization": source["quantization"], "lora": run.lora(), "dtype": half}
-    model = outline(folder, reward=command == "reward", **options)
-    parts = memory_parts({**source, "reward": None}, args, model, documents)
-    total = sum(parts.values()) / 2**30
-    assert total < 0.85 * GPUS[gpu], {name: size / 2**30 for name, size in parts.items()}
+    model, device = outline(folder, reward=command == "reward", **options), Device.of_size(f"{GPUS[gpu]}GB")
+    needs = needs_of(run.algorithm.rows, {**source, "model": folder, "reward": None}, args, model, documents, device)
+    total = device.needed(needs.peak) / 2**30
+    assert total < GPUS[gpu], {name: size / 2**30 for name, size in needs.parts.items()}
     (said,) = re.findall(
         r"^# Memory: about (\d+) GiB .*--dry-run", (FOLDER / f"{command}-{gpu}.yaml").read_text(), re.M
     )

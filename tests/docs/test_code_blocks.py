@@ -30,6 +30,7 @@ PAGES = {
     "docs/how-to/curves.md": {"curves"},
     "docs/how-to/runs.md": {"beta-0.1", "beta-0.5"},
     "docs/how-to/memory.md": set(),
+    "docs/how-to/plan.md": set(),
     "docs/how-to/acceleration.md": set(),
     "docs/how-to/command-line.md": set(),
     "docs/how-to/evaluate-reward.md": set(),

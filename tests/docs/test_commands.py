@@ -62,6 +62,7 @@ RUN |= {
         "online-dpo",
         "hybrid",
         "memory",
+        "plan",
         "curves",
         "runs",
         "command-line",
@@ -104,8 +105,8 @@ def test_command_lines_are_understood(page: Path) -> None:
             if (ROOT / options.config).exists():
                 check_values(read_recipe(str(ROOT / options.config), fields), RECIPES_OF[options.command], ())
         elif getattr(options, "config", None):
-            algorithm = ALGORITHMS["ppo" if options.command == "sweep" else options.command]
-            recipe = read_recipe(str(ROOT / options.config), fields)
+            name = getattr(options, "algorithm", "ppo" if options.command == "sweep" else options.command)
+            algorithm, recipe = ALGORITHMS[name], read_recipe(str(ROOT / options.config), fields)
             check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows)
 
 

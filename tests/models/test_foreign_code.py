@@ -45,7 +45,7 @@ from hf_align.model_cards import describe_folder, load_facts
 from hf_align.models.merging import merge_adapter, push_merged
 from hf_align.models.scorer import load_scorer
 from hf_align.models.sources import load_config, load_tokenizer
-from hf_align.planning.memory import outline
+from hf_align.planning.outline import outline
 from hf_align.rewards import AdapterReward, as_reward
 from hf_align.trainers import (
     DPOConfig,
@@ -389,10 +389,11 @@ RUNS = {
     "collect": [
         ["collect", "--store", "s.db", "--prompts", "rows.jsonl", "--models", "{}", "--n=2", "--annotators=[a, b, c]"],
     ],
+    "plan": [["plan", *MODEL, "--algorithm", "dpo"]],
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],
 }
-LOAD_NOTHING = {"doctor", "algorithms", "completion", "convert", "annotate", "export"}
+LOAD_NOTHING = {"doctor", "algorithms", "completion", "convert", "annotate", "export", "runs"}
 
 
 def commands() -> set[str]:

@@ -12,7 +12,7 @@ from hf_align.errors import UserError
 from hf_align.models.adapters import add_lora
 from hf_align.models.classifier import classifier_class
 from hf_align.models.freezing import adapter_above, decoder_layers, freeze_layers
-from hf_align.planning.memory import outline
+from hf_align.planning.outline import outline
 from tests.families import FAMILIES
 
 IDS = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])

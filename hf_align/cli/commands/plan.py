@@ -1,0 +1,53 @@
+"""`hf-align plan`: memory of a run and whether it fits, without loading weights."""
+
+import argparse
+import json
+from pathlib import Path
+
+from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.errors import UserError
+from hf_align.experiments.recipe import read_recipe
+from hf_align.files import whole_file
+from hf_align.planning.planner import plan
+
+WIDTH = 44
+"""Least width of the names before the figures."""
+
+
+def run_plan(options: argparse.Namespace) -> None:
+    """Show what a run takes, whether it fits, and if not, the cheapest changes with which it does.
+
+    Args:
+        options: Parsed arguments: `config` (a recipe's path or None), `fields` (the other flags), `algorithm`, `gpu`,
+            `json` and `recipe` (a file to write the recipe to, or None).
+
+    Raises:
+        UserError: An option is wrong, or there is no model to plan for.
+    """
+    values = read_recipe(options.config, options.fields).values
+    model = values.pop("model", None)
+    if not isinstance(model, str):
+        raise UserError("model is missing: pass --model with a Hub id, a folder or a config.json")
+    screen = Screen(stderr=options.json == "-")
+    with quiet_libraries(screen):
+        planned = plan(model, options.algorithm, device_memory=options.gpu, **values)
+        if options.json is not None:
+            text = json.dumps(planned.to_dict(), indent=1) + "\n"
+            if options.json == "-":
+                print(text, end="")
+                return
+            with whole_file(Path(options.json)) as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
+        lines = list(planned.lines())
+        width = max(WIDTH, *(len(name) + 2 for name, _ in lines))
+        for name, line in lines:
+            screen.line(f"{name:<{width}}{line}")
+        if not planned.fits and (better := planned.suggestion) is not None:
+            changes = " ".join(f"--{key} {str(value).lower()}" for key, value in (better.changes or {}).items())
+            screen.line(f"{'it fits with':<{width}}{changes}")
+        elif not planned.fits:
+            screen.line("No change of batch, recomputation, quantization or LoRA makes it fit.")
+        if options.recipe is not None:
+            with whole_file(Path(options.recipe)) as unfinished:
+                unfinished.write_text(planned.recipe(), encoding="utf-8")
+            screen.line(f"recipe: {options.recipe}")

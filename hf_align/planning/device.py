@@ -1,0 +1,94 @@
+"""The device that a run is planned for: its kind, its memory, and what of that no tensor can have."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+from hf_align.errors import UserError
+from hf_align.models.precision import compute_dtype
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CONTEXT = {"cuda": 0.75 * 2**30, "cpu": 0.0}
+"""Bytes of a device's memory that CUDA's context and the kernels' code take, outside torch's allocator; assumed. On a
+CPU the libraries are loaded already when free memory is read."""
+MARGIN = {"cuda": 0.05, "cpu": 0.5}
+"""Share of the tensors' bytes that is added for holes between them and for kernels' own workspaces. That of GPUs isn't
+measured; on a CPU two small models took 1.4 times their tensors, in 4 bits twice (benchmarks/results/planner)."""
+UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 2**30, "TB": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+"""Bytes of a unit. GPUs are sold in GB and have GiB: a "24 GB" card has 24 GiB."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device to train on.
+
+    Attributes:
+        kind: "cuda" or "cpu".
+        name: Its name, for messages.
+        memory: Bytes that a run may take of it.
+        dtype: The fast dtype, in which training computes by default.
+    """
+
+    kind: Literal["cuda", "cpu"]
+    name: str
+    memory: float
+    dtype: torch.dtype
+
+    @classmethod
+    def here(cls) -> Device:
+        """This machine's: the first GPU, else the CPU, with what is free of its memory now."""
+        where, free = available_memory()
+        return cls("cuda" if torch.cuda.is_available() else "cpu", where, free, compute_dtype())
+
+    @classmethod
+    def of_size(cls, size: str | float) -> Device:
+        """A GPU with so much memory, as "24GB" or in bytes.
+
+        Example:
+            >>> from hf_align.planning.device import Device
+            >>> Device.of_size("24GB").memory == 24 * 2**30
+            True
+        """
+        return cls("cuda", f"a GPU of {shown_size(memory := read_size(size))}", memory, torch.bfloat16)
+
+    def needed(self, tensors: float) -> float:
+        """Bytes of the device that a run takes whose tensors take so much at their peak: with context and margin."""
+        return tensors * (1 + MARGIN[self.kind]) + CONTEXT[self.kind]
+
+
+def read_size(size: str | float) -> float:
+    """Bytes of a size as "24GB", "900 MiB" or a number of bytes.
+
+    Raises:
+        UserError: It is no size.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size)
+        unit = None if match is None else UNITS.get(match[2].upper())
+        number = 0.0 if match is None or unit is None else float(match[1]) * unit
+    else:
+        number = float(size)
+    if not number > 0:
+        raise UserError(f"{size!r} is not an amount of memory; write one like 24GB.")
+    return number
+
+
+def shown_size(count: float) -> str:
+    """Bytes in GiB or MiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"
+
+
+def available_memory() -> tuple[str, int]:
+    """The device that training would use, and its free bytes."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(), torch.cuda.mem_get_info()[0]
+    free = psutil.virtual_memory().available
+    if CGROUP_LIMIT.exists() and (limit := CGROUP_LIMIT.read_text().strip()).isdigit():
+        free = min(free, int(limit) - psutil.Process().memory_info().rss)
+    return "CPU", free

@@ -1,0 +1,46 @@
+"""`hf-align plan`: its lines, JSON and recipe, and mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_align.cli.main import main
+from tests.planning.test_planner import SHAPE
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(SHAPE))
+    return str(path)
+
+
+def test_lines_json_and_recipe_say_the_same(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["plan", "--model", config, "--algorithm", "dpo", "--gpu", "24GB", "--lora.r", "4", "--max_length", "64"]
+    assert main([*flags, "--recipe", str(tmp_path / "fits.yaml"), "--json", str(tmp_path / "plan.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "memory: weights" in shown and "\nfits" in shown
+    figures = json.loads((tmp_path / "plan.json").read_text())
+    assert figures["fits"] and sum(figures["parts"].values()) == pytest.approx(figures["peak_bytes"], abs=20)
+    recipe = (tmp_path / "fits.yaml").read_text()
+    assert f"model: {config}" in recipe and "r: 4" in recipe and "train_dataset: ... is still to be given" in recipe
+    again = ["plan", "--config", str(tmp_path / "fits.yaml"), "--algorithm", "dpo", "--gpu", "24GB", "--json", "-"]
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out)["peak_bytes"] == figures["peak_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--algorithm", "dpo"], "model is missing"),
+        (["--model", "none.json", "--algorithm", "dpo"], "none.json can't be read"),
+        (["--model", "{config}", "--algorithm", "pppo"], "did you mean ppo?"),
+        (["--model", "{config}", "--algorithm", "dpo", "--gpu", "big"], "'big' is not an amount of memory"),
+        (["--model", "{config}", "--algorithm", "dpo", "--max_lenght", "5"], "did you mean max_length?"),
+    ],
+)
+def test_mistakes_are_one_line(flags: list[str], message: str, config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *(flag.format(config=config) for flag in flags)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error

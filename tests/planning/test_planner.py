@@ -1,0 +1,154 @@
+"""`plan`: monotone figures, parts that add up, sizes of models, suggestions, mistakes."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from hf_align.errors import UserError
+from hf_align.experiments.recipe import read_recipe
+from hf_align.experiments.run import prepare
+from hf_align.planning import Plan, plan
+from hf_align.planning.device import Device, read_size
+from hf_align.planning.planner import named_algorithm
+
+SHAPE: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 2000,
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "dtype": "bfloat16",
+}
+
+
+@cache
+def planned(algorithm: str = "dpo", **values: Any) -> Plan:
+    return plan(SHAPE, algorithm, device_memory=values.pop("device_memory", "24GB"), **{"max_length": 128, **values})
+
+
+def test_parts_add_up_and_the_largest_phase_decides() -> None:
+    made = plan(SHAPE, "ppo", device_memory="24GB", lora=True, max_prompt_length=64, max_new_tokens=64)
+    assert sum(made.parts.values()) == pytest.approx(made.peak_bytes) == pytest.approx(max(made.phases.values()))
+    assert made.device_bytes > made.peak_bytes
+    assert {"update", "optimizer step", "last tokens of the responses"} <= set(made.phases)
+    assert any("no reward is given" in note for note in made.notes)
+
+
+def test_weights_gradients_and_optimizer_of_full_training_are_those_of_every_weight() -> None:
+    made = planned()
+    count = made.settings.outline.total
+    assert made.parts["trained weights"] == made.parts["gradients"] == 4 * count
+    assert made.parts["optimizer state (adamw_torch_fused)"] == 8 * count
+    assert made.parts["reference, a copy"] == 4 * count
+
+
+def test_less_precision_and_fewer_trained_weights_never_take_more() -> None:
+    full, lora, four = planned(), planned(lora=True), planned(lora=True, quantization="4bit")
+    assert four.peak_bytes <= lora.peak_bytes <= full.peak_bytes
+    eight = planned(lora=True, quantization="8bit")  # its layers keep their inputs, so activations grow
+    assert four.parts["weights"] < eight.parts["weights"] < lora.parts["weights"]
+
+
+@pytest.mark.slow
+def test_recomputation_never_takes_more() -> None:
+    none, selective, full = (
+        planned(lora=True, activation_recompute=mode, max_length=512).peak_bytes
+        for mode in ("none", "selective", "full")
+    )
+    assert full <= selective <= none
+
+
+@pytest.mark.slow
+def test_longer_and_more_rows_never_take_less() -> None:
+    sizes = [(4, 64), (8, 64), (8, 128)]
+    made = [planned("reward", lora=True, per_device_train_batch_size=rows, max_length=most) for rows, most in sizes]
+    peaks = [each.peak_bytes for each in made]
+    assert peaks == sorted(peaks) and peaks[0] < peaks[-1]
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_gets_the_cheapest_change_as_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SHAPE))
+    model, options = str(tmp_path / "config.json"), {"per_device_train_batch_size": 8, "lora": True, "max_length": 512}
+    whole = plan(model, "dpo", device_memory="24GB", **options)
+    single = plan(model, "dpo", device_memory="24GB", **{**options, "per_device_train_batch_size": 1})
+    between = (whole.device_bytes + 2 * single.device_bytes) / 3
+    tight = plan(model, "dpo", device_memory=between, **options)
+    assert whole.fits and not tight.fits and tight.suggestion is not None and tight.suggestion.fits
+    changes = tight.suggestion.changes
+    assert changes is not None
+    rows = changes["per_device_train_batch_size"] * changes["gradient_accumulation_steps"]
+    assert rows == 8, "as many rows a step"
+    (tmp_path / "fits.yaml").write_text(tight.recipe() + "train_dataset: rows.jsonl\n")
+    run = prepare(named_algorithm("dpo"), read_recipe(str(tmp_path / "fits.yaml"), []))
+    assert run.args.per_device_train_batch_size == changes["per_device_train_batch_size"]
+    none = plan(model, "dpo", device_memory=whole.device_bytes / 1e3, **options)
+    assert none.suggestion is None
+    with pytest.raises(UserError, match="No change of batch"):
+        none.recipe()
+
+
+@pytest.mark.slow
+def test_a_config_of_70_billion_weights_is_planned_from_two_and_four_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    depths: list[int] = []
+    forward = torch.nn.Embedding.forward
+    shape = LlamaConfig(
+        vocab_size=128256,
+        hidden_size=8192,
+        intermediate_size=28672,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        dtype=torch.bfloat16,
+    )
+
+    def noted(self: Any, ids: Any) -> Any:
+        depths.append(1)
+        return forward(self, ids)
+
+    monkeypatch.setattr(torch.nn.Embedding, "forward", noted)
+    made = plan(shape, "dpo", device_memory="80GB", quantization="4bit", lora=True, activation_recompute="full")
+    assert made.settings.outline.total > 70e9
+    assert 35e9 < made.parts["weights"] < 42e9
+    assert all(parameter.is_meta for parameter in made.settings.outline.model.parameters()), "no data"
+    assert len(depths) < 12
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "values", "message"),
+    [
+        ("dpoo", {}, "there is no 'dpoo'; did you mean dpo?"),
+        ("dpo", {"max_lenght": 5}, "max_lenght is not a valid key; did you mean max_length?"),
+        ("dpo", {"device_memory": "24 apples"}, "'24 apples' is not an amount of memory"),
+        ("dpo", {"quantization": "4bit"}, "only through an adapter"),
+        ("dpo", {"lora": True, "layout": "sideways"}, "layout"),
+        ("dpo", {"train_dataset": "rows.jsonl"}, "a config has no tokenizer"),
+        ("dpo", {"beta": -1.0}, "beta is -1.0"),
+    ],
+)
+def test_mistakes_are_one_sentence(algorithm: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        planned(algorithm, **values)
+    assert message in str(error.value)
+
+
+def test_configs_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match="can't be read as JSON"):
+        plan(str(tmp_path / "broken.json"), "dpo", device_memory="1GB")
+    with pytest.raises(UserError, match="has no model_type"):
+        plan({"hidden_size": 5}, "dpo", device_memory="1GB")
+
+
+def test_sizes_of_memory() -> None:
+    assert read_size("24GB") == read_size("24 GiB") == 24 * 2**30
+    assert read_size("900MB") == 900e6 and read_size(5) == 5
+    device = Device.of_size("10GB")
+    assert device.kind == "cuda" and device.needed(0) > 0
