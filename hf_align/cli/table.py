@@ -325,8 +325,9 @@ A recipe is a YAML file of `key: value` lines; a flag of the same name overrides
                   domain, value, adversarial. Without it only what the store has is finished
   models          who writes responses: Hub ids or folders (required with prompts)
   annotators      who compares them (required): names of people, who answer on the page (hf-align annotate), or
-                  {name: anna, domains: [law], group: expert}; {reward: out/reward}, {reward: vader} or
-                  {function: FILE.py:FUNCTION}, perhaps with name, group, domains, tie_band
+                  {name: anna, domains: [law], group: expert}; {reward: out/reward}, {reward: vader},
+                  {function: FILE.py:FUNCTION} or {judge: ...}, any judge of hf-align evaluate judge, perhaps with
+                  name, group, domains, tie_band
   n               valid comparisons wanted in the store (required)
   gold            pairs with a known better response, to check annotators: as prompts, or {NAME: DATA, ...}
   reward          an ensemble, or a list of rewards, for selection: disagreement or information

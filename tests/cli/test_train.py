@@ -202,7 +202,11 @@ def test_after_ctrl_c_the_advice_finishes_the_run(
     with interrupted_at(1, monkeypatch):
         assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 130
     assert "Resume with: hf-align dpo --config" in capsys.readouterr().err
-    assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags, "--resume_from_checkpoint", "true") == 0
+    flags += ["--resume_from_checkpoint", "true"]
+    with interrupted_at(2, monkeypatch):
+        assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 130
+    assert capsys.readouterr().err.count("--resume_from_checkpoint true") == 1
+    assert run("dpo", tiny_model_dir, tmp_path / "broken", *flags) == 0
     unbroken, broken = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("unbroken", "broken"))
     assert all(torch.equal(unbroken[name], broken[name]) for name in unbroken)
     AutoPeftModelForCausalLM.from_pretrained(tmp_path / "broken")

@@ -9,6 +9,7 @@ from hf_align.errors import Interrupted
 from hf_align.experiments.recipe import dump_recipe, read_recipe
 from hf_align.experiments.run import load_inputs, prepare
 from hf_align.planning.run import plan_run
+from hf_align.trainers.checkpoints import RESUME
 
 WIDTH = 48
 """Least width of the names before a dry run's figures."""
@@ -46,4 +47,7 @@ def run_training(options: argparse.Namespace) -> None:
         try:
             run.execute(inputs, screen)
         except KeyboardInterrupt:
-            raise Interrupted(run.after_ctrl_c(f"hf-align {shlex.join(options.arguments)}")) from None
+            command = f"hf-align {shlex.join(options.arguments)}".removesuffix(
+                f" --{RESUME} true"
+            )  # of an earlier advice
+            raise Interrupted(run.after_ctrl_c(command)) from None
