@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from huggingface_hub import InferenceClient, get_token
 
@@ -17,6 +18,8 @@ HUGGING_FACE = ("huggingface.co", "hf.co", "huggingface.cloud", "hf.space")
 KEY = re.compile(r"[!#-\[\]-~]+")
 """What a key may be made of: visible ASCII without quotes and backslashes."""
 HIDDEN = "***"
+KEY_NAMES = ("key", "api_key", "apikey", "access_token", "token", "authorization")
+"""Names of fields with a key; a recipe, and what reports repeat of it, is no place for one."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,17 @@ class Access:
         return InferenceClient(base_url=self.url, provider=provider, api_key=key, timeout=self.timeout, headers=headers)
 
 
+def check_no_key(names: Iterable[str], place: str) -> None:
+    """Refuse fields that hold a key.
+
+    Raises:
+        UserError: One of the names is a key's; its value isn't shown.
+    """
+    for name in names:
+        if str(name).lower().replace("-", "_") in KEY_NAMES:
+            raise UserError(f"{place} has a key in it ({name}); give it by an environment variable (key_variable)")
+
+
 def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
@@ -106,5 +120,6 @@ def _check_url(url: str) -> None:
         known, parts = False, None
     if parts is not None and (parts.username or parts.password):
         raise UserError("url has a name or a password in it; give the key by an environment variable (key_variable)")
+    check_no_key((name for name, _ in parse_qsl(parts.query)) if parts is not None else (), "url")
     if not known:
         raise UserError(f"url is {url!r}; give an address such as http://localhost:8000/v1")

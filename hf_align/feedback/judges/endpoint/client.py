@@ -17,7 +17,7 @@ from typing import Any
 
 from hf_align.data.parts import digest
 from hf_align.errors import Interrupted, UserError
-from hf_align.feedback.judges.endpoint.access import Access
+from hf_align.feedback.judges.endpoint.access import Access, check_no_key
 from hf_align.feedback.judges.endpoint.cache import MEMORY, AnswerCache, Claim
 from hf_align.feedback.judges.endpoint.completion import ChatRequest, Completion, read_completion
 from hf_align.feedback.judges.endpoint.failures import Failure, Unanswered, read_failure, refusal
@@ -88,6 +88,7 @@ class EndpointClient:
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise UserError(f"concurrency is {concurrency!r}; give a whole number from 1")
+        check_no_key(extra_body or (), "extra_body")
         self.access = Access(model, url, provider, key_variable, timeout)
         self.concurrency, self.retries, self.extra_body = concurrency, retries or Retries(), dict(extra_body or {})
         name = f"{model} at {self.access.place}"

@@ -283,6 +283,8 @@ def test_providers_are_refused_in_offline_mode(monkeypatch: pytest.MonkeyPatch):
     [
         ({"url": "localhost:8000"}, "url is 'localhost:8000'; give an address such as"),
         ({"url": "http://me:secret@host/v1"}, "url has a name or a password in it"),
+        ({"url": "http://host/v1?api-key=secret"}, r"url has a key in it \(api-key\)"),
+        ({"extra_body": {"api_key": "secret"}}, r"extra_body has a key in it \(api_key\)"),
         ({"provider": "together"}, "url and provider both say where the model is"),
         ({"key_variable": "NO_SUCH_KEY"}, "needs a key: set the environment variable NO_SUCH_KEY$"),
         ({"key_variable": "BAD_KEY"}, "BAD_KEY has spaces, quotes or other characters"),
