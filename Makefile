@@ -47,11 +47,12 @@ lint: $(INSTALLED_LINT)  ## Check style, floors and types
 		ln -sf $(addprefix ../../../,hf_align/__init__.py trainers collators model_cards) .
 	$(BIN)/pyright
 
-docs: $(INSTALLED_DOCS)  ## Write the pages of options, families, findings and layouts from code, and the site into site/
+docs: $(INSTALLED_DOCS)  ## Write the pages of options, families, findings, layouts and rules from code, and the site into site/
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python -m docs.make_families
 	$(BIN)/python -m docs.make_findings
 	$(BIN)/python -m docs.make_layouts
+	$(BIN)/python -m docs.make_rules
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 badges:  ## Point the notebooks' Colab badges at REPOSITORY=owner/name, and name it in pyproject.toml

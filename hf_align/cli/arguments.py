@@ -2,6 +2,8 @@
 
 import argparse
 
+from hf_align.planning.selection.needs import NEEDS
+
 QUANTIZATIONS = ("8bit", "4bit")
 
 
@@ -244,6 +246,36 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--recipe", metavar="FILE", help="write a recipe that fits to FILE (YAML)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+
+
+def select_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `hf-align select`."""
+    parser.add_argument(
+        "--data", required=True, metavar="DATASET", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings"
+    )
+    parser.add_argument("--model", required=True, metavar="ID", help="the policy: Hub id, folder or adapter")
+    parser.add_argument("--split", metavar="NAME", help="split to read (default: train, else the first that exists)")
+    parser.add_argument("--gpu", metavar="SIZE", help="memory of one GPU, such as 24GB (default: what is free here)")
+    parser.add_argument("--gpus", type=int, default=1, metavar="N", help="number of GPUs (default: 1)")
+    parser.add_argument("--hours", type=float, metavar="H", help="hours of training at most (default: any)")
+    parser.add_argument("--budget", type=float, metavar="MONEY", help="money at most; needs --price")
+    parser.add_argument("--price", type=float, metavar="MONEY", help="money an hour of one GPU")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        metavar="TFLOPS",
+        help="10^12 operations a second that training reaches on one device (default: this CPU's, of a GPU 40)",
+    )
+    parser.add_argument(
+        "--need", action="extend", nargs="+", metavar="NAME", help=f"what matters besides: {', '.join(NEEDS)}"
+    )
+    parser.add_argument("--reward", metavar="MODEL", help="the reward, if any: folder, Hub id or FILE.py:FUNCTION")
+    parser.add_argument(
+        "--rules",
+        metavar="FILE",
+        help="a table of rules (YAML) in place of the default one, or FILE.py:FUNCTION, features to scores",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the text")
 
 
 def score_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,9 +26,11 @@ from hf_align.cli.arguments import (
     quickstart_arguments,
     runs_arguments,
     score_arguments,
+    select_arguments,
     sweep_arguments,
     training_arguments,
 )
+from hf_align.planning.selection.needs import NEEDS
 
 
 @dataclass(frozen=True)
@@ -513,6 +515,29 @@ With --train_dataset the longest rows of the data decide, without it the longest
     usage="hf-align plan --model MODEL --algorithm NAME [--gpu SIZE] [--config RECIPE.yaml] [--FIELD VALUE ...]",
 )
 
+SELECT = Command(
+    "select",
+    "recommend an algorithm for data, a model, resources and needs",
+    f"""Scores every algorithm that trains a policy, and best-of-n, by the data (pairs, agreement, margins, prompts,
+lengths), the model, the memory and time that an estimate gives, and your needs. Prints the first with reasons, each
+with its source, advantages and drawbacks, options to begin with, and the runner-up with when to take it. Trains
+nothing, loads no weights. The rules are one table, with a source each; --rules takes yours. They haven't been tested
+against a benchmark yet: read the choice as advice.
+
+needs (--need, several at once or repeated):
+{chr(10).join(f"  {name:<16} {text}" for name, text in NEEDS.items())}
+""",
+    """  hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 24GB
+  hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 24GB --hours 24 --need robust_to_noise simple
+  hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 80GB --reward ./out/reward
+  hf-align select --data ORG/DATA --model ORG/MODEL --gpu 24GB --gpus 2 --budget 50 --price 1.5 --speed 60
+  hf-align select --data embedded:ratings --model ./hf-align-quickstart/base --json choice.json
+  hf-align select --data pairs.jsonl --model ORG/MODEL --rules mine.yaml
+""",
+    "hf_align.cli.commands.select:run_select",
+    select_arguments,
+)
+
 PUSH = Command(
     "push",
     "push a saved model, adapter, merged weights or an exported data set to the Hub",
@@ -577,6 +602,7 @@ OTHERS = (
     ANNOTATE,
     EXPORT,
     SWEEP,
+    SELECT,
     RUNS,
     PLAN,
     PUSH,

@@ -1,5 +1,24 @@
-"""What a run takes before it is started, and checks of this machine."""
+"""What a run takes before it is started, which algorithm suits it, and checks of this machine."""
 
-from hf_align.planning.planner import Plan, plan
+from typing import TYPE_CHECKING
 
-__all__ = ["Plan", "plan"]
+from hf_align.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hf_align.planning.planner import Plan as Plan, plan as plan
+    from hf_align.planning.selection.needs import NEEDS as NEEDS
+    from hf_align.planning.selection.resources import Resources as Resources
+    from hf_align.planning.selection.select import (
+        Recommendation as Recommendation,
+        select_algorithm as select_algorithm,
+    )
+
+HOMES = {
+    "planner": ("Plan", "plan"),
+    "selection.needs": ("NEEDS",),
+    "selection.resources": ("Resources",),
+    "selection.select": ("Recommendation", "select_algorithm"),
+}
+"""Public names by module; imported on first use, since the command line's parser needs the list of needs alone."""
+__getattr__, __dir__ = lazy_names("hf_align.planning", HOMES)
+__all__ = ["NEEDS", "Plan", "Recommendation", "Resources", "plan", "select_algorithm"]

@@ -69,6 +69,7 @@ RUN |= {
         "acceleration",
         "score",
         "inspect-data",
+        "choose",
         "convert",
         "export",
         "evaluate-reward",

@@ -1,0 +1,56 @@
+"""`hf-align select`: which algorithm suits data, model, resources and needs."""
+
+import argparse
+import json
+
+from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.report_files import check_files
+from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
+from hf_align.planning.selection.resources import Resources
+from hf_align.planning.selection.rules import DEFAULT
+from hf_align.planning.selection.select import select_algorithm
+from hf_align.rewards.named import read_function
+
+SPLITS = ("train", "test", "validation", "eval")
+WIDTH = 14
+
+
+def run_select(options: argparse.Namespace) -> None:
+    """Recommend an algorithm, with reasons, hyper-parameters and the runner-up.
+
+    Args:
+        options: Parsed arguments; see `hf-align select --help`.
+
+    Raises:
+        UserError: The data, the model, an option or a file can't be used, or nothing fits.
+    """
+    screen = Screen(stderr=options.json == "-")
+    check_files(options, ("json",))
+    check_split(options.data, options.split)
+    resources = Resources(options.gpu, options.gpus, options.hours, options.budget, options.price, options.speed)
+    is_function = options.rules is not None and ".py:" in options.rules
+    rules = read_function(options.rules, "rules") if is_function else options.rules or DEFAULT
+    with quiet_libraries(screen):
+        if options.data in (EMBEDDED, EMBEDDED_RANKINGS):
+            rows = load_rows(options.data, "train", 0)
+        else:
+            rows = load_named(options.data, "data", (options.split,) if options.split else SPLITS)
+        choice = select_algorithm(
+            rows, options.model, resources, options.need or (), reward=options.reward, rules=rules, progress=screen
+        )
+        if options.json == "-":
+            print(json.dumps(choice.to_json(), indent=2, ensure_ascii=False))
+            return
+        for name, text in choice.lines():
+            screen.line(f"{name:<{WIDTH}}{text}")
+        shown = [
+            (name, *(f"{choice.parts[name][part]:.2f}" for part in choice.parts.get(name, {})), f"{score:.3f}")
+            for name, score in choice.scores.items()
+        ]
+        parts = next(iter(choice.parts.values()), {})
+        screen.line("")
+        screen.table("", ("score of", *parts, "in all"), shown)
+        for name, reason in choice.excluded.items():
+            screen.line(f"{name}: out, since {reason}")
+        if options.json is not None:
+            write_figures(choice.to_json(), options.json, screen)

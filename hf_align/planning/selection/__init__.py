@@ -1,0 +1,1 @@
+"""Which algorithm suits data, model, resources and needs."""

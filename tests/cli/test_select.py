@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_align.cli.main import main
+from hf_align.planning.selection.estimates import Estimate
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of pairs; memory isn't planned, which takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    planned = Estimate(2.0**20, 1e9, {"lora": True})
+    monkeypatch.setattr("hf_align.planning.selection.select.estimator", lambda *_: lambda *_: planned)
+    rows = [{"prompt": f"Film {n} was", "chosen": f" a joy {n}.", "rejected": " too long."} for n in range(30)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "pairs.jsonl"
+
+
+def test_a_choice_is_printed_and_written(pairs: str, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]):
+    flags = ["--data", pairs, "--model", tiny_model_dir, "--gpu", "24GB", "--need", "simple", "fast"]
+    assert main(["select", *flags, "--json", "choice.json"]) == 0
+    shown = capsys.readouterr().out
+    figures = json.loads(Path("choice.json").read_text())
+    assert f"algorithm     {figures['algorithm']}" in shown
+    for word in ("because", "option", "runner-up", "score of", "resources", "against it"):
+        assert word in shown
+    assert main(["select", *flags, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == figures["scores"]
+
+
+def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]):
+    Path("mine.py").write_text("def scores(features):\n    return {'grpo': features.pairs / 30, 'dpo': 0.5}\n")
+    flags = ["--data", pairs, "--model", tiny_model_dir, "--gpu", "24GB", "--rules", "mine.py:scores"]
+    assert main(["select", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "algorithm     grpo" in shown
+    assert "runner-up     dpo" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gpu", "24 apples"], "not an amount of memory"),
+        (["--need", "fats"], "did you mean fast"),
+        (["--rules", "none.yaml"], "rules: none.yaml can't be read"),
+        (["--gpu", "1KB"], "Nothing is possible here"),
+        (["--data", "none.jsonl"], "none.jsonl"),
+        (["--model", "./none"], "none"),
+        (["--hors", "3"], "did you mean --hours"),
+    ],
+)
+def test_bad_input_is_one_line(
+    pairs: str, tiny_model_dir: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["select", "--data", pairs, "--model", tiny_model_dir, *flags]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert message in line
