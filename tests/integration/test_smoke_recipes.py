@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def folder(base_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def commands(recipe: str) -> list[list[str]]:
     """Arguments of the commands in a recipe's header, without the quickstart's."""
     lines = (RECIPES / recipe).read_text(encoding="utf-8").splitlines()
-    given = [shlex.split(line)[2:] for line in lines if line.startswith("#   hf-align ")]
+    given = [line.split()[2:] for line in lines if line.startswith("#   hf-align ")]
     return [arguments for arguments in given if arguments[0] != "quickstart"]
 
 
