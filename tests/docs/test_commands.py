@@ -32,6 +32,7 @@ RECIPES_OF = {
 for _algorithm in ("ppo", "dpo"):  # whose options are shared by stages
     RECIPES_OF.setdefault("hybrid", {}).update(field_hints(ALGORITHMS[_algorithm].load()[1]))
 RECIPES_OF["hybrid"].update({**HYBRID_KEYS, **field_hints(HybridConfig)})
+RECIPES_OF["moving-reference"] = {**SOURCE_KEYS, **field_hints(DPOConfig)}
 RECIPES_OF["judge"] = RECIPES_OF["collect"]  # the page shows judges as annotators
 NAMES = {command.name for command in COMMANDS}
 RUN = {  # the test that runs a page's Python blocks in order
@@ -58,6 +59,7 @@ RUN |= {
         "sft",
         "dpo-ipo",
         "losses",
+        "moving-reference",
         "ppo",
         "online-dpo",
         "hybrid",
