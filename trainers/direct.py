@@ -85,10 +85,21 @@ class DirectConfig(ReferenceConfig):
         super().__post_init__()
         losses = self.losses
         check_options(self, losses)
-        if self.loss_weights is not None and len(self.loss_weights) != len(losses):
-            raise UserError(f"loss_weights has {len(self.loss_weights)} numbers for {len(losses)} loss types.")
-        if not all(0 <= weight < math.inf for weight in self.loss_weights or ()):
-            raise UserError(f"loss_weights is {self.loss_weights}; each weight must be 0 or more.")
+        self._check_weights(len(losses))
+
+    def _check_weights(self, count: int) -> None:
+        """Refuse weights that aren't one finite number per loss, or under which nothing is learnt."""
+        weights = self.loss_weights
+        if weights is None:
+            return
+        if not isinstance(weights, list | tuple) or not all(isinstance(weight, int | float) for weight in weights):
+            raise UserError(f"loss_weights is {weights!r}; give a list with one number per loss type.")
+        if len(weights) != count:
+            raise UserError(f"loss_weights has {len(weights)} numbers for {count} loss types.")
+        if not all(0 <= weight < math.inf for weight in weights):
+            raise UserError(f"loss_weights is {weights}; each weight must be 0 or more.")
+        if not any(weights):
+            raise UserError(f"loss_weights is {weights}, with which nothing is learnt; one must be above 0.")
 
     @property
     def losses(self) -> list[NamedLoss]:

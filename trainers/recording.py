@@ -15,7 +15,6 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.data.fingerprint import fingerprints_of
@@ -24,6 +23,7 @@ from hf_align.models.fingerprint import fingerprint_of
 from hf_align.models.wrapper import unwrapped
 from hf_align.tracking import RunRecord, RunSession
 from hf_align.tracking.writer import Status
+from hf_align.trainers.checkpoints import check_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -126,13 +126,13 @@ class RecordingTrainer(Trainer):
         algorithm = ALGORITHMS.of_trainer(type(self))
         name, prefix = (algorithm.name, algorithm.prefix) if algorithm else (type(self).__name__,) * 2
         folder, from_step = Path(str(self.args.output_dir)), 0
-        chosen = resume_from_checkpoint
-        checkpoint = get_last_checkpoint(str(folder)) if isinstance(chosen, bool) and chosen else chosen or None
-        if checkpoint is not None:
-            from_step = json.loads(Path(str(checkpoint), TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"]
+        checkpoint = None
+        if resume_from_checkpoint not in (None, False):
+            checkpoint = check_checkpoint(resume_from_checkpoint, self.args)
+            from_step = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"]
         facts: dict[str, Any] = {"config": self._config(), "data": self._data, "base": describe_base(self.model)}
         if self._shared is None:
-            goes_on = checkpoint is not None and Path(str(checkpoint)).resolve().parent == folder.resolve()
+            goes_on = checkpoint is not None and checkpoint.resolve().parent == folder.resolve()
             record, stage = RunRecord.start(folder, name, **facts, resume=goes_on), ""
         else:
             record, stage = self._shared

@@ -19,7 +19,7 @@ from hf_align.version import versions
 HIDDEN = "***"
 _SECRET = re.compile(
     r"(?i)(?:^|[_.-])(?:api[_-]?key|(?:hub|api|access|auth|secret|bearer|hf)[_-]?token|secret(?:[_-]?key)?|password|"
-    r"passwd|authorization)$|^(?:token|key)$"
+    r"passwd|authorization)$|(?:^|\.)(?:token|key)$"
 )
 """Names of options that hold secrets; not those of special tokens, such as eos_token."""
 _IN_TEXT = re.compile(

@@ -142,7 +142,8 @@ def open_to_read(file: Path) -> Iterator[sqlite3.Connection]:
         UserError: There is none, or it can't be read.
     """
     if not file.is_file():
-        raise UserError(f"{file.parent} has no record of a run ({file.name}).")
+        where = f"{file.parent} has no record of a run ({FILE})" if file.name == FILE else f"there is no folder {file}"
+        raise UserError(f"{where}.")
     with tempfile.TemporaryDirectory() as folder:
         # Without a log nobody writes: nothing need be locked, which would leave files behind.
         how = "mode=ro" if Path(f"{file}-wal").exists() else "immutable=1"

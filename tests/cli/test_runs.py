@@ -48,7 +48,7 @@ def test_bad_input_is_one_line(runs: Path, tmp_path: Path, capsys: pytest.Captur
     for arguments, said in (
         (["nowhere"], "nowhere is no folder"),
         ([str(tmp_path / "empty")], f"no run is recorded in {tmp_path / 'empty'}"),
-        ([str(runs), "--algorithm", "ipo"], "no run is recorded in"),
+        ([str(runs), "--algorithm", "ipo"], "no run of ipo is recorded in"),
         ([str(runs), "--metric", "eval_los"], "no run has eval_los; there is eval_loss, eval_accuracy"),
         ([str(runs), "--report", str(runs / "one" / FILE / "x.html")], "can't be written"),
     ):

@@ -36,9 +36,11 @@ def test_secrets_are_hidden_by_name_and_by_form(given: dict[str, object], kept: 
 
 def test_a_command_line_has_none():
     typed = ["/home/me/bin/hf-align", "ppo", "--hub_token", "abc", "--api-key=x", "--judge", "{api_key: secret1}"]
+    typed += ["--eval_judge.key", "secret2"]
     shown = command_line([*typed, "--model", TOKEN, "--eos_token", "<end>"])
     assert shown.startswith("hf-align ppo --hub_token '***' '--api-key=***' --judge ")
-    assert not any(secret in shown for secret in ("abc", "secret1", TOKEN, "/home/me", "=x")) and "<end>" in shown
+    assert "<end>" in shown
+    assert not any(secret in shown for secret in ("abc", "secret1", "secret2", TOKEN, "/home/me", "=x"))
 
 
 def test_the_host_stays_unnamed():

@@ -273,8 +273,9 @@ def test_records_are_found_below_folders(tmp_path: Path):
     assert [run.algorithm for run in read_runs(tmp_path / "b", tmp_path / "a", tmp_path / "b" / FILE)] == ["b", "a"]
     with pytest.raises(UserError, match="nowhere is no folder"):
         read_runs(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="has no record of a run"):
-        read_record(tmp_path)
+    for folder, said in ((tmp_path, "has no record of a run"), (tmp_path / "nowhere", "there is no folder")):
+        with pytest.raises(UserError, match=said):
+            read_record(folder)
     (tmp_path / "b" / FILE).write_bytes(b"")
     with pytest.raises(UserError, match="is empty: its run hasn't begun"):
         read_record(tmp_path / "b")

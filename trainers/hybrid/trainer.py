@@ -41,6 +41,7 @@ from hf_align.models.wrapper import unwrapped
 from hf_align.progress import Progress, Silent
 from hf_align.report.hybrid import render_hybrid
 from hf_align.tracking import RunRecord
+from hf_align.tracking.schema import FILE as RECORD_FILE
 from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 from hf_align.trainers.checks import check_output_dir
@@ -473,7 +474,7 @@ class HybridTrainer:
         if output_dir is None or Path(output_dir).resolve() == self.folder.resolve():
             return
         with whole_files(output_dir) as unfinished:
-            names = {STATE, REPORT}
+            names = {STATE, REPORT, RECORD_FILE}
             for path in self.folder.iterdir():
                 if path.is_file() and not path.name.startswith(".") and path.name not in names:
                     shutil.copy2(path, unfinished / path.name)

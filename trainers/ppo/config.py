@@ -208,7 +208,8 @@ class PPOConfig(RolloutConfig):
     @property
     def idle_options(self) -> tuple[str, ...]:
         """Options that mean nothing with the others as they are; cards leave them out."""
-        return () if self.baseline == "value" else OF_VALUES
+        of_values = () if self.baseline == "value" else OF_VALUES
+        return of_values if self.policy_loss == "clip" else (*of_values, "clip_range")
 
     def make_kl_controller(self) -> FixedKLController:
         """A new controller of the kind `kl_controller`."""
@@ -255,6 +256,10 @@ class PPOConfig(RolloutConfig):
                     f"{name} is {getattr(self, name)}, and policy_loss='reinforce' takes one step on a rollout: after "
                     "it, the responses are those of an older policy, which only the ratio of 'clip' makes up for."
                 )
+        if reinforce and self.clip_range != PPOConfig.__dataclass_fields__["clip_range"].default:
+            raise UserError(
+                f"clip_range is {self.clip_range}, and policy_loss='reinforce' has no ratio to clip; leave it out."
+            )
 
     def _check_baseline(self) -> None:
         """Refuse options that mean nothing with this baseline, and fill in `whiten_advantages`."""

@@ -26,7 +26,8 @@ def show_runs(options: argparse.Namespace) -> None:
         raise UserError(f"report: {options.report} can't be written: {problem}")
     runs, unreadable = _read(options)
     if not runs:
-        raise UserError(unreadable[0] if unreadable else f"no run is recorded in {', '.join(options.folders)}")
+        which = "run" if options.algorithm is None else f"run of {options.algorithm}"
+        raise UserError(unreadable[0] if unreadable else f"no {which} is recorded in {', '.join(options.folders)}")
     for metric in metrics:
         if not any(run.metrics(metric) for run in runs):
             names = dict.fromkeys(name.partition("/")[2] for run in runs for name in run.names)

@@ -118,7 +118,8 @@ def test_one_base_carries_the_adapter_through_all_stages(tmp_path: Path, look: L
     assert not list((tmp_path / "out").rglob("checkpoint-*")) and (tmp_path / "out" / "stage-2-ppo" / "policy").exists()
     trainer.save_model(str(tmp_path / "copy"))
     same(logps(load_policy(tmp_path / "copy")), logps(trainer.model))
-    assert not (tmp_path / "copy" / "hybrid.json").exists()
+    assert not [name for name in ("hybrid.json", "run.sqlite") if (tmp_path / "copy" / name).exists()]
+    assert (tmp_path / "out" / "run.sqlite").exists()
     gc.collect()  # of all trainers only the last is left, with one set of the base's weights
     out = str(tmp_path / "out")
     alive = [each for each in gc.get_objects() if isinstance(each, BranchTrainer) and out in each.args.output_dir]

@@ -118,6 +118,7 @@ def test_defaults_follow_the_choices(tmp_path: Path):
         ({"baseline": "group", "lam": 1.0}, "lam is 1.0, and with baseline='group' there are no values"),
         ({"baseline": "group", "value_init": "reward"}, "value_init is 'reward'"),
         ({"policy_loss": "reinforce", "num_ppo_epochs": 2}, "num_ppo_epochs is 2, and policy_loss='reinforce'"),
+        ({"policy_loss": "reinforce", "clip_range": 0.1}, "clip_range is 0.1, and.*has no ratio"),
         ({"policy_loss": "reinforce", "num_mini_batches": 2}, "num_mini_batches is 2.*older policy.*ratio"),
         ({"kl_in": "terminal", "kl_estimator": "k3"}, "'k3' doesn't add up.*use 'k1'"),
         ({"kl_in": "terminal", "kl_estimator": "full"}, "'full' doesn't add up.*use 'k1'"),
