@@ -189,17 +189,33 @@ class Run:
             name: With its prefix (`rm/eval_loss`), or without: then of all stages that logged it.
         """
         stages = list(dict.fromkeys(session.stage for session in self.sessions))
-        full = {name, *(f"{session.prefix}/{name}" for session in self.sessions)}
-        points = [point for each, points in self._points.items() if each in full for point in points]
+        points = [point for each in self._full_names(name) for point in self._points[each]]
         return sorted(points, key=lambda point: (stages.index(point.stage), point.step))
+
+    def _full_names(self, name: str) -> list[str]:
+        """The logged metrics that are meant by a name with or without prefix."""
+        meant = {name, *(f"{session.prefix}/{name}" for session in self.sessions)}
+        return [each for each in self.names if each in meant]
+
+    def check_comparable(self, name: str) -> None:
+        """Refuse a name that several algorithms of a hybrid have, such as `loss`: their values aren't comparable.
+
+        Raises:
+            UserError: Names them.
+        """
+        if len(names := self._full_names(name)) > 1:
+            raise UserError(
+                f"metric {name!r} is one of several algorithms of {self.folder}; give {' or '.join(names)}."
+            )
 
     def best(self, name: str, greater_is_better: bool | None = None) -> Point | None:
         """The best finite value of a metric; None if there is none.
 
         Raises:
-            UserError: It isn't known which way is better.
+            UserError: It isn't known which way is better, or several algorithms have one of this name.
         """
         sign = 1 if is_greater_better(name, greater_is_better) else -1
+        self.check_comparable(name)
         finite = [point for point in self.metrics(name) if math.isfinite(point.value)]
         return max(finite, key=lambda point: sign * point.value, default=None)
 
@@ -332,7 +348,8 @@ def best_checkpoint(folder: str | os.PathLike[str], metric: str, greater_is_bett
         greater_is_better: Default: known for the losses, accuracies, margins, rewards and judges of our algorithms.
 
     Raises:
-        UserError: There is no record, no such metric at a checkpoint that is left, or no known direction.
+        UserError: There is no record, no such metric at a checkpoint that is left, or no known direction; or several
+            algorithms of a hybrid have a metric of this name.
 
     Example:
         >>> from hf_align import RewardConfig, RewardTrainer
@@ -350,6 +367,7 @@ def best_checkpoint(folder: str | os.PathLike[str], metric: str, greater_is_bett
     if not runs:
         raise UserError(f"{folder}: its record has no run.")
     run = runs[-1]
+    run.check_comparable(metric)
     measured: list[tuple[float, float, Checkpoint]] = []
     for checkpoint in run.checkpoints:
         names = {metric, *(f"{session.prefix}/{metric}" for session in run.sessions)}

@@ -150,6 +150,22 @@ def test_the_best_checkpoint_is_one_that_is_left(tmp_path: Path):
     record.close()
 
 
+def test_losses_of_several_algorithms_are_not_compared(tmp_path: Path):
+    with RunRecord.start(tmp_path, "hybrid") as record:
+        for prefix, loss in (("dpo", 0.5), ("ppo", -0.1)):
+            folder = tmp_path / f"stage-{prefix}" / "policy"
+            folder.mkdir(parents=True)
+            session = record.session(folder.parent.name, prefix=prefix)
+            session.log(1, {"loss": loss})
+            session.checkpoint(folder, 1, {"policy": str(folder)})
+    for best in (lambda name: best_checkpoint(tmp_path, name), lambda name: only(tmp_path).best(name)):
+        with pytest.raises(UserError, match=r"'loss' is one of several algorithms of .*; give dpo/loss or ppo/loss"):
+            best("loss")
+        assert best("dpo/loss").step == 1
+    assert best_checkpoint(tmp_path, "dpo/loss").stage == "stage-dpo"
+    assert [point.value for point in only(tmp_path).metrics("loss")] == [0.5, -0.1]
+
+
 def test_a_checkpoint_has_the_metrics_of_its_own_weights(tmp_path: Path):
     """Step 2 was measured, then trained again from step 1: those are other weights."""
     record = RunRecord.start(tmp_path, "dpo")
