@@ -9,7 +9,10 @@ from typing import Any
 
 from hf_align.model_cards.facts import CardFacts, listed
 
-SHOWN = ("learning_rate", "beta", "loss_type", "target_kl", "kl_coef", "max_new_tokens", "per_device_train_batch_size")
+SHOWN = (
+    *("learning_rate", "beta", "loss_type", "policy_loss", "baseline", "group_scaling", "num_samples"),
+    *("target_kl", "kl_coef", "kl_in", "max_new_tokens", "per_device_train_batch_size"),
+)
 """Options of a stage that the card's list of stages shows."""
 
 

@@ -206,7 +206,24 @@ def prepare_hybrid(recipe: Recipe) -> HybridRun:
             named = dict(run.checked.source)
             check_inputs(run)
             stages.append(StageRun(number, run, entry, named))
+    _check_flags(recipe, top, stages, of_run)
     return HybridRun(config, given, stages, bool(resume))
+
+
+def _check_flags(recipe: Recipe, top: Mapping[str, Any], stages: list[StageRun], of_run: Mapping[str, Any]) -> None:
+    """Refuse flags for all stages that change nothing, since every stage with such a key gives its own.
+
+    Raises:
+        UserError: Names the flag, and how to write it for one stage.
+    """
+    for key in top:
+        if key in of_run or key in ("model", "stages", "quantization", "judge") or recipe.places.get(key) != f"--{key}":
+            continue
+        having = [each for each in stages if key in _hints(each.run.algorithm)]
+        if having and all(key in each.entry for each in having):
+            raise UserError(
+                f"--{key} is for stages that don't give their own, and all do; write --stages.{having[0].number}.{key}"
+            )
 
 
 def _entries(recipe: Recipe) -> list[dict[str, Any]]:

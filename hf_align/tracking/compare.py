@@ -114,9 +114,7 @@ def _described(run: Run) -> dict[str, Any]:
 
 def seconds_of(run: Run) -> float:
     """How long a run trained: its sessions, until their end or the last row that they wrote."""
-    last = max((point.time for name in run.names for point in run.metrics(name)), default=run.started)
-    ends = [session.ended or max(session.started, last) for session in run.sessions]
-    spans = [end - session.started for end, session in zip(ends, run.sessions, strict=True)]
+    spans = [run.last_sign(session) - session.started for session in run.sessions]
     return sum(spans) if spans else math.nan
 
 

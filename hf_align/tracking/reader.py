@@ -177,6 +177,11 @@ class Run:
         later = (e.from_step for e in self.sessions if session.number < e.number <= before and e.stage == session.stage)
         return min(later, default=math.inf)
 
+    def last_sign(self, session: Session) -> float:
+        """When a session ended or, killed or running, last logged something: seconds since 1970."""
+        logged = (time for number, *_, time in self._rows if number == session.number)
+        return session.ended or max(logged, default=session.started)
+
     @property
     def names(self) -> list[str]:
         """Names of all metrics, with their prefixes, in the order in which they were first logged."""

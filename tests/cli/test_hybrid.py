@@ -46,6 +46,17 @@ def test_a_dry_run_shows_what_each_stage_starts_from(capsys: pytest.CaptureFixtu
     assert shown.count("memory, about") == 3 and "Nothing was trained" in shown and not Path("out").exists()
 
 
+def test_a_flag_that_every_stage_overrides_is_refused(capsys: pytest.CaptureFixture[str]):
+    stages = "[{algorithm: dpo, beta: 0.2}, {algorithm: ipo, beta: 0.2}]"
+    assert run("--stages", stages, "--beta", "0.3", "--dry-run") == 2
+    assert (
+        "--beta is for stages that don't give their own, and all do; write --stages.1.beta\n" in capsys.readouterr()[1]
+    )
+    assert run("--stages", stages.replace(", beta: 0.2}]", "}]"), "--beta", "0.3", "--print-config") == 0
+    shown = capsys.readouterr().out
+    assert "beta: 0.2" in shown and "beta: 0.3" in shown
+
+
 def test_it_trains_and_is_not_begun_twice(capsys: pytest.CaptureFixture[str]):
     assert run("--stages", "[dpo, ipo]") == 0
     assert "saved in out" in capsys.readouterr().out

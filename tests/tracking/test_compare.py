@@ -83,3 +83,19 @@ def test_stages_follow_each_other_in_curves(tmp_path: Path):
     assert course(run, "loss") == [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2)]
     assert course(run, "only_ppo") == [(4, 0), (5, 0)]
     assert 0 <= seconds_of(run) < 60
+
+
+def test_the_time_after_a_kill_is_no_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record, clock = RunRecord.start(tmp_path, "dpo"), [0.0]
+    monkeypatch.setattr("time.time", lambda: clock[0])
+    for begins, logs, end in ((100.0, 110.0, None), (5000.0, 5020.0, 5030.0)):
+        clock[0] = begins
+        session = record.session(prefix="dpo")
+        clock[0] = logs
+        session.log(1, {"loss": 1.0})
+        if end is not None:
+            clock[0] = end
+            session.end("finished")
+    record.end("finished")
+    [run] = read_runs(tmp_path)
+    assert seconds_of(run) == 10 + 30

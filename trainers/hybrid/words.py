@@ -16,7 +16,8 @@ def describe_hand_over(stage: Planned) -> dict[str, str]:
     hand_over, number = stage.hand_over, stage.number
     words = {"policy": "the start" if number == 1 else f"that of stage {number - 1}", "trains": _trained(stage)}
     if hand_over.reference is not None:
-        words["reference"] = _reference(stage)
+        moves = getattr(stage.args, "sync_ref_model", False)
+        words["reference"] = _reference(stage) + (", following the policy (sync_ref_model)" if moves else "")
     return {**words, "optimizer": OPTIMIZER, "seed": str(stage.args.seed)}
 
 

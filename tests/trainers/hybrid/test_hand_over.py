@@ -114,7 +114,8 @@ def test_one_base_carries_the_adapter_through_all_stages(tmp_path: Path, look: L
         "the policy as handed over",
     ]
     same(logps(load_policy(tmp_path / "out")), logps(trainer.model))
-    assert "| 3 | ipo |" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| 3 | ipo |" in card and "`baseline` value" in card and "`policy_loss` clip" in card
     assert not list((tmp_path / "out").rglob("checkpoint-*")) and (tmp_path / "out" / "stage-2-ppo" / "policy").exists()
     trainer.save_model(str(tmp_path / "copy"))
     same(logps(load_policy(tmp_path / "copy")), logps(trainer.model))

@@ -46,6 +46,12 @@ def test_by_default_dpo_ppo_and_ipo_share_an_adapter_and_the_start_as_reference(
     assert words[2]["trains"] == "the adapter of stage 2" and not list(tmp_path.iterdir())
 
 
+def test_a_reference_that_moves_is_said_to(toy: str, tmp_path: Path):
+    trainer = hybrid(toy, tmp_path, [Stage("dpo", shared(sync_ref_model=True), reference="previous")])
+    words = describe_hand_over(trainer.stages[0])
+    assert words["reference"] == "the start, following the policy (sync_ref_model)"
+
+
 def test_what_sft_made_is_the_start_of_the_others(toy: str, tmp_path: Path):
     stages = [sft(), Stage("dpo", shared()), Stage("ppo", ppo()), Stage("ipo", shared(), reference="previous")]
     expected = [
