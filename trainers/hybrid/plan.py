@@ -143,6 +143,8 @@ def plan_stages(stages: Sequence[Stage | str] | None, config: HybridConfig, shar
     Raises:
         UserError: A stage, or what it starts from, isn't possible.
     """
+    if stages is not None and not len(stages):
+        raise UserError("stages is empty; name an algorithm, or leave stages out for DPO, PPO and IPO.")
     given = [Stage(each) if isinstance(each, str) else each for each in stages or DEFAULT_STAGES]
     algorithms = []
     for number, stage in enumerate(given, start=1):
@@ -169,8 +171,9 @@ def plan_stages(stages: Sequence[Stage | str] | None, config: HybridConfig, shar
 def policy_algorithm(name: str) -> Algorithm:
     """An algorithm whose trainer trains a policy and resumes as ours do."""
     if name not in ALGORITHMS:
-        near = difflib.get_close_matches(name, list(ALGORITHMS), n=1, cutoff=0.0)
-        raise UserError(f"there is no such algorithm; did you mean {near[0]}?")
+        near = difflib.get_close_matches(name, list(ALGORITHMS), n=1)
+        instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(ALGORITHMS)}."
+        raise UserError(f"there is no such algorithm; {instead}")
     algorithm = ALGORITHMS[name]
     trainer, config = algorithm.load()
     if getattr(config, "checkpoint_kind", "policy") == "reward":

@@ -91,6 +91,8 @@ def test_a_start_with_an_adapter_is_kept_as_a_copy(tmp_path: Path):
 
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (["reward"], {}, r"stage 1 \(reward\): reward trains a reward model, and a stage trains the policy"),
+    ([], {}, "stages is empty; name an algorithm"),
+    (["hybrid"], {}, r"stage 1 \(hybrid\): there is no such algorithm; there are sft, reward"),
     (["dpo", "ppoo"], {}, r"stage 2 \(ppoo\): there is no such algorithm; did you mean ppo\?"),
     ([Stage("dpo", adapter="new")], {}, r"stage 1 \(dpo\): adapter is 'new', and nothing was trained before"),
     (["dpo", Stage("ipo", adapter="merge")], {"peft_config": None}, "the stage before trained all weights"),
