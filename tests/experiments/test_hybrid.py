@@ -71,8 +71,10 @@ def test_options_at_the_top_are_those_of_every_stage_that_has_them():
 
 
 def test_flags_override_a_stage_counted_from_one():
-    run = prepared("--stages.1.beta", "0.3", "--stages.2.until.kl", "4.0", "--beta", "0.4", "--stages.3.seed=9")
+    flags = ("--stages.1.beta", "0.3", "--stages.2.until.kl", "4.0", "--stages.3.seed=9")
+    run = prepared(*flags, "--stages.1.max_steps", "5", "--max_steps", "4")
     assert options(run, "beta") == [0.3, None, 0.5] and options(run, "seed")[2] == 9
+    assert options(run, "max_steps") == [5, 4, 4]
     until = run.trainer().stages[1].until
     assert until is not None and until.kl == 4.0
 
