@@ -70,6 +70,7 @@ def hybrid_facts(
         hyperparameters={},
         run={name: value for name, value in last.run.items() if name in ("Hardware", "Peak memory")},
         curves=False,
+        algorithm={},
     )
 
 
