@@ -30,6 +30,8 @@ NEUTRAL = 0.5
 """A part's score where no rule says anything."""
 CLEAR = 0.1
 """Lead over the runner-up from which the choice is clear."""
+LEAST_TOKENS = 100
+"""Of a smaller vocabulary nothing is counted: from a folder with a config alone transformers makes an empty tokenizer."""
 TOLD = ("agreement", "noise", "clear_share", "prompt_diversity", "longer_better", "completeness", "chat")
 """Features that may be unknown, by whose share the confidence falls."""
 Model = Callable[[Features], Mapping[str, float]]
@@ -162,6 +164,8 @@ def features_of(
     try:
         tokenizer = load_tokenizer(model)
     except LoadError:
+        tokenizer = None
+    if tokenizer is not None and len(tokenizer) < LEAST_TOKENS:
         tokenizer = None
     made = outline_of(model, resources.device)
     return Features(

@@ -15,8 +15,10 @@ from hf_align.planning.selection.candidates import Candidate, candidates
 from hf_align.planning.selection.estimates import Estimate, estimator, operations
 from hf_align.planning.selection.features import Features, data_features, kind_of_rows
 from hf_align.planning.selection.provenance import reward_warnings
+from hf_align.planning.selection.select import features_of
 from hf_align.planning.selection.settings import hyperparameters
 from hf_align.tracking import RunRecord
+from tests.tiny import tiny_config
 
 ROWS = [
     {
@@ -102,6 +104,14 @@ def test_the_tiny_model_is_counted(choice):
     tokens = 40 * (features.prompt_tokens + 2 * features.response_tokens)
     assert choice.estimates["dpo"].operations == pytest.approx(8 * features.parameters * tokens)
     assert any("speed is assumed" in each for each in choice.warnings)
+
+
+def test_a_config_alone_has_no_tokenizer(tmp_path: Path):
+    config = tiny_config(architectures=["LlamaForCausalLM"])
+    config.save_pretrained(tmp_path)
+    features = features_of(Dataset.from_list(ROWS), str(tmp_path), Resources("24GB"), (), None)
+    assert features.chat is None
+    assert features.prompt_tokens == pytest.approx(1.5 * 3)
 
 
 @pytest.mark.slow
