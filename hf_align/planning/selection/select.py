@@ -31,7 +31,7 @@ NEUTRAL = 0.5
 CLEAR = 0.1
 """Lead over the runner-up from which the choice is clear."""
 LEAST_TOKENS = 100
-"""Of a smaller vocabulary nothing is counted: from a folder with a config alone transformers makes an empty tokenizer."""
+"""With fewer nothing is counted: of a folder with a config alone transformers makes an empty tokenizer."""
 TOLD = ("agreement", "noise", "clear_share", "prompt_diversity", "longer_better", "completeness", "chat")
 """Features that may be unknown, by whose share the confidence falls."""
 Model = Callable[[Features], Mapping[str, float]]
