@@ -5,7 +5,6 @@ Responses are determined by the prompt, so that two processes train on the same 
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from datasets import Dataset
 from hf_align.rollouts import SamplingRequest
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
+from tests.distributed.ending import train_and_report
 from tests.trainers.pairs import options
 from tests.trainers.toy import EOS, WORDS, toy_model, toy_reward, toy_tokenizer
 
@@ -64,25 +64,12 @@ trainer = PPOTrainer(
     reward=toy_reward(3),
 )
 trainer.rollout_engine = fixed_responses
-trainer.train()
-timings = ("runtime", "per_second", "flos", "epoch")
-result = {key: value for key, value in trainer.evaluate().items() if not any(word in key for word in timings)}
-trainer.save_model()
-history = [
-    {name: value for name, value in log.items() if not name.startswith("time/")}
-    for log in trainer.state.log_history
-    if "loss" in log
-]
-if trainer.is_world_process_zero():
-    logs = {
-        "history": history,
-        "eval": result,
+train_and_report(
+    trainer,
+    out,
+    lambda: {
         "samples": trainer.eval_samples,
-        "processes": trainer.accelerator.num_processes,
         "controller": trainer.kl_controller.state_dict(),
         "scores": {name: trainer.score_statistics.state_dict()[name] for name in ("count", "mean", "squares")},
-    }
-    (out / "logs.json").write_text(json.dumps(logs))
-# At the interpreter's exit, gloo's threads sometimes outlive the group and abort the process.
-trainer.accelerator.wait_for_everyone()
-trainer.accelerator.end_training()
+    },
+)
