@@ -23,13 +23,17 @@ def vader(prompts: list[Any], responses: list[str]) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["reward", "judge"])
 def test_responses_get_better_by_the_reward_or_the_judge(base_dir: str, tmp_path: Path, by: str):
-    """VADER's mean is about 0.2 for the base, with a standard deviation of 0.5 over prompts."""
+    """VADER's mean is .14 for the base, with a standard deviation of .5 over prompts.
+
+    Measured after it: .56 by the reward, a win rate of .60 by the judge, whose preference between two scores is at most
+    sigmoid(2) = .88, and a KL of 6.6 by either, since both choose the same pairs.
+    """
     changes = {
         "per_device_train_batch_size": 16,
         "num_mini_batches": 2,
         "num_samples": 4,
         "num_epochs": 2,
-        "total_episodes": 192,
+        "total_episodes": 128,
         "max_steps": -1,
         "max_new_tokens": 20,
         "optim": "adamw_torch",
@@ -43,17 +47,17 @@ def test_responses_get_better_by_the_reward_or_the_judge(base_dir: str, tmp_path
     trainer = OnlineDPOTrainer(
         base_dir,
         args=OnlineDPOConfig(**options(tmp_path, **changes)),
-        train_dataset=make_prompts("train", 48),
-        eval_dataset=make_prompts("validation", 64),
+        train_dataset=make_prompts("train", 32),
+        eval_dataset=make_prompts("validation", 48),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"),
         **label,
     )
-    name = {"reward": "eval_reward", "judge": "eval_win_rate"}[by]
+    name, least = {"reward": ("eval_reward", 0.2), "judge": ("eval_win_rate", 0.05)}[by]
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
-    assert before["eval_objective/kl"] < 0.05
-    assert after[name] - before[name] > 0.1
-    assert 0.5 < after["eval_objective/kl"] < 60
-    taken = [log for log in trainer.state.log_history if "rewards/margins" in log]
-    assert taken[-1]["rewards/margins"] > 0 and len(taken) > 20
+    assert before["eval_objective/kl"] < 1e-3
+    assert after[name] - before[name] > least
+    assert 1 < after["eval_objective/kl"] < 30
+    margins = [log["rewards/margins"] for log in trainer.state.log_history if "rewards/margins" in log]
+    assert len(margins) == 16 and sum(margins[8:]) / 8 > 0.05
