@@ -79,7 +79,9 @@ def load_best(
         policy = load_policy(parts["policy"], quantization=quantization)
     reward: Any = None
     if (source := parts.get("reward")) is not None:
-        load = RewardEnsemble.from_pretrained if is_ensemble(source) else load_reward_model
-        reward = load(source, quantization=quantization)
+        if is_ensemble(source):
+            reward = RewardEnsemble.from_pretrained(source, quantization=quantization)
+        else:
+            reward = load_reward_model(source, quantization=quantization)
     tokenizer = reward.tokenizer if policy is None else load_tokenizer(parts["policy"])
     return BestModels(checkpoint, policy, value, reward, tokenizer)

@@ -247,6 +247,7 @@ def plan(model_id_or_config: Model, algorithm: str, *, device_memory: str | floa
         >>> from transformers import Qwen2Config
         >>> from hf_align.planning import plan
         >>> shape = Qwen2Config(hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4)
+        >>> shape.num_key_value_heads = 4
         >>> small = plan(shape, "reward", device_memory="16GB", lora=True, max_length=64)
         >>> large = plan(shape, "reward", device_memory="16GB", max_length=64)
         >>> small.peak_bytes < large.peak_bytes

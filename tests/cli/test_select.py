@@ -6,20 +6,18 @@ from pathlib import Path
 import pytest
 
 from hf_align.cli.main import main
-from hf_align.planning.selection.estimates import Estimate
 
 
 @pytest.fixture
 def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of pairs; memory isn't planned, which takes seconds."""
+    """A file of pairs."""
     monkeypatch.chdir(tmp_path)
-    planned = Estimate(2.0**20, 1e9, {"lora": True})
-    monkeypatch.setattr("hf_align.planning.selection.select.estimator", lambda *_: lambda *_: planned)
     rows = [{"prompt": f"Film {n} was", "chosen": f" a joy {n}.", "rejected": " too long."} for n in range(30)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return "pairs.jsonl"
 
 
+@pytest.mark.slow
 def test_a_choice_is_printed_and_written(pairs: str, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]):
     flags = ["--data", pairs, "--model", tiny_model_dir, "--gpu", "24GB", "--need", "simple", "fast"]
     assert main(["select", *flags, "--json", "choice.json"]) == 0
@@ -32,6 +30,7 @@ def test_a_choice_is_printed_and_written(pairs: str, tiny_model_dir: str, capsys
     assert json.loads(capsys.readouterr().out)["scores"] == figures["scores"]
 
 
+@pytest.mark.slow
 def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]):
     Path("mine.py").write_text("def scores(features):\n    return {'grpo': features.pairs / 30, 'dpo': 0.5}\n")
     flags = ["--data", pairs, "--model", tiny_model_dir, "--gpu", "24GB", "--rules", "mine.py:scores"]

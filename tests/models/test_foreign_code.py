@@ -14,6 +14,7 @@ import json
 import pickle
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,15 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 import hf_align
-from hf_align import PolicyWithValueHead, RewardEnsemble, RewardModel, RewardModelConfig, load_policy, load_reward_model
+from hf_align import (
+    PolicyWithValueHead,
+    RewardEnsemble,
+    RewardModel,
+    RewardModelConfig,
+    load_best,
+    load_policy,
+    load_reward_model,
+)
 from hf_align.cli.main import main
 from hf_align.cli.table import COMMANDS
 from hf_align.errors import LoadError, UserError
@@ -47,6 +56,7 @@ from hf_align.models.scorer import load_scorer
 from hf_align.models.sources import load_config, load_tokenizer
 from hf_align.planning.outline import outline
 from hf_align.rewards import AdapterReward, as_reward
+from hf_align.tracking import RunRecord
 from hf_align.trainers import (
     DPOConfig,
     DPOTrainer,
@@ -178,7 +188,18 @@ def hybrid(**given: Any) -> HybridTrainer:
     return HybridTrainer(tiny_model(), [stage], HybridConfig("hybrid"), **{**others, **given})
 
 
+def best_of(name: str) -> Any:
+    """The best policy of a run whose only checkpoint is this folder."""
+    folder = tempfile.mkdtemp()
+    with RunRecord.start(folder, "dpo") as record:
+        session = record.session(prefix="dpo")
+        session.log(1, {"eval_loss": 0.5})
+        session.checkpoint(name, 1, {"policy": name})
+    return load_best(folder, "eval_loss")
+
+
 LOADS: dict[str, Callable[[str], Any]] = {
+    "load_best(folder)": best_of,
     "load_policy(model_id_or_path)": load_policy,
     "load_reward_model(path_or_hub_id)": load_reward_model,
     "RewardModel.from_pretrained(path_or_hub_id)": RewardModel.from_pretrained,
@@ -390,6 +411,7 @@ RUNS = {
         ["collect", "--store", "s.db", "--prompts", "rows.jsonl", "--models", "{}", "--n=2", "--annotators=[a, b, c]"],
     ],
     "plan": [["plan", *MODEL, "--algorithm", "dpo"]],
+    "select": [["select", *MODEL, "--data", "rows.jsonl"]],
     "push": [["push", "{}", "me/mine"], ["push", "{}", "me/mine", "--merge"]],
     "quickstart": [["quickstart", "--profile", "smoke", "--out", "begun", "--resume"]],
 }

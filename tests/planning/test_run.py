@@ -10,7 +10,6 @@ import pytest
 from hf_align import RewardEnsemble
 from hf_align.cli.main import main
 from hf_align.models.reward import RewardModel
-from hf_align.planning.trace import Measured
 from tests.cli.few import few
 from tests.cli.test_train import RECIPES
 from tests.tiny import save_tiny
@@ -19,13 +18,6 @@ from tests.tiny import save_tiny
 @pytest.fixture(autouse=True)
 def in_a_new_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No traces, for tests of what else a dry run says."""
-    for phase in ("update", "score", "first_token", "last_token"):
-        monkeypatch.setattr(f"hf_align.planning.memory.{phase}", lambda *args, **options: Measured(1.0, 1.0))
 
 
 def check(command: str, model: str, *flags: str) -> int:
@@ -58,7 +50,7 @@ def test_nothing_is_loaded_or_written(
     assert not Path("out").exists()
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.slow
 def test_a_shared_base_counts_once(capsys: pytest.CaptureFixture[str]) -> None:
     base = save_tiny(Path("base"), vocab_size=50_000)  # far larger than its adapter
     RewardModel.from_backbone(base, lora=True).save_pretrained("adapter")
@@ -121,7 +113,7 @@ def test_models_of_the_wrong_kind(tiny_model_dir: str, capsys: pytest.CaptureFix
     assert "ref_model: whole is a reward model" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.slow
 def test_too_little_memory_and_too_little_disk(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +137,7 @@ def test_too_little_memory_and_too_little_disk(
         ("ppo", ["--total_episodes", "null", "--num_train_epochs", "3"], 24),
     ],
 )
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.slow
 def test_steps_are_counted(
     command: str, flags: list[str], steps: int, tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,7 +147,7 @@ def test_steps_are_counted(
     assert f"{steps}, of " in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("steps"))
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.slow
 def test_a_moving_reference_is_a_second_adapter_or_in_float32(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,7 +160,7 @@ def test_a_moving_reference_is_a_second_adapter_or_in_float32(
     assert reference("--sync_ref_model", "true") is not None
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.slow
 def test_names_are_apart_from_figures_and_rounded_episodes_are_said(
     tiny_model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,9 +236,12 @@ class RolloutTrainer(BranchTrainer):
             return
         with torch.no_grad(), random_state_kept(self.args.device):
             logps = self.roles(model).policy(inputs["branches"])["logps"]
+        check_first_ratio(logps, inputs["old_logps"], self.ratio_bound(model), self.accelerator)
+
+    def ratio_bound(self, model: nn.Module) -> float:
+        """Mean difference per token, in nats, that rounding may cause between a rollout and its first update."""
         exact = self.runner.is_exact(model)
-        bound = agreement_bound(exact=exact) if exact or self.trains_as_scored else ROUNDING
-        check_first_ratio(logps, inputs["old_logps"], bound, self.accelerator)
+        return agreement_bound(exact=exact) if exact or self.trains_as_scored else ROUNDING
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         # Not synchronised: the step is skipped.

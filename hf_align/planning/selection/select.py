@@ -63,9 +63,9 @@ class Recommendation:
     Example:
         >>> from hf_align.planning import Resources, select_algorithm
         >>> rows = [{"prompt": "The film was", "chosen": " a joy.", "rejected": " too long."}] * 20
-        >>> choice = select_algorithm(rows, "HuggingFaceTB/SmolLM2-135M", Resources("24GB"), ["simple"])
-        >>> choice.algorithm, choice.hyperparameters["beta"]
-        ('dpo', 0.1)
+        >>> choice = select_algorithm(rows, "HuggingFaceTB/SmolLM2-135M-Instruct", Resources("24GB"), ["simple"])
+        >>> choice.algorithm in choice.scores, 0 <= choice.confidence <= 1
+        (True, True)
     """
 
     algorithm: str

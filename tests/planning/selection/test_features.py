@@ -15,7 +15,8 @@ from hf_align.planning.selection.candidates import Candidate, candidates
 from hf_align.planning.selection.estimates import Estimate, estimator, operations
 from hf_align.planning.selection.features import Features, data_features, kind_of_rows
 from hf_align.planning.selection.provenance import reward_warnings
-from hf_align.planning.selection.select import features_of
+from hf_align.planning.selection.rules import DEFAULT, read_rules
+from hf_align.planning.selection.select import WEIGHTS, features_of, recommend
 from hf_align.planning.selection.settings import hyperparameters
 from hf_align.tracking import RunRecord
 from tests.tiny import tiny_config
@@ -87,14 +88,13 @@ def test_hours_are_the_least_of_time_and_money():
 
 @pytest.fixture(scope="module")
 def choice(tiny_model_dir: str):
-    """A choice for the tiny model; memory isn't planned, which takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A choice for the tiny model, by a memory that isn't planned, which takes seconds."""
 
-        def estimate(candidate: Candidate, features: Features) -> Estimate:
-            return Estimate(2.0**30, operations(candidate, features), {"lora": True})
+    def estimate(candidate: Candidate, features: Features) -> Estimate:
+        return Estimate(2.0**30, operations(candidate, features), {"lora": True})
 
-        patch.setattr("hf_align.planning.selection.select.estimator", lambda *_: estimate)
-        return select_algorithm(ROWS, tiny_model_dir, Resources("24GB", hours=1), ["fast"])
+    features = features_of(Dataset.from_list(ROWS), tiny_model_dir, Resources("24GB", hours=1), ("fast",), None)
+    return recommend(features, read_rules(DEFAULT), WEIGHTS, estimate, [])
 
 
 def test_the_tiny_model_is_counted(choice):
@@ -103,7 +103,6 @@ def test_the_tiny_model_is_counted(choice):
     assert features.chat is True
     tokens = 40 * (features.prompt_tokens + 2 * features.response_tokens)
     assert choice.estimates["dpo"].operations == pytest.approx(8 * features.parameters * tokens)
-    assert any("speed is assumed" in each for each in choice.warnings)
 
 
 def test_a_config_alone_has_no_tokenizer(tmp_path: Path):

@@ -83,7 +83,8 @@ def hybrid(model: Any, out: Path, stages: list[Any] | None = None, **changes: An
         "peft_config": lora(),
     }
     args = HybridConfig(str(out), **{"seed": 3, "kl_max_new_tokens": LENGTH, **config})
-    return HybridTrainer(model, three() if stages is None else stages, args, **{**given, **changes})
+    kind = changes.pop("kind", HybridTrainer)
+    return kind(model, three() if stages is None else stages, args, **{**given, **changes})
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:

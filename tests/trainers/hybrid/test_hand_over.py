@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import TrainerCallback
@@ -21,7 +22,6 @@ from hf_align.models.loading import load_policy
 from hf_align.progress import Silent
 from hf_align.trainers import HybridConfig, HybridTrainer, Stage
 from hf_align.trainers.base import BranchTrainer
-from hf_align.trainers.hybrid import backbone as backbone_module
 from tests.trainers.hybrid import run
 from tests.trainers.hybrid.run import demonstrations, hybrid, lora, rows, save_toy
 from tests.trainers.toy import toy_model, toy_tokenizer
@@ -64,18 +64,22 @@ class Look(TrainerCallback):
                 self.reference.append(logps(scorer.model))
 
 
+class Looked(HybridTrainer):
+    """A hybrid whose stages are looked at."""
+
+    look: Look
+
+    def _build(self, *args: Any) -> Any:
+        self.look.trainer = super()._build(*args)
+        self.look.trainer.add_callback(self.look)
+        return self.look.trainer
+
+
 @pytest.fixture
-def look(monkeypatch: pytest.MonkeyPatch) -> Look:
-    """A callback that knows the trainer of each stage."""
-    look, build = Look(), HybridTrainer._build
-
-    def built(self: Any, *args: Any) -> Any:
-        look.trainer = build(self, *args)
-        look.trainer.add_callback(look)
-        return look.trainer
-
-    monkeypatch.setattr(HybridTrainer, "_build", built)
-    return look
+def look() -> Look:
+    """A callback that knows the trainer of each stage of a `Looked`."""
+    Looked.look = Look()
+    return Looked.look
 
 
 @pytest.fixture
@@ -83,11 +87,13 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the models that a run loads."""
     names: list[str] = []
 
-    def load(name: Any, **options: Any) -> Any:
-        names.append(Path(name).name)
-        return load_policy(name, **options)
+    load = transformers.AutoModelForCausalLM.from_pretrained
 
-    monkeypatch.setattr(backbone_module, "load_policy", load)
+    def noted(name: Any, *args: Any, **options: Any) -> Any:
+        names.append(Path(name).name)
+        return load(name, *args, **options)
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", noted)
     return names
 
 
@@ -98,7 +104,7 @@ def test_one_base_carries_the_adapter_through_all_stages(tmp_path: Path, look: L
         Stage("ppo", ppo(value_model="adapter")),
         Stage("ipo", shared(), reference="previous"),
     ]
-    trainer = hybrid(toy, tmp_path / "out", stages)
+    trainer = hybrid(toy, tmp_path / "out", stages, kind=Looked)
     state = trainer.train()
     assert loads == ["toy"] and len(set(look.base)) == 1 and look.nested == [1, 1, 1]
     assert look.adapters == [["default"], ["default", "value"], ["default", "reference"]]
@@ -133,7 +139,7 @@ def test_the_first_loss_of_a_later_stage_is_that_of_its_reference(tmp_path: Path
     toy = save_toy(tmp_path / "toy")
     one = rows().select([0])
     stages = [Stage("dpo", shared()), Stage("ipo", shared(per_device_train_batch_size=1))]
-    hybrid(toy, tmp_path / "out", stages, train_dataset=one).train()
+    hybrid(toy, tmp_path / "out", stages, train_dataset=one, kind=Looked).train()
     logged = next(each["loss"] for each in look.trainer.state.log_history if "loss" in each)
     tokenizer, policy, start = toy_tokenizer(), load_policy(tmp_path / "out" / "stage-1-dpo" / "policy"), toy_model()
 
@@ -152,7 +158,7 @@ def test_the_first_loss_of_a_later_stage_is_that_of_its_reference(tmp_path: Path
 def test_what_sft_made_is_the_reference_and_nothing_is_nested(tmp_path: Path, look: Look, loads: list[str]):
     toy = save_toy(tmp_path / "toy")
     stages = [Stage("sft", shared(), train_dataset=demonstrations()), Stage("dpo", shared()), Stage("ipo", shared())]
-    hybrid(toy, tmp_path / "out", stages, keep="last").train()
+    hybrid(toy, tmp_path / "out", stages, keep="last", kind=Looked).train()
     assert look.adapters == [["default"], ["default", "reference"], ["default", "hybrid_start"]] and set(
         look.nested
     ) == {1}
@@ -174,10 +180,10 @@ def test_a_new_adapter_is_on_merged_weights_and_the_end_is_whole(tmp_path: Path,
         Stage("ipo", shared(), adapter="new", peft_config=lora(3)),
         Stage("dpo", shared(), adapter="merge", reference="start"),
     ]
-    trainer = hybrid(toy, tmp_path / "out", stages)
+    trainer = hybrid(toy, tmp_path / "out", stages, kind=Looked)
     trainer.train()
     assert look.adapters == [["default"], ["default"], []] and look.nested == [1, 1, 0]
-    assert loads == ["toy", "merged", "merged", "toy"]  # the last is the start, as a second model
+    assert loads == ["toy", "toy", "merged", "merged", "merged", "toy"]  # two merges' own; the last is the start
     same(look.reference[1], look.policy[1])  # IPO's default after a merge
     same(look.policy[1], logps(load_policy(tmp_path / "out" / "stage-1-dpo" / "policy")))
     same(look.reference[2], logps(toy_model()))
@@ -205,7 +211,9 @@ def test_a_model_object_with_an_adapter_is_the_start(tmp_path: Path, look: Look)
     torch.manual_seed(1)
     model = get_peft_model(toy_model(), config)
     start = logps(model)
-    hybrid(model, tmp_path / "out", [Stage("dpo", shared()), Stage("ipo", shared())], peft_config=None).train()
+    hybrid(
+        model, tmp_path / "out", [Stage("dpo", shared()), Stage("ipo", shared())], peft_config=None, kind=Looked
+    ).train()
     same(look.reference[0], start)
     same(look.reference[1], start)
     assert look.adapters[1] == ["default", "hybrid_start"] and (look.policy[1] - start).abs().max() > 1e-3
