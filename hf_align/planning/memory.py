@@ -108,7 +108,7 @@ class Needs:
 
 def setup_of(args: Any, device: Device, dtype: torch.dtype) -> Setup:
     """How a run with this config computes on a device."""
-    recompute = getattr(args, "activation_recompute", "full" if args.recomputes else "none")
+    recompute: Any = getattr(args, "activation_recompute", "full" if args.recomputes else "none")
     return Setup(device.kind, dtype, args.acceleration, recompute)
 
 
@@ -133,13 +133,13 @@ def needs_of(
         device: The device planned for.
         batch_size: Rows of a micro-batch. Default: the config's.
     """
-    batch_size = batch_size or args.per_device_train_batch_size
+    rows_at_once: int = batch_size or args.per_device_train_batch_size
     setup = setup_of(args, device, model.dtype)
     trains_reward = args.checkpoint_kind == "reward"
     config = reward_config_of(source["model"], args) if trains_reward else None
     wrapper = wrap_policy(model.model, args) if config is None else TracedReward(model.model, config)
     layout = _layout(kind, args, wrapper, documents, setup)
-    batch = _lay_out(args, wrapper, longest_batch(args, documents, batch_size), layout)
+    batch = _lay_out(args, wrapper, longest_batch(args, documents, rows_at_once), layout)
     weights = [parameter for parameter in wrapper.parameters() if parameter.requires_grad]
     optimizer = optimizer_memory(str(args.optim.value), weights, device.kind)
     gradients = 4.0 * sum(weight.numel() for weight in weights)
@@ -172,7 +172,8 @@ def needs_of(
         per_rollout = args.num_mini_batches * micro_batches
         operations += (more + per_rollout * 2 * loss.forward) / steps
         phases |= _rewarding(setup, source, documents, args)
-    return Needs(stays, phases, operations, layout, *batch.input_ids.shape, tuple(notes))
+    rows, tokens = batch.input_ids.shape
+    return Needs(stays, phases, operations, layout, rows, tokens, tuple(notes))
 
 
 def reward_config_of(model: Any, args: Any) -> RewardModelConfig:

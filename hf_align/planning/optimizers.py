@@ -40,8 +40,7 @@ def optimizer_memory(name: str, weights: Sequence[nn.Parameter], device: str, *,
     sizes = [weight.numel() for weight in weights]
     total, largest = sum(sizes), max(sizes, default=0)
     if name == "adafactor":  # of each matrix a row and a column; a step makes three of its size
-        shapes = [tuple(weight.shape) for weight in weights]
-        factored = sum(sum(shape[-2:]) if len(shape) > 1 else shape[0] for shape in shapes if shape)
+        factored = sum(sum(weight.shape[-2:]) for weight in weights)
         return Optimizer(4.0 * factored, 12.0 * largest)
     family = name.removeprefix("paged_").split("_")[0]
     note = "may move to the host's memory" if name.startswith("paged_") else ""

@@ -31,7 +31,7 @@ def saved(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A reward model and a policy's adapter, which no test changes."""
     folder = tmp_path_factory.mktemp("saved")
     RewardModel.from_backbone(tiny_model_dir).save_pretrained(folder / "reward")
-    load_policy(tiny_model_dir, lora=True).save_pretrained(folder / "policy")
+    load_policy(tiny_model_dir, lora=True).save_pretrained(str(folder / "policy"))
     return folder
 
 

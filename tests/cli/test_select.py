@@ -55,6 +55,7 @@ def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.C
 def test_bad_input_is_one_line(
     pairs: str, tiny_model_dir: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
+    capsys.readouterr()  # the model's making
     assert main(["select", "--data", pairs, "--model", tiny_model_dir, *flags]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert message in line

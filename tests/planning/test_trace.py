@@ -1,5 +1,7 @@
 """Traces against what can be computed by hand, and traces of a few layers against one of all."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -51,12 +53,12 @@ def test_freed_tensors_and_views_do_not_count() -> None:
 
 
 def test_two_and_four_layers_say_what_six_take() -> None:
-    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 4, "vocab_size": 100}
+    sizes: Any = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 4, "vocab_size": 100}
     llama = LlamaConfig(num_hidden_layers=6, num_key_value_heads=2, **sizes)
     gemma = Gemma2Config(num_hidden_layers=6, head_dim=16, num_key_value_heads=2, **sizes)  # two kinds of layers
     branches = build_branches([([1] * 20, [[1] * 20] * 2)], pad_token_id=0)
     for config in (llama, gemma):
-        wrapper = PolicyModel(outline(config, dtype=torch.float32).model)
+        wrapper: Any = PolicyModel(outline(config, dtype=torch.float32).model)
         told = update(SETUP, wrapper, branches)
         for layer in wrapper.model.model.layers:  # each a kind of its own, so that none is left out
             layer.__class__ = type("Layer", (type(layer),), {})

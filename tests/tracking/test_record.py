@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,7 +162,8 @@ def test_losses_of_several_algorithms_are_not_compared(tmp_path: Path):
     for best in (lambda name: best_checkpoint(tmp_path, name), lambda name: only(tmp_path).best(name)):
         with pytest.raises(UserError, match=r"'loss' is one of several algorithms of .*; give dpo/loss or ppo/loss"):
             best("loss")
-        assert best("dpo/loss").step == 1
+        found: Any = best("dpo/loss")
+        assert found.step == 1
     assert best_checkpoint(tmp_path, "dpo/loss").stage == "stage-dpo"
     assert [point.value for point in only(tmp_path).metrics("loss")] == [0.5, -0.1]
 

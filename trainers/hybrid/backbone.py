@@ -56,7 +56,8 @@ class Backbone:
         stages: list[Planned],
         check_start: Callable[[nn.Module], None],
     ) -> None:
-        self.given, self.quantization, self.folder, self.stages = model, quantization, folder, stages
+        self.given, self.folder, self.stages = model, folder, stages
+        self.quantization: Quantization = quantization
         self._check_start = check_start
         self.loads = 0
         self._base: Any = None

@@ -28,7 +28,9 @@ def check_rows(stages: Sequence[Planned], tokenizer: PreTrainedTokenizerBase) ->
     for stage in stages:
         with in_stage(stage.label):
             read = _READERS.get(stage.algorithm.rows)
-            for name, data in stage.rows.items() if read is not None else ():
+            if read is None:
+                continue
+            for name, data in stage.rows.items():
                 read(data, tokenizer, stage, name)
 
 

@@ -28,8 +28,8 @@ def run_select(options: argparse.Namespace) -> None:
     check_files(options, ("json",))
     check_split(options.data, options.split)
     resources = Resources(options.gpu, options.gpus, options.hours, options.budget, options.price, options.speed)
-    is_function = options.rules is not None and ".py:" in options.rules
-    rules = read_function(options.rules, "rules") if is_function else options.rules or DEFAULT
+    given = options.rules or DEFAULT
+    rules = read_function(str(given), "rules") if ".py:" in str(given) else given
     with quiet_libraries(screen):
         if options.data in (EMBEDDED, EMBEDDED_RANKINGS):
             rows = load_rows(options.data, "train", 0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
@@ -117,7 +118,7 @@ def test_a_config_alone_has_no_tokenizer(tmp_path: Path):
 def test_memory_is_planned(choice, tiny_model_dir: str):
     """The page's example plans in the fast tests, too."""
     estimate = estimator(tiny_model_dir, Resources("24GB").device)
-    found = {each.name: estimate(each, choice.features) for each in candidates()}
+    found: dict[str, Any] = {each.name: estimate(each, choice.features) for each in candidates()}
     assert found["best-of-n"].memory < found["sft"].memory < found["dpo"].memory == found["ipo"].memory
     assert {each.options["lora"] for each in found.values()} == {True}
 

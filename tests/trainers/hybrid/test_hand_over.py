@@ -69,8 +69,8 @@ class Looked(HybridTrainer):
 
     look: Look
 
-    def _build(self, *args: Any) -> Any:
-        self.look.trainer = super()._build(*args)
+    def _build(self, stage: Any, policy: Any, backbone: Any) -> Any:
+        self.look.trainer = super()._build(stage, policy, backbone)
         self.look.trainer.add_callback(self.look)
         return self.look.trainer
 

@@ -53,15 +53,14 @@ def test_a_resumed_run_goes_on_counting(args: TrainingArguments):
     one = Stalls("judge", 2, 0.0, True)
     assert course(one, [1.0, 0.5], args) is None
     again = Stalls("judge", 2, 0.0, True)
-    state = TrainerState(global_step=2, stateful_callbacks={"Stalls": one.state()})
+    saved: Any = {"Stalls": one.state()}
+    state = TrainerState(global_step=2, stateful_callbacks=saved)
     again.on_train_begin(args, state, TrainerControl())
     again.on_evaluate(args, TrainerState(global_step=2), TrainerControl(), metrics={"eval_judge": 0.4})  # eval_on_start
     assert again.waited() == 1 and again.why_over() is None
     again.on_evaluate(args, TrainerState(global_step=3), TrainerControl(), metrics={"eval_judge": 0.4})
     assert again.why_over() == "judge did not improve in 2 evaluations"
-    again.on_train_begin(
-        args, TrainerState(global_step=0, stateful_callbacks={"Stalls": one.state()}), TrainerControl()
-    )
+    again.on_train_begin(args, TrainerState(global_step=0, stateful_callbacks=saved), TrainerControl())
     assert again.points == []
 
 

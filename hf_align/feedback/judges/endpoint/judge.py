@@ -6,7 +6,7 @@ import copy
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hf_align.collators.rows import Message, Side
 from hf_align.errors import UserError
@@ -81,7 +81,8 @@ class EndpointJudge:
         self.question = Question(prompt, principle)
         self.client = model if isinstance(model, EndpointClient) else EndpointClient(model, **options)
         self.name = name or self.client.access.model
-        self.max_tokens, self.temperature, self.more_asks = max_tokens, temperature, more_asks
+        self.max_tokens = cast(int | None, max_tokens)
+        self.temperature, self.more_asks = temperature, more_asks
         self._logprobs, self._has_logprobs = logprobs, False
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
