@@ -20,6 +20,11 @@ CPU the libraries are loaded already when free memory is read."""
 MARGIN = {"cuda": 0.05, "cpu": 0.5}
 """Share of the tensors' bytes that is added for holes between them and for kernels' own workspaces. That of GPUs isn't
 measured; on a CPU two small models took 1.4 times their tensors, in 4 bits twice (benchmarks/results/planner)."""
+MARGIN_FROM = {
+    "cuda": "assumed, not measured on a GPU yet",
+    "cpu": "from two small models; one of them, in 4 bits, took more than the peak with it",
+}
+"""Where the margins come from, as plans say."""
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 2**30, "TB": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 """Bytes of a unit. GPUs are sold in GB and have GiB: a "24 GB" card has 24 GiB."""
 

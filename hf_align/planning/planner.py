@@ -21,7 +21,7 @@ from hf_align.experiments.run import LORA_DEFAULTS, make_config
 from hf_align.layout.branches import Document
 from hf_align.models.decoders import positions_of
 from hf_align.models.sources import load_tokenizer
-from hf_align.planning.device import MARGIN, Device, shown_size
+from hf_align.planning.device import MARGIN, MARGIN_FROM, Device, shown_size
 from hf_align.planning.lengths import describe_lengths, longest_allowed
 from hf_align.planning.memory import Needs, needs_of, reward_config_of
 from hf_align.planning.outline import Model, Outline, outline
@@ -206,6 +206,7 @@ class Plan:
             "memory, about",
             f"{shown_size(self.device_bytes)} with {margin}; {self.device.name} has " + shown_size(self.device.memory),
         )
+        yield "margin", MARGIN_FROM[self.device.kind]
         for note in self.notes:
             yield "note", note
         yield "fits", "yes" if self.fits else "no"
