@@ -25,7 +25,6 @@ from hf_align.models.sources import adapter_config, base_of, is_ensemble, plain_
 from hf_align.models.wrapper import BranchModel
 from hf_align.planning.device import Device, shown_size
 from hf_align.planning.lengths import is_rollout, lengths_of, longest_batch
-from hf_align.planning.optimizers import optimizer_memory
 from hf_align.planning.outline import Outline, frozen_bytes, loaded_bytes, outline
 from hf_align.planning.phases import (
     Setup,
@@ -42,6 +41,7 @@ from hf_align.rewards.sources import named_models
 from hf_align.rewards.vader import VADER
 from hf_align.rollouts.engine import SamplingRequest
 from hf_align.trainers.data import batches_of, spread_rows
+from hf_align.trainers.optimizers import optimizer_memory
 from hf_align.trainers.reward_setup import config_of, requested_config
 
 Source = Mapping[str, Any]

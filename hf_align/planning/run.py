@@ -18,7 +18,6 @@ from hf_align.models.sources import load_tokenizer
 from hf_align.planning.device import Device, shown_size
 from hf_align.planning.lengths import describe_lengths
 from hf_align.planning.memory import SCORING, Source, needs_of, reward_config_of, reward_of
-from hf_align.planning.optimizers import optimizer_memory
 from hf_align.planning.outline import Outline, outline
 from hf_align.planning.phases import Untraceable
 from hf_align.planning.planner import shown_count
@@ -27,6 +26,7 @@ from hf_align.rewards.sources import check_named_models
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
+from hf_align.trainers.optimizers import optimizer_memory
 from hf_align.trainers.reward_setup import check_task_options, config_of
 from hf_align.trainers.rollouts.data import check_room
 

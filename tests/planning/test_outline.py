@@ -10,8 +10,8 @@ from hf_align.errors import UserError
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import load_reward_model
 from hf_align.planning.device import available_memory
-from hf_align.planning.optimizers import optimizer_memory
 from hf_align.planning.outline import loaded_bytes, outline
+from hf_align.trainers.optimizers import optimizer_memory
 from tests.tiny import save_tiny
 
 LORA: dict[str, Any] = {"r": 4, "target_modules": "all-linear"}
