@@ -1,4 +1,4 @@
-"""Validation of numbers from users: margins, weights, ratings, rewards; and counts in words."""
+"""Validation of numbers from users: margins, weights, ratings, rewards; and counts and sizes in words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ LARGEST = 1e18
 def plural(count: int, noun: str) -> str:
     """Such as "1 row" or "2,000 rows"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def shown_size(count: float) -> str:
+    """Bytes in GiB, MiB or KiB."""
+    if count >= 2**30 / 10:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 or not count else f"{count / 2**10:.0f} KiB"
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

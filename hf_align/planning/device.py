@@ -12,6 +12,7 @@ import torch
 
 from hf_align.errors import UserError
 from hf_align.models.precision import compute_dtype
+from hf_align.numbers import shown_size
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CONTEXT = {"cuda": 0.75 * 2**30, "cpu": 0.0}
@@ -82,11 +83,6 @@ def read_size(size: str | float) -> float:
     if not number > 0:
         raise UserError(f"{size!r} is not an amount of memory; write one like 24GB.")
     return number
-
-
-def shown_size(count: float) -> str:
-    """Bytes in GiB or MiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"
 
 
 def available_memory() -> tuple[str, int]:

@@ -23,7 +23,8 @@ from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.scoring import BATCH_TOKENS
 from hf_align.models.sources import adapter_config, base_of, is_ensemble, plain_folder
 from hf_align.models.wrapper import BranchModel
-from hf_align.planning.device import Device, shown_size
+from hf_align.numbers import shown_size
+from hf_align.planning.device import Device
 from hf_align.planning.lengths import is_rollout, lengths_of, longest_batch
 from hf_align.planning.outline import Outline, frozen_bytes, loaded_bytes, outline
 from hf_align.planning.phases import (

@@ -21,7 +21,8 @@ from hf_align.experiments.run import LORA_DEFAULTS, make_config
 from hf_align.layout.branches import Document
 from hf_align.models.decoders import positions_of
 from hf_align.models.sources import load_tokenizer
-from hf_align.planning.device import MARGIN, MARGIN_FROM, Device, shown_size
+from hf_align.numbers import shown_size
+from hf_align.planning.device import MARGIN, MARGIN_FROM, Device
 from hf_align.planning.lengths import describe_lengths, longest_allowed
 from hf_align.planning.memory import Needs, needs_of, reward_config_of
 from hf_align.planning.outline import Model, Outline, outline

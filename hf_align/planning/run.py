@@ -1,9 +1,7 @@
 """Checks and estimates of a run's data, model, memory and disk, without loading weights."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,8 @@ from hf_align.algorithms import Rows
 from hf_align.errors import UserError
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.sources import load_tokenizer
-from hf_align.planning.device import Device, shown_size
+from hf_align.numbers import shown_size
+from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths
 from hf_align.planning.memory import SCORING, Source, needs_of, reward_config_of, reward_of
 from hf_align.planning.outline import Outline, outline
@@ -24,9 +23,9 @@ from hf_align.planning.planner import shown_count
 from hf_align.planning.rows import READERS, tokenized_prompts
 from hf_align.rewards.sources import check_named_models
 from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
+from hf_align.trainers.disk import DiskNeeds, disk_needs, free_bytes
 from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
-from hf_align.trainers.optimizers import optimizer_memory
 from hf_align.trainers.reward_setup import check_task_options, config_of
 from hf_align.trainers.rollouts.data import check_room
 
@@ -38,7 +37,7 @@ class DryRun:
     Attributes:
         lines: Names and figures to show.
         memory: Bytes of memory needed.
-        disk: Bytes written and kept on disk.
+        disk: What is written and kept on disk.
         where: The device.
         free_memory: Free bytes on the device.
         free_disk: Free bytes on the output folder's disk.
@@ -46,7 +45,7 @@ class DryRun:
 
     lines: list[tuple[str, str]]
     memory: float
-    disk: float
+    disk: DiskNeeds
     where: str
     free_memory: int
     free_disk: int
@@ -59,11 +58,7 @@ class DryRun:
                 f"{self.where}; try quantization: 4bit, lora: true, gradient_checkpointing: true, or a smaller "
                 "per_device_train_batch_size"
             )
-        if self.disk > self.free_disk:
-            raise UserError(
-                f"output_dir: this writes about {shown_size(self.disk)}, and {shown_size(self.free_disk)} are free; "
-                "set save_total_limit or choose another folder"
-            )
+        self.disk.check(self.free_disk)
 
 
 def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset], lora: PeftConfig | None) -> DryRun:
@@ -114,9 +109,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     except Untraceable as error:  # no reason not to train it
         needed, memory = device.needed(model.base_bytes), [("memory, weights alone", str(error))]
     steps, where, free = _steps(args, len(documents)), device.name, int(device.memory)
-    folder = Path(args.output_dir).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    disk, free_disk = _disk(model, args, steps), shutil.disk_usage(existing).free
+    disk, free_disk = disk_needs(args, model.model, steps), free_bytes(args.output_dir)
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)
     lines = [
         ("model", f"{model.name}, {shown_count(model.total)} weights, {shown_count(model.trained)} trained"),
@@ -126,7 +119,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("steps", _describe_steps(args, steps, len(documents))),
         *memory,
         ("memory, about", f"{shown_size(needed)}, with {shown_size(free)} free on {where}"),
-        ("disk, about", f"{shown_size(disk)}, with {shown_size(free_disk)} free"),
+        _disk_line(disk, free_disk),
     ]
     plan = DryRun(lines, needed, disk, where, free, free_disk)
     return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
@@ -144,11 +137,16 @@ def of_members(plan: DryRun, args: EnsembleConfig, rows: int, model: Outline) ->
     draws = "on all rows" if args.bootstrap is None else f"on about {drawn} rows each, drawn with replacement"
     lines.insert(2, ("members", f"{args.n}, one after another, {draws}"))
     kept = model.base_bytes + args.n * 4.0 * model.trained if model.is_adapter else args.n * 4.0 * model.total
+    disk = plan.disk.of_members(args.n)
     lines += [
         ("memory of all members, about", shown_size(kept)),
-        ("disk, about", f"{shown_size(args.n * plan.disk)}, with {shown_size(plan.free_disk)} free"),
+        _disk_line(disk, plan.free_disk),
     ]
-    return replace(plan, lines=lines, memory=max(plan.memory, kept), disk=args.n * plan.disk)
+    return replace(plan, lines=lines, memory=max(plan.memory, kept), disk=disk)
+
+
+def _disk_line(disk: DiskNeeds, free: float) -> tuple[str, str]:
+    return "disk, about", f"{shown_size(disk.peak)} at most, with {shown_size(free)} free; {disk.describe()}"
 
 
 def _steps(args: Any, rows: int) -> int:
@@ -180,18 +178,3 @@ def _stages(args: Any, rows: int) -> Schedule | None:
         return None
     curriculum = read_curriculum(values, batch=args.per_device_train_batch_size)
     return make_schedule(curriculum, rows, accumulation=args.gradient_accumulation_steps, processes=args.world_size)
-
-
-def _disk(model: Outline, args: Any, steps: int) -> float:
-    """Bytes of the checkpoints kept at a time, and of the final model."""
-    result = 4.0 * model.trained
-    weights = [weight for weight in model.model.parameters() if weight.requires_grad]
-    state = optimizer_memory(str(args.optim.value), weights, args.device.type).state
-    if args.save_strategy == "no":
-        return result
-    every = args.save_steps if args.save_steps >= 1 else max(1, round(args.save_steps * steps))
-    checkpoints = min(args.save_total_limit or steps, max(1, int(steps // every)))
-    if args.save_strategy == "epoch":
-        checkpoints = min(args.save_total_limit or steps, max(1, int(args.num_train_epochs)))
-    # A new checkpoint is written before the oldest is deleted.
-    return result + (checkpoints + 1) * (4.0 * model.trained + state)

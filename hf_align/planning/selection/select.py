@@ -13,8 +13,7 @@ from hf_align.errors import LoadError, UserError
 from hf_align.files import finite
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.sources import load_tokenizer
-from hf_align.numbers import number_problem
-from hf_align.planning.device import shown_size
+from hf_align.numbers import number_problem, shown_size
 from hf_align.planning.selection.candidates import Candidate, candidates
 from hf_align.planning.selection.estimates import Estimate, Estimator, estimator, outline_of
 from hf_align.planning.selection.features import Features, data_features
