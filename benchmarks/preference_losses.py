@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     one.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     one.add_argument("--rows", type=int, default=768, help="pairs to train on")
     one.add_argument("--steps", type=int, default=48, help="of 16 pairs each")
-    one.add_argument("--held-out", type=int, default=400, help="held-out pairs")
+    one.add_argument("--held-out", type=int, default=240, help="held-out pairs")
     one.add_argument("--part", default="0/1", metavar="I/N", help="the I-th of N shares of the runs")
     shown = commands.add_parser("table", help="print the table of finished runs")
     for command in (one, shown):
