@@ -4,10 +4,7 @@ Imports nothing heavy, so that `--help` and flag errors are immediate. A new com
 arguments in `hf_align.cli.arguments`. Training commands are made from `hf_align.algorithms`.
 """
 
-import argparse
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 from hf_align.algorithms import ALGORITHMS, Algorithm
 from hf_align.cli.arguments import (
@@ -30,37 +27,9 @@ from hf_align.cli.arguments import (
     sweep_arguments,
     training_arguments,
 )
+from hf_align.cli.benchmark import BENCHMARK
+from hf_align.cli.command import Command
 from hf_align.planning.selection.needs import NEEDS
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command, or a group of them.
-
-    Attributes:
-        name: Name on the command line.
-        summary: One line for the list of commands.
-        description: First paragraph of `--help`.
-        examples: Command lines for `--help`, indented by two.
-        run: "module:function"; the function gets the parsed arguments.
-        add_arguments: Adds the arguments to the parser.
-        takes_fields: Whether undeclared flags are recipe keys.
-        usage: Replaces argparse's usage line.
-        parts: The commands of a group, which has no `run` of its own.
-        one_process: Whether processes of `accelerate launch` would write the same files, each for itself.
-    """
-
-    name: str
-    summary: str
-    description: str
-    examples: str
-    run: str = ""
-    add_arguments: Callable[[argparse.ArgumentParser], Any] = lambda parser: None
-    takes_fields: bool = False
-    usage: str | None = None
-    parts: tuple["Command", ...] = ()
-    one_process: bool = False
-
 
 QUICKSTART = Command(
     "quickstart",
@@ -599,6 +568,7 @@ OTHERS = (
     CONSTITUTION,
     IMPROVE,
     HYBRID,
+    BENCHMARK,
     ANNOTATE,
     EXPORT,
     SWEEP,

@@ -37,10 +37,11 @@ def judges_of_report(texts: Sequence[str]) -> dict[str, Any]:
     labels = [judge_name(each.name) for each in named]
     if len(set(labels)) < len(set(texts)):
         labels = list(texts)
-    return {label: _as_given(each) for label, each in zip(labels, named, strict=True)}
+    return {label: scores_or_judge(each) for label, each in zip(labels, named, strict=True)}
 
 
-def _as_given(judge: NamedJudge) -> Any:
+def scores_or_judge(judge: NamedJudge) -> Any:
+    """A judge's scores where it has some, `VADER` or a reward as `read_reward` gives it; else the judge of pairs."""
     if judge.kind != "reward" or judge.values.get("tie_band") is not None:
         return judge
     reward = judge.values["reward"]

@@ -103,7 +103,11 @@ class Recipe:
 
     def entry(self, name: str, number: int, values: dict[str, Any]) -> "Recipe":
         """A recipe of these values of an entry, counted from 1, of the list below `name`, with their places."""
-        prefix = f"{name}.{number}."
+        return self.below(f"{name}.{number}", values)
+
+    def below(self, path: str, values: dict[str, Any]) -> "Recipe":
+        """A recipe of these values, which are below `path` (keys joined by dots), with their places."""
+        prefix = f"{path}."
 
         def inside(keys: Iterable[str]) -> list[str]:
             return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
@@ -138,11 +142,11 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
     """
     recipe = _read_file(Path(path)) if path is not None else Recipe()
     for flag, text in _split_flags(overrides):
-        key = flag.lstrip("-").replace("-", "_")
         try:
             value = True if text is None else yaml.load(text, _Loader)
         except yaml.YAMLError:
             value = text
+        key = _as_in(recipe.values, flag.lstrip("-").split("."))
         head, _, tail = key.partition(".")
         recipe.values[head] = _with_value(recipe.values.get(head), tail, value, f"--{key}") if tail else value
         recipe.places[key] = f"--{key}"
@@ -150,10 +154,21 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
+def _as_in(values: Any, names: Sequence[str]) -> str:
+    """The key of a flag: with underscores, but names that the file's mappings have as they are there."""
+    path: list[str] = []
+    for name in names:
+        path.append(name if isinstance(values, dict) and name in values else name.replace("-", "_"))
+        values = values.get(path[-1]) if isinstance(values, dict) else None
+    return ".".join(path)
+
+
 def _with_value(parent: Any, tail: str, value: Any, place: str) -> Any:
     """A mapping, or a list of mappings counted from 1, with a value below the key `tail` (of a list: `2.beta`)."""
     if not isinstance(parent, list):
-        return {**(parent if isinstance(parent, dict) else {}), tail: value}
+        mapping = parent if isinstance(parent, dict) else {}
+        head, _, rest = tail.partition(".")
+        return {**mapping, head: _with_value(mapping.get(head), rest, value, place) if rest else value}
     number, _, key = tail.partition(".")
     if not (number.isdigit() and 1 <= int(number) <= len(parent)) or not key:
         raise UserError(f"{place}: the recipe has entries 1 to {len(parent)} there; write {place.split('.')[0]}.1.KEY")

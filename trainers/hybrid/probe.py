@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
@@ -68,14 +68,23 @@ class Probe:
     def __init__(self, prompts: list[Side], max_new_tokens: int, seed: int) -> None:
         self.prompts, self.max_new_tokens, self.seed = prompts, max_new_tokens, seed
 
-    @torch.no_grad()
     def kl(self, trainer: Any, stage: Planned, start: str | None) -> float:
-        """The KL of a trainer's policy in nats per response.
+        """The KL of a stage's policy in nats per response.
 
         Args:
             trainer: The stage's trainer.
             stage: The stage.
             start: The adapter under which the stage's model is the start, where that isn't its reference.
+        """
+        return self.measure(trainer, lambda model: _as_start(trainer, stage, model, start))
+
+    @torch.no_grad()
+    def measure(self, trainer: Any, as_start: Callable[[nn.Module], AbstractContextManager[nn.Module]]) -> float:
+        """The KL of a trainer's policy in nats per response.
+
+        Args:
+            trainer: The trainer.
+            as_start: Gets the policy; a context that yields the module that computes as the start inside it.
         """
         model = cast(nn.Module, unwrapped(trainer.accelerator.unwrap_model(trainer.model), keep_peft=True))
         tokenizer = cast(PreTrainedTokenizerBase, trainer.processing_class)
@@ -91,7 +100,7 @@ class Probe:
             ids = encode_prompts(tokenizer, self.prompts, "prompts")
             encoded = [(prompt, each.token_ids) for prompt, each in zip(ids, written, strict=True)]
             logps = token_logps(model, encoded, tokenizer, Silent(), "policy")
-            with _as_start(trainer, stage, model, start) as other:
+            with as_start(model) as other:
                 start_logps = token_logps(other, encoded, tokenizer, Silent(), "start")
         sums = [
             float(estimate_kl(torch.from_numpy(ours), torch.from_numpy(theirs), kind="k3").sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -27,28 +27,29 @@ def check_rows(stages: Sequence[Planned], tokenizer: PreTrainedTokenizerBase) ->
     """
     for stage in stages:
         with in_stage(stage.label):
-            read = _READERS.get(stage.algorithm.rows)
-            if read is None:
-                continue
-            for name, data in stage.rows.items():
-                read(data, tokenizer, stage, name)
+            check_rows_of(stage.algorithm.rows, stage.rows, tokenizer, stage.args, stage.scoring.get("reward"))
 
 
-def _pairs(data: Any, tokenizer: PreTrainedTokenizerBase, stage: Planned, name: str) -> None:
-    tokenized_pairs(data, tokenizer, stage.args, name)
+def check_rows_of(
+    kind: Rows, datasets: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, args: Any, reward: Any = None
+) -> None:
+    """Refuse rows that a policy's trainer would refuse; of unknown kinds nothing is checked.
 
+    Args:
+        kind: Kind of rows.
+        datasets: Data sets by the names that messages give them.
+        tokenizer: The policy's.
+        args: The trainer's config.
+        reward: The reward, which may ask for columns.
 
-def _prompts(data: Any, tokenizer: PreTrainedTokenizerBase, stage: Planned, name: str) -> None:
-    prompts_of(data, stage.scoring.get("reward"), tokenizer, stage.args, name)
-
-
-def _demonstrations(data: Any, tokenizer: PreTrainedTokenizerBase, stage: Planned, name: str) -> None:
-    for part in parts_of([data]):
-        read_demonstrations(part, name, whole=stage.args.assistant_only_loss)
-
-
-_READERS: dict[Rows, Callable[[Any, PreTrainedTokenizerBase, Planned, str], None]] = {
-    "pairs": _pairs,
-    "prompts": _prompts,
-    "demonstrations": _demonstrations,
-}
+    Raises:
+        UserError: Names the data set and the row.
+    """
+    for name, data in datasets.items():
+        if kind == "pairs":
+            tokenized_pairs(data, tokenizer, args, name)
+        elif kind == "prompts":
+            prompts_of(data, reward, tokenizer, args, name)
+        elif kind == "demonstrations":
+            for part in parts_of([data]):
+                read_demonstrations(part, name, whole=args.assistant_only_loss)

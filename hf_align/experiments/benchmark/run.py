@@ -1,0 +1,124 @@
+"""A benchmark from its grid to its results: `run_benchmark`, the library's side of `hf-align benchmark`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hf_align.errors import UserError
+from hf_align.experiments.benchmark.engine import Engine
+from hf_align.experiments.benchmark.grid import REWARD
+from hf_align.experiments.benchmark.jobs import RESULT
+from hf_align.experiments.benchmark.planned import Benchmark
+from hf_align.experiments.benchmark.prepare import prepare_benchmark
+from hf_align.experiments.benchmark.training import TRAINING
+from hf_align.experiments.recipe import Recipe, read_recipe
+from hf_align.files import write_json
+from hf_align.progress import Progress, Silent
+
+SUMMARY = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The finished runs of a benchmark.
+
+    Attributes:
+        grid: The grid.
+        runs: The results, each as in its `result.json`: the base's and every algorithm's, by data set and seed.
+    """
+
+    grid: dict[str, Any]
+    runs: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The grid and the means of each run, as JSON has them."""
+        return {"grid": self.grid, "runs": [_with_means(each) for each in self.runs]}
+
+    def __str__(self) -> str:
+        lines = []
+        for each in self.to_json()["runs"]:
+            name = "/".join(str(each[key]) for key in ("dataset", "label", "seed") if each[key] is not None)
+            means = ", ".join(f"{key} {value:.3g}" for key, value in each["means"].items())
+            lines.append(f"{name}: {means}")
+        return "\n".join(lines)
+
+
+def run_benchmark(
+    config: str | os.PathLike[str] | Mapping[str, Any], *, workers: int = 1, progress: Progress | None = None
+) -> Results:
+    """Train every algorithm of a grid on every data set with every seed under one budget, and measure all alike.
+
+    Each run is a process of its own. What is finished isn't done again, and what was stopped goes on from its last
+    checkpoint: the same call continues a stopped benchmark, also with further seeds, algorithms or data sets. A run
+    that fails doesn't stop the others.
+
+    Args:
+        config: The grid: a YAML file, or a mapping; docs/how-to/benchmark.md has its keys.
+        workers: Runs side by side. 0: one after another in this process, whose peak memory is then all runs'.
+        progress: Receiver of progress. Default: none.
+
+    Returns:
+        The finished runs, which the folder holds, too.
+
+    Raises:
+        UserError: The grid can't be used, its folder holds runs with other settings (nothing is trained then), or no
+            run finished.
+        KeyboardInterrupt: After Ctrl-C; checkpoints are saved first.
+
+    Example:
+        >>> from hf_align.experiments import run_benchmark
+        >>> results = run_benchmark("recipes/smoke-benchmark.yaml", workers=2)  # doctest: +SKIP
+    """
+    recipe = Recipe(dict(config)) if isinstance(config, Mapping) else read_recipe(os.fspath(config), [])
+    results, failures = execute_benchmark(prepare_benchmark(recipe), workers, progress or Silent())
+    if results is None:
+        place, reason = next(iter(failures.items()))
+        raise UserError(f"no run of an algorithm finished; {place}: {reason}")
+    return results
+
+
+def execute_benchmark(benchmark: Benchmark, workers: int, progress: Progress) -> tuple[Results | None, dict[str, str]]:
+    """Do the runs of a checked grid that aren't finished; see `run_benchmark`.
+
+    Returns:
+        The finished runs, None if there are none, and what ended the others, by their place in the folder.
+    """
+    if workers < 0:
+        raise UserError(f"workers is {workers}; give a number of processes, or 0 for none")
+    with benchmark.locked():
+        benchmark.check_folder()
+        benchmark.store()
+        keep = benchmark.grid.config.keep
+        engine = Engine(benchmark.jobs, benchmark.out, workers, keep, progress)
+        try:
+            engine.run()
+        finally:
+            results = read_benchmark(benchmark)
+        if not keep:  # of a run that was killed after its result was written
+            for job in benchmark.jobs:
+                if job.is_finished(benchmark.out):
+                    shutil.rmtree(job.folder(benchmark.out) / TRAINING, ignore_errors=True)
+    return results, engine.failures
+
+
+def read_benchmark(benchmark: Benchmark) -> Results | None:
+    """The finished runs of a grid, written to its folder as figures, table and page; None if there are none."""
+    paths = [job.folder(benchmark.out) / RESULT for job in benchmark.jobs if job.kind != REWARD]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+    if not runs:
+        return None
+    results = Results(benchmark.described(), runs)
+    write_json(benchmark.out / SUMMARY, results.to_json())
+    return results
+
+
+def _with_means(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with the means of its figures in place of them."""
+    means = {name: sum(values) / len(values) for name, values in result["figures"].items()}
+    left_out = ("figures", "responses", "history", "by_n", "rewards")
+    return {**{name: value for name, value in result.items() if name not in left_out}, "means": means}
