@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.experiments.benchmark.config import BenchmarkConfig, Budget
 from hf_align.experiments.improvement.config import ImprovementConfig
 from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.constitution.config import ConstitutionConfig
@@ -25,9 +26,9 @@ INTRODUCTION = """\
 Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
 the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
 0.1`). The last sections have the options of `hf-align hybrid`, `hf-align collect`,
-`hf-align constitution` and `hf-align improve`.
+`hf-align constitution`, `hf-align improve` and `hf-align benchmark`.
 """
-FURTHER = (HybridConfig, CollectionConfig, ConstitutionConfig, ImprovementConfig)
+FURTHER = (HybridConfig, CollectionConfig, ConstitutionConfig, ImprovementConfig, BenchmarkConfig, Budget)
 """Configs of other things than trainers."""
 
 

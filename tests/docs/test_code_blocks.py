@@ -23,6 +23,7 @@ PAGES = {
     "docs/how-to/moving-reference.md": {"moving"},
     "docs/how-to/online-dpo.md": {"judged", "online-dpo"},
     "docs/how-to/hybrid.md": {"hybrid"},
+    "docs/how-to/benchmark.md": {"benchmark"},
     "docs/how-to/score.md": {"best.partial"},
     "docs/how-to/inspect-data.md": set(),
     "docs/how-to/choose.md": set(),

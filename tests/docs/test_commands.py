@@ -12,6 +12,8 @@ from peft import LoraConfig
 from hf_align.algorithms import ALGORITHMS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS
+from hf_align.experiments.benchmark.config import BenchmarkConfig
+from hf_align.experiments.benchmark.grid import KEYS as BENCHMARK_KEYS
 from hf_align.experiments.collection import KEYS
 from hf_align.experiments.constitution import CONSTITUTION_KEYS
 from hf_align.experiments.hybrid import KEYS as HYBRID_KEYS
@@ -26,6 +28,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "notebooks" / "REA
 RECIPES_OF = {
     "collect": {**KEYS, **field_hints(CollectionConfig)},
     "constitution": {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)},
+    "benchmark": {**BENCHMARK_KEYS, **field_hints(BenchmarkConfig)},
     "improve": {**SOURCE_KEYS, **IMPROVEMENT_KEYS, **field_hints(ImprovementConfig), **field_hints(DPOConfig)},
 }
 """Keys of recipes of other commands than those that train."""
@@ -63,6 +66,7 @@ RUN |= {
         "ppo",
         "online-dpo",
         "hybrid",
+        "benchmark",
         "memory",
         "plan",
         "curves",

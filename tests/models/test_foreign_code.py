@@ -369,6 +369,10 @@ def test_nothing_runs_for_an_adapter(
 
 
 MODEL, OUT, ROWS = ["--model", "{}"], ["--output_dir", "out"], ["--train_dataset", "rows.jsonl"]
+GRID = [
+    *("--prompts", "rows.jsonl", "--budget.samples", "8", "--datasets.d.pairs", "rows.jsonl"),
+    *("--algorithms", "[dpo]", *OUT),
+]
 RUNS = {
     **{
         name: [[name, *MODEL, *ROWS, *OUT], [name, *MODEL, *ROWS, *OUT, "--dry-run"]]
@@ -391,6 +395,11 @@ RUNS = {
     "hybrid": [
         ["hybrid", *MODEL, *ROWS, *OUT, "--stages", "[dpo]"],
         ["hybrid", "--model", "plain", *ROWS, *OUT, "--reward", "{}"],
+    ],
+    "benchmark": [
+        ["benchmark", *MODEL, *GRID, "--judge", "vader"],
+        ["benchmark", "--model", "plain", *GRID, "--judge", "{}"],
+        ["benchmark", "--model", "plain", *GRID, "--judge", "vader", "--datasets.d.reward", "{}"],
     ],
     "improve": [
         ["improve", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "vader", "--held_out_judge", "a/b"],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_align.experiments.benchmark.execute import DONE, INTERRUPTED, attempt
+from hf_align.experiments.benchmark.execute import INTERRUPTED, attempt
 from hf_align.experiments.benchmark.jobs import FAILED, LOG, RESULT, Job
 from hf_align.files import write_json
 from hf_align.progress import Progress
@@ -72,6 +72,8 @@ class Engine:
                 for job, process in list(running.values()):
                     if (code := process.poll()) is not None:
                         del running[job.place]
+                        assert process.stdin is not None
+                        process.stdin.close()
                         self._end(job, code)
                 if running:
                     time.sleep(PAUSE)
@@ -111,9 +113,9 @@ class Engine:
 
     def _end(self, job: Job, code: int) -> None:
         """Note how a run ended."""
-        if code == INTERRUPTED:
+        if code == INTERRUPTED and not self.workers:
             raise KeyboardInterrupt
-        if code == DONE and job.is_finished(self.out):
+        if job.is_finished(self.out):
             self._done.add(job.place)
         elif not (job.folder(self.out) / FAILED).exists():
             write_json(job.folder(self.out) / FAILED, job.failure(f"its process {_ending(code)}; see {LOG}"))

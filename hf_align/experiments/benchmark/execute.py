@@ -130,8 +130,14 @@ def surroundings() -> dict[str, Any]:
     """Device, machine and versions of a run."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "device": gpu or f"CPU ({_cpu()}), {torch.get_num_threads()} threads",
-        "machine": {"system": platform.system(), "cpu": _cpu(), "cores": os.cpu_count(), "gpu": gpu},
+        "device": gpu or f"CPU ({_cpu()})",
+        "machine": {
+            "system": platform.system(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": gpu,
+        },
         "versions": versions(),
     }
 
@@ -186,7 +192,9 @@ def main(arguments: Sequence[str]) -> int:
         arguments: The benchmark's folder, the run's place in it, and "keep" or "clear".
     """
     out, place, keep = arguments
-    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer.read, os._exit), daemon=True).start()
+    threading.Thread(
+        target=_end_with_parent, args=(partial(os.read, sys.stdin.fileno(), 1), os._exit), daemon=True
+    ).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     return attempt(Job.read(Path(out) / place), Path(out), Silent(), keep=keep == "keep")

@@ -35,7 +35,7 @@ from hf_align.trainers.hybrid.trainer import HybridTrainer
 TRAINING, POLICY, TRAINED = "training", "policy", "trained.json"
 MODEL = "model"
 """Folder of a trained reward model in its run's."""
-SPEED = ("runtime", "_per_second", "total_flos")
+SPEED = ("runtime", "_per_second", "total_flos", "train_loss")
 
 
 def reward_source(job: Job, out: Path) -> Any:
@@ -126,8 +126,11 @@ def _last_limit(budget: Budget) -> str:
 
 
 def clean(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a trainer logged, without what says how fast it was."""
-    kept = [{name: value for name, value in each.items() if not name.endswith(SPEED)} for each in history]
+    """What a trainer logged, without its speed and what a stop changes."""
+    kept = [
+        {name: value for name, value in each.items() if not name.endswith(SPEED) and not name.startswith("time/")}
+        for each in history
+    ]
     return [each for each in kept if set(each) - {"step", "epoch"}]
 
 

@@ -34,7 +34,7 @@ OF_STAGE: dict[str, Any] = {
 }
 OF_BEST_OF_N: dict[str, Any] = {"n": list[int]}
 DEFAULT_N = [1, 2, 4, 8, 16]
-CHECKPOINTS = 8
+CHECKPOINTS = 4
 """Checkpoints of a training, of which the last one is kept until it is finished."""
 LOGS = 64
 
@@ -159,18 +159,17 @@ def trainings_of(grid: Grid, entry: AlgorithmEntry, data: DataEntry) -> Training
 
 
 def check_common(grid: Grid) -> None:
-    """Refuse options of all algorithms that none of them has.
+    """Refuse options of all algorithms that no algorithm has, whether the grid names it or not.
 
     Raises:
         UserError: Names the option, and one that may be meant.
     """
+    ours = {name for name, each in ALGORITHMS.builtin.items() if each.trains == "policy"}
+    named = {name for entry in grid.algorithms.values() for name in _names(entry) if name in ALGORITHMS}
     hints: dict[str, Any] = {}
-    for entry in grid.algorithms.values():
-        for name in _names(entry):
-            if name in ALGORITHMS:
-                hints |= field_hints(ALGORITHMS[name].load()[1])
-    if hints:
-        check_values(grid.recipe.below("options", grid.options), hints, tuple(hints))
+    for name in sorted(ours | named):
+        hints |= field_hints(ALGORITHMS[name].load()[1])
+    check_values(grid.recipe.below("options", grid.options), hints, tuple(hints))
     for key in grid.options:
         _check_owned(key, grid.recipe.where(f"options.{key}"))
 

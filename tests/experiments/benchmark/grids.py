@@ -24,7 +24,14 @@ SMALL: dict[str, Any] = {
     "max_new_tokens": 4,
     "budget": {"samples": 8, "passes": 2},
     "lora": {"r": 2, "target_modules": ["q_proj", "v_proj"]},
-    "options": {"learning_rate": 1e-2, "per_device_train_batch_size": 4, "num_samples": 2, "acceleration": "none"},
+    "options": {
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 4,
+        "num_samples": 2,
+        "acceleration": "none",
+        "record": False,
+        "save_strategy": "no",
+    },
     "datasets": {"clean": {"pairs": "pairs.jsonl", "reward": "score.py:letters"}},
     "algorithms": {"dpo": {}},
 }

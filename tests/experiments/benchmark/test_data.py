@@ -69,7 +69,7 @@ def test_prompts_for_the_kl_are_in_no_other_rows():
     assert len(probed) == 4
     assert not set(probed) & {*data.pairs["prompt"], *data.prompts["prompt"]}
     assert len(data.pairs) == 15
-    with pytest.raises(UserError, match="datasets.clean has 19 different prompts, and the KL is measured on 19"):
+    with pytest.raises(UserError, match=r"datasets\.clean has 19 different prompts, and the KL is measured on 19"):
         read(probed=19)
 
 
