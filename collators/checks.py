@@ -259,12 +259,7 @@ def _inspect(rows: Iterable[dict[str, Any]], tasks: Tasks, *, plain: bool) -> Fi
     seen: set[tuple[int, int, int]] = set()
     lengths: dict[int, int] = {}
     for number, row in enumerate(rows):
-        problems = list(map(str, weight_problems(row)))
-        read = None
-        try:
-            read = read_judged(row, tasks, plain=plain)
-        except RowProblem as problem:
-            problems.append(str(problem))
+        read, problems = read_or_problems(row, tasks, plain=plain)
         _add(findings.bad, problems, number)
         if read is None:
             continue
@@ -276,6 +271,21 @@ def _inspect(rows: Iterable[dict[str, Any]], tasks: Tasks, *, plain: bool) -> Fi
     if long := [number for number, length in lengths.items() if length > limit]:
         findings.doubtful[f"more than {limit} characters (the median row has {median})"] = long
     return findings
+
+
+def read_or_problems(
+    row: dict[str, Any], tasks: Tasks, *, plain: bool
+) -> tuple[tuple[Pair | Ranking, dict[str, Any]] | None, list[str]]:
+    """Read a row as `read_judged` does.
+
+    Returns:
+        What was read, None if the row is unreadable; and all that is wrong with it, worded to follow "1 row has".
+    """
+    problems = list(map(str, weight_problems(row)))
+    try:
+        return read_judged(row, tasks, plain=plain), problems
+    except RowProblem as problem:
+        return None, [*problems, str(problem)]
 
 
 def _sentence(kind: str, rows: list[int]) -> str:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 IDS = {"prompt_ids": List(Value("int32")), "response_ids": List(List(Value("int32")))}
 KEPT = ("margin", "weight")
+CUT_FIX = "fix or drop them, or raise max_length where they were cut"
 REPORT = {
     "problem": Value("string"),
     "prompt_cut": Value("bool"),
@@ -92,7 +93,7 @@ def tokenize_preferences(
         num_proc=num_proc,
         desc=f"Tokenizing {name}",
     )
-    refuse(group_rows(tokenized["problem"]), name, "fix or drop them, or raise max_length where they were cut")
+    refuse(group_rows(tokenized["problem"]), name, CUT_FIX)
     prompts, responses = sum(tokenized["prompt_cut"]), sum(tokenized["response_cut"])
     if prompts or responses:
         logger.warning(
@@ -109,15 +110,33 @@ def _tokenize_batch(
     batch: dict[str, list], encoder: PairEncoder, limits: Limits, tasks: Tasks, plain: bool, made: list[str]
 ) -> dict[str, list]:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    results = tokenize_rows(rows, encoder, limits, tasks, plain=plain)
+    return {column: [result.get(column) for result in results] for column in (*made, *REPORT)}
+
+
+def tokenize_rows(
+    rows: list[dict[str, Any]], encoder: PairEncoder, limits: Limits, tasks: Tasks, *, plain: bool
+) -> list[dict[str, Any]]:
+    """Tokenise rows together.
+
+    Args:
+        rows: Rows with the same columns, as `tokenize_preferences` takes them.
+        encoder: Renders and tokenises.
+        limits: Maximum lengths.
+        tasks: Auxiliary tasks whose labels to read.
+        plain: Whether only plain pairs are read.
+
+    Returns:
+        Of each row the values of `IDS` and of `made_columns`, its `problem` ("": none), and what was cut or left out.
+    """
     readings = [_read(row, encoder, tasks, plain=plain) for row in rows]
     # One call for the whole batch, which the tokenizer processes in parallel.
     ids = iter(
         encoder.encode([text for reading in readings if not isinstance(reading, str) for text in reading[2].all])
     )
-    results = [
+    return [
         _bad(reading) if isinstance(reading, str) else _finish(*reading, ids, encoder, limits) for reading in readings
     ]
-    return {column: [result.get(column) for result in results] for column in (*made, *REPORT)}
 
 
 def _read(

@@ -262,7 +262,7 @@ def run_facts(trainer: Any) -> dict[str, Any]:
     if seconds := [entry["train_runtime"] for entry in state.log_history if "train_runtime" in entry]:
         facts["Time"] = duration(seconds[-1])
     facts["Steps"] = state.global_step
-    if state.epoch:
+    if state.epoch and getattr(trainer, "stream", None) is None:
         facts["Epochs"] = round(float(state.epoch), 2)
     if left_out := [int(entry["nonfinite/step"]) for entry in state.log_history if "nonfinite/step" in entry]:
         facts["Steps with NaN or infinite numbers, not taken"] = ", ".join(map(str, left_out))
@@ -298,12 +298,14 @@ def data_statistics(data: Any, made: Mapping[str, int] | None = None) -> dict[st
     """Rows, lengths in tokens, labels, scores and margins of tokenised training data.
 
     Args:
-        data: The rows; None or without columns gives nothing.
+        data: The rows; None or without columns gives nothing, and a stream its `first` rows.
         made: Of them, number of rows by the kind of augmentation that made them.
     """
     if data is None or not hasattr(data, "column_names"):
         return {}
-    facts: dict[str, Any] = {"Rows": len(data)}
+    first = getattr(data, "first", None)
+    facts: dict[str, Any] = {"Rows": len(data) if first is None else f"a stream; figures of its first {len(first):,}"}
+    data = data if first is None else first
     if made:
         facts["Of these, made"] = ", ".join(f"{count:,} by {kind.replace('_', ' ')}" for kind, count in made.items())
     for label, lengths in token_lengths(data).items():

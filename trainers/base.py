@@ -80,8 +80,8 @@ class BranchTrainer(
     """A Trainer over rows that are a prompt with its responses.
 
     The constructor has the same steps for all: check the arguments, tokenise the rows, load the model, call Trainer's.
-    A subclass fills in `check_arguments`, `prepare_rows`, `load_model`, `check_room`, `default_collator` and `set_up`,
-    which are called in this order.
+    A subclass fills in `check_arguments`, `check_data`, `prepare_rows`, `load_model`, `check_room`, `default_collator`
+    and `set_up`, which are called in this order.
 
     A subclass also defines `row_losses`; rows are weighted by their `weight` (1 by default), over the whole accumulated
     batch and all processes: `loss = sum(weight * row_loss) / sum(weight)`. It may name further `terms`, each the mean
@@ -128,6 +128,7 @@ class BranchTrainer(
         check_moves(args, model, ref_model, peft_config, watched=getattr(self, "eval_judge", None) is not None)
         if train_dataset is None and eval_dataset is None:
             raise UserError(f"train_dataset is missing; give a Dataset with {self.columns}.")
+        self.check_data(train_dataset)
         check_output_dir(args)
         if args.n_gpu > 1:
             logger.warning("Only one GPU is used by this process; start with `accelerate launch` to use all of them.")
@@ -139,7 +140,7 @@ class BranchTrainer(
         self.made_rows = count_made(train_dataset)
         tokenizer = processing_class or tokenizer_of(model)
         with PartialState().main_process_first():
-            train_rows = self.prepare_rows(train_dataset, tokenizer, "train_dataset")
+            train_rows = self.prepare_training(train_dataset, tokenizer)
             eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
         self.describe_data(train_dataset, eval_dataset)
 
@@ -186,9 +187,16 @@ class BranchTrainer(
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
         """Refuse invalid arguments before anything is loaded."""
 
+    def check_data(self, train_dataset: Any) -> None:
+        """Refuse training data that the options don't go with, before any of it is read."""
+
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise a data set, or a dict of them, called `name` in messages; None stays None."""
         raise NotImplementedError
+
+    def prepare_training(self, data: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+        """Check and tokenise the data set to train on; None stays None."""
+        return self.prepare_rows(data, tokenizer, "train_dataset")
 
     def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Any]:
         """The collator to use by default."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.layout.cost import Lengths
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import unwrapped
+from hf_align.trainers.stream import RowStream
 
 SAMPLE_ROWS = 512
 """Rows whose lengths are used to choose a layout."""
@@ -64,9 +65,10 @@ def _of_lists(function: str, lists: Any) -> np.ndarray:
 
 
 def parts_of(datasets: Iterable[Any]) -> list[Any]:
-    """List the given data sets, those of a dict one by one."""
+    """List the given data sets, those of a dict one by one; of a stream its first rows."""
     given = [data for data in datasets if data is not None]
-    return [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]
+    parts = [part for data in given for part in (data.values() if isinstance(data, dict) else [data])]
+    return [part.first if isinstance(part, RowStream) else part for part in parts]
 
 
 def check_tokens(model: Any, tokenizer: PreTrainedTokenizerBase, **datasets: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Literal, cast
 
 from torch import nn
@@ -10,14 +12,20 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
+from hf_align.collators.blocks import BlockReader, Rows
+from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.labels import Tasks
+from hf_align.collators.truncation import Limits
 from hf_align.data.augment import refuse_augmented
 from hf_align.errors import UserError
 from hf_align.models.decoders import positions_of
-from hf_align.models.wrapper import BranchModel
+from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.wrapper import BranchModel, unwrapped
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import AlignmentConfig
 from hf_align.trainers.data import check_tokens, parts_of
+from hf_align.trainers.stream import RowStream, check_stream_options, first_rows, is_stream
+from hf_align.trainers.streaming import StreamingTrainer
 
 
 @dataclass
@@ -45,12 +53,58 @@ class PreferenceConfig(AlignmentConfig):
     )
 
 
-class PreferenceTrainer(BranchTrainer):
-    """A `BranchTrainer` on rows of prompt, chosen and rejected: branch 0 is the chosen response, 1 the rejected."""
+class PreferenceTrainer(StreamingTrainer, BranchTrainer):
+    """A `BranchTrainer` on rows of prompt, chosen and rejected: branch 0 is the chosen response, 1 the rejected.
+
+    The rows to train on may be a stream; its first rows are prepared as a data set is.
+    """
 
     args: PreferenceConfig  # type: ignore[assignment]
     config_class: type[Any] = PreferenceConfig
     columns = "prompt, chosen and rejected"
+
+    def check_data(self, train_dataset: Any) -> None:
+        """Refuse a stream where an option needs all rows at once, or without `max_steps`."""
+        if is_stream(train_dataset):
+            check_stream_options(self.args)
+
+    def prepare_training(self, data: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+        """Check and tokenise the training rows, of a stream the first ones."""
+        if not is_stream(data):
+            return super().prepare_training(data, tokenizer)
+        read, args = first_rows(data), self.args
+        first = self.prepare_rows(read, tokenizer, "train_dataset")
+        reader = BlockReader(
+            tuple(dict.fromkeys(column for row in read for column in row)),
+            PairEncoder(tokenizer),
+            Limits(args.max_length, args.max_prompt_length, args.truncation_mode),
+            tasks=self.tasks_of_rows,
+            plain=args.plain_pairs,
+            problem_of=self.row_problem,
+        )
+        return RowStream(data, first, read, reader, indexed="index" in first.column_names)
+
+    @property
+    def tasks_of_rows(self) -> Tasks:
+        """Auxiliary tasks whose labels the rows may have."""
+        return {}
+
+    def row_problem(self, row: Mapping[str, Any]) -> str:
+        """Say why a tokenised row can't be trained on, worded to follow "1 row has"; "" if it can."""
+        return ""
+
+    def check_later_rows(self, rows: Rows, numbers: Sequence[int]) -> None:
+        """Refuse rows of a stream with more tokens than the model has positions, or with tokens unknown to it."""
+        model, tokenizer = self.accelerator.unwrap_model(self.model), cast(Any, self.processing_class)
+        room = _room_of(model, self.args)
+        for row, number in zip(rows, numbers, strict=True):
+            if room is not None and (length := _length(row)) > room:
+                raise UserError(
+                    f"train_dataset: row {number} has {length} tokens, more than the {room} positions of the model; "
+                    f"set max_length to at most {room}."
+                )
+        ids = (chain(row["prompt_ids"], *row["response_ids"]) for row in rows)
+        check_token_ids(unwrapped(model), tokenizer, ids, "train_dataset", numbers)
 
     def prepare_rows(self, data: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> Any:
         """Check and tokenise pairs."""
@@ -111,17 +165,26 @@ def check_pair(place: str, count: int) -> None:
 
 def _check_room(model: BranchModel, args: PreferenceConfig, *datasets: Any) -> None:
     """Refuse rows with more tokens than the model has positions: models fail on them or compute nonsense."""
-    room = positions_of(cast(Any, model.model).config)
-    if room is None or (args.max_length is not None and args.max_length <= room):
+    room = _room_of(model, args)
+    if room is None:
         return
-    longest = max(
-        len(row["prompt_ids"]) + max(map(len, row["response_ids"])) for part in parts_of(datasets) for row in part
-    )
+    longest = max(_length(row) for part in parts_of(datasets) for row in part)
     if longest > room:
         raise UserError(
             f"The longest row has {longest} tokens, more than the {room} positions of the model; set max_length to at "
             f"most {room}."
         )
+
+
+def _room_of(model: BranchModel, args: PreferenceConfig) -> int | None:
+    """Positions of the model; None if it has no limit, or `max_length` keeps rows below it."""
+    room = positions_of(cast(Any, model.model).config)
+    return None if room is None or (args.max_length is not None and args.max_length <= room) else room
+
+
+def _length(row: Mapping[str, Any]) -> int:
+    """Tokens of the prompt with its longest response."""
+    return len(row["prompt_ids"]) + max(map(len, row["response_ids"]))
 
 
 def tokenized_pairs(

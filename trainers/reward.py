@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from datasets import Dataset
 from peft import PeftConfig, TaskType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -28,7 +28,7 @@ from hf_align.models.trainable import with_adapter
 from hf_align.trainers.base import PREDICTIONS
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.curriculum import check_with_curriculum, read_curriculum
-from hf_align.trainers.data import most_responses
+from hf_align.trainers.data import most_responses, parts_of
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
 from hf_align.trainers.normalizing import (
     check_length_set,
@@ -51,6 +51,7 @@ from hf_align.trainers.reward_setup import (
     config_of,
     describe_use,
     load,
+    loss_problem,
     prepare_comparisons,
 )
 from hf_align.trainers.staged import StagedTrainer
@@ -287,6 +288,15 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
             return rows.add_column("index", list(range(len(rows))))
         return rows
 
+    @property
+    def tasks_of_rows(self) -> Tasks:
+        """The model's auxiliary tasks."""
+        return self.reward_config.tasks
+
+    def row_problem(self, row: Mapping[str, Any]) -> str:
+        """Say why the loss can't be taken from a tokenised row."""
+        return loss_problem(row, self.args)
+
     def default_collator(self, tokenizer: PreTrainedTokenizerBase) -> PreferenceCollator:
         """A collator of pairs or rankings."""
         args = self.args
@@ -345,9 +355,9 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
 
     def describe_rows(self) -> None:
         """Log how margins, votes and ties of the training rows are used."""
-        rows = cast(Dataset | None, self.train_dataset)
-        for sentence in () if rows is None else describe_use(rows, self.args):
-            logger.warning(sentence)
+        for rows in parts_of([self.train_dataset]):
+            for sentence in describe_use(rows, self.args):
+                logger.warning(sentence)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, then penalise length and normalise the rewards where options say so."""

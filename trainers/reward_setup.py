@@ -32,6 +32,10 @@ MARGIN_MEANING = {
     "none": "it has no effect",
 }
 
+NO_VOTES = "no votes to draw from (label_mode='draw')"
+SOFT_LABEL = "a soft label, which loss_type='plackett_luce' can't learn"
+TOO_MANY_TIED = f"more than {MAX_TIED} tied responses, over whose orders loss_type='plackett_luce' can't average"
+
 
 def requested_config(args: Any) -> RewardModelConfig:
     """The head, pooling and tasks that a `RewardConfig` asks for in a new reward model."""
@@ -185,7 +189,7 @@ def _check_rows(rows: Dataset, args: Any, tasks: Mapping[str, float], name: str)
             "give them, or leave label_mode out."
         )
     elif training and args.label_mode == "draw" and "votes" in columns:
-        without = ["no votes to draw from (label_mode='draw')" if votes is None else "" for votes in rows["votes"]]
+        without = [NO_VOTES if votes is None else "" for votes in rows["votes"]]
         refuse(group_rows(without), name, "give them, drop the rows, or leave label_mode out")
     if missing := [task for task, weight in tasks.items() if training and weight and task not in columns]:
         raise UserError(
@@ -203,16 +207,25 @@ def _check_plackett_luce(rows: Dataset, args: Any, name: str, *, draws: bool) ->
             f"{name} has a column margin, and loss_type='plackett_luce' uses none; set margin_mode='none', or use "
             "'bradley_terry'."
         )
-    problems: list[str] = [""] * len(rows)
-    if "label" in columns and not draws:
-        soft = "a soft label, which loss_type='plackett_luce' can't learn"
-        problems = ["" if label in (0, 0.5, 1) else soft for label in rows["label"]]
-    elif "ranks" in columns:
-        tied = f"more than {MAX_TIED} tied responses, over whose orders loss_type='plackett_luce' can't average"
-        # Any of the drawn ratings may be equal.
-        counts = map(len, rows["ranks"]) if draws else map(_most_tied, rows["ranks"])
-        problems = [tied if count > MAX_TIED else "" for count in counts]
-    refuse(group_rows(problems), name, "use 'bradley_terry', or drop them")
+    read = rows.select_columns([column for column in ("label", "ranks") if column in columns])
+    refuse(group_rows(_order_problem(row, draws=draws) for row in read), name, "use 'bradley_terry', or drop them")
+
+
+def loss_problem(row: Mapping[str, Any], args: Any) -> str:
+    """Say why the loss can't be taken from a tokenised training row, worded to follow "1 row has"; "" if it can."""
+    draws = args.label_mode == "draw"
+    if draws and "votes" in row and row["votes"] is None:
+        return NO_VOTES
+    return _order_problem(row, draws=draws) if args.loss_type == "plackett_luce" else ""
+
+
+def _order_problem(row: Mapping[str, Any], *, draws: bool) -> str:
+    """Why Plackett-Luce can't learn from a row, or ""."""
+    if "label" in row and not draws:
+        return "" if row["label"] in (0, 0.5, 1) else SOFT_LABEL
+    # Any of the drawn ratings may be equal.
+    tied = (len if draws else _most_tied)(row["ranks"]) if "ranks" in row else 0
+    return TOO_MANY_TIED if tied > MAX_TIED else ""
 
 
 def _most_tied(ranks: Sequence[int]) -> int:

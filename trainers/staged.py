@@ -18,6 +18,7 @@ from hf_align.errors import UserError
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint
 from hf_align.trainers.curriculum import Curriculum, CurriculumSampler, Schedule, make_schedule, read_curriculum
 from hf_align.trainers.difficulty import COLUMN, easiest_first
+from hf_align.trainers.stream import RowStream
 
 logger = logging.get_logger(__name__)
 
@@ -114,6 +115,8 @@ class StagedTrainer(Trainer):
 
     def current_pass(self) -> int:
         """Number of the pass over the rows that the current step is in, from 0."""
+        if isinstance(self.train_dataset, RowStream):
+            return 0  # its rows' numbers go on from pass to pass
         return int(self.state.epoch or 0) if self.schedule is None else self.schedule.pass_of(self.state.global_step)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 MOST = 100_000
 """Rows that a fingerprint is computed of: of a larger set, so many evenly spread ones."""
+
+FIRST = 512
+"""Of a stream, whose number of rows isn't known, so many from its beginning."""
 
 
 def rows_digest(rows: Dataset) -> str:
@@ -25,7 +28,7 @@ def fingerprints_of(**datasets: Any) -> dict[str, Any]:
     """Fingerprint and number of rows of each data set by its name; those that are None are left out.
 
     Args:
-        **datasets: A `Dataset`, a list of rows, or a dict of these.
+        **datasets: A `Dataset`, a list of rows, or a dict of these; or a stream, of which the first rows are read.
 
     Example:
         >>> from hf_align.data.fingerprint import fingerprints_of
@@ -40,4 +43,7 @@ def fingerprints_of(**datasets: Any) -> dict[str, Any]:
             rows = data if isinstance(data, Dataset) else Dataset.from_list(list(data))
             spread = rows.select([place * len(rows) // MOST for place in range(MOST)]) if len(rows) > MOST else rows
             found[name] = {"rows": len(rows), "fingerprint": rows_digest(spread)}
+        elif isinstance(data, IterableDataset):
+            first = Dataset.from_list(list(data.with_format(None).take(FIRST)))
+            found[name] = {"rows": None, "first_rows": len(first), "fingerprint": rows_digest(first)}
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -131,7 +132,13 @@ def embedded_tokens(model: Any) -> int:
     return cast(int, weight.shape[0] or base.config.get_text_config().vocab_size)  # 0: sharded
 
 
-def check_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Iterable[int]], name: str) -> None:
+def check_token_ids(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterable[Iterable[int]],
+    name: str,
+    numbers: Iterable[int] | None = None,
+) -> None:
     """Refuse tokens without an embedding in the model, which would fail with "index out of range".
 
     A tokenizer may have more tokens than the model, as long as none of them occurs.
@@ -141,6 +148,7 @@ def check_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Iterab
         tokenizer: The tokenizer of the ids.
         rows: Token ids of each row.
         name: Name of the rows, for messages.
+        numbers: The rows' numbers. Default: counted from 0.
 
     Raises:
         UserError: Names the row and the token, or the pad token.
@@ -158,7 +166,7 @@ def check_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase, rows: Iterab
             f"The tokenizer's pad token '{tokenizer.pad_token}' is token {pad}, and the model has embeddings for "
             f"{count} tokens; set tokenizer.pad_token to another, {fix}"
         )
-    for number, ids in enumerate(rows):
+    for number, ids in zip(itertools.count() if numbers is None else numbers, rows, strict=False):
         if (largest := max(ids, default=0)) >= count:
             raise UserError(
                 f"{name}: row {number} has the token '{tokenizer.convert_ids_to_tokens(largest)}' ({largest}), and the "

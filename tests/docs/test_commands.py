@@ -63,6 +63,7 @@ RUN |= {
         "dpo-ipo",
         "losses",
         "moving-reference",
+        "streaming",
         "ppo",
         "online-dpo",
         "hybrid",

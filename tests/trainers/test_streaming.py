@@ -1,0 +1,110 @@
+"""Reward models and policies trained on a stream: the same weights as on a data set, also after a resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset, IterableDataset
+
+from hf_align.errors import UserError
+from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
+from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from hf_align.trainers.stream import FIRST_ROWS
+from tests.trainers.pairs import options, text_pairs
+
+KINDS: dict[str, Any] = {"reward": (RewardTrainer, RewardConfig), "dpo": (DPOTrainer, DPOConfig)}
+SHAPE = {"max_steps": 3, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 1, "row_tokens": 256}
+VOTES = [[1, 0], [1], [0.5, 1], [0, 1], [1, 1], [0], [1], [0.5]]
+
+
+def train(kind: str, model: str, data: Any, out: Path, resume: str | None = None, **changes: Any) -> Any:
+    trainer, config = KINDS[kind]
+    args = config(**options(out, **{**SHAPE, "train_sampling_strategy": "sequential", **changes}))
+    made = trainer(model, args=args, train_dataset=data, eval_dataset=text_pairs(2, margin=kind == "reward"))
+    made.train(resume_from_checkpoint=resume)
+    return made
+
+
+def weights(trainer: Any) -> list[torch.Tensor]:
+    return [weight.detach() for weight in trainer.model.parameters()]
+
+
+def rows(kind: str) -> Dataset:
+    data = text_pairs(8, margin=kind == "reward")
+    return data.add_column("votes", VOTES) if kind == "reward" else data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_trains_the_weights_of_the_data_set(kind: str, tiny_model_dir: str, tmp_path: Path):
+    changes: Any = {"label_mode": "draw"} if kind == "reward" else {}
+    data = rows(kind)
+    whole = train(kind, tiny_model_dir, data, tmp_path / "whole", **changes)
+    streamed = train(kind, tiny_model_dir, data.to_iterable_dataset(num_shards=2), tmp_path / "stream", **changes)
+    assert all(map(torch.equal, weights(whole), weights(streamed)))
+    drop = ("epoch", "runtime", "per_second")
+    for ours, theirs in zip(streamed.state.log_history, whole.state.log_history, strict=True):
+        assert {name: value for name, value in ours.items() if not any(word in name for word in drop)} == {
+            name: value for name, value in theirs.items() if not any(word in name for word in drop)
+        }
+    assert streamed.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
+    streamed.save_model()  # card and record say that it was a stream
+    card = (tmp_path / "stream" / "README.md").read_text()
+    assert "| Rows | a stream; figures of its first 8 |" in card and "Epochs" not in card
+    assert streamed._data["train"] | {"fingerprint": ""} == {"rows": None, "first_rows": 8, "fingerprint": ""}
+
+
+@pytest.mark.parametrize(("kind", "shuffled"), [("reward", True), ("dpo", False)])
+def test_a_resumed_run_ends_with_the_same_weights(kind: str, shuffled: bool, tiny_model_dir: str, tmp_path: Path):
+    changes = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "optim": "adamw_torch", "learning_rate": 0.01}
+
+    def stream() -> IterableDataset:
+        given = rows(kind).to_iterable_dataset(num_shards=2)
+        return given.shuffle(seed=3, buffer_size=3) if shuffled else given
+
+    whole = train(kind, tiny_model_dir, stream(), tmp_path, **changes)  # 12 of 8 rows: the seam is behind a checkpoint
+    again = train(kind, tiny_model_dir, stream(), tmp_path, resume=str(tmp_path / "checkpoint-2"), **changes)
+    assert all(map(torch.equal, weights(whole), weights(again)))
+
+
+def test_a_bad_row_stops_the_run_where_it_comes(tiny_model_dir: str, tmp_path: Path):
+    def made() -> Any:
+        for number in range(FIRST_ROWS + 20):
+            yield {"prompt": "p", "chosen": "" if number == FIRST_ROWS + 9 else f"{number}", "rejected": "x"}
+
+    shape = {"per_device_train_batch_size": 64, "gradient_accumulation_steps": 4, "row_tokens": None}
+    with pytest.raises(UserError, match=r"^train_dataset: 1 row has an empty chosen \(row 521\); fix or drop them"):
+        train(
+            "dpo", tiny_model_dir, IterableDataset.from_generator(made), tmp_path,
+            max_steps=9, save_strategy="steps", save_steps=2, **shape,
+        )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "run.sqlite"]
+
+
+def test_later_rows_must_fit_the_model(tiny_model_dir: str, tmp_path: Path):
+    args = DPOConfig(**options(tmp_path, max_length=None))
+    trainer = DPOTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2).to_iterable_dataset())
+    room = trainer.model.model.config.max_position_embeddings
+    row = {"prompt_ids": [1] * room, "response_ids": [[2], [3]]}
+    with pytest.raises(UserError, match=f"row 700 has {room + 1} tokens, more than the {room} positions"):
+        trainer.check_later_rows([row], [700])
+    trainer.processing_class.add_tokens(["<new>"])
+    row = {"prompt_ids": [1], "response_ids": [[2], [260]]}
+    with pytest.raises(UserError, match="row 700 has the token '<new>'"):
+        trainer.check_later_rows([row], [700])
+
+
+def test_refused_before_anything_is_loaded(tmp_path: Path):
+    stream = text_pairs(2).to_iterable_dataset()
+    with pytest.raises(UserError, match="train_dataset is a stream, whose number of rows isn't known; give max_steps"):
+        DPOTrainer("no/model", args=DPOConfig(**options(tmp_path, max_steps=-1)), train_dataset=stream)
+
+
+def test_evaluation_rows_are_no_stream(tiny_model_dir: str, tmp_path: Path):
+    stream = text_pairs(2).to_iterable_dataset()
+    with pytest.raises(UserError, match=r"eval_dataset must be .*, not IterableDataset"):
+        IPOTrainer(
+            tiny_model_dir, args=IPOConfig(**options(tmp_path)), train_dataset=text_pairs(2), eval_dataset=stream
+        )
