@@ -66,6 +66,7 @@ from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.start_checks import check_passes
+from hf_align.trainers.trials import ModelInit, TrialTrainer, first_model
 from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
 logger = logging.get_logger(__name__)
@@ -75,7 +76,7 @@ PREDICTIONS = "predictions"
 
 
 class BranchTrainer(
-    RecordingTrainer, FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
+    TrialTrainer, RecordingTrainer, FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
 ):
     """A Trainer over rows that are a prompt with its responses.
 
@@ -104,7 +105,7 @@ class BranchTrainer(
 
     def __init__(
         self,
-        model: str | PreTrainedModel | PeftModel | BranchModel,
+        model: str | PreTrainedModel | PeftModel | BranchModel | None = None,
         ref_model: str | PreTrainedModel | PeftModel | None = None,
         args: AlignmentConfig | None = None,
         data_collator: Any = None,
@@ -117,12 +118,15 @@ class BranchTrainer(
         peft_config: PeftConfig | None = None,
         quantization_config: Quantization = None,
         optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        *,
+        model_init: ModelInit | None = None,
     ):
         args = args or cast(AlignmentConfig, self.config_class("trainer_output"))
         self.args = args  # for the steps below
         check_config_class(args, self.config_class)
         callbacks = with_early_stopping(callbacks, args.early_stopping_patience)
         check_evaluation(args, eval_dataset)
+        model = first_model(model, model_init, optimizers)
         only_with_path(model, quantization_config)
         self.check_arguments(model, ref_model, data_collator)
         check_moves(args, model, ref_model, peft_config, watched=getattr(self, "eval_judge", None) is not None)
@@ -144,18 +148,13 @@ class BranchTrainer(
             eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
         self.describe_data(train_dataset, eval_dataset)
 
-        torch.manual_seed(args.seed)  # initial weights of adapters and heads
-        wrapped = self.load_model(model, tokenizer, peft_config, quantization_config)
+        self._beside_model = ref_model, peft_config, quantization_config
+        wrapped = self._wrapped(model, tokenizer)
         self.check_room(wrapped, train_rows, eval_rows)
         check_tokens(wrapped, tokenizer, train_dataset=train_rows, eval_dataset=eval_rows)
-        if args.disable_dropout:
-            disable_dropout(wrapped)
-        float32_trainable(wrapped)
 
         self.loss_is_scaled_for_ga = True
-        self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
-        self._at_start = self._is_fresh = self._has_trained = False
-        self._reference_from = model if isinstance(model, str) and ref_model is None else None
+        self._at_start = self._is_fresh = False
         self._evaluated: Any = None  # the data set of the last evaluation
         self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
@@ -171,6 +170,27 @@ class BranchTrainer(
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
+        self.model_init = model_init
+        self.remember(model)
+        self._make_ready(model)
+
+    def _wrapped(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> BranchModel:
+        """Load or take the model, and prepare it for training."""
+        _, peft_config, quantization = self._beside_model
+        torch.manual_seed(self.args.seed)  # initial weights of adapters and heads
+        wrapped = self.load_model(model, tokenizer, peft_config, quantization)
+        if self.args.disable_dropout:
+            disable_dropout(wrapped)
+        float32_trainable(wrapped)
+        return wrapped
+
+    def _make_ready(self, model: Any) -> None:
+        """Make what the trainer needs besides its model, which it made of the given `model`."""
+        args, wrapped = self.args, cast(BranchModel, self.model)
+        ref_model, peft_config, quantization = self._beside_model
+        self.owns_attention = isinstance(model, str) and isinstance(ref_model, str | None)
+        self._has_trained = False
+        self._reference_from = model if isinstance(model, str) and ref_model is None else None
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         data = RunData(self.sample_lengths, self.longest_documents, self.planned_tokens)
         self.runner = LayoutRunner(args, self.accelerator, data, self.branch_models, sharded=sharded)
@@ -180,7 +200,22 @@ class BranchTrainer(
             enable_selective_recompute(wrapped)
         if not sharded:
             check_causal(wrapped, self.head_of(wrapped), "model")
-        self.set_up(ref_model, peft_config, quantization_config)
+        self.set_up(ref_model, peft_config, quantization)
+
+    def renew(self, model: Any) -> None:
+        """Train this model next, with all that the constructor makes of one."""
+        ref_model, _, quantization = self._beside_model
+        vars(self).pop("reference", None)
+        only_with_path(model, quantization)
+        self.check_arguments(model, ref_model, None)
+        tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
+        self.model = wrapped = self._wrapped(model, tokenizer)
+        self.check_room(wrapped, self.train_dataset, self.eval_dataset)
+        check_tokens(wrapped, tokenizer, train_dataset=self.train_dataset, eval_dataset=self.eval_dataset)
+        if self.place_model_on_device and getattr(wrapped, "quantization_method", None) is None:
+            self._move_model_to_device(wrapped, self.args.device)
+        self.model_wrapped = wrapped
+        self._make_ready(model)
 
     # ---- steps that subclasses fill in ----
 
@@ -317,6 +352,7 @@ class BranchTrainer(
         )
         if reference.moving is not None:
             args = cast(ReferenceConfig, self.args)
+            self.remove_callback(MoveReference)  # of a trial before
             alpha, every = args.ref_model_mixup_alpha, args.ref_model_sync_steps
             self.add_callback(MoveReference(reference.moving, alpha=alpha, every=every))
         return reference
@@ -327,6 +363,7 @@ class BranchTrainer(
         Raises:
             UserError: There is no checkpoint of such a trainer to resume from.
         """
+        self.begin_trial(kwargs.get("trial", args[0] if args else None))
         resumes = resume_from_checkpoint not in (None, False)
         if resumes:
             folder = check_checkpoint(resume_from_checkpoint, self.args)

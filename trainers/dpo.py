@@ -138,6 +138,8 @@ class DPOTrainer(PreferenceTrainer):
         processing_class: The tokenizer. Default: the model's.
         compute_metrics: Gets predictions `[rows, 2]`, the implicit rewards of chosen and rejected.
         callbacks: As in `Trainer`.
+        model_init: In place of `model`, a function that returns one, for `hyperparameter_search`: each training starts
+            anew, with a new adapter and reference. It may take the trial.
         optimizers, optimizer_cls_and_kwargs: As in `Trainer`. An optimizer made beforehand lacks the adapter or head
             that is made here, which is an error: give its class.
         peft_config: A `LoraConfig` to train an adapter.
@@ -205,6 +207,7 @@ class DPOTrainer(PreferenceTrainer):
             "accelerator": self.accelerator,
             "quiet": args.disable_tqdm,
         }
+        self.train_dataset, self.eval_dataset = map(_without_logps, (self.train_dataset, self.eval_dataset))
         training = self.model.training
         self.model.train()  # the policy's mode when it is scored
         with self.accelerated("score"):  # as the policy will be
@@ -297,6 +300,13 @@ class DPOTrainer(PreferenceTrainer):
         apart = args.precompute_ref_log_probs and not exact  # in other batches, which round differently
         bound = ROUNDING if apart else agreement_bound(exact=exact)
         check_first_loss(logps.detach(), ref_logps, lengths, bound, self.accelerator)
+
+
+def _without_logps(data: Any) -> Any:
+    """Rows, or a dict of data sets, without the reference's log-probs of a trial before."""
+    if isinstance(data, dict):
+        return {name: _without_logps(part) for name, part in data.items()}
+    return data.remove_columns("ref_logps") if data is not None and "ref_logps" in data.column_names else data
 
 
 class IPOTrainer(DPOTrainer):

@@ -125,7 +125,7 @@ class RecordingTrainer(Trainer):
     def _begin(self, resume_from_checkpoint: str | bool | None) -> RunSession:
         algorithm = ALGORITHMS.of_trainer(type(self))
         name, prefix = (algorithm.name, algorithm.prefix) if algorithm else (type(self).__name__,) * 2
-        folder, from_step = Path(str(self.args.output_dir)), 0
+        folder, from_step = Path(str(self._get_output_dir(getattr(self, "_trial", None)))), 0
         checkpoint = None
         if resume_from_checkpoint not in (None, False):
             checkpoint = check_checkpoint(resume_from_checkpoint, self.args)

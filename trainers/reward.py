@@ -237,6 +237,8 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
         compute_metrics: Gets predictions `[rows, K]`, each row's rewards with the best-ranked response first (of pairs
             chosen, rejected), NaN where a row has fewer responses than another.
         callbacks: As in `Trainer`.
+        model_init: In place of `model`, a function that returns one, for `hyperparameter_search`: each training starts
+            anew, with a new adapter and head. It may take the trial.
         optimizers, optimizer_cls_and_kwargs: As in `Trainer`. An optimizer made beforehand lacks the adapter or head
             that is made here, which is an error: give its class.
         peft_config: A `LoraConfig` to train an adapter and the head instead of all weights.
@@ -361,12 +363,11 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, then penalise length and normalise the rewards where options say so."""
-        model: RewardModel = self.accelerator.unwrap_model(self.model)
         if self.args.length_penalty_on is not None:
             name = f"{self.args.length_penalty_on}_dataset"
             check_length_set(getattr(self, name), name)
-        drop_measured(model)
         result = super().train(*args, **kwargs)
+        model: RewardModel = self.accelerator.unwrap_model(self.model)
         if self.args.length_penalty_on is not None:
             name = f"{self.args.length_penalty_on}_dataset"
             penalize_length(model, getattr(self, name), name)
@@ -374,6 +375,10 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
             name = f"{self.args.normalize_on}_dataset"
             normalize(model, getattr(self, name), name)
         return result
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        drop_measured(self.accelerator.unwrap_model(self.model))
+        return super()._inner_training_loop(*args, **kwargs)
 
     def row_losses(
         self, model: nn.Module, inputs: dict[str, Any], branches: Branches

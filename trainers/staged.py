@@ -43,6 +43,7 @@ class StagedTrainer(Trainer):
             accumulation=args.gradient_accumulation_steps,
             processes=self.accelerator.num_processes,
         )
+        self.remove_callback(StagesCallback)  # of a trial before
         self.add_callback(StagesCallback(self.schedule, self.curriculum))
         logger.info(f"curriculum: {self.describe_curriculum()}")
 

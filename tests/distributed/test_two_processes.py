@@ -46,7 +46,7 @@ def start(processes: int, arguments: list[str]) -> None:
 
 
 @pytest.mark.slow  # 40 s of processor time, most of it imports of the processes
-@pytest.mark.parametrize("kind", ["dpo", "reward", "ranking", "sft"])
+@pytest.mark.parametrize("kind", ["dpo", "reward", "ranking", "sft", "stream"])
 def test_two_processes_equal_one_with_twice_the_batch_also_where_rows_do_not_go_round(
     kind: str, tiny_model_dir: str, tmp_path: Path
 ):

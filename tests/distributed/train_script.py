@@ -1,4 +1,4 @@
-"""Trains a tiny model on one or two processes: `train_script.py dpo|reward|ranking|sft MODEL OUT BATCH`."""
+"""Trains a tiny model on one or two processes: `train_script.py dpo|reward|ranking|sft|stream MODEL OUT BATCH`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ if kind == "sft":
 elif kind == "dpo":
     config = DPOConfig(**common, sync_ref_model=True, ref_model_sync_steps=2)  # the same moves on all processes
     trainer = DPOTrainer(load_policy(model_dir), args=config, train_dataset=rows, eval_dataset=held_out)
+elif kind == "stream":
+    trainer = DPOTrainer(
+        load_policy(model_dir),
+        args=DPOConfig(**common),
+        train_dataset=rows.to_iterable_dataset(num_shards=2).shuffle(seed=0, buffer_size=3),
+        eval_dataset=held_out,
+    )
 elif kind == "ranking":  # rows of other numbers of responses, labels that few have, votes drawn by row and epoch
     config = RewardModelConfig(tasks={"helpful": "regression", "tone": 3})
     trainer = RewardTrainer(

@@ -26,6 +26,7 @@ PAGES = {
     "docs/how-to/benchmark.md": {"benchmark"},
     "docs/how-to/score.md": {"best.partial"},
     "docs/how-to/streaming.md": {"streamed"},
+    "docs/how-to/search.md": {"search"},
     "docs/how-to/inspect-data.md": set(),
     "docs/how-to/choose.md": set(),
     "docs/how-to/convert.md": set(),

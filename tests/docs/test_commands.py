@@ -64,6 +64,7 @@ RUN |= {
         "losses",
         "moving-reference",
         "streaming",
+        "search",
         "ppo",
         "online-dpo",
         "hybrid",

@@ -119,6 +119,17 @@ class RolloutTrainer(BranchTrainer):
 
     # ---- set-up ----
 
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse it: a trial would need its own reward, sampler and rollouts.
+
+        Raises:
+            UserError: Always.
+        """
+        raise UserError(
+            f"{self.args.method} has no hyperparameter_search, since its reward, its reference and its rollouts belong "
+            "to one run; make a trainer for each set of options (hf-align runs compares them)."
+        )
+
     def check_arguments(self, model: Any, ref_model: Any, data_collator: Any) -> None:
         """Refuse models that aren't policies and a collator."""
         check_policies(model, ref_model)
