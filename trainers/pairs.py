@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import PreferenceCollator, check_preferences, find_pad_token_id, tokenize_preferences
 from hf_align.collators.blocks import BlockReader, Rows
+from hf_align.collators.checks import as_preferences
 from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.labels import Tasks
 from hf_align.collators.truncation import Limits
@@ -73,6 +74,7 @@ class PreferenceTrainer(StreamingTrainer, BranchTrainer):
         if not is_stream(data):
             return super().prepare_training(data, tokenizer)
         read, args = first_rows(data), self.args
+        as_preferences(read, "train_dataset", plain=args.plain_pairs)
         first = self.prepare_rows(read, tokenizer, "train_dataset")
         reader = BlockReader(
             tuple(dict.fromkeys(column for row in read for column in row)),
@@ -82,6 +84,12 @@ class PreferenceTrainer(StreamingTrainer, BranchTrainer):
             plain=args.plain_pairs,
             problem_of=self.row_problem,
         )
+        (row,) = reader.tokenize(reader.check(read[:1], 0), [0])
+        if row["response_ids"] != first[0]["response_ids"]:
+            raise UserError(
+                "train_dataset is a stream, whose rows are trained on as they are, and these have a layout that would "
+                "be converted; convert them first (stream.map) to prompt, chosen and rejected."
+            )
         return RowStream(data, first, read, reader, indexed="index" in first.column_names)
 
     @property
