@@ -28,10 +28,13 @@ FIRST_ROWS = 512
 """Rows that are read and checked before a model is loaded."""
 BLOCK = 256
 
+Stream = datasets.IterableDataset | IterableDataset
+"""Rows that can only be read one after another, of `datasets` or of torch."""
+
 
 def is_stream(data: Any) -> bool:
-    """Whether rows can only be read one after another: an `IterableDataset` of `datasets` or torch."""
-    return isinstance(data, datasets.IterableDataset | IterableDataset)
+    """Whether rows can only be read one after another."""
+    return isinstance(data, Stream)
 
 
 def first_rows(data: Any, name: str = "train_dataset") -> Rows:
