@@ -121,7 +121,8 @@ class RowStream(IterableDataset):
         self.source, self.first, self.reader, self.indexed = _plain(source), first, reader, indexed
         self.block = block
         self.accept: Callable[[Rows, Sequence[int]], None] = lambda rows, numbers: None
-        self._beginning = digest_of(read[:block])
+        self._compared = min(block, len(read))
+        self._beginning = digest_of(read[: self._compared])
         self.split(1, 0, 1)
         self.rewind()
 
@@ -221,7 +222,7 @@ class RowStream(IterableDataset):
         return list(islice(rows, self.block)), rows
 
     def _check_beginning(self, rows: Rows) -> None:
-        if digest_of(rows) != self._beginning:
+        if digest_of(rows[: self._compared]) != self._beginning:
             raise UserError(
                 f"{self.reader.name} gives other rows each time it is read, so it can be neither checked nor resumed; "
                 "give a stream that begins anew, such as datasets.IterableDataset.from_generator(function)."
