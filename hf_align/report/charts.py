@@ -149,7 +149,17 @@ def _interval_row(item: Interval, y: float, across: Callable[[float], float], gu
 
 @dataclass(frozen=True)
 class Curve:
-    """Points as a line, dots or both, and an optional band (x, low, high); `color` is a CSS class."""
+    """Points as a line, dots or both; `color` is a CSS class.
+
+    Attributes:
+        label: What it is called.
+        color: CSS class.
+        points: (x, y).
+        band: Ends (x, low, high): an area around a line, whiskers of dots without one.
+        dots: Whether points are drawn.
+        line: Whether they are joined.
+        named: Whether the label also stands beside the last point.
+    """
 
     label: str
     color: str
@@ -157,6 +167,7 @@ class Curve:
     band: Sequence[tuple[float, float, float]] = ()
     dots: bool = True
     line: bool = True
+    named: bool = False
 
 
 def curve_chart(
@@ -335,14 +346,21 @@ def _curve(curve: Curve, at: Place) -> Markup:
     """A curve with dots and its band, as one group."""
     parts = []
     if edges := [edge for edge in curve.band if all(map(math.isfinite, edge))]:
-        outline = [at(x, high) for x, _, high in edges] + [at(x, low) for x, low, _ in reversed(edges)]
-        parts.append(_path(outline, "band"))
+        if curve.line:
+            outline = [at(x, high) for x, _, high in edges] + [at(x, low) for x, low, _ in reversed(edges)]
+            parts.append(_path(outline, "band"))
+        else:
+            parts += [_path([at(x, low), at(x, high)], "whisker") for x, low, high in edges]
     if curve.points:
         places = [at(x, y) for x, y in curve.points]
         if curve.line:
             parts.append(_path(places, "mean"))
         dots = places if curve.dots else []
         parts += [Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(*place) for place in dots]
+        if curve.named:
+            (x, y), left = places[-1], places[-1][0] > WIDTH - RIGHT - CHARACTER * len(curve.label)
+            text = Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+            parts.append(text.format(x + (-6 if left else 6), y - 4, "end" if left else "start", curve.label))
     return Markup('<g class="{}">{}</g>').format(curve.color, Markup("").join(parts))
 
 
