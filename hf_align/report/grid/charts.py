@@ -56,7 +56,12 @@ def frontier_charts(summary: Summary, key: str, unit: str) -> list[Markup]:
             shown = [(x, gain["mean"]) for x, gain in place]
             curves.append(Curve(point["label"], colors[point["label"]], shown, _band(place), line=False, named=True))
         charts.append(
-            curve_chart(curves, title=f"{dataset['name']}: {unit} over KL", axes=("square root of KL (nats)", unit))
+            curve_chart(
+                curves,
+                title=f"{dataset['name']}: {unit} over KL",
+                axes=("square root of KL (nats)", unit),
+                x_range=(0.0, max(x for curve in curves for x, _ in curve.points)),
+            )
         )
     return charts
 

@@ -45,9 +45,9 @@ def differences_of(dataset: Summary) -> Iterator[str]:
         if others:
             yield f"{label} is ahead of {_listed(others)}."
     if open_pairs:
-        yield f"Not told apart: {_listed(open_pairs)}."
+        yield f"{_listed(open_pairs)} are not told apart."
     if single:
-        yield f"One common seed or none, so nothing is said about another training: {_listed(single)}."
+        yield f"{_listed(single)} have fewer than two seeds in common, so nothing is said about another training."
 
 
 def _ordered(pair: Summary) -> tuple[tuple[str, str], Summary]:

@@ -60,8 +60,8 @@ def test_sentences_name_the_better_one() -> None:
     assert finding_sentences({"datasets": [dataset], "flips": []}) == [
         "a is ahead of c (+0.200 [0.100, 0.300]).",
         "b is ahead of a (+0.300 [0.200, 0.400]).",
-        "Not told apart: c and b (+0.050 [-0.050, 0.150]).",
-        "One common seed or none, so nothing is said about another training: b and d.",
+        "c and b (+0.050 [-0.050, 0.150]) are not told apart.",
+        "b and d have fewer than two seeds in common, so nothing is said about another training.",
     ]
 
 
