@@ -48,7 +48,7 @@ def write_run(
 def figures_of(rng: np.random.Generator, gain: float = 0.0, kl: float = 0.0, prompts: int = PROMPTS) -> dict[str, Any]:
     """Plausible figures."""
     return {
-        "judge": rng.normal(gain, 0.3, prompts),
+        "judge": rng.normal(gain, 0.15, prompts),
         "reward": rng.normal(2 * gain, 1.0, prompts),
         "kl": rng.normal(kl, 0.2, prompts),
         "length": rng.integers(5, 25, prompts),

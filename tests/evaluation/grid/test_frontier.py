@@ -45,7 +45,7 @@ def test_sides_of_the_curve() -> None:
         "best": best_of_n({1: 0.0, 4: 0.4, 16: 0.8}),
         "better": policy(0.9, 0.6),
         "worse": policy(0.1, 0.6),
-        "on it": policy(0.3882, 0.6),  # .4 * sqrt(.6 / (log 4 - 3/4))... at n = 4 the KL is .636
+        "on it": policy(0.3882, 0.6),  # 0.4 sqrt(0.6 / 0.636), where 0.636 is the KL at n = 4
         "far": policy(1.5, 9.0),
         "far and low": policy(0.5, 9.0),
     }

@@ -34,9 +34,8 @@ def test_gains_and_wins_by_hand(tmp_path: Path) -> None:
     assert entry["judge"]["mean"] == 0.25 and entry["judge"]["over"] == "prompts" and entry["judge"]["spread"] is None
     assert entry["win_rate"]["mean"] == (1 + 0.5 + 0 + 1) / 4 and entry["ended"]["mean"] == 0.75
     assert entry["length"]["mean"] == 4 and entry["kl"]["mean"] == 2.5 and entry["reward"] is None
-    assert entry["length_controlled"]["mean"] == pytest.approx(
-        0.625, abs=0.01
-    )  # length doesn't decide: wins of both lengths
+    # Of longer responses half win, of shorter ones three quarters: odds 1 and 3, so sqrt(3) at equal length.
+    assert entry["length_controlled"]["mean"] == pytest.approx(3**0.5 / (1 + 3**0.5), abs=2e-3)
     assert entry["method"] == "cdpo" and entry["training_seconds"] == [10.0] and entry["stopped_by"] == {"samples": 1}
 
 
