@@ -64,11 +64,11 @@ def test_a_grid_with_gaps(out: Path) -> None:
 def test_the_same_files_give_the_same_bytes(out: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(out, copy)
-    for source, folder in ((out, tmp_path / "a"), (copy, tmp_path / "b")):
-        read_results(source, GRID, PLANNED).write(folder)
+    read_results(out, GRID, PLANNED).write(tmp_path / "a")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["benchmark.json", "benchmark.png", "report.html", "table.md"]
     for name in names:
+        read_results(copy, GRID, PLANNED).save(tmp_path / "b" / name)
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     content = json.loads((tmp_path / "a/benchmark.json").read_text())
     assert content["grid"] == GRID and content["summary"] == read_results(copy, GRID, PLANNED).summary
@@ -89,10 +89,6 @@ def test_a_judge_that_only_compares(tmp_path: Path) -> None:
     assert "not measured" in results.table() and "win rate over the base" in results.to_html()
 
 
-def test_formats(out: Path, tmp_path: Path) -> None:
-    results = read_results(out)
-    for name in ("a.html", "a.json", "a.md", "a.png"):
-        results.save(tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 500
+def test_another_format_is_refused(out: Path) -> None:
     with pytest.raises(UserError, match=r"\.md"):
-        results.save(tmp_path / "a.txt")
+        read_results(out).save("a.txt")
