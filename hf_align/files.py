@@ -1,23 +1,29 @@
 """Files and folders that appear whole or not at all.
 
-Everything is written under a temporary name beside its destination, flushed to disk and then renamed: after a crash or
-on a full disk a reader sees the old content or the new, never a part. A failed write leaves nothing behind.
+Everything is written under a temporary name beside its destination, flushed to the disk and renamed; then the folder is
+flushed, which holds the new name. After a crash, a power cut or on a full disk a reader sees the old content or the
+new, never a part. A failed write leaves nothing behind. On a full disk the error is a `DiskFull`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hf_align.full_disk import full_disk_told
+
 UNFINISHED = ".unfinished"
 """Part of the temporary names of files and folders being written; code that looks for results skips such names."""
+REMOVED = ".removed"
+"""Part of the names of folders that are being deleted: what is left of one after a kill looks like nothing else."""
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 REWARD_CONFIG, REWARD_HEAD = "reward_config.json", "reward_head.safetensors"
@@ -27,79 +33,132 @@ VALUE_HEAD, VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER = "value_head.safetensors",
 BASE_FINGERPRINT, MOVED_REFERENCE = "base_fingerprint.json", "reference.safetensors"
 ENSEMBLE, AGGREGATOR = "ensemble.json", "aggregator.safetensors"
 """File names in a saved model's folder, used by loading, cards and pushes."""
+MARKS = (CONFIG, ADAPTER_CONFIG, ENSEMBLE)
+"""Files by which a folder is taken for a saved model."""
 DATA_FACTS = ".dataset_card.json"
 """Facts of an exported data set's card, hidden so that no reader of a folder takes them for rows."""
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, needed: int | None = None) -> Iterator[Path]:
     """Yield a temporary name to write a file under; it replaces `path` unless the block fails.
 
     Args:
         path: The file; missing parent folders are created.
+        needed: Its size in bytes, for the error on a full disk. Default: that of the file it replaces.
 
     Yields:
         A path in the same folder with the same suffix.
+
+    Raises:
+        DiskFull: The disk has no room for it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}{UNFINISHED}-{os.getpid()}{path.suffix}")
     try:
-        yield unfinished
-        _flush(unfinished)
-        os.replace(unfinished, path)
+        with full_disk_told(unfinished, shown=path, needed=needed):
+            yield unfinished
+            flush(unfinished)
+            os.replace(unfinished, path)
+        flush_folder(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_folder(path: str | os.PathLike[str], *, needed: Callable[[], int] | None = None) -> Iterator[Path]:
     """Yield an empty temporary folder to write into; it replaces `path` unless the block fails.
 
     Args:
         path: The folder; an existing one is replaced with all its content.
+        needed: Size in bytes, for the error on a full disk. Default: that of what it replaces.
 
     Yields:
         A folder beside it.
+
+    Raises:
+        DiskFull: The disk has no room for it.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}{UNFINISHED}-{os.getpid()}")
-    replaced = path.with_name(f".{path.name}.replaced-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        _flush_all(unfinished)
-        if path.exists():  # move aside, not delete: a crash in between loses nothing
-            os.replace(path, replaced)
-        os.replace(unfinished, path)
+        with full_disk_told(unfinished, shown=path, needed=needed):
+            yield unfinished
+            flush_all(unfinished)
+            replace_folder(unfinished, path)
     finally:
-        for leftover in (unfinished, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
-def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_files(folder: str | os.PathLike[str], *, needed: Callable[[], int] | None = None) -> Iterator[Path]:
     """Yield an empty temporary folder to write into; its files then move into `folder` one by one.
 
+    A file by which the folder is taken for a model moves last, and an old one of them is removed first: a folder with
+    some of the new files and some of the old never looks like a model.
+
     Args:
-        folder: The destination. Files with other names stay; an older file stays until the new one is whole.
+        folder: The destination. Files with other names stay; an older file stays until the new ones are whole.
+        needed: Size of the files in bytes, for the error on a full disk. Default: that of all in `folder`.
 
     Yields:
         A folder in it.
+
+    Raises:
+        DiskFull: The disk has no room for them.
     """
-    unfinished = Path(folder, UNFINISHED)
+    folder = Path(folder)
+    unfinished = folder / UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        _flush_all(unfinished)
-        for path in unfinished.iterdir():
-            if path.is_dir():
-                shutil.rmtree(Path(folder, path.name), ignore_errors=True)
-            os.replace(path, Path(folder, path.name))
+        with full_disk_told(unfinished, shown=folder, needed=needed):
+            yield unfinished
+            flush_all(unfinished)
+            paths = sorted(unfinished.iterdir(), key=lambda path: (path.name in MARKS, path.name))
+            for mark in MARKS:
+                if (unfinished / mark).exists():
+                    (folder / mark).unlink(missing_ok=True)
+            for path in paths:
+                if path.is_dir():
+                    shutil.rmtree(folder / path.name, ignore_errors=True)
+                os.replace(path, folder / path.name)
+        flush_folder(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Give a whole folder another name, at which an old one is moved aside first and then deleted."""
+    aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+    if path.exists():  # move aside, not delete: a crash in between loses nothing
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, path)
+        raise
+    flush_folder(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Delete a folder; killed meanwhile, what is left of it has another name.
+
+    Such leftovers of earlier ones beside it are deleted, too.
+    """
+    path = Path(path)
+    for leftover in path.parent.glob(f".*{REMOVED}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if path.exists():
+        aside = path.with_name(f".{path.name}{REMOVED}-{os.getpid()}")
+        os.replace(path, aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_problem(path: str | os.PathLike[str]) -> str | None:
@@ -114,8 +173,9 @@ def write_problem(path: str | os.PathLike[str]) -> str | None:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a whole text file in UTF-8."""
-    with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with whole_file(path, needed=len(content)) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -132,15 +192,37 @@ def finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def _flush_all(folder: Path) -> None:
-    for path in filter(Path.is_file, folder.rglob("*")):
-        _flush(path)
+def flush_all(folder: Path) -> None:
+    """Flush a folder with all that it holds to the disk, before the rename that declares it whole."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            flush(path)
+        elif path.is_dir():
+            flush_folder(path)
+    flush_folder(folder)
 
 
-def _flush(path: Path) -> None:
-    """Flush a file's content to disk before the rename that declares it whole."""
-    descriptor = os.open(path, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    _sync(path, os.O_RDONLY)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk, where the system can: a rename isn't safe from a power cut before."""
+    if (directory := getattr(os, "O_DIRECTORY", None)) is None:  # Windows can't
+        return
+    try:
+        _sync(folder, os.O_RDONLY | directory)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES):  # file systems that can't, either
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
+    except OSError as error:  # delayed writes fail here, without a name
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)

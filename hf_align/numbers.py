@@ -16,7 +16,9 @@ def plural(count: int, noun: str) -> str:
 
 
 def shown_size(count: float) -> str:
-    """Bytes in GiB, MiB or KiB."""
+    """Bytes in GiB, MiB, KiB or as they are."""
+    if 0 < count < 2**10:
+        return f"{count:.0f} bytes"
     if count >= 2**30 / 10:
         return f"{count / 2**30:.1f} GiB"
     return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 or not count else f"{count / 2**10:.0f} KiB"

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hf_align.files import whole_file, whole_files, whole_folder, write_json, write_problem
+from hf_align.files import (
+    remove_folder,
+    replace_folder,
+    whole_file,
+    whole_files,
+    whole_folder,
+    write_json,
+    write_problem,
+)
 
 
 def fail_in(writing: AbstractContextManager[Path], error: BaseException) -> None:
@@ -75,3 +86,87 @@ def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> Non
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, in which nobody can make files")
 def test_a_folder_that_refuses_files_even_of_root_is_known_beforehand() -> None:
     assert write_problem("/proc/none/a.json") == "/proc is no folder that can be written to"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of what is flushed and renamed, in their order."""
+    seen: list[str] = []
+    replace = os.replace
+
+    def note_flush(descriptor: int) -> None:
+        seen.append(f"flush {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+
+    def note_rename(source: Any, target: Any) -> None:
+        replace(source, target)
+        seen.append(f"rename {Path(target).name}")
+
+    monkeypatch.setattr(os, "fsync", note_flush)
+    monkeypatch.setattr(os, "replace", note_rename)
+    return seen
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc, which names open files")
+def test_content_is_flushed_before_the_rename_and_the_folder_after_it(tmp_path: Path, calls: list[str]) -> None:
+    with whole_file(tmp_path / "a.json") as unfinished:
+        unfinished.write_text("{}")
+    assert calls == [f"flush {unfinished.name}", "rename a.json", f"flush {tmp_path.name}"]
+    calls.clear()
+    with whole_folder(tmp_path / "model") as unfinished:
+        (unfinished / "sub").mkdir()
+        (unfinished / "sub" / "b.bin").touch()
+    assert sorted(calls[:3]) == [f"flush {unfinished.name}", "flush b.bin", "flush sub"]
+    assert calls[3:] == ["rename model", f"flush {tmp_path.name}"]
+    calls.clear()
+    with whole_files(tmp_path / "model") as unfinished:
+        (unfinished / "c.bin").touch()
+    assert sorted(calls[:2]) == ["flush .unfinished", "flush c.bin"] and calls[2:] == ["rename c.bin", "flush model"]
+
+
+def test_a_folder_with_some_new_files_and_some_old_ones_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between any two of its renames."""
+    names, replace = ("config.json", "model-1.safetensors", "model-2.safetensors"), os.replace
+
+    def save(content: str) -> None:
+        with whole_files(tmp_path) as unfinished:
+            for name in names:
+                (unfinished / name).write_text(content)
+
+    save("old")
+    for renames in range(len(names)):
+        left = iter(range(renames))
+
+        def until_killed(source: Any, target: Any, left: Any = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            save("new")
+        assert not (tmp_path / "config.json").exists()
+    monkeypatch.setattr(os, "replace", replace)
+    save("new")
+    assert {(tmp_path / name).read_text() for name in names} == {"new"}
+
+
+def test_a_folder_that_is_half_deleted_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("checkpoint-1", "checkpoint-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.bin").touch()
+    with monkeypatch.context() as patch:  # killed before it deletes
+        patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        remove_folder(tmp_path / "checkpoint-1")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left[1:] == ["checkpoint-2"] and left[0].startswith(".checkpoint-1.removed")
+    remove_folder(tmp_path / "checkpoint-2")
+    assert list(tmp_path.iterdir()) == [], "and it is deleted with the next one"
+
+
+def test_a_folder_that_cant_take_a_name_leaves_it_to_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "missing", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]

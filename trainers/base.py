@@ -66,7 +66,6 @@ from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.start_checks import check_passes
-from hf_align.trainers.stream import Stream
 from hf_align.trainers.trials import ModelInit, TrialTrainer, first_model
 from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
@@ -77,7 +76,7 @@ PREDICTIONS = "predictions"
 
 
 class BranchTrainer(
-    TrialTrainer, RecordingTrainer, FiniteTrainer, ResumingTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
+    TrialTrainer, ResumingTrainer, RecordingTrainer, FiniteTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
 ):
     """A Trainer over rows that are a prompt with its responses.
 
@@ -110,7 +109,7 @@ class BranchTrainer(
         ref_model: str | PreTrainedModel | PeftModel | None = None,
         args: AlignmentConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | Stream | None = None,
+        train_dataset: Dataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -371,6 +370,7 @@ class BranchTrainer(
             if hasattr(self, "reference") and self._reference_from:
                 check_is_not_start(folder, self._reference_from)
             check_moved_checkpoint(folder, self.args)
+            resume_from_checkpoint = str(folder)
         self._at_start, self._is_fresh = True, not (resumes or self._has_trained)
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)

@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from peft import PeftModel
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
 
+from hf_align.broken_files import broken_file
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG
 from hf_align.models.kinds import is_classifier
+from hf_align.trainers.same_run import read_settings
+
+logger = logging.get_logger(__name__)
 
 Kind = Literal["policy", "reward", "ppo", "online"]
 TRAINERS: dict[Kind, str] = {
@@ -36,7 +39,7 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
     """Refuse to resume from a folder that this trainer didn't save.
 
     Args:
-        chosen: A folder, or True for the newest in `output_dir`.
+        chosen: A folder, or True for the newest in `output_dir` that is whole.
         args: The trainer's config, with `checkpoint_kind`.
         place: The option that named the folder, for messages.
 
@@ -44,14 +47,19 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
         The folder.
 
     Raises:
-        UserError: There is none, it isn't a checkpoint, or it is another trainer's.
+        UserError: There is none, it isn't a checkpoint or not whole, or it is another trainer's.
     """
-    folder = Path(_newest(str(args.output_dir), place) if isinstance(chosen, bool) else chosen)
+    folder = _newest(Path(str(args.output_dir)), place) if isinstance(chosen, bool) else Path(chosen)
     if not (folder / TRAINER_STATE_NAME).is_file():
         why = f"it has no {TRAINER_STATE_NAME}" if folder.is_dir() else "there is no such folder"
         raise UserError(
             f"{place}: {folder} is not a checkpoint folder, {why}; name a checkpoint-N folder of a run, or leave it "
             "out to start."
+        )
+    if (problem := checkpoint_problem(folder)) is not None:
+        raise UserError(
+            f"{place}: {folder} is broken: {problem}; name an earlier checkpoint-N folder, or give True for the newest "
+            "that is whole."
         )
     kind, asked = _kind_of(folder), args.checkpoint_kind
     if kind is not None and kind != asked:
@@ -107,11 +115,17 @@ def _comparable(value: Any) -> Any:
     return sorted(value, key=str) if isinstance(value, list | set | tuple) else getattr(value, "value", value) or None
 
 
-def _newest(output_dir: str, place: str) -> str:
-    newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
-    if newest is None:
+def _newest(output_dir: Path, place: str) -> Path:
+    newest = last_checkpoint(output_dir)
+    if newest is not None:
+        return newest
+    broken = next(reversed(checkpoints_in(output_dir)), None)
+    if broken is None:
         raise UserError(f"{place}: {output_dir} has no checkpoint yet; leave it out to start.")
-    return newest
+    raise UserError(
+        f"{place}: {output_dir} has no checkpoint that is whole; the newest, {broken.name}, is broken: "
+        f"{checkpoint_problem(broken)}. Start anew in another output_dir."
+    )
 
 
 def _kind_of(folder: Path) -> Kind | None:
@@ -124,11 +138,39 @@ def _kind_of(folder: Path) -> Kind | None:
     return None if classifier is None else "reward" if classifier else "policy"
 
 
-def last_checkpoint(directory: Path) -> Path | None:
-    """Find the newest finished `checkpoint-N` folder, or None."""
+def checkpoints_in(directory: Path) -> list[Path]:
+    """The `checkpoint-N` folders of a run, whole or not, the newest last."""
     numbers = [
         (int(match[1]), path)
         for path in directory.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").exists()
+        if path.is_dir() and (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
     ]
-    return max(numbers)[1] if numbers else None
+    return [path for _, path in sorted(numbers)]
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """The newest `checkpoint-N` folder that is whole, or None; newer ones that aren't are warned of."""
+    for folder in reversed(checkpoints_in(directory)):
+        if (problem := checkpoint_problem(folder)) is None:
+            return folder
+        logger.warning(f"{folder} is not resumed from: it is broken, {problem}. The one before it is looked at.")
+    return None
+
+
+def checkpoint_problem(folder: Path) -> str | None:
+    """What is missing in a checkpoint or cut off, in words, or None if it is whole.
+
+    Names and headers are looked at, not all content: it takes milliseconds, however large the weights are.
+    """
+    if not (folder / TRAINER_STATE_NAME).is_file():
+        return f"it has no {TRAINER_STATE_NAME}"
+    if (broken := broken_file(folder)) is not None:
+        path, problem = broken
+        return f"{path.relative_to(folder)}: {problem}"
+    settings = read_settings(folder)
+    missing = [name for name in (settings or {}).get("files", ()) if not (folder / name).is_file()]
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if index.is_file():
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        missing += [name for name in sorted(set(shards)) if not (folder / name).is_file()]
+    return f"{missing[0]} is missing" if missing else None

@@ -19,6 +19,7 @@ from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_options
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
 from hf_align.trainers.recording import RECORD
+from hf_align.trainers.same_run import CHANGES
 
 Callbacks = list[TrainerCallback] | None
 
@@ -88,6 +89,7 @@ class AlignmentConfig(TrainingArguments):
         default=False, metadata={"help": "Must stay off: the trainer checks and tokenises rows itself."}
     )
 
+    resume_with_changes: bool = field(default=False, metadata={"help": CHANGES})
     record: bool = field(default=True, metadata={"help": RECORD})
     hub_base_model: str | None = field(
         default=None,

@@ -60,8 +60,8 @@ class RecordingTrainer(Trainer):
         self._shared = record, stage
 
     def describe_data(self, train_dataset: Any, eval_dataset: Any) -> None:
-        """Note the fingerprints of the data as it was given, before it is tokenised."""
-        if self.wants_record():
+        """Note the fingerprints of the data as it was given, before it is tokenised: in the record and checkpoints."""
+        if self.args.process_index == 0:
             self._data = fingerprints_of(train=train_dataset, eval=eval_dataset)
 
     def describe_recipe(self, recipe: Mapping[str, Any]) -> None:

@@ -41,7 +41,9 @@ from hf_align.trainers.config import Callbacks
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
+from hf_align.trainers.same_run import CHANGES
 from hf_align.trainers.uneven import real_rows
+from hf_align.trainers.whole_checkpoints import WholeCheckpoints
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class SFTConfig(sft_config.SFTConfig):
     acceleration: str | list[str] = field(default="auto", metadata={"help": ACCELERATION})
     on_nonfinite: Literal["stop", "skip"] = field(default="stop", metadata={"help": ON_NONFINITE})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": NAN_FILTER})
+    resume_with_changes: bool = field(default=False, metadata={"help": CHANGES})
     record: bool = field(default=True, metadata={"help": RECORD})
     merge: bool = field(
         default=False,
@@ -94,7 +97,9 @@ class SFTConfig(sft_config.SFTConfig):
         return bool(self.gradient_checkpointing or self.activation_checkpointing)
 
 
-class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTrainer, sft_trainer.SFTTrainer):  # pyright: ignore[reportIncompatibleMethodOverride]
+class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
+    ResumingTrainer, RecordingTrainer, FiniteTrainer, AcceleratedTrainer, WholeCheckpoints, sft_trainer.SFTTrainer
+):
     """Trainer of a language model on demonstrations.
 
     Args:
@@ -185,7 +190,7 @@ class SFTTrainer(RecordingTrainer, FiniteTrainer, ResumingTrainer, AcceleratedTr
         if not self.args.should_save:
             return  # the others come here, too, and would write into the same folder
         directory = Path(output_dir or cast(str, self.args.output_dir))
-        with whole_files(directory) as unfinished:
+        with whole_files(directory, needed=self.model_bytes) as unfinished:
             super()._save(str(unfinished), state_dict)
             model = self.accelerator.unwrap_model(self.model)
             if isinstance(model, PeftModel):

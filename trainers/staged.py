@@ -99,7 +99,9 @@ class StagedTrainer(Trainer):
         """
         if resume_from_checkpoint not in (None, False):
             ours = None if self.schedule is None else self.curriculum.to_json()
-            _check_resumed(check_checkpoint(resume_from_checkpoint, self.args), ours)
+            folder = check_checkpoint(resume_from_checkpoint, self.args)
+            _check_resumed(folder, ours)
+            resume_from_checkpoint = str(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def describe_curriculum(self) -> str:

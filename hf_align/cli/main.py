@@ -3,10 +3,8 @@
 Nothing heavy is imported here, so that `--help` and flag errors are immediate; a command imports torch when it runs.
 """
 
-import errno
 import gc
 import os
-import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,8 +14,9 @@ from hf_align.cli.hints import with_place
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS, Command
 from hf_align.errors import UserError
+from hf_align.full_disk import full_disk_error
 
-EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = COMMANDS) -> int:
@@ -28,7 +27,8 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         commands: Those that there are.
 
     Returns:
-        The exit status: 0 for success, 2 for bad input (explained in one line on stderr), 130 after Ctrl-C.
+        The exit status: 0 for success, 2 for bad input and 1 for a full disk (explained in one line on stderr), 130
+        after Ctrl-C.
     """
     options = None
     try:
@@ -48,14 +48,13 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         run(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
-    except UserError as error:
-        print(f"hf-align: error: {' '.join(with_place(error, options).split())}", file=sys.stderr)
-        return EXIT_BAD_INPUT
     except Exception as error:
-        if not _is_full_disk(error):
+        full = full_disk_error(error)
+        told = full or error
+        if not isinstance(told, UserError):
             raise
-        print("hf-align: error: no space left on the disk; free some or choose another output_dir", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        print(f"hf-align: error: {' '.join(with_place(told, options).split())}", file=sys.stderr)
+        return EXIT_BAD_INPUT if full is None else EXIT_FAILED
     except KeyboardInterrupt as stop:
         print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -80,14 +79,3 @@ def _imported(name: str) -> ModuleType:
     finally:
         gc.enable()
     return module
-
-
-def _is_full_disk(error: BaseException | None) -> bool:
-    """Whether a full disk or quota caused the error; safetensors and pyarrow wrap the system's error in their own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if re.search(r"No space left on device|os error 28\b", str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

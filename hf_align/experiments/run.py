@@ -26,7 +26,7 @@ from hf_align.models.sources import check_source
 from hf_align.progress import Progress
 from hf_align.rewards.named import read_function, read_reward
 from hf_align.trainers.callbacks import evaluate, train_explained
-from hf_align.trainers.checkpoints import RESUME, check_checkpoint, last_checkpoint
+from hf_align.trainers.checkpoints import RESUME, check_checkpoint, checkpoints_in, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.recording import RecordingTrainer
@@ -113,11 +113,10 @@ class Run:
             UserError: There is no such checkpoint, or the output folder holds another run.
         """
         args, recipe, directory = self.args, self.recipe, Path(self.args.output_dir)
-        newest = last_checkpoint(directory)
         if self.resume_last or args.resume_from_checkpoint is not None:
-            named = (newest or True) if self.resume_last else args.resume_from_checkpoint
+            named = True if self.resume_last else args.resume_from_checkpoint
             return check_checkpoint(named, args, recipe.where(RESUME))
-        if newest is not None or any((directory / name).exists() for name in RESULTS_OF_A_RUN):
+        if checkpoints_in(directory) or any((directory / name).exists() for name in RESULTS_OF_A_RUN):
             raise UserError(
                 f"{recipe.where('output_dir')}: {directory} already holds a training run; choose another folder, or "
                 f"resume it with --{RESUME} true"

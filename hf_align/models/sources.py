@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.constants import HF_HOME
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from peft import PeftConfig
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -19,8 +20,9 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
+from hf_align.broken_files import broken_file, file_problem
 from hf_align.errors import LoadError, UserError
-from hf_align.files import ADAPTER_CONFIG, ENSEMBLE
+from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE
 from hf_align.models.finite import check_files, check_loaded
 from hf_align.models.gguf import convert_gguf
 
@@ -52,7 +54,7 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
     """
     try:
         loaded = auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, AssertionError, SafetensorError, StrictDataclassError) as error:
         _check_folder(path)
         raise _cannot_load(auto_class.__name__, path, error) from error
     model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -61,6 +63,20 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
         if kwargs.get("quantization_config") is not None:
             check_files(path)
     return loaded
+
+
+def check_file(file: Path, path: str) -> None:
+    """Refuse a file of weights that is cut off or no such file, before a library reads it without naming it.
+
+    Args:
+        file: The file.
+        path: The folder or Hub id that it belongs to.
+
+    Raises:
+        LoadError: Names the file.
+    """
+    if (problem := file_problem(file)) is not None:
+        raise LoadError(f"{file} is broken: {problem}; download or save the model again.", path)
 
 
 def check_source(path: str) -> None:
@@ -108,12 +124,25 @@ def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     if is_ensemble(path):
         return _is_ensemble(path)
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    if isinstance(error, SafetensorError) and (broken := _broken_weights(path)) is not None:
+        return LoadError(f"{broken[0]} is broken: {broken[1]}; download or save the model again.", path)
+    if isinstance(error, StrictDataclassError):  # the reason is in its second line
+        reason = f"its config.json is wrong: {' '.join(str(error).split()).partition('. Errors')[0]}"
     if "Padding_idx" in reason:
         reason = "pad_token_id in its config.json is not in its vocabulary; set it to one, or to null"
     if "custom code" in reason:
         reason = "it needs its own code, which is never run; use a model that transformers supports"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
     return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
+
+
+def _broken_weights(path: str) -> tuple[Path, str] | None:
+    """The broken file among a folder's or Hub id's weights, and what is wrong with it."""
+    folder: Path | None = Path(path)
+    if not os.path.isdir(path):
+        config = find_file(path, CONFIG)
+        folder = None if config is None else config.parent
+    return None if folder is None else broken_file(folder, "*.safetensors")
 
 
 def _may_be_hub_id(path: str) -> bool:

@@ -41,6 +41,7 @@ from hf_align.models.policy import ReferenceHead, logps_of_full_logits, score_to
 from hf_align.models.quantized import keep_unpacked
 from hf_align.models.randomness import dropout_as_loaded
 from hf_align.models.reward_config import RewardModelConfig
+from hf_align.models.sources import check_file
 from hf_align.models.wrapper import BranchModel
 
 ValueModel = Literal["shared", "adapter", "separate"]
@@ -378,6 +379,7 @@ def _settings(folder: Path) -> dict[str, str]:
         raise UserError(
             f"{folder} has no {VALUE_HEAD}; PolicyWithValueHead(load_policy(...)) adds a new head to a policy."
         )
+    check_file(folder / VALUE_HEAD, str(folder))
     with safe_open(folder / VALUE_HEAD, "pt") as file:
         return file.metadata()
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.errors import LoadError, UserError
 from hf_align.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from hf_align.models.fingerprint import output_embeddings, read_fingerprint, untuned
-from hf_align.models.sources import find_file, load_config
+from hf_align.models.sources import check_file, find_file, load_config
 
 PREFIX = "base_model.model."
 """Prefix of the names in peft's files."""
@@ -45,10 +45,12 @@ def fit_vocabulary(model: Any, path_or_hub_id: str | os.PathLike[str], config: P
         config: The adapter's config.
 
     Raises:
-        UserError: The adapter has more tokens than the base, without their embeddings.
+        UserError: The adapter has more tokens than the base, without their embeddings; or its file is broken.
     """
     path, names, count = str(path_or_hub_id), list(_embeddings(model)), embedded_tokens(model)
     file, recorded = find_file(path, ADAPTER_WEIGHTS), read_fingerprint(path)
+    if file is not None:
+        check_file(file, path)
     carried = {} if file is None else {name: _carried(file, name, count, config) for name in names}
     tokens = None if recorded is None else recorded.vocabulary
     tokens = tokens or next((each.tokens for each in carried.values() if each is not None), count)

@@ -105,14 +105,24 @@ class RewardFunction:
             )
 
     def __call__(self, samples: Samples) -> Any:
-        """Call the function with these samples."""
+        """Call the function with copies of these samples, which it may change."""
         self.check(samples.columns, samples.on_request)
         columns = {} if self.is_method else samples.columns
         available = {**columns, **samples.on_request}
         named = {name: available[name] for name in self.keywords if name in available}
         others = columns if self.takes_all else {}
         prompts = samples.prompts if self.is_method else samples.texts
-        return self.function(prompts, samples.responses, **{**others, **named})
+        given = {name: _copied(values) for name, values in {**others, **named}.items()}
+        return self.function(_copied(prompts), _copied(samples.responses), **given)
+
+
+def _copied(value: Any) -> Any:
+    """Lists and dicts without a part in common with the original's."""
+    if isinstance(value, dict):
+        return {key: _copied(each) for key, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    return [_copied(each) for each in value] if any(isinstance(each, list | dict) for each in value) else list(value)
 
 
 def shortened(text: str) -> str:

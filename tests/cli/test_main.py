@@ -149,9 +149,9 @@ def test_ctrl_c_exits_with_130_and_says_how_to_resume(capsys: pytest.CaptureFixt
     assert "Resume with: hf-align quickstart --resume" in capsys.readouterr().err
 
 
-def test_a_full_disk_exits_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fill_the_disk") == 2
-    assert "no space left" in error_line(capsys)
+def test_a_full_disk_exits_with_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fill_the_disk") == 1
+    assert "a file can't be written: the disk is full. Free some space" in error_line(capsys)
 
 
 def test_a_bug_is_not_hidden() -> None:

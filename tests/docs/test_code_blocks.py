@@ -40,6 +40,7 @@ PAGES = {
     "docs/how-to/evaluate-reward.md": set(),
     "docs/how-to/evaluate-policy.md": {"policy.html"},
     "docs/how-to/over-optimization.md": {"front.html"},
+    "docs/how-to/resume.md": {"dpo"},
 }
 
 

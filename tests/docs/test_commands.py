@@ -83,6 +83,7 @@ RUN |= {
         "evaluate-reward",
         "evaluate-policy",
         "over-optimization",
+        "resume",
     )
 }
 

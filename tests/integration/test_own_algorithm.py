@@ -38,7 +38,7 @@ calls = {
     "dry": call(*recipe, "--dry-run"),
     "train": call(*recipe, "--odds_coef", "0.2"),
     "again": call(*recipe),
-    "resume": call(*recipe, "--resume_from_checkpoint", "true", "--max_steps", "3"),
+    "resume": call(*recipe, "--odds_coef", "0.2", "--resume_from_checkpoint", "true", "--max_steps", "3"),
     "runs": call("runs", "out", "--json"),
     "completion": call("completion", "bash"),
 }

@@ -1,10 +1,14 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from peft import LoraConfig
 
 from hf_align.errors import LoadError, UserError
 from hf_align.models.loading import load_policy
+from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.sources import check_source, load_config, load_tokenizer
 from tests.tiny import save_tiny
 
@@ -61,3 +65,52 @@ def test_an_adapter_config_that_says_nothing_usable_is_refused_in_a_sentence(tmp
         file.write_text(text)
         with pytest.raises(LoadError, match=r"adapter_config.json is not an adapter's config \("):
             load_policy(str(tmp_path / "adapter"))
+
+
+LORA = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+
+
+@pytest.fixture(scope="module")
+def broken(tiny_model_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a model, a reward model and their adapters, with weights that were cut off."""
+    folder = tmp_path_factory.mktemp("broken")
+    save_tiny(folder / "model")
+    load_policy(tiny_model_dir, lora=LORA).save_pretrained(str(folder / "adapter"))
+    reward = RewardModel.from_backbone(tiny_model_dir, lora=True)
+    reward.save_pretrained(folder / "reward")
+    for path in folder.glob("*/*model.safetensors"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["model", "adapter", "reward"])
+def test_weights_that_were_cut_off_are_named(name: str, broken: Path) -> None:
+    load = load_reward_model if name == "reward" else load_policy
+    file = broken / name / ("model.safetensors" if name == "model" else "adapter_model.safetensors")
+    with pytest.raises(LoadError) as caught:
+        load(broken / name)
+    assert str(caught.value).startswith(f"{file} is broken: it is cut off")
+    assert str(caught.value).endswith("download or save the model again.")
+
+
+@pytest.mark.parametrize(
+    ("pad", "message"),
+    [
+        (999, "pad_token_id in its config.json is not in its vocabulary; set it to one, or to null"),
+        ("<pad>", "its config.json is wrong: Validation error for field 'pad_token_id': .* with value '<pad>' doesn't"),
+    ],
+)
+def test_a_pad_id_that_is_none(pad: Any, message: str, tmp_path: Path) -> None:
+    config = Path(save_tiny(tmp_path), "config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), "pad_token_id": pad}))
+    with pytest.raises(LoadError, match=message):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("base", [5, ["a"], {"a": 1}, True])
+def test_a_base_of_another_type_than_a_name(base: Any, broken: Path, tmp_path: Path) -> None:
+    shutil.copytree(broken / "adapter", tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
+    with pytest.raises(UserError, match=r"names .* as its base model; set base_model_name_or_path in adapter_config"):
+        load_policy(tmp_path / "adapter")

@@ -87,6 +87,32 @@ def test_a_function_gets_the_columns_and_ids_that_it_names():
         as_reward(some)(PROMPTS, RESPONSES, {"topic": ["a", "b"]}, **ids)
 
 
+def test_a_reward_gets_copies_which_it_may_change():
+    columns = {"label": [{"is": ["good"]}, {"is": ["bad"]}]}
+    ids: dict[str, Any] = {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
+    prompts: list[Any] = [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]
+    responses = list(RESPONSES)
+
+    def clear(texts, answers, prompt_ids, response_ids, label):
+        scores = [float(len(answer)) for answer in answers]
+        label[0]["is"].clear()
+        response_ids[1].clear()
+        for values in (texts, answers, prompt_ids, label):
+            values.clear()
+        return scores
+
+    class Clears:
+        def score(self, prompts: list[Any], responses: list[str]) -> list[float]:
+            prompts[0].clear()
+            return [float(len(responses.pop())) for _ in range(2)]
+
+    reward = as_reward([clear, Clears(), length])
+    assert reward(prompts, responses, columns, **ids).tolist() == [9.0 + 5.0 + 9.0, 5.0 + 9.0 + 5.0]
+    assert prompts == [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]
+    assert (responses, columns) == (RESPONSES, {"label": [{"is": ["good"]}, {"is": ["bad"]}]})
+    assert ids == {"prompt_ids": [[1], [2]], "response_ids": [[3], [4, 5]]}
+
+
 class Ends:
     """An object that scores whether a response has ended, and counts its tokens."""
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from peft import LoraConfig
+from safetensors.torch import load_file
 
 from hf_align import DPOConfig, DPOTrainer, PPOConfig, PPOTrainer, RewardConfig, RewardTrainer
 from hf_align.errors import UserError
+from hf_align.trainers.checkpoints import check_checkpoint, last_checkpoint
 from tests.tiny import save_tiny
+from tests.trainers import killed_saves
 from tests.trainers.pairs import options, text_pairs
 
 NAMES = {"dpo": "DPO, IPO or SFT", "reward": "a reward model's training", "ppo": "PPO"}
@@ -58,6 +64,60 @@ def test_what_is_no_checkpoint(tmp_path: Path):
         trainer.train(resume_from_checkpoint=True)
     trainer.train(resume_from_checkpoint=False)
     trainer.train(True)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a PPO run with two checkpoints."""
+    folder = tmp_path_factory.mktemp("two")
+    run_of(folder, 2).train()
+    return folder
+
+
+def run_of(folder: Path, steps: int) -> PPOTrainer:
+    return killed_saves.ppo(folder / "run", max_steps=steps)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("trainer_state.json", "resume.json", "adapter_config.json", "adapter_model.safetensors", "optimizer.pt"),
+        *("scheduler.pt", "rng_state.pth", "ppo_state.json", "value_head.safetensors", "tokenizer.json"),
+    ],
+)
+@pytest.mark.parametrize("harm", ["cut off", "missing"])
+def test_the_newest_whole_checkpoint_is_resumed_from(
+    name: str, harm: str, two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run = shutil.copytree(two / "run", tmp_path / "run")
+    path = run / "checkpoint-2" / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    if harm == "missing":
+        path.unlink()
+    if (name, harm) == ("resume.json", "missing"):  # as earlier versions saved
+        assert last_checkpoint(run) == run / "checkpoint-2"
+        return
+    assert last_checkpoint(run) == run / "checkpoint-1"
+    assert "checkpoint-2 is not resumed from: it is broken, " in caplog.text and name in caplog.text
+    args: Any = SimpleNamespace(output_dir=str(run), checkpoint_kind="ppo")
+    assert check_checkpoint(True, args) == run / "checkpoint-1"
+    if name == "trainer_state.json" and harm == "missing":
+        return  # no checkpoint at all, as before
+    with pytest.raises(UserError, match=f"checkpoint-2 is broken: {name}.* is .*; name an earlier checkpoint-N folder"):
+        check_checkpoint(run / "checkpoint-2", args)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_broken_one(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    shutil.copytree(two / "run", tmp_path / "run")
+    (tmp_path / "run" / "checkpoint-2" / "optimizer.pt").write_bytes(b"PK")
+    trainer = run_of(tmp_path, 2)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2 and caplog.text.count("is not resumed from") == 1
+    for name in ("adapter_model.safetensors", "value_head.safetensors"):
+        again, before = (load_file(folder / "run" / "checkpoint-2" / name) for folder in (tmp_path, two))
+        assert all(torch.equal(again[key], before[key]) for key in before), "as if it had never been broken"
 
 
 LORA = {"r": 2, "lora_alpha": 8, "target_modules": ["q_proj"]}

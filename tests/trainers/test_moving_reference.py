@@ -164,6 +164,7 @@ def test_a_resumed_run_ends_bitwise_where_an_uninterrupted_one_does(tiny_model_d
     fixed = run(tmp_path / "fixed", sync_ref_model=False, ref_model_sync_steps=512)
     with pytest.raises(UserError, match="has a reference that moved"):
         fixed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    (tmp_path / "checkpoint-4" / "resume.json").unlink()  # an earlier version's
     (tmp_path / "checkpoint-4" / "reference.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no reference\.safetensors, so it was saved without sync_ref_model"):
         run(tmp_path / "resumed").train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import EarlyStoppingCallback, Trainer
 
+from hf_align.errors import UserError
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
@@ -102,3 +105,38 @@ def test_the_mean_loss_of_a_resumed_run_is_that_of_the_steps_it_took(tiny_model_
     every.train()
     losses = [log["loss"] for log in every.state.log_history if "loss" in log]
     assert result.training_loss == pytest.approx(sum(losses[1:]) / 3, abs=1e-6)
+
+
+class Planted:
+    """What would make a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_objects_in_a_checkpoint_are_never_loaded_nor_is_that_advised(name: str, tiny_model_dir: str, tmp_path: Path):
+    dpo(tiny_model_dir, tmp_path, max_steps=1).train()
+    torch.save({"state": Planted(tmp_path / "ran")}, tmp_path / "checkpoint-1" / name)
+    with pytest.raises(UserError, match=f"checkpoint-1/{name} holds other Python objects") as refused:
+        dpo(tiny_model_dir, tmp_path, max_steps=2).train(resume_from_checkpoint=True)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert "weights_only" not in shown and not (tmp_path / "ran").exists()
+
+
+def test_a_loss_scale_of_another_precision_is_left_alone(tiny_model_dir: str, tmp_path: Path):
+    dpo(tiny_model_dir, tmp_path, max_steps=1).train()
+    torch.save({"scale": 2.0, "_growth_tracker": 0}, tmp_path / "checkpoint-1" / "scaler.pt")
+    resumed = dpo(tiny_model_dir, tmp_path, max_steps=2)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 2
+
+
+def test_a_file_of_another_kind_of_optimizer_is_told(tiny_model_dir: str, tmp_path: Path):
+    dpo(tiny_model_dir, tmp_path, max_steps=1).train()
+    torch.save({"state": {}}, tmp_path / "checkpoint-1" / "optimizer.pt")
+    with pytest.raises(UserError, match=r"optimizer, schedule or generators in .* not those of such a run \(KeyErr"):
+        dpo(tiny_model_dir, tmp_path, max_steps=2).train(resume_from_checkpoint=True)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
-from transformers import TrainingArguments
 
 from hf_align.data.fingerprint import fingerprints_of
 from hf_align.data.parts import digest
@@ -22,23 +21,10 @@ from hf_align.models.fingerprint import fingerprint_of
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 from hf_align.trainers.hybrid.config import HybridConfig
 from hf_align.trainers.hybrid.plan import Planned, Shared
+from hf_align.trainers.settings import options_of, plain, scorer_name
 
 STATE = "hybrid.json"
 RUNNING, DONE, LEFT_OUT = "running", "done", "left out"
-MAY_CHANGE = (
-    *("output_dir", "logging_steps", "logging_first_step", "logging_strategy", "report_to", "run_name", "project"),
-    *("trackio_space_id", "disable_tqdm", "log_level", "log_level_replica", "save_total_limit", "hub_base_model"),
-    "record",
-    *(
-        "dataloader_num_workers",
-        "dataloader_pin_memory",
-        "dataloader_prefetch_factor",
-        "dataset_num_proc",
-        "logging_dir",
-    ),
-)
-"""Options of a stage's config that a resumed run may have other values of: no weight depends on them."""
-SECRET = ("hub_token", "push_to_hub_token")
 OF_CONFIG = ("seed", "kl_budget", "kl_every", "kl_prompts", "kl_max_new_tokens")
 
 
@@ -168,42 +154,11 @@ def _stage_settings(each: Planned, seen: dict[int, Any]) -> dict[str, Any]:
     }
 
 
-def options_of(args: TrainingArguments) -> dict[str, Any]:
-    """The options of a config that weights depend on."""
-    names = [each.name for each in dataclasses.fields(args) if each.init and each.name not in (*MAY_CHANGE, *SECRET)]
-    values = {name: getattr(args, name) for name in names}
-    return {name: _plain(getattr(value, "value", value)) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; other objects by the name of their code or class."""
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        items = [_plain(each) for each in value]
-        return sorted(items, key=str) if isinstance(value, set) else items
-    return getattr(value, "__qualname__", type(value).__name__)
-
-
 def _adapter_settings(config: Any) -> Any:
     if config is None:
         return None
-    values = {name: _plain(getattr(value, "value", value)) for name, value in config.to_dict().items()}
+    values = {name: plain(getattr(value, "value", value)) for name, value in config.to_dict().items()}
     return {name: value for name, value in values.items() if value not in (None, False, {}, [])}
-
-
-def scorer_name(value: Any) -> Any:
-    """A reward or judge in words that are the same in another process."""
-    if isinstance(value, list | tuple):
-        return [scorer_name(each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(key): scorer_name(each) for key, each in value.items()}
-    if isinstance(value, nn.Module):
-        return type(value).__name__
-    name = getattr(value, "name", None)
-    return name if isinstance(name, str) else _plain(value)
 
 
 def start_digest(model: nn.Module) -> str:

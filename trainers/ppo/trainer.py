@@ -118,6 +118,7 @@ class PPOTrainer(RolloutTrainer):
         4
     """
 
+    fixed_options = (*RolloutTrainer.fixed_options, "baseline", "value_model", "value_head", "kl_controller")
     args: PPOConfig  # type: ignore[assignment]
     config_class = PPOConfig
     state_file = "ppo_state.json"

@@ -83,6 +83,8 @@ class RolloutTrainer(BranchTrainer):
     args: RolloutConfig  # type: ignore[assignment]
     columns = "prompt"
     state_file: ClassVar[str]
+    per_process: ClassVar[bool] = True  # rollouts, as are the shapes:
+    fixed_options = ("num_ppo_epochs", "num_epochs", "num_mini_batches", "num_samples", "rollout_batch_size")
     rollout_class: type[Rollout] = Rollout
     trains_as_scored: ClassVar[bool] = True
     model: BranchModel  # type: ignore[assignment]

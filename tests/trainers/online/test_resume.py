@@ -103,8 +103,9 @@ def test_checkpoints_of_other_arithmetic_or_methods_are_refused(tmp_path: Path):
     assert state["shape"]["num_epochs"] == 2
     other = build(tmp_path, 0)
     other.args.num_epochs = 3
-    with pytest.raises(UserError, match="saved with num_epochs=2, not 3"):
+    with pytest.raises(UserError, match="trained with num_epochs 2, not 3"):
         other.train(resume_from_checkpoint=True)
+    (tmp_path / f"checkpoint-{SAVE_EVERY}" / "resume.json").unlink()  # names its files
     (tmp_path / f"checkpoint-{SAVE_EVERY}" / "online_state.json").rename(
         tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json"
     )

@@ -58,7 +58,10 @@ def test_a_run_without_values_resumes_exactly_and_only_as_one(tmp_path: Path, se
     with pytest.raises(Killed):
         build(tmp_path / "cut", seed, [KillAt(7, process=False)], **changes).train()
     assert (tmp_path / "cut" / "checkpoint-6" / "rollout_0.safetensors").exists(), "it was killed within a rollout"
-    with pytest.raises(UserError, match="saved with baseline='group', not 'value'; resume with that"):
+    with pytest.raises(
+        UserError,
+        match=r"trained with baseline 'group', not 'value'; .* give the same or start anew in another output_dir\.$",
+    ):
         build(tmp_path / "cut", seed).train(resume_from_checkpoint=True)
     ends_as_an_uninterrupted_one(tmp_path, seed, **changes)
 
@@ -70,7 +73,7 @@ def test_a_run_with_values_resumes_only_as_one(tmp_path: Path):
     older = {name: value for name, value in json.loads(path.read_text()).items() if name != "baseline"}
     for state in (json.loads(path.read_text()), older):
         path.write_text(json.dumps(state))
-        with pytest.raises(UserError, match="saved with baseline='value', not 'group'"):
+        with pytest.raises(UserError, match="trained with baseline 'value', not 'group'"):
             build(tmp_path, 0, baseline="group").train(resume_from_checkpoint=True)
 
 
@@ -115,9 +118,12 @@ def test_another_batch_arithmetic_is_refused_when_resuming(tmp_path: Path):
     trainer.train()
     other = build(tmp_path, 0)
     other.args.num_ppo_epochs = 3
-    with pytest.raises(UserError, match="saved with num_ppo_epochs=2, not 3"):
+    with pytest.raises(UserError, match="trained with num_ppo_epochs 2, not 3"):
         other.train(resume_from_checkpoint=True)
     (tmp_path / f"checkpoint-{SAVE_EVERY}" / "ppo_state.json").unlink()
+    with pytest.raises(UserError, match=r"the newest, checkpoint-3, is broken: ppo_state\.json is missing"):
+        build(tmp_path, 0).train(resume_from_checkpoint=True)
+    (tmp_path / f"checkpoint-{SAVE_EVERY}" / "resume.json").unlink()  # an earlier version's
     with pytest.raises(UserError, match="is not a checkpoint of PPO"):
         build(tmp_path, 0).train(resume_from_checkpoint=True)
 
