@@ -121,12 +121,10 @@ def length_controlled(
         "mean_longer", and "within": whether both longer and shorter responses (or equal ones) occur, so that nothing is
         extrapolated. NaN where all responses are longer by the same.
     """
-    deviation = longer.std()
     facts = {"mean_longer": float(longer.mean()), "within": bool(longer.min() <= 0 <= longer.max())}
-    if not deviation and longer.any():
+    if (x := bounded_lengths(longer)) is None:
         nothing = {"length_controlled": np.nan, "length_controlled_interval": [np.nan] * 2}
         return {**nothing, "length_weight": np.nan, "length_weight_interval": [np.nan] * 2, **facts}
-    x = np.tanh(longer / deviation) if deviation else longer
     fitted = fit_logistic(x, wins, np.ones((1, len(wins))))[0]
     parts = []
     for start in range(0, resampling.resamples, DRAWN):
@@ -140,6 +138,22 @@ def length_controlled(
         "length_weight_interval": resampling.interval(drawn[:, 1]),
         **facts,
     }
+
+
+def bounded_lengths(longer: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """tanh(d / sd(d)) of differences of lengths `[N]`; None where all are the same and not 0."""
+    deviation = longer.std()
+    if not deviation and longer.any():
+        return None
+    return np.tanh(longer / deviation) if deviation else longer
+
+
+def length_information(x: NDArray[np.float64], a: float, b: float) -> NDArray[np.float64]:
+    """`[2, 2]` observed information of a and b in `fit_logistic`, its prior included."""
+    p = expit(a + b * x)
+    spread = p * (1 - p)
+    aa, ab, bb = spread.sum() + 1e-12, spread @ x, spread @ (x * x) + 1 / PRIOR_VARIANCE
+    return np.array([[aa, ab], [ab, bb]])
 
 
 def fit_logistic(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

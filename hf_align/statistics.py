@@ -52,6 +52,30 @@ def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
     return float(tau.statistic)
 
 
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Adjust the p-values of one family of tests, so that the chance of any false finding stays below a level.
+
+    Holm's step-down method (1979): the i-th smallest of m is multiplied by m - i + 1, and no adjusted value is below
+    that of a smaller one.
+
+    Args:
+        p_values: `[m]`; NaN (no test) stays NaN and doesn't count in m.
+
+    Returns:
+        `[m]`, at most 1.
+
+    Example:
+        >>> from hf_align.statistics import holm
+        >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted, tested = np.full_like(p, np.nan), np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    return adjusted
+
+
 def groups(labels: Sequence[str]) -> dict[str, NDArray[np.intp]]:
     """Row indices of every label, labels in alphabetical order."""
     array = np.asarray(labels)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from hf_align.statistics import Resampling, bootstrap_interval, groups, pearson, resampled_share, wilson_interval
+from hf_align.statistics import (
+    Resampling,
+    bootstrap_interval,
+    groups,
+    holm,
+    pearson,
+    resampled_share,
+    wilson_interval,
+)
 
 
 def test_pearson_equals_scipy() -> None:
@@ -100,3 +108,12 @@ def test_a_share_of_nothing_or_of_one_unit_has_no_interval() -> None:
     assert np.isnan(resampled_share([], [])[0])
     share, interval = resampled_share([True, False], [3, 3])
     assert share == 0.5 and np.isnan(interval).all()
+
+
+def test_holm_by_hand_and_by_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
+    p = np.random.default_rng(6).random(7) ** 2
+    order = sorted(range(7), key=lambda place: p[place])
+    for rank, place in enumerate(order):
+        rejected_from = max(min(1.0, (7 - i) * p[order[i]]) for i in range(rank + 1))
+        assert holm(p)[place] == pytest.approx(rejected_from)

@@ -66,6 +66,7 @@ from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.start_checks import check_passes
+from hf_align.trainers.stream import Stream
 from hf_align.trainers.trials import ModelInit, TrialTrainer, first_model
 from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
@@ -109,7 +110,7 @@ class BranchTrainer(
         ref_model: str | PreTrainedModel | PeftModel | None = None,
         args: AlignmentConfig | None = None,
         data_collator: Any = None,
-        train_dataset: Dataset | None = None,
+        train_dataset: Dataset | Stream | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,

@@ -208,7 +208,9 @@ def _check_plackett_luce(rows: Dataset, args: Any, name: str, *, draws: bool) ->
             "'bradley_terry'."
         )
     read = rows.select_columns([column for column in ("label", "ranks") if column in columns])
-    refuse(group_rows(_order_problem(row, draws=draws) for row in read), name, "use 'bradley_terry', or drop them")
+    refuse(
+        group_rows(_order_problem(dict(row), draws=draws) for row in read), name, "use 'bradley_terry', or drop them"
+    )
 
 
 def loss_problem(row: Mapping[str, Any], args: Any) -> str:

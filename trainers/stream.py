@@ -28,10 +28,13 @@ FIRST_ROWS = 512
 """Rows that are read and checked before a model is loaded."""
 BLOCK = 256
 
+Stream = datasets.IterableDataset | IterableDataset
+"""Rows that can only be read one after another, of `datasets` or of torch."""
+
 
 def is_stream(data: Any) -> bool:
-    """Whether rows can only be read one after another: an `IterableDataset` of `datasets` or torch."""
-    return isinstance(data, datasets.IterableDataset | IterableDataset)
+    """Whether rows can only be read one after another."""
+    return isinstance(data, Stream)
 
 
 def first_rows(data: Any, name: str = "train_dataset") -> Rows:
@@ -118,7 +121,8 @@ class RowStream(IterableDataset):
         self.source, self.first, self.reader, self.indexed = _plain(source), first, reader, indexed
         self.block = block
         self.accept: Callable[[Rows, Sequence[int]], None] = lambda rows, numbers: None
-        self._beginning = digest_of(read[:block])
+        self._compared = min(block, len(read))
+        self._beginning = digest_of(read[: self._compared])
         self.split(1, 0, 1)
         self.rewind()
 
@@ -218,7 +222,7 @@ class RowStream(IterableDataset):
         return list(islice(rows, self.block)), rows
 
     def _check_beginning(self, rows: Rows) -> None:
-        if digest_of(rows) != self._beginning:
+        if digest_of(rows[: self._compared]) != self._beginning:
             raise UserError(
                 f"{self.reader.name} gives other rows each time it is read, so it can be neither checked nor resumed; "
                 "give a stream that begins anew, such as datasets.IterableDataset.from_generator(function)."

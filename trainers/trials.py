@@ -141,7 +141,14 @@ class TrialTrainer(Trainer):
             super()._hp_search_setup(trial)
 
     def hyperparameter_search(
-        self, hp_space: Any = None, compute_objective: Callable[[dict[str, float]], float] | None = None, **kwargs: Any
+        self,
+        hp_space: Callable[[Any], dict[str, Any]] | None = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] = "minimize",
+        backend: str | HPSearchBackend | None = None,
+        hp_name: Callable[[Any], str] | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Search as Trainer does; each trial starts from a new model, adapter, head and reference.
 
@@ -149,7 +156,14 @@ class TrialTrainer(Trainer):
             hp_space: Gives the options of a trial.
             compute_objective: Computes from an evaluation's metrics what is minimised or, by `direction`, maximised.
                 Default: `eval_loss`. (Trainer's is the sum of all metrics but the loss, which means nothing here.)
-            kwargs: `n_trials`, `direction`, `backend`, `hp_name`, and the backend's own, as in Trainer.
+            n_trials: Number of trials.
+            direction: "minimize" or "maximize", for several objectives a list.
+            backend: Default: the one that is installed, such as "optuna".
+            hp_name: Names a trial's folder. Default: `run-N`.
+            kwargs: The backend's own options.
+
+        Returns:
+            The best run, as in Trainer.
 
         Raises:
             UserError: The trainer has no `model_init`, or there is nothing to evaluate on.
@@ -161,7 +175,9 @@ class TrialTrainer(Trainer):
             )
         if self.eval_dataset is None:
             raise UserError("hyperparameter_search compares evaluations, and there is no eval_dataset; give one.")
-        return super().hyperparameter_search(hp_space, compute_objective or loss_of, **kwargs)
+        return super().hyperparameter_search(
+            hp_space, compute_objective or loss_of, n_trials, direction, backend, hp_name, **kwargs
+        )
 
 
 def loss_of(metrics: Mapping[str, float]) -> float:

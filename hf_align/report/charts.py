@@ -1,7 +1,7 @@
 """Lines, intervals, histograms and bars as inline SVG, coloured by the page's CSS, light and dark."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -149,7 +149,17 @@ def _interval_row(item: Interval, y: float, across: Callable[[float], float], gu
 
 @dataclass(frozen=True)
 class Curve:
-    """Points as a line, dots or both, and an optional band (x, low, high); `color` is a CSS class."""
+    """Points as a line, dots or both; `color` is a CSS class.
+
+    Attributes:
+        label: What it is called.
+        color: CSS class.
+        points: (x, y).
+        band: Ends (x, low, high): an area around a line, whiskers of dots without one.
+        dots: Whether points are drawn.
+        line: Whether they are joined.
+        named: Whether the label also stands beside the last point.
+    """
 
     label: str
     color: str
@@ -157,6 +167,7 @@ class Curve:
     band: Sequence[tuple[float, float, float]] = ()
     dots: bool = True
     line: bool = True
+    named: bool = False
 
 
 def curve_chart(
@@ -212,7 +223,7 @@ def curve_chart(
         parts.append(
             Markup('<line class="reference" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(x1, y1, x2, y2)
         )
-    parts += [_curve(each, at) for each in curves]
+    parts += [*(_curve(each, at) for each in curves), *_names(curves, at)]
     keys = [(each.label, each.color) for each in curves if each.points] + ([(diagonal, "")] if diagonal else [])
     said = "; ".join(f"{each.label}: {', '.join(f'{x:.3g} {y:.3g}' for x, y in each.points)}" for each in curves)
     return _figure(parts, title, "", HEIGHT, keys, f"{title}. {axes[1]} over {axes[0]}. {said}")
@@ -335,8 +346,11 @@ def _curve(curve: Curve, at: Place) -> Markup:
     """A curve with dots and its band, as one group."""
     parts = []
     if edges := [edge for edge in curve.band if all(map(math.isfinite, edge))]:
-        outline = [at(x, high) for x, _, high in edges] + [at(x, low) for x, low, _ in reversed(edges)]
-        parts.append(_path(outline, "band"))
+        if curve.line:
+            outline = [at(x, high) for x, _, high in edges] + [at(x, low) for x, low, _ in reversed(edges)]
+            parts.append(_path(outline, "band"))
+        else:
+            parts += [_path([at(x, low), at(x, high)], "whisker") for x, low, high in edges]
     if curve.points:
         places = [at(x, y) for x, y in curve.points]
         if curve.line:
@@ -344,6 +358,22 @@ def _curve(curve: Curve, at: Place) -> Markup:
         dots = places if curve.dots else []
         parts += [Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(*place) for place in dots]
     return Markup('<g class="{}">{}</g>').format(curve.color, Markup("").join(parts))
+
+
+def _names(curves: Sequence[Curve], at: Place) -> Iterator[Markup]:
+    """Labels of named curves beside their last points, from the bottom up, each above those that it would overlap."""
+    placed: list[tuple[float, float, float]] = []
+    named = [(*at(*each.points[-1]), each.label) for each in curves if each.named and each.points]
+    for x, y, label in sorted(named, key=lambda each: -each[1]):
+        width = CHARACTER * len(label)
+        before = x + 6 + width > WIDTH - RIGHT
+        left = x - 6 - width if before else x + 6
+        while any(left < end and begin < left + width and abs(y - 4 - other) < 11 for begin, end, other in placed):
+            y -= 1
+        placed.append((left, left + width, y - 4))
+        yield Markup('<text class="value" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+            x + (-6 if before else 6), y - 4, "end" if before else "start", label
+        )
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

@@ -39,7 +39,7 @@ def reader(rows: list[dict[str, Any]], **options: Any) -> BlockReader:
 def test_tokenized_rows_are_those_of_a_data_set(rows: list[dict[str, Any]], options: dict[str, Any]):
     whole = tokenize_preferences(rows, tiny_tokenizer(), **options)
     read = reader(rows, **options)
-    for ours, theirs in zip(read.tokenize(read.check(rows, 0), range(len(rows))), whole, strict=True):
+    for ours, theirs in zip(read.tokenize(read.check(rows, 0), range(len(rows))), map(dict, whole), strict=True):
         assert {name: str(value) for name, value in ours.items()} == {name: str(v) for name, v in theirs.items()}
 
 

@@ -85,7 +85,7 @@ def test_a_bad_row_stops_the_run_where_it_comes(tiny_model_dir: str, tmp_path: P
 
 def test_later_rows_must_fit_the_model(tiny_model_dir: str, tmp_path: Path):
     args = DPOConfig(**options(tmp_path, max_length=None))
-    trainer = DPOTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2).to_iterable_dataset())
+    trainer: Any = DPOTrainer(tiny_model_dir, args=args, train_dataset=text_pairs(2).to_iterable_dataset())
     room = trainer.model.model.config.max_position_embeddings
     row = {"prompt_ids": [1] * room, "response_ids": [[2], [3]]}
     with pytest.raises(UserError, match=f"row 700 has {room + 1} tokens, more than the {room} positions"):
@@ -103,7 +103,7 @@ def test_refused_before_anything_is_loaded(tmp_path: Path):
 
 
 def test_evaluation_rows_are_no_stream(tiny_model_dir: str, tmp_path: Path):
-    stream = text_pairs(2).to_iterable_dataset()
+    stream: Any = text_pairs(2).to_iterable_dataset()
     with pytest.raises(UserError, match=r"eval_dataset must be .*, not IterableDataset"):
         IPOTrainer(
             tiny_model_dir, args=IPOConfig(**options(tmp_path)), train_dataset=text_pairs(2), eval_dataset=stream

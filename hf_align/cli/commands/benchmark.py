@@ -7,6 +7,7 @@ import shlex
 from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted, UserError
+from hf_align.evaluation.grid import PAGE
 from hf_align.experiments.benchmark.data import TrainingData
 from hf_align.experiments.benchmark.grid import DataEntry
 from hf_align.experiments.benchmark.planned import Benchmark
@@ -59,6 +60,7 @@ def run_benchmark_command(options: argparse.Namespace) -> None:
         print(json.dumps(results.to_json(), indent=2, ensure_ascii=False))
     elif results is not None:
         screen.line(str(results))
+        screen.line(f"The page: {benchmark.out / PAGE}")
         if options.json is not None:
             write_figures(results.to_json(), options.json, screen)
     if failures:

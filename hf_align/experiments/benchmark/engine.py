@@ -136,6 +136,8 @@ class Engine:
 
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         """Interrupt what still runs, and wait until checkpoints are saved; a second Ctrl-C ends it at once."""
+        if processes:
+            self.progress.line(f"stopping {len(processes)} runs after their steps (Ctrl-C: at once)", "yellow")
         for process in processes:
             process.send_signal(signal.SIGINT)
         until = time.monotonic() + PATIENCE

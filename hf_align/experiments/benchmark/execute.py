@@ -163,7 +163,6 @@ def attempt(job: Job, out: Path, progress: Progress, *, keep: bool) -> int:
     Returns:
         `DONE`, `PROBLEM` or, after Ctrl-C, `INTERRUPTED`.
     """
-    (job.folder(out) / FAILED).unlink(missing_ok=True)
     try:
         execute(job, out, progress, keep=keep)
     except KeyboardInterrupt:

@@ -76,6 +76,7 @@ class Job:
         folder = self.folder(out)
         if self._has_failed(folder) and any(self._changes(folder)):
             shutil.rmtree(folder)
+        (folder / FAILED).unlink(missing_ok=True)
         write_json(folder / JOB, {name: value for name, value in asdict(self).items() if name != "work"})
 
     def failure(self, reason: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,19 +204,19 @@ class Benchmark:
     def _foreign(self) -> list[Path]:
         return [path for path in self.out.iterdir() if path.name not in (LOCK, DATA) and UNFINISHED not in path.name]
 
-    def locked(self) -> FileLock:
-        """A lock on the folder, held; a context that gives it up.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder inside this context.
 
         Raises:
             UserError: Another benchmark is at work there.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.out / LOCK)
         try:
-            lock.acquire(timeout=0)
+            with FileLock(self.out / LOCK, timeout=0):
+                yield
         except Timeout:
             raise UserError(f"output_dir: another benchmark is at work in {self.out}; wait for it, or end it") from None
-        return lock
 
 
 def _named(value: Any) -> Any:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
-from hf_align.algorithms import ALGORITHMS
+from hf_align.algorithms import ALGORITHMS, Rows
 from hf_align.errors import UserError
 from hf_align.evaluation.policy_inputs import read_asked
 from hf_align.experiments.benchmark.data import TrainingData, read_data, read_held_out
@@ -32,6 +33,7 @@ from hf_align.rewards.vader import VADER
 from hf_align.rollouts.sampler import check_room
 from hf_align.trainers.checks import check_place
 from hf_align.trainers.hybrid.rows import check_rows_of
+from hf_align.trainers.resuming import ResumingTrainer
 
 
 def prepare_benchmark(recipe: Recipe) -> Benchmark:
@@ -57,10 +59,35 @@ def prepare_benchmark(recipe: Recipe) -> Benchmark:
         for label, entry in grid.algorithms.items()
         for name in entry.datasets
     }
+    rows = RowCheck(load_tokenizer(grid.model))
     for (name, label), each in trainings.items():
         with at(f"algorithms.{label}"):
-            _check_trainings(grid, grid.datasets[name], data[name], each)
+            _check_trainings(grid, grid.datasets[name], data[name], each, rows)
     return Benchmark(grid, held_out, data, trainings, isinstance(judge, Judge))
+
+
+class RowCheck:
+    """Checks rows as trainers read them, the same rows with the same limits of lengths once.
+
+    Args:
+        tokenizer: The policy's.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._checked: set[Any] = set()
+
+    def __call__(self, name: str, kind: Rows, rows: Any, args: Any, reward: Any) -> None:
+        """Check the rows of a data set.
+
+        Raises:
+            UserError: Names the data set and the row.
+        """
+        limits = {option: value for option, value in vars(args).items() if "length" in option or "trunc" in option}
+        key = (name, kind, repr(sorted(limits.items())), reward is None)
+        if key not in self._checked:
+            check_rows_of(kind, {f"datasets.{name}": rows}, self.tokenizer, args, reward)
+            self._checked.add(key)
 
 
 def _check_model(grid: Grid) -> None:
@@ -135,7 +162,7 @@ def _check_independent(grid: Grid, trained_by: Any, place: str) -> None:
         )
 
 
-def _check_trainings(grid: Grid, entry: DataEntry, data: TrainingData, trainings: Trainings) -> None:
+def _check_trainings(grid: Grid, entry: DataEntry, data: TrainingData, trainings: Trainings, check: RowCheck) -> None:
     """Refuse an algorithm whose rows or reward aren't there, or whose trainer would refuse its options or rows."""
     if trainings.needs_reward and entry.reward is None:
         raise UserError(
@@ -152,8 +179,9 @@ def _check_trainings(grid: Grid, entry: DataEntry, data: TrainingData, trainings
         _check_hybrid(grid, entry, data, trainings)
     for part in trainings.parts if trainings.kind == "train" else ():
         run = run_of(grid, entry, part)
-        rows = data.rows_for(part.algorithm.rows)
-        check_rows_of(part.algorithm.rows, {f"datasets.{entry.name}": rows}, load_tokenizer(grid.model), run.args)
+        if issubclass(run.trainer, ResumingTrainer):  # what another package's own trainer reads isn't known
+            reward = None if isinstance(entry.reward, Mapping) else run.checked.source.get("reward")
+            check(entry.name, part.algorithm.rows, data.rows_for(part.algorithm.rows), run.args, reward)
 
 
 def run_of(grid: Grid, entry: DataEntry, part: Training) -> Run:

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.evaluation.grid import BASE, RESULT, Results, read_results
 from hf_align.experiments.benchmark.engine import Engine
-from hf_align.experiments.benchmark.grid import REWARD
-from hf_align.experiments.benchmark.jobs import RESULT
 from hf_align.experiments.benchmark.planned import Benchmark
 from hf_align.experiments.benchmark.prepare import prepare_benchmark
 from hf_align.experiments.benchmark.training import TRAINING
 from hf_align.experiments.recipe import Recipe, read_recipe
-from hf_align.files import write_json
 from hf_align.progress import Progress, Silent
-
-SUMMARY = "benchmark.json"
-
-
-@dataclass(frozen=True)
-class Results:
-    """The finished runs of a benchmark.
-
-    Attributes:
-        grid: The grid.
-        runs: The results, each as in its `result.json`: the base's and every algorithm's, by data set and seed.
-    """
-
-    grid: dict[str, Any]
-    runs: list[dict[str, Any]]
-
-    def to_json(self) -> dict[str, Any]:
-        """The grid and the means of each run, as JSON has them."""
-        return {"grid": self.grid, "runs": [_with_means(each) for each in self.runs]}
-
-    def __str__(self) -> str:
-        lines = []
-        for each in self.to_json()["runs"]:
-            name = "/".join(str(each[key]) for key in ("dataset", "label", "seed") if each[key] is not None)
-            means = ", ".join(f"{key} {value:.3g}" for key, value in each["means"].items())
-            lines.append(f"{name}: {means}")
-        return "\n".join(lines)
 
 
 def run_benchmark(
@@ -107,18 +76,15 @@ def execute_benchmark(benchmark: Benchmark, workers: int, progress: Progress) ->
 
 
 def read_benchmark(benchmark: Benchmark) -> Results | None:
-    """The finished runs of a grid, written to its folder as figures, table and page; None if there are none."""
-    paths = [job.folder(benchmark.out) / RESULT for job in benchmark.jobs if job.kind != REWARD]
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    if not runs:
+    """The finished runs of a grid, written to its folder as figures, tables, page and picture; None without any."""
+    out = benchmark.out
+    finished = [
+        (dataset, label, seed)
+        for dataset, label, seed in benchmark.cells
+        if (out / dataset / label / str(seed) / RESULT).exists() and (out / BASE / str(seed) / RESULT).exists()
+    ]
+    if not finished:
         return None
-    results = Results(benchmark.described(), runs)
-    write_json(benchmark.out / SUMMARY, results.to_json())
+    results = read_results(out, benchmark.described(), benchmark.cells)
+    results.write(out)
     return results
-
-
-def _with_means(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with the means of its figures in place of them."""
-    means = {name: sum(values) / len(values) for name, values in result["figures"].items()}
-    left_out = ("figures", "responses", "history", "by_n", "rewards")
-    return {**{name: value for name, value in result.items() if name not in left_out}, "means": means}

@@ -1,0 +1,84 @@
+"""The picture of a benchmark: gains with intervals, and gain over KL, a row for each data set."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from hf_align.report.grid.charts import BEST_OF_N
+
+Summary = Mapping[str, Any]
+PALETTE = ("#2563c9", "#c2610c", "#1f8a5b", "#6d4bc3", "#b3261e", "#0f8f8c", "#8a6d00", "#b8327f")
+GREY = "#6b7280"
+
+
+def benchmark_png(summary: Summary) -> bytes | None:
+    """Draw it; None without matplotlib, or without a gain to draw."""
+    drawn = [each for each in summary["datasets"] if any(entry["judge"] for entry in each["algorithms"])]
+    if not drawn or find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
+
+    most = max(len(each["algorithms"]) for each in drawn)
+    figure = Figure(figsize=(11, len(drawn) * max(3.2, 0.42 * most + 1.2)), dpi=120, layout="constrained")
+    colors = _colors(drawn)
+    for row, dataset in enumerate(drawn):
+        _draw_gains(figure.add_subplot(len(drawn), 2, 2 * row + 1), dataset, colors)
+        _draw_frontier(figure.add_subplot(len(drawn), 2, 2 * row + 2), dataset, colors)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", metadata={"Software": None})
+    return picture.getvalue()
+
+
+def _colors(datasets: Any) -> dict[str, str]:
+    entries = {each["label"]: each["algorithm"] for dataset in datasets for each in dataset["algorithms"]}
+    trained = [label for label, algorithm in entries.items() if algorithm != BEST_OF_N]
+    return {label: PALETTE[place % len(PALETTE)] for place, label in enumerate(trained)}
+
+
+def _draw_gains(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> None:
+    entries = [each for each in dataset["algorithms"] if each["judge"]]
+    for place, each in enumerate(reversed(entries)):
+        judge, color = each["judge"], colors.get(each["label"], GREY)
+        if None not in judge["interval"]:
+            axes.plot(judge["interval"], [place, place], color=color, linewidth=2, alpha=0.6)
+        axes.plot(judge["mean"], place, "o", color=color, markersize=6)
+        axes.plot(judge["by_seed"], [place - 0.22] * len(judge["by_seed"]), "|", color=color, markersize=6)
+    axes.set_yticks(range(len(entries)), [each["label"] for each in reversed(entries)], fontsize=9)
+    axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.set_title(f"{dataset['name']}: judge's gain over the base", fontsize=10)
+    axes.set_xlabel("gain, 95% interval; ticks are seeds", fontsize=9)
+    _plain(axes)
+
+
+def _draw_frontier(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> None:
+    frontier = dataset["frontier"] or {"points": [], "anchor": []}
+    if anchor := frontier["anchor"]:
+        x = [each["kl"] ** 0.5 for each in anchor]
+        axes.plot(x, [each["gain"]["mean"] for each in anchor], "o-", color=GREY, markersize=4, label="best-of-n")
+        ends = [each["gain"]["interval"] for each in anchor]
+        if not any(None in each for each in ends):
+            axes.fill_between(x, *zip(*ends, strict=True), color=GREY, alpha=0.15, linewidth=0)
+    farthest = max((max(point["kl"]["mean"], 0.0) ** 0.5 for point in frontier["points"]), default=0.0)
+    for point in frontier["points"]:
+        x, gain, color = max(point["kl"]["mean"], 0.0) ** 0.5, point["gain"], colors[point["label"]]
+        if None not in gain["interval"]:
+            axes.plot([x, x], gain["interval"], color=color, linewidth=2, alpha=0.6)
+        axes.plot(x, gain["mean"], "o", color=color, markersize=6)
+        side = {"ha": "right", "xytext": (-6, 4)} if x > 0.8 * farthest else {"xytext": (6, 4)}
+        place = {"textcoords": "offset points", **side}
+        axes.annotate(point["label"], (x, gain["mean"]), **place, fontsize=8, color=color)
+    axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    axes.set_xlim(left=0)
+    axes.set_title(f"{dataset['name']}: gain over the square root of KL", fontsize=10)
+    axes.set_xlabel("square root of KL from the base (nats)", fontsize=9)
+    if frontier["anchor"]:
+        axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
