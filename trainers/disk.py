@@ -87,7 +87,7 @@ class DiskNeeds:
             raise UserError(problem)
 
 
-def disk_needs(args: Any, model: nn.Module, steps: int, *, epochs: float | None = None) -> DiskNeeds:
+def disk_needs(args: Any, model: nn.Module, steps: int | None, *, epochs: float | None = None) -> DiskNeeds:
     """What a run will write into its `output_dir`.
 
     A checkpoint has the weights that `save_model` writes (an adapter alone, or every weight), the optimizer's state by
@@ -97,7 +97,8 @@ def disk_needs(args: Any, model: nn.Module, steps: int, *, epochs: float | None 
     Args:
         args: The trainer's config.
         model: The model to train, wrapped or not, with its adapter; may be on the meta device.
-        steps: Optimizer steps of the run (`TrainerState.max_steps`).
+        steps: Optimizer steps of the run (`TrainerState.max_steps`). None: unknown, but enough to reach
+            `save_total_limit`; without a limit one checkpoint is counted, and no logs.
         epochs: Its epochs, for `save_strategy="epoch"`. Default: `num_train_epochs`.
 
     Example:
@@ -114,7 +115,7 @@ def disk_needs(args: Any, model: nn.Module, steps: int, *, epochs: float | None 
     is_adapter = any(isinstance(module, PeftModel) for module in model.modules())
     weights = float(sum(each.numel() * each.itemsize for each in (trained if is_adapter else parameters)))
     saved = weights + SMALL_FILES + TOKENIZER * _vocabulary(model)
-    logs = steps / _interval(args.logging_steps, steps) if args.logging_strategy != "no" else 0.0
+    logs = steps / _interval(args.logging_steps, steps) if steps and args.logging_strategy != "no" else 0.0
     samples = hasattr(args, "responses_per_rollout")
     logged = logs * NUMBERS["rollouts" if samples else "pairs"]
     whole = saved + LOGGED["checkpoint"] * logged
@@ -125,11 +126,12 @@ def disk_needs(args: Any, model: nn.Module, steps: int, *, epochs: float | None 
     if samples:
         tokens = args.max_new_tokens + (args.max_prompt_length or args.max_new_tokens) / 4
         whole += args.responses_per_rollout * args.world_size * tokens * PER_TOKEN
-    written = _checkpoints(args, steps, epochs)
+    limit = args.save_total_limit or 0
+    written = limit + 1 if steps is None and args.save_strategy != "no" else _checkpoints(args, steps or 0, epochs)
     kept = written
-    if args.save_total_limit:
+    if limit:
         keeps_best = args.metric_for_best_model is not None or args.load_best_model_at_end
-        kept = min(written, max(args.save_total_limit, 2 if keeps_best else 1))
+        kept = min(written, max(limit, 2 if keeps_best else 1))
     record = SMALL_FILES + LOGGED["record"] * logged
     return DiskNeeds(whole, kept, min(written, kept + 1), saved, record)
 

@@ -242,8 +242,10 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="RECIPE.yaml", help="a recipe, whose keys count as flags")
     parser.add_argument("--algorithm", required=True, metavar="NAME", help="name of a training command: dpo, ppo, ...")
     parser.add_argument(
-        "--gpu", metavar="SIZE", help="memory of the GPU, such as 24GB (default: this machine's GPU or CPU)"
+        "--gpu", metavar="GPU", help="name of a GPU, such as h100, or its memory, 24GB (default: this machine's device)"
     )
+    parser.add_argument("--hours", type=float, metavar="H", help="say whether the run ends within so many hours")
+    parser.add_argument("--largest-batch", action="store_true", help="find the largest micro-batch that fits, too")
     parser.add_argument("--recipe", metavar="FILE", help="write a recipe that fits to FILE (YAML)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
 

@@ -461,21 +461,22 @@ RUNS = Command(
 
 PLAN = Command(
     "plan",
-    "say what memory a run takes, and what fits a GPU",
+    "say what memory, time and disk a run takes, and what fits a GPU",
     """Plans a run from the model's config alone, without weights, GPU or network: memory at its peak by purpose,
-whether it fits, and if not, the cheapest changes with which it does: a smaller micro-batch, recomputation, LoRA, 8 or
-4 bits.
+whether it fits, and if not, the cheapest changes with which it does: short rows packed together, a smaller micro-batch,
+recomputation, LoRA, 8 or 4 bits. And the time of a step by part, of the run where its steps are known, and the disk.
 
   --model         Hub id in the cache, folder, or config.json (required)
   --algorithm     name of a training command (required)
-  --gpu           memory of the GPU; without it this machine's GPU or CPU with what is free now
+  --gpu           name of a GPU or its memory; without it this machine's GPU or CPU with what is free now, whose speed
+                  is measured for up to five seconds
   anything else   a key of the algorithm's recipe: lora, quantization, max_length, per_device_train_batch_size, ...
 
 With --train_dataset the longest rows of the data decide, without it the longest that the options allow.
 """,
     """  hf-align plan --model config.json --algorithm dpo --gpu 24GB --lora true
   hf-align plan --model ORG/MODEL --algorithm ppo --gpu 80GB --lora true --reward ORG/REWARD --max_new_tokens 256
-  hf-align plan --config recipes/dpo.yaml --algorithm dpo --gpu 16GB --recipe fits.yaml
+  hf-align plan --config recipes/dpo.yaml --algorithm dpo --gpu l4 --hours 8 --recipe fits.yaml
   hf-align plan --model ORG/MODEL --algorithm reward --gpu 40GB --quantization 4bit --lora.r 32 --json -
 """,
     "hf_align.cli.commands.plan:run_plan",

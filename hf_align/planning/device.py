@@ -13,6 +13,8 @@ import torch
 from hf_align.errors import UserError
 from hf_align.models.precision import compute_dtype
 from hf_align.numbers import shown_size
+from hf_align.planning.cards import CARDS, Card, card_named, stand_in
+from hf_align.planning.probe import PROBE, Probe
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CONTEXT = {"cuda": 0.75 * 2**30, "cpu": 0.0}
@@ -39,12 +41,14 @@ class Device:
         name: Its name, for messages.
         memory: Bytes that a run may take of it.
         dtype: The fast dtype, in which training computes by default.
+        card: A named GPU, or the one whose rates stand for a GPU of a size; None: this machine's device.
     """
 
     kind: Literal["cuda", "cpu"]
     name: str
     memory: float
     dtype: torch.dtype
+    card: Card | None = None
 
     @classmethod
     def here(cls) -> Device:
@@ -53,15 +57,28 @@ class Device:
         return cls("cuda" if torch.cuda.is_available() else "cpu", where, free, compute_dtype())
 
     @classmethod
-    def of_size(cls, size: str | float) -> Device:
-        """A GPU with so much memory, as "24GB" or in bytes.
+    def of(cls, size: str | float) -> Device:
+        """A GPU by its name, as "h100" or "a100-40gb", or one with so much memory, as "24GB" or in bytes.
+
+        Raises:
+            UserError: It is neither.
 
         Example:
             >>> from hf_align.planning.device import Device
-            >>> Device.of_size("24GB").memory == 24 * 2**30
+            >>> Device.of("24GB").memory == 24 * 2**30
+            True
+            >>> Device.of("l4").memory < 24 * 2**30
             True
         """
-        return cls("cuda", f"a GPU of {shown_size(memory := read_size(size))}", memory, torch.bfloat16)
+        if isinstance(size, str) and (card := card_named(size)) is not None:
+            return cls("cuda", card.name, card.memory * 2**30, card.dtype, card)
+        memory = read_size(size)
+        return cls("cuda", f"a GPU of {shown_size(memory)}", memory, torch.bfloat16, stand_in(memory))
+
+    @property
+    def speed(self) -> Card | Probe:
+        """What tells the seconds of its work: the named card's stated rates, or measurements of this machine."""
+        return PROBE if self.card is None else self.card
 
     def needed(self, tensors: float) -> float:
         """Bytes of the device that a run takes whose tensors take so much at their peak: with context and margin."""
@@ -81,7 +98,7 @@ def read_size(size: str | float) -> float:
     else:
         number = float(size)
     if not number > 0:
-        raise UserError(f"{size!r} is not an amount of memory; write one like 24GB.")
+        raise UserError(f"{size!r} is not an amount of memory; write one like 24GB, or a GPU: {', '.join(CARDS)}.")
     return number
 
 

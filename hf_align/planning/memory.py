@@ -37,6 +37,7 @@ from hf_align.planning.phases import (
     wrap_policy,
 )
 from hf_align.planning.trace import Measured
+from hf_align.planning.work import Work, step_work
 from hf_align.rewards.named import read_reward
 from hf_align.rewards.sources import named_models
 from hf_align.rewards.vader import VADER
@@ -51,6 +52,8 @@ SCORING = ("reward", "judge", "eval_judge")
 """Keys of a recipe whose models score responses, or compare them."""
 SCORING_NAMES = {"reward": "reward model", "judge": "judge", "eval_judge": "judge of evaluations"}
 GRADIENTS = "gradients"
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""Names of configs for the number of experts."""
 LARGEST_MASK = 2**26
 """Entries of a mask that is made with data in a trace."""
 
@@ -66,6 +69,7 @@ class Needs:
         layout: "branch" or "separate", and why.
         rows: Rows of the largest micro-batch.
         tokens: Tokens of each.
+        work: Kernels by piece, as `step_work` takes them, of the largest micro-batch.
         notes: What was assumed.
     """
 
@@ -75,6 +79,7 @@ class Needs:
     layout: str
     rows: int
     tokens: int
+    work: dict[str, Work] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -136,24 +141,16 @@ def needs_of(
     """
     rows_at_once: int = batch_size or args.per_device_train_batch_size
     setup = setup_of(args, device, model.dtype)
-    trains_reward = args.checkpoint_kind == "reward"
-    config = reward_config_of(source["model"], args) if trains_reward else None
-    wrapper = wrap_policy(model.model, args) if config is None else TracedReward(model.model, config)
-    layout = _layout(kind, args, wrapper, documents, setup)
-    batch = _lay_out(args, wrapper, longest_batch(args, documents, rows_at_once), layout)
+    wrapper = wrapper_of(source, args, model)
+    layout = layout_of(kind, args, wrapper, documents, setup)
+    batch = lay_out(args, wrapper, longest_batch(args, documents, rows_at_once), layout)
     weights = [parameter for parameter in wrapper.parameters() if parameter.requires_grad]
     optimizer = optimizer_memory(str(args.optim.value), weights, device.kind)
     gradients = 4.0 * sum(weight.numel() for weight in weights)
     notes = [optimizer.note] if optimizer.note else []
-
-    stays = {"weights": frozen_bytes(wrapper), "trained weights": gradients}
-    stays[f"optimizer state ({args.optim.value})"] = optimizer.state
-    if args.world_size > 1:
-        stays["gradient buckets of DDP"] = gradients
-    stays |= reference_bytes(source, args, model)
-    for key in SCORING:
-        if size := scoring_bytes(source.get(key), model):
-            stays[SCORING_NAMES[key]] = size
+    if any(getattr(wrapper.config.get_text_config(), name, None) for name in EXPERTS):
+        notes.append("every expert gets as many tokens as the others, which routers don't see to")
+    stays = staying_bytes(source, args, model, wrapper, device)
 
     accumulates = args.gradient_accumulation_steps > 1
     loss = update(setup, wrapper, batch, full_kl=getattr(args, "kl_kind", None) == "full")
@@ -161,20 +158,38 @@ def needs_of(
     activations = loss.peak if accumulates else max(0.0, loss.peak - gradients)
     phases = {"update": {GRADIENTS: gradients, _batch_name(batch): activations}}
     phases["optimizer step"] = {GRADIENTS: gradients, "the step's intermediate results": optimizer.step}
-    micro_batches = args.gradient_accumulation_steps
-    operations = micro_batches * loss.operations
     # A reference is as large as the policy, so its pass without gradients takes less memory than an update.
-    if has_reference(source, args) and not (is_rollout(args) or getattr(args, "precompute_ref_log_probs", False)):
-        operations += micro_batches * loss.forward
+    work = {"update": loss.work, "forward": loss.forward}
     if is_rollout(args):
-        sampled, more = _sampling(setup, wrapper, args, documents)
-        phases |= sampled
-        steps = args.steps_per_rollout
-        per_rollout = args.num_mini_batches * micro_batches
-        operations += (more + per_rollout * 2 * loss.forward) / steps
-        phases |= _rewarding(setup, source, documents, args)
+        sampled, pieces = _sampling(setup, wrapper, args, documents)
+        scored, rewards = _rewarding(setup, source, documents, args)
+        phases |= sampled | scored
+        work |= pieces | {"rewards": rewards}
     rows, tokens = batch.input_ids.shape
-    return Needs(stays, phases, operations, layout, rows, tokens, tuple(notes))
+    operations = sum(part.operations for part in step_work(args, work, reference=has_reference(source, args)).values())
+    return Needs(stays, phases, operations, layout, rows, tokens, work, tuple(notes))
+
+
+def staying_bytes(source: Source, args: Any, model: Outline, wrapper: BranchModel, device: Device) -> dict[str, float]:
+    """Bytes by purpose that a run holds throughout: weights, the optimizer's state and further models."""
+    weights = [parameter for parameter in wrapper.parameters() if parameter.requires_grad]
+    trained = 4.0 * sum(weight.numel() for weight in weights)
+    stays = {"weights": frozen_bytes(wrapper), "trained weights": trained}
+    stays[f"optimizer state ({args.optim.value})"] = optimizer_memory(str(args.optim.value), weights, device.kind).state
+    if args.world_size > 1:
+        stays["gradient buckets of DDP"] = trained
+    stays |= reference_bytes(source, args, model)
+    for key in SCORING:
+        if size := scoring_bytes(source.get(key), model):
+            stays[SCORING_NAMES[key]] = size
+    return stays
+
+
+def wrapper_of(source: Source, args: Any, model: Outline) -> BranchModel:
+    """The model as its trainer wraps it."""
+    if args.checkpoint_kind != "reward":
+        return wrap_policy(model.model, args)
+    return TracedReward(model.model, reward_config_of(source["model"], args))
 
 
 def reward_config_of(model: Any, args: Any) -> RewardModelConfig:
@@ -193,7 +208,7 @@ def _batch_name(batch: Branches) -> str:
     return f"activations of {rows} x {tokens} tokens"
 
 
-def _layout(kind: Rows, args: Any, wrapper: BranchModel, documents: Sequence[Document], setup: Setup) -> str:
+def layout_of(kind: Rows, args: Any, wrapper: BranchModel, documents: Sequence[Document], setup: Setup) -> str:
     """The layout that the run will take, as far as work decides it."""
     if kind == "demonstrations" or args.layout == "separate":
         return "separate"
@@ -209,7 +224,8 @@ def _layout(kind: Rows, args: Any, wrapper: BranchModel, documents: Sequence[Doc
     return choose_layout(batches, costs, row_tokens=args.row_tokens, by_block=by_block).layout
 
 
-def _lay_out(args: Any, wrapper: BranchModel, documents: Sequence[Document], layout: str) -> Branches:
+def lay_out(args: Any, wrapper: BranchModel, documents: Sequence[Document], layout: str) -> Branches:
+    """A micro-batch of these rows as the run lays it out."""
     if getattr(args, "packing", False):
         documents = [([1], [[1] * (args.max_length - 1)])] * args.per_device_train_batch_size
     branches = build_branches(documents, pad_token_id=0, row_tokens=getattr(args, "row_tokens", None))
@@ -220,13 +236,31 @@ def _lay_out(args: Any, wrapper: BranchModel, documents: Sequence[Document], lay
 
 def _sampling(
     setup: Setup, wrapper: BranchModel, args: Any, documents: Sequence[Document]
-) -> tuple[dict[str, dict[str, float]], float]:
-    """Phases of sampling a rollout, and its operations."""
-    samples, responses = args.num_samples, args.responses_per_rollout
+) -> tuple[dict[str, dict[str, float]], dict[str, Work]]:
+    """Phases of sampling a rollout, and the kernels of its prompts and of one token of all responses.
+
+    Passes with the shortest and with the longest cache stand for a token on average, since what reads it grows evenly.
+    """
+    samples, responses, request = args.num_samples, args.responses_per_rollout, sampling_request(args)
     longest = max(len(prompt) for prompt, _ in documents)
-    request = SamplingRequest(
+    whole = longest + args.max_new_tokens
+    count = max(1, responses // samples)
+    prompts = linear(lambda count: first_token(setup, wrapper, count, longest), count, LARGEST_MASK // longest**2)
+    most = LARGEST_MASK // whole
+    token = linear(lambda count: last_token(setup, wrapper, count, whole, request), responses, most)
+    first = linear(lambda count: last_token(setup, wrapper, count, longest + 1, request), responses, most)
+    phases = {
+        "first tokens of the responses": {"prompts and their keys and values": prompts.peak},
+        "last tokens of the responses": {"keys and values, logits": token.peak},
+    }
+    return phases, {"prompts": prompts.work, "token": 0.5 * (first.work + token.work)}
+
+
+def sampling_request(args: Any) -> SamplingRequest:
+    """How a run's responses are sampled."""
+    return SamplingRequest(
         prompt_ids=[],
-        num_samples=samples,
+        num_samples=args.num_samples,
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,
         top_p=args.top_p,
@@ -235,15 +269,6 @@ def _sampling(
         pad_token_id=0,
         tokenizer=cast(Any, None),
     )
-    whole = longest + args.max_new_tokens
-    count = max(1, responses // samples)
-    prompts = linear(lambda count: first_token(setup, wrapper, count, longest), count, LARGEST_MASK // longest**2)
-    token = linear(lambda count: last_token(setup, wrapper, count, whole, request), responses, LARGEST_MASK // whole)
-    phases = {
-        "first tokens of the responses": {"prompts and their keys and values": prompts.peak},
-        "last tokens of the responses": {"keys and values, logits": token.peak},
-    }
-    return phases, prompts.operations + args.max_new_tokens * token.operations
 
 
 def linear(measure: Callable[[int], Measured], count: int, most: int, few: int = 2) -> Measured:
@@ -254,9 +279,12 @@ def linear(measure: Callable[[int], Measured], count: int, most: int, few: int =
     return low + (count - few) / few * (high - low)
 
 
-def _rewarding(setup: Setup, source: Source, documents: Sequence[Document], args: Any) -> dict[str, dict[str, float]]:
-    """The phase in which a reward model scores the responses."""
+def _rewarding(
+    setup: Setup, source: Source, documents: Sequence[Document], args: Any
+) -> tuple[dict[str, dict[str, float]], Work]:
+    """The phases in which reward models score the responses, and the kernels of those that score each rollout."""
     phases: dict[str, dict[str, float]] = {}
+    work = Work()
     for key in SCORING:
         for name in named_models(reward_of(source.get(key))):
             member = member_sources(name)[0] if is_ensemble(name) else name
@@ -268,7 +296,12 @@ def _rewarding(setup: Setup, source: Source, documents: Sequence[Document], args
             wrapper = TracedReward(model.model, RewardModelConfig())
             measured = score(setup, wrapper, batch)
             phases[f"scores by {name}"] = {f"{SCORING_NAMES[key]}'s pass": measured.peak}
-    return phases
+            if key != "eval_judge":
+                passes = -(-args.responses_per_rollout // rows) * (
+                    len(member_sources(name)) if is_ensemble(name) else 1
+                )
+                work += passes * measured.work
+    return phases, work
 
 
 def reference_bytes(source: Source, args: Any, model: Outline) -> dict[str, float]:

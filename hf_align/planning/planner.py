@@ -2,129 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
-from peft import LoraConfig
-
-from hf_align.algorithms import ALGORITHMS, Algorithm
-from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
-from hf_align.evaluation.scorers import read_judge
-from hf_align.experiments.recipe import CheckedRecipe, Recipe, check_recipe, dump_values
-from hf_align.experiments.run import LORA_DEFAULTS, make_config
-from hf_align.layout.branches import Document
-from hf_align.models.decoders import positions_of
-from hf_align.models.sources import load_tokenizer
+from hf_align.experiments.recipe import dump_values
 from hf_align.numbers import shown_size
 from hf_align.planning.device import MARGIN, MARGIN_FROM, Device
-from hf_align.planning.lengths import describe_lengths, longest_allowed
-from hf_align.planning.memory import Needs, needs_of, reward_config_of
-from hf_align.planning.outline import Model, Outline, outline
-from hf_align.planning.rows import READERS
-from hf_align.rewards.named import read_reward
-
-OUTPUT = "out"
-"""`output_dir` of a plan that names none."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A run as far as a plan knows it.
-
-    Attributes:
-        model: The model, or its config.
-        algorithm: The algorithm.
-        values: The recipe's keys and values besides `model`.
-        device: The device planned for.
-        documents: Rows of the data, as token ids; None: as long as the options allow.
-    """
-
-    model: Model
-    algorithm: Algorithm
-    values: dict[str, Any]
-    device: Device
-    documents: list[Document] | None = None
-
-    def changed(self, **values: Any) -> Settings:
-        """The same with other values; None takes a key away."""
-        merged = {key: value for key, value in {**self.values, **values}.items() if value is not None}
-        return dataclasses.replace(self, values=merged)
-
-    @cached_property
-    def checked(self) -> CheckedRecipe:
-        """The values, checked as a recipe's."""
-        recipe = Recipe({"model": self.model if isinstance(self.model, str) else "config.json", **self.values})
-        algorithm = self.algorithm
-        return check_recipe(recipe, algorithm.load()[1], LoraConfig, algorithm.needs, algorithm.rows, whole=False)
-
-    @cached_property
-    def args(self) -> Any:
-        """The trainer's config."""
-        checked = self.checked
-        given = {"output_dir": OUTPUT, "report_to": "none", **checked.config}
-        given |= {"bf16": False, "fp16": False}  # `dtype` says it; this machine may lack what the device has
-        config = dataclasses.replace(checked, config=given)
-        return make_config(self.algorithm.name, self.algorithm.load()[1], config)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The compute dtype: as asked for, or the device's."""
-        asked = self.checked.config
-        if asked.get("fp16"):
-            return torch.float16
-        if asked.get("bf16") is None:
-            return self.device.dtype
-        return torch.bfloat16 if asked["bf16"] else torch.float32
-
-    @cached_property
-    def outline(self) -> Outline:
-        """The trained model's outline."""
-        checked, args = self.checked, self.args
-        quantization = checked.source["quantization"]
-        lora = None if checked.lora is None else LoraConfig(**{**LORA_DEFAULTS, **checked.lora})
-        is_reward = args.checkpoint_kind == "reward"
-        made = outline(
-            self.model,
-            reward=is_reward and reward_config_of(self.model, args),
-            quantization=quantization,
-            lora=lora,
-            dtype=self.dtype,
-            fast=self.device.dtype,
-            frozen_layers=getattr(args, "freeze_layers", 0),
-        )
-        if quantization is not None and not made.is_adapter:
-            raise UserError("A quantised model trains only through an adapter; give lora.")
-        return made
-
-    @cached_property
-    def rows(self) -> tuple[list[Document], str]:
-        """The rows planned for, and what they are, in words."""
-        if self.documents is not None:
-            return self.documents, f"{len(self.documents)} rows, {describe_lengths(self.documents)}"
-        documents, said = longest_allowed(self.algorithm.rows, self.args, positions_of(self.outline.model.config))
-        return documents, f"none given; {said}"
-
-    def missing(self) -> list[str]:
-        """Required keys of a recipe that have no value yet."""
-        source = self.checked.source
-        absent = ["train_dataset"] if source["train_dataset"] is None else []
-        scored = source.get("reward") or source.get("judge")
-        return absent + (["reward"] if "reward" in source and not scored else [])
-
-    def needs(self) -> Needs:
-        """What the run needs."""
-        source = {**self.checked.source, "model": self.model}
-        source["reward"] = None if source.get("reward") is None else read_reward(source["reward"])
-        for key in ("judge", "eval_judge"):
-            if source.get(key) is not None:
-                source[key] = read_judge(source[key])
-        return needs_of(self.algorithm.rows, source, self.args, self.outline, self.rows[0], self.device)
+from hf_align.planning.fitting import cheapest_changes, largest_batch, row_tokens
+from hf_align.planning.memory import Needs
+from hf_align.planning.outline import Model
+from hf_align.planning.settings import Settings, named_algorithm, with_data
+from hf_align.planning.time import StepTime
+from hf_align.trainers.disk import DiskNeeds, free_bytes
 
 
 @dataclass(frozen=True)
@@ -143,6 +35,7 @@ class Plan:
         changes: With which changes it fits, if not as it is; None if with none that the planner knows.
         settings: The run.
         needs: The figures in detail.
+        hours: Hours that the run may take; None: any number.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -163,6 +56,7 @@ class Plan:
     settings: Settings
     needs: Needs
     changes: dict[str, Any] | None = field(default=None)
+    hours: float | None = None
 
     @property
     def fits(self) -> bool:
@@ -172,7 +66,41 @@ class Plan:
     @cached_property
     def suggestion(self) -> Plan | None:
         """The plan with the cheapest changes that make it fit: itself if it does, None if the planner knows none."""
-        return self if self.fits else cheapest_that_fits(self.settings)
+        if self.fits:
+            return self
+        changes = cheapest_changes(self.settings)
+        return None if changes is None else plan_settings(self.settings.changed(**changes), changes, self.hours)
+
+    @cached_property
+    def largest_batch(self) -> int | None:
+        """Rows (of trainers that sample: responses) of the largest micro-batch that fits, all else as it is; None if
+        not even the smallest does."""
+        return largest_batch(self.settings)
+
+    @property
+    def time(self) -> StepTime:
+        """Seconds of an optimizer step by part, traced on first use, and what they assume."""
+        return self.settings.time
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of an optimizer step, of trainers that sample with its share of a rollout."""
+        return self.time.seconds
+
+    @property
+    def run_seconds(self) -> float | None:
+        """Seconds of all steps, start and evaluations aside; None if nothing says how many there are."""
+        return None if self.settings.steps is None else self.settings.steps * self.step_seconds
+
+    @property
+    def in_time(self) -> bool | None:
+        """Whether it ends within `hours`; None if either isn't known."""
+        return None if self.hours is None or self.run_seconds is None else self.run_seconds <= 3600 * self.hours
+
+    @property
+    def disk(self) -> DiskNeeds:
+        """What the run writes into its `output_dir`."""
+        return self.settings.disk
 
     def recipe(self) -> str:
         """The run with the suggested changes as a recipe (YAML) that the algorithm's command reads.
@@ -196,7 +124,7 @@ class Plan:
     def lines(self) -> Iterator[tuple[str, str]]:
         """Names and figures to show."""
         made, needs = self.settings.outline, self.needs
-        yield "model", f"{made.name}, {shown_count(made.total)} weights, {shown_count(made.trained)} trained"
+        yield "model", f"{made.name}, {shown_count(made.total)} weights, {shown_count(self.settings.trained)} trained"
         yield "data", self.data
         yield "layout", f"{needs.layout}, largest micro-batch {needs.rows} x {needs.tokens} tokens"
         yield from needs.lines()
@@ -211,10 +139,34 @@ class Plan:
         for note in self.notes:
             yield "note", note
         yield "fits", "yes" if self.fits else "no"
+        if (packing := row_tokens(self.settings)) is not None:
+            yield "suggestion", f"row_tokens {packing} packs short rows together, with the same result in less time"
+        yield from self.time_lines()
+        free = free_bytes(self.settings.args.output_dir)
+        yield (
+            "disk, about",
+            f"{shown_size(self.disk.peak)} at most, with {shown_size(free)} free; {self.disk.describe()}",
+        )
+        if (problem := self.disk.problem(free)) is not None:
+            yield "warning", problem
+
+    def time_lines(self) -> Iterator[tuple[str, str]]:
+        """Names and figures of the time to show."""
+        for name, seconds in self.time.parts.items():
+            yield f"time of a step: {name}", shown_seconds(seconds)
+        yield "a step, about", shown_seconds(self.step_seconds)
+        for note in self.time.notes:
+            yield "time, note", note
+        if self.run_seconds is not None:
+            whole = f"{shown_seconds(self.run_seconds)} for {self.settings.steps} steps"
+            yield "the run, about", f"{whole}, without start and evaluations"
+        if self.hours is not None:
+            said = {True: "yes", False: "no", None: "unknown: give train_dataset or max_steps"}[self.in_time]
+            yield f"within {self.hours:g} hours", said
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, for JSON."""
-        suggestion = self.suggestion
+        suggestion, disk = self.suggestion, self.disk
         return {
             "algorithm": self.settings.algorithm.name,
             "peak_bytes": round(self.peak_bytes),
@@ -224,19 +176,35 @@ class Plan:
             "parts": {name: round(size) for name, size in self.parts.items()},
             "phases": {name: round(size) for name, size in self.phases.items()},
             "step_operations": self.needs.step_operations,
+            "step_seconds": self.step_seconds,
+            "step_parts": self.time.parts,
+            "steps": self.settings.steps,
+            "run_seconds": self.run_seconds,
+            "in_time": self.in_time,
+            "disk_peak_bytes": round(disk.peak),
+            "disk_left_bytes": round(disk.left),
             "data": self.data,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.time.notes],
             "changes": None if suggestion is None else suggestion.changes or {},
         }
 
 
-def plan(model_id_or_config: Model, algorithm: str, *, device_memory: str | float | None = None, **config: Any) -> Plan:
-    """Plan a run: its memory at the peak, by purpose, and whether it fits. No weights are loaded.
+def plan(
+    model_id_or_config: Model,
+    algorithm: str,
+    *,
+    device_memory: str | float | None = None,
+    hours: float | None = None,
+    **config: Any,
+) -> Plan:
+    """Plan a run: its memory at the peak, by purpose, whether it fits, its time and disk. No weights are loaded.
 
     Args:
         model_id_or_config: Hub id, folder, adapter, `config.json`, its content as a dict, or a config object.
         algorithm: Name of the algorithm: "dpo", "ppo", ...
-        device_memory: Memory of a GPU, as "24GB" or in bytes. None: this machine's GPU or CPU with what is free.
+        device_memory: A GPU's name ("h100", "l4", ...: `hf_align.planning.cards.CARDS`), or memory, as "24GB" or in
+            bytes. None: this machine's GPU or CPU with what is free.
+        hours: Hours that the run may take at most.
         config: Any key of a recipe: `quantization`, `lora`, `train_dataset`, and the fields of the algorithm's config.
 
     Returns:
@@ -255,42 +223,16 @@ def plan(model_id_or_config: Model, algorithm: str, *, device_memory: str | floa
         >>> small.peak_bytes < large.peak_bytes
         True
     """
-    device = Device.here() if device_memory is None else Device.of_size(device_memory)
-    return plan_settings(with_data(Settings(model_id_or_config, named_algorithm(algorithm), dict(config), device)))
+    if hours is not None and not hours > 0:
+        raise UserError(f"hours is {hours}; give a number above 0.")
+    device = Device.here() if device_memory is None else Device.of(device_memory)
+    settings = with_data(Settings(model_id_or_config, named_algorithm(algorithm), dict(config), device))
+    return plan_settings(settings, hours=hours)
 
 
-def named_algorithm(name: str) -> Algorithm:
-    """The algorithm of this name.
-
-    Raises:
-        UserError: There is none; the message suggests the nearest one.
-    """
-    if name in ALGORITHMS:
-        return ALGORITHMS[name]
-    nearest = difflib.get_close_matches(name, list(ALGORITHMS), n=1, cutoff=0.5)
-    meant = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(ALGORITHMS)}"
-    raise UserError(f"algorithm: there is no {name!r}; {meant}")
-
-
-def with_data(settings: Settings) -> Settings:
-    """The settings with the rows of their `train_dataset`, if they name one."""
-    source = settings.checked.source
-    name = source["train_dataset"]
-    if name is None:
-        return settings
-    if not isinstance(settings.model, str) or settings.model.endswith(".json"):
-        raise UserError(
-            "train_dataset: a config has no tokenizer to count tokens with; name a model, or give max_length."
-        )
-    rows = load_rows(name, "train", settings.args.seed, settings.algorithm.rows)
-    tokenizer = load_tokenizer(settings.model)
-    documents = READERS[settings.algorithm.rows]({"train_dataset": rows}, tokenizer, settings.args)
-    return dataclasses.replace(settings, documents=documents)
-
-
-def plan_settings(settings: Settings, changes: dict[str, Any] | None = None) -> Plan:
+def plan_settings(settings: Settings, changes: dict[str, Any] | None = None, hours: float | None = None) -> Plan:
     """The plan of settings; `changes` are those that led to them."""
-    needs = settings.needs()
+    needs = settings.needs
     notes = list(needs.notes)
     source = settings.checked.source
     if "reward" in source and source["reward"] is None and source.get("judge") is None:
@@ -310,69 +252,8 @@ def plan_settings(settings: Settings, changes: dict[str, Any] | None = None) -> 
         settings,
         needs,
         changes,
+        hours,
     )
-
-
-def cheapest_that_fits(settings: Settings) -> Plan | None:
-    """The plan with the cheapest changes that fit; None if none does.
-
-    From cheap to dear: a smaller micro-batch with more accumulation, selective and full recomputation, LoRA, weights in
-    8 and in 4 bits. Each is tried with the largest micro-batch that fits.
-    """
-    for changes in _changes(settings):
-        changed = settings.changed(**changes)
-        if (batch := largest_batch(changed)) is not None:
-            changes = {**changes, **batch}
-            return plan_settings(settings.changed(**changes), changes)
-    return None
-
-
-def _changes(settings: Settings) -> Iterator[dict[str, Any]]:
-    """Changes besides that of the batch, cheapest first."""
-    checked, made = settings.checked, settings.outline
-    recompute = "activation_recompute" in {each.name for each in dataclasses.fields(settings.args)}
-    now = getattr(settings.args, "activation_recompute", "full" if settings.args.recomputes else "none")
-    steps = {"none": ["none", "selective", "full"], "selective": ["selective", "full"], "full": ["full"]}[now]
-    recomputes: list[dict[str, Any]] = [{}]
-    recomputes += [{"activation_recompute": step} for step in steps[1:]] if recompute else []
-    if not recompute and now == "none":
-        recomputes.append({"gradient_checkpointing": True})
-    lora: dict[str, Any] = {} if made.is_adapter else {"lora": True}
-    bits = {None: (None, "8bit", "4bit"), "8bit": ("8bit", "4bit"), "4bit": ("4bit",)}[checked.source["quantization"]]
-    for quantization in bits:
-        adapters = ({}, lora) if quantization is None and lora else (lora,)
-        for adapter in adapters:
-            for each in recomputes:
-                quantised = {} if quantization == checked.source["quantization"] else {"quantization": quantization}
-                yield {**each, **adapter, **quantised}
-
-
-def largest_batch(settings: Settings) -> dict[str, Any] | None:
-    """The changes for the largest micro-batch up to the given one that fits, with the same rows a step; None if none.
-
-    A micro-batch divides the given one, so that as many rows make a step.
-    """
-    args = settings.args
-    whole, unit = args.per_device_train_batch_size, getattr(args, "num_samples", 1)
-    sizes = [size for size in range(unit, whole + 1, unit) if whole % size == 0] or [whole]
-
-    def fits(size: int) -> bool:
-        return plan_settings(settings.changed(**_batch(args, size))).fits
-
-    if not fits(sizes[0]):
-        return None
-    low, high = 1, len(sizes)  # the first `low` fit, those from `high` on don't
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if fits(sizes[middle]) else (low, middle)
-    return _batch(args, sizes[low - 1])
-
-
-def _batch(args: Any, size: int) -> dict[str, Any]:
-    if size == args.per_device_train_batch_size:
-        return {}
-    accumulation = args.gradient_accumulation_steps * args.per_device_train_batch_size // size
-    return {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
 
 
 def shown_count(number: int) -> str:
@@ -381,3 +262,11 @@ def shown_count(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return str(number)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Seconds in words."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

@@ -21,8 +21,8 @@ from hf_align.planning.outline import Outline, outline
 from hf_align.planning.phases import Untraceable
 from hf_align.planning.planner import shown_count
 from hf_align.planning.rows import READERS, tokenized_prompts
+from hf_align.planning.steps import describe_steps, stages_of, steps_of
 from hf_align.rewards.sources import check_named_models
-from hf_align.trainers.curriculum import Schedule, make_schedule, read_curriculum
 from hf_align.trainers.disk import DiskNeeds, disk_needs, free_bytes
 from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
@@ -100,7 +100,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         raise UserError("A quantised model trains only through an adapter; give lora.")
     if kind == "prompts":
         check_room(model.model, args, *tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
-    stages = _stages(args, len(documents))
+    stages = stages_of(args, len(documents))
     batch = max(stage.batch for stage in stages.stages) if stages else None
     try:
         needs = needs_of(kind, source, args, model, documents, device, batch_size=batch)
@@ -108,7 +108,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         memory = [*needs.lines(), *(("memory, note", note) for note in needs.notes)]
     except Untraceable as error:  # no reason not to train it
         needed, memory = device.needed(model.base_bytes), [("memory, weights alone", str(error))]
-    steps, where, free = _steps(args, len(documents)), device.name, int(device.memory)
+    steps, where, free = steps_of(args, len(documents)), device.name, int(device.memory)
     disk, free_disk = disk_needs(args, model.model, steps), free_bytes(args.output_dir)
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)
     lines = [
@@ -116,7 +116,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         ("data", f"{len(documents)} rows, {describe_lengths(documents)}"),
         *([] if getattr(args, "needs_reference", True) else [("reference", "none: the loss needs none")]),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),
-        ("steps", _describe_steps(args, steps, len(documents))),
+        ("steps", describe_steps(args, steps, len(documents))),
         *memory,
         ("memory, about", f"{shown_size(needed)}, with {shown_size(free)} free on {where}"),
         _disk_line(disk, free_disk),
@@ -128,7 +128,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
 def of_members(plan: DryRun, args: EnsembleConfig, rows: int, model: Outline) -> DryRun:
     """The plan of an ensemble, given that of a member on all rows: one is trained at a time, and all are kept."""
     drawn = rows if args.bootstrap is None else round(args.bootstrap * rows)
-    steps = f"{_steps(args, drawn)} of each member, of "
+    steps = f"{steps_of(args, drawn)} of each member, of "
     lines = [
         (name, steps + text.partition(", of ")[2] if name == "steps" else text)
         for name, text in plan.lines
@@ -147,34 +147,3 @@ def of_members(plan: DryRun, args: EnsembleConfig, rows: int, model: Outline) ->
 
 def _disk_line(disk: DiskNeeds, free: float) -> tuple[str, str]:
     return "disk, about", f"{shown_size(disk.peak)} at most, with {shown_size(free)} free; {disk.describe()}"
-
-
-def _steps(args: Any, rows: int) -> int:
-    if args.max_steps > 0:
-        return args.max_steps
-    if schedule := _stages(args, rows):
-        return schedule.steps
-    if hasattr(args, "steps_per_rollout"):
-        rollouts = -(-rows // (args.prompts_per_rollout * args.world_size))
-        return int(rollouts * args.steps_per_rollout * args.num_train_epochs)
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return int(-(-rows // batch) * args.num_train_epochs)
-
-
-def _describe_steps(args: Any, steps: int, rows: int) -> str:
-    if stages := _stages(args, rows):
-        return "; ".join(f"{each.steps} of {each.step_rows} rows on the easiest {each.rows}" for each in stages.stages)
-    described = f"{steps}, of {args.per_device_train_batch_size * args.gradient_accumulation_steps} rows each"
-    if (episodes := getattr(args, "total_episodes", None)) is None:
-        return described
-    sampled = steps // args.steps_per_rollout * args.responses_per_rollout * args.world_size
-    rounded = f" (total_episodes is {episodes}, and rollouts are whole)" if sampled != episodes else ""
-    return f"{described}; {sampled} responses are sampled{rounded}"
-
-
-def _stages(args: Any, rows: int) -> Schedule | None:
-    """Stages of a reward model's curriculum, if it has one."""
-    if (values := getattr(args, "curriculum", None)) is None:
-        return None
-    curriculum = read_curriculum(values, batch=args.per_device_train_batch_size)
-    return make_schedule(curriculum, rows, accumulation=args.gradient_accumulation_steps, processes=args.world_size)

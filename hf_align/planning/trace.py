@@ -8,18 +8,21 @@ real, so that code that looks at them works.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from hf_align.layout.branches import Branches
+from hf_align.planning.work import Kernel, Work, kernels_of, tensors_in
 
+MOST_EXPERTS = 512
+"""Choices from which a selection of the largest is not one of experts."""
 LARGE = 2**20
 """Bytes from which a new tensor that no other determines, such as a mask of zeros, gets no data."""
 
@@ -30,24 +33,28 @@ class Measured:
 
     Attributes:
         peak: Maximum bytes of the tensors that it made, weights aside.
-        operations: Floating-point operations of its matrix products and attention, a multiplication and an addition
-            counted as two.
+        work: Its kernels.
         forward: Those of its forward pass, if it marked its end.
     """
 
     peak: float
-    operations: float
-    forward: float = 0.0
+    work: Work = field(default_factory=Work)
+    forward: Work = field(default_factory=Work)
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations of its matrix products and attention, a multiplication and an addition counted as
+        two."""
+        return self.work.operations
 
     def __add__(self, other: Measured) -> Measured:
-        forward = self.forward + other.forward
-        return Measured(self.peak + other.peak, self.operations + other.operations, forward)
+        return Measured(self.peak + other.peak, self.work + other.work, self.forward + other.forward)
 
     def __sub__(self, other: Measured) -> Measured:
         return self + -1.0 * other
 
     def __rmul__(self, factor: float) -> Measured:
-        return Measured(factor * self.peak, factor * self.operations, factor * self.forward)
+        return Measured(factor * self.peak, factor * self.work, factor * self.forward)
 
 
 def new_fakes() -> FakeTensorMode:
@@ -65,24 +72,27 @@ class Trace(TorchDispatchMode):
     Attributes:
         live: Bytes now.
         peak: Their maximum.
-        operations, forward: As in `Measured`.
+        kernels: How often each kernel ran.
+        forward: Those of the forward pass.
     """
 
     def __init__(self, fakes: FakeTensorMode, given: Iterable[Tensor] = ()):
         super().__init__()
         self.fakes = fakes
-        self.live = self.peak = self.operations = self.forward = 0.0
+        self.live = self.peak = 0.0
+        self.kernels: Counter[Kernel] = Counter()
+        self.forward: dict[Kernel, int] = {}
         self._known: dict[int, weakref.ref[Any]] = {}
         for tensor in given:
             self._note(tensor, counts=False)
 
     def measured(self) -> Measured:
         """What was counted until now."""
-        return Measured(self.peak, self.operations, self.forward)
+        return Measured(self.peak, Work(dict(self.kernels)), Work(self.forward))
 
     def mark_forward(self) -> None:
         """Note the end of the forward pass."""
-        self.forward = self.operations
+        self.forward = dict(self.kernels)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count its results."""
@@ -90,18 +100,17 @@ class Trace(TorchDispatchMode):
         if func is torch.ops.aten.bincount.default and isinstance(args[0], FakeTensor):
             return args[0].new_empty(kwargs["minlength"])
         result = self._run(func, args, kwargs)
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.operations += count(*args, **kwargs, out_val=result)
+        if func is torch.ops.aten.topk.default and isinstance(result[1], FakeTensor):
+            result = (result[0], evenly(result[1], args[0].shape[-1]))
+        self.kernels.update(kernels_of(func, args, kwargs, result))
         if (workspace := WORKSPACES.get(func.overloadpacket)) is not None:
             self.peak = max(self.peak, self.live + workspace(args))
-            self.operations += _quantised_operations(func, args, result)
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             self._note(tensor)
         return result
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        if any(True for _ in _tensors((*args, *kwargs.values()))):
+        if any(True for _ in tensors_in((*args, *kwargs.values()))):
             return func(*args, **kwargs)
         with self.fakes:
             result = func(*args, **kwargs)
@@ -123,12 +132,14 @@ class Trace(TorchDispatchMode):
         self._known[number] = weakref.ref(storage, freed)
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, tuple | list):
-        for value in values:
-            yield from _tensors(value)
+def evenly(chosen: Tensor, choices: int) -> Tensor:
+    """The indices of experts `[..., k]` that a router gives, with data: each expert gets as many tokens.
+
+    Which one a token gets depends on values, which a trace doesn't have, and decides the shapes of all that follows.
+    """
+    if choices > MOST_EXPERTS:
+        return chosen
+    return (torch.arange(chosen.numel()) % choices).view(chosen.shape)
 
 
 def _dequantised(args: Any) -> float:
@@ -140,11 +151,6 @@ def _dequantised(args: Any) -> float:
 def _int32_sums(args: Any) -> float:
     """The int32 sums of an 8-bit product: of `[T, K]` and `[N, K]`."""
     return 4.0 * args[0].shape[0] * args[1].shape[0]
-
-
-def _quantised_operations(func: Any, args: Any, result: Tensor) -> float:
-    columns = args[2][1] if func.overloadpacket is torch.ops.bitsandbytes.gemm_4bit else args[1].shape[1]
-    return 2.0 * result.numel() * columns
 
 
 WORKSPACES: dict[Any, Callable[[Any], float]] = {}

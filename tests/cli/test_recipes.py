@@ -162,7 +162,7 @@ def test_a_recipe_fits_its_gpu(command: str, gpu: str, tmp_path: Path) -> None:
     folder = save_config(source["model"], tmp_path)
     half = torch.float16 if gpu == "t4" else torch.bfloat16
     options: dict[str, Any] = {"quantization": source["quantization"], "lora": run.lora(), "dtype": half}
-    model, device = outline(folder, reward=command == "reward", **options), Device.of_size(f"{GPUS[gpu]}GB")
+    model, device = outline(folder, reward=command == "reward", **options), Device.of(f"{GPUS[gpu]}GB")
     needs = needs_of(run.algorithm.rows, {**source, "model": folder, "reward": None}, args, model, documents, device)
     total = device.needed(needs.peak) / 2**30
     assert total < GPUS[gpu], {name: size / 2**30 for name, size in needs.parts.items()}

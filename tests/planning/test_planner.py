@@ -30,7 +30,7 @@ SHAPE: dict[str, Any] = {
 
 @cache
 def planned(algorithm: str = "dpo", **values: Any) -> Plan:
-    return plan(SHAPE, algorithm, device_memory=values.pop("device_memory", "24GB"), **{"max_length": 128, **values})
+    return plan(SHAPE, algorithm, **{"device_memory": "24GB", "max_length": 128, **values})
 
 
 def test_parts_add_up_and_the_largest_phase_decides() -> None:
@@ -54,6 +54,42 @@ def test_less_precision_and_fewer_trained_weights_never_take_more() -> None:
     assert four.peak_bytes <= lora.peak_bytes <= full.peak_bytes
     eight = planned(lora=True, quantization="8bit")  # its layers keep their inputs, so activations grow
     assert four.parts["weights"] < eight.parts["weights"] < lora.parts["weights"]
+
+
+def test_a_step_takes_its_parts_and_a_run_its_steps() -> None:
+    shape, values = {**SHAPE, "num_hidden_layers": 2}, {"lora": True, "max_length": 64}
+    made = plan(shape, "dpo", device_memory="h100", **values)
+    slow = plan(shape, "dpo", device_memory="t4", max_steps=50, hours=1, **values)
+    assert set(made.time.parts) == {"update", "reference", "optimizer"}
+    assert made.step_seconds == sum(made.time.parts.values()) > 0
+    assert made.time.parts["update"] > made.time.parts["reference"] > 0
+    assert made.run_seconds is None and made.in_time is None
+    assert slow.step_seconds >= made.step_seconds
+    assert slow.run_seconds == pytest.approx(50 * slow.step_seconds) and slow.in_time
+    lines = dict(slow.lines())
+    assert lines["within 1 hours"] == "yes" and "for 50 steps" in lines["the run, about"]
+    assert "T4 datasheet" in lines["time, note"]
+    figures = slow.to_dict()
+    assert figures["steps"] == 50 and figures["disk_peak_bytes"] > 3 * 4 * slow.settings.trained
+
+
+PPO: dict[str, Any] = {"lora": True, "max_prompt_length": 16, "max_new_tokens": 16}
+
+
+def test_a_value_adapter_is_a_second_one_and_without_a_critic_there_is_no_value_head() -> None:
+    shape = {**SHAPE, "num_hidden_layers": 2}
+    shared, adapter, group = (
+        plan(shape, "ppo", device_memory="24GB", **PPO, **values)
+        for values in ({}, {"value_model": "adapter"}, {"baseline": "group", "num_samples": 2})
+    )
+    head = SHAPE["hidden_size"] + 1
+    policy = shared.settings.outline.trained
+    assert shared.settings.trained == policy + head
+    assert adapter.settings.trained == 2 * policy + head and group.settings.trained == policy
+    for made in (shared, adapter, group):
+        assert made.parts["trained weights"] == 4 * made.settings.trained
+    assert adapter.time.parts["update"] > shared.time.parts["update"], "a second pass"
+    assert set(shared.time.parts) == {"rollout", "scoring", "update", "optimizer"}
 
 
 @pytest.mark.slow
@@ -131,12 +167,23 @@ def test_a_config_of_70_billion_weights_is_planned_from_two_and_four_layers(monk
         ("dpo", {"lora": True, "layout": "sideways"}, "layout"),
         ("dpo", {"train_dataset": "rows.jsonl"}, "a config has no tokenizer"),
         ("dpo", {"beta": -1.0}, "beta is -1.0"),
+        ("dpo", {"hours": 0}, "hours is 0; give a number above 0"),
     ],
 )
 def test_mistakes_are_one_sentence(algorithm: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         planned(algorithm, **values)
     assert message in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_largest_batch_fits_and_the_next_does_not() -> None:
+    values: dict[str, Any] = {"device_memory": "2GB", "lora": True, "max_length": 256}
+    made = planned("reward", **values)
+    assert made.largest_batch is not None and made.largest_batch > 8
+    sizes = (made.largest_batch, made.largest_batch + 1)
+    fits = [planned("reward", per_device_train_batch_size=size, **values).fits for size in sizes]
+    assert fits == [True, False]
 
 
 def test_configs_that_are_none(tmp_path: Path) -> None:
@@ -150,5 +197,5 @@ def test_configs_that_are_none(tmp_path: Path) -> None:
 def test_sizes_of_memory() -> None:
     assert read_size("24GB") == read_size("24 GiB") == 24 * 2**30
     assert read_size("900MB") == 900e6 and read_size(5) == 5
-    device = Device.of_size("10GB")
+    device = Device.of("10GB")
     assert device.kind == "cuda" and device.needed(0) > 0

@@ -1,4 +1,4 @@
-"""`hf-align plan`: memory of a run and whether it fits, without loading weights."""
+"""`hf-align plan`: memory, time and disk of a run and whether it fits, without loading weights."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ def run_plan(options: argparse.Namespace) -> None:
 
     Args:
         options: Parsed arguments: `config` (a recipe's path or None), `fields` (the other flags), `algorithm`, `gpu`,
-            `json` and `recipe` (a file to write the recipe to, or None).
+            `hours`, `largest_batch`, `json` and `recipe` (a file to write the recipe to, or None).
 
     Raises:
         UserError: An option is wrong, or there is no model to plan for.
@@ -30,9 +30,10 @@ def run_plan(options: argparse.Namespace) -> None:
         raise UserError("model is missing: pass --model with a Hub id, a folder or a config.json")
     screen = Screen(stderr=options.json == "-")
     with quiet_libraries(screen):
-        planned = plan(model, options.algorithm, device_memory=options.gpu, **values)
+        planned = plan(model, options.algorithm, device_memory=options.gpu, hours=options.hours, **values)
+        largest = {"largest_batch": planned.largest_batch} if options.largest_batch else {}
         if options.json is not None:
-            text = json.dumps(planned.to_dict(), indent=1) + "\n"
+            text = json.dumps({**planned.to_dict(), **largest}, indent=1) + "\n"
             if options.json == "-":
                 print(text, end="")
                 return
@@ -42,6 +43,8 @@ def run_plan(options: argparse.Namespace) -> None:
         width = max(WIDTH, *(len(name) + 2 for name, _ in lines))
         for name, line in lines:
             screen.line(f"{name:<{width}}{line}")
+        if largest:
+            screen.line(f"{'largest micro-batch that fits':<{width}}{planned.largest_batch or 'none'}")
         if not planned.fits and (better := planned.suggestion) is not None:
             changes = " ".join(f"--{key} {str(value).lower()}" for key, value in (better.changes or {}).items())
             screen.line(f"{'it fits with':<{width}}{changes}")

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from hf_align.errors import UserError
 from hf_align.models.precision import multiplications_per_second
-from hf_align.planning.device import Device, read_size
+from hf_align.planning.device import Device
 
 ASSUMED_SPEED = 40.0
 """10¹² operations a second assumed of a GPU: about a third of the 125 that NVIDIA states for an A10 in 16 bits."""
@@ -18,7 +18,8 @@ class Resources:
     """What a training may use.
 
     Args:
-        memory: Of one device: "24GB" or bytes. None: what is free here, on the GPU or else of the CPU's.
+        memory: Of one device: a GPU's name ("h100"), "24GB" or bytes. None: what is free here, on the GPU or else of
+            the CPU's.
         gpus: Number of devices.
         hours: Hours of training at most.
         budget: Money at most; needs `price`.
@@ -50,7 +51,7 @@ class Resources:
         if (self.budget is None) != (self.price is None):
             raise UserError("budget and price belong together: money in all, and money an hour of one device.")
         if self.memory is not None:
-            read_size(self.memory)
+            Device.of(self.memory)
 
     @property
     def hours_allowed(self) -> float | None:
@@ -69,4 +70,4 @@ class Resources:
     @cached_property
     def device(self) -> Device:
         """The device: a GPU with the given memory, or this machine's."""
-        return Device.here() if self.memory is None else Device.of_size(self.memory)
+        return Device.here() if self.memory is None else Device.of(self.memory)
