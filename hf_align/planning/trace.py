@@ -99,7 +99,10 @@ class Trace(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten.bincount.default and isinstance(args[0], FakeTensor):
             return args[0].new_empty(kwargs["minlength"])
-        result = self._run(func, args, kwargs)
+        if func is torch.ops.aten._grouped_mm.default and isinstance(args[0], FakeTensor):
+            result = grouped(*args[:3])
+        else:
+            result = self._run(func, args, kwargs)
         if func is torch.ops.aten.topk.default and isinstance(result[1], FakeTensor):
             result = (result[0], evenly(result[1], args[0].shape[-1]))
         self.kernels.update(kernels_of(func, args, kwargs, result))
@@ -140,6 +143,15 @@ def evenly(chosen: Tensor, choices: int) -> Tensor:
     if choices > MOST_EXPERTS:
         return chosen
     return (torch.arange(chosen.numel()) % choices).view(chosen.shape)
+
+
+def grouped(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
+    """The result of a product of groups of rows with a matrix each, of which torch's own rule knows only bfloat16.
+
+    Rows of `[M, K]` by `[E, K, N]` give `[M, N]`; groups of columns of `[K, M]` by rows of `[M, N]` give `[E, K, N]`.
+    """
+    shape = (left.shape[0], right.shape[-1])
+    return left.new_empty(shape if right.dim() == 3 else (ends.shape[0], *shape))
 
 
 def _dequantised(args: Any) -> float:

@@ -127,6 +127,11 @@ def kernels_of(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result
         yield product(args[0], args[1])
     elif func in (aten.addmm.default, aten.baddbmm.default):
         yield product(args[1], args[2])
+    elif func is aten._grouped_mm.default:  # of experts, each with as many rows
+        left, right, groups = args[0], args[1], args[2].shape[0]
+        rows, inner = left.shape[0], left.shape[1]
+        split = (-(-rows // groups), inner) if right.dim() == 3 else (rows, -(-inner // groups))
+        yield Product(groups, *split, right.shape[-1], left.dtype)
     elif name.startswith(ATTENTION):
         backward = name.endswith("backward")
         query, key = args[1:3] if backward else args[:2]

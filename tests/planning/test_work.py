@@ -53,6 +53,25 @@ def test_fused_attention_is_one_kernel() -> None:
     assert kernel._replace(backward=True).operations == 2.5 * kernel.operations
 
 
+def test_experts_multiply_by_their_own_weights() -> None:
+    """8 experts, 2 of them for each of 12 tokens: 24 rows, 3 each."""
+
+    def work(rows: torch.Tensor, weights: torch.Tensor) -> None:
+        ends = (torch.arange(8, dtype=torch.int32) + 1) * 3
+        out = torch._grouped_mm(rows, weights, offs=ends)
+        out.sum().backward()
+
+    counts = counted(work, (24, 16), (8, 16, 32), requires_grad=True)
+    products = {kernel[:4] for kernel in counts if isinstance(kernel, Product)}
+    assert products == {(8, 3, 16, 32), (8, 3, 32, 16), (8, 16, 3, 32)}
+    mode = new_fakes()
+    with mode:
+        scores = torch.empty(12, 8)
+    with Trace(mode, [scores]):
+        chosen = scores.topk(2).indices
+    assert chosen.flatten().bincount().tolist() == [3] * 8 and (chosen[:, 0] != chosen[:, 1]).all()
+
+
 def test_work_is_linear() -> None:
     one, two = Work({Pass(8.0): 1, Pass(16.0): 2}), Work({Pass(8.0): 3})
     assert (one + 2 * two).counts == {Pass(8.0): 7, Pass(16.0): 2}
