@@ -45,21 +45,22 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
         time.sleep(0.05)
 
 
-def is_training() -> bool:
-    return any(Path("out").glob("clean/*/0/training/checkpoint-*"))
+def checkpoints() -> set[Path]:
+    return set(Path("out").glob("clean/*/0/training/checkpoint-*"))
 
 
 def test_killed_and_interrupted_it_goes_on_and_leaves_no_process(command: list[str]):
     whole = start(command, "whole")
     assert whole.wait(WAIT) == 0, whole.communicate()[0]
     process = start(command, "out")
-    wait_for(is_training, process)
+    wait_for(checkpoints, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
     assert children and not psutil.wait_procs(children, timeout=20)[1]
+    left = checkpoints()
     process = start(command, "out")
-    wait_for(is_training, process)
+    wait_for(lambda: checkpoints() - left, process)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=WAIT)[0]
     assert process.returncode == 130

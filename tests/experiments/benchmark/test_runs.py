@@ -67,7 +67,7 @@ def check_figures(place: str, base: dict[str, Any]) -> dict[str, Any]:
     assert {name: len(values) for name, values in result["figures"].items()} == dict.fromkeys(names, 5)
     lower = [float(sum(c.isascii() and c.islower() for c in text)) for text in result["responses"]]
     assert result["figures"]["judge"] == lower
-    assert result["responses"] != base["responses"]
+    assert result["responses"] != base["responses"], place
     return result
 
 
@@ -100,7 +100,7 @@ def test_every_kind_of_algorithm_is_trained_by_its_trainer(tiny_model_dir: str):
         "judged": {"algorithm": "online-dpo", "judge": {"function": "score.py:prefers"}},
         "hybrid": {"stages": ["ipo", {"algorithm": "ppo", "kl_coef": 0.1}]},
     }
-    code = "\ndef prefers(prompt, first, second):\n    return float(len(first) > len(second))\n"
+    code = "\ndef prefers(prompt, first, second):\n    return float(max(first) > max(second))\n"
     Path("score.py").write_text(Path("score.py").read_text() + code)
     datasets = {"clean": CLEAN, "trained": {**CLEAN, "flip": 0.5, "reward": {"max_steps": 2, "report_to": "none"}}}
     lines, failures = run(prepared(tiny_model_dir, algorithms=algorithms, datasets=datasets))
@@ -110,8 +110,7 @@ def test_every_kind_of_algorithm_is_trained_by_its_trainer(tiny_model_dir: str):
         for label in algorithms:
             result = check_figures(f"{dataset}/{label}/0", base)
             assert (result["rows"], result["steps"]) == (8, 4), label
-    assert [entry["step"] for entry in result_of("clean/hybrid/0")["history"]] == [1, 2, 2, 3, 4, 4]
-    assert result_of("clean/ppo/0")["responses"] == result_of("clean/ppo/0")["responses"]
+    assert [entry["step"] for entry in result_of("clean/hybrid/0")["history"]] == [1, 2, 3, 4]
     assert result_of("clean/sft/0")["responses"] != result_of("trained/sft/0")["responses"]
 
 
@@ -222,7 +221,7 @@ def test_a_killed_grid_goes_on_to_the_same_result(tiny_model_dir: str, finished:
 def test_killed_samplers_and_hybrids_go_on_to_the_same_result(tiny_model_dir: str):
     values: dict[str, Any] = {"options": SAVING, "algorithms": {"ppo": {}, "hybrid": {"stages": ["dpo", "ppo"]}}}
     assert not run(prepared(tiny_model_dir, **values, output_dir="whole"))[1]
-    for label, done in (("ppo", 1), ("clean/ppo/0", 3), ("clean/ppo/0", 4), ("dpo", 2)):
+    for label, done in (("clean/ppo/0", 3), ("clean/ppo/0", 4), ("dpo", 1), ("ppo", 2)):  # the latter two the hybrid's
         killed(prepared(tiny_model_dir, **values), label, done)
     assert not run(prepared(tiny_model_dir, **values))[1]
     for label in ("ppo", "hybrid"):
