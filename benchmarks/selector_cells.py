@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from hf_align.evaluation.grid import BASE, RESULT
 from hf_align.experiments.benchmark.data import TrainingData
-from hf_align.experiments.benchmark.grid import BASE, DATA
-from hf_align.experiments.benchmark.jobs import RESULT
+from hf_align.experiments.benchmark.grid import DATA
 from hf_align.experiments.benchmark.planned import GRID
 from hf_align.files import write_json
 from hf_align.planning.device import read_size

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_align.evaluation.grid import FAILED, RESULT
 from hf_align.experiments.benchmark.execute import INTERRUPTED, attempt
-from hf_align.experiments.benchmark.jobs import FAILED, LOG, RESULT, Job
+from hf_align.experiments.benchmark.jobs import LOG, Job
 from hf_align.files import write_json
 from hf_align.progress import Progress
 

@@ -20,10 +20,11 @@ import torch
 
 from hf_align.errors import UserError
 from hf_align.evaluation.continuations import Continuation
+from hf_align.evaluation.grid import BASE, FAILED, RESULT
 from hf_align.evaluation.policy_inputs import read_asked
 from hf_align.experiments.benchmark.data import load_rows_of
-from hf_align.experiments.benchmark.grid import BASE, BEST_OF_N, DATA, REWARD
-from hf_align.experiments.benchmark.jobs import FAILED, IDENTITY, RESULT, Job
+from hf_align.experiments.benchmark.grid import BEST_OF_N, DATA, REWARD
+from hf_align.experiments.benchmark.jobs import IDENTITY, Job
 from hf_align.experiments.benchmark.measure import Conditions, measure_base, measure_best_of_n, measure_policy, release
 from hf_align.experiments.benchmark.training import (
     TRAINED,

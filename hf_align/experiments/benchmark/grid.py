@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.evaluation.grid import BASE
 from hf_align.experiments.benchmark.config import BenchmarkConfig, Budget
 from hf_align.experiments.recipe import Recipe, check_values, field_hints
 
@@ -34,7 +35,7 @@ OF_DATASET: dict[str, Any] = {
     "budget": dict | None,
 }
 OF_ALGORITHM: dict[str, Any] = {"algorithm": str, "seeds": int | list[int], "datasets": list[str]}
-BASE, REWARD, DATA, BEST_OF_N, HYBRID = "base", "reward", "data", "best-of-n", "hybrid"
+REWARD, DATA, BEST_OF_N, HYBRID = "reward", "data", "best-of-n", "hybrid"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.evaluation.grid import FAILED, RESULT
 from hf_align.files import ADAPTER_CONFIG, write_json
 
 IDENTITY = ("dataset", "algorithm", "label", "seed")
 """Settings that say which run it is."""
-JOB, RESULT, FAILED, LOG = "job.json", "result.json", "failed.json", "log.txt"
+JOB, LOG = "job.json", "log.txt"
 
 
 @dataclass(frozen=True)

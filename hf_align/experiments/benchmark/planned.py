@@ -13,9 +13,10 @@ from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from hf_align.errors import UserError
+from hf_align.evaluation.grid import BASE
 from hf_align.experiments.benchmark.data import TrainingData, save_rows
 from hf_align.experiments.benchmark.execute import HELD_OUT
-from hf_align.experiments.benchmark.grid import BASE, BEST_OF_N, DATA, REWARD, AlgorithmEntry, DataEntry, Grid
+from hf_align.experiments.benchmark.grid import BEST_OF_N, DATA, REWARD, AlgorithmEntry, DataEntry, Grid
 from hf_align.experiments.benchmark.jobs import Job, content_of
 from hf_align.experiments.benchmark.trainings import Trainings
 from hf_align.files import UNFINISHED, write_json

@@ -52,10 +52,20 @@ def run_benchmark(
 
 
 def execute_benchmark(benchmark: Benchmark, workers: int, progress: Progress) -> tuple[Results | None, dict[str, str]]:
-    """Do the runs of a checked grid that aren't finished; see `run_benchmark`.
+    """Do the runs of a checked grid that aren't finished, and compare all that are; see `run_benchmark`.
 
     Returns:
         The finished runs, None if there are none, and what ended the others, by their place in the folder.
+    """
+    failures = do_runs(benchmark, workers, progress)
+    return read_benchmark(benchmark), failures
+
+
+def do_runs(benchmark: Benchmark, workers: int, progress: Progress) -> dict[str, str]:
+    """Do the runs of a checked grid that aren't finished.
+
+    Returns:
+        What ended those that failed, by their place in the folder.
     """
     if workers < 0:
         raise UserError(f"workers is {workers}; give a number of processes, or 0 for none")
@@ -64,15 +74,12 @@ def execute_benchmark(benchmark: Benchmark, workers: int, progress: Progress) ->
         benchmark.store()
         keep = benchmark.grid.config.keep
         engine = Engine(benchmark.jobs, benchmark.out, workers, keep, progress)
-        try:
-            engine.run()
-        finally:
-            results = read_benchmark(benchmark)
+        engine.run()
         if not keep:  # of a run that was killed after its result was written
             for job in benchmark.jobs:
                 if job.is_finished(benchmark.out):
                     shutil.rmtree(job.folder(benchmark.out) / TRAINING, ignore_errors=True)
-    return results, engine.failures
+    return engine.failures
 
 
 def read_benchmark(benchmark: Benchmark) -> Results | None:

@@ -15,7 +15,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n import best_of_n_kl
 from hf_align.experiments.benchmark.execute import attempt
 from hf_align.experiments.benchmark.planned import Benchmark
-from hf_align.experiments.benchmark.run import execute_benchmark
+from hf_align.experiments.benchmark.run import do_runs
 from hf_align.progress import Silent
 from tests.experiments.benchmark.grids import SMALL, prepared, result_of, write_inputs
 
@@ -38,7 +38,7 @@ class Lines(Silent):
 def run(benchmark: Benchmark) -> tuple[list[str], dict[str, str]]:
     """Its runs, in this process; the lines that were said of them, and failures."""
     progress = Lines()
-    failures = execute_benchmark(benchmark, 0, progress)[1]
+    failures = do_runs(benchmark, 0, progress)
     return [line for line in progress.lines if (line.startswith("[") and "/0" in line) or "finished" in line], failures
 
 
@@ -88,7 +88,7 @@ def test_policies_are_trained_and_all_measured_alike(finished: Path, monkeypatch
     penalised = [np.subtract(by_n[n]["reward"], np.logical_not(by_n[n]["finished"])) for n in ("1", "3")]
     assert (penalised[1] >= penalised[0]).all() and (penalised[1] > penalised[0]).any()
     assert by_n["3"]["kl"] == [best_of_n_kl(3)] * 5
-    assert str(finished) not in Path("out/benchmark.json").read_text()
+    assert str(finished) not in Path("out/grid.json").read_text()
 
 
 @pytest.mark.slow
@@ -198,7 +198,7 @@ class EndingAt(Silent):
 
 def killed(benchmark: Benchmark, label: str, done: int) -> None:
     with pytest.raises(Killed):
-        execute_benchmark(benchmark, 0, EndingAt(label, done))
+        do_runs(benchmark, 0, EndingAt(label, done))
 
 
 def check_same(got: dict[str, Any], wanted: dict[str, Any]) -> None:
