@@ -132,7 +132,9 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, and write the figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.selector_cells", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.selector_cells", description=str(__doc__).splitlines()[0]
+    )
     parser.add_argument("--results", type=Path, required=True, help="output folder of recipes/benchmark-cells.yaml")
     parser.add_argument("--model", required=True, help="folder of the base")
     parser.add_argument("--save", type=Path, help="also write the figures as JSON")

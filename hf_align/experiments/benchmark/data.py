@@ -75,9 +75,10 @@ class TrainingData:
     @classmethod
     def load(cls, folder: Path) -> TrainingData:
         """Read what `save` wrote."""
-        return cls(
-            *(load_rows_of(folder / name) if (folder / name).exists() else None for name in (PAIRS, PROMPTS, PROBED))
+        pairs, prompts, probed = (
+            load_rows_of(folder / name) if (folder / name).exists() else None for name in (PAIRS, PROMPTS, PROBED)
         )
+        return cls(pairs, prompts, probed)
 
 
 def save_rows(rows: Dataset, folder: Path) -> None:

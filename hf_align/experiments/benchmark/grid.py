@@ -130,7 +130,9 @@ def read_grid(recipe: Recipe) -> Grid:
     if (quantization := values.get("quantization")) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
     given = values["prompts"]
-    prompts = {"data": given} if isinstance(given, str) else _mapping(recipe, "prompts", given, OF_PROMPTS)
+    prompts: dict[str, Any] = (
+        {"data": given} if isinstance(given, str) else _mapping(recipe, "prompts", given, OF_PROMPTS)
+    )
     if "data" not in prompts:
         raise UserError(f"{recipe.where('prompts')} has no data; write `data: embedded`, a file, folder or Hub id")
     _check_limit(recipe, "prompts", prompts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
@@ -33,7 +34,8 @@ def test_a_flip_exchanges_the_responses_and_leaves_the_judgement():
     flipped, numbers = flip_labels(PAIRS, 0.25)
     assert len(numbers) == 5
     assert numbers == flip_labels(PAIRS, 0.25)[1]
-    for number, (before, after) in enumerate(zip(PAIRS, flipped, strict=True)):
+    rows: Any = zip(PAIRS, flipped, strict=True)
+    for number, (before, after) in enumerate(rows):
         sides = ("rejected", "chosen") if number in numbers else ("chosen", "rejected")
         assert (after["chosen"], after["rejected"]) == tuple(before[side] for side in sides)
         assert (after["prompt"], after["margin"]) == (before["prompt"], before["margin"])

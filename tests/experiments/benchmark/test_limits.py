@@ -19,7 +19,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_seconds_are_counted_over_stops_and_without_pauses(clock: list[float]):
-    elapsed, state, control = Elapsed(10.0), TrainerState(), TrainerControl()
+    elapsed, control = Elapsed(10.0), TrainerControl()
+    state: Any = TrainerState()
     args: Any = TrainingArguments("out", save_strategy="steps")
     elapsed.on_train_begin(args, state, control)
     clock[0] += 4.0
