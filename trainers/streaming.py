@@ -49,19 +49,20 @@ class StreamingTrainer(Trainer):
         if self.stream is not None:
             self.stream.rewind()
             if resume_from_checkpoint not in (None, False) and not self.args.ignore_data_skip:
-                self._find_place(check_checkpoint(resume_from_checkpoint, self.args))
+                folder = check_checkpoint(resume_from_checkpoint, self.args)
+                self._find_place(folder)
+                resume_from_checkpoint = str(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _find_place(self, folder: Path) -> None:
         """Let the stream begin with the first row that the checkpoint's run had not seen."""
         steps = json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"]
         batches = steps * self.args.gradient_accumulation_steps
-        file = folder / STREAM
-        cast(RowStream, self.stream).resume(
-            json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None,
-            rows=batches * self._train_batch_size * self.accelerator.num_processes,
-            batches=batches,
-        )
+        file, rows = folder / STREAM, batches * self._train_batch_size * self.accelerator.num_processes
+        place = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if place is not None and self.args.resume_with_changes:  # perhaps to other rows
+            place, rows = None, place["rows"]
+        cast(RowStream, self.stream).resume(place, rows=rows, batches=batches)
 
     def get_train_dataloader(self) -> DataLoader:
         """Trainer's, or of a stream one over the batches of this process."""
