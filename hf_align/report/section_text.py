@@ -40,9 +40,9 @@ def section_lines(number: int, section: Section, width: int, *, tables: bool = T
         yield from table_lines(table, width)
 
 
-def table_lines(table: Table, width: int) -> Iterator[str]:
-    """Columns aligned; the first one gives way where the table is too wide."""
-    rows = list(table.rows[:MOST_LINES])
+def table_lines(table: Table, width: int, most: int = MOST_LINES) -> Iterator[str]:
+    """Columns aligned, at most so many rows; the first column gives way where the table is too wide."""
+    rows = list(table.rows[:most])
     if table.title:
         yield f"    {table.title}"
     widths = [max(len(row[n]) for row in [table.columns, *rows]) for n in range(len(table.columns))]
@@ -52,8 +52,8 @@ def table_lines(table: Table, width: int) -> Iterator[str]:
         first = f"{row[0][: widths[0] - 1]}…" if len(row[0]) > widths[0] else row[0]
         cells = [f"{first:<{widths[0]}}", *(f"{cell:>{size}}" for cell, size in zip(row[1:], widths[1:], strict=True))]
         yield f"    {'  '.join(cells)}".rstrip()
-    if len(table.rows) > MOST_LINES:
-        yield f"    and {len(table.rows) - MOST_LINES} more"
+    if len(table.rows) > most:
+        yield f"    and {len(table.rows) - most} more"
 
 
 def wrapped(text: str, width: int, later: str = "", first: str = "") -> list[str]:

@@ -146,7 +146,8 @@ def benchmark_text(summary: Summary, width: int) -> str:
     """
     lines = wrapped(describe(summary), width)
     for dataset in summary["datasets"]:
-        lines += ["", *table_lines(replace(short_table(dataset, summary), title=dataset["name"]), width)]
+        table = replace(short_table(dataset, summary), title=dataset["name"])
+        lines += ["", *table_lines(table, width, len(table.rows))]
     lines += ["", *(line for text in finding_sentences(summary) for line in wrapped(f"- {text}", width, "  "))]
     lines += [line for text in summary["remarks"] for line in wrapped(f"! {text}", width, "  ")]
     if gaps := summary["gaps"]:

@@ -22,7 +22,12 @@ def benchmark_png(summary: Summary) -> bytes | None:
     from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
 
     most = max(len(each["algorithms"]) for each in drawn)
-    figure = Figure(figsize=(11, len(drawn) * max(3.2, 0.42 * most + 1.2)), dpi=120, layout="constrained")
+    width, height = 11.0, len(drawn) * max(3.2, 0.42 * most + 1.2)
+    figure = Figure(figsize=(width, height), dpi=120)
+    # Fixed margins: to measure the labels first, as layout engines do, takes as long again as to draw.
+    names = 0.3 + 0.075 * max(len(entry["label"]) for each in drawn for entry in each["algorithms"])
+    left, right, bottom, top = names / width, 1 - 0.2 / width, 0.55 / height, 1 - 0.3 / height
+    figure.subplots_adjust(left, bottom, right, top, wspace=0.15, hspace=0.32)
     colors = _colors(drawn)
     for row, dataset in enumerate(drawn):
         _draw_gains(figure.add_subplot(len(drawn), 2, 2 * row + 1), dataset, colors)
@@ -62,12 +67,15 @@ def _draw_frontier(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> No
         if not any(None in each for each in ends):
             axes.fill_between(x, *zip(*ends, strict=True), color=GREY, alpha=0.15, linewidth=0)
     farthest = max((max(point["kl"]["mean"], 0.0) ** 0.5 for point in frontier["points"]), default=0.0)
-    for point in frontier["points"]:
+    last, level = -1.0, 0
+    for point in sorted(frontier["points"], key=lambda point: point["kl"]["mean"]):
         x, gain, color = max(point["kl"]["mean"], 0.0) ** 0.5, point["gain"], colors[point["label"]]
         if None not in gain["interval"]:
             axes.plot([x, x], gain["interval"], color=color, linewidth=2, alpha=0.6)
         axes.plot(x, gain["mean"], "o", color=color, markersize=6)
-        side = {"ha": "right", "xytext": (-6, 4)} if x > 0.8 * farthest else {"xytext": (6, 4)}
+        level = (level + 1) % 3 if x - last < 0.1 * farthest else 0  # names of neighbours at different heights
+        last, height = x, 4 + 9 * level
+        side = {"ha": "right", "xytext": (-6, height)} if x > 0.8 * farthest else {"xytext": (6, height)}
         place = {"textcoords": "offset points", **side}
         axes.annotate(point["label"], (x, gain["mean"]), **place, fontsize=8, color=color)
     axes.axhline(0, color=GREY, linewidth=1, linestyle=":")

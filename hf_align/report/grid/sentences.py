@@ -9,6 +9,8 @@ from hf_align.report.figures import decimal, ends
 from hf_align.report.grid.tables import estimate
 
 Summary = Mapping[str, Any]
+MOST_PAIRS = 4
+"""Most pairs without enough seeds that are named."""
 
 
 def measured(summary: Summary) -> str:
@@ -47,7 +49,8 @@ def differences_of(dataset: Summary) -> Iterator[str]:
     if open_pairs:
         yield f"{_listed(open_pairs)} are not told apart."
     if single:
-        yield f"{_listed(single)} have fewer than two seeds in common, so nothing is said about another training."
+        pairs = _listed(single) if len(single) <= MOST_PAIRS else f"{len(single)} pairs of algorithms"
+        yield f"{pairs} have fewer than two seeds in common, so nothing is said about another training."
 
 
 def _ordered(pair: Summary) -> tuple[tuple[str, str], Summary]:
@@ -69,26 +72,26 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _sides(dataset: Summary) -> Iterator[str]:
-    """A sentence for each algorithm about best-of-n's curve."""
+    """The algorithms on each side of best-of-n's curve, with their KL and by how much."""
     frontier = dataset["frontier"]
     if not frontier or not frontier["anchor"]:
         return
     largest = frontier["anchor"][-1]
-    for point in frontier["points"]:
-        by = _signed(point["difference"])
-        at = f"{point['label']} at {decimal(point['kl']['mean'], 1)} nats"
-        beyond = point["kl"]["mean"] > largest["kl"]
-        if point["side"] == "beyond":
-            yield (
-                f"{at} is beyond best-of-n's range, which ends at {decimal(largest['kl'])} nats; "
-                f"its gain minus that of best of {largest['n']} is {by}."
-            )
-        elif beyond:
-            yield f"{at} is below best-of-n: best of {largest['n']} gains more at {decimal(largest['kl'])} nats ({by})."
-        elif point["side"] == "undecided":
-            yield f"{at} is not told apart from best-of-n ({by})."
-        else:
-            yield f"{at} is {point['side']} best-of-n ({by})."
+    begins = {
+        "above": "above best-of-n's curve",
+        "below": "below best-of-n's curve",
+        "undecided": "not told apart from best-of-n's curve",
+        "beyond": f"beyond best-of-n's range, which ends at {decimal(largest['kl'])} nats (gain minus best of "
+        f"{largest['n']} there)",
+    }
+    for side, words in begins.items():
+        found = [
+            f"{point['label']} at {decimal(point['kl']['mean'], 1)} nats ({_signed(point['difference'])})"
+            for point in frontier["points"]
+            if point["side"] == side
+        ]
+        if found:
+            yield f"{words}: {_listed(found)}."
 
 
 def _losses(flips: Summary) -> Iterator[str]:

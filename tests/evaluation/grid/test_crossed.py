@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from scipy.stats import t as student, trim_mean, ttest_1samp
@@ -46,7 +48,7 @@ def test_the_variance_is_what_drawing_seeds_and_drawing_prompts_gives() -> None:
 @pytest.mark.parametrize("trained", [True, False])
 def test_without_other_trainings_it_is_the_t_test_over_prompts(trained: bool) -> None:
     table = table_of(np.random.default_rng(1), 1 if trained else 3, (0.5, 0.3, 0.5), prompts=25) + 0.2
-    estimate, test = crossed_mean(table, trained=trained), ttest_1samp(table.mean(axis=0), 0)
+    estimate, test = crossed_mean(table, trained=trained), cast(Any, ttest_1samp(table.mean(axis=0), 0))
     assert estimate.interval == pytest.approx(list(test.confidence_interval()))
     assert estimate.p == pytest.approx(test.pvalue) and estimate.over == "prompts"
     assert len(estimate.by_seed) == len(table)
@@ -109,7 +111,7 @@ def test_the_middle_half_of_the_seeds() -> None:
     assert interquartile_mean(outlier, resamples=10)[0] == 2
     table = table_of(np.random.default_rng(4), 6, (0.1, 0.3, 1.0), prompts=50)
     rng, drawn = np.random.default_rng(5), []
-    for _ in range(2000):
+    for _ in range(500):
         prompts, seeds = rng.integers(0, 50, 50), rng.integers(0, 6, 6)
         drawn.append(trim_mean(table[np.ix_(seeds, prompts)].mean(axis=1), 0.25))
-    assert interquartile_mean(table)[1] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.04)
+    assert interquartile_mean(table)[1] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.06)

@@ -48,15 +48,31 @@ def test_sides_of_the_curve() -> None:
         "on it": policy(0.3882, 0.6),  # 0.4 sqrt(0.6 / 0.636), where 0.636 is the KL at n = 4
         "far": policy(1.5, 9.0),
         "far and low": policy(0.5, 9.0),
+        "far and as high": policy(0.8, 9.0),
     }
     frontier = measure_frontier(runs, BASE)
     assert frontier is not None
     sides = {each["label"]: each["side"] for each in frontier["points"]}
-    assert sides == {"better": "above", "worse": "below", "on it": "undecided", "far": "beyond", "far and low": "below"}
+    assert sides == {
+        **{"better": "above", "worse": "below", "on it": "undecided"},
+        **{"far": "beyond", "far and as high": "beyond", "far and low": "below"},
+    }
     far = next(each for each in frontier["points"] if each["label"] == "far")
     assert far["difference"]["mean"] == pytest.approx(0.7, abs=0.03)  # beyond the range: against the largest n
     assert [each["n"] for each in frontier["anchor"]] == [1, 4, 16]
     assert frontier["anchor"][1]["kl"] == pytest.approx(np.log(4) - 0.75)
+
+
+def test_seeds_that_move_along_the_curve_differ_from_it_alike() -> None:
+    top = np.log(4) - 0.75
+    exact = {n: {"judge": np.full(50, gain)} for n, gain in ((1, 0.0), (4, 0.4))}
+    along = {
+        seed: Run("p", "dpo", seed, {"judge": np.full(50, 0.4 * (kl / top) ** 0.5), "kl": np.full(50, kl)})
+        for seed, kl in enumerate((0.45, 0.55))
+    }
+    frontier = measure_frontier({"best": {0: Run("b", "best-of-n", 0, exact[4], exact)}, "along": along}, BASE)
+    assert frontier is not None
+    assert frontier["points"][0]["difference"]["by_seed"] == pytest.approx([0.0, 0.0], abs=2e-3)
 
 
 def test_without_best_of_n_or_kl() -> None:

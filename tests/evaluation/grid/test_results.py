@@ -61,17 +61,32 @@ def test_a_grid_with_gaps(out: Path) -> None:
     assert "+0." in results.table() and "ppo" in str(results)
 
 
-def test_the_same_files_give_the_same_bytes(out: Path, tmp_path: Path) -> None:
+def check_bytes(out: Path, tmp_path: Path, names: set[str]) -> None:
+    """A copy of the files, and a second reading, give the same bytes."""
     copy = tmp_path / "elsewhere"
     shutil.copytree(out, copy)
-    read_results(out, GRID, PLANNED).write(tmp_path / "a")
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["benchmark.json", "benchmark.png", "report.html", "table.md"]
     for name in names:
+        read_results(out, GRID, PLANNED).save(tmp_path / "a" / name)
         read_results(copy, GRID, PLANNED).save(tmp_path / "b" / name)
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_the_same_files_give_the_same_bytes(out: Path, tmp_path: Path) -> None:
+    check_bytes(out, tmp_path, {"benchmark.json", "table.md", "report.html"})
     content = json.loads((tmp_path / "a/benchmark.json").read_text())
-    assert content["grid"] == GRID and content["summary"] == read_results(copy, GRID, PLANNED).summary
+    assert content["grid"] == GRID and content["summary"] == read_results(out, GRID, PLANNED).summary
+
+
+@pytest.mark.slow
+def test_the_same_files_give_the_same_picture(out: Path, tmp_path: Path) -> None:
+    check_bytes(out, tmp_path, {"benchmark.png"})
+
+
+def test_all_files_are_written(out: Path, tmp_path: Path) -> None:
+    read_results(out, GRID, PLANNED).write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("benchmark.json", "benchmark.png", "report.html", "table.md")
+    ]
 
 
 def test_a_judge_that_only_compares(tmp_path: Path) -> None:

@@ -67,8 +67,10 @@ def test_sentences_name_the_better_one() -> None:
 
 def test_sentences_about_best_of_n_and_flips(results: Any) -> None:
     text = "\n".join(finding_sentences(results.summary))
-    assert "clean: dpo at 4.0 nats is beyond best-of-n's range, which ends at 1.84 nats; its gain minus that" in text
-    assert "clean: ppo at 0.5 nats is above best-of-n (" in text
+    beyond = (
+        "clean: beyond best-of-n's range, which ends at 1.84 nats (gain minus best of 16 there): dpo at 4.0 nats (+0."
+    )
+    assert beyond in text and "clean: above best-of-n's curve: ppo at 0.5 nats (+0." in text
     assert "flipped against clean: flipped labels cost dpo 0." in text
 
 
