@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hf_align.collators.checks import as_preferences
 from hf_align.data.augment import MADE
 from hf_align.data.fingerprint import rows_digest
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.errors import UserError
 from hf_align.files import whole_folder
 from hf_align.models.fingerprint import rewrites_base
@@ -69,7 +70,9 @@ class EnsembleData:
             UserError: One isn't a data set of pairs or rankings.
         """
         given = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "reference": reference}
-        rows = {name: as_preferences(data, name) for name, data in given.items() if data is not None}
+        rows = {
+            name: as_preferences(trained_rows(data, name), name) for name, data in given.items() if data is not None
+        }
         if "train_dataset" not in rows:
             raise UserError("train_dataset is missing; give pairs or rankings.")
         return cls(rows["train_dataset"], rows.get("eval_dataset"), rows.get("reference"))

@@ -18,6 +18,7 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.labels import Tasks
 from hf_align.collators.truncation import Limits
 from hf_align.data.augment import refuse_augmented
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.errors import UserError
 from hf_align.models.decoders import positions_of
 from hf_align.models.vocabulary import check_token_ids
@@ -198,13 +199,14 @@ def _length(row: Mapping[str, Any]) -> int:
 def tokenized_pairs(
     data: Any, tokenizer: PreTrainedTokenizerBase, args: PreferenceConfig, name: str, tasks: Tasks | None = None
 ) -> Any:
-    """Check and tokenise a data set, or a dict of them, according to `args`; None stays None."""
+    """Check and tokenise a data set of any known layout, or a dict of them, according to `args`; None stays None."""
     if data is None:
         return None
     if isinstance(data, dict) and name != "train_dataset":
         return {key: tokenized_pairs(part, tokenizer, args, f"{name}[{key!r}]", tasks) for key, part in data.items()}
     if name != "train_dataset":
         refuse_augmented(data, name)
+    data = trained_rows(data, name, plain=args.plain_pairs)
     weights = getattr(args, "margin_mode", None) == "weight" and getattr(args, "loss_type", None) == "bradley_terry"
     return tokenize_preferences(
         check_preferences(data, name=name, margin_weights=weights, tasks=tasks, plain=args.plain_pairs),

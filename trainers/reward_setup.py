@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.checks import as_preferences, group_rows, refuse
 from hf_align.collators.labels import Tasks
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.errors import UserError
 from hf_align.losses.listwise import MAX_TIED
 from hf_align.models.quantized import Quantization
@@ -157,6 +158,7 @@ def prepare_comparisons(data: Any, tokenizer: PreTrainedTokenizerBase, args: Any
     curriculum = None
     if name == "train_dataset" and data is not None and args.curriculum is not None:
         curriculum = read_curriculum(args.curriculum, batch=args.per_device_train_batch_size)
+        data = trained_rows(data, name)
         check_rows(curriculum, len(as_preferences(data, name)))
     rows = tokenized_pairs(data, tokenizer, args, name, tasks)
     for part in parts_of([rows]):

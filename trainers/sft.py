@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer import sft_config, sft_trainer
 
 from hf_align.acceleration.registry import Use, names_of
-from hf_align.collators.demonstrations import read_demonstrations
+from hf_align.data.sft.demonstrations import trained_demonstrations
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.files import whole_files
@@ -142,9 +142,9 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         only_with_path(model, quantization_config)
         check_is_policy(model, "model")
         whole, given = args.assistant_only_loss, (train_dataset, eval_dataset)
-        train_dataset = read_demonstrations(train_dataset, "train_dataset", whole=whole)
+        train_dataset = trained_demonstrations(train_dataset, "train_dataset", whole=whole)
         if eval_dataset is not None:
-            eval_dataset = read_demonstrations(eval_dataset, "eval_dataset", whole=whole)
+            eval_dataset = trained_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         self.args = args
         self.describe_data(*given)
         tokenizer = processing_class or tokenizer_of(model)

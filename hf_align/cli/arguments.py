@@ -49,7 +49,7 @@ def _seed_and_json(parser: argparse.ArgumentParser, *, quantization: bool = True
 def evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align evaluate reward`."""
     parser.add_argument("--model", required=True, help="any reward model: folder or Hub id")
-    parser.add_argument("--data", required=True, help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument("--data", required=True, help="Hub id, folder, file of any kind, or embedded:ratings")
     parser.add_argument(
         "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
     )
@@ -102,7 +102,7 @@ def evaluate_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help="vader, a reward or language model (folder or Hub id), FILE.py:FUNCTION, or a mapping as in recipes, "
         'such as "{model: ORG/MODEL, calibrate: pairs.jsonl}"',
     )
-    parser.add_argument("--data", required=True, help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument("--data", required=True, help="Hub id, folder, file of any kind, or embedded:ratings")
     parser.add_argument(
         "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
     )
@@ -253,7 +253,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 def select_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align select`."""
     parser.add_argument(
-        "--data", required=True, metavar="DATASET", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings"
+        "--data", required=True, metavar="DATASET", help="Hub id, folder, file of any kind, or embedded:ratings"
     )
     parser.add_argument("--model", required=True, metavar="ID", help="the policy: Hub id, folder or adapter")
     parser.add_argument("--split", metavar="NAME", help="split to read (default: train, else the first that exists)")
@@ -282,7 +282,7 @@ def select_arguments(parser: argparse.ArgumentParser) -> None:
 
 def score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align score`."""
-    parser.add_argument("source", metavar="DATA", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument("source", metavar="DATA", help="Hub id, folder, file of any kind, or embedded:ratings")
     parser.add_argument("target", metavar="OUT", help="a .jsonl, .parquet or .csv file, or a folder")
     parser.add_argument("--model", help="reward model: folder or Hub id")
     parser.add_argument("--column", metavar="NAME", help="name of the new column (default: score)")
@@ -404,7 +404,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align inspect`."""
-    parser.add_argument("source", metavar="DATASET", help="Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings")
+    parser.add_argument("source", metavar="DATASET", help="Hub id, folder, file of any kind, or embedded:ratings")
     parser.add_argument(
         "--tokenizer", metavar="M", help="name or folder: adds lengths in tokens, truncation and special tokens"
     )

@@ -93,7 +93,7 @@ def _training(algorithm: Algorithm) -> Command:
 A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
   model           Hub id or folder (required)
 {"".join(_KEYS.get(need, "") for need in algorithm.needs)}\
-  train_dataset   Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings (required)
+  train_dataset   Hub id, folder, file of any kind, or embedded:ratings (required)
                   with columns {_COLUMNS[algorithm.rows]}
   eval_dataset    the same
 {_AUGMENT if algorithm.rows in ("pairs", "comparisons") else ""}\
@@ -292,7 +292,7 @@ checks their agreement and quality, asks more of them where that is needed, and 
 
 A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
   store           file, such as prefs.db, or a database URL (required)
-  prompts         Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings, with a column prompt; optionally pool,
+  prompts         Hub id, folder, file of any kind, or embedded:ratings, with a column prompt; optionally pool,
                   domain, value, adversarial. Without it only what the store has is finished
   models          who writes responses: Hub ids or folders (required with prompts)
   annotators      who compares them (required): names of people, who answer on the page (hf-align annotate), or
@@ -332,7 +332,7 @@ several responses, on which a judge votes by each principle: the mean is the pai
 
 A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
   output_dir        folder for sft.jsonl, preferences.jsonl, every step, statistics and a card (required)
-  prompts           Hub id, folder, .jsonl, .parquet, .csv, or embedded:ratings, with a column prompt (required)
+  prompts           Hub id, folder, file of any kind, or embedded:ratings, with a column prompt (required)
   model             who responds, criticises and revises: Hub id or folder of a model with a chat template, or
                     FILE.py:FUNCTION, f(list of messages) -> list of texts (required)
   judge             who votes (required unless sft_share is 1): Hub id or folder of a language model, asked by each
@@ -368,7 +368,7 @@ eyes.
 
 A recipe is a YAML file of `key: value` lines; a flag of the same name overrides it. Keys:
   model           policy to start from: Hub id or folder (required)
-  train_dataset   prompts: Hub id, folder, .jsonl, .parquet, .csv with a column prompt, or embedded:ratings (required)
+  train_dataset   prompts: Hub id, folder, file of any kind with a column prompt, or embedded:ratings (required)
   eval_dataset    held-out prompts, as train_dataset (required)
   judge           who compares the samples (required): a reward model, a language model, vader, FILE.py:FUNCTION, or a
                   mapping with reward, function, model or endpoint; self is the policy of each round

@@ -26,6 +26,7 @@ from hf_align.data.comparisons import (
     vote_shares,
 )
 from hf_align.data.domains import check_names
+from hf_align.data.layouts.recognition import converted, is_read
 from hf_align.errors import UserError
 from hf_align.numbers import number_problem
 
@@ -72,15 +73,10 @@ def read_comparisons(
     Raises:
         UserError: The layout is unknown, or a row can't be used.
     """
+    dataset = _recognised(dataset, name)
     columns = _columns(dataset)
-    layout, needed = next(
-        ((layout, needed) for layout, needed in _LAYOUTS.items() if set(needed) <= set(columns)), ("", ())
-    )
-    if not layout:
-        raise UserError(
-            f"{name} has the columns {', '.join(columns) or 'of no row'}; the report reads chosen and rejected, "
-            "responses with ranking, scores or ratings, or response with rating or ratings: rename_column() helps."
-        )
+    layout = _layout(columns)
+    needed = _LAYOUTS[layout]
     if across_prompts and layout != "ratings":
         raise UserError(
             f"across_prompts compares rated responses (response with rating or ratings), and {name} has "
@@ -122,6 +118,39 @@ def read_comparisons(
 
 
 _NUMBER, _SUBSET = "__number__", "__subset__"
+
+
+def _layout(columns: Sequence[str]) -> str:
+    """The layout with these columns; "" if there is none."""
+    return next((layout for layout, needed in _LAYOUTS.items() if set(needed) <= set(columns)), "")
+
+
+def _recognised(dataset: Any, name: str) -> Any:
+    """Rows in one of our layouts, converted from another one where they aren't.
+
+    Raises:
+        UserError: They have no layout that is known.
+    """
+    columns = _columns(dataset)
+    if not columns:
+        return as_dataset(dataset, name, ())
+    layout = _layout(columns)
+
+    def read(row: Row) -> Group:
+        kind = "lists" if layout == "pairs" and _lists(row["chosen"]) else layout
+        return _READERS[kind]({**row, _NUMBER: 0, _SUBSET: ""})
+
+    if layout and is_read(dataset, read, columns):
+        return dataset
+    try:
+        return converted(dataset, name, min_gap=0.0, needed=bool(layout))
+    except UserError as error:
+        if layout:
+            raise
+        raise UserError(
+            f"{name} has the columns {', '.join(columns)}; the report reads chosen and rejected, responses with "
+            f"ranking, scores or ratings, or response with rating or ratings: rename_column() helps. {error}"
+        ) from None
 
 
 def _columns(dataset: Any) -> list[str]:

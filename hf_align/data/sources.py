@@ -14,9 +14,8 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
-from hf_align.data.layouts.texts import text_columns
-from hf_align.data.local_cache import cache_of
-from hf_align.data.row_files import FileProblem, check_parquet, check_start, check_table, json_rows, suffix_of
+from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, read_file
+from hf_align.data.row_files import READERS, FileProblem, suffix_of
 from hf_align.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -25,27 +24,33 @@ EMBEDDED, EMBEDDED_RANKINGS = "embedded:ratings", "embedded:rankings"
 EMBEDDED_PAIRS = {"train": 2000, "eval": 200}
 EMBEDDED_RESPONSES = 4  # of each ranked prompt
 EMBEDDED_SPLITS: dict[str, Split] = {"train": "train", "eval": "validation"}
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
-READERS |= {f"{suffix}.gz": reader for suffix, reader in READERS.items() if reader != "parquet"}
-SAVED = ("dataset_info.json", "dataset_dict.json")
 HELD_OUT = re.compile(r"(?:^|[-_./ ])(?:test|eval|evaluation|validation|valid|val|dev)(?:[-_./ \d]|$)")
 """Names of files that belong to a split other than the one to train on."""
 SPLITS = {"train": ("train",), "eval": ("validation", "test", "eval")}
 
 
-def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs", *, field: str | None = None) -> Dataset:
-    """Load a data set for training or evaluation.
+def load_rows(
+    name: str,
+    role: str,
+    seed: int,
+    kind: Rows = "pairs",
+    *,
+    field: str | None = None,
+    splits: tuple[str, ...] | None = None,
+) -> Dataset:
+    """Load a data set for training or evaluation, with all values as they stand in the file.
 
     Args:
         name: `embedded:ratings` (the human ratings in the package), `embedded:rankings` (the same as prompts with four
-            rated responses), a .jsonl, .json, .parquet or .csv file, a folder (saved by `datasets`, or with such
-            files), or a Hub id.
+            rated responses), a file (`READERS` has the suffixes), a folder (saved by `datasets`, or with such files),
+            or a Hub id; see `load_named`.
         role: "train" takes the split `train`; "eval" takes `validation`, `test` or `eval`, the first that exists.
         seed: Seed of the embedded rows.
         kind: Rows to make from the embedded ratings: "pairs" (prompt, chosen, rejected, margin), "prompts" with the
             opening words of the sentences, or "demonstrations" (prompt and, as completion, the sentence that people
             rated higher). Other data is returned unchanged.
         field: Name of the recipe's key, for messages. Default: `train_dataset` or `eval_dataset`, by `role`.
+        splits: Acceptable splits, best first. Default: by `role`.
 
     Raises:
         UserError: The data set doesn't exist, can't be read, or has no split for the role.
@@ -54,7 +59,7 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs", *, field: s
         rows = EMBEDDED_PAIRS[role] * 2 // EMBEDDED_RESPONSES  # of as many sentences
         return make_rankings(EMBEDDED_SPLITS[role], rows, EMBEDDED_RESPONSES, seed)
     if name != EMBEDDED:
-        return load_named(name, field or f"{role}_dataset", SPLITS[role])
+        return load_named(name, field or f"{role}_dataset", splits or SPLITS[role])
     make = make_prompts if kind == "prompts" else make_pairs
     rows = make(EMBEDDED_SPLITS[role], EMBEDDED_PAIRS[role], seed)
     if kind == "demonstrations":
@@ -62,57 +67,107 @@ def load_rows(name: str, role: str, seed: int, kind: Rows = "pairs", *, field: s
     return rows
 
 
-def load_named(name: str, field: str, splits: tuple[str, ...], *, sole: bool = False) -> Dataset:
-    """Load a file, a folder or a data set of the Hub.
+def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
+    """Load a file, a folder or a data set of the Hub, with all values as they stand.
 
     Args:
-        name: File, folder or Hub id.
+        name: File, folder or Hub id; behind a colon perhaps a split, a subset or both: "ORG/DATA:train_prefs",
+            "ORG/DATA:SUBSET:test".
         field: Name of the recipe's key or the flag, for messages.
-        splits: Acceptable splits, best first.
-        sole: Whether the only split of a data set is acceptable, whatever its name.
+        splits: Acceptable splits, best first. The only one is taken, whatever its name.
 
     Raises:
         UserError: As `load_rows`.
     """
-    path = Path(name)
+    place, chosen = _parts(name)
+    path = Path(place)
     meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], cutoff=0.8)
     if meant and ":" in name and not path.exists():  # data that the package doesn't contain
         near = difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], n=1, cutoff=0.0)
         raise UserError(f"{field}: there is no {name}; did you mean {near[0]}?")
     reader = READERS.get(suffix_of(path))
     if reader is not None and not path.is_file():
-        raise UserError(f"{field}: there is no file {name}")
+        raise UserError(f"{field}: there is no file {place}")
     if reader is None and path.is_file():
-        raise UserError(f"{field}: {name} is not one of {', '.join(READERS)}; convert it to one")
-    if path.is_dir() and not _is_saved(path):
-        _check_kinds(path, name, field)
+        raise UserError(f"{field}: {place} is not one of {', '.join(READERS)}; convert it to one")
+    if path.is_file() and chosen:
+        raise UserError(f"{field}: {place} is one file, which has no splits; leave out :{':'.join(chosen)}")
+    if path.is_dir() and not is_saved(path):
+        _check_kinds(path, place, field)
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
     try:
-        if reader is not None:
-            loaded: Any = _read_file(reader, path)
-        elif _is_saved(path):
-            loaded = datasets.load_from_disk(str(path))
-        elif path.is_dir():
-            place = str(path.resolve())  # "." is no name
-            files = datasets.load_dataset_builder(place).config.data_files or {}
-            loaded = datasets.load_dataset(place, cache_dir=cache_of(files))
-        else:
-            loaded = datasets.load_dataset(name)
+        return read_file(path) if path.is_file() else _load_split(place, chosen, field, splits)
     except DatasetNotFoundError:
         raise UserError(
-            f"{field}: {name!r} is neither a file, a folder nor a data set on the Hub that you can read"
+            f"{field}: {place!r} is neither a file, a folder nor a data set on the Hub that you can read"
         ) from None
+    except UserError:
+        raise
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a .py script
-        raise _unreadable(field, name, _problem(error, reader, path)) from None
+        raise _unreadable(field, place, error) from None
     finally:
         datasets.logging.set_verbosity(verbosity)
-    if not isinstance(loaded, DatasetDict):
-        return loaded
-    for split in (*splits, *(loaded if sole and len(loaded) == 1 else ())):
-        if split in loaded:
-            return loaded[split]
-    raise UserError(f"{field}: {name} has no split {' or '.join(splits)}; it has {', '.join(map(str, loaded))}")
+
+
+def _parts(name: str) -> tuple[str, list[str]]:
+    """The name's file, folder or Hub id, and what is behind it: a subset, a split."""
+    chosen: list[str] = []
+    while not Path(name).exists() and ":" in name and "://" not in name:
+        name, _, part = name.rpartition(":")
+        chosen.insert(0, part)
+    return name, chosen
+
+
+def _load_split(place: str, chosen: list[str], field: str, splits: tuple[str, ...]) -> Dataset:
+    """One split of a folder or of a data set of the Hub."""
+    path = Path(place)
+    if is_saved(path):
+        loaded: Any = datasets.load_from_disk(str(path))
+        if not isinstance(loaded, DatasetDict):
+            if chosen:
+                raise UserError(f"{field}: {place} is one data set without splits; leave out :{':'.join(chosen)}")
+            return loaded
+        split = _choose(list(map(str, loaded)), place, chosen, field, splits)
+        return loaded[split]
+    source = _open(str(path.resolve()) if path.is_dir() else place, place, chosen, field)  # "." is no name
+    return source.read(_choose(source.names, place, chosen, field, splits))
+
+
+def _open(where: str, place: str, chosen: list[str], field: str) -> Splits:
+    """The splits of a data set, of the subset that `chosen` begins with where there are several."""
+    try:
+        if chosen and len(names := datasets.get_dataset_config_names(where)) > 1 and chosen[0] in names:
+            return Splits(where, chosen.pop(0))
+        return Splits(where)
+    except (DatasetNotFoundError, ConnectionError):
+        if Path(where).is_dir() or (folder := downloaded(where)) is None:
+            raise
+        return _open(folder, place, chosen, field)  # without the Hub
+    except ValueError as error:
+        if "onfig name is missing" not in str(error):
+            raise
+        names = datasets.get_dataset_config_names(where)
+        raise UserError(
+            f"{field}: {place} has the subsets {', '.join(names)}; name one, as {place}:{names[0]}"
+        ) from None
+
+
+def _choose(names: list[str], place: str, chosen: list[str], field: str, splits: tuple[str, ...]) -> str:
+    """The split that is asked for by name, the first acceptable one, or the only one.
+
+    Raises:
+        UserError: There is none.
+    """
+    for split in chosen or (*splits, *(names if len(names) == 1 else ())):
+        if split in names:
+            return split
+    if not names:
+        raise UserError(f"{field}: {place} has no data files")
+    asked = ":".join(chosen) or " or ".join(splits)
+    raise UserError(
+        f"{field}: {place} has no split {asked}; it has {', '.join(names)}: name one, as {place}:{names[0]}"
+    )
 
 
 def check_split(name: str, split: str | None) -> None:
@@ -188,64 +243,19 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
     return {name: file for name, file in files.items() if name not in others}
 
 
-def load_as_written(name: str, field: str, splits: tuple[str, ...]) -> Dataset | list[dict[str, Any]]:
-    """As `load_named`, but any embedded data too, the only split of a data set, and JSON with its values as they stand.
-
-    A data set of JSON would make times of texts like "2024-01-31", add the keys of other rows as null, and refuse a
-    column with values of several types.
-
-    Raises:
-        UserError: As `load_rows`.
-    """
-    if name in (EMBEDDED, EMBEDDED_RANKINGS):
-        return load_rows(name, "train", 0)
-    path = Path(name)
-    if READERS.get(suffix_of(path)) != "json" or not path.is_file():
-        return load_named(name, field, splits, sole=True)
-    try:
-        return json_rows(path)
-    except (OSError, FileProblem) as error:
-        raise _unreadable(field, name, error) from None
-
-
 def _unreadable(field: str, name: str, error: Exception) -> UserError:
-    problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """What is wrong, with file and line where a text file is at fault."""
+    if isinstance(error, FileProblem):
+        problem, name = str(error), f"{name}/{error.file}" if error.file else name
+    elif is_saved(Path(name)):
+        problem = f"its files are damaged or missing ({_first_line(error).rstrip('.')})"
+    elif "Couldn't cast" in _first_line(error):
+        problem = "its files have different columns, or columns of different types"
+    else:
+        problem = (error.strerror if isinstance(error, OSError) else None) or _first_line(error)
     between = ", " if problem.startswith("line ") else " can't be read: "
     return UserError(f"{field}: {name}{between}{problem}")
 
 
-def _read_file(reader: str, path: Path) -> Any:
-    check_start(path)
-    options: dict[str, Any] = {}
-    if reader == "parquet":
-        check_parquet(path)
-    if reader == "csv":
-        texts = check_table(path)
-        options = {"keep_default_na": False, "na_values": [""]}  # "None" and "N/A" are texts
-        texts |= dict.fromkeys(text_columns(list(texts)), True)
-        options["converters"] = {name: _text for name, text in texts.items() if text}
-        options["chunksize"] = 1 << 40  # rows read together: a column's type is that of all its values
-        options["sep"] = "\t" if suffix_of(path).startswith(".tsv") else ","
-    cache = cache_of({"train": [str(path.resolve())]})
-    return datasets.load_dataset(reader, data_files=str(path), split="train", cache_dir=cache, **options)
-
-
-def _text(cell: str) -> str | None:
-    return cell or None
-
-
-def _is_saved(path: Path) -> bool:
-    return any((path / name).exists() for name in SAVED)
-
-
-def _problem(error: Exception, reader: str | None, path: Path) -> FileProblem:
-    """What is wrong, with the line where a text file is at fault."""
-    if isinstance(error, FileProblem):
-        return error
-    if reader == "json":
-        try:
-            json_rows(path)
-        except FileProblem as problem:
-            return problem
-    reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-    return FileProblem(f"its files are damaged or missing ({reason.rstrip('.')})" if _is_saved(path) else reason)
+def _first_line(error: Exception) -> str:
+    return (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Side
 from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
 from hf_align.collators.tools import NESTED, to_dataset
+from hf_align.data.layouts.recognition import is_read, prompt_rows
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation.scored import Scored, open_scorer, score_dataset
@@ -143,6 +144,8 @@ def sample_best(
     if keep not in get_args(Keep):
         raise UserError(f"keep is {keep!r}; use one of {', '.join(get_args(Keep))}")
     rows = as_dataset(dataset, "data", ())
+    if not is_read(rows, read_any_prompt, rows.column_names):
+        rows = as_dataset(prompt_rows(rows, "data"), "data", ())
     plain = cast(Sequence[Mapping[str, Any]], rows.with_format(None))
     prompts = read_rows(plain, read_any_prompt, "data")
     options = [{name: row[name] for name in NESTED if row.get(name) is not None} for row in plain]

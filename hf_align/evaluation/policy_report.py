@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hf_align.collators.checks import as_dataset
+from hf_align.data.layouts.recognition import prompt_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.described import name_of
 from hf_align.evaluation.divergence import measure_kl
@@ -164,7 +165,7 @@ def _rows(prompts: Any) -> Any:
             raise UserError("data has no prompts; give at least one.")
         if all(isinstance(prompt, str | list) for prompt in prompts):
             prompts = [{"prompt": prompt} for prompt in prompts]
-    return as_dataset(prompts, "data", ("prompt",))
+    return as_dataset(prompt_rows(prompts, "data"), "data", ("prompt",))
 
 
 def _judges(judge: Any) -> dict[str, Any]:

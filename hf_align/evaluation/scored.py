@@ -16,6 +16,7 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.scorable import Layout, Reader, Sample, layout_of, prepare_rows
 from hf_align.collators.tools import NESTED
 from hf_align.collators.truncation import Limits
+from hf_align.data.layouts.recognition import scored_rows
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
 from hf_align.models.decoders import positions_of
@@ -109,7 +110,7 @@ def score_dataset(
     Raises:
         UserError: The model, the columns or rows can't be used, or a score isn't a finite number.
     """
-    rows = as_dataset(dataset, "data", ())
+    rows = as_dataset(scored_rows(dataset, "data"), "data", ())
     layout = layout_of(rows.column_names)
     added = new_columns(layout, rows.column_names, column, labels, uncertainty)
     scorer = open_scorer(model, output, chat_template)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, load_named, load_rows
+from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import Recipe, check_values, field_hints
@@ -197,9 +197,8 @@ def load_source(name: str, field: str, splits: tuple[str, ...], seed: int) -> Da
     Raises:
         UserError: They don't exist or can't be read.
     """
-    if name in (EMBEDDED, EMBEDDED_RANKINGS):
-        return load_rows(name, "train", seed, "prompts" if field == "prompts" else "pairs")
-    return load_named(name, field, splits)
+    kind: Literal["prompts", "pairs"] = "prompts" if field == "prompts" else "pairs"
+    return load_rows(name, "train", seed, kind, field=field, splits=splits)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, SPLITS, load_named, load_rows
+from hf_align.data.sources import SPLITS, load_rows
 from hf_align.errors import UserError
 from hf_align.experiments.run import RESULTS_OF_A_RUN, Inputs, Run, loading_errors
 from hf_align.files import ENSEMBLE
@@ -26,10 +26,9 @@ class EnsembleRun(Run):
         """As `Run.read_data`, and the rows to normalise on, if the recipe names them."""
         rows = super().read_data()
         if (name := self.args.reference_dataset) is not None:
-            rows[REFERENCE] = (
-                load_rows(name, "eval", self.args.seed, self.algorithm.rows)
-                if name in (EMBEDDED, EMBEDDED_RANKINGS)
-                else load_named(name, REFERENCE, (*SPLITS["eval"], *SPLITS["train"]))
+            splits = (*SPLITS["eval"], *SPLITS["train"])
+            rows[REFERENCE] = load_rows(
+                name, "eval", self.args.seed, self.algorithm.rows, field=REFERENCE, splits=splits
             )
         return rows
 

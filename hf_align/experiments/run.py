@@ -17,6 +17,7 @@ from transformers.integrations.integration_utils import (
 
 from hf_align.algorithms import Algorithm
 from hf_align.data.augment import augment
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
@@ -81,11 +82,18 @@ class Run:
             UserError: A data set doesn't exist or can't be read.
         """
         source = self.checked.source
-        return {
+        rows = {
             f"{role}_dataset": load_rows(name, role, self.args.seed, self.algorithm.rows)
             for role in ("train", "eval")
             if (name := source[f"{role}_dataset"]) is not None
         }
+        name = source["eval_dataset"]
+        if name == source["train_dataset"] and _are_same(rows) and not Path(str(name)).is_file():
+            raise UserError(
+                f"{self.recipe.where('eval_dataset')}: {name} has one split, which is trained on; name other rows, or "
+                "leave it out"
+            )
+        return rows
 
     def read_rewards(self) -> None:
         """Put functions for the names of the recipe's reward and judge, if the algorithm has them.
@@ -138,6 +146,11 @@ class Run:
             return "Nothing was saved yet; the same command starts again."
         # The last of repeated flags counts, so this replaces an earlier --resume_from_checkpoint.
         return f"Resume with: {command} --{RESUME} true"
+
+
+def _are_same(rows: dict[str, Dataset]) -> bool:
+    """Whether training and evaluation have the same rows."""
+    return len({data._fingerprint for data in rows.values()}) < len(rows)
 
 
 def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
@@ -204,6 +217,8 @@ def load_run_rows(run: Run) -> dict[str, Dataset]:
         if name is not None:
             check_source(name)
     if augmentation:
+        plain = run.algorithm.rows == "pairs"
+        rows["train_dataset"] = trained_rows(rows["train_dataset"], "train_dataset", plain=plain)
         rows["train_dataset"] = augment(rows["train_dataset"], **augmentation, seed=run.args.seed, name="train_dataset")
     return rows
 

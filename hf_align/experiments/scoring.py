@@ -13,9 +13,10 @@ from datasets import Dataset, Features, List, Value
 
 from hf_align.collators.checks import as_dataset
 from hf_align.collators.scorable import layout_of
+from hf_align.data.layouts.recognition import scored_rows
 from hf_align.data.parts import Parts
 from hf_align.data.sinks import Source, check_out, write_rows
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
+from hf_align.data.sources import check_split, load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of import Keep, Sampling, sample_best
 from hf_align.evaluation.scored import Scored, new_columns, score_dataset
@@ -116,16 +117,14 @@ def partial_folder(out: str) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _load(data: str, kind: Any, split: str | None, limit: int | None) -> tuple[Dataset, Source]:
+def _load(data: str, kind: Any, split: str | None, limit: int | None) -> tuple[Dataset, Source | None]:
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; give a number from 1")
     check_split(data, split)
-    if data in (EMBEDDED, EMBEDDED_RANKINGS):
-        rows = load_rows(data, "train", 0, kind)
-    else:
-        rows = load_named(data, "data", SPLITS if split is None else (split,))
-    rows = as_dataset(rows, "data", ())
-    source = Source(data, len(rows))
+    rows = load_rows(data, "train", 0, kind, field="data", splits=SPLITS if split is None else (split,))
+    taken = as_dataset(scored_rows(rows, "data") if kind == "pairs" else rows, "data", ())
+    source = Source(data, len(rows)) if taken is rows else None
+    rows = taken
     return (rows if limit is None else rows.select(range(min(limit, len(rows))))), source
 
 

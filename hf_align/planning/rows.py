@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.algorithms import Rows
 from hf_align.collators.checks import read_rows
-from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.collators.encoding import PairEncoder
+from hf_align.data.sft.demonstrations import trained_demonstrations
 from hf_align.layout.branches import Document
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.reward_setup import prepare_comparisons
@@ -50,7 +50,7 @@ def _prompts(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, ar
 
 
 def _demonstrations(rows: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, args: Any) -> Documents:
-    read = {name: read_demonstrations(data, name) for name, data in rows.items()}["train_dataset"]
+    read = {name: trained_demonstrations(data, name) for name, data in rows.items()}["train_dataset"]
     encoder, limit = PairEncoder(tokenizer), args.max_length
 
     def document(row: dict[str, Any]) -> tuple[list[int], list[list[int]]]:

@@ -147,6 +147,16 @@ def test_rows_that_cannot_be_read_are_refused(row: dict[str, Any], message: str)
         read_comparisons([row])
 
 
+def test_rows_of_other_layouts_are_converted_however_near_their_ratings_are(caplog: pytest.LogCaptureFixture) -> None:
+    attributes = {"correctness": 4, "coherence": 4, "complexity": 1, "verbosity": 1}
+    rows = [{"prompt": "p", "response": text, "helpfulness": n, **attributes} for text, n in (("a", 1.2), ("b", 1.0))]
+    data = read_comparisons(rows)
+    assert [text.text for text in data.texts] == ["a", "b"] and data.better.tolist() == [1.0]
+    assert "data: recognised helpsteer" in caplog.text
+    side = {"role": "assistant", "content": "x"}
+    assert len(read_comparisons([{"prompt": "p", "chosen": side, "rejected": {**side, "content": "y"}}]).first) == 1
+
+
 def test_only_rated_responses_cross_prompts() -> None:
     with pytest.raises(UserError, match="across_prompts compares rated responses"):
         read_comparisons([{"prompt": "p", "chosen": "a", "rejected": "b"}], across_prompts=True)

@@ -64,14 +64,14 @@ def test_answers_of_a_table_are_texts_as_they_stand_and_ratings_are_numbers(tmp_
     (tmp_path / f"sums{suffix}").write_text("\n".join(lines).replace(",", "\t" if suffix == ".tsv" else ","))
     rows = load_rows(str(tmp_path / f"sums{suffix}"), "train", 0)
     assert rows["response"][:] == ["2.0", "007", "1", None]
-    assert rows["rating"][:] == [5.0, None, 3.0, 4.0] and rows["seen"][:] == [None] * 4
+    assert rows["rating"][:] == [5, None, 3, 4] and rows["seen"][:] == [None] * 4
 
 
 def test_the_type_of_a_column_is_that_of_all_its_values(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
     path.write_text("prompt,rating,stars,note\n" + "Hi.,1,2,\n" * 60_000 + "Hi.,none,2.5,x\n")
     rows = load_rows(str(path), "train", 0)
-    assert rows[0] == {"prompt": "Hi.", "rating": "1", "stars": 2.0, "note": None}
+    assert rows[0] == {"prompt": "Hi.", "rating": 1, "stars": 2.0, "note": None}
     assert rows[-1] == {"prompt": "Hi.", "rating": "none", "stars": 2.5, "note": "x"}
 
 
@@ -108,9 +108,9 @@ def test_saved_folders_and_their_splits(tmp_path: Path) -> None:
     assert len(load_rows(str(tmp_path / "one"), "eval", 0)) == 1
     assert len(load_rows(str(tmp_path / "both"), "train", 0)) == 2
     assert len(load_rows(str(tmp_path / "both"), "eval", 0)) == 1
-    DatasetDict({"train": two}).save_to_disk(tmp_path / "train-only")
-    with pytest.raises(UserError, match="no split validation or test or eval; it has train"):
-        load_rows(str(tmp_path / "train-only"), "eval", 0)
+    DatasetDict({"train": two, "other": one}).save_to_disk(tmp_path / "no-eval")
+    with pytest.raises(UserError, match="no split validation or test or eval; it has train, other"):
+        load_rows(str(tmp_path / "no-eval"), "eval", 0)
 
 
 @pytest.mark.parametrize(

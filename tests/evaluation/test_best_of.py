@@ -215,7 +215,7 @@ def test_what_is_kept_by_hand() -> None:
         ({"policy": "REWARD"}, "policy: .* is a reward model"),
         ({"model": "POLICY"}, ".* has no reward head"),
         ({"rows": [{"prompt": ""}]}, r"data: 1 row has an empty prompt \(row 0\)"),
-        ({"rows": [{"text": "a"}]}, r"data: 1 row has no prompt \(row 0\)"),
+        ({"rows": [{"text": "a"}]}, "data has no column prompt, and the data set has none"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_sampled(

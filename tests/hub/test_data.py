@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from datasets import load_dataset
 
 from hf_align.cli.main import main
+from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.feedback.export import export_preferences, save_export
 from hf_align.hub import push_dataset
@@ -87,3 +89,21 @@ def test_a_failure_is_one_sentence_and_leaves_the_repository_unchanged(
         push_dataset(folder, "mine")
     with pytest.raises(UserError, match="is no data set that hf-align export wrote"):
         push_dataset(tmp_path, "mine")
+
+
+def test_text_files_of_the_hub_are_read_as_they_stand(hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.url)
+    row = {"prompt": "2024-01-31", "chosen": "007", "rejected": "None"}
+    hub.add("team/gems", {"train_prefs.jsonl": json.dumps(row).encode(), "README.md": CARD.encode()})
+    for name in ("team/gems", "team/gems:train_prefs"):
+        assert load_rows(name, "train", 0).to_list() == [row]
+    hub.fail(".*", status=500)
+    assert load_rows("team/gems", "train", 0).to_list() == [row]  # from the files that were downloaded
+
+
+CARD = """---
+configs:
+- config_name: default
+  data_files: [{split: train_prefs, path: train_prefs.jsonl}]
+---
+"""

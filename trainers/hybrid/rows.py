@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.algorithms import Rows
-from hf_align.collators.demonstrations import read_demonstrations
+from hf_align.data.sft.demonstrations import trained_demonstrations
 from hf_align.trainers.data import parts_of
 from hf_align.trainers.hybrid.plan import Planned, in_stage
 from hf_align.trainers.pairs import tokenized_pairs
@@ -52,4 +52,4 @@ def check_rows_of(
             prompts_of(data, reward, tokenizer, args, name)
         elif kind == "demonstrations":
             for part in parts_of([data]):
-                read_demonstrations(part, name, whole=args.assistant_only_loss)
+                trained_demonstrations(part, name, whole=args.assistant_only_loss)

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators import tokenize_prompts
 from hf_align.collators.checks import refuse_own_columns
+from hf_align.data.layouts.recognition import prompt_rows
 from hf_align.errors import UserError
 from hf_align.models.decoders import positions_of
 from hf_align.models.wrapper import BranchModel
@@ -31,6 +32,7 @@ def prompts_of(data: Any, reward: Any, tokenizer: PreTrainedTokenizerBase, args:
         return None
     if isinstance(data, dict) and name != "train_dataset":
         return {key: prompts_of(part, reward, tokenizer, args, f"{name}[{key!r}]") for key, part in data.items()}
+    data = prompt_rows(data, name)
     tokenized = tokenize_prompts(cast(Any, data), tokenizer, max_prompt_length=args.max_prompt_length, name=name)
     check_functions(reward, [column for column in tokenized.column_names if column not in OWN_COLUMNS])
     return tokenized

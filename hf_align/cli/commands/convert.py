@@ -9,7 +9,7 @@ from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files, first_rows
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.sinks import check_out, write_rows
-from hf_align.data.sources import check_split, load_as_written
+from hf_align.data.sources import check_split, load_rows
 from hf_align.errors import UserError
 
 SPLITS = ("train", "test", "validation", "eval")
@@ -29,7 +29,9 @@ def run_convert(options: argparse.Namespace) -> None:
     check_out(options.target, Features({}), overwrite=options.overwrite)
     check_split(options.source, options.split)
     with quiet_libraries(screen):
-        rows = load_as_written(options.source, "DATASET", (options.split,) if options.split else SPLITS)
+        rows = load_rows(
+            options.source, "train", 0, field="DATASET", splits=(options.split,) if options.split else SPLITS
+        )
         conversion = convert_rows(
             first_rows(rows, options.limit),
             ties=options.ties,

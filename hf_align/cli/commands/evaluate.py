@@ -8,6 +8,7 @@ from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report, write_file
 from hf_align.collators.checks import as_dataset
 from hf_align.data.embedded.rows import make_prompts
+from hf_align.data.layouts.recognition import prompt_rows
 from hf_align.data.sources import EMBEDDED, load_named
 from hf_align.errors import UserError
 from hf_align.evaluation import front_of_policies, policy_report
@@ -40,8 +41,8 @@ def run_policy(options: argparse.Namespace) -> None:
         if options.data == EMBEDDED:
             rows = make_prompts("test", options.limit, options.seed)
         else:
-            data = as_dataset(load_named(options.data, "data", EVALUATION_SPLITS), "data", ("prompt",))
-            rows = first_rows(data, options.limit)
+            data = prompt_rows(load_named(options.data, "data", EVALUATION_SPLITS), "data")
+            rows = first_rows(as_dataset(data, "data", ("prompt",)), options.limit)
         report = policy_report(
             options.model,
             rows,

@@ -3,14 +3,14 @@
 import argparse
 import shlex
 
-from datasets import Dataset, Features
+from datasets import Features
 
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import EVALUATION_SPLITS, check_files, first_rows, show_report
 from hf_align.data import Inspection, inspect_preferences
 from hf_align.data.inspection.result import log_file
 from hf_align.data.sinks import Source, check_out
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
+from hf_align.data.sources import check_split, load_rows
 from hf_align.errors import UserError
 
 SPLITS = ("train", "test", "validation", "eval")
@@ -33,10 +33,13 @@ def run_inspect(options: argparse.Namespace) -> None:
         for out in (options.fix, log_file(options.fix)):
             check_out(out, Features({}), overwrite=options.overwrite)
     with quiet_libraries(screen):
-        rows = _load(options.source, "DATASET", "train", (options.split,) if options.split else SPLITS, options.seed)
+        splits = (options.split,) if options.split else SPLITS
+        rows = load_rows(options.source, "train", options.seed, field="DATASET", splits=splits)
         if options.fix is not None:
             check_out(options.fix, rows.features, overwrite=options.overwrite)
-        held_out = options.eval_data and _load(options.eval_data, "eval_data", "eval", EVALUATION_SPLITS, options.seed)
+        held_out = options.eval_data and load_rows(
+            options.eval_data, "eval", options.seed, field="eval_data", splits=EVALUATION_SPLITS
+        )
         inspection = inspect_preferences(
             first_rows(rows, options.limit),
             options.tokenizer,
@@ -54,11 +57,6 @@ def run_inspect(options: argparse.Namespace) -> None:
             _fix(inspection, options, len(rows), screen)
     if options.strict and not inspection.ok:
         raise SystemExit(1)
-
-
-def _load(name: str, field: str, role: str, splits: tuple[str, ...], seed: int) -> Dataset:
-    embedded = name in (EMBEDDED, EMBEDDED_RANKINGS)
-    return load_rows(name, role, seed) if embedded else load_named(name, field, splits)
 
 
 def _fix(inspection: Inspection, options: argparse.Namespace, rows: int, screen: Screen) -> None:

@@ -5,7 +5,7 @@ import json
 
 from hf_align.cli.console import Screen, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
-from hf_align.data.sources import EMBEDDED, EMBEDDED_RANKINGS, check_split, load_named, load_rows
+from hf_align.data.sources import check_split, load_rows
 from hf_align.planning.selection.resources import Resources
 from hf_align.planning.selection.rules import DEFAULT
 from hf_align.planning.selection.select import select_algorithm
@@ -31,10 +31,8 @@ def run_select(options: argparse.Namespace) -> None:
     given = options.rules or DEFAULT
     rules = read_function(str(given), "rules") if ".py:" in str(given) else given
     with quiet_libraries(screen):
-        if options.data in (EMBEDDED, EMBEDDED_RANKINGS):
-            rows = load_rows(options.data, "train", 0)
-        else:
-            rows = load_named(options.data, "data", (options.split,) if options.split else SPLITS)
+        splits = (options.split,) if options.split else SPLITS
+        rows = load_rows(options.data, "train", 0, field="data", splits=splits)
         choice = select_algorithm(
             rows, options.model, resources, options.need or (), reward=options.reward, rules=rules, progress=screen
         )

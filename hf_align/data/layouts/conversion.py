@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Json
 
 from hf_align.collators.judged import Kind
 from hf_align.collators.rankings import read_ranking
@@ -134,6 +134,7 @@ def convert_rows(
     unfolds = as_pairs and known.makes == "rankings"
     kind: Kind = "pairs" if unfolds else known.makes
     if known.unchanged and not unfolds:
+        _check_types(rows, known)
         return Conversion(rows if isinstance(rows, Dataset) else _to_dataset(rows), known, kind, len(rows), {}, {})
     with (progress or Silent()).task("rows converted", len(rows)) as advance:
         made = _made(known, _numbered(rows, columns, advance), tally)
@@ -144,6 +145,13 @@ def convert_rows(
             f"{_left_out(tally.dropped, tally.unusable)}; check the columns, or name another layout"
         )
     return Conversion(_to_dataset(result), known, kind, len(rows), tally.dropped, tally.unusable)
+
+
+def _check_types(rows: Dataset | list[Row], layout: Layout) -> None:
+    """Refuse texts beside messages in a column that is returned unchanged."""
+    for name in layout.columns if isinstance(rows, Dataset) else ():
+        if isinstance(rows.features.get(name), Json) and (reason := _mixed([{name: value} for value in rows[name]])):
+            raise UserError(f"a column of a data set holds values of one type: {reason}")
 
 
 def _left_out(dropped: Mapping[str, int], unusable: Mapping[str, Sequence[int]]) -> str:

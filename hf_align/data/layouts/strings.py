@@ -138,6 +138,14 @@ def _texts(prompt: str, chosen: str, rejected: str) -> Callable[[Row], bool]:
     return lambda row: is_text(first_of(row, prompt), first_of(row, chosen), first_of(row, rejected))
 
 
+def _asked_before(row: Row) -> bool:
+    """A question before responses that don't begin with it themselves."""
+    asked, sides = first_of(row, PROMPTS), (row["chosen"], row["rejected"])
+    if not is_text(asked, *sides):
+        return False
+    return not asked.strip() or not all(side.lstrip().startswith(asked.strip()) for side in sides)
+
+
 def _several(row: Row, tally: Tally) -> list[Made]:
     (prompt,) = need_text(row, "prompt")
     if not all(is_texts(row[name]) for name in ("chosen", "rejected")):
@@ -204,7 +212,7 @@ LAYOUTS = (
         "question_pairs",
         "DPO pairs with a question or query",
         (PROMPTS, "chosen", "rejected"),
-        _texts(PROMPTS, "chosen", "rejected"),
+        _asked_before,
         convert=lambda row, tally: _named(row, PROMPTS, "chosen", "rejected"),
         without=("prompt",),
     ),

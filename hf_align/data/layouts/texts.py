@@ -1,4 +1,4 @@
-"""The columns of a table that hold texts, whatever their values look like."""
+"""The columns of a table that hold texts or numbers by their names, whatever their values look like."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from hf_align.errors import UserError
 
 _SIDES = {"chosen", *CHOSEN.split("|"), *REJECTED.split("|")}
 _RESPONSES = re.compile(r"(response|answer|completion|output)(_?[0-9abjk])?")
+_NUMBERS = re.compile(r"(?:^|[^a-z])(?:rating|score|margin|weight|ranking|rank|strength)s?(?:$|[^a-z])")
+_ATTRIBUTES = {"helpfulness", "correctness", "coherence", "complexity", "verbosity"}
+"""Of HelpSteer's rows."""
+
+
+def are_numbers(column: str) -> bool:
+    """Whether a column holds numbers by its name.
+
+    Example:
+        >>> from hf_align.data.layouts.texts import are_numbers
+        >>> list(map(are_numbers, ["margin", "score_chosen", "Rating A", "category"]))
+        [True, True, True, False]
+    """
+    return column in _ATTRIBUTES or _NUMBERS.search(column.lower()) is not None
 
 
 def text_columns(columns: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from hf_align.collators.checks import as_dataset, group_rows, refuse
+from hf_align.collators.demonstrations import FORMATS
 from hf_align.collators.rows import RowProblem, text_of
 from hf_align.collators.tools import template_options, to_dataset
 from hf_align.data.sft import selection
@@ -180,6 +181,8 @@ def standard_rows(dataset: Any, name: str) -> Dataset:
     """
     data = as_dataset(dataset, name, ()).with_format(None)
     known = recognise_demonstrations(data, name)
+    if known.layout.columns not in FORMATS:
+        logger.warning("%s: recognised %s; rows: %s", name, known.layout.name, f"{len(known.rows):,}")
     if SCORE not in data.column_names:  # prepared rows: whoever prepared them was warned
         warn_of_ratings(data, name)
     rows, problems = [], []

@@ -17,6 +17,7 @@ from peft import LoraConfig
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Pair, Side, read_pair, read_prompt
 from hf_align.collators.tools import NESTED
+from hf_align.data.layouts.recognition import prompt_rows, trained_rows
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
 from hf_align.experiments.improvement.config import ImprovementConfig
@@ -95,7 +96,7 @@ def read_prompts(rows: Dataset, name: str, limit: int | None = None) -> Prompts:
     Raises:
         UserError: There is no prompt column, or a prompt is missing or malformed.
     """
-    plain = as_dataset(rows, name, ("prompt",)).with_format(None)
+    plain = as_dataset(prompt_rows(rows, name), name, ("prompt",)).with_format(None)
     plain = plain.select(range(min(len(plain), limit or len(plain))))
     contents = read_rows(plain, read_prompt, name)
     columns = [column for column in NESTED if column in plain.column_names]
@@ -125,7 +126,7 @@ def read_votes(rows: Dataset, limit: int | None = None) -> Votes:
     Raises:
         UserError: A row is malformed, or has no prompt of its own.
     """
-    plain = as_dataset(rows, "votes", ("chosen", "rejected")).with_format(None)
+    plain = as_dataset(trained_rows(rows, "votes", plain=True), "votes").with_format(None)
     pairs = read_rows(plain.select(range(min(len(plain), limit or len(plain)))), read_pair, "votes")
     if any(pair.prompt is None for pair in pairs):
         raise UserError("votes has no column prompt; give prompt, chosen and rejected")

@@ -16,6 +16,7 @@ from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import RowProblem, read_pair
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.errors import UserError
 from hf_align.feedback.collection.assign import suits
 from hf_align.feedback.collection.config import CollectionConfig
@@ -65,8 +66,9 @@ def read_gold(
     pools = data if isinstance(data, Mapping) else {GOLD: data}
     read: dict[str, list[GoldQuestion]] = {}
     for name, rows in pools.items():
-        dataset = cast(Dataset, as_dataset(rows, f"gold {name!r}", ("chosen", "rejected"))).with_format(None)
-        questions = read_rows(dataset, lambda row: _read(row, config, classify), f"gold {name!r}")
+        place = f"gold {name!r}"
+        dataset = cast(Dataset, as_dataset(trained_rows(rows, place, plain=True), place)).with_format(None)
+        questions = read_rows(dataset, lambda row: _read(row, config, classify), place)
         read[name] = list({question.task.id: question for question in questions}.values())
     return read
 

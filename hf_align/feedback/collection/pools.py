@@ -14,6 +14,8 @@ from datasets import Dataset
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import RowProblem
 from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
+from hf_align.data.layouts.recognition import is_read, prompt_rows
+from hf_align.data.layouts.registry import columns_of
 from hf_align.feedback.collection.config import HIGH_VALUE, RANDOM, UNDER_REPRESENTED, CollectionConfig
 from hf_align.feedback.collection.domains import Classifier, domain_of
 from hf_align.feedback.records import Prompt
@@ -102,7 +104,7 @@ def read_pool(dataset: Dataset | list[dict[str, Any]], classify: Classifier | No
         >>> [each.prompt.domain for each in pool.prompts.values()]
         ['mathematics', 'other']
     """
-    rows = cast(Sequence[Mapping[str, Any]], as_dataset(dataset, "prompts", ()).with_format(None))
+    rows = cast(Sequence[Mapping[str, Any]], as_dataset(_with_prompts(dataset), "prompts", ()).with_format(None))
     names = cast(Dataset, rows).column_names
     read = read_rows(rows, lambda row: _read(row, names, classify), "prompts")
     prompts: dict[str, PoolPrompt] = {}
@@ -112,6 +114,13 @@ def read_pool(dataset: Dataset | list[dict[str, Any]], classify: Classifier | No
     middle, lowest = (median(values), min(values)) if values else (0.0, 0.0)
     high = [value for value in values if value >= middle and value > lowest]
     return PromptPool(prompts, len(read) - len(prompts), min(high, default=None))
+
+
+def _with_prompts(dataset: Any) -> Any:
+    """Rows whose prompts can be read, else those of another layout."""
+    if not dataset or is_read(dataset, read_any_prompt, columns_of(dataset)):
+        return dataset
+    return prompt_rows(dataset, "prompts")
 
 
 def choose_prompts(

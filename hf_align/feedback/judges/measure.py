@@ -10,8 +10,6 @@ from datasets import Dataset
 
 from hf_align.data.comparison_rows import read_comparisons
 from hf_align.data.comparisons import MAX_PAIRS as CANDIDATES, Comparisons
-from hf_align.data.layouts.conversion import convert_rows
-from hf_align.data.layouts.registry import columns_of
 from hf_align.errors import UserError
 from hf_align.feedback.judges.agreement import measure_agreement_with_people, measure_judge_calibration
 from hf_align.feedback.judges.asked import Asked, ask_about
@@ -39,7 +37,6 @@ NO_OPINION = 0.05
 """Share of pairs without an opinion that is worth a remark."""
 AFTER = 0.01
 """Position effect after both orders became one that is worth a remark."""
-_READ = ({"prompt", "chosen", "rejected"}, {"prompt", "responses"}, {"prompt", "response"})
 
 
 def measure_judge(
@@ -150,9 +147,6 @@ def read_people(rows: Any, max_pairs: int = CANDIDATES, seed: int = 0) -> Compar
         UserError: The layout isn't known, or a row can't be used.
     """
     rows = rows if isinstance(rows, Dataset) else list(rows)
-    columns = set(columns_of(rows)) if len(rows) else set()
-    if not any(needed <= columns for needed in _READ):
-        rows = convert_rows(rows, min_gap=0).rows
     data = read_comparisons(rows, max_pairs=max_pairs, seed=seed, name="rows")
     if not len(data.first):
         raise UserError(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from hf_align.coerce import coerce
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
+from hf_align.data.layouts.recognition import trained_rows
 from hf_align.data.sources import load_rows
 from hf_align.errors import LoadError, UserError
 from hf_align.feedback.judges.endpoint.options import ENDPOINT_KEYS, check_endpoint, open_endpoint
@@ -275,7 +276,7 @@ def _calibration_pairs(values: Values, place: str) -> list[Pair]:
     if count < 1:
         raise UserError(f"{place}: calibration_pairs is {count}; give a number from 1")
     field = f"{place}: calibrate"
-    rows = as_dataset(load_rows(values["calibrate"], "train", 0, field=field), field, ("chosen", "rejected"))
+    rows = as_dataset(trained_rows(load_rows(values["calibrate"], "train", 0, field=field), field, plain=True), field)
     return read_rows(rows.select(range(min(count, len(rows)))), _read_pair, field)
 
 

@@ -10,9 +10,9 @@ from datasets import Dataset
 from trl.data_utils import is_conversational, maybe_extract_prompt
 
 from hf_align.collators.tools import to_dataset
+from hf_align.data.json_files import json_rows
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.layouts.registry import LAYOUTS
-from hf_align.data.row_files import json_rows
 from hf_align.data.sinks import write_rows
 from hf_align.errors import UserError
 from tests.data.layouts.example import Example
@@ -44,7 +44,7 @@ def test_converting_saving_and_converting_again_changes_nothing(example: Example
     lines, table = tmp_path / "rows.jsonl", tmp_path / "rows.parquet"
     write_rows(once, lines)
     pq.write_table(once.data.table, table)
-    for rows in (json_rows(lines), Dataset(pq.read_table(table))):
+    for rows in (list(json_rows(lines, ".jsonl")), Dataset(pq.read_table(table))):
         again = convert_rows(rows)
         assert again.layout.name in ("pairs", "rankings")
         assert again.rows.to_list() == once.to_list()

@@ -11,7 +11,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from hf_align.collators import find_bad_rows
-from hf_align.data.sources import load_as_written, load_rows
+from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.feedback.export import export_preferences, save_export
 from hf_align.trainers import RewardConfig, RewardTrainer
@@ -45,7 +45,7 @@ def test_the_head_of_a_card_names_licence_size_and_the_files_of_the_splits(tmp_p
 def test_a_file_holds_the_same_rows(name: str, tmp_path: Path):
     export = export_preferences(filled(6), method="majority")
     save_export(export, tmp_path / name)
-    read = load_as_written(str(tmp_path / name), "DATA", ("train",))
+    read = load_rows(str(tmp_path / name), "train", 0)
     assert list(read) == export.rows.to_list()
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -1,0 +1,188 @@
+"""Reading of data files, folders of them and data sets of the Hub: the one way for all commands and recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import datasets
+from datasets import Dataset
+from huggingface_hub import snapshot_download
+
+from hf_align.data.csv_files import Read, how_to_read, table_kinds, table_rows
+from hf_align.data.exact import encoded, features_of
+from hf_align.data.json_files import json_rows
+from hf_align.data.local_cache import cache_of
+from hf_align.data.row_files import READERS, FileProblem, check_parquet, check_start, suffix_of
+from hf_align.version import __version__
+
+SAVED = ("dataset_info.json", "dataset_dict.json")
+"""Files of a folder that `datasets` saved."""
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file of rows.
+
+    Attributes:
+        path: Where it is.
+        suffix: What is in it, which the path of a downloaded file doesn't say.
+        name: What it is called in messages; None for the only one.
+    """
+
+    path: str
+    suffix: str
+    name: str | None = None
+
+
+def read_file(path: Path) -> Dataset:
+    """The rows of one file, by its suffix.
+
+    Raises:
+        FileProblem: It can't be read.
+    """
+    suffix = suffix_of(path)
+    if READERS[suffix] != "parquet":
+        return read_texts([RowFile(str(path.resolve()), suffix)])
+    check_start(path, suffix)
+    check_parquet(path)
+    cache = cache_of({"train": [str(path.resolve())]})
+    return cast(Dataset, datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache))
+
+
+def read_texts(files: Sequence[RowFile]) -> Dataset:
+    """The rows of .json, .jsonl, .csv and .tsv files (or .gz of them), one after another, with values as they stand.
+
+    Every file is read twice: first for what is in each column. The rows are kept in the cache of `datasets`.
+
+    Raises:
+        FileProblem: One can't be read; it names the file and the line.
+    """
+    columns = how_to_read([_kinds(file) for file in files if READERS[file.suffix] == "csv"])
+    try:
+        features = features_of(_rows(files, columns))
+    except RecursionError:
+        raise FileProblem("a row is nested too deeply") from None
+    return cast(
+        Dataset,
+        Dataset.from_generator(
+            _encoded,
+            features=features,
+            gen_kwargs={
+                "files": tuple(files),
+                "columns": columns,
+                "features": features,
+                "version": __version__,
+            },
+            cache_dir=cache_of({"train": [file.path for file in files]}),
+        ),
+    )
+
+
+class Splits:
+    """The splits of a folder or of a data set of the Hub, each read when it is asked for.
+
+    Args:
+        place: The folder, or the Hub id.
+        subset: One of its subsets ("configs"). Default: its only or its default one.
+
+    Attributes:
+        names: Names of the splits.
+
+    Raises:
+        ValueError: There are several subsets and none is the default.
+        Exception: `datasets` finds no data.
+    """
+
+    def __init__(self, place: str, subset: str | None = None):
+        self.place, self.subset = place, subset
+        self.builder = datasets.load_dataset_builder(place, subset)
+        self.files = {str(name): list(files) for name, files in (self.builder.config.data_files or {}).items()}
+        self.names = list(self.files) or list(map(str, self.builder.info.splits or {}))  # of a cache, without the Hub
+
+    def read(self, split: str) -> Dataset:
+        """The rows of a split.
+
+        Raises:
+            FileProblem: A file can't be read.
+            Exception: `datasets` can't read it.
+        """
+        if not _are_texts(self.builder):
+            cache = cache_of(self.builder.config.data_files or {})
+            return cast(Dataset, datasets.load_dataset(self.place, self.subset, split=split, cache_dir=cache))
+        files, names = self.files[split], [_short(file, self.place) for file in self.files[split]]
+        if not all(Path(file).is_file() for file in files):  # on the Hub
+            config = datasets.DownloadConfig(token=self.builder.token)
+            files = datasets.DownloadManager(self.builder.dataset_name, download_config=config).download(files)
+        return read_texts([RowFile(file, _suffix(name), name) for file, name in zip(files, names, strict=True)])
+
+
+def downloaded(name: str) -> str | None:
+    """The folder with those files of a data set of the Hub that were downloaded before; None if there is none."""
+    try:
+        return snapshot_download(name, repo_type="dataset", local_files_only=True)
+    except (OSError, ValueError):  # there is none, or it is no name
+        return None
+
+
+def is_saved(path: Path) -> bool:
+    """Whether `datasets` saved the folder."""
+    return any((path / name).exists() for name in SAVED)
+
+
+def _kinds(file: RowFile) -> Any:
+    try:
+        return table_kinds(Path(file.path), file.suffix)
+    except FileProblem as problem:
+        raise FileProblem(str(problem), file.name) from None
+
+
+def _rows(files: Sequence[RowFile], columns: Mapping[str, Read]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        path = Path(file.path)
+        try:
+            if READERS[file.suffix] == "csv":
+                yield from table_rows(path, file.suffix, columns)
+            else:
+                yield from json_rows(path, file.suffix)
+        except FileProblem as problem:
+            raise FileProblem(str(problem), file.name) from None
+
+
+def _encoded(
+    files: Sequence[RowFile], columns: Mapping[str, Read], features: datasets.Features, version: str
+) -> Iterator[dict[str, Any]]:
+    """Rows as they are stored; `version` is only part of the key under which `datasets` keeps them."""
+    return encoded(_rows(files, columns), features)
+
+
+def _are_texts(builder: datasets.DatasetBuilder) -> bool:
+    """Whether the data is in text files that we read ourselves: without options of the data set's card."""
+    config, reader = builder.config, type(builder).__module__.rpartition(".")[2]
+    if reader not in ("json", "csv"):
+        return False
+    plain, names = type(config)(), [each.name for each in dataclasses.fields(config)]
+    given = {name for name in names if getattr(config, name) != getattr(plain, name)}
+    places = [str(place) for split in (config.data_files or {}).values() for place in split]
+    if "sep" in given and config.sep != "\t":  # which .tsv files have
+        return False
+    return not given - {*_OF_ANY, "sep"} and all(_suffix(place) in READERS and "::" not in place for place in places)
+
+
+_OF_ANY = {each.name for each in dataclasses.fields(datasets.BuilderConfig)}
+"""Options of a builder that say which data it is, not how to read it."""
+
+
+def _suffix(place: str) -> str:
+    return suffix_of(Path(PurePosixPath(place.partition("?")[0]).name))
+
+
+def _short(place: str, folder: str) -> str:
+    """The file's path within its folder or data set."""
+    path = Path(place)
+    if path.is_file() and path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return place.rpartition("@")[2].partition("/")[2] if place.startswith("hf://") else path.name
