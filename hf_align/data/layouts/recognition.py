@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from hf_align.collators import scorable
-from hf_align.collators.checks import PAIR, PROMPT_LIKE, read_rows
+from hf_align.collators.checks import PAIR, PROMPT_LIKE, as_dataset, read_rows
 from hf_align.collators.judged import kind_of, read_judged
 from hf_align.collators.rankings import JUDGEMENTS
 from hf_align.collators.rows import RowProblem, key_of
@@ -71,10 +71,10 @@ def prompt_rows(data: Any, name: str) -> Any:
     if not _has_rows(data) or "prompt" in (columns := columns_of(data)):
         return data
     if is_read(data, read_any_prompt, columns):
-        rows = [dict(row) for row in (data.with_format(None) if isinstance(data, Dataset) else data)]
-        prompts = read_rows(rows, read_any_prompt, name)
+        rows = as_dataset(data, name, ())
+        prompts = read_rows(rows.with_format(None), read_any_prompt, name)
         logger.warning("%s: prompts are read from %s.", name, "messages" if "messages" in columns else "the pairs")
-        return to_dataset([{"prompt": prompt, **row} for prompt, row in zip(prompts, rows, strict=True)])
+        return concatenate_datasets([to_dataset([{"prompt": prompt} for prompt in prompts]), rows], axis=1)
     try:
         conversion = convert_rows(data, min_gap=0)
     except UserError as error:

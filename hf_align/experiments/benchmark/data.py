@@ -15,6 +15,7 @@ from datasets import Dataset, load_from_disk
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.rows import make_prompts
 from hf_align.data.fingerprint import rows_digest
+from hf_align.data.layouts.recognition import prompt_rows, trained_rows
 from hf_align.data.parts import digest
 from hf_align.data.sources import EMBEDDED, load_rows
 from hf_align.errors import UserError
@@ -107,7 +108,7 @@ def read_held_out(name: str, limit: int | None, place: str) -> Dataset:
     if name in EMBEDDED_NAMES:
         return make_prompts("test", limit or EMBEDDED_PROMPTS, DATA_SEED)
     rows = load_rows(name, "eval", DATA_SEED, "prompts", field=place)
-    return _first(_with_prompt(rows, place), limit)
+    return _first(prompt_rows(rows, place), limit)
 
 
 def read_data(
@@ -139,13 +140,11 @@ def read_data(
     out, left_out = {digest(prompt) for prompt in held_out["prompt"]}, 0
     table = None
     if pairs is not None:
-        table = _first(_source(pairs, "pairs", f"{place}.pairs"), limit)
-        for column in ("chosen", "rejected"):
-            if column not in table.column_names:
-                raise UserError(f"{place}.pairs: {pairs} has no column {column}; give pairs with chosen and rejected")
+        table = trained_rows(_source(pairs, "pairs", f"{place}.pairs"), f"{place}.pairs", plain=True)
+        table = _first(table, limit)
         table, left_out = _without(table, out)
     if prompts is not None:
-        asked = _first(_with_prompt(_source(prompts, "prompts", f"{place}.prompts"), f"{place}.prompts"), limit)
+        asked = _first(prompt_rows(_source(prompts, "prompts", f"{place}.prompts"), f"{place}.prompts"), limit)
     else:
         asked = table if table is not None and "prompt" in table.column_names else None
         asked = None if asked is None else asked.select_columns(["prompt"])
@@ -202,12 +201,6 @@ def draw(rows: Dataset, count: int | None, seed: int, start: int = 0) -> Dataset
 
 def _source(name: str, kind: Rows, field: str) -> Dataset:
     return load_rows(EMBEDDED if name in EMBEDDED_NAMES else name, "train", DATA_SEED, kind, field=field)
-
-
-def _with_prompt(rows: Dataset, place: str) -> Dataset:
-    if "prompt" not in rows.column_names:
-        raise UserError(f"{place} has no column prompt; it has {', '.join(rows.column_names)}")
-    return rows
 
 
 def _first(rows: Dataset, limit: int | None) -> Dataset:

@@ -94,7 +94,10 @@ def test_stored_rows_come_back_and_are_replaced_by_others(tmp_path: Path):
     ("values", "message"),
     [
         ({"pairs": None}, "datasets.clean has neither pairs nor prompts"),
-        ({"pairs": "held_out.jsonl"}, "held_out.jsonl has no column chosen"),
+        (
+            {"pairs": "held_out.jsonl"},
+            r"datasets.clean.pairs: the data set has none of the known layouts; it has prompt \(text\)",
+        ),
         ({"pairs": "none.jsonl"}, "datasets.clean.pairs: there is no file none.jsonl"),
         ({"held_out": PAIRS.map(lambda row: {"prompt": row["prompt"] + " "})}, "no pairs are left beside the held-out"),
     ],
