@@ -88,7 +88,7 @@ def _objects(text: str) -> list[dict[str, Any]]:
         raise FileProblem(f"it {problem}") from None
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and text[: error.pos].lstrip().startswith("{"):
-            return [_object(line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+            return [_object(line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         cut = error.pos >= len(text.rstrip()) or "Unterminated" in error.msg
         where = "is cut off" if cut else "is not JSON"
         raise FileProblem(f"line {error.lineno} {where}: {error.msg}") from None

@@ -22,12 +22,13 @@ LINES = '{"a": "2024-01-31", "b": null}\n\n{"a": 7, "c": [{"d": 1}, {"e": "x"}]}
         ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
         ("rows.json", f"[{LINES.strip().replace(chr(10) * 2, ',')}]".encode()),
         ("lines.json", LINES.encode()),
+        ("parted.json", LINES.encode() + '{"a": "\u2028"}\n'.encode()),
     ],
 )
 def test_values_of_json_stay_as_they_stand(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    assert list(json_rows(path, suffix_of(path))) == ROWS
+    assert list(json_rows(path, suffix_of(path))) == [*ROWS, *([{"a": "\u2028"}] if name == "parted.json" else [])]
 
 
 MESSAGE = {"role": "user", "content": "Hi."}
