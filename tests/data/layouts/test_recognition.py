@@ -8,25 +8,35 @@ import pytest
 from datasets import Dataset
 
 from hf_align.collators.judged import read_judged
-from hf_align.collators.rows import RowProblem
+from hf_align.collators.rows import RowProblem, text_of
 from hf_align.data import to_preferences
 from hf_align.data.layouts.recognition import prompt_rows, scored_rows, trained_rows
 from hf_align.errors import UserError
 from tests.data.layouts.example import Example
 from tests.data.layouts.examples import EXAMPLES
 
-READ = {"hh_transcripts", "ultrafeedback_binarized", "texts_after_messages", "content_parts", "system_pairs"}
+READ = {
+    "pairs",
+    "rankings",
+    "reward_bench",
+    "hh_transcripts",
+    "ultrafeedback_binarized",
+    "texts_after_messages",
+    "content_parts",
+    "system_pairs",
+}
 """Layouts that trainers read without a conversion."""
 PAIR = {"prompt": "Name a gem.", "chosen": "Opal.", "rejected": "Glue."}
 ASKED, ANSWER = {"role": "user", "content": "Name a gem."}, {"role": "assistant", "content": "Opal."}
 
 
 def read(row: Any) -> Any:
-    """What a trainer reads in a row; None if it refuses it."""
+    """Texts and labels that a trainer reads in a row; None if it refuses it."""
     try:
-        return read_judged(dict(row), {})
+        sides, values = read_judged(dict(row), {})
     except RowProblem:
         return None
+    return text_of(sides.prompt or ""), list(map(text_of, sides.responses)), values
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["reward", "policy"])
