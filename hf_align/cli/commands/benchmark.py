@@ -56,6 +56,8 @@ def run_benchmark_command(options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             command = f"hf-align {shlex.join(options.arguments)}"
             raise Interrupted(f"What is done is stored; the same command goes on: {command}") from None
+    if options.report_only and results is None:
+        raise UserError(f"{benchmark.out} has no finished run of an algorithm; run the command without --report-only")
     if options.json == "-" and results is not None:
         print(json.dumps(results.to_json(), indent=2, ensure_ascii=False))
     elif results is not None:

@@ -152,5 +152,5 @@ def benchmark_text(summary: Summary, width: int) -> str:
     lines += [line for text in summary["remarks"] for line in wrapped(f"! {text}", width, "  ")]
     if gaps := summary["gaps"]:
         failed = sum(each["failed"] for each in gaps)
-        lines += wrapped(f"! {len(gaps)} runs have no figures, {failed} of them failed.", width, "  ")
+        lines += wrapped(f"! Runs without figures: {len(gaps)}, of which {failed} failed.", width, "  ")
     return "\n".join(lines)

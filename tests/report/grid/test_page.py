@@ -78,6 +78,7 @@ def test_markdown_has_whole_tables_and_links(results: Any) -> None:
     lines = results.table().splitlines()
     tables = [line for line in lines if line.startswith("|")]
     assert "[arXiv:2305.18290](https://arxiv.org/abs/2305.18290)" in results.table() and len(tables) > 20
+    assert "&lt;3>" in results.table()  # nothing in a reason becomes markup
     for place, line in enumerate(lines):
         if line.startswith("| ---"):
             below = lines[place + 1]
