@@ -68,6 +68,7 @@ _KEYS = {  # `hf_align.experiments.recipe` checks which are required
 """,
 }
 _AUGMENT = """\
+  streaming       true: read train_dataset while training (takes max_steps), shuffled among shuffle_buffer rows
   augment         adds made pairs to train_dataset: transitivity and interpolation (true, or a number of pairs
                   for each row), paraphrase and back_translation (FILE.py:FUNCTION); --augment.transitivity true
 """

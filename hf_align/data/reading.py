@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from huggingface_hub import snapshot_download
 
 from hf_align.data.csv_files import Read, how_to_read, table_kinds, table_rows
@@ -51,6 +51,35 @@ def read_file(path: Path) -> Dataset:
     check_parquet(path)
     cache = cache_of({"train": [str(path.resolve())]})
     return cast(Dataset, datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache))
+
+
+def stream_file(path: Path, told: Callable[[FileProblem], Exception]) -> IterableDataset:
+    """The rows of one file as a stream.
+
+    Args:
+        path: The file.
+        told: Makes the error to raise when a row that comes later can't be read.
+
+    Raises:
+        FileProblem: It can't be read.
+    """
+    suffix = suffix_of(path)
+    check_start(path, suffix)
+    if READERS[suffix] != "parquet":
+        return stream_texts([RowFile(str(path.resolve()), suffix)], told)
+    check_parquet(path)
+    return cast(IterableDataset, datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True))
+
+
+def stream_texts(files: Sequence[RowFile], told: Callable[[FileProblem], Exception]) -> IterableDataset:
+    """The rows that `read_texts` reads as a stream, whose shards are the files; tables are read once before.
+
+    Raises:
+        FileProblem: A table can't be read.
+    """
+    columns = how_to_read([_kinds(file) for file in files if READERS[file.suffix] == "csv"])
+    kwargs = {"files": list(files), "columns": columns, "told": told}
+    return IterableDataset.from_generator(_streamed, gen_kwargs=kwargs)
 
 
 def read_texts(files: Sequence[RowFile]) -> Dataset:
@@ -119,6 +148,19 @@ class Splits:
             files = datasets.DownloadManager(self.builder.dataset_name, download_config=config).download(files)
         return read_texts([RowFile(file, _suffix(name), name) for file, name in zip(files, names, strict=True)])
 
+    def stream(self, split: str, told: Callable[[FileProblem], Exception]) -> IterableDataset:
+        """The rows of a split as a stream; text files of the Hub are read by `datasets`, without downloading them.
+
+        Raises:
+            FileProblem: A file can't be read.
+            Exception: `datasets` can't read it.
+        """
+        files = self.files.get(split, [])
+        if not (_are_texts(self.builder) and all(Path(file).is_file() for file in files)):
+            return cast(IterableDataset, datasets.load_dataset(self.place, self.subset, split=split, streaming=True))
+        names = [_short(file, self.place) for file in files]
+        return stream_texts([RowFile(file, _suffix(name), name) for file, name in zip(files, names, strict=True)], told)
+
 
 def downloaded(name: str) -> str | None:
     """The folder with those files of a data set of the Hub that were downloaded before; None if there is none."""
@@ -150,6 +192,15 @@ def _rows(files: Sequence[RowFile], columns: Mapping[str, Read]) -> Iterator[dic
                 yield from json_rows(path, file.suffix)
         except FileProblem as problem:
             raise FileProblem(str(problem), file.name) from None
+
+
+def _streamed(
+    files: Sequence[RowFile], columns: Mapping[str, Read], told: Callable[[FileProblem], Exception]
+) -> Iterator[dict[str, Any]]:
+    try:
+        yield from _rows(files, columns)
+    except FileProblem as problem:
+        raise told(problem) from None
 
 
 def _encoded(

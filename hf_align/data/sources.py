@@ -4,17 +4,18 @@ import difflib
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
-from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, read_file
+from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, read_file, stream_file
 from hf_align.data.row_files import READERS, FileProblem, suffix_of
 from hf_align.errors import UserError
 
@@ -67,6 +68,25 @@ def load_rows(
     return rows
 
 
+def load_stream(name: str, field: str, splits: tuple[str, ...], *, seed: int, buffer: int) -> IterableDataset:
+    """Load rows as a stream, shuffled.
+
+    Args:
+        name: As for `load_named`.
+        field: Name of the recipe's key, for messages.
+        splits: Acceptable splits, best first. The only one is taken, whatever its name.
+        seed: Seed of the shuffle.
+        buffer: Rows that it draws from; 0: the stream's own order.
+
+    Raises:
+        UserError: As `load_named`, or the data is part of the package.
+    """
+    if name in (EMBEDDED, EMBEDDED_RANKINGS):
+        raise UserError(f"{field}: {name} lies in memory; leave streaming out")
+    rows: IterableDataset = _load(name, field, splits, stream=True)
+    return rows.shuffle(seed=seed, buffer_size=buffer) if buffer else rows
+
+
 def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     """Load a file, a folder or a data set of the Hub, with all values as they stand.
 
@@ -79,6 +99,10 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     Raises:
         UserError: As `load_rows`.
     """
+    return _load(name, field, splits, stream=False)
+
+
+def _load(name: str, field: str, splits: tuple[str, ...], *, stream: bool) -> Any:
     place, chosen = _parts(name)
     path = Path(place)
     meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], cutoff=0.8)
@@ -97,7 +121,9 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs the errors it raises
     try:
-        return read_file(path) if path.is_file() else _load_split(place, chosen, field, splits)
+        if not path.is_file():
+            return _load_split(place, chosen, field, splits, stream=stream)
+        return stream_file(path, partial(_unreadable, field, place)) if stream else read_file(path)
     except DatasetNotFoundError:
         raise UserError(
             f"{field}: {place!r} is neither a file, a folder nor a data set on the Hub that you can read"
@@ -119,7 +145,7 @@ def _parts(name: str) -> tuple[str, list[str]]:
     return name, chosen
 
 
-def _load_split(place: str, chosen: list[str], field: str, splits: tuple[str, ...]) -> Dataset:
+def _load_split(place: str, chosen: list[str], field: str, splits: tuple[str, ...], *, stream: bool) -> Any:
     """One split of a folder or of a data set of the Hub."""
     path = Path(place)
     if is_saved(path):
@@ -127,11 +153,12 @@ def _load_split(place: str, chosen: list[str], field: str, splits: tuple[str, ..
         if not isinstance(loaded, DatasetDict):
             if chosen:
                 raise UserError(f"{field}: {place} is one data set without splits; leave out :{':'.join(chosen)}")
-            return loaded
+            return loaded.to_iterable_dataset() if stream else loaded
         split = _choose(list(map(str, loaded)), place, chosen, field, splits)
-        return loaded[split]
+        return loaded[split].to_iterable_dataset() if stream else loaded[split]
     source = _open(str(path.resolve()) if path.is_dir() else place, place, chosen, field)  # "." is no name
-    return source.read(_choose(source.names, place, chosen, field, splits))
+    split = _choose(source.names, place, chosen, field, splits)
+    return source.stream(split, partial(_unreadable, field, place)) if stream else source.read(split)
 
 
 def _open(where: str, place: str, chosen: list[str], field: str) -> Splits:

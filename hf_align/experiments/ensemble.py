@@ -24,6 +24,11 @@ class EnsembleRun(Run):
 
     def read_data(self) -> dict[str, Dataset]:
         """As `Run.read_data`, and the rows to normalise on, if the recipe names them."""
+        if self.checked.source.get("streaming"):
+            place = self.recipe.where("streaming")
+            raise UserError(
+                f"{place}: each member of an ensemble draws from all rows, which a stream can't; leave it out"
+            )
         rows = super().read_data()
         if (name := self.args.reference_dataset) is not None:
             splits = (*SPLITS["eval"], *SPLITS["train"])

@@ -36,9 +36,11 @@ KEYS_OF_NEEDS: dict[str, dict[str, Any]] = {
     "label": {"reward": str | list | None, "judge": str | list | dict | None, "eval_judge": str | list | None},
 }
 """Further such keys, by the need that they meet."""
+STREAMING: dict[str, Any] = {"streaming": bool | None, "shuffle_buffer": int | None}
+"""Keys of algorithms that train on streams: whether the rows are one, and how many it is shuffled among."""
 KEYS_OF_ROWS: dict[Rows, dict[str, Any]] = {
-    "pairs": {"augment": dict | None},
-    "comparisons": {"augment": dict | None},
+    "pairs": {"augment": dict | None, **STREAMING},
+    "comparisons": {"augment": dict | None, **STREAMING},
     "demonstrations": {"train_dataset": str | list[str], "prepare": bool | dict | None},
 }
 """Further such keys, or other types of them, by the kind of rows."""

@@ -18,7 +18,7 @@ from transformers.integrations.integration_utils import (
 from hf_align.algorithms import Algorithm
 from hf_align.data.augment import augment
 from hf_align.data.layouts.recognition import trained_rows
-from hf_align.data.sources import load_rows
+from hf_align.data.sources import SPLITS, load_rows, load_stream
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
 from hf_align.experiments.recipe import CheckedRecipe, Recipe, check_recipe
@@ -31,12 +31,15 @@ from hf_align.trainers.checkpoints import RESUME, check_checkpoint, checkpoints_
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.recording import RecordingTrainer
+from hf_align.trainers.stream import check_stream_options
 
 LORA_DEFAULTS: dict[str, Any] = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 FURTHER_MODELS = ("ref_model", "reward", "judge", "eval_judge")
 """Keys of a recipe that a trainer takes as arguments, where they are given."""
 NAMED = ("model", "ref_model", "train_dataset", "eval_dataset", "quantization")
 """Keys whose values are noted in the run's record."""
+SHUFFLE_BUFFER = 10_000
+"""Rows among which a stream is shuffled where a recipe doesn't say."""
 RESULTS_OF_A_RUN = (ADAPTER_CONFIG, CONFIG, ENSEMBLE)
 
 
@@ -82,11 +85,13 @@ class Run:
             UserError: A data set doesn't exist or can't be read.
         """
         source = self.checked.source
-        rows = {
+        rows: dict[str, Any] = {
             f"{role}_dataset": load_rows(name, role, self.args.seed, self.algorithm.rows)
             for role in ("train", "eval")
-            if (name := source[f"{role}_dataset"]) is not None
+            if (name := source[f"{role}_dataset"]) is not None and not (role == "train" and source.get("streaming"))
         }
+        if source.get("streaming"):
+            return {"train_dataset": self._stream(), **rows}
         name = source["eval_dataset"]
         if name == source["train_dataset"] and _are_same(rows) and not Path(str(name)).is_file():
             raise UserError(
@@ -94,6 +99,18 @@ class Run:
                 "leave it out"
             )
         return rows
+
+    def _stream(self) -> Any:
+        """The rows to train on as a stream, which is shuffled."""
+        source, recipe, args = self.checked.source, self.recipe, self.args
+        check_stream_options(args)
+        if source.get("augment"):
+            raise UserError(f"{recipe.where('augment')} needs all rows at once; leave it or streaming out")
+        buffer = SHUFFLE_BUFFER if source["shuffle_buffer"] is None else source["shuffle_buffer"]
+        if buffer < 0:
+            raise UserError(f"{recipe.where('shuffle_buffer')} is {buffer}; give a number from 0 (not shuffled)")
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return load_stream(source["train_dataset"], "train_dataset", SPLITS["train"], seed=seed, buffer=buffer)
 
     def read_rewards(self) -> None:
         """Put functions for the names of the recipe's reward and judge, if the algorithm has them.

@@ -28,6 +28,7 @@ from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.reward_setup import check_task_options, config_of
 from hf_align.trainers.rollouts.data import check_room
+from hf_align.trainers.stream import first_rows, is_stream
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     Raises:
         UserError: A row can't be used, or the model or reward can't be loaded.
     """
+    rows, streamed = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}, rows
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
     for name in () if trains_reward else ("model", "ref_model"):
@@ -113,7 +115,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)
     lines = [
         ("model", f"{model.name}, {shown_count(model.total)} weights, {shown_count(model.trained)} trained"),
-        ("data", f"{len(documents)} rows, {describe_lengths(documents)}"),
+        ("data", f"{_of_stream(streamed)}{len(documents)} rows, {describe_lengths(documents)}"),
         *([] if getattr(args, "needs_reference", True) else [("reference", "none: the loss needs none")]),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),
         ("steps", describe_steps(args, steps, len(documents))),
@@ -123,6 +125,10 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     ]
     plan = DryRun(lines, needed, disk, where, free, free_disk)
     return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
+
+
+def _of_stream(rows: Mapping[str, Any]) -> str:
+    return "a stream; of its first " if is_stream(rows["train_dataset"]) else ""
 
 
 def of_members(plan: DryRun, args: EnsembleConfig, rows: int, model: Outline) -> DryRun:

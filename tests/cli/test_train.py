@@ -290,3 +290,25 @@ def test_a_missing_reference_is_named_before_the_policy_is_loaded(
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     assert run("dpo", tiny_model_dir, tmp_path / "out", "--ref_model", "no/such/model") == 2
     assert "--ref_model: 'no/such/model' doesn't exist" in capsys.readouterr().err
+
+
+def test_a_file_is_trained_on_as_a_stream(
+    tiny_model_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "p", "chosen": f" c{number}", "rejected": " r"} for number in range(4)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--model", tiny_model_dir, "--train_dataset", str(data), "--streaming", "true", *SMALL]
+    shown = [*given, "--output_dir", str(tmp_path / "shown"), "--max_steps", "3"]
+    assert main(["reward", *shown, "--dry-run"]) == 0
+    assert "a stream; of its first 4 rows" in capsys.readouterr().out
+    assert main(["reward", *shown]) == 0
+    assert json.loads((tmp_path / "shown" / "trainer_state.json").read_text())["global_step"] == 3
+    for command, flags, said in (
+        ("dpo", [], "train_dataset is a stream, whose number of rows isn't known; give max_steps"),
+        ("dpo", ["--max_steps", "3", "--augment.transitivity", "true"], "augment needs all rows at once; leave it"),
+        ("dpo", ["--max_steps", "3", "--shuffle_buffer", "-1"], "--shuffle_buffer is -1; give a number from 0"),
+        ("ensemble", ["--max_steps", "3"], "--streaming: each member of an ensemble draws from all rows"),
+    ):
+        assert main([command, *given, "--output_dir", str(tmp_path / "refused"), *flags]) == 2
+        assert said in capsys.readouterr().err

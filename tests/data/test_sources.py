@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hf_align.data.sources import (
     check_split,
     load_each,
     load_rows,
+    load_stream,
 )
 from hf_align.errors import UserError
 
@@ -173,3 +175,39 @@ def test_names_of_other_splits_are_words_of_their_own() -> None:
     assert not any(
         map(HELD_OUT.search, ("contest.jsonl", "evaluations.csv", "device.json", "latest.jsonl", "value.csv"))
     )
+
+
+@pytest.mark.parametrize(
+    "kind", ["rows.jsonl", "rows.jsonl.gz", "rows.csv", "rows.parquet", "folder", "saved", "splits"]
+)
+def test_a_stream_has_the_rows_that_loading_gives(kind: str, tmp_path: Path) -> None:
+    rows = [{**ROW, "margin": number, "rejected": f"{number}"} for number in range(20)]
+    data, path = Dataset.from_list(rows), tmp_path / kind
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    if kind == "folder":
+        path.mkdir()
+        for part in range(2):
+            (path / f"train-{part}.jsonl").write_text("".join(lines.splitlines(True)[10 * part : 10 * part + 10]))
+    elif kind in ("saved", "splits"):
+        (data if kind == "saved" else DatasetDict(train=data)).save_to_disk(path)
+    elif "jsonl" in kind:
+        path.write_bytes(gzip.compress(lines.encode()) if kind.endswith("gz") else lines.encode())
+    else:
+        (data.to_csv if kind.endswith("csv") else data.to_parquet)(path)
+    expected = load_rows(str(path), "train", 0).to_list()
+    assert list(load_stream(str(path), "train_dataset", ("train",), seed=0, buffer=0)) == expected == rows
+    shuffled = list(load_stream(str(path), "train_dataset", ("train",), seed=1, buffer=5))
+    assert shuffled != rows and sorted(row["margin"] for row in shuffled) == list(range(20))
+
+
+def test_what_is_wrong_later_in_a_stream_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n" + "{broken\n")
+    stream = iter(load_stream(str(path), "train_dataset", ("train",), seed=0, buffer=0))
+    assert next(stream) == ROW
+    with pytest.raises(UserError, match=r"train_dataset: .*rows\.jsonl, line 2 is not a JSON object"):
+        next(stream)
+    with pytest.raises(UserError, match="train_dataset: there is no file"):
+        load_stream(str(tmp_path / "none.jsonl"), "train_dataset", ("train",), seed=0, buffer=0)
+    with pytest.raises(UserError, match="embedded:ratings lies in memory; leave streaming out"):
+        load_stream(EMBEDDED, "train_dataset", ("train",), seed=0, buffer=0)
