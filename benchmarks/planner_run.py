@@ -107,12 +107,13 @@ class Run:
             rows.append(row)
         return rows
 
-    def plan(self, model: Path, place: Path) -> Any:
-        """Its plan; `place` is a folder for the data."""
+    def plan(self, model: Path, place: Path, device_memory: str | None = None) -> Any:
+        """Its plan, for this machine or a GPU of a size; `place` is a folder for the data."""
         data = place / "rows.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in self.rows()), encoding="utf-8")
         extra = {"reward": f"{__file__}:long_reward"} if self.algorithm == "ppo" else {}
-        return plan(str(model), self.algorithm, train_dataset=str(data), **self.values, **extra)
+        values = {**self.values, **extra, "train_dataset": str(data)}
+        return plan(str(model), self.algorithm, device_memory=device_memory, **values)
 
     def train(self, model: Path, out: Path, *watches: TrainerCallback) -> Any:
         """Train it for three steps; the trainer."""
@@ -156,12 +157,16 @@ class Steps(TrainerCallback):
 class Resident(TrainerCallback):
     """A CPU's memory; made before the model is loaded.
 
+    Args:
+        follow: Whether to follow the allocator in the third step.
+
     Attributes:
         measured: The figures, once training has ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, follow: bool = True) -> None:
         trim()
+        self.follow = follow
         self.before = status("VmRSS")
         self.measured: dict[str, int] = {}
         self.profiler: profile | None = None
@@ -178,8 +183,9 @@ class Resident(TrainerCallback):
         if state.global_step == 2:
             self.measured["measured"] = status("VmHWM") - self.before
             self.measured["tensors_between_steps"] = alive()
-            self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-            self.profiler.__enter__()
+            if self.follow:
+                self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+                self.profiler.__enter__()
         elif self.profiler is not None:
             self.profiler.__exit__(None, None, None)
             self.measured["tensors"] = self.measured["tensors_between_steps"] + allocated(self.profiler)
@@ -274,16 +280,24 @@ def measure(name: str, size: tuple[int, int, int], model: Path) -> dict[str, Any
         "setting": name,
         "device": device_name(),
         "size": size,
-        "predicted": round(planned.peak_bytes),
+        **figures(planned),
         **memory.measured,
-        "parts": {part: round(size) for part, size in planned.parts.items()},
-        "phases": {phase: round(size) for phase, size in planned.phases.items()},
-        "layout": planned.needs.layout,
         "attention": attention and f"{attention.implementation}: {attention.reason}",
-        "step_operations": planned.needs.step_operations,
         "step_seconds": steps.ends[1] - steps.ends[0],
         "plan_seconds": round(seconds, 2),
         "torch": torch.__version__,
+    }
+
+
+def figures(planned: Any) -> dict[str, Any]:
+    """A plan's figures."""
+    return {
+        "predicted": round(planned.peak_bytes),
+        "with_margin": round(planned.device_bytes),
+        "parts": {part: round(size) for part, size in planned.parts.items()},
+        "phases": {phase: round(size) for phase, size in planned.phases.items()},
+        "layout": planned.needs.layout,
+        "step_operations": planned.needs.step_operations,
     }
 
 

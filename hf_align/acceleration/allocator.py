@@ -3,8 +3,9 @@
 glibc gives large blocks back as soon as they are freed, so each intermediate result of a training step starts as pages
 that the kernel has to map and clear on first write. That costs more than the elementwise operations themselves: silu's
 gradient of 1,152 x 1,536 numbers in bfloat16 took 3.3 ms, and takes 0.6 ms in memory that is already mapped; a PPO
-update of SmolLM2-135M in bfloat16 is 10 to 15% faster, a DPO step in float32 up to 5%. The peak doesn't rise: new
-tensors take the place of freed ones.
+update of SmolLM2-135M in bfloat16 is 10 to 15% faster, a DPO step in float32 up to 5%. The peak is that of glibc's own
+settings, which also raise the threshold once a large block was freed. Both leave holes: the small pieces that aligned
+blocks cut off are taken by small objects, and a freed block without them is too small for the next tensor of its size.
 """
 
 from __future__ import annotations

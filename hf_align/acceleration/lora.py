@@ -19,11 +19,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from hf_align.acceleration.layers import replace_forward
 from hf_align.acceleration.shared import Shared, Undo
 
+PLAIN = (nn.Parameter, FakeTensor)
+"""Classes of weights without behaviour of their own; those of a trace have no data."""
 _FUSED = Shared()
 
 
@@ -91,7 +94,7 @@ def _is_plain(base: nn.Linear) -> bool:
     """Whether a base layer is frozen and nothing (offloading, a user's hook) depends on its forward being called."""
     hooked = base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or "forward" in vars(base)
     frozen = not base.weight.requires_grad and (base.bias is None or not base.bias.requires_grad)
-    return frozen and not hooked and type(base.weight) is nn.Parameter
+    return frozen and not hooked and type(base.weight) in PLAIN
 
 
 def _only_adapter(module: LoraLinear) -> str | None:

@@ -14,20 +14,10 @@ from hf_align.errors import UserError
 from hf_align.models.precision import compute_dtype
 from hf_align.numbers import shown_size
 from hf_align.planning.cards import CARDS, Card, card_named, stand_in
+from hf_align.planning.margin import Margin, margin_of
 from hf_align.planning.probe import PROBE, Probe
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CONTEXT = {"cuda": 0.75 * 2**30, "cpu": 0.0}
-"""Bytes of a device's memory that CUDA's context and the kernels' code take, outside torch's allocator; assumed. On a
-CPU the libraries are loaded already when free memory is read."""
-MARGIN = {"cuda": 0.05, "cpu": 0.5}
-"""Share of the tensors' bytes that is added for holes between them and for kernels' own workspaces. That of GPUs isn't
-measured; on a CPU two small models took 1.4 times their tensors, in 4 bits twice (benchmarks/results/planner)."""
-MARGIN_FROM = {
-    "cuda": "assumed, not measured on a GPU yet",
-    "cpu": "from two small models; one of them, in 4 bits, took more than the peak with it",
-}
-"""Where the margins come from, as plans say."""
 UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 2**30, "TB": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 """Bytes of a unit. GPUs are sold in GB and have GiB: a "24 GB" card has 24 GiB."""
 
@@ -80,9 +70,19 @@ class Device:
         """What tells the seconds of its work: the named card's stated rates, or measurements of this machine."""
         return PROBE if self.card is None else self.card
 
-    def needed(self, tensors: float) -> float:
-        """Bytes of the device that a run takes whose tensors take so much at their peak: with context and margin."""
-        return tensors * (1 + MARGIN[self.kind]) + CONTEXT[self.kind]
+    def needed(self, tensors: float, stays: float = 0.0) -> float:
+        """Bytes of the device that a run takes whose tensors take so much at their peak, with the margin.
+
+        Args:
+            tensors: Bytes of all tensors at the peak.
+            stays: Bytes of those that are there throughout.
+        """
+        return self.margin.needed(tensors, stays)
+
+    @property
+    def margin(self) -> Margin:
+        """What runs take of it besides their tensors."""
+        return margin_of(self.kind)
 
 
 def read_size(size: str | float) -> float:

@@ -26,6 +26,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import is_rollout, lengths_of, longest_batch
+from hf_align.planning.margin import CUBLAS
 from hf_align.planning.outline import Outline, frozen_bytes, loaded_bytes, outline
 from hf_align.planning.phases import (
     Setup,
@@ -153,13 +154,15 @@ def needs_of(
     stays = staying_bytes(source, args, model, wrapper, device)
 
     accumulates = args.gradient_accumulation_steps > 1
-    loss = update(setup, wrapper, batch, full_kl=getattr(args, "kl_kind", None) == "full")
-    # From the second micro-batch on, the gradients are there from the beginning.
-    activations = loss.peak if accumulates else max(0.0, loss.peak - gradients)
+    full_kl = getattr(args, "kl_kind", None) == "full"
+    loss = update(setup, wrapper, batch, full_kl=full_kl, accumulates=accumulates)
+    activations = max(0.0, loss.peak - gradients)
     phases = {"update": {GRADIENTS: gradients, _batch_name(batch): activations}}
     phases["optimizer step"] = {GRADIENTS: gradients, "the step's intermediate results": optimizer.step}
     # A reference is as large as the policy, so its pass without gradients takes less memory than an update.
     work = {"update": loss.work, "forward": loss.forward}
+    if kind != "demonstrations" and args.layout == "auto" and args.checkpoint_kind != "reward":
+        phases["layouts compared"] = {"logits of the longest row alone": _logits(wrapper, documents)}
     if is_rollout(args):
         sampled, pieces = _sampling(setup, wrapper, args, documents)
         scored, rewards = _rewarding(setup, source, documents, args)
@@ -176,6 +179,8 @@ def staying_bytes(source: Source, args: Any, model: Outline, wrapper: BranchMode
     trained = 4.0 * sum(weight.numel() for weight in weights)
     stays = {"weights": frozen_bytes(wrapper), "trained weights": trained}
     stays[f"optimizer state ({args.optim.value})"] = optimizer_memory(str(args.optim.value), weights, device.kind).state
+    if device.kind == "cuda":
+        stays["workspaces of matrix products (cuBLAS)"] = CUBLAS
     if args.world_size > 1:
         stays["gradient buckets of DDP"] = trained
     stays |= reference_bytes(source, args, model)
@@ -190,6 +195,15 @@ def wrapper_of(source: Source, args: Any, model: Outline) -> BranchModel:
     if args.checkpoint_kind != "reward":
         return wrap_policy(model.model, args)
     return TracedReward(model.model, reward_config_of(source["model"], args))
+
+
+def _logits(wrapper: BranchModel, documents: Sequence[Document]) -> float:
+    """Bytes of a response's logits and log-probs in float32, by which the first batch checks the layouts.
+
+    A short run compares fewer tokens.
+    """
+    longest = max(len(response) for _, responses in documents for response in responses)
+    return 8.0 * longest * wrapper.config.get_text_config().vocab_size
 
 
 def reward_config_of(model: Any, args: Any) -> RewardModelConfig:

@@ -114,7 +114,7 @@ class Setup:
         recompute: Recompute = self.recompute if trains else "none"
         setting = Setting((use,), self.device, recomputes=recompute != "none")
         with _quiet(), faked(wrapper, mode, self.device) as given, _recomputing(wrapper, recompute):
-            trace = Trace(mode, given)
+            trace = Trace(mode, given, device=self.device)
             if use == "sample":  # weights that are cast for it count
                 with trace, self.autocast(), accelerated(wrapper.model, setting, self.acceleration):
                     work(trace)
@@ -151,7 +151,9 @@ def _recomputing(wrapper: Any, recompute: Recompute) -> Iterator[None]:
         wrapper.activation_checkpointing_disable()
 
 
-def update(setup: Setup, wrapper: BranchModel, branches: Branches, *, full_kl: bool = False) -> Measured:
+def update(
+    setup: Setup, wrapper: BranchModel, branches: Branches, *, full_kl: bool = False, accumulates: bool = False
+) -> Measured:
     """What the loss of a micro-batch and its gradients take. The gradients, made here, count.
 
     The loss is the sum of the model's outputs: what the real one does with one number per token or response is small.
@@ -161,9 +163,13 @@ def update(setup: Setup, wrapper: BranchModel, branches: Branches, *, full_kl: b
         wrapper: The trained model.
         branches: The micro-batch.
         full_kl: Whether the exact KL from the reference is part of the loss.
+        accumulates: Whether there are gradients of an earlier micro-batch already, which count, too.
     """
 
     def work(trace: Trace) -> None:
+        if accumulates:
+            for weight in wrapper.parameters():
+                weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
         batch = TracedBranches.of(branches, trace.fakes)
         options: dict[str, Any] = {}
         if isinstance(wrapper, PolicyWithValueHead):

@@ -10,7 +10,7 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.experiments.recipe import dump_values
 from hf_align.numbers import shown_size
-from hf_align.planning.device import MARGIN, MARGIN_FROM, Device
+from hf_align.planning.device import Device
 from hf_align.planning.fitting import cheapest_changes, largest_batch, row_tokens
 from hf_align.planning.memory import Needs
 from hf_align.planning.outline import Model
@@ -128,14 +128,9 @@ class Plan:
         yield "data", self.data
         yield "layout", f"{needs.layout}, largest micro-batch {needs.rows} x {needs.tokens} tokens"
         yield from needs.lines()
-        margin = f"{MARGIN[self.device.kind]:.0%} margin" + (
-            " and CUDA's context" if self.device.kind == "cuda" else ""
-        )
-        yield (
-            "memory, about",
-            f"{shown_size(self.device_bytes)} with {margin}; {self.device.name} has " + shown_size(self.device.memory),
-        )
-        yield "margin", MARGIN_FROM[self.device.kind]
+        room = f"{self.device.name} has {shown_size(self.device.memory)}"
+        yield "memory, about", f"{shown_size(self.device_bytes)} with the margin; {room}"
+        yield "margin", str(self.device.margin)
         for note in self.notes:
             yield "note", note
         yield "fits", "yes" if self.fits else "no"
@@ -245,7 +240,7 @@ def plan_settings(settings: Settings, changes: dict[str, Any] | None = None, hou
         peak,
         needs.parts,
         needs.totals,
-        device.needed(peak),
+        settings.device_bytes,
         device,
         settings.rows[1],
         tuple(notes),

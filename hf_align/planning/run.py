@@ -106,10 +106,10 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     batch = max(stage.batch for stage in stages.stages) if stages else None
     try:
         needs = needs_of(kind, source, args, model, documents, device, batch_size=batch)
-        needed = device.needed(needs.peak)
+        needed = device.needed(needs.peak, sum(needs.stays.values()))
         memory = [*needs.lines(), *(("memory, note", note) for note in needs.notes)]
     except Untraceable as error:  # no reason not to train it
-        needed, memory = device.needed(model.base_bytes), [("memory, weights alone", str(error))]
+        needed, memory = device.needed(model.base_bytes, model.base_bytes), [("memory, weights alone", str(error))]
     steps, where, free = steps_of(args, len(documents)), device.name, int(device.memory)
     disk, free_disk = disk_needs(args, model.model, steps), free_bytes(args.output_dir)
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)

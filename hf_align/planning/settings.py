@@ -159,12 +159,12 @@ class Settings:
         """Bytes of the device below which no batch fits: what stays throughout, and the gradients."""
         wrapper = wrapper_of(self.source, self.args, self.outline)
         stays = staying_bytes(self.source, self.args, self.outline, wrapper, self.device)
-        return self.device.needed(sum(stays.values()) + stays["trained weights"])
+        return self.device.needed(sum(stays.values()) + stays["trained weights"], sum(stays.values()))
 
     @property
     def device_bytes(self) -> float:
         """Bytes of the device's memory that the run needs, margin included."""
-        return self.device.needed(self.needs.peak)
+        return self.device.needed(self.needs.peak, sum(self.needs.stays.values()))
 
     @property
     def fits(self) -> bool:

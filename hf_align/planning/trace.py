@@ -11,6 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ class Trace(TorchDispatchMode):
     Args:
         fakes: The mode of the fake tensors inside.
         given: Tensors that exist already and don't count.
+        device: Type of device planned for, whose kernels take memory besides their results.
 
     Attributes:
         live: Bytes now.
@@ -76,9 +78,9 @@ class Trace(TorchDispatchMode):
         forward: Those of the forward pass.
     """
 
-    def __init__(self, fakes: FakeTensorMode, given: Iterable[Tensor] = ()):
+    def __init__(self, fakes: FakeTensorMode, given: Iterable[Tensor] = (), *, device: str = "cuda"):
         super().__init__()
-        self.fakes = fakes
+        self.fakes, self.device = fakes, device
         self.live = self.peak = 0.0
         self.kernels: Counter[Kernel] = Counter()
         self.forward: dict[Kernel, int] = {}
@@ -106,10 +108,12 @@ class Trace(TorchDispatchMode):
         if func is torch.ops.aten.topk.default and isinstance(result[1], FakeTensor):
             result = (result[0], evenly(result[1], args[0].shape[-1]))
         self.kernels.update(kernels_of(func, args, kwargs, result))
-        if (workspace := WORKSPACES.get(func.overloadpacket)) is not None:
-            self.peak = max(self.peak, self.live + workspace(args))
         for tensor in tensors_in(result):
             self._note(tensor)
+        if (workspace := WORKSPACES.get(func.overloadpacket)) is not None:
+            self.peak = max(self.peak, self.live + workspace(args))
+        elif self.device == "cpu" and torch.Tag.pointwise in func.tags:
+            self.peak = max(self.peak, self.live + _converted(args))
         return result
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -165,6 +169,20 @@ def _int32_sums(args: Any) -> float:
     return 4.0 * args[0].shape[0] * args[1].shape[0]
 
 
+def _outliers(args: Any) -> float:
+    """The search for outliers before an 8-bit product on a GPU: sizes in 16 bits, and which are large."""
+    return 3.0 * args[0].numel()
+
+
+def _converted(args: Any) -> float:
+    """Copies that a CPU makes of tensors of several dtypes to work on them element by element; a GPU makes none."""
+    tensors = [each for each in args if isinstance(each, Tensor) and each.dim() and each.is_floating_point()]
+    if len({each.dtype for each in tensors}) < 2:
+        return 0.0
+    common = reduce(torch.promote_types, (each.dtype for each in tensors))
+    return float(sum(each.numel() * common.itemsize for each in tensors if each.dtype != common))
+
+
 WORKSPACES: dict[Any, Callable[[Any], float]] = {}
 """Bytes that an operation takes besides its results, which no trace sees, from its arguments."""
 
@@ -175,6 +193,7 @@ def count_quantised() -> None:
 
     WORKSPACES[torch.ops.bitsandbytes.gemm_4bit] = _dequantised
     WORKSPACES[torch.ops.bitsandbytes.int8_scaled_mm] = _int32_sums
+    WORKSPACES[torch.ops.bitsandbytes.int8_vectorwise_quant] = _outliers
 
 
 @dataclass(frozen=True)

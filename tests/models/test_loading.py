@@ -1,5 +1,7 @@
+import gc
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,14 @@ def test_a_base_of_another_type_than_a_name(base: Any, broken: Path, tmp_path: P
     config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": base}))
     with pytest.raises(UserError, match=r"names .* as its base model; set base_model_name_or_path in adapter_config"):
         load_policy(tmp_path / "adapter")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's list of mapped files")
+def test_quantised_weights_leave_no_checkpoint_mapped(tiny_model_dir: Path) -> None:
+    plain = load_policy(str(tiny_model_dir))
+    assert str(tiny_model_dir) in Path("/proc/self/maps").read_text(), "weights as stored are the file's pages"
+    del plain
+    gc.collect()
+    model: Any = load_policy(str(tiny_model_dir), quantization="4bit")
+    assert str(tiny_model_dir) not in Path("/proc/self/maps").read_text()
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight, "tied ones stay tied"

@@ -110,7 +110,7 @@ def planned_bytes(work: Work, setting: Mapping[str, Any], model: str, device: De
     prompt, response = max(1, features.longest_prompt), max(1, features.longest_response)
     if work == "sampling":
         made = outline_of(model, device, setting.get("quantization"))
-        return device.needed(made.base_bytes + cache_bytes(made, SAMPLES, prompt + response))
+        return device.needed(made.base_bytes + cache_bytes(made, SAMPLES, prompt + response), made.base_bytes)
     values: dict[str, Any] = {**setting, "gradient_checkpointing": True, "per_device_train_batch_size": 1}
     if work in ("online-pairs", "policy-gradient"):
         values |= {"num_samples": SAMPLES, "per_device_train_batch_size": SAMPLES, "num_mini_batches": 1}
