@@ -1,4 +1,4 @@
-# make quickstart | test | test-all | soak | lint | docs | badges | clean: each installs what it needs into .venv first.
+# make quickstart | test | test-all | soak | lint | audit | docs | badges | clean: each installs what it needs into .venv first.
 # PYTHON=python3.12 picks another interpreter, ARGS="..." adds arguments to the command.
 PYTHON ?= python3
 ARGS ?=
@@ -11,6 +11,8 @@ PIP_INSTALL := $(PIP) install $$(test -t 2 || echo --quiet)
 INSTALLED := $(VENV)/.installed
 INSTALLED_LINT := $(VENV)/.installed-lint
 INSTALLED_DOCS := $(VENV)/.installed-docs
+INSTALLED_AUDIT := $(VENV)/.installed-audit
+SCANNED := hf_align trainers collators model_cards benchmarks docs setup.py
 
 # One thread per pytest worker: the workers use the cores. A file goes to one worker, which makes its fixtures once (with
 # pytest 9.2 xdist_group is not heeded).
@@ -18,7 +20,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all soak lint docs badges clean
+.PHONY: help quickstart test test-all soak lint audit docs badges clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -37,15 +39,20 @@ soak: $(INSTALLED)  ## Run what takes hours: PPO killed at each of its steps and
 
 # Imports are read from a copy in which the packages of the top stand below hf_align, as they install; pyright follows
 # links to them.
-lint: $(INSTALLED_LINT)  ## Check style, floors and types
+lint: $(INSTALLED_LINT)  ## Check style, floors, types and security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@# What bandit writes to stderr is about comments that it heeded.
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(SCANNED) 2>/dev/null
 	@rm -rf build/floors && mkdir -p build/floors && cp -R hf_align build/floors && \
 		cp -R trainers collators model_cards build/floors/hf_align
 	cd build/floors && ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache
 	@mkdir -p build/lint/hf_align && cd build/lint/hf_align && \
 		ln -sf $(addprefix ../../../,hf_align/__init__.py trainers collators model_cards) .
 	$(BIN)/pyright
+
+audit: $(INSTALLED_AUDIT)  ## Look up known vulnerabilities of what is installed; needs the internet
+	$(BIN)/pip-audit --local --skip-editable $(ARGS)
 
 docs: $(INSTALLED_DOCS)  ## Write the pages of options, families, findings, layouts and rules from code, and the site into site/
 	$(BIN)/python docs/make_reference.py
@@ -80,4 +87,8 @@ $(INSTALLED_LINT): $(INSTALLED)
 
 $(INSTALLED_DOCS): $(INSTALLED)
 	@$(PIP_INSTALL) -c constraints.txt -e '.[docs]'
+	@touch $@
+
+$(INSTALLED_AUDIT): $(INSTALLED)
+	@$(PIP_INSTALL) -c constraints.txt -e '.[audit]'
 	@touch $@

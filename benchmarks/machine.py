@@ -44,7 +44,8 @@ def _gpu_versions() -> dict[str, str | None]:
 
 def commit() -> str | None:
     """The checked-out commit, or None outside a git repository."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 
 

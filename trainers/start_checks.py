@@ -127,7 +127,7 @@ def check_first_ratio(logps: Tensor, old_logps: Tensor, bound: float, accelerato
     gap = worst((logps - old_logps).abs().mean(), accelerator)
     if gap > bound:
         raise UserError(
-            f"The policy's log-probs in the first update differ by {gap:.2g} nats per token from the rollout's, "
+            f"The first update's log-probs of the policy differ by {gap:.2g} nats per token from the rollout's, "
             "before any step, so ratios don't start at 1: something in the model is random or depends on its batch; "
             "switch it off in the model's config, or set disable_dropout=False to train with it."
         )

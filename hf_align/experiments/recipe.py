@@ -145,7 +145,7 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
     recipe = _read_file(Path(path)) if path is not None else Recipe()
     for flag, text in _split_flags(overrides):
         try:
-            value = True if text is None else yaml.load(text, _Loader)
+            value = True if text is None else yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
         except yaml.YAMLError:
             value = text
         key = _as_in(recipe.values, flag.lstrip("-").split("."))
@@ -189,7 +189,7 @@ def read_value(text: str, place: str) -> Any:
         UserError: It isn't YAML.
     """
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or error
         raise UserError(f"{place} is not valid YAML: {problem}") from None
@@ -204,7 +204,7 @@ def _read_file(path: Path) -> Recipe:
         raise UserError(f"--config: {path} can't be read as text ({error})") from None
     try:
         node = yaml.compose(text, _Loader)
-        values = yaml.load(text, _Loader)
+        values = yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None

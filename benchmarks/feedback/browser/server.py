@@ -88,7 +88,7 @@ class PageServer:
         end = time.monotonic() + START_SECONDS
         while True:
             try:
-                urllib.request.urlopen(self.url, timeout=5).close()
+                urllib.request.urlopen(self.url, timeout=5).close()  # nosec B310 # an address of ours
                 return
             except OSError as error:
                 if not _alive(self._server) or time.monotonic() > end:
