@@ -31,12 +31,15 @@ class Probe:
         device: "cpu" or "cuda".
         left: Seconds still to be spent on measuring.
         measured: Seconds of each kernel that was run.
+        call: Seconds that Python adds to an operation; None: not measured yet.
+        clock: The clock.
     """
 
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
     left: float = SECONDS
     measured: dict[Kernel, float] = field(default_factory=dict)
     call: float | None = None
+    clock: Callable[[], float] = time.perf_counter
 
     def seconds(self, work: Work) -> float:
         """Seconds of a piece of work. On a GPU kernels run while the next ones are started."""
@@ -68,9 +71,9 @@ class Probe:
         if small not in self.measured:
             if self.left <= 0:
                 return self._as_similar(kernel)
-            start = time.perf_counter()
+            start = self.clock()
             self.measured[small] = self._run(small)
-            self.left -= time.perf_counter() - start
+            self.left -= self.clock() - start
         return self.measured[small] * size_of(kernel) / size_of(small)
 
     def _as_similar(self, kernel: Kernel) -> float:
@@ -97,12 +100,12 @@ class Probe:
     def _time(self, function: Callable[[], object], times: int) -> float:
         if self.device == "cuda":
             torch.cuda.synchronize()
-        start = time.perf_counter()
+        start = self.clock()
         for _ in range(times):
             function()
         if self.device == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - start) / times
+        return (self.clock() - start) / times
 
     def _call_seconds(self) -> float:
         """What Python and autograd add to an operation, from operations on a few numbers."""
