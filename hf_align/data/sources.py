@@ -18,6 +18,7 @@ from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
 from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, read_file, stream_file
 from hf_align.data.row_files import READERS, FileProblem, suffix_of
 from hf_align.errors import UserError
+from hf_align.full_disk import DiskFull, code_of
 
 logger = logging.getLogger(__name__)
 
@@ -272,6 +273,8 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
 
 def _unreadable(field: str, name: str, error: Exception) -> UserError:
     """What is wrong, with file and line where a text file is at fault."""
+    if (code := code_of(error)) is not None:  # rows are read through the cache
+        return DiskFull(datasets.config.HF_DATASETS_CACHE, code)
     if isinstance(error, FileProblem):
         problem, name = str(error), f"{name}/{error.file}" if error.file else name
     elif is_saved(Path(name)):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,21 @@ def test_a_first_checkpoint_needs_its_weights_and_their_optimizer(saved: Any, tm
     assert saved._checkpoint_bytes(tmp_path) == round(needs.checkpoint) > saved.model_bytes()
 
 
+def test_a_run_that_wont_fit_is_warned_of_and_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free, used = shutil.disk_usage(tmp_path), SimpleNamespace(free=300_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: used)
+    killed_saves.ppo(tmp_path, max_steps=2, save_total_limit=1).train()
+    assert caplog.text.count("output_dir: this writes about") == 1
+    assert "293 KiB are free; set save_total_limit" in caplog.text and "The training begins; it ends" in caplog.text
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-2"]
+    caplog.clear()
+    used.free = free.free
+    killed_saves.ppo(tmp_path / "other", max_steps=1).train()
+    assert "this writes about" not in caplog.text
+
+
 def test_rotation_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     def left() -> list[str]:
         return [path.name for path in checkpoints_in(tmp_path)]
@@ -177,3 +193,41 @@ def test_no_kill_leaves_a_folder_that_looks_whole_and_isnt(tmp_path: Path) -> No
     for folder in killed:
         looks_whole_and_is(folder, tmp_path / f"reference-{folder.name.partition('-')[0]}")
     assert sum(bool(checkpoints_in(folder)) for folder in killed) >= 25, "most had saved before"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB in memory; skipped only where mounting isn't permitted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system isn't permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_at_many_places(small_disk: Path, tiny_model_dir: str, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    sizes = [*range(8_192, 400_000, 28_672), 4_000_000]  # blocks of 4 KiB
+    command = [sys.executable, "-m", "tests.trainers.full_disks", str(small_disk), str(results), tiny_model_dir]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    told = " ".join(map(str, sizes))
+    subprocess.run(command, input=told, text=True, check=True, env=environment, timeout=900, stdout=subprocess.DEVNULL)
+    failed_at = set()
+    for size in sizes:
+        status, error = (results / f"{size}.status").read_text(), (results / f"{size}.err").read_text()
+        for checkpoint in (results / str(size)).glob("checkpoint-*"):
+            assert checkpoint_problem(checkpoint) is None
+            load_file(checkpoint / "adapter_model.safetensors")
+        if size == sizes[-1]:
+            assert (status, error) == ("0", "")
+            continue
+        assert status == "1", (size, error)
+        assert error.count("\n") == 1 and "can't be written: the disk is full" in error, error
+        failed_at.add(error.split(" can't be written")[0])
+    assert len(failed_at) >= 3, failed_at
