@@ -56,14 +56,14 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
             f"{place}: {folder} is not a checkpoint folder, {why}; name a checkpoint-N folder of a run, or leave it "
             "out to start."
         )
+    kind, asked = _kind_of(folder), args.checkpoint_kind
+    if kind is not None and kind != asked:
+        raise UserError(f"{place}: {folder} is a checkpoint of {TRAINERS[kind]}; name one of {TRAINERS[asked]}.")
     if (problem := checkpoint_problem(folder)) is not None:
         raise UserError(
             f"{place}: {folder} is broken: {problem}; name an earlier checkpoint-N folder, or give True for the newest "
             "that is whole."
         )
-    kind, asked = _kind_of(folder), args.checkpoint_kind
-    if kind is not None and kind != asked:
-        raise UserError(f"{place}: {folder} is a checkpoint of {TRAINERS[kind]}; name one of {TRAINERS[asked]}.")
     return folder
 
 
