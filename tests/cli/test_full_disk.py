@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from hf_align.cli.main import main
 from hf_align.tracking import RunRecord
@@ -18,10 +19,10 @@ ROWS = [{"prompt": f"Say {n}:", "chosen": f" the number {n}", "rejected": f" no 
 @pytest.mark.parametrize(
     ("arguments", "file", "limit"),
     [
-        (["convert", "rows.jsonl", "out.jsonl"], "out.jsonl", 150),
-        (["convert", "rows.jsonl", "out.csv"], "out.csv", 150),
-        (["convert", "rows.jsonl", "out.parquet"], "out.parquet", 150),
-        (["convert", "rows.jsonl", "out"], "out/data-00000-of-00001.arrow", 150),
+        (["convert", "saved", "out.jsonl"], "out.jsonl", 150),
+        (["convert", "saved", "out.csv"], "out.csv", 150),
+        (["convert", "saved", "out.parquet"], "out.parquet", 150),
+        (["convert", "saved", "out"], "out/data-00000-of-00001.arrow", 150),
         (["inspect", "rows.jsonl"], "datasets", 150),  # the cache that rows are read through
         (["inspect", "rows.jsonl", "--report", "page.html"], "page.html", 9_000),
         (["runs", "runs", "--report", "runs.html"], "runs.html", 150),
@@ -38,11 +39,13 @@ def test_what_a_command_writes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
+    Dataset.from_list(ROWS).save_to_disk("saved")  # read without the cache
     with RunRecord.start("runs", "mine") as record:
         session = record.session(prefix="mine")
         for step in range(3):
             session.log(step, {"loss": 1 / (1 + step)})
     before = sorted(os.listdir())
+    capsys.readouterr()
     with files_no_larger_than(limit):
         assert main(arguments) == 1
     error = capsys.readouterr().err
