@@ -75,7 +75,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     Raises:
         UserError: A row can't be used, or the model or reward can't be loaded.
     """
-    rows, streamed = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}, rows
+    known: dict[str, Any] = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
     for name in () if trains_reward else ("model", "ref_model"):
@@ -86,7 +86,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         check_task_options(args, config_of(source["model"], args).tasks)
     for key in SCORING:
         check_named_models(reward_of(source.get(key)))
-    documents = READERS[kind](rows, tokenizer, args)
+    documents = READERS[kind](known, tokenizer, args)
     device = Device.here()
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
     model = outline(
@@ -101,7 +101,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     if source["quantization"] is not None and not model.is_adapter:
         raise UserError("A quantised model trains only through an adapter; give lora.")
     if kind == "prompts":
-        check_room(model.model, args, *tokenized_prompts(rows, tokenizer, args, source["reward"]).values())
+        check_room(model.model, args, *tokenized_prompts(known, tokenizer, args, source["reward"]).values())
     stages = stages_of(args, len(documents))
     batch = max(stage.batch for stage in stages.stages) if stages else None
     try:
@@ -115,7 +115,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)
     lines = [
         ("model", f"{model.name}, {shown_count(model.total)} weights, {shown_count(model.trained)} trained"),
-        ("data", f"{_of_stream(streamed)}{len(documents)} rows, {describe_lengths(documents)}"),
+        ("data", f"{_of_stream(rows)}{len(documents)} rows, {describe_lengths(documents)}"),
         *([] if getattr(args, "needs_reference", True) else [("reference", "none: the loss needs none")]),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),
         ("steps", describe_steps(args, steps, len(documents))),

@@ -189,7 +189,7 @@ def test_a_stream_has_the_rows_that_loading_gives(kind: str, tmp_path: Path) -> 
         for part in range(2):
             (path / f"train-{part}.jsonl").write_text("".join(lines.splitlines(True)[10 * part : 10 * part + 10]))
     elif kind in ("saved", "splits"):
-        (data if kind == "saved" else DatasetDict(train=data)).save_to_disk(path)
+        (data if kind == "saved" else DatasetDict({"train": data})).save_to_disk(path)
     elif "jsonl" in kind:
         path.write_bytes(gzip.compress(lines.encode()) if kind.endswith("gz") else lines.encode())
     else:
