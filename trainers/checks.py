@@ -29,6 +29,11 @@ FILES = ("deepspeed", "fsdp_config", "accelerator_config")
 """Options that take a mapping or a JSON file with one."""
 WORLD_SIZES = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
 """Variables in which launchers give the number of processes, as read by accelerate."""
+NO_COMPILE = (
+    "compiled layers were no faster on a CPU, after a minute and a half of compiling, and weren't measured on a GPU; "
+    "leave it out, with torch_compile_backend and torch_compile_mode, which switch it on"
+)
+"""Why torch.compile is refused (docs/how-to/acceleration.md has the figures)."""
 SPEED_METRICS = ("runtime", "samples_per_second", "steps_per_second")
 """Metrics that Trainer adds to every evaluation."""
 
@@ -60,6 +65,16 @@ def check_options(args: Any) -> None:
     _check_best_is_saved(args)
     _check_mappings(args)
     _check_backend(args.ddp_backend)
+
+
+def check_compile(args: Any) -> None:
+    """Refuse torch.compile, before `TrainingArguments` switches it on for all later trainers of the process.
+
+    Raises:
+        UserError: One of the three options that do so is set.
+    """
+    if args.torch_compile or args.torch_compile_backend is not None or args.torch_compile_mode is not None:
+        raise UserError(f"torch_compile is True: {NO_COMPILE}.")
 
 
 def _check_intervals(args: Any) -> None:

@@ -16,7 +16,7 @@ from hf_align.fields import check_fields
 from hf_align.models.precision import choose_precision
 from hf_align.trainers.accelerated import ACCELERATION
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.checks import check_options
+from hf_align.trainers.checks import check_compile, check_options
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
 from hf_align.trainers.recording import RECORD
 from hf_align.trainers.same_run import CHANGES
@@ -103,6 +103,7 @@ class AlignmentConfig(TrainingArguments):
         if self.early_stopping_patience is not None:
             self.load_best_model_at_end = True
         check_options(self)
+        check_compile(self)
         names_of(self.acceleration)
         self._resolve_recompute()
         choose_precision(self)
@@ -116,9 +117,10 @@ class AlignmentConfig(TrainingArguments):
     def _resolve_recompute(self) -> None:
         """Make `activation_recompute` and Trainer's own switch say the same."""
         checkpointing = self.gradient_checkpointing or self.activation_checkpointing
-        if self.activation_recompute == "selective" and (checkpointing or self.torch_compile):
-            other = "gradient_checkpointing" if checkpointing else "torch_compile"
-            raise UserError(f"activation_recompute='selective' doesn't go with {other}; leave one of them out.")
+        if self.activation_recompute == "selective" and checkpointing:
+            raise UserError(
+                "activation_recompute='selective' doesn't go with gradient_checkpointing; leave one of them out."
+            )
         if checkpointing:
             self.activation_recompute = "full"
         elif self.activation_recompute == "full":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,13 @@ def test_a_file_is_no_place_to_save_in(tmp_path: Path):
     for place in ("file", "file/below"):
         with pytest.raises(UserError, match=f"save_model: can't write to .*{place}: file is a file; name another fol"):
             trainer.save_model(str(tmp_path / place))
+
+
+@pytest.mark.parametrize("config", [DPOConfig, RewardConfig, PPOConfig])
+@pytest.mark.parametrize(
+    "given", [{"torch_compile": True}, {"torch_compile_backend": "eager"}, {"torch_compile_mode": "default"}]
+)
+def test_torch_compile_is_refused_and_stays_off(config: Any, given: dict[str, Any], tmp_path: Path):
+    with pytest.raises(UserError, match="torch_compile is True: compiled layers were no faster on a CPU"):
+        config(str(tmp_path), **given)
+    assert "ACCELERATE_DYNAMO_BACKEND" not in os.environ  # which later trainers would follow
