@@ -169,7 +169,8 @@ def _with_value(parent: Any, tail: str, value: Any, place: str) -> Any:
     """A mapping, or a list of mappings counted from 1, with a value below the key `tail` (of a list: `2.beta`)."""
     if not isinstance(parent, list):
         mapping = parent if isinstance(parent, dict) else {}
-        head, _, rest = tail.partition(".")
+        dotted = any("." in str(key) for key in mapping)  # as those of vary: lora.r
+        head, _, rest = (tail, "", "") if dotted else tail.partition(".")
         return {**mapping, head: _with_value(mapping.get(head), rest, value, place) if rest else value}
     number, _, key = tail.partition(".")
     if not (number.isdigit() and 1 <= int(number) <= len(parent)) or not key:
