@@ -54,8 +54,9 @@ lint: $(INSTALLED_LINT)  ## Check style, floors, types and security
 audit: $(INSTALLED_AUDIT)  ## Look up known vulnerabilities of what is installed; needs the internet
 	$(BIN)/pip-audit --local --skip-editable $(ARGS)
 
-docs: $(INSTALLED_DOCS)  ## Write the pages of options, families, findings, layouts and rules from code, and the site into site/
+docs: $(INSTALLED_DOCS)  ## Write the pages of options, Trainer's options, families, findings, layouts and rules from code, and the site into site/
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python -m docs.make_arguments
 	$(BIN)/python -m docs.make_families
 	$(BIN)/python -m docs.make_findings
 	$(BIN)/python -m docs.make_layouts

@@ -23,9 +23,9 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from the config classes: edit the fields' help there. -->
 
-Every trainer's config is a `transformers.TrainingArguments` with the options below; all options of that class and of
-the config's base class work, too. In a recipe and on the command line the names are the same (`beta: 0.1`, `--beta
-0.1`). The last sections have the options of `hf-align hybrid`, `hf-align collect`,
+Every trainer's config is a `transformers.TrainingArguments` with the options below. What each trainer makes of that
+class's own options is in [a table](training-arguments.md). In a recipe and on the command line the names are the same
+(`beta: 0.1`, `--beta 0.1`). The last sections have the options of `hf-align hybrid`, `hf-align collect`,
 `hf-align constitution`, `hf-align improve` and `hf-align benchmark`.
 """
 FURTHER = (HybridConfig, CollectionConfig, ConstitutionConfig, ImprovementConfig, BenchmarkConfig, Budget)

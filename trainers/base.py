@@ -5,12 +5,10 @@ Losses are weighted correctly under accumulation and across processes, and metri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
@@ -43,14 +41,16 @@ from hf_align.trainers.accelerated import AcceleratedTrainer
 from hf_align.trainers.best import BestModelTrainer, with_early_stopping
 from hf_align.trainers.checkpoints import check_checkpoint, check_is_not_start
 from hf_align.trainers.checks import (
-    check_batching,
     check_best_metric,
     check_config_class,
     check_evaluation,
+    check_metrics,
     check_output_dir,
+    check_reporters,
 )
 from hf_align.trainers.config import AlignmentConfig, Callbacks
 from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, sampled
+from hf_align.trainers.evaluating import PREDICTIONS, EvaluatingTrainer
 from hf_align.trainers.metrics import RowMetrics
 from hf_align.trainers.moving_reference import (
     MoveReference,
@@ -72,12 +72,16 @@ from hf_align.trainers.uneven import REAL_ROWS, real_rows
 
 logger = logging.get_logger(__name__)
 
-PREDICTIONS = "predictions"
-"""Key under which `row_losses` may return what `compute_metrics` gets."""
-
 
 class BranchTrainer(
-    TrialTrainer, ResumingTrainer, RecordingTrainer, FiniteTrainer, BestModelTrainer, AcceleratedTrainer, SavingTrainer
+    TrialTrainer,
+    ResumingTrainer,
+    RecordingTrainer,
+    FiniteTrainer,
+    BestModelTrainer,
+    EvaluatingTrainer,
+    AcceleratedTrainer,
+    SavingTrainer,
 ):
     """A Trainer over rows that are a prompt with its responses.
 
@@ -101,7 +105,6 @@ class BranchTrainer(
     columns = ""
     """Required columns of the rows, for a message."""
     owns_attention = False
-    terms: Mapping[str, float] = MappingProxyType({})
     reference: Reference  # only where there is one
 
     def __init__(
@@ -127,6 +130,8 @@ class BranchTrainer(
         check_config_class(args, self.config_class)
         callbacks = with_early_stopping(callbacks, args.early_stopping_patience)
         check_evaluation(args, eval_dataset)
+        check_metrics(args, compute_metrics)
+        check_reporters(args)
         model = first_model(model, model_init, optimizers)
         only_with_path(model, quantization_config)
         self.check_arguments(model, ref_model, data_collator)
@@ -138,7 +143,6 @@ class BranchTrainer(
         if args.n_gpu > 1:
             logger.warning("Only one GPU is used by this process; start with `accelerate launch` to use all of them.")
             args._n_gpu = 1
-        check_batching(args)
         if compute_metrics is None and type(self).__module__.startswith("hf_align."):  # others may return more
             check_best_metric(args, eval_dataset, (*args.eval_metrics, *args.further_metrics))
 
@@ -397,7 +401,19 @@ class BranchTrainer(
             self.check_start(model, cast(Any, self._prepare_inputs(inputs)))
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._has_trained = True
+        if self.args.include_num_input_tokens_seen != "no":
+            self._count_tokens(inputs["branches"])
         return loss
+
+    def _count_tokens(self, branches: Branches) -> None:
+        """Add a batch's tokens to the state's: each prompt once for all its responses, whatever the layout."""
+        padded = self.args.include_num_input_tokens_seen == "all"
+        count = branches.input_ids.numel() if padded else int((branches.doc_ids >= 0).sum())
+        counts = cast(Tensor, self.accelerator.gather(torch.tensor(count, device=self.args.device)))
+        self.state.num_input_tokens_seen += int(counts.sum())
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Do nothing: `training_step` has the batch, which in PPO isn't the dataloader's."""
 
     def check_start(self, model: nn.Module, inputs: dict[str, Any]) -> None:
         """Refuse to train if two passes over the first batch differ, in policy or reference."""
@@ -455,40 +471,11 @@ class BranchTrainer(
 
     # ---- evaluation and metrics ----
 
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[Tensor | None, Any, Any]:
-        """Loss and per-row metrics side by side `[B, M]`; the labels are the rows' weights."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss, rows = self.compute_loss(model, inputs, return_outputs=True)
-        columns = {name: values.detach().float().view(len(values), -1) for name, values in rows.items()}
-        self._metric_columns = {name: values.shape[1] for name, values in columns.items()}
-        return loss.detach(), torch.cat(list(columns.values()), dim=1), inputs["weight"]
-
-    def evaluation_loop(
-        self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
-    ) -> EvalLoopOutput:
-        """Evaluate as Trainer does, but with the weighted mean over rows as loss, independent of batches."""
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Evaluate as `EvaluatingTrainer` does, in a layout that the rows allow."""
         self._evaluated = dataloader.dataset
         self.runner.expect(self.longest_of(self._evaluated))
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
-        metrics = output.metrics or {}
-        if f"{metric_key_prefix}_row_loss" in metrics:
-            metrics[f"{metric_key_prefix}_loss"] = metrics.pop(f"{metric_key_prefix}_row_loss")
-        return output
-
-    def _eval_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        values, weight = np.asarray(prediction.predictions, np.float64), np.asarray(prediction.label_ids, np.float64)
-        parts = np.split(values, np.cumsum(list(self._metric_columns.values()))[:-1], axis=1)
-        columns = dict(zip(self._metric_columns, parts, strict=True))
-        predictions = columns.pop(PREDICTIONS, values[:, 1:3])
-        means = {name: _mean(name, column, weight if name == "row_loss" else None) for name, column in columns.items()}
-        metrics = {name: mean for name, mean in means.items() if mean is not None}
-        metrics["row_loss"] += sum(coefficient * metrics.get(name, 0.0) for name, coefficient in self.terms.items())
-        if self._user_metrics is not None:
-            metrics.update(self._user_metrics(EvalPrediction(predictions, np.zeros(len(values)))))
-        return metrics
+        return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the training metrics of all processes since the last log."""
@@ -519,13 +506,3 @@ class BranchTrainer(
 
 def _not_zero(sums: Tensor) -> Tensor:
     return sums.clamp(min=torch.finfo(sums.dtype).tiny)
-
-
-def _mean(name: str, column: np.ndarray, weight: np.ndarray | None) -> float | None:
-    """A metric of all rows, from its columns `[rows, 1]` or sums and counts `[rows, 2]`; None if nothing counts."""
-    if column.shape[1] == 2:
-        total, count = column.sum(0)
-        return float(total / count) if count else None
-    if name.startswith(("min_", "max_")):
-        return float(column.min() if name.startswith("min_") else column.max())
-    return float(np.average(column[:, 0], weights=weight if weight is not None and weight.any() else None))

@@ -28,6 +28,8 @@ TRAINERS: dict[Kind, str] = {
     "online": "online DPO or IPO",
 }
 RESUME = "resume_from_checkpoint"
+OPTIMIZERS = ("optimizer", "global_step")
+"""Beginnings of the names of files or folders in which a checkpoint has the optimizer; the latter is DeepSpeed's."""
 ADAPTER_SHAPE = (
     *("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern"),
     *("target_modules", "modules_to_save"),
@@ -63,6 +65,11 @@ def check_checkpoint(chosen: str | os.PathLike[str] | bool, args: Any, place: st
         raise UserError(
             f"{place}: {folder} is broken: {problem}; name an earlier checkpoint-N folder, or give True for the newest "
             "that is whole."
+        )
+    if not any(path.name.startswith(OPTIMIZERS) for path in folder.iterdir()):
+        raise UserError(
+            f"{place}: {folder} has no optimizer, as save_only_model leaves it out, so its run can't go on; give the "
+            "folder as the model to train on from its weights."
         )
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import math
 import os
@@ -16,6 +17,10 @@ from torch import nn
 from torch.distributed import is_initialized
 from transformers import TrainingArguments
 from transformers.integrations.deepspeed import is_deepspeed_available
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from hf_align.errors import UserError
 from hf_align.models.kinds import check_is_policy
@@ -23,6 +28,7 @@ from hf_align.models.wrapper import BranchModel
 from hf_align.numbers import is_number
 
 FROM_ZERO = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "seed", "dataloader_num_workers")
+FROM_ONE = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 BELOW_ONE = ("adam_beta1", "adam_beta2")
 MAPPINGS = ("gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "lr_scheduler_kwargs")
 FILES = ("deepspeed", "fsdp_config", "accelerator_config")
@@ -47,12 +53,15 @@ def check_options(args: Any) -> None:
     Raises:
         UserError: Names the option and its valid values.
     """
-    for name in (*FROM_ZERO, *BELOW_ONE, "num_train_epochs", "max_steps"):
+    for name in (*FROM_ZERO, *FROM_ONE, *BELOW_ONE, "num_train_epochs", "max_steps"):
         if not is_number(getattr(args, name)):
             raise UserError(f"{name} is {getattr(args, name)!r}; give a number.")
     for name in FROM_ZERO:
         if not 0 <= getattr(args, name) < math.inf:
             raise UserError(f"{name} is {getattr(args, name)}; give a number from 0.")
+    for name in FROM_ONE:
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} is {getattr(args, name)}; give a number from 1.")
     for name in BELOW_ONE:
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}; give a number from 0 and below 1.")
@@ -168,29 +177,53 @@ def _check_backend(name: Any) -> None:
         )
 
 
-def check_batching(args: Any) -> None:
-    """Refuse options of Trainer that would change rows or batches which the trainer lays out itself."""
-    if args.remove_unused_columns:
-        raise UserError("remove_unused_columns must be False: the trainer's own columns would be removed.")
-    if args.train_sampling_strategy == "group_by_length":
+def check_metrics(args: Any, compute_metrics: Any) -> None:
+    """Refuse a `compute_metrics` that can't be called batch by batch where that is asked for.
+
+    Raises:
+        UserError: `batch_eval_metrics` is set, and the function takes no `compute_result`.
+    """
+    if not args.batch_eval_metrics or compute_metrics is None:
+        return
+    parameters = inspect.signature(compute_metrics).parameters.values()
+    if not any(each.name == "compute_result" or each.kind is each.VAR_KEYWORD for each in parameters):
         raise UserError(
-            "train_sampling_strategy is 'group_by_length', which needs rows with input_ids; leave it out. "
-            "row_tokens packs short rows together."
+            "batch_eval_metrics calls compute_metrics with compute_result, True at the last batch, which yours doesn't "
+            "take; add it, or leave batch_eval_metrics out."
         )
-    if args.accelerator_config.dispatch_batches:
-        raise UserError("accelerator_config.dispatch_batches must be off: a batch of branches can't be sliced.")
+
+
+def check_reporters(args: Any, place: str = "report_to") -> None:
+    """Refuse reporters that don't exist or aren't installed.
+
+    Args:
+        args: Any `TrainingArguments`.
+        place: The option's place in a recipe, for messages.
+
+    Raises:
+        UserError: Names the reporter.
+    """
+    for name in args.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            names = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UserError(f"{place}: there is no reporter {name}; use {names} or none.")
+        if name not in get_available_reporting_integrations():
+            raise UserError(f"{place}: {name} is not installed; pip install it, or use none.")
 
 
 def check_evaluation(args: Any, eval_dataset: Any) -> None:
     """Refuse evaluation during training without data, and a best model that could never be determined.
 
     Raises:
-        UserError: `eval_strategy` is set without an `eval_dataset`, or `save_strategy` is "best" without evaluations or
-            without `metric_for_best_model`.
+        UserError: `eval_strategy` or `eval_on_start` is set without an `eval_dataset`, or `save_strategy` is "best"
+            without evaluations or without `metric_for_best_model`.
     """
     strategy = _strategy(args, "eval")
-    if strategy != "no" and eval_dataset is None and not getattr(args, "evaluates_left_out_rows", False):
+    without = eval_dataset is None and not getattr(args, "evaluates_left_out_rows", False)
+    if strategy != "no" and without:
         raise UserError(f"eval_strategy is {strategy!r} and there is no eval_dataset; give one, or set it to 'no'.")
+    if args.eval_on_start and without:
+        raise UserError("eval_on_start is True and there is no eval_dataset; give one, or leave it out.")
     if _strategy(args, "save") != "best":
         return
     if args.metric_for_best_model is None:

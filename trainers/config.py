@@ -15,6 +15,9 @@ from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.models.precision import choose_precision
 from hf_align.trainers.accelerated import ACCELERATION
+from hf_align.trainers.arguments.cells import Column
+from hf_align.trainers.arguments.check import check_arguments
+from hf_align.trainers.arguments.learning import follow_metric
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_compile, check_options
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
@@ -32,6 +35,8 @@ class AlignmentConfig(TrainingArguments):
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     further_metrics: ClassVar[tuple[str, ...]] = ()
     checkpoint_kind: ClassVar[Kind] = "policy"
+    # Column of the table of Trainer's options that holds for it.
+    column: ClassVar[Column] = "dpo"
     # Uses of the model in a run.
     uses: ClassVar[tuple[Use, ...]] = ("train",)
 
@@ -108,6 +113,8 @@ class AlignmentConfig(TrainingArguments):
         self._resolve_recompute()
         choose_precision(self)
         super().__post_init__()
+        follow_metric(self)
+        check_arguments(self)
 
     @property
     def recomputes(self) -> bool:

@@ -25,10 +25,11 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
 from hf_align.models.reward_config import RewardModelConfig, RewardOutputs
 from hf_align.models.trainable import with_adapter
-from hf_align.trainers.base import PREDICTIONS
+from hf_align.trainers.arguments.cells import Column
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.curriculum import check_with_curriculum, read_curriculum
 from hf_align.trainers.data import most_responses, parts_of
+from hf_align.trainers.evaluating import PREDICTIONS
 from hf_align.trainers.judged import Drawn, Judged, draw_votes, judge
 from hf_align.trainers.normalizing import (
     check_length_set,
@@ -83,6 +84,7 @@ class RewardConfig(PreferenceConfig):
     )
     further_metrics: ClassVar[tuple[str, ...]] = ("tau",)
     checkpoint_kind: ClassVar[Kind] = "reward"
+    column: ClassVar[Column] = "reward"
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate; 1e-4 suits LoRA."})
     plain_pairs: ClassVar[bool] = False
     loss_type: Literal["bradley_terry", "hinge", "plackett_luce"] = field(
@@ -394,7 +396,7 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
         metrics = ranking_metrics(rewards, judged) | self._further_terms(predicted, inputs, judged)
         if "ranks" in inputs:
             metrics["tau"] = rank_agreement(rewards, judged)
-        if self._user_metrics is not None and not model.training:
+        if not model.training:  # of an evaluation
             metrics[PREDICTIONS] = judged.best_first(rewards, self._most_responses)
         return losses, metrics
 

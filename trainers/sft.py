@@ -35,9 +35,14 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import only_with_path, tokenizer_of, trainable_policy
 from hf_align.models.vocabulary import check_token_ids
 from hf_align.trainers.accelerated import ACCELERATION, AcceleratedTrainer
+from hf_align.trainers.arguments.cells import Column
+from hf_align.trainers.arguments.check import check_arguments
+from hf_align.trainers.arguments.learning import follow_metric
+from hf_align.trainers.best import BestModelTrainer
 from hf_align.trainers.checkpoints import Kind
-from hf_align.trainers.checks import check_options, check_output_dir
+from hf_align.trainers.checks import check_evaluation, check_options, check_output_dir, check_reporters
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.evaluating import WholeEvaluations
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
@@ -62,6 +67,7 @@ class SFTConfig(sft_config.SFTConfig):
 
     eval_metrics: ClassVar[tuple[str, ...]] = ("loss", "entropy", "mean_token_accuracy", "num_tokens", "aux_loss")
     checkpoint_kind: ClassVar[Kind] = "policy"
+    column: ClassVar[Column] = "sft"
     uses: ClassVar[tuple[Use, ...]] = ("train",)
 
     bf16: bool | None = field(
@@ -90,6 +96,8 @@ class SFTConfig(sft_config.SFTConfig):
         names_of(self.acceleration)
         choose_precision(self)
         super().__post_init__()
+        follow_metric(self)
+        check_arguments(self)
 
     @property
     def recomputes(self) -> bool:
@@ -98,7 +106,14 @@ class SFTConfig(sft_config.SFTConfig):
 
 
 class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
-    ResumingTrainer, RecordingTrainer, FiniteTrainer, AcceleratedTrainer, WholeCheckpoints, sft_trainer.SFTTrainer
+    ResumingTrainer,
+    RecordingTrainer,
+    FiniteTrainer,
+    BestModelTrainer,
+    WholeEvaluations,
+    AcceleratedTrainer,
+    WholeCheckpoints,
+    sft_trainer.SFTTrainer,
 ):
     """Trainer of a language model on demonstrations.
 
@@ -138,6 +153,8 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         callbacks: Callbacks = None,
         processing_class: PreTrainedTokenizerBase | None = None,
     ):
+        check_evaluation(args, eval_dataset)
+        check_reporters(args)
         check_output_dir(args)
         only_with_path(model, quantization_config)
         check_is_policy(model, "model")

@@ -53,7 +53,8 @@ class StagedTrainer(Trainer):
             return super().get_train_dataloader()
         args, rows = self.args, self.train_dataset
         order = easiest_first(rows[COLUMN][:])  # type: ignore[index]
-        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=args.seed)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=seed)
         # Not prepared by accelerate, which would divide the batches among processes once more.
         return DataLoader(
             rows,  # type: ignore[arg-type]
@@ -63,6 +64,8 @@ class StagedTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
         )
 
     def num_examples(self, dataloader: DataLoader) -> int:

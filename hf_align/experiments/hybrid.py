@@ -16,9 +16,10 @@ from hf_align.experiments.recipe import Recipe, check_values, dump_recipe, dump_
 from hf_align.experiments.run import Run, check_inputs, load_run_rows, loading_errors, prepare
 from hf_align.feedback.judges.named import NamedJudge
 from hf_align.progress import Progress
+from hf_align.trainers.arguments.table import OF_RUN
 from hf_align.trainers.checkpoints import RESUME
 from hf_align.trainers.hybrid.config import DEFAULT_STAGES, Adapter, HybridConfig, Stage
-from hf_align.trainers.hybrid.plan import OF_THE_RUN, in_stage, label_of, policy_algorithm
+from hf_align.trainers.hybrid.plan import in_stage, label_of, policy_algorithm
 from hf_align.trainers.hybrid.state import STATE
 from hf_align.trainers.hybrid.trainer import HybridTrainer
 
@@ -40,7 +41,7 @@ OF_STAGE: dict[str, Any] = {
     "until": dict | None,
 }
 """Keys of a stage besides those of its algorithm's own recipe."""
-NOT_OF_STAGE = ("model", "quantization", "ref_model", *OF_THE_RUN)
+NOT_OF_STAGE = ("model", "quantization", "ref_model", *OF_RUN)
 INDENT = "    "
 
 
@@ -73,7 +74,7 @@ class StageRun:
 
     def options(self) -> dict[str, Any]:
         """Options of its trainer that were given, without those that are the whole run's."""
-        options = {name: value for name, value in self.run.checked.config.items() if name not in (*OF_THE_RUN, "seed")}
+        options = {name: value for name, value in self.run.checked.config.items() if name not in (*OF_RUN, "seed")}
         return {**options, **({"seed": self.entry["seed"]} if "seed" in self.entry else {})}
 
     def stage(self, *, opened: bool) -> Stage:
@@ -103,7 +104,7 @@ class StageRun:
             config=self.options(),
         )
         own = {name: self.entry[name] for name in OF_STAGE if self.entry.get(name) is not None}
-        options = dump_recipe(checked, type(self.run.args), hidden=(*OF_THE_RUN, "seed"))
+        options = dump_recipe(checked, type(self.run.args), hidden=(*OF_RUN, "seed"))
         return _indented(dump_values({**own, "algorithm": self.run.algorithm.name}), "  - ") + _indented(
             options, INDENT
         )

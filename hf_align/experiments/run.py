@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +11,6 @@ from typing import Any
 
 from datasets import Dataset
 from peft import LoraConfig
-from transformers.integrations.integration_utils import (
-    INTEGRATION_TO_CALLBACK,
-    get_available_reporting_integrations,
-)
 
 from hf_align.algorithms import Algorithm
 from hf_align.data.augment import augment
@@ -28,7 +25,7 @@ from hf_align.progress import Progress
 from hf_align.rewards.named import read_function, read_reward
 from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, checkpoints_in, last_checkpoint
-from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place
+from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place, check_reporters
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.stream import check_stream_options
@@ -177,10 +174,17 @@ def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:
         UserError: A key or value is wrong.
     """
     trainer, config_class = algorithm.load()
-    if resume_last := recipe.values.get(RESUME) is True:
+    resume_last = recipe.values.get(RESUME) is True
+    if isinstance(recipe.values.get(RESUME), bool):  # no folder: the newest checkpoint, or none
         recipe.values.pop(RESUME)
     checked = check_recipe(recipe, config_class, LoraConfig, algorithm.needs, algorithm.rows)
-    args = make_config(algorithm.name, config_class, checked)
+    try:
+        args = make_config(algorithm.name, config_class, checked)
+    except UserError as error:
+        option, rest = re.match(r"([\w.]*)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+        if option not in recipe.values:
+            raise
+        raise UserError(f"{recipe.where(option)}{rest}") from None
     return algorithm.load_run()(algorithm, recipe, checked, trainer, args, resume_last)
 
 
@@ -215,7 +219,7 @@ def check_inputs(run: Run) -> None:
         UserError: An option or the output folder is wrong.
     """
     args, recipe, source = run.args, run.recipe, run.checked.source
-    _check_reporters_and_sizes(args, recipe)
+    check_reporters(args, recipe.where("report_to"))
     run.read_rewards()
     check_evaluation(args, source["eval_dataset"])
     check_best_metric(args, source["eval_dataset"], (*args.eval_metrics, *getattr(args, "further_metrics", ())))
@@ -253,19 +257,6 @@ def _augmentation(run: Run) -> dict[str, Any]:
         key: read_function(value, recipe.where(f"augment.{key}")) if isinstance(value, str) else value
         for key, value in wanted.items()
     }
-
-
-def _check_reporters_and_sizes(args: Any, recipe: Recipe) -> None:
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        if getattr(args, name) < 1:
-            raise UserError(f"{recipe.where(name)} is {getattr(args, name)}; give a number from 1")
-    installed = get_available_reporting_integrations()
-    for name in args.report_to:
-        if name not in INTEGRATION_TO_CALLBACK:
-            names = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
-            raise UserError(f"{recipe.where('report_to')}: there is no reporter {name}; use {names} or none")
-        if name not in installed:
-            raise UserError(f"{recipe.where('report_to')}: {name} is not installed; pip install it, or use none")
 
 
 def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> Any:

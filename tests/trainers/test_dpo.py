@@ -293,7 +293,6 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
     adapted = load_policy(tiny_model_dir, lora=True)
     args = DPOConfig(**options(tmp_path))
     no_limit = DPOConfig(**options(tmp_path, max_length=None))
-    by_length = DPOConfig(**options(tmp_path, train_sampling_strategy="group_by_length"))
     model_of_8 = load_policy(tiny_model_dir)
     model_of_8.config.max_position_embeddings = 8
     file = tmp_path / "file"
@@ -306,7 +305,6 @@ def test_bad_arguments_are_named_before_anything_is_loaded(tiny_model_dir: str, 
             {"model": adapted, "ref_model": cast(Any, adapted).get_base_model()},
         ),
         ("model is a PolicyModel, a trainer's wrapper", {"model": PolicyModel(model)}),
-        ("train_sampling_strategy is 'group_by_length'", {"model": model, "args": by_length}),
         ("train_dataset is missing", {"model": model, "train_dataset": None}),
         ("already has an adapter", {"model": adapted, "peft_config": lora()}),
         ("applies to a model given by name", {"model": model, "quantization_config": "8bit"}),

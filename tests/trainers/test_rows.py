@@ -127,8 +127,3 @@ def test_trainers_on_pairs_refuse_what_is_no_pair(tmp_path: Path, counts: tuple[
         with pytest.raises(UserError, match=r"Prompt \d of a batch has \d responses?, and this trainer compares pairs"):
             trainer.compute_loss(trainer.model, batch)
         trainer.evaluate(rows((2, 2)))
-
-
-def test_batches_are_never_sliced(tmp_path: Path):
-    with pytest.raises(UserError, match="dispatch_batches must be off"):
-        best_of(tmp_path, accelerator_config={"dispatch_batches": True})

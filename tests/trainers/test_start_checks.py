@@ -227,7 +227,7 @@ def test_noise_is_where_the_loss_is_trained_or_refused(tmp_path: Path):
         losses.append(trainer.state.log_history[0]["loss"])
         scores.append(trainer.evaluate(pairs(4))["eval_loss"])
     assert losses[0] != pytest.approx(losses[1], abs=1e-3) and scores[0] == scores[1]
-    with pytest.raises(UserError, match=r"neftune_noise_alpha .* PPO"):
+    with pytest.raises(UserError, match=r"neftune_noise_alpha is 5\.0: the loss compares the policy with that of"):
         PPOConfig(**options(tmp_path, neftune_noise_alpha=5.0))
     with pytest.raises(UserError, match="neftune_noise_alpha doesn't go with precompute_ref_log_probs"):
         DPOConfig(**options(tmp_path, neftune_noise_alpha=5.0, precompute_ref_log_probs=True))

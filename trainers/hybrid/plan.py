@@ -25,6 +25,7 @@ from hf_align.models.kinds import check_is_policy
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import adapter_config, check_source, plain_folder
 from hf_align.models.trainable import check_is_model, only_with_path
+from hf_align.trainers.arguments.table import OF_RUN
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation
 from hf_align.trainers.hybrid.config import DEFAULT_STAGES, PREVIOUS, START, HybridConfig, Stage, Until
@@ -35,8 +36,6 @@ from hf_align.trainers.rollouts.schedule import seed_of
 
 Form = Literal["adapter", "whole"]
 """What is trained."""
-OF_THE_RUN = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "hub_private_repo")
-"""Options of a stage's config that are the hybrid's."""
 
 
 @dataclass(frozen=True)
@@ -375,7 +374,7 @@ def stage_args(given: Any, config_class: type[Any], number: int, name: str, conf
     if given is None or isinstance(given, Mapping):
         names = [each.name for each in dataclasses.fields(config_class) if each.init]
         for option in given or ():
-            if option in OF_THE_RUN:
+            if option in OF_RUN:
                 raise UserError(f"{option} is the hybrid's; give it to HybridConfig.")
             if option not in names:
                 near = difflib.get_close_matches(option, names, n=1, cutoff=0.6)
@@ -383,7 +382,7 @@ def stage_args(given: Any, config_class: type[Any], number: int, name: str, conf
                 raise UserError(f"{option} is no option{meant}")
         return config_class(**{"seed": seed, **(given or {}), **own})
     check_config_class(given, config_class)
-    for option in OF_THE_RUN[1:]:
+    for option in OF_RUN[1:]:
         if getattr(given, option, None):
             raise UserError(f"{option} is the hybrid's; give it to HybridConfig.")
     return dataclasses.replace(given, **own, seed=seed if given.seed == default_seed else given.seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hf_align.errors import UserError
+from hf_align.trainers.arguments.cells import Column
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.direct import DirectConfig
 from hf_align.trainers.rollouts.config import RolloutConfig
@@ -35,6 +36,7 @@ class OnlineDPOConfig(DirectConfig, RolloutConfig):
         "judge",
     )
     checkpoint_kind: ClassVar[Kind] = "online"
+    column: ClassVar[Column] = "online"
     epochs_option: ClassVar[str] = "num_epochs"
     method: ClassVar[str] = "online DPO"
     learning_rate: float = field(

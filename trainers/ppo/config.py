@@ -10,6 +10,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.rl.kl_controllers import FixedKLController, ProportionalKLController, ThresholdKLController
+from hf_align.trainers.arguments.cells import Column
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.rollouts.config import RolloutConfig
 
@@ -45,6 +46,7 @@ class PPOConfig(RolloutConfig):
         "judge",
     )
     checkpoint_kind: ClassVar[Kind] = "ppo"
+    column: ClassVar[Column] = "ppo"
     epochs_option: ClassVar[str] = "num_ppo_epochs"
     method: ClassVar[str] = "PPO"
     learning_rate: float = field(

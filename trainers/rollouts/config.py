@@ -11,6 +11,7 @@ from transformers.utils import logging
 from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
+from hf_align.trainers.arguments.learning import BY_EVALUATIONS
 from hf_align.trainers.moving_reference import ReferenceConfig
 
 logger = logging.get_logger(__name__)
@@ -119,16 +120,7 @@ class RolloutConfig(ReferenceConfig):
         if isinstance(self.stop_strings, str) or (self.stop_strings is not None and not all(self.stop_strings)):
             raise UserError(f"stop_strings is {self.stop_strings!r}; it must be a list of non-empty texts, or None.")
         self._fit_rollout()
-        if self.neftune_noise_alpha is not None:
-            raise UserError(
-                f"neftune_noise_alpha is for trainers whose loss compares no passes, and {self.method} would mistake "
-                "the noise for a change of the policy since its rollout; leave it out."
-            )
-        if self.auto_find_batch_size:
-            raise UserError(
-                f"auto_find_batch_size would break the batch arithmetic of {self.method}; set "
-                "per_device_train_batch_size."
-            )
+        self._check_metric()
         super().__post_init__()
         if self.total_episodes is not None:
             self._count_steps(self.total_episodes)
@@ -138,6 +130,20 @@ class RolloutConfig(ReferenceConfig):
             raise UserError(
                 f"ref_model_sync_steps is {moves}, and a rollout has {steps} steps: the reference moves between "
                 f"rollouts, so make it a multiple, {f'{below} or ' if below else ''}{above}."
+            )
+
+    def _check_metric(self) -> None:
+        """Refuse to follow the loss, Trainer's default, which evaluations here don't have."""
+        followed_by = {
+            "early_stopping_patience": self.early_stopping_patience is not None,
+            "load_best_model_at_end": self.load_best_model_at_end,
+            "lr_scheduler_type": getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type) in BY_EVALUATIONS,
+        }
+        option = next((name for name, follows in followed_by.items() if follows), None)
+        if option is not None and self.metric_for_best_model is None:
+            raise UserError(
+                f"{option} is {getattr(self, option)!r} and follows metric_for_best_model, which is missing; name a "
+                f"metric of the evaluations, such as {self.eval_metrics[0]!r}."
             )
 
     def _count_steps(self, episodes: int) -> None:

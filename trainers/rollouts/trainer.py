@@ -267,19 +267,22 @@ class RolloutTrainer(BranchTrainer):
 
     def make_rollout(self, model: nn.Module, number: int) -> Rollout:
         """Make rollout `number`, ready for training."""
-        args = self.args
         model.train()  # scored in training mode
-        data = cast(Dataset, self.train_dataset)
-        count = args.prompts_per_rollout
-        first = (number * args.world_size + args.process_index) * count
-        numbers = prompt_numbers(first, count, len(data), seed_of(args.seed, Purpose.PROMPTS))
-        rollout, metrics = self.collect(model, [data[row] for row in numbers], number)
+        rollout, metrics = self.collect(model, self.rows_of(number), number)
         if rollout.nonfinite:
             self.meet_nonfinite(list(rollout.nonfinite), f"rollout {number}", rollout.reward_error)
             return rollout
         self._train_metrics.add(metrics)
         self.after_rollout(rollout, metrics)
         return rollout
+
+    def rows_of(self, number: int) -> list[Row]:
+        """This process's prompts of rollout `number`, in an order by `data_seed`, or else `seed`."""
+        args, data = self.args, cast(Dataset, self.train_dataset)
+        count = args.prompts_per_rollout
+        first = (number * args.world_size + args.process_index) * count
+        seed = args.seed if args.data_seed is None else args.data_seed
+        return [data[row] for row in prompt_numbers(first, count, len(data), seed_of(seed, Purpose.PROMPTS))]
 
     def train_on(self, rollout: Rollout) -> None:
         """Use this rollout in the steps until the next one, whatever its origin."""

@@ -1,0 +1,151 @@
+"""Rows of the table: the optimizer, its schedule, batches and the length of a run."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from typing import Any
+
+from hf_align.trainers.arguments.cells import differs, refused, row, works
+
+MODULES_OF = ("galore", "apollo")
+"""Kinds of optimizers that read `optim_target_modules`."""
+BY_EVALUATIONS = ("reduce_lr_on_plateau", "greedy")
+"""Schedules that follow a metric of evaluations."""
+
+
+PACKAGES = (
+    *(("galore", "galore_torch"), ("apollo", "apollo_torch"), ("lomo", "lomo_optim"), ("grokadamw", "grokadamw")),
+    *(("schedule_free", "schedulefree"), ("stable_adamw", "optimi"), ("anyprecision", "torchdistx")),
+    *(("adamw_torch_4bit", "torchao"), ("adamw_torch_8bit", "torchao"), ("8bit", "bitsandbytes")),
+    *(("bnb", "bitsandbytes"), ("paged", "bitsandbytes"), ("lion", "bitsandbytes"), ("ademamix", "bitsandbytes")),
+)
+"""Parts of optimizers' names with the module that they need; the first that fits counts."""
+
+
+def without_package(args: Any) -> str | None:
+    """Refuse an optimizer whose package isn't installed; Trainer would do so once the model is loaded."""
+    name = str(getattr(args.optim, "value", args.optim))
+    module = next((module for part, module in PACKAGES if part in name), None)
+    if module is None or find_spec(module) is not None:
+        return None
+    return f"it needs the package {module.replace('_', '-')}, which isn't installed; install it, or use another"
+
+
+WITHOUT_ARGUMENTS = re.compile(r"adamw_torch(_fused)?|adafactor|(paged_)?(adamw|lion)(_bnb)?_(8|32)bit|(ada)?lomo")
+"""Optimizers for which Trainer doesn't read `optim_args`."""
+
+
+def without_arguments(args: Any) -> str | None:
+    """Refuse arguments of an optimizer that takes none, or that aren't like `name=value,name=value`."""
+    name = str(getattr(args.optim, "value", args.optim))
+    if WITHOUT_ARGUMENTS.fullmatch(name):
+        return f"{name} takes none of them; leave it out (betas and epsilon have options of their own)"
+    if not re.fullmatch(r"\w+=[^=,]+(,\w+=[^=,]+)*", args.optim_args.replace(" ", "")):
+        return "it must be like name=value,name=value; write it so"
+    return None
+
+
+def without_target_modules(args: Any) -> str | None:
+    """Refuse modules for an optimizer that treats all alike."""
+    name = str(getattr(args.optim, "value", args.optim))
+    if any(kind in name for kind in MODULES_OF):
+        return None
+    return f"only GaLore and APOLLO optimizers read it, and optim is {name!r}; leave it out"
+
+
+def follow_metric(args: Any) -> None:
+    """Let a schedule that follows `metric_for_best_model` do so in its direction: PyTorch's default is "min".
+
+    Args:
+        args: A config, through the `__post_init__` of `TrainingArguments`; a `mode` in `lr_scheduler_kwargs` stays.
+    """
+    if getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type) in BY_EVALUATIONS:
+        mode = "max" if args.greater_is_better else "min"
+        args.lr_scheduler_kwargs = {"mode": mode, **(args.lr_scheduler_kwargs or {})}
+
+
+SMOOTHS_TOKENS = "it smooths the labels of tokens, and there are none here"
+
+LEARNING = (
+    row("learning_rate"),
+    row(
+        "lr_scheduler_type",
+        works(
+            f"{' and '.join(map(repr, BY_EVALUATIONS))} follow `metric_for_best_model` in the direction of "
+            "`greater_is_better`; `Trainer` lowers the rate of a metric that grows, too."
+        ),
+    ),
+    row("lr_scheduler_kwargs", works("An entry `mode` says otherwise.")),
+    row("warmup_steps"),
+    row(
+        "optim",
+        works(
+            "Tried are those of torch and bitsandbytes; others (GaLore, LOMO, torchao) aren't.", unless=without_package
+        ),
+    ),
+    row("optim_args", works(unless=without_arguments)),
+    row(
+        "optim_target_modules",
+        branches=differs(
+            "A regular expression matches names in the wrapper, `model.` first.", unless=without_target_modules
+        ),
+        sft=works(unless=without_target_modules),
+        untried="galore-torch or apollo-torch",
+    ),
+    row("weight_decay"),
+    row("adam_beta1"),
+    row("adam_beta2"),
+    row("adam_epsilon"),
+    row("max_grad_norm"),
+    row(
+        "label_smoothing_factor",
+        pairs=refused(f"{SMOOTHS_TOKENS}; use label_smoothing, which smooths preferences"),
+        online=refused(f"{SMOOTHS_TOKENS}; use label_smoothing, which smooths preferences"),
+        ppo=refused(f"{SMOOTHS_TOKENS}; leave it out"),
+    ),
+    row(
+        "neftune_noise_alpha",
+        dpo=works("The reference gets the policy's noise. Not with `precompute_ref_log_probs`."),
+        rollouts=refused(
+            "the loss compares the policy with that of its rollout, and would mistake the noise for a change; leave it "
+            "out"
+        ),
+    ),
+    row(
+        "per_device_train_batch_size",
+        pairs=differs("Counts prompts, each with all its responses."),
+        rollouts=differs("Counts responses; see `rollout_batch_size`."),
+    ),
+    row(
+        "gradient_accumulation_steps",
+        pairs=works("The loss is the mean over all rows of a step, on all processes."),
+        rollouts=works("Part of `rollout_batch_size`."),
+    ),
+    row(
+        "average_tokens_across_devices",
+        branches=refused("losses are always means over the rows of all processes; leave it out"),
+        untried="several processes",
+    ),
+    row(
+        "auto_find_batch_size",
+        rollouts=refused("another batch wouldn't fit rollout_batch_size; set per_device_train_batch_size"),
+    ),
+    row(
+        "num_train_epochs",
+        reward=works("A `curriculum` has its own."),
+        rollouts=differs("Passes over the prompts; the responses are new in each."),
+    ),
+    row(
+        "max_steps",
+        reward=works("Not with a `curriculum`."),
+        rollouts=differs("A step is the update by one mini-batch; a rollout takes several."),
+    ),
+    row("seed"),
+    row(
+        "data_seed",
+        pairs=works("Of the order of rows."),
+        rollouts=differs("Of the order of prompts; samples and mini-batches follow `seed`."),
+    ),
+    row("full_determinism"),
+)
