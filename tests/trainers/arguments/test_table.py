@@ -133,6 +133,7 @@ def test_defaults_are_never_refused_nor_a_copy_of_a_config(column: Column, tmp_p
 
 
 HERE = "trainers/arguments/test_options.py::"
+EVALUATING = "trainers/test_evaluating.py::"
 QUIET = f"{HERE}test_options_that_are_about_no_number_change_none_and_a_model_saved_alone_is_not_resumed"
 TRIED: dict[str, tuple[str, ...]] = {
     QUIET: (
@@ -159,11 +160,11 @@ TRIED: dict[str, tuple[str, ...]] = {
         "dataloader_drop_last",
     ),
     f"{HERE}test_workers_and_seeds_of_a_curriculum": ("dataloader_in_order",),
-    f"{HERE}test_the_ways_to_evaluate_give_the_same_metrics_and_predictions": (
+    f"{EVALUATING}test_the_ways_to_evaluate_give_the_same_metrics_and_predictions": (
         *("per_device_eval_batch_size", "eval_accumulation_steps", "eval_do_concat_batches", "include_for_metrics"),
         "batch_eval_metrics",
     ),
-    f"{HERE}test_only_the_loss_of_demonstrations_where_nothing_else_is_wanted": ("prediction_loss_only",),
+    f"{EVALUATING}test_only_the_loss_of_demonstrations_where_nothing_else_is_wanted": ("prediction_loss_only",),
     f"{HERE}test_evaluations_logs_and_tokens_come_when_the_options_say": (
         *("eval_on_start", "eval_strategy", "eval_steps", "eval_delay", "logging_steps", "logging_first_step"),
         *("include_num_input_tokens_seen", "num_train_epochs"),
