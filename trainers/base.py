@@ -65,6 +65,7 @@ from hf_align.trainers.nonfinite import FiniteTrainer
 from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.saving import SavingTrainer
+from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.start_checks import check_passes
 from hf_align.trainers.stream import Stream
 from hf_align.trainers.trials import ModelInit, TrialTrainer, first_model
@@ -78,6 +79,7 @@ class BranchTrainer(
     ResumingTrainer,
     RecordingTrainer,
     FiniteTrainer,
+    StoppableTrainer,
     BestModelTrainer,
     EvaluatingTrainer,
     AcceleratedTrainer,

@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from hf_align.errors import UserError
 from hf_align.progress import Advance, Progress
 from hf_align.trainers.checkpoints import RESUME
+from hf_align.trainers.sigterm import CheckpointBetweenSteps
 
 SHOWN = ("loss", "rewards/accuracies", "accuracy", "objective/scores", "objective/kl")
 
@@ -83,7 +84,7 @@ def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path 
         checkpoint: Checkpoint to resume from.
 
     Raises:
-        KeyboardInterrupt: After Ctrl-C.
+        KeyboardInterrupt: After Ctrl-C, or after SIGTERM with `enable_jit_checkpoint`.
     """
     stop = _StopAfterStep(progress)
     _remove_printers(trainer)
@@ -91,7 +92,8 @@ def train(trainer: Trainer, progress: Progress, label: str, *, checkpoint: Path 
         trainer.add_callback(_Bar(progress, label, stack))
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if stop.asked:
+    callbacks = trainer.callback_handler.callbacks
+    if stop.asked or any(isinstance(each, CheckpointBetweenSteps) and each.stopped for each in callbacks):
         raise KeyboardInterrupt
 
 

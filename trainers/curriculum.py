@@ -21,6 +21,7 @@ from hf_align.numbers import number_problem
 WITHOUT = {
     "auto_find_batch_size": False,
     "ignore_data_skip": False,
+    "restore_callback_states_from_checkpoint": False,
     "dataloader_drop_last": False,
     "train_sampling_strategy": "random",
 }

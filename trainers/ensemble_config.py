@@ -90,6 +90,11 @@ class EnsembleConfig(RewardConfig):
             raise UserError(
                 "resume_from_checkpoint must be left out: an ensemble goes on by itself with the members in output_dir."
             )
+        if self.enable_jit_checkpoint:
+            raise UserError(
+                "enable_jit_checkpoint must be left out: it would end a member as if it were done; a stopped ensemble "
+                "goes on from the member's last checkpoint."
+            )
         if self.normalize_on is not None:
             raise UserError(
                 "normalize_on must be left out: all members of an ensemble are normalised on the same rows, the "

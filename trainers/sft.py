@@ -47,6 +47,7 @@ from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.same_run import CHANGES
+from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.uneven import real_rows
 from hf_align.trainers.whole_checkpoints import WholeCheckpoints
 
@@ -109,6 +110,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
     ResumingTrainer,
     RecordingTrainer,
     FiniteTrainer,
+    StoppableTrainer,
     BestModelTrainer,
     WholeEvaluations,
     AcceleratedTrainer,

@@ -65,6 +65,7 @@ def test_a_dry_run_plans_all_members(tiny_model_dir: str, tmp_path: Path, capsys
         (["--method", "stacking", "--eval_dataset", "null"], "--method 'stacking' is fitted on held-out rows"),
         (["--kl_coef", "0.1"], "--kl_coef is not a valid key; it belongs to ppo"),
         (["--vary.lora.rank", "[2]"], "vary: members can't differ in lora.rank; did you mean lora."),
+        (["--enable_jit_checkpoint"], "--enable_jit_checkpoint must be left out: it would end a member as if"),
         (["--resume_from_checkpoint", "out"], "must be left out: an ensemble goes on by itself"),
         (["--bootstrap", "2"], "--bootstrap is 2.0; it must be above 0 and at most 1"),
     ]:

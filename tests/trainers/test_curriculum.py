@@ -60,6 +60,7 @@ def test_mistakes_in_a_curriculum_are_named(values: Any, message: str, tmp_path:
     [
         ({"max_steps": 5}, "max_steps is 5, and a curriculum takes as many steps as its stages' epochs; leave it out."),
         ({"num_train_epochs": 2}, "num_train_epochs is 2, and a curriculum has its own epochs for each stage; leave"),
+        ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint is True, which a"),
         ({"ignore_data_skip": True}, "ignore_data_skip is True, which a curriculum can't follow; leave it out."),
         (
             {"train_sampling_strategy": "sequential"},

@@ -13,7 +13,7 @@ SAVING = (
     row("save_on_each_node", untried="several machines"),
     row(
         "enable_jit_checkpoint",
-        works("Saves when the next step begins, so that a resumed run is the same to the bit."),
+        works("Saves when the next step begins; a resumed run is the same to the bit. Not in ensembles and hybrids."),
     ),
     row(
         "resume_from_checkpoint",

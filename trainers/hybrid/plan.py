@@ -380,12 +380,23 @@ def stage_args(given: Any, config_class: type[Any], number: int, name: str, conf
                 near = difflib.get_close_matches(option, names, n=1, cutoff=0.6)
                 meant = f"; did you mean {near[0]}?" if near else f"; options are those of {config_class.__name__}."
                 raise UserError(f"{option} is no option{meant}")
-        return config_class(**{"seed": seed, **(given or {}), **own})
+        return _without_jit(config_class(**{"seed": seed, **(given or {}), **own}))
     check_config_class(given, config_class)
     for option in OF_RUN[1:]:
         if getattr(given, option, None):
             raise UserError(f"{option} is the hybrid's; give it to HybridConfig.")
-    return dataclasses.replace(given, **own, seed=seed if given.seed == default_seed else given.seed)
+    seed = seed if given.seed == default_seed else given.seed
+    return _without_jit(dataclasses.replace(given, **own, seed=seed))
+
+
+def _without_jit(args: Any) -> Any:
+    """The config, unless SIGTERM would end its stage as if it were done."""
+    if args.enable_jit_checkpoint:
+        raise UserError(
+            "enable_jit_checkpoint would end the stage as if it were done; leave it out: a stopped hybrid goes on from "
+            "the stage's last checkpoint."
+        )
+    return args
 
 
 def _check_until(until: Until | None, args: Any, eval_dataset: Any, metrics: Sequence[str]) -> None:

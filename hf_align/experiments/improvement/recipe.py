@@ -34,7 +34,10 @@ KEYS: dict[str, Any] = {
 """Keys of a recipe besides those that name policy and prompts, and the fields of both configs."""
 SEEN = "with probability .8 in each round: a win rate over the best policy of"
 NOTHING_SEEN = "none with probability .8: too few held-out prompts"
-WITHOUT = ("resume_from_checkpoint", "push_to_hub", "load_best_model_at_end", "metric_for_best_model")
+WITHOUT = (
+    *("resume_from_checkpoint", "enable_jit_checkpoint", "push_to_hub", "load_best_model_at_end"),
+    "metric_for_best_model",
+)
 """Options of a training that a round has no use for."""
 
 

@@ -16,6 +16,8 @@ from transformers.trainer_jit_checkpoint import JITCheckpointCallback
 
 from hf_align import DPOConfig, PPOConfig
 from hf_align.errors import UserError
+from hf_align.progress import Silent
+from hf_align.trainers.callbacks import train
 from tests.trainers.arguments.runs import DEMONSTRATIONS, ROLLOUTS, dpo, ppo, reward, sft
 from tests.trainers.pairs import options, pairs
 from tests.trainers.ppo.run import build
@@ -279,10 +281,10 @@ def test_a_checkpoint_on_sigterm_resumes_exactly(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"max_steps": 7, "save_strategy": "no", "enable_jit_checkpoint": True}
     handler = signal.getsignal(signal.SIGTERM)
     stopped = build(tmp_path / "cut", 1, [Wait(4)], **changes)
-    for callback in stopped.callback_handler.callbacks:
-        if isinstance(callback, JITCheckpointCallback):
-            cast(Any, callback.jit_manager).kill_wait = 0
-    stopped.train()
+    (callback,) = (each for each in stopped.callback_handler.callbacks if isinstance(each, JITCheckpointCallback))
+    cast(Any, callback.jit_manager).kill_wait = 0
+    with pytest.raises(KeyboardInterrupt):  # a command says how to go on, and doesn't save what is half trained
+        train(stopped, Silent(), "ppo")
     assert signal.getsignal(signal.SIGTERM) == handler
     (saved,) = (tmp_path / "cut").glob("checkpoint-*")
     assert 4 < int(saved.name.removeprefix("checkpoint-")) < 7

@@ -105,6 +105,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     ([Stage("dpo", {"bta": 0.1})], {}, r"stage 1 \(dpo\): bta is no option; did you mean beta\?"),
     ([Stage("dpo", {"beta": -1.0})], {}, r"stage 1 \(dpo\): beta is -1.0; it must be above 0"),
     ([Stage("dpo", {"output_dir": "out"})], {}, "output_dir is the hybrid's"),
+    ([Stage("dpo", {"enable_jit_checkpoint": True})], {}, "enable_jit_checkpoint would end the stage as if it were do"),
     ([Stage("dpo", PPOConfig("out"))], {}, "args is a PPOConfig; give a DPOConfig"),
     (["ppo"], {"reward": None}, r"stage 1 \(ppo\): reward is missing"),
     ([Stage("dpo", reward=len)], {}, "reward is given, and dpo takes none"),
