@@ -12,7 +12,7 @@ DATA = (
     row(
         "train_sampling_strategy",
         pairs=works(
-            "`random` or `sequential`.",
+            "`random` or `sequential`; a stream is read in its own order.",
             values={
                 "group_by_length": "a row is a prompt with several responses, which are packed, not filled up to one "
                 "length; leave it out (row_tokens packs short rows together)",

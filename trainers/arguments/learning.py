@@ -144,7 +144,7 @@ LEARNING = (
     row("seed"),
     row(
         "data_seed",
-        pairs=works("Of the order of rows."),
+        pairs=works("Of the order of rows; a stream has its own."),
         rollouts=differs("Of the order of prompts; samples and mini-batches follow `seed`."),
     ),
     row("full_determinism"),
