@@ -7,6 +7,7 @@ from typing import Any
 from transformers.utils import is_liger_kernel_available
 
 from hf_align.trainers.arguments.cells import refused, row, works
+from hf_align.trainers.checks import NO_COMPILE
 
 
 def without_gpu(args: Any) -> str | None:
@@ -35,10 +36,7 @@ LIGER = refused(
     "(acceleration, on by default, makes layers faster)"
 )
 NO_CACHE = refused("no pass of training or scoring can use such a cache, and sampling has its own; leave it out")
-COMPILE = refused(
-    "this trainer's batches can't be compiled; leave it out, with torch_compile_backend and torch_compile_mode, which "
-    "switch it on (acceleration, on by default, makes layers faster)"
-)
+COMPILE = refused(NO_COMPILE)
 
 PRECISION = (
     row("bf16", works("None: where the machine is fast at it, else float16 on a GPU; weights stay in float32.")),
