@@ -44,7 +44,8 @@ def limits(results: Sequence[dict[str, Any]]) -> str:
     below = sum(sizes[0] <= result["limit"] for sizes, result in zip(taken, results, strict=True))
     tight = sum(sizes[1] > result["limit"] for sizes, result in zip(taken, results, strict=True))
     said = f"Of {len(results)}, {below} stay below the limit, and in {tight} two rows more don't: "
-    return "\n".join([*lines, "", said + "there the largest batch that fits has at most one row more than the proposed one."])
+    said += "there the largest batch that fits has at most one row more than the proposed one."
+    return "\n".join([*lines, "", said])
 
 
 def page() -> str:
