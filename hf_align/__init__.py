@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
     from hf_align import (
         acceleration as acceleration,
         algorithms as algorithms,
+        broken_files as broken_files,
         cli as cli,
         coerce as coerce,
         collators as collators,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         feedback as feedback,
         fields as fields,
         files as files,
+        full_disk as full_disk,
         hub as hub,
         layout as layout,
         lazy as lazy,
@@ -87,6 +89,7 @@ __all__ = [
 _SUBMODULES = (
     "acceleration",
     "algorithms",
+    "broken_files",
     "cli",
     "coerce",
     "collators",
@@ -97,6 +100,7 @@ _SUBMODULES = (
     "feedback",
     "fields",
     "files",
+    "full_disk",
     "hub",
     "layout",
     "lazy",

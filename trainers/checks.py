@@ -36,8 +36,8 @@ FILES = ("deepspeed", "fsdp_config", "accelerator_config")
 WORLD_SIZES = ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "WORLD_SIZE"]
 """Variables in which launchers give the number of processes, as read by accelerate."""
 NO_COMPILE = (
-    "compiled layers were no faster on a CPU, after a minute and a half of compiling, and weren't measured on a GPU; "
-    "leave it out, with torch_compile_backend and torch_compile_mode, which switch it on"
+    "compiled layers were not surely faster on a CPU, after a minute and a half of compiling, and weren't measured on "
+    "a GPU; leave it out, with torch_compile_backend and torch_compile_mode, which switch it on"
 )
 """Why torch.compile is refused (docs/how-to/acceleration.md has the figures)."""
 SPEED_METRICS = ("runtime", "samples_per_second", "steps_per_second")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle  # nosec B403 # its exception
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError  # nosec B403 # which torch raises
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -141,7 +141,7 @@ def _load_explained(checkpoint: str | None) -> Iterator[None]:
     """Tell in one sentence why a checkpoint's optimizer, schedule or generators can't be loaded."""
     try:
         yield
-    except pickle.UnpicklingError:  # whose advice is to run what the file says
+    except UnpicklingError:  # whose advice is to run what the file says
         raise UserError(
             f"{RESUME}: {_with_objects(Path(str(checkpoint)))} holds other Python objects than a trainer saves, which "
             "could run any code and are never loaded; take the checkpoint from its source again, or name another."
@@ -167,7 +167,7 @@ def _with_objects(folder: Path) -> Path:
             torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             continue
-        except pickle.UnpicklingError:
+        except UnpicklingError:
             return path
     return next(iter(sorted(folder.glob("rng_state*.pth"))), folder)
 

@@ -225,7 +225,7 @@ def test_killed_at_random_moments_and_run_again_equals_an_unbroken_run(folder: P
         (["--reward", "[vader, vader]"], "reward is for selection 'disagreement' or 'information', which is 'random'"),
         (["--selection", "disagreement", "--reward", "judges.py:length"], "reward is no ensemble"),
         (["--gold", "talks.jsonl"], "the prompts of 'gold' are messages and those to collect for are text"),
-        (["--gold", "prompts.jsonl"], "chosen"),
+        (["--gold", "prompts.jsonl"], "none of the known layouts; it has prompt"),
         ([], "from the Hub id or folder 'no/model'"),
         (["--models", "./none"], "'./none' doesn't exist"),
         (["--annotators", "[{reward: ./none}]"], "there is no folder ./none"),

@@ -29,7 +29,8 @@ COLLECTIONS = sorted(path.stem for path in FOLDER.glob("collect*.yaml"))
 CONSTITUTIONS = ("constitution", "smoke-constitution")
 IMPROVEMENTS = ("improve", "smoke-improve")
 HYBRIDS = ("hybrid", "smoke-hybrid")
-OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS, *HYBRIDS}
+BENCHMARKS = ("benchmark-embedded", "benchmark-cells", "smoke-benchmark")
+OTHERS = {*COLLECTIONS, *CONSTITUTIONS, *IMPROVEMENTS, *HYBRIDS, *BENCHMARKS}
 RECIPES = sorted({path.stem for path in FOLDER.glob("*.yaml")} - OTHERS)
 GPUS = {"t4": 15, "24gb": 24, "80gb": 80}
 """GiB, of which the GPU's driver and fragmentation take some."""
@@ -57,7 +58,7 @@ def prepared(name: str, folder: Path = FOLDER) -> Run:
 
 def test_every_combination_is_there() -> None:
     wanted = {f"{command}{gpu}" for command in BY_GPU for gpu in ("", "-t4", "-24gb", "-80gb")}
-    assert all((FOLDER / f"{name}.yaml").exists() for name in (*IMPROVEMENTS, *HYBRIDS))
+    assert all((FOLDER / f"{name}.yaml").exists() for name in (*IMPROVEMENTS, *HYBRIDS, *BENCHMARKS))
     others = {"simpo", "sft", "ensemble", *METHODS_OF_PPO, *ROWS_OF_REWARDS}
     others |= {"collect", "collect-models", "smoke-online-dpo"}
     assert {*RECIPES, *COLLECTIONS} == {*wanted, *others}

@@ -119,11 +119,12 @@ def test_a_base_of_another_type_than_a_name(base: Any, broken: Path, tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's list of mapped files")
-def test_quantised_weights_leave_no_checkpoint_mapped(tiny_model_dir: Path) -> None:
-    plain = load_policy(str(tiny_model_dir))
-    assert str(tiny_model_dir) in Path("/proc/self/maps").read_text(), "weights as stored are the file's pages"
+def test_quantised_weights_leave_no_checkpoint_mapped(tiny_model_dir: Path, tmp_path: Path) -> None:
+    folder = str(shutil.copytree(tiny_model_dir, tmp_path / "mine"))  # which no other model has mapped
+    plain = load_policy(folder)
+    assert folder in Path("/proc/self/maps").read_text(), "weights as stored are the file's pages"
     del plain
     gc.collect()
-    model: Any = load_policy(str(tiny_model_dir), quantization="4bit")
-    assert str(tiny_model_dir) not in Path("/proc/self/maps").read_text()
+    model: Any = load_policy(folder, quantization="4bit")
+    assert folder not in Path("/proc/self/maps").read_text()
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight, "tied ones stay tied"

@@ -99,8 +99,8 @@ def _nearest(columns: Sequence[str]) -> str:
         layout = max(with_columns, key=lambda each: (each.unchanged, len(each.columns)))
         return f"The columns are those of {layout.name} ({layout.source}), but their values have other types"
 
-    def far(layout: Layout) -> tuple[float, bool, int]:  # the plain ones first, which are returned unchanged
-        return _distance(layout, columns), not layout.unchanged, len(layout.columns)
+    def far(layout: Layout) -> tuple[bool, float, int]:  # the plain ones first, which are returned unchanged
+        return not layout.unchanged, _distance(layout, columns), len(layout.columns)
 
     akin = [layout for layout in LAYOUTS if 3 * _distance(layout, columns) <= 2 * len(layout.columns)]
     if not akin:

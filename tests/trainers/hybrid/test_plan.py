@@ -110,7 +110,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (["ppo"], {"reward": None}, r"stage 1 \(ppo\): reward is missing"),
     ([Stage("dpo", reward=len)], {}, "reward is given, and dpo takes none"),
     (["dpo"], {"train_dataset": None}, r"stage 1 \(dpo\): train_dataset is missing"),
-    (["dpo", "ppo"], {"train_dataset": [{"chosen": "a b", "rejected": "a c"}]}, r"stage 2 \(ppo\): train_dataset"),
+    (["sft", "ppo"], {"train_dataset": [{"text": "a b"}]}, r"stage 2 \(ppo\): train_dataset"),
     (["ppo"], {"judge": "vader"}, "judge scores the responses to held-out prompts; give one eval_dataset"),
     ([Stage("dpo", until={"metric": "loss"})], {}, "eval_strategy is 'no'"),
     ([Stage("dpo", until={"patienc": 1})], {}, "until has no patienc; did you mean patience?"),
