@@ -143,7 +143,7 @@ def free_bytes(folder: str | Path) -> int:
 
 
 def _vocabulary(model: nn.Module) -> int:
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     return getattr(config.get_text_config(), "vocab_size", 0) if hasattr(config, "get_text_config") else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class EvaluatingTrainer(WholeEvaluations):
         """Loss and per-row metrics side by side `[B, M]`; the labels are the rows' weights."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            loss, rows = self.compute_loss(model, inputs, return_outputs=True)
+            loss, rows = cast(tuple[Tensor, dict[str, Tensor]], self.compute_loss(model, inputs, return_outputs=True))
         columns = {name: values.detach().float().view(len(values), -1) for name, values in rows.items()}
         self._widths = {name: values.shape[1] for name, values in columns.items()}
         return loss.detach(), torch.cat(list(columns.values()), dim=1), inputs["weight"]

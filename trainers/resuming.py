@@ -112,10 +112,11 @@ class ResumingTrainer(WholeCheckpoints):
         return None
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        groups = [set(group) for group in self.optimizer.param_groups] if self.optimizer is not None else []
+        optimizer: Any = self.optimizer
+        groups = [set(group) for group in optimizer.param_groups] if optimizer is not None else []
         with _load_explained(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
-        loaded = [set(group) for group in self.optimizer.param_groups] if groups else []
+        loaded = [set(group) for group in optimizer.param_groups] if groups else []
         if any(ours - theirs for ours, theirs in zip(groups, loaded, strict=True)):
             raise _other_optimizer(checkpoint, self.args.optim)
 

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         after Ctrl-C.
     """
     options = None
+    _untold_usage()  # of what this process did before
     try:
         options, fields = build_parser(commands).parse_known_args(arguments)
         options.fields = fields
@@ -59,10 +60,15 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
-        usage = sys.modules.get("hf_align.feedback.judges.endpoint.usage")  # imported where a model was named
-        for line in usage.untold_usage() if usage else ():
+        for line in _untold_usage():
             print(line, file=sys.stderr)
     return EXIT_OK
+
+
+def _untold_usage() -> list[str]:
+    """Lines on what endpoints were asked since the last call."""
+    usage = sys.modules.get("hf_align.feedback.judges.endpoint.usage")  # imported where a model was named
+    return usage.untold_usage() if usage else []
 
 
 def _imported(name: str) -> ModuleType:

@@ -212,7 +212,8 @@ def _encoded(
 
 def _are_texts(builder: datasets.DatasetBuilder) -> bool:
     """Whether the data is in text files that we read ourselves: without options of the data set's card."""
-    config, reader = builder.config, type(builder).__module__.rpartition(".")[2]
+    config: Any = builder.config
+    reader = type(builder).__module__.rpartition(".")[2]
     if reader not in ("json", "csv"):
         return False
     plain, names = type(config)(), [each.name for each in dataclasses.fields(config)]

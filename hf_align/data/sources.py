@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 from datasets import Dataset, DatasetDict, IterableDataset
+from datasets.config import HF_DATASETS_CACHE
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
 from hf_align.algorithms import Rows
@@ -274,7 +275,7 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
 def _unreadable(field: str, name: str, error: Exception) -> UserError:
     """What is wrong, with file and line where a text file is at fault."""
     if (code := code_of(error)) is not None:  # rows are read through the cache
-        return DiskFull(datasets.config.HF_DATASETS_CACHE, code)
+        return DiskFull(HF_DATASETS_CACHE, code)
     if isinstance(error, FileProblem):
         problem, name = str(error), f"{name}/{error.file}" if error.file else name
     elif is_saved(Path(name)):

@@ -151,7 +151,7 @@ def _product(kernel: Product, device: str) -> Callable[[], object]:
     right = torch.ones(*lead, *((n, k) if second else (k, n)), device=device).to(dtype)
     left, right = (left.mT if first else left), (right.mT if second else right)
     if dtype == torch.int8:
-        return lambda: torch._int_mm(left, right)
+        return lambda: torch._int_mm(left, right)  # type: ignore[attr-defined]
     return lambda: torch.matmul(left, right)
 
 

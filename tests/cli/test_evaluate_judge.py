@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hf_align.cli.main import main
+from hf_align.feedback.judges.endpoint.usage import Meter
 from tests.feedback.judges.endpoint.stand_in import StandIn
 
 ROWS = [
@@ -84,3 +85,9 @@ def test_what_an_endpoint_took_is_told_after_success_and_failure(
         shown = capsys.readouterr()
         took = "2 requests, 1 failed (500 1), 1 answers, 3 from the cache, 100 tokens read, 10 written, cost 0.002"
         assert shown.err.splitlines()[-1].endswith(took) and json.loads(shown.out)["facts"]["judge"] == "m"
+
+
+def test_what_was_asked_before_a_command_is_not_its(capsys: pytest.CaptureFixture[str]) -> None:
+    Meter("earlier", None, None, None).send()
+    assert run("--judge", "no-such-judge.py:f") == 2
+    assert "earlier" not in capsys.readouterr().err

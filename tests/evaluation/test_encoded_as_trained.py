@@ -71,7 +71,7 @@ def test_prompts_and_responses_have_the_ids_of_training(name: str) -> None:
     assert END not in prompt[1:] and all(END not in ids for ids in responses)
     assert (tokenizer.decode(prompt).count("tools") == 1) == ("tools" in row)
     if name == "prefilled":
-        assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\nA gem is")
+        assert str(tokenizer.decode(prompt)).endswith("<|im_start|>assistant\nA gem is")
 
     asked = (tokenizer, [row["prompt"]])
     assert encode_prompts(*asked, rows=[options]) == [prompt]

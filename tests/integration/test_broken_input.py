@@ -41,7 +41,7 @@ def generated(examples: int) -> settings:
         database=None,
         deadline=None,
         print_blob=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[*HealthCheck.__members__.values()],
     )
 
 
@@ -238,7 +238,7 @@ class Seen(TrainerCallback):
         tokenizer = tiny_tokenizer()
         for row in rows:
             ids = row.get("input_ids") or [*row["prompt_ids"], *(each for ids in row["response_ids"] for each in ids)]
-            self.texts.append(tokenizer.decode(ids))
+            self.texts.append(str(tokenizer.decode(ids)))
 
 
 @contextmanager

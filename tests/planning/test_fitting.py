@@ -60,7 +60,7 @@ def test_none_fits_and_batches_of_samples() -> None:
 
 def test_packing_is_suggested_for_rows_of_unequal_length() -> None:
     args = SimpleNamespace(row_tokens=None, per_device_train_batch_size=8)
-    mixed = [([1] * length, [[1] * 5] * 2) for length in (90, 10, 10, 10, 10, 10, 10, 10)] * 4
+    mixed: Any = [([1] * length, [[1] * 5] * 2) for length in (90, 10, 10, 10, 10, 10, 10, 10)] * 4
     settings: Any = StandIn(None, 0, args, mixed)
     assert row_tokens(settings) == 100
     settings.documents = [([1] * 90, [[1] * 5] * 2)] * 32

@@ -30,7 +30,7 @@ SHAPE = LlamaConfig(
     num_key_value_heads=2,
     vocab_size=512,
     pad_token_id=0,
-    num_labels=1,
+    **{"num_labels": 1},
     tie_word_embeddings=False,
     dtype=torch.bfloat16,
 )
@@ -98,7 +98,8 @@ def test_a_traced_update_takes_what_the_allocator_gives(
         traced = wrap(task, outline(SHAPE, reward=head, lora=lora, dtype=dtype, fast=torch.bfloat16).model)
     planned = update(setup, traced, batch(task), accumulates=not adapter).peak
     kind = LlamaForSequenceClassification if task == "reward" else LlamaForCausalLM
-    model: Any = kind(SHAPE).to(torch.bfloat16)
+    model: Any = kind(SHAPE)
+    model = model.to(torch.bfloat16)
     model = model if lora is None else get_peft_model(model, lora, autocast_adapter_dtype=False)
     float32_trainable(model)
     taken = allocated(wrap(task, model).train(), task, setup, accumulates=not adapter)

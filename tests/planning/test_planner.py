@@ -78,10 +78,8 @@ PPO: dict[str, Any] = {"lora": True, "max_prompt_length": 16, "max_new_tokens": 
 
 def test_a_value_adapter_is_a_second_one_and_without_a_critic_there_is_no_value_head() -> None:
     shape = {**SHAPE, "num_hidden_layers": 2}
-    shared, adapter, group = (
-        plan(shape, "ppo", device_memory="24GB", **PPO, **values)
-        for values in ({}, {"value_model": "adapter"}, {"baseline": "group", "num_samples": 2})
-    )
+    changes: list[dict[str, Any]] = [{}, {"value_model": "adapter"}, {"baseline": "group", "num_samples": 2}]
+    shared, adapter, group = (plan(shape, "ppo", device_memory="24GB", **PPO, **each) for each in changes)
     head = SHAPE["hidden_size"] + 1
     policy = shared.settings.outline.trained
     assert shared.settings.trained == policy + head

@@ -58,7 +58,7 @@ def test_experts_multiply_by_their_own_weights() -> None:
 
     def work(rows: torch.Tensor, weights: torch.Tensor) -> None:
         ends = (torch.arange(8, dtype=torch.int32) + 1) * 3
-        out = torch._grouped_mm(rows, weights, offs=ends)
+        out = torch._grouped_mm(rows, weights, offs=ends)  # type: ignore[attr-defined]
         out.sum().backward()
 
     counts = counted(work, (24, 16), (8, 16, 32), requires_grad=True)

@@ -73,7 +73,7 @@ def test_intervals_mappings_and_backends(
 def test_what_is_right_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "accelerator.json"
     file.write_text('{"non_blocking": true}')
-    args = DPOConfig(
+    args: Any = DPOConfig(
         str(tmp_path),
         use_cpu=True,
         save_strategy="no",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.utils import is_liger_kernel_available
+from transformers.utils.import_utils import is_liger_kernel_available
 
 from hf_align.trainers.arguments.cells import refused, row, works
 from hf_align.trainers.checks import NO_COMPILE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers.training_args import ParallelMode
-from transformers.utils import is_torch_xla_available
+from transformers.utils.import_utils import is_torch_xla_available
 
 from hf_align.trainers.arguments.cells import differs, refused, row, works
 

@@ -149,7 +149,9 @@ def convert_rows(
 
 def _check_types(rows: Dataset | list[Row], layout: Layout) -> None:
     """Refuse texts beside messages in a column that is returned unchanged."""
-    for name in layout.columns if isinstance(rows, Dataset) else ():
+    if not isinstance(rows, Dataset):
+        return
+    for name in layout.columns:
         if isinstance(rows.features.get(name), Json) and (reason := _mixed([{name: value} for value in rows[name]])):
             raise UserError(f"a column of a data set holds values of one type: {reason}")
 

@@ -154,7 +154,7 @@ def test_the_rate_of_a_policy_by_rollouts_falls_where_the_reward_stays(tmp_path:
 
 
 def test_labels_of_demonstrations_are_smoothed(tmp_path: Path) -> None:
-    trainer = sft(tmp_path, label_smoothing_factor=0.2)
+    trainer: Any = sft(tmp_path, label_smoothing_factor=0.2)
     batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
     labels = batch["labels"]
     with torch.no_grad():
@@ -180,7 +180,11 @@ def order(trainer: Any) -> list[list[int]]:
 
 def test_rows_are_drawn_as_the_options_say(tmp_path: Path) -> None:
     assert order(dpo(tmp_path, train_sampling_strategy="sequential")) == [[0, 1], [2, 3], [4]]
-    seeds = {"by seed": {"seed": 3}, "by both": {"seed": 5, "data_seed": 3}, "by another": {"seed": 3, "data_seed": 5}}
+    seeds: dict[str, Any] = {
+        "by seed": {"seed": 3},
+        "by both": {"seed": 5, "data_seed": 3},
+        "by another": {"seed": 3, "data_seed": 5},
+    }
     orders = {name: order(dpo(tmp_path, **each)) for name, each in seeds.items()}
     assert orders["by seed"] == orders["by both"] != orders["by another"]
     whole = [[0, 1], [2, 3], [4]]
