@@ -112,11 +112,10 @@ class ResumingTrainer(WholeCheckpoints):
         return None
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        optimizer: Any = self.optimizer
-        groups = [set(group) for group in optimizer.param_groups] if optimizer is not None else []
+        groups = [set(group) for group in getattr(self.optimizer, "param_groups", [])]
         with _load_explained(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
-        loaded = [set(group) for group in optimizer.param_groups] if groups else []
+        loaded = [set(group) for group in getattr(self.optimizer, "param_groups", [])] if groups else []
         if any(ours - theirs for ours, theirs in zip(groups, loaded, strict=True)):
             raise _other_optimizer(checkpoint, self.args.optim)
 

@@ -30,10 +30,10 @@ SHAPE = LlamaConfig(
     num_key_value_heads=2,
     vocab_size=512,
     pad_token_id=0,
-    **{"num_labels": 1},
     tie_word_embeddings=False,
     dtype=torch.bfloat16,
 )
+SHAPE.num_labels = 1
 
 
 def wrap(task: Task, model: Any) -> Any:

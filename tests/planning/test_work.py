@@ -38,7 +38,7 @@ def test_products_know_their_shapes_and_their_gradients_too() -> None:
 def test_views_and_new_memory_are_no_work_and_passes_count_what_they_touch() -> None:
     def work(x: torch.Tensor) -> None:
         torch.empty_like(x.view(50, 2).T)
-        x.expand(7, 100) + 1  # reads the 100 numbers once
+        _ = x.expand(7, 100) + 1  # reads the 100 numbers once
 
     assert counted(work, (1, 100)) == {Pass(4.0 * (100 + 700)): 1}
     table = counted(lambda table: functional.embedding(torch.tensor([3, 5]), table), (1000, 8))
