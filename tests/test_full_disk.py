@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import resource
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,19 +16,9 @@ from safetensors.torch import save_file
 from hf_align.errors import UserError
 from hf_align.files import whole_file, whole_files, whole_folder
 from hf_align.full_disk import DiskFull, code_of, full_disk_error, full_disk_told
+from tests.file_limit import files_no_larger_than
 
 ROW = torch.zeros(25_000)  # 100 kB
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """A limit that the system sets, which every library's writes meet."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +22,7 @@ from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel, load_reward_model
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.sources import load_tokenizer
+from tests.file_limit import files_no_larger_than
 
 PROMPTS = ["Write one sentence about a movie.", "Write a tweet.", "Review this camera."]
 RESPONSES = ["A dull, endless film.", "So happy today!", "It takes sharp pictures, but the battery is dead in an hour."]
@@ -344,17 +343,6 @@ def test_bad_arguments_are_named(tiny_model_dir: str):
     two = AutoModelForSequenceClassification.from_pretrained(tiny_model_dir, num_labels=2)
     with pytest.raises(UserError, match="num_labels"):
         RewardModel(two, load_tokenizer(tiny_model_dir))
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """Like a full disk: larger writes raise an error."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_merged_folder_is_whole_or_absent(tiny_model_dir: str, tmp_path: Path):

@@ -21,7 +21,7 @@ from hf_align.full_disk import DiskFull
 from hf_align.trainers.checkpoints import checkpoint_problem, checkpoints_in
 from hf_align.trainers.disk import disk_needs
 from hf_align.trainers.whole_checkpoints import rotate
-from tests.test_full_disk import files_no_larger_than
+from tests.file_limit import files_no_larger_than
 from tests.trainers import killed_saves
 
 CHECKPOINT = (
