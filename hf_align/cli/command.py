@@ -1,9 +1,11 @@
-"""A command of `hf-align`: its name, help texts and function."""
+"""A command of `hf-align`: its name, help texts and function, and values that flags of several commands take."""
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+QUANTIZATIONS = ("8bit", "4bit")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.cli.command import QUANTIZATIONS
 from hf_align.cli.parser import build_parser
 from hf_align.cli.table import TRAINING
 from hf_align.errors import UserError
@@ -50,7 +51,7 @@ def collect_words() -> dict[str, Words]:
         except UserError:  # another package's that can't be imported: `hf-align algorithms` says why
             continue
         for key, hint in hints.items():
-            commands[command.name].flags[f"--{key}"] = ["8bit", "4bit"] if key == "quantization" else _choices(hint)
+            commands[command.name].flags[f"--{key}"] = [*QUANTIZATIONS] if key == "quantization" else _choices(hint)
     for name, hints in (
         ("collect", {**KEYS, **field_hints(CollectionConfig)}),
         ("constitution", {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)}),
