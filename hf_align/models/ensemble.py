@@ -10,46 +10,33 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_align.collators.checks import as_preferences
-from hf_align.collators.judged import read_judged
-from hf_align.collators.tokenize import tokenize_preferences
-from hf_align.errors import LoadError, UserError
-from hf_align.files import AGGREGATOR, ENSEMBLE, whole_folder
+from hf_align.errors import UserError
+from hf_align.files import AGGREGATOR, ENSEMBLE
 from hf_align.hub.push import PushedFolder, push_model
-from hf_align.model_cards import describe_folder, save_card
 from hf_align.models.aggregation import FITTED, DynamicSelector, Preferences, Stacking, aggregate, check_method
-from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, keep_other_files, member_names
-from hf_align.models.ensemble_members import Pass, PromptStates, load_members, passes_of, prompt_states
+from hf_align.models.ensemble_files import (
+    EnsembleSettings,
+    ensemble_folder,
+    load_aggregator,
+    member_names,
+    save_ensemble,
+)
+from hf_align.models.ensemble_members import load_members
+from hf_align.models.ensemble_passes import Ids, Passes, PromptStates, Rows, Texts, prompt_states
 from hf_align.models.error_correlation import ErrorCorrelation, correlate_errors
 from hf_align.models.normalization import Normalization, normalized
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
-from hf_align.models.scoring import Encoded, encode_texts
-from hf_align.models.sources import is_ensemble as is_ensemble
-from hf_align.models.uncertainty import MEASURES, deviation, dropout_scores, preference_entropy, variation_ratio
-from hf_align.models.vocabulary import check_token_ids
+from hf_align.models.scoring import Encoded
+from hf_align.models.uncertainty import DROPPED, PENALTY, RELATIVE, deviation, disagreement, dropout_scores, measures_of
 from hf_align.models.weight_average import weight_average
-from hf_align.models.wrapper import unwrapped
 
 logger = logging.get_logger(__name__)
-
-Rows = Dataset | list[dict[str, Any]]
-Texts = tuple[Sequence[Any], Sequence[Any], Sequence[bool] | None, Sequence[Mapping[str, Any]] | None]
-"""Prompts, responses, whether these are finished, and rows, as for `RewardModel.score`."""
-Ids = Mapping[int, Sequence[Encoded]]
-"""Prompts and responses as token ids, by encoding; 0 is that of the ensemble's `tokenizer`."""
-DROPPED, RELATIVE = "mc_dropout", ("entropy", "variance_ratio")
-"""Measures of uncertainty that take further passes, and that are relative to the reference set's mean."""
-PENALTY = "penalty"
-"""What a method takes off the members' mean: no measure of uncertainty, but given beside them by name."""
 
 
 class RewardEnsemble(nn.Module):
@@ -114,7 +101,7 @@ class RewardEnsemble(nn.Module):
         self.models = nn.ModuleList([member for member in self.members if isinstance(member, nn.Module)])
         self.aggregator: Stacking | DynamicSelector | None = None
         self.measured_errors: ErrorCorrelation | None = None
-        self._passes: list[Pass] = passes_of(self.members)
+        self._passes = Passes(self.members)
         self._averaged: RewardModel | None = None
         self._states: PromptStates | None = None
 
@@ -153,7 +140,7 @@ class RewardEnsemble(nn.Module):
             device_map=device_map,
         )
         if saved.fitted:
-            ensemble.aggregator = _load_aggregator(folder / AGGREGATOR, saved.method, len(ensemble.members))
+            ensemble.aggregator = load_aggregator(folder / AGGREGATOR, saved.method, len(ensemble.members))
         if saved.error_correlation is not None:
             ensemble.measured_errors = ErrorCorrelation.from_json(saved.error_correlation)
         return ensemble
@@ -171,7 +158,7 @@ class RewardEnsemble(nn.Module):
     @property
     def takes_ids(self) -> bool:
         """Whether all members read the same token ids, those of `tokenizer`."""
-        return all(each.takes_ids and each.encoding == 0 for each in self._passes)
+        return self._passes.takes_ids
 
     @property
     def normalization(self) -> Normalization | None:
@@ -202,7 +189,7 @@ class RewardEnsemble(nn.Module):
             `[M, R]` float32, on the CPU.
         """
         texts = (prompts, responses, finished, rows)
-        return self._member_scores(self._encode(texts), texts)
+        return self._passes.scores(self._passes.encode(texts), texts)
 
     def member_score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> Tensor:
         """As `member_scores`, of token ids of `tokenizer`; nothing is added, not even an end.
@@ -210,7 +197,7 @@ class RewardEnsemble(nn.Module):
         Raises:
             UserError: The members don't read the same ids (`takes_ids`).
         """
-        return self._member_scores(self._encoded(prompt_ids, response_ids))
+        return self._passes.scores(self._passes.encoded(prompt_ids, response_ids))
 
     def score(
         self,
@@ -242,7 +229,7 @@ class RewardEnsemble(nn.Module):
                 fitted first.
         """
         texts = (prompts, responses, finished, rows)
-        return self._score(self._encode(texts), texts, return_uncertainty)
+        return self._score(self._passes.encode(texts), texts, return_uncertainty)
 
     def score_ids(
         self,
@@ -252,46 +239,22 @@ class RewardEnsemble(nn.Module):
         return_uncertainty: bool | Iterable[str] = False,
     ) -> Any:
         """As `score`, of token ids of `tokenizer`; nothing is added, not even an end."""
-        return self._score(self._encoded(prompt_ids, response_ids), None, return_uncertainty)
+        return self._score(self._passes.encoded(prompt_ids, response_ids), None, return_uncertainty)
 
     # ---- inside ----
-
-    def _encode(self, texts: Texts) -> Ids:
-        """Token ids of texts by encoding, for the members that read ids."""
-        encoded: dict[int, list[Encoded]] = {}
-        for each in self._passes:
-            if each.reads_branches and each.encoding not in encoded:
-                encoded[each.encoding] = encode_texts(each.scorer, each.tokenizer, *texts)
-        return encoded
-
-    def _encoded(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> Ids:
-        if not self.takes_ids:
-            raise UserError("The members of this ensemble have different tokenizers; score texts (score), not ids.")
-        return {0: list(zip(prompt_ids, response_ids, strict=True))}
-
-    def _member_scores(self, encoded: Ids, texts: Texts | None = None) -> Tensor:
-        """Scores `[M, R]`, of texts for members that read them in another way."""
-        scores: dict[int, Tensor] = {}
-        for each in self._passes:
-            if texts is None or each.reads_branches:
-                of_members = each.score_ids(encoded[each.encoding])
-            else:
-                of_members = torch.tensor(each.scorer.score(*texts))[None]
-            scores.update(zip(each.numbers, of_members, strict=True))
-        return torch.stack([scores[number] for number in range(len(self.members))])
 
     def _score(self, encoded: Ids, texts: Texts | None, asked: bool | Iterable[str]) -> Any:
         measures = measures_of(asked)
         self._check_scale(measures)
         if self.method == "weight_average":
             scores = torch.tensor(self.averaged.score_ids(*_unzipped(encoded[0])))
-            members = self._member_scores(encoded, texts) if set(measures) - {DROPPED} else None
+            members = self._passes.scores(encoded, texts) if set(measures) - {DROPPED} else None
         else:
-            members = self._member_scores(encoded, texts)
+            members = self._passes.scores(encoded, texts)
             scores = self._combine(members, encoded)
         if asked is False:
             return scores.tolist()
-        uncertainty = {}
+        uncertainty, log_odds = {}, [_log_odds(member) for member in self.members]
         for measure in measures:
             if measure == DROPPED:
                 model = self.averaged if self.method == "weight_average" else self
@@ -300,7 +263,7 @@ class RewardEnsemble(nn.Module):
             elif measure == PENALTY:
                 uncertainty[measure] = (cast(Tensor, members).mean(0) - scores).tolist()
             else:
-                uncertainty[measure] = self._disagreement(measure, cast(Tensor, members)).tolist()
+                uncertainty[measure] = disagreement(measure, cast(Tensor, members), log_odds).tolist()
         return scores.tolist(), uncertainty
 
     def _combine(self, scores: Tensor, encoded: Ids) -> Tensor:
@@ -314,11 +277,6 @@ class RewardEnsemble(nn.Module):
             )
         states = (self._prompt_states(encoded),) if self.method == "dynamic" else ()
         return self.aggregator(scores, *states)
-
-    def _disagreement(self, measure: str, members: Tensor) -> Tensor:
-        if measure == "entropy":
-            return preference_entropy(members, [_log_odds(member) for member in self.members])
-        return variation_ratio(members) if measure == "variance_ratio" else deviation(members)
 
     def _prompt_states(self, encoded: Ids) -> Tensor:
         """States `[R, d]` of the prompts, of the first member's backbone without adapter."""
@@ -372,8 +330,8 @@ class RewardEnsemble(nn.Module):
         for number, member in enumerate(self.members):
             if not isinstance(member, RewardModel):
                 raise UserError(f"Member {number} is a {type(member).__name__}; normalise it before it is a member.")
-        rows, encoded, texts = self._read(dataset)
-        scores = self._member_scores(encoded, texts).tolist()
+        rows, encoded, texts = self._passes.read(dataset)
+        scores = self._passes.scores(encoded, texts).tolist()
         measured = [
             normalized(of_member, name, len(rows), member.normalization)
             for of_member, member in zip(scores, self.members, strict=True)
@@ -398,8 +356,8 @@ class RewardEnsemble(nn.Module):
         if self.method not in FITTED:
             raise UserError(f"method={self.method!r} has nothing to fit; fit is for {' and '.join(FITTED)}.")
         self._check_scale()
-        rows, encoded, texts = self._read(dataset)
-        scores, preferences = self._member_scores(encoded, texts), Preferences.of(cast(Any, rows))
+        rows, encoded, texts = self._passes.read(dataset)
+        scores, preferences = self._passes.scores(encoded, texts), Preferences.of(cast(Any, rows))
         if self.method == "stacking":
             self.aggregator = Stacking(len(self.members)).fit(scores, preferences)
         else:
@@ -417,8 +375,8 @@ class RewardEnsemble(nn.Module):
         Returns:
             The correlations. Above .9 there is a warning: such members add next to nothing to each other.
         """
-        rows, encoded, texts = self._read(dataset)
-        measured = correlate_errors(self._member_scores(encoded, texts), Preferences.of(cast(Any, rows)), name)
+        rows, encoded, texts = self._passes.read(dataset)
+        measured = correlate_errors(self._passes.scores(encoded, texts), Preferences.of(cast(Any, rows)), name)
         if measured.high:
             two = ", ".join(f"{i} and {j} ({measured.matrix[i][j]:.2f})" for i, j in measured.high)
             logger.warning(
@@ -427,26 +385,6 @@ class RewardEnsemble(nn.Module):
             )
         self.measured_errors = measured
         return measured
-
-    def _read(self, dataset: Rows) -> tuple[Dataset, Ids, Texts | None]:
-        """Held-out rows in the first member's tokens, all their responses in each encoding, and as texts."""
-        if isinstance(dataset, Dataset) and "response_ids" in dataset.column_names:
-            if not self.takes_ids:
-                raise UserError("The members have different tokenizers; give rows of texts, not tokenised ones.")
-            return dataset, {0: _responses(dataset)}, None
-        by_encoding: dict[int, Dataset] = {}
-        for each in self._passes:
-            if each.encoding not in by_encoding and (each.reads_branches or each.encoding == 0):
-                rows = by_encoding[each.encoding] = tokenize_preferences(dataset, each.tokenizer, name="dataset")
-                ids = ([*prompt, *response] for prompt, response in _responses(rows))
-                check_token_ids(unwrapped(each.scorer), each.tokenizer, ids, "dataset")
-        encoded = {number: _responses(rows) for number, rows in by_encoding.items()}
-        if all(each.reads_branches for each in self._passes):
-            return by_encoding[0], encoded, None
-        read = [(read_judged(row, {})[0], row) for row in as_preferences(dataset, "dataset").to_list()]
-        samples = [(each.prompt, response, row) for each, row in read for response in each.responses]
-        prompts, responses, of_rows = (list(column) for column in zip(*samples, strict=True))
-        return by_encoding[0], encoded, (prompts, responses, None, of_rows)
 
     # ---- saving ----
 
@@ -472,19 +410,7 @@ class RewardEnsemble(nn.Module):
                     f"Member {number} is a {type(member).__name__}, which can't be saved with an ensemble; make one of "
                     "reward models or their folders."
                 )
-        names = member_names(len(self.members))
-        with whole_folder(target) as unfinished:
-            for name, member in zip(names, self.members, strict=True):
-                member.save_pretrained(unfinished / name)
-                (unfinished / name / "README.md").unlink(missing_ok=True)  # peft's
-            if self.aggregator is not None:
-                weights = {name: weight.contiguous() for name, weight in self.aggregator.state_dict().items()}
-                save_file(weights, unfinished / AGGREGATOR)
-            self._settings(names).write(unfinished)
-            keep_other_files(target, unfinished)
-            facts = describe_folder(unfinished)
-            facts.name = target.resolve().name
-            save_card(unfinished, facts)
+        save_ensemble(target, self.members, self._settings(), self.aggregator)
 
     def push_to_hub(
         self,
@@ -508,13 +434,13 @@ class RewardEnsemble(nn.Module):
             options = {"base_model": base_model, "private": private, "license": license, "revision": revision}
             return push_model(folder, repo_id, commit_message=commit_message, token=token, **cast(Any, options))
 
-    def _settings(self, names: list[str]) -> EnsembleSettings:
+    def _settings(self) -> EnsembleSettings:
         return EnsembleSettings(
             method=self.method,
             weights=self.weights,
             uncertainty_coef=self.uncertainty_coef,
             trim=self.trim,
-            members=names,
+            members=member_names(len(self.members)),
             kind=self.kind,
             fitted=self.aggregator is not None,
             error_correlation=None if self.measured_errors is None else self.measured_errors.to_json(),
@@ -534,45 +460,6 @@ class RewardEnsemble(nn.Module):
 def members_of(model: Any) -> Sequence[Any]:
     """An ensemble's members, or any other model as the only one."""
     return model.members if isinstance(model, RewardEnsemble) else [model]
-
-
-def measures_of(asked: bool | Iterable[str]) -> list[str]:
-    """Names of the measures of uncertainty that are asked for.
-
-    Raises:
-        UserError: There is no such measure.
-    """
-    if isinstance(asked, bool):
-        return list(MEASURES) if asked else []
-    names = [asked] if isinstance(asked, str) else list(asked)
-    if unknown := [name for name in names if name not in (*MEASURES, PENALTY)]:
-        raise UserError(f"return_uncertainty has {unknown[0]!r}; use True, or some of {', '.join(MEASURES)}.")
-    return names
-
-
-def _load_aggregator(path: Path, method: str, members: int) -> Stacking | DynamicSelector:
-    """What was fitted for a method.
-
-    Raises:
-        LoadError: The file is missing, broken, or of another method or number of members.
-    """
-    try:
-        weights = load_file(path)
-        fitted = Stacking(members) if method == "stacking" else DynamicSelector(len(weights["center"]), members)
-        fitted.load_state_dict(weights)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise LoadError(
-            f"Can't read {path} as what was fitted for method={method!r} of {members} members; call fit again and save "
-            f"the ensemble, or set fitted to false in {ENSEMBLE}.",
-            str(path.parent),
-        ) from error
-    return fitted
-
-
-def _responses(rows: Dataset) -> list[Encoded]:
-    """All responses of tokenised rows, each with its prompt."""
-    columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
-    return [(prompt, response) for prompt, responses in columns for response in responses]
 
 
 def _unzipped(encoded: Sequence[Encoded]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:

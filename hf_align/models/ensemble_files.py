@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from hf_align.errors import LoadError, UserError
-from hf_align.files import AGGREGATOR, ENSEMBLE, write_json
+from hf_align.files import AGGREGATOR, ENSEMBLE, whole_folder, write_json
 from hf_align.hub.errors import hub_errors
 from hf_align.hub.staging import link_or_copy
+from hf_align.model_cards import describe_folder, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
+from hf_align.models.aggregation import DynamicSelector, Stacking
 from hf_align.models.sources import find_file, is_ensemble
 from hf_align.numbers import is_number
 
@@ -155,7 +159,47 @@ def ensemble_folder(path_or_hub_id: str | os.PathLike[str], *, weights: bool = T
         return Path(snapshot_download(path, revision=revision, allow_patterns=list(parts), ignore_patterns=left_out))
 
 
-def keep_other_files(old: Path, new: Path) -> None:
+def save_ensemble(
+    target: Path, members: Sequence[Any], settings: EnsembleSettings, aggregator: Stacking | DynamicSelector | None
+) -> None:
+    """Write a folder for each member, `ensemble.json`, what was fitted and a card; whole or not at all.
+
+    An older ensemble there is replaced; other files stay, as does a card that was edited by hand.
+    """
+    with whole_folder(target) as unfinished:
+        for name, member in zip(settings.members, members, strict=True):
+            member.save_pretrained(unfinished / name)
+            (unfinished / name / "README.md").unlink(missing_ok=True)  # peft's
+        if aggregator is not None:
+            weights = {name: weight.contiguous() for name, weight in aggregator.state_dict().items()}
+            save_file(weights, unfinished / AGGREGATOR)
+        settings.write(unfinished)
+        _keep_other_files(target, unfinished)
+        facts = describe_folder(unfinished)
+        facts.name = target.resolve().name
+        save_card(unfinished, facts)
+
+
+def load_aggregator(path: Path, method: str, members: int) -> Stacking | DynamicSelector:
+    """What was fitted for a method.
+
+    Raises:
+        LoadError: The file is missing, broken, or of another method or number of members.
+    """
+    try:
+        weights = load_file(path)
+        fitted = Stacking(members) if method == "stacking" else DynamicSelector(len(weights["center"]), members)
+        fitted.load_state_dict(weights)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        raise LoadError(
+            f"Can't read {path} as what was fitted for method={method!r} of {members} members; call fit again and save "
+            f"the ensemble, or set fitted to false in {ENSEMBLE}.",
+            str(path.parent),
+        ) from error
+    return fitted
+
+
+def _keep_other_files(old: Path, new: Path) -> None:
     """Link what else is in an ensemble's folder into the one that will replace it."""
     ours = (ENSEMBLE, AGGREGATOR, FACTS)
     for path in sorted(old.rglob("*")) if old.is_dir() else ():

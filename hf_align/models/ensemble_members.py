@@ -1,31 +1,24 @@
-"""Members of an ensemble: loaded so that what they share is in memory, and computed, once."""
+"""Members of an ensemble: loaded so that what they share is in memory once."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from peft import PeftModel
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.layout.branches import Branches
-from hf_align.models.adapters import evaluation_mode
-from hf_align.models.encodings import encoding_difference
 from hf_align.models.heads import head_dtype
 from hf_align.models.kinds import no_head
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel
-from hf_align.models.reward_adapter import RewardAdapter, SharedHeads, SharedRewardModel, shares_base
-from hf_align.models.scoring import Encoded, outputs_of
+from hf_align.models.reward_adapter import RewardAdapter, SharedRewardModel, shares_base
 from hf_align.models.sources import adapter_config, is_ensemble, plain_folder
-from hf_align.models.wrapper import BranchModel
 
 logger = logging.get_logger(__name__)
 
@@ -143,90 +136,3 @@ def _same_backbone(first: RewardModel, second: RewardModel) -> bool:
             for name, t in weights[0].items()
         )
     )
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Members that are computed together: several heads on one backbone, or one member.
-
-    Attributes:
-        numbers: Their places among the members.
-        scorer: The member, or its heads.
-        tokenizer: Its tokenizer.
-        encoding: Number of the way in which it encodes texts; equal for tokenizers that agree.
-        takes_ids: Whether it scores token ids.
-    """
-
-    numbers: list[int]
-    scorer: Any
-    tokenizer: PreTrainedTokenizerBase
-    encoding: int
-    takes_ids: bool
-
-    @property
-    def reads_branches(self) -> bool:
-        """Whether it reads texts as the tokens of `encode_texts`."""
-        return isinstance(self.scorer, BranchModel)
-
-    def score_ids(self, encoded: Sequence[Encoded]) -> Tensor:
-        """Scores `[members, R]` of prompts and responses given as token ids."""
-        if not encoded:
-            return torch.zeros(len(self.numbers), 0)
-        if not isinstance(self.scorer, SharedHeads):
-            prompts, responses = zip(*encoded, strict=True)
-            return torch.tensor(self.scorer.score_ids(prompts, responses))[None]
-        heads = self.scorer
-        with evaluation_mode(heads):
-            rewards = outputs_of(heads, encoded, self.tokenizer.pad_token_id, lambda branches: [*heads(branches).cpu()])
-        return torch.stack(rewards, 1)
-
-
-def passes_of(members: Sequence[Any]) -> list[Pass]:
-    """The passes that compute all members."""
-    tokenizers: list[PreTrainedTokenizerBase] = []
-    encodings: list[int] = []
-    for member in members:
-        same = next((n for n, each in enumerate(tokenizers) if not encoding_difference(each, member.tokenizer)), None)
-        encodings.append(len(tokenizers) if same is None else same)
-        if same is None:
-            tokenizers.append(member.tokenizer)
-    together: dict[Any, list[int]] = {}
-    for number, member in enumerate(members):
-        heads = isinstance(member, RewardModel) and not isinstance(member.model, PeftModel)
-        together.setdefault((id(member.model), encodings[number]) if heads else number, []).append(number)
-    passes = []
-    for numbers in together.values():
-        member = members[numbers[0]]
-        scorer = SharedHeads([members[n] for n in numbers]) if len(numbers) > 1 else member
-        takes_ids = isinstance(member, BranchModel) or (
-            hasattr(member, "score_ids") and getattr(member, "reads_end", True)
-        )
-        passes.append(Pass(numbers, scorer, member.tokenizer, encodings[numbers[0]], takes_ids))
-    return passes
-
-
-class PromptStates(BranchModel):
-    """The last hidden state of each prompt, of the backbone without adapter of a reward model.
-
-    Args:
-        member: A reward model, or one on a policy's base.
-    """
-
-    def __init__(self, member: Any):
-        super().__init__(member.model)
-        self.member = member
-
-    def forward(self, branches: Branches) -> Tensor:
-        """`[S, d]`, where each of S prompts has one response."""
-        return self.member.base_states(branches).flatten(0, 1)[branches.last - 1]
-
-
-def prompt_states(states: PromptStates, tokenizer: PreTrainedTokenizerBase, encoded: Sequence[Encoded]) -> Tensor:
-    """States `[R, d]` of the prompts of R responses; each prompt is computed once."""
-    prompts = list(dict.fromkeys(tuple(prompt) for prompt, _ in encoded))
-    number = {prompt: n for n, prompt in enumerate(prompts)}
-    with evaluation_mode(states):
-        # A token after the prompt, whose state doesn't depend on it.
-        rows = [(prompt, prompt[-1:]) for prompt in prompts]
-        found = outputs_of(states, rows, tokenizer.pad_token_id, lambda branches: [*states(branches).float().cpu()])
-    return torch.stack(found)[[number[tuple(prompt)] for prompt, _ in encoded]]

@@ -7,7 +7,7 @@ scores: what members disagree on for both responses alike cancels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -21,8 +21,33 @@ from hf_align.models.wrapper import forward_replaced
 
 MEASURES = ("std", "entropy", "variance_ratio", "mc_dropout")
 """Measures of uncertainty by name; all but the last compare members."""
+DROPPED, RELATIVE = "mc_dropout", ("entropy", "variance_ratio")
+"""The measure that takes further passes, and those that are relative to the reference set's mean."""
+PENALTY = "penalty"
+"""What a method takes off the members' mean: no measure of uncertainty, but given beside them by name."""
 PASSES = 10
 DROPOUT = 0.1
+
+
+def measures_of(asked: bool | Iterable[str]) -> list[str]:
+    """Names of the measures that are asked for, as in `RewardEnsemble.score`.
+
+    Raises:
+        UserError: There is no such measure.
+    """
+    if isinstance(asked, bool):
+        return list(MEASURES) if asked else []
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if unknown := [name for name in names if name not in (*MEASURES, PENALTY)]:
+        raise UserError(f"return_uncertainty has {unknown[0]!r}; use True, or some of {', '.join(MEASURES)}.")
+    return names
+
+
+def disagreement(measure: str, scores: Tensor, log_odds: Sequence[float] | Tensor) -> Tensor:
+    """A measure that compares members, "std", "entropy" or "variance_ratio", of their scores: `[M, R] -> [R]`."""
+    if measure == "entropy":
+        return preference_entropy(scores, log_odds)
+    return variation_ratio(scores) if measure == "variance_ratio" else deviation(scores)
 
 
 def deviation(scores: Tensor) -> Tensor:

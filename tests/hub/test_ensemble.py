@@ -15,7 +15,7 @@ from peft import LoraConfig
 from hf_align import RewardConfig, RewardEnsemble, RewardModel, load_reward_model, train_ensemble
 from hf_align.errors import UserError
 from hf_align.hub import push_model
-from hf_align.models.ensemble import is_ensemble
+from hf_align.models.sources import is_ensemble
 from tests.cards import card_data
 from tests.hub.models import PAIRS
 from tests.hub.stand_in import StandIn

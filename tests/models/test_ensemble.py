@@ -306,7 +306,7 @@ def test_prompts_are_weighed_by_the_bases_state_of_their_last_token(base: str, m
     with torch.no_grad():
         model = load_policy(base).model
         expected = torch.stack([model(torch.tensor([each])).last_hidden_state[0, -1] for each in ids])
-    states = ensemble._prompt_states(ensemble._encode((PROMPTS, RESPONSES, None, None)))
+    states = ensemble._prompt_states(ensemble._passes.encode((PROMPTS, RESPONSES, None, None)))
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=1e-4)
 
 
