@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +12,8 @@ from hf_align.report.grid.charts import BEST_OF_N
 Summary = Mapping[str, Any]
 PALETTE = ("#2563c9", "#c2610c", "#1f8a5b", "#6d4bc3", "#b3261e", "#0f8f8c", "#8a6d00", "#b8327f")
 GREY = "#6b7280"
+NAME_HEIGHT = 0.065
+"""Of the axes, from one name of a point to the next."""
 
 
 def benchmark_png(summary: Summary) -> bytes | None:
@@ -26,7 +28,7 @@ def benchmark_png(summary: Summary) -> bytes | None:
     figure = Figure(figsize=(width, height), dpi=120)
     # Fixed margins: to measure the labels first, as layout engines do, takes as long again as to draw.
     names = 0.3 + 0.075 * max(len(entry["label"]) for each in drawn for entry in each["algorithms"])
-    left, right, bottom, top = names / width, 1 - 0.2 / width, 0.55 / height, 1 - 0.3 / height
+    left, right, bottom, top = names / width, 1 - (names - 0.1) / width, 0.55 / height, 1 - 0.3 / height
     figure.subplots_adjust(left, bottom, right, top, wspace=0.15, hspace=0.32)
     colors = _colors(drawn)
     for row, dataset in enumerate(drawn):
@@ -66,25 +68,50 @@ def _draw_frontier(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> No
         ends = [each["gain"]["interval"] for each in anchor]
         if not any(None in each for each in ends):
             axes.fill_between(x, *zip(*ends, strict=True), color=GREY, alpha=0.15, linewidth=0)
-    farthest = max((max(point["kl"]["mean"], 0.0) ** 0.5 for point in frontier["points"]), default=0.0)
-    last, level = -1.0, 0
-    for point in sorted(frontier["points"], key=lambda point: point["kl"]["mean"]):
+    for point in frontier["points"]:
         x, gain, color = max(point["kl"]["mean"], 0.0) ** 0.5, point["gain"], colors[point["label"]]
         if None not in gain["interval"]:
             axes.plot([x, x], gain["interval"], color=color, linewidth=2, alpha=0.6)
         axes.plot(x, gain["mean"], "o", color=color, markersize=6)
-        level = (level + 1) % 3 if x - last < 0.1 * farthest else 0  # names of neighbours at different heights
-        last, height = x, 4 + 9 * level
-        side = {"ha": "right", "xytext": (-6, height)} if x > 0.8 * farthest else {"xytext": (6, height)}
-        place = {"textcoords": "offset points", **side}
-        axes.annotate(point["label"], (x, gain["mean"]), **place, fontsize=8, color=color)
     axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
     axes.set_xlim(left=0)
     axes.set_title(f"{dataset['name']}: gain over the square root of KL", fontsize=10)
     axes.set_xlabel("square root of KL from the base (nats)", fontsize=9)
     if frontier["anchor"]:
         axes.legend(frameon=False, fontsize=9)
+    _name_points(axes, frontier["points"], colors)
     _plain(axes)
+
+
+def _name_points(axes: Any, points: Sequence[Summary], colors: Mapping[str, str]) -> None:
+    """Names right of the axes, each at its point's height or as near as others allow, and lines to the points."""
+    low, high = axes.get_ylim()
+    ordered = sorted(points, key=lambda point: point["gain"]["mean"])
+    heights = spread([(point["gain"]["mean"] - low) / (high - low) for point in ordered], NAME_HEIGHT)
+    for point, height in zip(ordered, heights, strict=True):
+        color = colors[point["label"]]
+        axes.annotate(
+            point["label"],
+            (max(point["kl"]["mean"], 0.0) ** 0.5, point["gain"]["mean"]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8},
+        )
+
+
+def spread(heights: Sequence[float], least: float) -> list[float]:
+    """Rising heights moved so that neighbours are `least` apart, within 0 to 1 if they fit in there."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + least) if placed else height)
+    limit = 1.0
+    for place in reversed(range(len(placed))):
+        placed[place] = min(placed[place], limit)
+        limit = placed[place] - least
+    return placed
 
 
 def _plain(axes: Any) -> None:

@@ -10,7 +10,7 @@ from hf_align.report.grid.tables import estimate
 
 Summary = Mapping[str, Any]
 MOST_PAIRS = 4
-"""Most pairs without enough seeds that are named."""
+"""Most pairs that are named one by one where nothing is shown."""
 
 
 def measured(summary: Summary) -> str:
@@ -34,7 +34,8 @@ def finding_sentences(summary: Summary) -> list[str]:
 def differences_of(dataset: Summary) -> Iterator[str]:
     """Real differences by the better algorithm, then those that are not shown."""
     ahead: dict[str, list[str]] = {each["label"]: [] for each in dataset["algorithms"]}
-    open_pairs, single = [], []
+    open_pairs: list[tuple[float, str]] = []
+    single = []
     for each in dataset["differences"]:
         (better, worse), figures = _ordered(each)
         if each["real"]:
@@ -42,15 +43,24 @@ def differences_of(dataset: Summary) -> Iterator[str]:
         elif not each["enough"]:
             single.append(f"{better} and {worse}")
         else:
-            open_pairs.append(f"{better} and {worse} ({_signed(figures)})")
+            open_pairs.append((each["adjusted"], f"{better} and {worse} ({_signed(figures)})"))
     for label, others in ahead.items():
         if others:
             yield f"{label} is ahead of {_listed(others)}."
     if open_pairs:
-        yield f"{_listed(open_pairs)} are not told apart."
+        yield _not_told_apart(open_pairs, all_of=not any(ahead.values()))
     if single:
         pairs = _listed(single) if len(single) <= MOST_PAIRS else f"{len(single)} pairs of algorithms"
         yield f"{pairs} have fewer than two seeds in common, so nothing is said about another training."
+
+
+def _not_told_apart(pairs: Sequence[tuple[float, str]], *, all_of: bool) -> str:
+    """Pairs without a real difference: each where they are few, else their number and the one nearest to being real."""
+    if len(pairs) <= MOST_PAIRS:
+        return f"{_listed([words for _, words in pairs])} are not told apart."
+    p, nearest = min(pairs)
+    of_all = f"of {len(pairs)} pairs of algorithms none is" if all_of else f"{len(pairs)} other pairs are not"
+    return f"{of_all} told apart; nearest to it: {nearest[:-1]}, adjusted p {p:.3f})."
 
 
 def _ordered(pair: Summary) -> tuple[tuple[str, str], Summary]:

@@ -10,6 +10,7 @@ import pytest
 from hf_align.algorithms import ALGORITHMS
 from hf_align.evaluation.grid import read_results
 from hf_align.evaluation.grid.traits import method_of
+from hf_align.report.grid.picture import spread
 from hf_align.report.grid.sentences import finding_sentences
 from hf_align.report.grid.tables import comparison_table, seeds_of
 from hf_align.report.grid.theory import THEORY
@@ -46,7 +47,8 @@ def test_what_wasnt_measured_is_called_that(results: Any) -> None:
 
 def difference(a: str, b: str, mean: float, real: bool = True, enough: bool = True) -> Summary:
     figures = {"mean": mean, "interval": [mean - 0.1, mean + 0.1]}
-    return {"a": a, "b": b, "seeds": [0, 1], "enough": enough, "difference": figures, "kl": None, "real": real}
+    judged = {"enough": enough, "adjusted": 0.01 if real else 0.5 + mean, "real": real}
+    return {"a": a, "b": b, "seeds": [0, 1], "difference": figures, "kl": None, **judged}
 
 
 def test_sentences_name_the_better_one() -> None:
@@ -63,6 +65,21 @@ def test_sentences_name_the_better_one() -> None:
         "c and b (+0.050 [-0.050, 0.150]) are not told apart.",
         "b and d have fewer than two seeds in common, so nothing is said about another training.",
     ]
+
+
+def test_many_open_pairs_are_counted_and_the_nearest_is_named() -> None:
+    pairs = [difference("a", each, -0.1 * place, real=False) for place, each in enumerate("bcdef")]
+    dataset = {"name": "d", "algorithms": [{"label": x} for x in "abcdefg"], "differences": pairs, "frontier": None}
+    nearest = "f and a (+0.400 [0.300, 0.500], adjusted p 0.100)."
+    summary = {"datasets": [dataset], "flips": []}
+    assert finding_sentences(summary) == [f"of 5 pairs of algorithms none is told apart; nearest to it: {nearest}"]
+    pairs.append(difference("a", "g", 0.2))
+    assert finding_sentences(summary)[1] == f"5 other pairs are not told apart; nearest to it: {nearest}"
+
+
+def test_names_of_near_points_are_spread_without_leaving_the_picture() -> None:
+    assert spread([0.1, 0.5, 0.52, 0.99, 1.0], 0.1) == pytest.approx([0.1, 0.5, 0.6, 0.9, 1.0])
+    assert spread([0.2, 0.4], 0.1) == [0.2, 0.4]
 
 
 def test_sentences_about_best_of_n_and_flips(results: Any) -> None:
