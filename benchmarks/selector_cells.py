@@ -1,9 +1,11 @@
-"""The first choice of `hf-align select` beside what trained best, in cells of data size, noise, budget and memory.
+r"""The first choice of `hf-align select` beside what trained best, in cells of data size, noise, budget and memory.
 
+    hf-align benchmark --config recipes/benchmark-embedded.yaml --workers 11
     hf-align benchmark --config recipes/benchmark-cells.yaml --workers 4
-    python -m benchmarks.selector_cells --results out/benchmark-cells --model hf-align-quickstart/base
+    python -m benchmarks.selector_cells --results out/benchmark-embedded out/benchmark-cells \
+        --model hf-align-quickstart/base
 
-A cell is a data set of the grid with the resources that the choice is made under. The selector sees what its command
+A cell is a data set of a grid with the resources that the choice is made under. The selector sees what its command
 would: the cell's pairs, the model, memory, no reward model; and, as a user who has checked some labels would tell, the
 share of wrong ones: of e expected from people's disagreement and f flipped, e (1 - f) + (1 - e) f. Its rules are those
 that are committed. Regret is the win rate over the base of the best algorithm that was trained and fits the cell's
@@ -56,18 +58,22 @@ class Cell:
         """Its name: that of its data set, with a tight memory."""
         return self.dataset if self.memory == "80GB" else f"{self.dataset}, {self.memory}"
 
+    def grid_in(self, results: Sequence[Path]) -> Path:
+        """The output folder of the grid that has its data set."""
+        return next(folder for folder in results if (folder / self.dataset).is_dir())
+
 
 CELLS = (
+    Cell("clean", "size"),
+    Cell("pairs-256", "size"),
     Cell("pairs-64", "size"),
-    Cell("pairs-250", "size"),
-    Cell("pairs-1000", "size"),
     Cell("flip-10", "noise"),
-    Cell("flip-25", "noise"),
+    Cell("flipped", "noise"),
     Cell("flip-40", "noise"),
     Cell("rows-96", "budget"),
-    Cell("rows-768", "budget"),
     Cell("flip-25-of-64", "size and noise"),
-    Cell("pairs-1000", "memory", "1GB"),
+    Cell("clean", "memory", "2GB"),
+    Cell("flipped", "memory", "1.3GB"),
 )
 
 
@@ -135,11 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.selector_cells", description=str(__doc__).splitlines()[0]
     )
-    parser.add_argument("--results", type=Path, required=True, help="output folder of recipes/benchmark-cells.yaml")
+    parser.add_argument("--results", type=Path, required=True, nargs="+", help="output folders of both recipes")
     parser.add_argument("--model", required=True, help="folder of the base")
     parser.add_argument("--save", type=Path, help="also write the figures as JSON")
     options = parser.parse_args(arguments)
-    cells = [compare(cell, options.results, options.model) for cell in CELLS]
+    cells = [compare(cell, cell.grid_in(options.results), options.model) for cell in CELLS]
     print(table(cells))
     if options.save is not None:
         write_json(options.save, cells)

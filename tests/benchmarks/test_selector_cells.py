@@ -10,12 +10,12 @@ import yaml
 from benchmarks.selector_cells import CELLS, measured, table
 from hf_align.files import write_json
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "benchmark-cells.yaml"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def test_cells_are_those_of_the_grid():
-    grid = yaml.safe_load(RECIPE.read_text())
-    assert {each.dataset for each in CELLS} == set(grid["datasets"])
+def test_cells_are_those_of_the_grids():
+    grids = [yaml.safe_load((RECIPES / f"benchmark-{name}.yaml").read_text()) for name in ("embedded", "cells")]
+    assert {each.dataset for each in CELLS} == {name for grid in grids for name in grid["datasets"]}
     assert len({each.name for each in CELLS}) == len(CELLS) == 10
 
 
