@@ -208,6 +208,7 @@ class BranchTrainer(
         if not sharded:
             check_causal(wrapped, self.head_of(wrapped), "model")
         self.set_up(ref_model, peft_config, quantization)
+        self.remember_start()
 
     def renew(self, model: Any) -> None:
         """Train this model next, with all that the constructor makes of one."""

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError  # nosec B403 # which torch raises
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import nn
 from transformers import EarlyStoppingCallback
 from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME
 from transformers.utils import logging
@@ -19,6 +20,7 @@ from hf_align.trainers.best import patience_used
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint
 from hf_align.trainers.same_run import Changes, compare, read_settings, refusal, settings_of, write_settings
 from hf_align.trainers.settings import scorer_name
+from hf_align.trainers.start_models import describe_start
 from hf_align.trainers.whole_checkpoints import WholeCheckpoints
 
 logger = logging.get_logger(__name__)
@@ -51,6 +53,8 @@ class ResumingTrainer(WholeCheckpoints):
     """Whether a checkpoint holds what only the same number of processes can go on with."""
     _data: Mapping[str, Any] = {}
     """Fingerprints of the data, in process 0."""
+    _start: Mapping[str, Any] = {}
+    """The models that the run starts from."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         given = {name: getattr(self, name, None) for name in SCORERS}  # later they are loaded ones
@@ -69,12 +73,17 @@ class ResumingTrainer(WholeCheckpoints):
             resume_from_checkpoint = str(folder)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def remember_start(self) -> None:
+        """Note the models that the run starts from, before anything is trained or loaded into them."""
+        reference = getattr(self, "reference", None)
+        self._start = describe_start(cast(nn.Module, self.model), self.processing_class, reference)
+
     def describe_checkpoint(self, folder: Path) -> None:
         """Add what a resumed run must have in common with this one."""
         write_settings(folder, self._settings())
 
     def _settings(self) -> dict[str, Any]:
-        return settings_of(self.args, data=self._data, scored_by=self._scored_by)
+        return settings_of(self.args, data=self._data, scored_by=self._scored_by, start=self._start)
 
     def _check_same_run(self, folder: Path) -> None:
         saved = read_settings(folder)

@@ -15,6 +15,7 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.files import write_json
 from hf_align.trainers.settings import options_of
+from hf_align.trainers.start_models import start_changes
 
 SETTINGS = "resume.json"
 CHANGES = (
@@ -53,13 +54,20 @@ OF_OPTIMIZER = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "ad
 """Options that the optimizer's saved state holds: it goes on with those."""
 
 
-def settings_of(args: Any, *, data: Mapping[str, Any], scored_by: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What a run's weights depend on besides the model, as JSON has it.
+def settings_of(
+    args: Any,
+    *,
+    data: Mapping[str, Any],
+    scored_by: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a run's weights depend on, as JSON has it.
 
     Args:
         args: The trainer's config.
         data: Fingerprints of its data sets by name.
         scored_by: Rewards and judges in words, by argument.
+        start: The models that it starts from, from `describe_start`.
     """
     options = {name: value for name, value in options_of(args).items() if name not in FREE}
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -69,6 +77,7 @@ def settings_of(args: Any, *, data: Mapping[str, Any], scored_by: Mapping[str, A
         "processes": args.world_size,
         "data": data,
         "scored_by": scored_by or {},
+        "start": start or {},
     }
     return json.loads(json.dumps(settings, default=str))
 
@@ -128,6 +137,9 @@ def compare(
     for name in sorted(saved["scored_by"].keys() & now["scored_by"].keys()):
         if saved["scored_by"][name] != now["scored_by"][name]:
             changes.refused.append(f"{name} {saved['scored_by'][name]!r}, not {now['scored_by'][name]!r}")
+    refused, told = start_changes(saved.get("start", {}), now.get("start", {}))
+    changes.refused += refused
+    changes.told += told
     if saved["processes"] != now["processes"]:
         kind = changes.refused if per_process else changes.told
         kind.append(f"{saved['processes']} processes, not {now['processes']}")

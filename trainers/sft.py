@@ -181,6 +181,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         for name, rows in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_token_ids(policy, tokenizer, (row["input_ids"] for row in cast(Any, rows) or ()), name)
         float32_trainable(cast(nn.Module, self.model))  # TRL casts adapters on quantised weights to bfloat16
+        self.remember_start()
         _say_dropped(train_dataset, self.train_dataset, "train_dataset", args)
         _say_dropped(eval_dataset, self.eval_dataset, "eval_dataset", args)
 

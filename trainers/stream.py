@@ -6,7 +6,6 @@ as they come. A stream that ends begins again, so that every batch is full.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from torch.utils.data import IterableDataset
 from transformers.utils import logging
 
 from hf_align.collators.blocks import BlockReader, Rows
+from hf_align.data.fingerprint import digest_of
 from hf_align.errors import UserError
 
 logger = logging.get_logger(__name__)
@@ -267,11 +267,6 @@ class RowStream(IterableDataset):
             return json.loads(json.dumps(state))
         except (TypeError, ValueError):
             return None
-
-
-def digest_of(rows: Sequence[Any]) -> str:
-    """A digest of rows' content."""
-    return hashlib.blake2b(json.dumps(rows, default=str, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _plain(data: Any) -> Any:

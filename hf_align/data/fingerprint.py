@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset, IterableDataset
@@ -24,11 +25,17 @@ def rows_digest(rows: Dataset) -> str:
     return digest.hexdigest()
 
 
+def digest_of(rows: Sequence[Any]) -> str:
+    """A digest of rows in memory, whose values may have other types from row to row."""
+    return hashlib.blake2b(json.dumps(rows, default=str, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def fingerprints_of(**datasets: Any) -> dict[str, Any]:
     """Fingerprint and number of rows of each data set by its name; those that are None are left out.
 
     Args:
-        **datasets: A `Dataset`, a list of rows, or a dict of these; or a stream, of which the first rows are read.
+        **datasets: A `Dataset`, a list of rows, or a dict of these; or a stream (of `datasets` or torch, or another
+            object that begins anew each time it is iterated), of which the first rows are read.
 
     Example:
         >>> from hf_align.data.fingerprint import fingerprints_of
@@ -43,7 +50,8 @@ def fingerprints_of(**datasets: Any) -> dict[str, Any]:
             rows = data if isinstance(data, Dataset) else Dataset.from_list(list(data))
             spread = rows.select([place * len(rows) // MOST for place in range(MOST)]) if len(rows) > MOST else rows
             found[name] = {"rows": len(rows), "fingerprint": rows_digest(spread)}
-        elif isinstance(data, IterableDataset):
-            first = Dataset.from_list(list(data.with_format(None).take(FIRST)))
-            found[name] = {"rows": None, "first_rows": len(first), "fingerprint": rows_digest(first)}
+        elif isinstance(data, Iterable) and not isinstance(data, Sequence | Iterator):
+            stream = data.with_format(None) if isinstance(data, IterableDataset) else data
+            first = list(islice(stream, FIRST))
+            found[name] = {"rows": None, "first_rows": len(first), "fingerprint": digest_of(first)}
     return found

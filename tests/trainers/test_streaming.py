@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
+from torch.utils.data import IterableDataset as TorchStream
 
 from hf_align.errors import UserError
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
@@ -69,6 +71,39 @@ def test_a_resumed_run_ends_with_the_same_weights(kind: str, shuffled: bool, tin
     assert all(map(torch.equal, weights(whole), weights(again)))
 
 
+class Torch(TorchStream):
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows.to_list())
+
+
+@pytest.mark.parametrize("kind", ["torch", "datasets"])
+def test_another_stream_at_resume_is_named(
+    kind: str, tiny_model_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    def stream(rows: Dataset) -> Any:
+        return Torch(rows) if kind == "torch" else rows.to_iterable_dataset()
+
+    data = text_pairs(8)
+    saving = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    train("dpo", tiny_model_dir, stream(data), tmp_path, **saving)
+    others, saving = data.select([0, 1, 2, 3, 4, 5, 7, 6]), {**saving, "max_steps": 2, "save_strategy": "no"}
+    with pytest.raises(UserError, match="checkpoint-1 was trained with other rows in train_dataset; give the same"):
+        train("dpo", tiny_model_dir, stream(others), tmp_path, resume=str(tmp_path / "checkpoint-1"), **saving)
+    train(
+        "dpo",
+        tiny_model_dir,
+        stream(others),
+        tmp_path,
+        resume=str(tmp_path / "checkpoint-1"),
+        resume_with_changes=True,
+        **saving,
+    )
+    assert "checkpoint-1, which was trained with other rows in train_dataset" in caplog.text
+
+
 def test_a_bad_row_stops_the_run_where_it_comes(tiny_model_dir: str, tmp_path: Path):
     def made() -> Any:
         for number in range(FIRST_ROWS + 20):
@@ -96,10 +131,17 @@ def test_later_rows_must_fit_the_model(tiny_model_dir: str, tmp_path: Path):
         trainer.check_later_rows([row], [700])
 
 
-def test_refused_before_anything_is_loaded(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"max_steps": -1}, "whose number of rows isn't known; give max_steps"),
+        ({"dataloader_num_workers": 2}, "which the training process reads itself, and dataloader_num_workers is 2; le"),
+    ],
+)
+def test_refused_before_anything_is_loaded(changes: dict[str, Any], reason: str, tmp_path: Path):
     stream = text_pairs(2).to_iterable_dataset()
-    with pytest.raises(UserError, match="train_dataset is a stream, whose number of rows isn't known; give max_steps"):
-        DPOTrainer("no/model", args=DPOConfig(**options(tmp_path, max_steps=-1)), train_dataset=stream)
+    with pytest.raises(UserError, match=f"^train_dataset is a stream, {reason}"):
+        DPOTrainer("no/model", args=DPOConfig(**options(tmp_path, **changes)), train_dataset=stream)
 
 
 def test_evaluation_rows_are_no_stream(tiny_model_dir: str, tmp_path: Path):

@@ -37,7 +37,13 @@ DATA = (
         rollouts=refused("prompts are drawn without end, so that there is no last batch; leave it out"),
     ),
     row("dataloader_prefetch_factor", rollouts=NO_WORKERS),
-    row("dataloader_num_workers", rollouts=NO_WORKERS),
+    row(
+        "dataloader_num_workers",
+        pairs=works(
+            "Of a data set. A stream is read by the training process itself: a worker would read all of it again."
+        ),
+        rollouts=NO_WORKERS,
+    ),
     row("dataloader_pin_memory", untried="a GPU"),
     row("dataloader_persistent_workers", rollouts=NO_WORKERS),
     row("dataloader_multiprocessing_context", rollouts=NO_WORKERS),

@@ -1,0 +1,112 @@
+"""A run that is resumed from other models than it was started with says so, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+from transformers.trainer_utils import SaveStrategy
+
+from hf_align import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from hf_align.errors import UserError
+from hf_align.trainers.sft import SFTConfig, SFTTrainer
+from hf_align.trainers.start_models import start_changes
+from tests.tiny import save_tiny, tiny_tokenizer
+from tests.trainers.arguments.runs import DEMONSTRATIONS
+from tests.trainers.pairs import options, text_pairs
+
+KINDS: dict[str, Any] = {"dpo": (DPOTrainer, DPOConfig), "reward": (RewardTrainer, RewardConfig)}
+
+
+def build(kind: str, folder: Path, base: Any, steps: int = 1, **given: Any) -> Any:
+    shape = {"save_strategy": "steps", "save_steps": 1, "optim": "adamw_torch", "learning_rate": 0.01}
+    settings: Any = options(folder / kind, max_steps=steps, **shape)
+    model = str(folder / base) if isinstance(base, str) else base
+    if kind == "sft":
+        return SFTTrainer(model, SFTConfig(**settings), DEMONSTRATIONS, **given)
+    trainer, config = KINDS[kind.split("-")[0]]
+    return trainer(model, args=config(**settings), train_dataset=text_pairs(4), **given)
+
+
+def with_adapter(folder: Path, seed: int) -> PeftModel:
+    model = AutoModelForCausalLM.from_pretrained(folder / "base")
+    torch.manual_seed(seed)
+    return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bases, and the checkpoint of one step from `base` of each kind."""
+    folder = tmp_path_factory.mktemp("start")
+    save_tiny(folder / "base")
+    save_tiny(folder / "other", seed=1)
+    save_tiny(folder / "turned", rope_theta=500.0)
+    save_tiny(folder / "told")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder / "told")
+    for kind in ("dpo", "reward", "sft"):
+        build(kind, folder, "base").train()
+    build("dpo-ref", folder, "base", ref_model=str(folder / "other")).train()
+    build("dpo-adapter", folder, with_adapter(folder, 1), processing_class=tiny_tokenizer()).train()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "named"),
+    [
+        ("dpo", "other", r"with another model at its start \('.*base', not '.*other'\), the reference; give the same"),
+        ("dpo", "turned", "with rope_.* in the model's config, not .*500"),
+        ("reward", "told", "with another chat template in the tokenizer"),
+        ("sft", "told", "with another chat template in the tokenizer"),
+        ("dpo-ref", "base", "with another reference, by its weights"),
+        ("dpo-adapter", "adapter", "with another reference, by its weights"),
+    ],
+)
+def test_what_would_mix_two_runs_is_refused(kind: str, base: str, named: str, folder: Path):
+    given: dict[str, Any] = {"ref_model": str(folder / "turned")} if kind == "dpo-ref" else {}
+    if base == "adapter":
+        given["processing_class"] = tiny_tokenizer()
+    trainer = build(kind, folder, with_adapter(folder, 2) if base == "adapter" else base, 2, **given)
+    with pytest.raises(UserError, match=f"^resume_from_checkpoint: .*checkpoint-1 was trained .*{named}"):
+        trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("kind", ["reward", "sft"])
+def test_weights_that_leave_nothing_behind_are_told_of(kind: str, folder: Path, caplog: pytest.LogCaptureFixture):
+    trainer = build(kind, folder, "other", 2)
+    trainer.args.save_strategy = SaveStrategy.NO
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 2
+    assert "another model at its start (" in caplog.text and "of whose weights none are left" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["dpo", "dpo-ref", "dpo-adapter", "sft"])
+def test_the_same_models_are_no_change(kind: str, folder: Path, caplog: pytest.LogCaptureFixture):
+    given: dict[str, Any] = {"ref_model": str(folder / "other")} if kind == "dpo-ref" else {}
+    if kind == "dpo-adapter":
+        given["processing_class"] = tiny_tokenizer()
+    base = with_adapter(folder, 1) if kind == "dpo-adapter" else "base"
+    trainer = build(kind, folder, base, **given)  # nothing is left to train
+    trainer.train(resume_from_checkpoint=str(folder / kind / "checkpoint-1"))
+    assert trainer.state.global_step == 1 and "goes on from" not in caplog.text
+
+
+def start(weights: str | None = "w", **changes: Any) -> dict[str, Any]:
+    model = {"name": "a", "config": {"theta": 1}, "weights": weights, "quantization": None}
+    return {"model": {**model, **changes}, "reference": {"weights": weights, "as_given": True}}
+
+
+def test_differences_in_words():
+    assert start_changes({}, start()) == ([], []), "of an earlier version"
+    assert start_changes(start(), start(None)) == ([], []), "not known of one"
+    refused, told = start_changes(start(), start("v"))
+    assert (refused, told) == (["another model at its start ('a' has other weights now), the reference"], [])
+    assert start_changes(start(), start(config={"theta": 1, "new": 2})) == ([], []), "of a later transformers"
+    refused, told = start_changes(start(), start(quantization="load_in_4bit"))
+    assert (refused, told) == ([], ["quantisation None, not 'load_in_4bit'"])
