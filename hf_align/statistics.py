@@ -88,12 +88,33 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def interval_of_share(share: float, interval: Interval, cases: int) -> Interval:
+    """The bootstrap's interval of a share, or Wilson's where the share is 0 or 1.
+
+    There every resample gives the same, an interval without width: three of three would be 100% for sure.
+
+    Args:
+        share: The share.
+        interval: The bootstrap's; NaN stays.
+        cases: Number of independent cases: the units that are drawn, not their rows.
+
+    Example:
+        >>> from hf_align.statistics import interval_of_share
+        >>> [round(end, 2) for end in interval_of_share(1.0, [1.0, 1.0], 3)]
+        [0.44, 1.0]
+    """
+    low, high = interval
+    if cases and high - low < _ROUNDING and min(abs(share), abs(1 - share)) < _ROUNDING:  # NaN stays
+        return [*wilson_interval(share, cases)]
+    return interval
+
+
 def resampled_share(
     hits: ArrayLike, unit: ArrayLike, *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, Interval]:
     """A share of rows, and its 95% bootstrap interval with whole units drawn.
 
-    As `Resampling.ratio` of hits to rows, in memory that doesn't grow with the number of units times resamples: units
+    As `Resampling.share`, in memory that doesn't grow with the number of units times resamples: units
     with as many hits among as many rows are drawn together.
 
     Args:
@@ -124,7 +145,8 @@ def resampled_share(
         above, below = kinds @ drawn.T
         shares[start : start + _DRAWN] = above / below
     low, high = np.percentile(shares, [2.5, 97.5])
-    return float(hit.mean()), [float(low), float(high)]
+    share = float(hit.mean())
+    return share, interval_of_share(share, [float(low), float(high)], len(rows))
 
 
 class Resampling:
@@ -201,6 +223,20 @@ class Resampling:
         """
         return self.ratios(np.asarray(above, dtype=float)[:, None], below, unit, other)[0]
 
+    def share(self, hits: ArrayLike, unit: ArrayLike, other: ArrayLike | None = None) -> tuple[float, Interval]:
+        """A share of rows, or another mean of values from 0 to 1, and its interval.
+
+        Args:
+            hits: `[N]` values.
+            unit: See `sums`.
+            other: See `sums`.
+
+        Returns:
+            The share and `[low, high]`; where it is 0 or 1, Wilson's interval with as many cases as units.
+        """
+        value, interval = self.ratio(hits, np.ones(len(np.asarray(hits))), unit, other)
+        return value, interval_of_share(value, interval, cases_of(unit, other))
+
     def ratios(
         self, above: ArrayLike, below: ArrayLike, unit: ArrayLike, other: ArrayLike | None = None
     ) -> list[tuple[float, Interval]]:
@@ -237,5 +273,14 @@ class Resampling:
         return [float(low), float(high)]
 
 
+def cases_of(unit: ArrayLike, other: ArrayLike | None = None) -> int:
+    """Number of independent rows: one for each unit, or for every two where rows belong to two units."""
+    if other is None:
+        return len(np.unique(np.asarray(unit)))
+    return len(np.unique(np.concatenate([np.asarray(unit), np.asarray(other)]))) // 2
+
+
+_ROUNDING = 1e-6
+"""Of sums in single precision."""
 _DRAWN = 50
 """Resamples handled at once."""

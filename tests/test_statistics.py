@@ -110,6 +110,27 @@ def test_a_share_of_nothing_or_of_one_unit_has_no_interval() -> None:
     assert share == 0.5 and np.isnan(interval).all()
 
 
+@pytest.mark.parametrize("hit", [0.0, 1.0])
+def test_a_share_of_all_or_none_is_as_uncertain_as_its_units_are_few(hit: float) -> None:
+    """Three units, however many rows: for all hits z² / (3 + z²) is Wilson's lower end."""
+    z2 = 1.959964**2
+    ends = [3 / (3 + z2), 1.0] if hit else [0.0, z2 / (3 + z2)]
+    hits, unit = [hit] * 6, [0, 0, 0, 1, 1, 2]
+    assert resampled_share(hits, unit)[1] == pytest.approx(ends, abs=1e-6)
+    assert Resampling(3, resamples=100).share(hits, unit)[1] == pytest.approx(ends, abs=1e-6)
+    of_texts = Resampling(6, resamples=100).share(hits[:3], [0, 1, 2], [3, 4, 5])
+    assert of_texts == (hit, pytest.approx(ends, abs=1e-6))
+
+
+def test_any_other_share_and_one_without_interval_stay() -> None:
+    resampling = Resampling(4, resamples=100)
+    assert resampling.share([0.0, 1.0, 1.0, 0.5], [0, 1, 2, 3]) == resampling.ratio(
+        [0.0, 1.0, 1.0, 0.5], np.ones(4), [0, 1, 2, 3]
+    )
+    assert resampling.share([0.5] * 4, [0, 1, 2, 3])[1] == [0.5, 0.5]
+    assert np.isnan(Resampling(1, resamples=100).share([1.0], [0])[1]).all()
+
+
 def test_holm_by_hand_and_by_its_definition() -> None:
     assert holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx([0.03, 0.06, 0.06, math.nan], nan_ok=True)
     p = np.random.default_rng(6).random(7) ** 2

@@ -1,9 +1,10 @@
 """Output of commands: progress bars on a terminal, plain lines elsewhere, no library noise."""
 
+import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from hf_align.errors import UserError
 from hf_align.files import write_json
+from hf_align.printable import printable
 from hf_align.progress import Advance
 
 
@@ -27,6 +29,8 @@ class Screen:
     def __init__(self, *, stderr: bool = False) -> None:
         self.console = Console(
             highlight=False,
+            markup=False,  # names in brackets and between colons are names
+            emoji=False,
             soft_wrap=True,
             quiet=os.environ.get("RANK", "0") != "0",  # under `accelerate launch` only the first process prints
             stderr=stderr,
@@ -34,7 +38,7 @@ class Screen:
 
     def line(self, text: str, style: str = "") -> None:
         """Print one line, without markup."""
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(printable(text), style=style))
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:
@@ -51,25 +55,27 @@ class Screen:
             yield lambda done, note="": None
             return
         columns = (
-            TextColumn("   {task.description}"),
+            TextColumn("   {task.description}", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = progress.add_task(label, total=total, note="")
-            yield lambda done, note="": progress.update(bar, completed=done, note=note)
+            bar = progress.add_task(printable(label), total=total, note="")
+            yield lambda done, note="": progress.update(bar, completed=done, note=printable(note))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table of one text column followed by columns of figures."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2))
+        table = Table(
+            title=printable(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2)
+        )
         for position, column in enumerate(columns):
-            table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+            table.add_column(printable(column), justify="left" if position == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         # Never truncate a figure: on a narrow screen lines wrap.
         unlimited = self.console.options.update(width=10_000)
         table.width = self.console.measure(table, options=unlimited).maximum
@@ -85,6 +91,11 @@ class _ScreenHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.screen.line(f"   {record.levelname.lower()}: {record.getMessage()}", "yellow")
+
+
+def print_json(figures: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Print a command's figures to standard output, for programs; `default` is that of `json.dumps`."""
+    print(printable(json.dumps(figures, indent=2, ensure_ascii=False, default=default)))
 
 
 def write_figures(figures: Mapping[str, Any], file: str, screen: Screen) -> None:

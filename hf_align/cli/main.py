@@ -15,6 +15,7 @@ from hf_align.cli.parser import build_parser
 from hf_align.cli.table import COMMANDS, Command
 from hf_align.errors import UserError
 from hf_align.full_disk import full_disk_error
+from hf_align.printable import printable
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -54,14 +55,14 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         told = full or error
         if not isinstance(told, UserError):
             raise
-        print(f"hf-align: error: {' '.join(with_place(told, options).split())}", file=sys.stderr)
+        print(printable(f"hf-align: error: {' '.join(with_place(told, options).split())}"), file=sys.stderr)
         return EXIT_BAD_INPUT if full is None else EXIT_FAILED
     except KeyboardInterrupt as stop:
-        print(f"\nhf-align: interrupted. {stop}".rstrip(), file=sys.stderr)
+        print(printable(f"\nhf-align: interrupted. {stop}".rstrip()), file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
         for line in _untold_usage():
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
     return EXIT_OK
 
 

@@ -1,14 +1,13 @@
 """What the commands that evaluate share: the rows they read, and the files they write."""
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import Dataset
 
-from hf_align.cli.console import Screen, write_figures
+from hf_align.cli.console import Screen, print_json, write_figures
 from hf_align.data.embedded.rows import heldout_sentences
 from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
@@ -62,7 +61,7 @@ def show_report(
     """
     figures = report.to_json() if figures is None else figures
     if options.json == "-":
-        print(json.dumps(figures, indent=2, ensure_ascii=False))
+        print_json(figures)
     else:
         screen.line(str(report))
         if options.json is not None:

@@ -29,7 +29,7 @@ def json_rows(path: Path, suffix: str) -> Iterator[dict[str, Any]]:
     """
     check_start(path, suffix)
     lines = numbered_lines(path, suffix)
-    if suffix.startswith(".jsonl"):
+    if suffix.startswith((".jsonl", ".ndjson")):
         rows: Iterable[dict[str, Any]] = (_object(line, number) for number, line in lines if line.strip())
     else:
         rows = _objects("".join(line for _, line in lines))

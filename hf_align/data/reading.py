@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import datasets
 from datasets import Dataset, IterableDataset
-from huggingface_hub import snapshot_download
+from huggingface_hub import metadata_load, snapshot_download
+from yaml import YAMLError
 
 from hf_align.data.csv_files import Read, how_to_read, table_kinds, table_rows
 from hf_align.data.exact import encoded, features_of
@@ -148,6 +149,22 @@ class Splits:
             files = datasets.DownloadManager(self.builder.dataset_name, download_config=config).download(files)
         return read_texts([RowFile(file, _suffix(name), name) for file, name in zip(files, names, strict=True)])
 
+    def unread(self) -> list[str]:
+        """Files of rows in a local folder that belong to no split, where the folder's card doesn't say which do."""
+        folder = Path(self.place)
+        if names_files(folder / "README.md"):
+            return []
+        read = {Path(file).resolve() for files in self.files.values() for file in files}
+        files = {file: file.relative_to(folder) for file in sorted(folder.rglob("*")) if suffix_of(file) in READERS}
+        return [
+            place.as_posix()
+            for file, place in files.items()
+            if file.is_file()
+            and file.resolve() not in read
+            and not is_hidden(place)
+            and file.name != "dataset_infos.json"
+        ]
+
     def stream(self, split: str, told: Callable[[FileProblem], Exception]) -> IterableDataset:
         """The rows of a split as a stream; text files of the Hub are read by `datasets`, without downloading them.
 
@@ -168,6 +185,20 @@ def downloaded(name: str) -> str | None:
         return snapshot_download(name, repo_type="dataset", local_files_only=True)
     except (OSError, ValueError):  # there is none, or it is no name
         return None
+
+
+def names_files(card: Path) -> bool:
+    """Whether a data set's card exists and says which files belong to which split or subset."""
+    try:
+        head = metadata_load(card) if card.is_file() else None
+    except (OSError, ValueError, YAMLError):  # what `datasets` says better
+        return True
+    return isinstance(head, dict) and "configs" in head
+
+
+def is_hidden(place: Path) -> bool:
+    """Whether `datasets` passes over a file, by its place in the folder."""
+    return any(part.startswith((".", "__")) for part in place.parts)
 
 
 def is_saved(path: Path) -> bool:

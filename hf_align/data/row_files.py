@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 _STARTS = {
     b"PAR1": ("a Parquet file", (".parquet",)),
-    b"\x1f\x8b": ("a gzip file", (".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")),
+    b"\x1f\x8b": ("a gzip file", (".jsonl.gz", ".ndjson.gz", ".json.gz", ".csv.gz", ".tsv.gz")),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", ()),
     b"ARROW1": ("an Arrow file", ()),
     b"\x28\xb5\x2f\xfd": ("a zstd file", ()),
@@ -26,7 +26,7 @@ _STARTS = {
 """What files begin with, and the suffixes of which that is true."""
 
 
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+READERS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 READERS |= {f"{suffix}.gz": reader for suffix, reader in READERS.items() if reader != "parquet"}
 """What is in a file, by its suffix."""
 
@@ -95,7 +95,9 @@ def check_names(names: list[str]) -> None:
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise FileProblem(f"it has the column {twice[0]!r} twice")
     if len(names) > 1 and not all(name.strip() for name in names):
-        raise FileProblem(f"line 1 has no name for column {[bool(name.strip()) for name in names].index(False) + 1}")
+        column = [bool(name.strip()) for name in names].index(False) + 1
+        index = "; is it the index that pandas writes without index=False?" if column == 1 else ""
+        raise FileProblem(f"line 1 has no name for column {column}{index}")
     if len(names) == 1 and (separator := next((each for each in ";\t,|" if each in names[0]), None)):
         raise FileProblem(f"its columns are separated by {separator!r}; a .csv file has ',' and a .tsv file tabs")
 

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
-from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, read_file, stream_file
+from hf_align.data.reading import SAVED, Splits, downloaded, is_hidden, is_saved, names_files, read_file, stream_file
 from hf_align.data.row_files import READERS, FileProblem, suffix_of
 from hf_align.errors import UserError
 from hf_align.full_disk import DiskFull, code_of
@@ -160,6 +160,8 @@ def _load_split(place: str, chosen: list[str], field: str, splits: tuple[str, ..
         return loaded[split].to_iterable_dataset() if stream else loaded[split]
     source = _open(str(path.resolve()) if path.is_dir() else place, place, chosen, field)  # "." is no name
     split = _choose(source.names, place, chosen, field, splits)
+    if path.is_dir() and (others := source.unread()):
+        logger.warning("%s: of no split by name, and left out: %s.", field, _first_of(others))
     return source.stream(split, partial(_unreadable, field, place)) if stream else source.read(split)
 
 
@@ -214,10 +216,9 @@ def check_split(name: str, split: str | None) -> None:
 def _check_kinds(folder: Path, name: str, field: str) -> None:
     """Refuse a folder with files of several kinds, of which only one would be read, unless its card says which."""
     kinds: dict[str, str] = {}
-    for file in [] if (folder / "README.md").exists() else sorted(folder.rglob("*")):
+    for file in [] if names_files(folder / "README.md") else sorted(folder.rglob("*")):
         place = file.relative_to(folder)
-        hidden = any(part.startswith((".", "__")) for part in place.parts)
-        if not hidden and file.name != "dataset_infos.json" and suffix_of(file) in READERS and file.is_file():
+        if not is_hidden(place) and file.name != "dataset_infos.json" and suffix_of(file) in READERS and file.is_file():
             kinds.setdefault(READERS[suffix_of(file)], place.as_posix())
     if len(kinds) > 1:
         raise UserError(
@@ -286,6 +287,10 @@ def _unreadable(field: str, name: str, error: Exception) -> UserError:
         problem = (error.strerror if isinstance(error, OSError) else None) or _first_line(error)
     between = ", " if problem.startswith("line ") else " can't be read: "
     return UserError(f"{field}: {name}{between}{problem}")
+
+
+def _first_of(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _first_line(error: Exception) -> str:

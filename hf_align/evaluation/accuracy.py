@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.data.comparisons import Comparisons
-from hf_align.statistics import Resampling
+from hf_align.statistics import Resampling, cases_of, interval_of_share
 
 
 def points(data: Comparisons, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -55,8 +55,11 @@ def measure_accuracy(data: Comparisons, scores: NDArray[np.float64], resampling:
     measured = resampling.ratios(np.stack(list(figures.values()), axis=1), ones, unit, other)
     for name, (value, interval) in zip(figures, measured, strict=True):
         result[name], result[f"{name}_interval"] = value, interval
+    cases = cases_of(unit, other)
+    result["accuracy_interval"] = interval_of_share(result["accuracy"], result["accuracy_interval"], cases)
     result["by_prompt"], result["by_prompt_interval"] = None, None
     if not data.across_prompts and data.unit == "prompts":
         pairs_of = np.bincount(prompt_of, minlength=len(data.prompts))[prompt_of]
-        result["by_prompt"], result["by_prompt_interval"] = resampling.ratio(gained / pairs_of, 1 / pairs_of, unit)
+        share, interval = resampling.ratio(gained / pairs_of, 1 / pairs_of, unit)
+        result["by_prompt"], result["by_prompt_interval"] = share, interval_of_share(share, interval, cases)
     return result

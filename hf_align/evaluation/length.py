@@ -82,9 +82,7 @@ def _by_length(
         inside = decided & (place == number)
         if not inside.any():
             continue
-        accuracy, interval = resampling.ratio(
-            gained[inside], np.ones(inside.sum()), unit[inside], None if other is None else other[inside]
-        )
+        accuracy, interval = resampling.share(gained[inside], unit[inside], None if other is None else other[inside])
         parts.append(
             {
                 "low": float(longer[inside].min()),

@@ -307,7 +307,7 @@ def _kl(its: Written, resampling: Resampling, unit: Any) -> dict[str, Any]:
 
 def _ended(its: Written, resampling: Resampling, unit: Any) -> dict[str, Any]:
     ended = [float(sample.ended) for sample in its.samples]
-    share, interval = resampling.ratio(ended, np.ones(len(ended)), unit)
+    share, interval = resampling.share(ended, unit)
     characters = float(np.mean([len(sample.text) for sample in its.samples]))
     return {"characters": characters, "ended": share, "ended_interval": interval}
 

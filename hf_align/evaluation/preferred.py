@@ -66,9 +66,8 @@ def measure_domains(
                 continue
             before, ones = table[reference][rows], np.ones(len(rows))
             wins = wins_of(values[rows], before)
-            (rate, rates), (gain, gains) = resampling.ratios(
-                np.stack([wins, values[rows] - before], axis=1), ones, unit[rows]
-            )
+            rate, rates = resampling.share(wins, unit[rows])
+            gain, gains = resampling.ratio(values[rows] - before, ones, unit[rows])
             policies[name] = {"win_rate": rate, "win_rate_interval": rates, "gain": gain, "gain_interval": gains}
         result[part] = {"prompts": len(np.unique(unit[rows])), "policies": policies}
     return result

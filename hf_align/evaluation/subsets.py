@@ -36,9 +36,7 @@ def measure_subsets(data: Comparisons, scores: NDArray[np.float64], resampling: 
         inside = (subset == number) & ~np.isnan(gained)
         if not inside.any():
             continue
-        accuracy, interval = resampling.ratio(
-            gained[inside], np.ones(inside.sum()), first[inside], None if other is None else other[inside]
-        )
+        accuracy, interval = resampling.share(gained[inside], first[inside], None if other is None else other[inside])
         units = np.unique(np.concatenate([unit[data.first[inside]], unit[data.second[inside]]]))
         rows.append(
             {

@@ -36,7 +36,7 @@ def measure_win_rate(
         if name == reference:
             continue
         wins = wins_of(scores[name], scores[reference])
-        rate, interval = resampling.ratio(wins, np.ones(len(wins)), unit)
+        rate, interval = resampling.share(wins, unit)
         counts = {label: int((wins == value).sum()) for label, value in (("wins", 1), ("ties", 0.5), ("losses", 0))}
         result[name] = {"win_rate": rate, "win_rate_interval": interval, **counts}
     return result

@@ -12,6 +12,7 @@ from typing import Any
 
 from hf_align.errors import UserError
 from hf_align.files import write_json, write_text
+from hf_align.printable import printable
 
 NARROWEST, WIDEST = 80, 120
 """Characters of a line of `str(result)`, between which the terminal's width counts."""
@@ -51,7 +52,7 @@ class Shown(ABC):
         return f'<iframe srcdoc="{page}" style="width: 100%; height: 900px; border: 0" title="Report"></iframe>'
 
     def __str__(self) -> str:
-        return self.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST))
+        return printable(self.to_text(min(max(shutil.get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)))
 
 
 def check_suffix(path: str | os.PathLike[str], name: str = "path", suffixes: Sequence[str] = SUFFIXES) -> None:

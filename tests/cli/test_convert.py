@@ -155,6 +155,16 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.csv", HEAD + '"a,b,c\n', "a.csv, line 2 is not CSV"),
     ("a.csv", "prompt,chosen,chosen\na,b,c\n", "it has the column 'chosen' twice"),
     ("a.csv", "prompt,,rejected\na,b,c\n", "line 1 has no name for column 2"),
+    (
+        "a.csv",
+        ",prompt\n0,a\n",
+        "line 1 has no name for column 1; is it the index that pandas writes without index=False?",
+    ),
+    (
+        "a.csv",
+        "prompt, chosen, rejected\na,b,c\n",
+        "needs chosen (is it ' chosen'?), rejected (is it ' rejected'?), too",
+    ),
     ("a.csv", HEAD, "it has no rows"),
     ("a.csv", (HEAD + "a,b,c\n").replace(",", ";"), "its columns are separated by ';'"),
     ("a.csv", (HEAD + "a,b,c\n").replace(",", "\t"), r"its columns are separated by '\t'"),

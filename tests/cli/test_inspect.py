@@ -31,8 +31,10 @@ def test_it_prints_what_was_found_and_writes_page_and_figures(capsys: pytest.Cap
     page, figures = Path("i.html").read_text(), json.loads(Path("i.json").read_text())
     assert figures["facts"]["rows"] == 20 and figures["facts"]["data"] == name
     assert "hf-align inspect pairs.jsonl --report i.html --json i.json --limit 20" in page
-    assert main(["inspect", name, "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["facts"]["rows"] == 30
+    held_out = write("hf_0123456789abcdefghij.jsonl", GOOD[:3])  # what looks like a token is not repeated
+    assert main(["inspect", name, "--eval-data", held_out, "--json", "-"]) == 0
+    facts = json.loads(capsys.readouterr().out)["facts"]
+    assert facts["rows"] == 30 and "0123456789abcdefghij" not in facts["command"]
 
 
 def test_other_layouts_are_converted_which_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ LINES = '{"a": "2024-01-31", "b": null}\n\n{"a": 7, "c": [{"d": 1}, {"e": "x"}]}
     ("name", "content"),
     [
         ("rows.jsonl", LINES.encode()),
+        ("rows.ndjson", LINES.encode()),
         ("rows.JSONL", LINES.replace("\n", "\r\n").encode()),
         ("marked.jsonl", b"\xef\xbb\xbf" + LINES.encode()),
         ("rows.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),

@@ -26,7 +26,7 @@ def written(suffix: str, rows: list[dict[str, Any]] = ROWS) -> bytes:
     return (json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows))).encode()
 
 
-TEXTS = (".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+TEXTS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 
 
 @pytest.mark.parametrize("suffix", TEXTS)

@@ -86,10 +86,28 @@ def test_a_folder_with_files_of_several_kinds_is_refused_by_the_names_of_some(
     assert load_rows(".", "train", 0).to_list() == [ROW]
     for name in ("b.csv", "c.jsonl"):
         Path(name).touch()
+    Path("README.md").write_text("---\nlicense: mit\n---\nA card that names no files.\n")
     with pytest.raises(
         UserError, match=r"^train_dataset: the folder \. has files of several kinds \(a.csv, c.jsonl\);"
     ):
         load_rows(".", "train", 0)
+
+
+def test_files_of_a_folder_that_no_split_has_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`datasets` passes over them, once the name of another file says that it is a split."""
+    line = json.dumps(ROW) + "\n"
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_text(line)
+    assert load_rows(str(tmp_path), "train", 0).to_list() == [ROW]
+    assert not caplog.messages
+    for name in ("more.jsonl", ".hidden.jsonl"):
+        (tmp_path / name).write_text(line)
+    assert load_rows(str(tmp_path), "train", 0).to_list() == [ROW]
+    assert caplog.messages == ["train_dataset: of no split by name, and left out: more.jsonl."]
+    caplog.clear()
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: test.jsonl\n---\n")
+    assert load_rows(str(tmp_path), "train", 0).to_list() == [ROW]
+    assert not caplog.messages
 
 
 def test_a_split_of_data_without_splits_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from hf_align.files import write_json
+from hf_align.printable import printable
 
 COLUMNS = ["prompt", "response", "reward", "KL"]
 MEASURES = ("reward", "win_rate")
@@ -79,5 +80,5 @@ def _show(rows: list[list[Any]], header: list[str]) -> None:
 
     table = Table(*header, title="Samples")
     for row in rows:
-        table.add_row(Text(row[0][-200:]), Text(row[1][:400]), *_numbers(row))
+        table.add_row(Text(printable(row[0][-200:])), Text(printable(row[1][:400])), *_numbers(row))
     Console().print(table)

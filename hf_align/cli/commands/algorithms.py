@@ -1,10 +1,9 @@
 """`hf-align algorithms`: the algorithms, as a table or as JSON."""
 
 import argparse
-import json
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.cli.console import Screen
+from hf_align.cli.console import Screen, print_json
 from hf_align.errors import UserError
 
 TRAINED = {"policy": "policy", "reward": "reward model"}
@@ -25,7 +24,7 @@ def run_algorithms(options: argparse.Namespace) -> None:
         except UserError as error:
             listed.append({"name": name, "error": str(error)})
     if options.json:
-        print(json.dumps(listed, indent=2))
+        print_json(listed)
         return
     screen = Screen()
     for each in listed:

@@ -1,10 +1,9 @@
 """`hf-align benchmark`: the runs of a grid, or what they would be."""
 
 import argparse
-import json
 import shlex
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted, UserError
 from hf_align.evaluation.grid import PAGE
@@ -59,7 +58,7 @@ def run_benchmark_command(options: argparse.Namespace) -> None:
     if options.report_only and results is None:
         raise UserError(f"{benchmark.out} has no finished run of an algorithm; run the command without --report-only")
     if options.json == "-" and results is not None:
-        print(json.dumps(results.to_json(), indent=2, ensure_ascii=False))
+        print_json(results.to_json())
     elif results is not None:
         screen.line(str(results))
         screen.line(f"The page: {benchmark.out / PAGE}")

@@ -1,10 +1,9 @@
 """`hf-align collect`: preferences from people and models, until there are enough."""
 
 import argparse
-import json
 import shlex
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted
 from hf_align.experiments.collection import prepare_collection
@@ -41,7 +40,7 @@ def run_collect(options: argparse.Namespace) -> None:
             command = f"hf-align {shlex.join(options.arguments)}"
             raise Interrupted(f"All answers are stored; the same command goes on: {command}") from None
     if options.json == "-":
-        print(json.dumps(result.figures(), indent=2, ensure_ascii=False))
+        print_json(result.figures())
         return
     screen.line(str(result))
     if options.json is not None:

@@ -1,10 +1,9 @@
 """`hf-align constitution`: demonstrations and preferences that a model makes by principles."""
 
 import argparse
-import json
 import shlex
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted, UserError
 from hf_align.experiments.constitution import prepare_constitution
@@ -49,7 +48,7 @@ def run_constitution(options: argparse.Namespace) -> None:
 
 def _show(data: ConstitutionData, folder: str, json_file: str | None, screen: Screen) -> None:
     if json_file == "-":
-        print(json.dumps(data.figures, indent=2, ensure_ascii=False))
+        print_json(data.figures)
         return
     for line in str(data).splitlines():
         screen.line(line)

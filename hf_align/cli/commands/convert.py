@@ -1,11 +1,10 @@
 """`hf-align convert`: preference data of any known layout to the pairs or rankings that trainers take."""
 
 import argparse
-import json
 
 from datasets import Features
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files, first_rows
 from hf_align.data.layouts.conversion import convert_rows
 from hf_align.data.sinks import check_out, write_rows
@@ -47,7 +46,7 @@ def run_convert(options: argparse.Namespace) -> None:
             raise UserError(f"OUT: {options.target} can't be written: {error.strerror or error}") from None
     figures = conversion.figures() | {"out": options.target}
     if options.json == "-":
-        print(json.dumps(figures, indent=2, ensure_ascii=False))
+        print_json(figures)
         return
     screen.line(str(conversion))
     screen.line(f"written: {options.target} with the columns {', '.join(conversion.rows.column_names)}")

@@ -1,7 +1,6 @@
 """`hf-align evaluate policy`: the report on policies, in the terminal, as JSON and as one page."""
 
 import argparse
-import shlex
 from typing import Any
 
 from hf_align.cli.console import Screen, quiet_libraries
@@ -16,6 +15,7 @@ from hf_align.evaluation.fronts import FILES as FRONT_FILES
 from hf_align.experiments.judges import judges_of_report
 from hf_align.report.shown import check_suffix
 from hf_align.rewards.vader import VADER
+from hf_align.tracking.facts import command_line
 
 
 def run_policy(options: argparse.Namespace) -> None:
@@ -57,7 +57,7 @@ def run_policy(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=screen,
         )
-    report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
+    report.facts |= {"data": options.data, "command": command_line(["hf-align", *options.arguments])}
     settings = {"data": options.data, "judge": names[0], "seed": options.seed}
     show_report(report, options, screen, {**settings, **report.to_json()})
     if options.front is not None:

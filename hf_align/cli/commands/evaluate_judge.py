@@ -1,12 +1,12 @@
 """`hf-align evaluate judge`: the report on a judge, in the terminal, as JSON and as one page."""
 
 import argparse
-import shlex
 
 from hf_align.cli.console import Screen, quiet_libraries
 from hf_align.cli.report_files import check_files, first_rows, people_rows, show_report
 from hf_align.experiments.judges import read_judge
 from hf_align.feedback.judges.measure import check_settings, measure_judge
+from hf_align.tracking.facts import command_line
 
 
 def run_judge(options: argparse.Namespace) -> None:
@@ -35,5 +35,5 @@ def run_judge(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=screen,
         )
-    report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
+    report.facts |= {"data": options.data, "command": command_line(["hf-align", *options.arguments])}
     show_report(report, options, screen)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from hf_align.files import whole_file, write_json
 from hf_align.model_cards.files import CARD, add_evaluations, is_own_text
 from hf_align.rewards.named import read_reward
 from hf_align.rewards.vader import vader_judge
+from hf_align.tracking.facts import command_line
 
 MADE_PROMPTS = Remark(
     "made_prompts",
@@ -64,7 +64,7 @@ def run_reward(options: argparse.Namespace) -> None:
             dropout_passes=options.dropout_passes,
             progress=screen,
         )
-    report.facts |= {"data": options.data, "command": shlex.join(["hf-align", *options.arguments])}
+    report.facts |= {"data": options.data, "command": command_line(["hf-align", *options.arguments])}
     if options.data == EMBEDDED:
         report.remarks.append(MADE_PROMPTS)
     show_report(report, options, screen)

@@ -1,12 +1,11 @@
 """`hf-align export`: the answers in a preference store as a data set that trains, with a card."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import UserError
 from hf_align.feedback.export import ExportOptions, check_target, export_preferences, save_export
@@ -64,7 +63,7 @@ def run_export(options: argparse.Namespace) -> None:
         save_export(export, options.target, license=options.license, overwrite=options.overwrite)
     figures = {**export.figures, "out": options.target}
     if options.json == "-":
-        print(json.dumps(figures, indent=2, ensure_ascii=False))
+        print_json(figures)
         return
     screen.line(str(export))
     for line in export.lines():
@@ -92,7 +91,7 @@ def _show_statistics(options: argparse.Namespace, screen: Screen) -> None:
         finally:
             store.close()
     if options.json == "-":
-        print(json.dumps(figures, indent=2, ensure_ascii=False))
+        print_json(figures)
         return
     screen.line(
         f"{plural(figures['tasks'], 'task')} on {plural(figures['prompts'], 'prompt')}: {figures['answered']:,} "

@@ -1,7 +1,6 @@
 """`hf-align inspect`: what is in a preference data set, as text, JSON or a page, and the rows without it."""
 
 import argparse
-import shlex
 
 from datasets import Features
 
@@ -12,6 +11,7 @@ from hf_align.data.inspection.result import log_file
 from hf_align.data.sinks import Source, check_out
 from hf_align.data.sources import check_split, load_rows
 from hf_align.errors import UserError
+from hf_align.tracking.facts import command_line
 
 SPLITS = ("train", "test", "validation", "eval")
 
@@ -51,7 +51,7 @@ def run_inspect(options: argparse.Namespace) -> None:
             seed=options.seed,
             progress=screen,
         )
-        inspection.facts |= {"data": options.source, "command": shlex.join(["hf-align", *options.arguments])}
+        inspection.facts |= {"data": options.source, "command": command_line(["hf-align", *options.arguments])}
         show_report(inspection, options, screen)
         if options.fix is not None:
             _fix(inspection, options, len(rows), screen)

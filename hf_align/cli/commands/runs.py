@@ -1,10 +1,9 @@
 """`hf-align runs`: recorded runs, listed, compared or drawn."""
 
 import argparse
-import json
 from typing import Any
 
-from hf_align.cli.console import Screen
+from hf_align.cli.console import Screen, print_json
 from hf_align.errors import UserError
 from hf_align.files import finite, write_problem, write_text
 from hf_align.report.runs import compare_runs, list_runs, render_runs, shown
@@ -36,7 +35,7 @@ def show_runs(options: argparse.Namespace) -> None:
     for problem in unreadable:
         screen.line(f"left out: {problem}", "yellow")
     if options.json:
-        print(json.dumps(finite([_facts(run, metrics) for run in runs]), indent=2, ensure_ascii=False, default=str))
+        print_json(finite([_facts(run, metrics) for run in runs]), default=str)
     elif options.compare:
         for table in compare_runs(runs, metrics):
             screen.table(table.title, table.columns, table.rows)

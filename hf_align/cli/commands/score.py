@@ -1,11 +1,10 @@
 """`hf-align score`: scores of a data set, or the best of N samples."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.errors import Interrupted, UserError
 from hf_align.evaluation.best_of import Sampling
 from hf_align.experiments.judges import read_judge
@@ -61,7 +60,7 @@ def run_score(options: argparse.Namespace) -> None:
         folder = partial_folder(options.target)
         raise Interrupted(f"The same command goes on from {folder}; delete that folder to start again.") from None
     if options.json == "-":
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return
     for line in (scored_lines if options.best_of is None else sampled_lines)(figures):
         screen.line(line)

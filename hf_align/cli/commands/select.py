@@ -1,9 +1,8 @@
 """`hf-align select`: which algorithm suits data, model, resources and needs."""
 
 import argparse
-import json
 
-from hf_align.cli.console import Screen, quiet_libraries, write_figures
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.data.sources import check_split, load_rows
 from hf_align.planning.selection.resources import Resources
@@ -37,7 +36,7 @@ def run_select(options: argparse.Namespace) -> None:
             rows, options.model, resources, options.need or (), reward=options.reward, rules=rules, progress=screen
         )
         if options.json == "-":
-            print(json.dumps(choice.to_json(), indent=2, ensure_ascii=False))
+            print_json(choice.to_json())
             return
         for name, text in choice.lines():
             screen.line(f"{name:<{WIDTH}}{text}")

@@ -268,7 +268,8 @@ LAYOUTS = (
         "kto",
         "TRL, KTO's unpaired completions",
         ("prompt", "completion", "label"),
-        lambda row: isinstance(row["label"], bool),
+        lambda row: row["label"] in (True, False),  # or 1 and 0
         whole=_kto,
+        share=0.75,  # a rating may be 0 or 1, too
     ),
 )

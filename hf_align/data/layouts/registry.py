@@ -79,7 +79,7 @@ def recognise(columns: Sequence[str], rows: Sequence[Row]) -> Layout:
     for layout in LAYOUTS:
         if layout.matches(columns, first):
             return _unambiguous(layout, columns)
-    seen = _list([f"{name} ({_kind(first, name)})" for name in columns])
+    seen = _list([f"{_shown(name)} ({_kind(first, name)})" for name in columns])
     raise UserError(f"the data set has none of the known layouts; it has {seen}. {_nearest(columns)}")
 
 
@@ -110,7 +110,7 @@ def _nearest(columns: Sequence[str]) -> str:
     if not lacking:
         beyond = _list(set(layout.without) & set(columns))
         return f"The nearest is {layout.name} ({layout.source}), which has no {beyond}"
-    meant = [f"{name} (is it {near}?)" if (near := _misspelt(name, columns)) else name for name in lacking]
+    meant = [f"{name} (is it {_shown(near)}?)" if (near := _misspelt(name, columns)) else name for name in lacking]
     return f"The nearest is {layout.name} ({layout.source}), which needs {_list(meant)}, too: rename the columns"
 
 
@@ -122,6 +122,11 @@ def _distance(layout: Layout, columns: Sequence[str]) -> float:
 def _misspelt(name: str, columns: Sequence[str]) -> str | None:
     near = (difflib.get_close_matches(each, columns, n=1, cutoff=0.75) for each in name.split("|"))
     return next((each[0] for each in near if each), None)
+
+
+def _shown(name: str) -> str:
+    """A column's name, in quotes where it couldn't be told from another."""
+    return name if name == name.strip() else repr(name)
 
 
 def _kind(rows: Sequence[Row], name: str) -> str:

@@ -79,7 +79,7 @@ def agree(job: Job, number: int) -> dict[str, Any]:
     judge = job.stored_judge(job.judge, number, number, "people's votes")
     prompts = [pair.prompt for pair in pairs if pair.prompt is not None]
     agreed = outcomes(judge.compare(prompts, [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]))
-    accuracy, interval = job.resampling(units).ratio(agreed, np.ones(len(agreed)), units)
+    accuracy, interval = job.resampling(units).share(agreed, units)
     return {
         "outcomes": agreed,
         "accuracy": accuracy,
@@ -181,6 +181,6 @@ def as_side(prompt: Side, text: str) -> Side:
 def _win_rate(
     wins: Sequence[float], no_opinion: int, resampling: Resampling, units: NDArray[np.intp]
 ) -> dict[str, Any]:
-    rate, interval = resampling.ratio(wins, np.ones(len(wins)), units)
+    rate, interval = resampling.share(wins, units)
     counts = {name: list(wins).count(value) for name, value in (("wins", 1.0), ("ties", TIE), ("losses", 0.0))}
     return {"win_rate": rate, "win_rate_interval": interval, **counts, "no_opinion": no_opinion}

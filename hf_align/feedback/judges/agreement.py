@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hf_align.data.comparisons import Comparisons
 from hf_align.feedback.judges.asked import Asked, sides
 from hf_align.pair_statistics import one_by_one, reliability
-from hf_align.statistics import Resampling
+from hf_align.statistics import Resampling, cases_of, interval_of_share
 
 Figures = dict[str, Any]
 GAPS = (0.5, 1.0, 2.0)
@@ -95,8 +95,10 @@ def _compare(
         columns |= {"people": people[places], "lead": agreed[places] - people[places]}
     result: Figures = {"pairs": len(places), "people": None, "lead": None}
     measured = resampling.ratios(np.stack([*columns.values()], axis=1), np.ones(len(places)), asked.unit[places], other)
+    cases = cases_of(asked.unit[places], other)
     for name, (value, interval) in zip(columns, measured, strict=True):
-        result[name], result[f"{name}_interval"] = value, interval
+        result[name] = value
+        result[f"{name}_interval"] = interval if name == "lead" else interval_of_share(value, interval, cases)
     return result
 
 

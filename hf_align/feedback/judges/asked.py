@@ -58,10 +58,16 @@ class Asked:
         return int(max(side.max(initial=-1) for side in (self.unit, self.other) if side is not None)) + 1
 
     def share(self, name: str, values: NDArray[np.float64], places: NDArray, resampling: Resampling) -> dict[str, Any]:
-        """The mean of `[places]` values of some of the pairs, as `name`, with its "..._interval"."""
+        """The mean of `[places]` values from 0 to 1 of some of the pairs, as `name`, with its "..._interval"."""
+        other = None if self.other is None else self.other[places]
+        value, interval = resampling.share(values, self.unit[places], other)
+        return {name: value, f"{name}_interval": interval}
+
+    def excess(self, values: NDArray[np.float64], places: NDArray, resampling: Resampling) -> dict[str, Any]:
+        """The mean of `[places]` differences as "excess", with its "excess_interval"."""
         other = None if self.other is None else self.other[places]
         value, interval = resampling.ratio(values, np.ones(len(values)), self.unit[places], other)
-        return {name: value, f"{name}_interval": interval}
+        return {"excess": value, "excess_interval": interval}
 
 
 def ask_about(judge: Judge, data: Comparisons, *, max_pairs: int, again: int, seed: int, progress: Progress) -> Asked:

@@ -103,8 +103,9 @@ def measure_judge_length(data: Comparisons, asked: Asked, resampling: Resampling
     by_judge = np.where(longer > 0, choice, 1 - choice)
     by_people = (longer * better > 0).astype(float)
     result: Figures = {"pairs": len(there)}
-    for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
+    for name, values in (("judge", by_judge), ("people", by_people)):
         result |= asked.share(name, values, there, resampling)
+    result |= asked.excess(by_judge - by_people, there, resampling)
     agreed = np.where(better > 0, choice, 1 - choice)
     for name, part in (("people_longer", by_people == 1), ("people_shorter", by_people == 0)):
         result[name] = {"pairs": int(part.sum()), **asked.share("agreement", agreed[part], there[part], resampling)}
@@ -140,6 +141,7 @@ def measure_self_preference(
     by_judge = np.where(first[there], choice, 1 - choice)
     by_people = (np.where(first[there], 1, -1) * better[there] > 0).astype(float)
     result: Figures = {"pairs": len(there)}
-    for name, values in (("judge", by_judge), ("people", by_people), ("excess", by_judge - by_people)):
+    for name, values in (("judge", by_judge), ("people", by_people)):
         result |= asked.share(name, values, there, resampling)
+    result |= asked.excess(by_judge - by_people, there, resampling)
     return result

@@ -193,6 +193,14 @@ EXAMPLES = (
     Example(
         "kto",
         [
+            {"prompt": "Name a river.", "completion": " Rhine.", "label": 1},
+            {"prompt": "Name a river.", "completion": " Rome.", "label": 0},
+        ],
+        [{"prompt": "Name a river.", "chosen": " Rhine.", "rejected": " Rome."}],
+    ),
+    Example(
+        "kto",
+        [
             {"prompt": "Name a river.", "completion": " Rhine.", "label": True, "user": "a", "topic": "water"},
             {"prompt": "Name a lake.", "completion": " Como.", "label": True, "user": "b", "topic": "land"},
             {"prompt": "Name a river.", "completion": " Rome.", "label": False, "user": "c", "topic": "water"},
