@@ -32,17 +32,44 @@ def without_package(args: Any) -> str | None:
     return f"it needs the package {module.replace('_', '-')}, which isn't installed; install it, or use another"
 
 
-WITHOUT_ARGUMENTS = re.compile(r"adamw_torch(_fused)?|adafactor|(paged_)?(adamw|lion)(_bnb)?_(8|32)bit|(ada)?lomo")
+WITHOUT_ARGUMENTS = re.compile(
+    r"adamw_torch(_fused)?|adafactor|rmsprop_bnb\w*|(paged_)?(adamw|lion)(_bnb)?_(8|32)bit|(ada)?lomo"
+)
 """Optimizers for which Trainer doesn't read `optim_args`."""
 
 
+NUMBERS = {
+    "sgd": ("momentum", "dampening"),
+    "adagrad": ("lr_decay", "eps"),
+    "rmsprop": ("momentum", "alpha", "eps"),
+    "ademamix": ("beta1", "beta2", "beta3", "alpha", "t_alpha", "t_beta3", "eps"),
+}
+TRUTHS = {"sgd": ("nesterov",), "rmsprop": ("centered",)}
+"""What Trainer reads of `optim_args`, by optimizer; it passes over any other name without a word."""
+
+
 def without_arguments(args: Any) -> str | None:
-    """Refuse arguments of an optimizer that takes none, or that aren't like `name=value,name=value`."""
-    name = str(getattr(args.optim, "value", args.optim))
+    """Refuse arguments that the optimizer doesn't take, or that aren't like `name=value,name=value`."""
+    name, given = str(getattr(args.optim, "value", args.optim)), args.optim_args.replace(" ", "")
     if WITHOUT_ARGUMENTS.fullmatch(name):
         return f"{name} takes none of them; leave it out (betas and epsilon have options of their own)"
-    if not re.fullmatch(r"\w+=[^=,]+(,\w+=[^=,]+)*", args.optim_args.replace(" ", "")):
+    if not re.fullmatch(r"\w+=[^=,]+(,\w+=[^=,]+)*", given):
         return "it must be like name=value,name=value; write it so"
+    kind = "ademamix" if "ademamix" in name else name
+    numbers, truths = NUMBERS.get(kind), TRUTHS.get(kind, ())
+    for option, value in (each.split("=") for each in given.split(",")):
+        if numbers is None:  # of an optimizer that isn't tried
+            continue
+        if option == "weight_decay":
+            return "the option weight_decay counts instead; give that"
+        if option not in (*numbers, *truths):
+            return f"{name} has no {option}; it takes {', '.join((*numbers, *truths))}"
+        if option in truths and value.lower() not in ("true", "false"):
+            return f"{option} must be true or false; write it so"
+        whole = option.startswith("t_")
+        form = r"\d+" if whole else r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+        if option in numbers and not re.fullmatch(form, value.lower()):
+            return f"{option} must be a {'whole ' if whole else ''}number; write it so"
     return None
 
 

@@ -111,6 +111,15 @@ def test_what_the_table_refuses_is_refused_by_the_config_with_its_reason(
             "optim_args is 'amsgrad=True': adamw_torch_fused takes none of them; leave it",
         ),
         ({"optim": "sgd", "optim_args": "momentum"}, "optim_args is 'momentum': it must be like name=value,name=val"),
+        (
+            {"optim": "sgd", "optim_args": "momentm=0.9"},
+            "optim_args is 'momentm=0.9': sgd has no momentm; it takes mom",
+        ),
+        ({"optim": "sgd", "optim_args": "momentum=0.9x"}, "optim_args is 'momentum=0.9x': momentum must be a number;"),
+        ({"optim": "sgd", "optim_args": "nesterov=y"}, "optim_args is 'nesterov=y': nesterov must be true or false;"),
+        ({"optim": "rmsprop", "optim_args": "weight_decay=1"}, "optim_args is .*: the option weight_decay counts inst"),
+        ({"optim": "ademamix", "optim_args": "t_alpha=1.5"}, "optim_args is 't_alpha=1.5': t_alpha must be a whole n"),
+        ({"optim": "rmsprop_bnb_8bit", "optim_args": "alpha=.9"}, "optim_args is 'alpha=.9': rmsprop_bnb_8bit takes n"),
         ({"optim_target_modules": ["q_proj"]}, "optim_target_modules is .*: only GaLore and APOLLO optimizers read it"),
         (
             {"use_liger_kernel": True},
