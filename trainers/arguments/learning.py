@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from importlib.util import find_spec
 from typing import Any
+
+import torch
+from transformers.optimization import get_scheduler
 
 from hf_align.trainers.arguments.cells import differs, refused, row, works
 
@@ -81,6 +85,25 @@ def without_target_modules(args: Any) -> str | None:
     return f"only GaLore and APOLLO optimizers read it, and optim is {name!r}; leave it out"
 
 
+def without_schedule(args: Any) -> str | None:
+    """Refuse a schedule that can't be made of `lr_scheduler_kwargs`; Trainer would fail once the model is loaded."""
+    kind, kwargs = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)), args.lr_scheduler_kwargs or {}
+    if kwargs and kind in ("constant", "constant_with_warmup"):
+        return f"the schedule {kind!r} takes no lr_scheduler_kwargs; leave them out"
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            schedule: Any = get_scheduler(kind, optimizer, 1, 10**6, dict(kwargs))
+        for step in (0, 10**5, 10**6) if kind not in BY_EVALUATIONS else ():
+            schedule.lr_lambdas[0](step)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        said = str(error).rpartition("() ")[2].rstrip(".")
+        return (
+            f"the schedule {kind!r} can't be made of lr_scheduler_kwargs {dict(kwargs)!r} ({said}); give what it takes"
+        )
+    return None
+
+
 def follow_metric(args: Any) -> None:
     """Let a schedule that follows `metric_for_best_model` do so in its direction: PyTorch's default is "min".
 
@@ -100,10 +123,11 @@ LEARNING = (
         "lr_scheduler_type",
         works(
             f"{' and '.join(map(repr, BY_EVALUATIONS))} follow `metric_for_best_model` in the direction of "
-            "`greater_is_better`; `Trainer` lowers the rate of a metric that grows, too."
+            "`greater_is_better`; `Trainer` lowers the rate of a metric that grows, too.",
+            unless=without_schedule,
         ),
     ),
-    row("lr_scheduler_kwargs", works("An entry `mode` says otherwise.")),
+    row("lr_scheduler_kwargs", works("An entry `mode` says otherwise.", unless=without_schedule)),
     row("warmup_steps"),
     row(
         "optim",

@@ -120,6 +120,22 @@ def test_what_the_table_refuses_is_refused_by_the_config_with_its_reason(
         ({"optim": "rmsprop", "optim_args": "weight_decay=1"}, "optim_args is .*: the option weight_decay counts inst"),
         ({"optim": "ademamix", "optim_args": "t_alpha=1.5"}, "optim_args is 't_alpha=1.5': t_alpha must be a whole n"),
         ({"optim": "rmsprop_bnb_8bit", "optim_args": "alpha=.9"}, "optim_args is 'alpha=.9': rmsprop_bnb_8bit takes n"),
+        (
+            {"lr_scheduler_type": "cosine_with_min_lr"},
+            r"lr_scheduler_type is 'cosine_with_min_lr': .* of lr_scheduler_kwargs \{\} \(One of min_lr or .*\); give",
+        ),
+        (
+            {"lr_scheduler_kwargs": {"cycles": 2}},
+            r"lr_scheduler_kwargs is \{'cycles': 2\}: the schedule 'linear' can't .* argument 'cycles'\); give what it",
+        ),
+        (
+            {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "x"}},
+            "lr_scheduler_type is 'cosine': the schedule 'cosine' can't be made of",
+        ),
+        (
+            {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"num_cycles": 2}},
+            "lr_scheduler_type is 'constant': the schedule 'constant' takes no lr_scheduler_kwargs; leave them out",
+        ),
         ({"optim_target_modules": ["q_proj"]}, "optim_target_modules is .*: only GaLore and APOLLO optimizers read it"),
         (
             {"use_liger_kernel": True},
