@@ -26,7 +26,7 @@ _STARTS = {
 """What files begin with, and the suffixes of which that is true."""
 
 
-READERS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
+READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".ndjson": "json"}
 READERS |= {f"{suffix}.gz": reader for suffix, reader in READERS.items() if reader != "parquet"}
 """What is in a file, by its suffix."""
 
