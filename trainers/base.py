@@ -130,7 +130,7 @@ class BranchTrainer(
         args = args or cast(AlignmentConfig, self.config_class("trainer_output"))
         self.args = args  # for the steps below
         check_config_class(args, self.config_class)
-        callbacks = with_early_stopping(callbacks, args.early_stopping_patience)
+        callbacks = with_early_stopping(callbacks, args)
         check_evaluation(args, eval_dataset)
         check_metrics(args, compute_metrics)
         check_reporters(args)

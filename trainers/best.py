@@ -13,17 +13,24 @@ from hf_align.trainers.config import Callbacks
 logger = logging.get_logger(__name__)
 
 
-def with_early_stopping(callbacks: Callbacks, patience: int | None) -> Callbacks:
+def with_early_stopping(callbacks: Callbacks, args: Any) -> Callbacks:
     """Add the callback for `early_stopping_patience`.
 
     Raises:
-        UserError: One is among the callbacks already.
+        UserError: One is among the callbacks already, or one there has no evaluations or no metric to go by.
     """
-    if patience is None:
-        return callbacks
-    if any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks or ()):
-        raise UserError("callbacks has an EarlyStoppingCallback, and early_stopping_patience is set; give one of them.")
-    return [*(callbacks or ()), EarlyStoppingCallback(patience)]
+    given = any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks or ())
+    if not given:
+        added = () if args.early_stopping_patience is None else (EarlyStoppingCallback(args.early_stopping_patience),)
+        return [*(callbacks or ()), *added]
+    one = "callbacks has an EarlyStoppingCallback, and"
+    if args.early_stopping_patience is not None:
+        raise UserError(f"{one} early_stopping_patience is set; give one of them.")
+    if args.metric_for_best_model is None:
+        raise UserError(f"{one} metric_for_best_model, which it goes by, isn't set; set it, such as to 'loss'.")
+    if getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+        raise UserError(f"{one} eval_strategy is 'no', so nothing is evaluated; set it to 'steps' or 'epoch'.")
+    return callbacks
 
 
 def patience_used(state: Any) -> int:

@@ -65,6 +65,8 @@ def check_options(args: Any) -> None:
     for name in BELOW_ONE:
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}; give a number from 0 and below 1.")
+    if args.max_steps == 0:  # which Trainer doesn't take for -1
+        raise UserError("max_steps is 0, so nothing would be trained; give a number from 1, or leave it out.")
     if args.num_train_epochs <= 0 and args.max_steps <= 0:
         raise UserError(
             f"num_train_epochs is {args.num_train_epochs} and max_steps {args.max_steps}, so nothing would be trained; "

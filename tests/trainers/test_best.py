@@ -167,3 +167,11 @@ def test_a_best_model_that_would_not_be_known_or_saved_is_refused(changes: Any, 
 def test_only_one_callback_stops(tiny_model_dir: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="callbacks has an EarlyStoppingCallback, and early_stopping_patience is set"):
         reward(tiny_model_dir, tmp_path, [], callbacks=[EarlyStoppingCallback(1)])
+    for changes, message in (
+        ({"eval_strategy": "steps"}, "metric_for_best_model, which it goes by, isn't set; set it, such as to 'loss'"),
+        ({"metric_for_best_model": "loss"}, "eval_strategy is 'no', so nothing is evaluated; set it to 'steps' or"),
+    ):
+        with pytest.raises(UserError, match=f"callbacks has an EarlyStoppingCallback, and {message}"):
+            RewardTrainer(
+                "nowhere/model", args=RewardConfig(**options(tmp_path, **changes)), callbacks=[EarlyStoppingCallback(1)]
+            )
