@@ -92,7 +92,7 @@ def test_what_is_right_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("config", [DPOConfig, RewardConfig])
 def test_something_is_trained(config: Any, tmp_path: Path):
     with pytest.raises(UserError, match="max_steps is 0, so nothing would be trained; give a number from 1, or leave"):
-        DPOConfig(str(tmp_path), max_steps=0)
+        config(str(tmp_path), use_cpu=True, max_steps=0)
     with pytest.raises(UserError, match="num_train_epochs is 0 and max_steps -1, so nothing would be trained"):
         config(str(tmp_path), use_cpu=True, num_train_epochs=0)
     assert config(str(tmp_path), use_cpu=True, num_train_epochs=0, max_steps=1).max_steps == 1
