@@ -17,6 +17,13 @@ class UserError(ValueError):
     """
 
 
+def reason_of(error: BaseException) -> str:
+    """The reason that an error of the system or of a library gives, on one line: no number, no class, no traceback."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class LoadError(UserError):
     """A model or data set can't be loaded from a name.
 

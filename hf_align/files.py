@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hf_align.errors import UserError
 from hf_align.full_disk import full_disk_told
 
 UNFINISHED = ".unfinished"
@@ -52,10 +53,13 @@ def whole_file(path: str | os.PathLike[str], *, needed: int | None = None) -> It
 
     Raises:
         DiskFull: The disk has no room for it.
+        UserError: The name is that of a device or pipe.
     """
     path = Path(path)
+    if _is_special(path):
+        raise UserError(f"{path} can't be written: {_SPECIAL}; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}{UNFINISHED}-{os.getpid()}{path.suffix}")
+    unfinished = _unfinished(path)
     try:
         with full_disk_told(unfinished, shown=path, needed=needed):
             yield unfinished
@@ -81,7 +85,8 @@ def whole_folder(path: str | os.PathLike[str], *, needed: Callable[[], int] | No
         DiskFull: The disk has no room for it.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}{UNFINISHED}-{os.getpid()}")
+    # Absolute, since libraries take a relative "~" for the home folder.
+    unfinished = path.absolute().with_name(f".{path.name}{UNFINISHED}-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -163,17 +168,75 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 def write_problem(path: str | os.PathLike[str]) -> str | None:
     """Why no file or folder can be written under a name, or None: the nearest folder above it that exists is tried."""
-    folder = next(each for each in Path(path).absolute().parents if os.path.exists(each))
+    if not str(path):
+        return "the name is empty"
+    if _is_special(path):
+        return _SPECIAL
+    path = Path(path).absolute()
+    folder = next(each for each in (*path.parents, Path(path.anchor)) if os.path.exists(each))
     try:
         with tempfile.TemporaryFile(dir=folder):
-            return None
+            pass
     except OSError:
         return f"{folder} is no folder that can be written to"
+    try:
+        os.lstat(_unfinished(path) if path.name else path)
+    except OSError as error:
+        return "the name is too long" if error.errno == errno.ENAMETOOLONG else None
+    except ValueError:  # a NUL byte, half a character
+        return "the name holds a character that no name can hold"
+    return None
+
+
+def check_file(path: str, name: str) -> None:
+    """Refuse a file that can't be written.
+
+    Args:
+        path: The file.
+        name: The option that it was given to, for the message.
+
+    Raises:
+        UserError: It is a folder, a device, or nowhere that can be written to.
+    """
+    if problem := "it is a folder" if path and os.path.isdir(path) else write_problem(path):
+        raise UserError(f"{name}: {path or 'a file without a name'} can't be written: {problem}")
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.stem}{UNFINISHED}-{os.getpid()}{path.suffix}")
+
+
+_SPECIAL = "it is a device or pipe, which a file would replace"
+
+
+def _is_special(path: str | os.PathLike[str]) -> bool:
+    """Whether there is something that is neither a file nor a folder, such as /dev/null."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def read_text(path: str | os.PathLike[str], name: str) -> str:
+    """The text of a file that a user named.
+
+    Args:
+        path: The file, in UTF-8, with or without a byte order mark.
+        name: The option that it was given to, for messages.
+
+    Raises:
+        UserError: There is no such file, or it can't be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{name}: there is no file {path}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: {path} can't be read: it is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{name}: {path} can't be read: {error.strerror}") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a whole text file in UTF-8."""
-    content = text.encode()
+    content = text.encode(errors="backslashreplace")  # names of files may hold bytes that are no text
     with whole_file(path, needed=len(content)) as unfinished:
         unfinished.write_bytes(content)
 

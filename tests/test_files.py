@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from hf_align.errors import UserError
 from hf_align.files import (
+    read_text,
     remove_folder,
     replace_folder,
     whole_file,
@@ -17,6 +19,7 @@ from hf_align.files import (
     whole_folder,
     write_json,
     write_problem,
+    write_text,
 )
 
 
@@ -81,6 +84,44 @@ def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> Non
     assert write_problem(tmp_path / "file") is None and write_problem(tmp_path / "new" / "deep" / "a.json") is None
     assert write_problem(tmp_path / "file" / "a.json") == f"{tmp_path / 'file'} is no folder that can be written to"
     assert [path.name for path in tmp_path.iterdir()] == ["file"], "trying leaves nothing"
+
+
+def test_names_that_no_file_can_have_are_known_beforehand(tmp_path: Path) -> None:
+    assert write_problem("") == "the name is empty"
+    assert write_problem(tmp_path / ("n" * 300)) == "the name is too long"
+    assert write_problem(tmp_path / ("n" * 250)) == "the name is too long"  # with what it is called meanwhile
+    assert write_problem(tmp_path / ("n" * 200)) is None and write_problem(".") is None and write_problem("/") is None
+
+
+def test_a_device_or_pipe_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert "device or pipe" in str(write_problem(pipe)) and "device or pipe" in str(write_problem("/dev/null"))
+    with pytest.raises(UserError, match=r"pipe can't be written: it is a device or pipe.*choose another name"):
+        write_text(pipe, "x")
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_folder_named_by_a_tilde_is_that_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with whole_folder("~/rows") as folder:  # libraries would take it for the home folder
+        assert folder.is_absolute()
+        (folder / "a").touch()
+    assert (tmp_path / "~" / "rows" / "a").exists()
+
+
+def test_texts_that_are_no_unicode_are_written_with_escapes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"file": "caf\udce9"})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"file": "caf\udce9"}
+
+
+def test_a_file_that_a_user_named_is_read_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes("\ufeffü\n".encode())
+    (tmp_path / "b").write_bytes(b"\xff\xfe")
+    assert read_text(tmp_path / "a", "rules") == "ü\n"
+    for name, message in (("b", "it is not UTF-8; save"), ("c", "rules: there is no file"), ("", "Is a directory")):
+        with pytest.raises(UserError, match=message):
+            read_text(tmp_path / name, "rules")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, in which nobody can make files")

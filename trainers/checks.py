@@ -23,6 +23,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from hf_align.errors import UserError
+from hf_align.files import write_problem
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.wrapper import BranchModel
 from hf_align.numbers import is_number
@@ -313,11 +314,13 @@ def check_place(directory: Path, place: str) -> None:
         UserError: It or a parent is a file, or there is no write permission.
     """
     whole = directory.absolute()
-    existing = next(path for path in (whole, *whole.parents) if path.exists())
+    existing = next(path for path in (whole, *whole.parents) if os.path.exists(path))
     if not existing.is_dir():
         raise UserError(f"{place}: can't write to {directory}: {existing.name} is a file; name another folder.")
     if not os.access(existing, os.W_OK):
         raise UserError(f"{place}: can't write to {directory}; name another folder.")
+    if not os.path.exists(whole) and (problem := write_problem(whole)):
+        raise UserError(f"{place}: can't write to {directory}: {problem}; name another folder.")
 
 
 def check_output_dir(args: Any) -> None:

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` and flag errors are immediate; 
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,7 +17,11 @@ from hf_align.cli.table import COMMANDS, Command
 from hf_align.errors import UserError
 from hf_align.full_disk import full_disk_error
 from hf_align.printable import printable
+from hf_align.unusable_paths import unusable_path_error
 
+SHOWN = 300
+"""Most characters of a word in an error, such as a name or value of somebody's."""
+_LONG = re.compile(rf"\S{{{SHOWN + 4},}}")
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -28,7 +33,8 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         commands: Those that there are.
 
     Returns:
-        The exit status: 0 for success, 2 for bad input and 1 for a full disk (explained in one line on stderr), 130
+        The exit status: 0 for success, 2 for bad input, also a path that the system refuses, and 1 for a full disk
+        (explained in one line on stderr), 130
         after Ctrl-C.
     """
     options = None
@@ -52,10 +58,11 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         return int(stop.code or EXIT_OK)
     except Exception as error:
         full = full_disk_error(error)
-        told = full or error
+        told = full or unusable_path_error(error) or error
         if not isinstance(told, UserError):
             raise
-        print(printable(f"hf-align: error: {' '.join(with_place(told, options).split())}"), file=sys.stderr)
+        message = _LONG.sub(lambda word: f"{word[0][:SHOWN]}...", with_place(told, options))
+        print(printable(f"hf-align: error: {' '.join(message.split())}"), file=sys.stderr)
         return EXIT_BAD_INPUT if full is None else EXIT_FAILED
     except KeyboardInterrupt as stop:
         print(printable(f"\nhf-align: interrupted. {stop}".rstrip()), file=sys.stderr)

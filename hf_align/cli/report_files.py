@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets import Dataset
@@ -11,7 +10,7 @@ from hf_align.cli.console import Screen, print_json, write_figures
 from hf_align.data.embedded.rows import heldout_sentences
 from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
-from hf_align.files import write_problem
+from hf_align.files import check_file
 from hf_align.report.shown import Shown, check_suffix
 
 Rows = TypeVar("Rows", Dataset, list[dict[str, Any]], Dataset | list[dict[str, Any]])
@@ -42,10 +41,8 @@ def check_files(options: argparse.Namespace, names: Sequence[str]) -> None:
         check_suffix(options.report, "report")
     for name in names:
         path = getattr(options, name)
-        if path is None or path == "-":
-            continue
-        if problem := "it is a folder" if Path(path).is_dir() else write_problem(path):
-            raise UserError(f"{name}: {path} can't be written: {problem}")
+        if path is not None and path != "-":
+            check_file(path, name)
 
 
 def show_report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -32,14 +33,16 @@ def check_out(out: str | Path, features: Features, *, overwrite: bool = False) -
         UserError: It has another suffix, exists, is nowhere that can be written to, or can't hold a column.
     """
     path = Path(out)
-    is_file = path.suffix.lower() in FILES
-    if path.suffix and not is_file and not path.is_dir():
+    exists, is_folder, is_file = os.path.exists(path), os.path.isdir(path), path.suffix.lower() in FILES
+    if not str(out):
+        raise UserError("OUT is empty; name a file or a folder")
+    if path.suffix and not is_file and not is_folder:
         raise UserError(f"OUT: {out} is neither one of {', '.join(FILES)} nor a folder (a name without suffix)")
-    if path.exists() and path.is_dir() == is_file:
+    if exists and is_folder == is_file:
         raise UserError(f"OUT: {out} is a {'folder' if is_file else 'file'}; choose another name")
-    if path.exists() and not overwrite:
+    if exists and not overwrite:
         raise UserError(f"OUT: {out} exists; add --overwrite (in Python overwrite=True) or choose another name")
-    if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in (SAVED, DATA_FACTS)):
+    if is_folder and any(path.iterdir()) and not any((path / name).exists() for name in (SAVED, DATA_FACTS)):
         raise UserError(f"OUT: {out} holds other files than a data set and isn't replaced; choose another name")
     if problem := write_problem(path):
         raise UserError(f"OUT: {out} can't be written: {problem}")

@@ -105,7 +105,11 @@ def load_named(name: str, field: str, splits: tuple[str, ...]) -> Dataset:
 
 
 def _load(name: str, field: str, splits: tuple[str, ...], *, stream: bool) -> Any:
+    if not name.strip():
+        raise UserError(f"{field} is empty; name a file, a folder or a data set of the Hub")
     place, chosen = _parts(name)
+    if "://" in place:
+        raise UserError(f"{field}: {place} is an address; download it and name the file")
     path = Path(place)
     meant = name.startswith("embedded:") or difflib.get_close_matches(name, [EMBEDDED, EMBEDDED_RANKINGS], cutoff=0.8)
     if meant and ":" in name and not path.exists():  # data that the package doesn't contain

@@ -21,6 +21,7 @@ from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Side
 from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
 from hf_align.collators.tools import NESTED, to_dataset
+from hf_align.collators.truncation import Limits
 from hf_align.data.layouts.recognition import is_read, prompt_rows
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
@@ -152,6 +153,8 @@ def sample_best(
     check_source(policy)
     check_is_policy(policy, "policy", ask_hub=True)
     if not isinstance(model, Judge):
+        if max_length is not None:
+            Limits(max_length)
         scorer = open_scorer(model, output, chat_template)
         if scorer.reads_end and scorer.template == "rows":
             encode_prompts(scorer.tokenizer, prompts, "data", options)

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_align.algorithms import Algorithm
 from hf_align.errors import UserError
-from hf_align.experiments.recipe import Recipe, check_values, dump_recipe, dump_values, field_hints, source_keys
+from hf_align.experiments.recipe import Recipe, check_values, dump_recipe, field_hints, source_keys
 from hf_align.experiments.run import Run, check_inputs, load_run_rows, loading_errors, prepare
 from hf_align.feedback.judges.named import NamedJudge
 from hf_align.progress import Progress
@@ -22,6 +22,7 @@ from hf_align.trainers.hybrid.config import DEFAULT_STAGES, Adapter, HybridConfi
 from hf_align.trainers.hybrid.plan import in_stage, label_of, policy_algorithm
 from hf_align.trainers.hybrid.state import STATE
 from hf_align.trainers.hybrid.trainer import HybridTrainer
+from hf_align.yaml_text import dump_yaml
 
 KEYS: dict[str, Any] = {
     "model": str,
@@ -105,9 +106,7 @@ class StageRun:
         )
         own = {name: self.entry[name] for name in OF_STAGE if self.entry.get(name) is not None}
         options = dump_recipe(checked, type(self.run.args), hidden=(*OF_RUN, "seed"))
-        return _indented(dump_values({**own, "algorithm": self.run.algorithm.name}), "  - ") + _indented(
-            options, INDENT
-        )
+        return _indented(dump_yaml({**own, "algorithm": self.run.algorithm.name}), "  - ") + _indented(options, INDENT)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class HybridRun:
         """The recipe as YAML with every option of every stage in effect; it reads back to the same run."""
         of_run = {name: self.given.get(name) for name in ("model", "quantization", "lora")}
         values = {name: value for name, value in {**of_run, **vars(self.config)}.items() if value is not None}
-        return dump_values(values) + "stages:\n" + "".join(each.dump() for each in self.stages)
+        return dump_yaml(values) + "stages:\n" + "".join(each.dump() for each in self.stages)
 
     def execute(self, progress: Progress) -> None:
         """Run the stages that aren't done, and save the final policy.

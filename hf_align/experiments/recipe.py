@@ -9,7 +9,6 @@ config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields, `au
 import dataclasses
 import difflib
 import enum
-import re
 import types
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,6 +20,8 @@ import yaml
 from hf_align.algorithms import ALGORITHMS, Need, Rows
 from hf_align.coerce import coerce
 from hf_align.errors import UserError
+from hf_align.files import read_text
+from hf_align.yaml_text import YamlProblem, dump_yaml, read_yaml
 
 SOURCE_KEYS: dict[str, Any] = {
     "model": str,
@@ -62,27 +63,10 @@ PREPARE_KEYS: dict[str, Any] = {
     "ratio": float | None,
 }
 """Keys of `prepare`: arguments of `hf_align.data.prepare_sft`; a function for `quality` is named as above."""
+SHOWN = 30
+"""Most keys that a message lists."""
 COMMAND_FLAGS = ("config", "print_config", "dry_run")
 """Flags of a training command besides the recipe's keys."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `1e-5` is a number and `no` is a word (the other way round in PyYAML's YAML 1.1)."""
-
-
-_Loader.yaml_implicit_resolvers = {}
-
-for _tag, _pattern, _first in (
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", None),
-    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", None),
-    (
-        "float",
-        r"^[-+]?(?:(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$",
-        None,
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
 
 
 @dataclasses.dataclass
@@ -145,8 +129,8 @@ def read_recipe(path: str | None, overrides: Sequence[str]) -> Recipe:
     recipe = _read_file(Path(path)) if path is not None else Recipe()
     for flag, text in _split_flags(overrides):
         try:
-            value = True if text is None else yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
-        except yaml.YAMLError:
+            value = True if text is None else read_yaml(text)[1]
+        except YamlProblem:
             value = text
         key = _as_in(recipe.values, flag.lstrip("-").split("."))
         head, _, tail = key.partition(".")
@@ -190,27 +174,16 @@ def read_value(text: str, place: str) -> Any:
         UserError: It isn't YAML.
     """
     try:
-        return yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
+        return read_yaml(text)[1]
+    except YamlProblem as problem:
         raise UserError(f"{place} is not valid YAML: {problem}") from None
 
 
 def _read_file(path: Path) -> Recipe:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"--config: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: {path} can't be read as text ({error})") from None
-    try:
-        node = yaml.compose(text, _Loader)
-        values = yaml.load(text, _Loader)  # nosec B506 # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        node, values = read_yaml(read_text(path, "--config"))
+    except YamlProblem as problem:
+        raise UserError(problem.told(str(path))) from None
     if values is None:
         return Recipe()
     if not isinstance(node, yaml.MappingNode):
@@ -359,7 +332,8 @@ def _what_was_meant(key: str, hints: dict[str, Any], sources: Iterable[str], pla
     if nearest := difflib.get_close_matches(key, [*hints, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"
     fields = " and the fields of the command's config" * (len(hints) > len(names := list(sources)))
-    return f"valid are {', '.join(names)}{fields}"
+    more = f" and {len(names) - SHOWN} more" * (len(names) > SHOWN)
+    return f"valid are {', '.join(names[:SHOWN])}{more}{fields}"
 
 
 def dump_recipe(checked: CheckedRecipe, config_class: type, hidden: Iterable[str] = ()) -> str:
@@ -376,29 +350,17 @@ def dump_recipe(checked: CheckedRecipe, config_class: type, hidden: Iterable[str
     written = {key: value for key, value in checked.source.items() if value is not None}
     if checked.lora is not None:
         written["lora"] = checked.lora or True
-    text = dump_values({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
+    text = dump_yaml({**written, **{key: value for key, value in checked.config.items() if key != "hub_token"}})
     foreign = next(cls for cls in config_class.__mro__ if not cls.__module__.startswith("hf_align"))
     ours = {name for cls in config_class.__mro__[: config_class.__mro__.index(foreign)] for name in cls.__annotations__}
     left_out = {*checked.config, "hub_token", *hidden}
     rest = [field for field in dataclasses.fields(config_class) if field.init and field.name not in left_out]
     for owner, is_ours in ((config_class, True), (foreign, False)):
         if values := {field.name: _default(field) for field in rest if (field.name in ours) is is_ours}:
-            text += f"\n# defaults of {owner.__name__}\n{dump_values(values)}"
+            text += f"\n# defaults of {owner.__name__}\n{dump_yaml(values)}"
     return text
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     return value.value if isinstance(value, enum.Enum) else value
-
-
-class _Dumper(yaml.SafeDumper):
-    """Dumper for `_Loader`: text that it would read as another type is quoted."""
-
-
-_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-
-def dump_values(values: dict[str, Any]) -> str:
-    """Write values as YAML that `read_recipe` reads back; nothing of nothing."""
-    return "" if not values else yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -19,7 +19,7 @@ from peft.utils import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_align.errors import UserError
+from hf_align.errors import UserError, reason_of
 from hf_align.files import VALUE_ADAPTER_FOLDER
 from hf_align.models.fingerprint import rewrites_base
 from hf_align.models.lora_targets import check_targets, without_unfit
@@ -192,7 +192,7 @@ def add_lora(model: PreTrainedModel, lora: PeftConfig | bool, task_type: TaskTyp
     try:
         adapted: Any = get_peft_model(model, without_unfit(config, model), autocast_adapter_dtype=True)
     except ValueError as error:  # no matching modules, or a rank of 0
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = reason_of(error)
         raise UserError(f"peft_config, or lora: {reason}") from error
     check_targets(adapted)
     return adapted

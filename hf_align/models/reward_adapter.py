@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from hf_align.errors import UserError
+from hf_align.errors import UserError, reason_of
 from hf_align.files import ADAPTER_WEIGHTS
 from hf_align.layout.branches import Branches
 from hf_align.models.adapter_config import sort_names
@@ -128,7 +128,7 @@ class RewardAdapter:
         try:
             add_adapter(model, name, config, trainable=False)
         except ValueError as error:  # no matching layers, or another kind of adapter
-            return next(iter(str(error).splitlines()), type(error).__name__)
+            return reason_of(error)
         expected = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
         if {n: t.shape for n, t in expected.items()} != {n: t.shape for n, t in self.weights.items()}:
             model.delete_adapter(name)

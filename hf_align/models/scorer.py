@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jinja2 import TemplateSyntaxError
 from peft import PeftConfig, PeftModel
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.files import ADAPTER_WEIGHTS, REWARD_CONFIG
+from hf_align.files import ADAPTER_WEIGHTS, REWARD_CONFIG, read_text
 from hf_align.models.classifier import classifier_class
 from hf_align.models.decoders import is_decoder, positions_of
 from hf_align.models.ensemble import RewardEnsemble, members_of
@@ -335,8 +336,16 @@ def _set_template(tokenizer: PreTrainedTokenizerBase, chat_template: str | None,
                 f"chat_template: there is no file {chat_template}; give a Jinja file, or {TOKENIZERS_OWN!r} for the "
                 "tokenizer's."
             )
-        chat_template = Path(chat_template).read_text(encoding="utf-8")
+        file, chat_template = chat_template, read_text(chat_template, "chat_template")
+        if not chat_template.strip():
+            raise UserError(f"chat_template: {file} is empty; write a Jinja template into it.")
     tokenizer.chat_template = chat_template
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise UserError(f"chat_template: line {error.lineno} is no Jinja template: {error.message}") from None
+    except Exception:  # nosec B110 # it may refuse these messages, and take those of the data
+        pass
     return "given"
 
 

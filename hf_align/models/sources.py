@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils.hub import cached_file
 
 from hf_align.broken_files import broken_file, file_problem
-from hf_align.errors import LoadError, UserError
+from hf_align.errors import LoadError, UserError, reason_of
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE
 from hf_align.models.finite import check_files, check_loaded
 from hf_align.models.gguf import convert_gguf
@@ -123,7 +123,7 @@ def _is_ensemble(path: str) -> LoadError:
 def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
     if is_ensemble(path):
         return _is_ensemble(path)
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = reason_of(error)
     if isinstance(error, SafetensorError) and (broken := _broken_weights(path)) is not None:
         return LoadError(f"{broken[0]} is broken: {broken[1]}; download or save the model again.", path)
     if isinstance(error, StrictDataclassError):  # the reason is in its second line

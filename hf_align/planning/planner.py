@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from hf_align.errors import UserError
-from hf_align.experiments.recipe import dump_values
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.fitting import cheapest_changes, largest_batch, row_tokens
@@ -17,6 +16,7 @@ from hf_align.planning.outline import Model
 from hf_align.planning.settings import Settings, named_algorithm, with_data
 from hf_align.planning.time import StepTime
 from hf_align.trainers.disk import DiskNeeds, free_bytes
+from hf_align.yaml_text import dump_yaml
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Plan:
         model = settings.model if isinstance(settings.model, str) else "MODEL"
         lines = [f"# hf-align {name} --config recipe.yaml", f"# Memory: {shown_size(plan.device_bytes)} planned"]
         lines += [f"# {key}: ... is still to be given" for key in settings.missing()]
-        return "\n".join(lines) + "\n" + dump_values({"model": model, **settings.values})
+        return "\n".join(lines) + "\n" + dump_yaml({"model": model, **settings.values})
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Names and figures to show."""

@@ -30,15 +30,17 @@ def run_inspect(options: argparse.Namespace) -> None:
     check_files(options, ("report", "json"))
     check_split(options.source, options.split)
     if options.fix is not None:
-        for out in (options.fix, log_file(options.fix)):
-            check_out(out, Features({}), overwrite=options.overwrite)
+        check_out(options.fix, Features({}), overwrite=options.overwrite)
+        check_out(log_file(options.fix), Features({}), overwrite=options.overwrite)
     with quiet_libraries(screen):
         splits = (options.split,) if options.split else SPLITS
         rows = load_rows(options.source, "train", options.seed, field="DATASET", splits=splits)
         if options.fix is not None:
             check_out(options.fix, rows.features, overwrite=options.overwrite)
-        held_out = options.eval_data and load_rows(
-            options.eval_data, "eval", options.seed, field="eval_data", splits=EVALUATION_SPLITS
+        held_out = (
+            None
+            if options.eval_data is None
+            else load_rows(options.eval_data, "eval", options.seed, field="eval_data", splits=EVALUATION_SPLITS)
         )
         inspection = inspect_preferences(
             first_rows(rows, options.limit),

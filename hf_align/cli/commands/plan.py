@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from hf_align.cli.console import Screen, quiet_libraries
+from hf_align.cli.report_files import check_files
 from hf_align.errors import UserError
 from hf_align.experiments.recipe import read_recipe
 from hf_align.files import whole_file
@@ -24,6 +25,7 @@ def run_plan(options: argparse.Namespace) -> None:
     Raises:
         UserError: An option is wrong, or there is no model to plan for.
     """
+    check_files(options, ("json", "recipe"))
     values = read_recipe(options.config, options.fields).values
     model = values.pop("model", None)
     if not isinstance(model, str):

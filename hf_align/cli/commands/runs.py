@@ -5,7 +5,7 @@ from typing import Any
 
 from hf_align.cli.console import Screen, print_json
 from hf_align.errors import UserError
-from hf_align.files import finite, write_problem, write_text
+from hf_align.files import check_file, finite, write_text
 from hf_align.report.runs import compare_runs, list_runs, render_runs, shown
 from hf_align.tracking import Run, find_records, read_record
 from hf_align.tracking.compare import figure_of, headline
@@ -21,8 +21,8 @@ def show_runs(options: argparse.Namespace) -> None:
         UserError: There is no such folder, no run or no such metric in it, or the page can't be written.
     """
     metrics = options.metric or []
-    if options.report is not None and (problem := write_problem(options.report)):
-        raise UserError(f"report: {options.report} can't be written: {problem}")
+    if options.report is not None:
+        check_file(options.report, "report")
     runs, unreadable = _read(options)
     if not runs:
         which = "run" if options.algorithm is None else f"run of {options.algorithm}"

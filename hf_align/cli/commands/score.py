@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
+from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted, UserError
 from hf_align.evaluation.best_of import Sampling
 from hf_align.experiments.judges import read_judge
@@ -28,6 +29,7 @@ def run_score(options: argparse.Namespace) -> None:
         Interrupted: Ctrl-C.
     """
     screen = Screen(stderr=options.json == "-")
+    check_files(options, ("json",))
     given = {name for name in (*OF_SAMPLES, *OF_SCORES) if getattr(options, name) not in (None, False)}
     wrong = given & set(OF_SAMPLES if options.best_of is None else OF_SCORES)
     for name in sorted(wrong):

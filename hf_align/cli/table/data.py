@@ -3,6 +3,7 @@
 import argparse
 
 from hf_align.cli.command import QUANTIZATIONS, Command
+from hf_align.cli.flag_types import at_most, seed
 
 
 def score_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
     best = parser.add_argument_group("best of N")
-    best.add_argument("--best-of", type=int, metavar="N", help="sample N responses to each prompt of DATA")
+    best.add_argument("--best-of", type=at_most(10**5), metavar="N", help="sample N responses to each prompt of DATA")
     best.add_argument("--policy", metavar="P", help="model to sample from: folder or Hub id")
     best.add_argument(
         "--judge",
@@ -51,7 +52,7 @@ def score_arguments(parser: argparse.ArgumentParser) -> None:
         "--top-p", type=float, metavar="P", help="total probability of the tokens sampled from (default: 1)"
     )
     best.add_argument("--batch-size", type=int, metavar="N", help="samples generated at a time (default: 64)")
-    best.add_argument("--seed", type=int, help="seed of the sampling (default: 0)")
+    best.add_argument("--seed", type=seed, help="seed of the sampling (default: 0)")
 
 
 SCORE = Command(
@@ -138,7 +139,7 @@ def inspect_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-agreement", type=float, default=0.7, metavar="S", help="least share of agreeing people (%(default)s)"
     )
     parser.add_argument("--min-margin", type=float, default=0.2, metavar="M", help="least margin (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of intervals and samples (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of intervals and samples (%(default)s)")
     parser.add_argument(
         "--fix", metavar="OUT", help="write the clean rows to a .jsonl, .parquet or .csv file or a folder, and a log"
     )

@@ -3,13 +3,16 @@
 import argparse
 
 from hf_align.cli.command import QUANTIZATIONS, Command
+from hf_align.cli.flag_types import at_most, seed
 
 
 def _seed_and_json(parser: argparse.ArgumentParser, *, quantization: bool = True) -> None:
     if quantization:
         parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and intervals (%(default)s)")
-    parser.add_argument("--resamples", type=int, default=2000, help="bootstrap resamples of intervals (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of sampling and intervals (%(default)s)")
+    parser.add_argument(
+        "--resamples", type=at_most(10**6), default=2000, help="bootstrap resamples of intervals (%(default)s)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE; - prints them instead of the table")
 
 

@@ -3,6 +3,7 @@
 import argparse
 
 from hf_align.cli.command import Command
+from hf_align.cli.flag_types import seed
 
 
 def collect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +160,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="share of prompts in the split test (%(default)s: no split); no prompt is in both",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split (%(default)s)")
     parser.add_argument("--license", metavar="NAME", help="licence of the data in the card, such as cc-by-4.0")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
     parser.add_argument(

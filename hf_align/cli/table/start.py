@@ -3,6 +3,7 @@
 import argparse
 
 from hf_align.cli.command import QUANTIZATIONS, Command
+from hf_align.cli.flag_types import seed
 
 
 def quickstart_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +13,7 @@ def quickstart_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", choices=("full", "smoke"), default="full", help="full (default), or smoke: about two minutes"
     )
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the base model (default: no)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of data, training and sampling (%(default)s)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of data, training and sampling (%(default)s)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="continue the unfinished run in DIR")
     again.add_argument("--overwrite", action="store_true", help="delete an earlier quickstart in DIR first")

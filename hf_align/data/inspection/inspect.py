@@ -19,7 +19,7 @@ from hf_align.data.inspection.records import BATCH, Check, Context, Record, reco
 from hf_align.data.inspection.result import Inspection
 from hf_align.data.inspection.stored import Pages, stored
 from hf_align.data.layouts.conversion import convert_rows
-from hf_align.errors import LoadError, UserError
+from hf_align.errors import LoadError, UserError, reason_of
 from hf_align.numbers import number_problem
 from hf_align.progress import Progress, Silent
 from hf_align.version import versions
@@ -194,7 +194,7 @@ def _load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, AssertionError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = reason_of(error)
         if not Path(name).exists() and (name[:1] in "./~" or name.count("/") > 1):
             reason = "there is no such folder"
         if "custom code" in reason:

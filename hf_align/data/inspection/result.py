@@ -15,7 +15,7 @@ from hf_align.data.inspection.findings import Finding
 from hf_align.data.inspection.repair import changed_rows, dropped_rows, log_of, repaired, repaired_raw
 from hf_align.data.inspection.valid import Verdicts
 from hf_align.data.sinks import Source, check_out, write_rows, write_text_rows
-from hf_align.files import finite
+from hf_align.files import finite, whole_file
 from hf_align.report.inspection_page import render_inspection
 from hf_align.report.inspection_text import inspection_text
 from hf_align.report.shown import Shown
@@ -100,11 +100,12 @@ class Inspection(Shown):
         check_out(Path(out), self.rows.features, overwrite=overwrite)
         check_out(log, Features({}), overwrite=overwrite)
         raw = None if source is None or self.facts["converted"] else source.raw(Path(out).suffix.lower())
-        write_text_rows(self.iter_log(), log)
-        if raw is None:
-            write_rows(self.fixed(), Path(out))
-        else:
-            write_text_rows(repaired_raw(raw, self.rows, self.findings), Path(out))
+        with whole_file(log) as unfinished:  # appears when the rows are there
+            write_text_rows(self.iter_log(), unfinished)
+            if raw is None:
+                write_rows(self.fixed(), Path(out))
+            else:
+                write_text_rows(repaired_raw(raw, self.rows, self.findings), Path(out))
         return log
 
     def iter_log(self) -> Iterator[dict[str, Any]]:

@@ -42,7 +42,23 @@ def problem_of(error: Exception) -> str:
         raise error
     if isinstance(error, Unusable | RowProblem):
         return str(error)
-    return f"values that don't fit the layout ({type(error).__name__}: {error})"
+    return f"values that don't fit the layout ({_misfit(error)})"
+
+
+_TYPES = {"NoneType": "null", "str": "text", "dict": "a mapping", "list": "a list", "int": "a number"}
+_TYPES |= {"float": "a number", "bool": "true or false"}
+
+
+def _misfit(error: Exception) -> str:
+    """What Python says about a value, in words of data."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, AttributeError):
+        needed = next((kind for kind in (dict, str, list) if hasattr(kind, error.name)), dict)
+        return f"{_TYPES.get(type(error.obj).__name__, 'a value')} in place of {_TYPES[needed.__name__]}"
+    if isinstance(error, IndexError | StopIteration):
+        return "a list is too short"
+    return "one is of another type or form"
 
 
 @dataclass

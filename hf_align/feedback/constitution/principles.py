@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hf_align.errors import UserError
+from hf_align.files import read_text
+from hf_align.yaml_text import YamlProblem, read_yaml
 
 CRITIQUE = 'Name the parts of your last answer that break this principle. If there are none, say "No change needed."'
 REVISION = "Write the answer again so that it follows this principle."
@@ -147,13 +148,7 @@ class Constitution:
             >>> Constitution.from_yaml("mine.yaml").principles[0].weight
             1.0
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UserError(f"constitution: there is no file {path}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"constitution: {path} can't be read as text ({error})") from None
-        return _parse(text, str(path))
+        return _parse(read_text(path, "constitution"), str(path))
 
     @classmethod
     def default(cls) -> Constitution:
@@ -190,12 +185,9 @@ KEYS = ("principles", "examples", "check", "nothing_found", "refusals")
 
 def _parse(text: str, name: str) -> Constitution:
     try:
-        root = yaml.compose(text, yaml.BaseLoader)  # every value is text: `no` is no truth value
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{name}, line {line}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{name}: not valid YAML: {error}") from None
+        root = read_yaml(text)[0]  # nodes, in which every value is text: `no` is no truth value
+    except YamlProblem as problem:
+        raise UserError(problem.told(name)) from None
     if root is None:
         raise UserError(f"{name} is empty; write `principles:` with a list of them")
     reader = _Reader(name)

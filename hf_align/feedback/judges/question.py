@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_align.collators.rows import Side, text_of
 from hf_align.errors import UserError
+from hf_align.files import read_text
 
 ANSWERS = ("A", "B")
 """The response shown first, and the one shown second."""
@@ -84,7 +85,7 @@ def read_template(prompt: str | None, place: str) -> str | None:
         return prompt
     if not Path(prompt).is_file():
         raise UserError(f"{place}: prompt is neither a file nor a template with {{prompt}}, {{first}} and {{second}}")
-    return Path(prompt).read_text(encoding="utf-8")
+    return read_text(prompt, f"{place}: prompt")
 
 
 def _check_template(template: str, principle: str | None) -> None:

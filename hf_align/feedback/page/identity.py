@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hf_align.errors import UserError
+from hf_align.files import read_text
 
 LONGEST_NAME = 64
 NAME = re.compile(r"\w[\w .@+-]*", re.UNICODE)
@@ -89,10 +90,7 @@ class Logins:
         Raises:
             UserError: The file can't be read, or a line is wrong.
         """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"the users file {path} can't be read: {error}") from None
+        lines = read_text(path, "users").splitlines()
         passwords: dict[str, str] = {}
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#"):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
+from hf_align.files import read_text
 from hf_align.planning.selection.candidates import VARIANTS
 from hf_align.planning.selection.features import Features
 from hf_align.planning.selection.needs import checked_needs
+from hf_align.yaml_text import YamlProblem, read_yaml
 
 DEFAULT = Path(__file__).with_name("rules.yaml")
 PARTS = ("data", "needs", "model")
@@ -83,11 +83,9 @@ def read_rules(file: str | os.PathLike[str] = DEFAULT) -> tuple[Rule, ...]:
         UserError: It can't be read, or a rule lacks a key, has an unknown one, or one with a wrong value.
     """
     try:
-        read = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"rules: {file} can't be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"rules: {file} is no YAML: {' '.join(str(error).split())}") from None
+        read = read_yaml(read_text(file, "rules"))[1]
+    except YamlProblem as problem:
+        raise UserError(f"rules: {problem.told(str(file))}") from None
     if not isinstance(read, list):
         raise UserError(f"rules: {file} must be a list of rules")
     rules = tuple(_read_rule(entry, f"{file}, rule {number}") for number, entry in enumerate(read, 1))

@@ -1,12 +1,14 @@
 """What is broken inside a row: left out with a reason, or refused, when its layout isn't named."""
 
 import random
-from contextlib import suppress
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from hf_align.data.layouts.conversion import convert_rows
+from hf_align.data.layouts.layout import problem_of
 from hf_align.errors import UserError
 from tests.data.layouts.example import Example
 from tests.data.layouts.examples import EXAMPLES
@@ -15,11 +17,14 @@ BROKEN: list[Any] = [None, "", " ", 3.5, True, [], [None], {}, {"a": 1}, [[]], [
 
 
 def convert_broken(example: Example, row: int, column: str, value: Any) -> None:
-    """Recognise and convert the example's rows with one value replaced: no other error than the user's is raised."""
+    """Recognise and convert the example's rows with one value replaced: what is wrong is told in words of data."""
     rows = [dict(each) for each in example.rows]
     rows[row][column] = value
-    with suppress(UserError):
-        convert_rows(rows)
+    try:
+        told = str(convert_rows(rows))
+    except UserError as error:
+        told = str(error)
+    assert not re.search(r"\w+Error\b|NoneType|object has|indices|subscript|iterable|unpack|<class", told), told
 
 
 @pytest.mark.parametrize(("number", "example"), enumerate(EXAMPLES), ids=[example.layout for example in EXAMPLES])
@@ -37,3 +42,20 @@ def test_every_broken_value_is_left_out_or_refused(example: Example) -> None:
         for column in columns:
             for value in BROKEN:
                 convert_broken(example, row, column, value)
+
+
+def test_errors_of_python_become_words_of_data() -> None:
+    def told(read: Callable[[], Any]) -> str:
+        with pytest.raises(Exception) as raised:
+            read()
+        return problem_of(raised.value)
+
+    nothing: Any = None
+    text: Any = "x"
+    fit = "values that don't fit the layout"
+    assert told(lambda: nothing.get("a")) == f"{fit} (null in place of a mapping)"
+    assert told(lambda: nothing.strip()) == f"{fit} (null in place of text)"
+    assert told(lambda: text.items()) == f"{fit} (text in place of a mapping)"
+    assert told(lambda: {}["a"]) == f"{fit} ('a' is missing)"
+    assert told(lambda: [][0]) == f"{fit} (a list is too short)"
+    assert told(lambda: float("x")) == told(lambda: len(nothing)) == f"{fit} (one is of another type or form)"

@@ -133,7 +133,7 @@ def test_values_of_several_types_may_become_one() -> None:
 def test_what_is_missing_inside_a_value_makes_a_row_unusable() -> None:
     good = {"question": {"full_text": "Q?"}, "answer_0": "a", "answer_1": "b", "score_0": 1, "score_1": -1}
     conversion = convert_rows([good, {**good, "question": {"text": "Q?"}}])
-    assert conversion.unusable == {"values that don't fit the layout (KeyError: 'full_text')": [1]}
+    assert conversion.unusable == {"values that don't fit the layout ('full_text' is missing)": [1]}
 
 
 def test_converted_conversations_go_to_the_trainers() -> None:
