@@ -173,7 +173,7 @@ def write_problem(path: str | os.PathLike[str]) -> str | None:
     if _is_special(path):
         return _SPECIAL
     path = Path(path).absolute()
-    folder = next(each for each in (*path.parents, Path(path.anchor)) if os.path.exists(each))
+    folder = next(each for each in (*path.parents, Path(path.anchor)) if os.path.lexists(each))
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

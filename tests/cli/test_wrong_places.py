@@ -20,7 +20,6 @@ inspect pairs.jsonl --tokenizer {}
 inspect pairs.jsonl --eval-data {}.jsonl
 score --model {} pairs.jsonl out.jsonl
 score --model m {}.jsonl out.jsonl
-score --model m --chat-template {} pairs.jsonl out.jsonl
 score --best-of 2 --policy {} --model m pairs.jsonl out.jsonl
 evaluate reward --model {} --data pairs.jsonl
 evaluate reward --model m --data {}.jsonl
