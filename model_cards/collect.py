@@ -96,6 +96,7 @@ def collect_facts(
     if others and kind != "reward":
         kind = "model"
     ids = listed(dataset_tags) or dataset_ids(trainer.train_dataset)
+    rows = read_columns(trainer.train_dataset, args)
     name = model_name or str(args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1]
     return CardFacts(
         kind=kind,
@@ -113,8 +114,8 @@ def collect_facts(
         projection=bool(reward) and reward.projection,
         length_penalty=reward.length_penalty if reward else 0.0,
         normalization=normalization_of(model),
-        rankings="ranks" in columns_of(trainer.train_dataset),
-        labels=labels_of(args, columns_of(trainer.train_dataset)) if reward else "hard",
+        rankings="ranks" in columns_of(rows),
+        labels=labels_of(args, columns_of(rows)) if reward else "hard",
         own_class=bool(reward) and reward.is_plain and not model.is_plain,
         value_head=getattr(model, "value_model", None) if kind == "ppo" else None,
         rewards=rewards_of(trainer),
@@ -125,7 +126,7 @@ def collect_facts(
         dataset_ids=ids,
         datasets=listed(dataset),
         dataset_args=listed(dataset_args),
-        data=data_statistics(trainer.train_dataset, getattr(trainer, "made_rows", {})),
+        data=data_statistics(rows, getattr(trainer, "made_rows", {})),
         losses=[describe_loss(each) for each in getattr(args, "losses", [])],
         hyperparameters=hyperparameters(args),
         run=run_facts(trainer),
@@ -162,6 +163,12 @@ def normalization_of(model: Any) -> dict[str, Any] | None:
     """Reference set of a reward model's scores, as `reward_config.json` has it."""
     normalization = getattr(model, "normalization", None)
     return None if normalization is None else normalization.to_json()
+
+
+def read_columns(data: Any, args: Any) -> Any:
+    """Training rows with the columns that the trainer reads: of prompts all others are the reward's."""
+    prompts_alone = getattr(args, "checkpoint_kind", None) in ("ppo", "online")
+    return data.select_columns(["prompt_ids"]) if prompts_alone and "prompt_ids" in columns_of(data) else data
 
 
 def columns_of(data: Any) -> set[str]:

@@ -141,6 +141,13 @@ class Splits:
             Exception: `datasets` can't read it.
         """
         if not _are_texts(self.builder):
+            for file in self.files.get(split, []):
+                if _suffix(file) == ".parquet" and Path(file).is_file():
+                    try:
+                        check_start(Path(file), ".parquet")
+                        check_parquet(Path(file))
+                    except FileProblem as problem:
+                        raise FileProblem(str(problem), _short(file, self.place)) from None
             cache = cache_of(self.builder.config.data_files or {})
             return cast(Dataset, datasets.load_dataset(self.place, self.subset, split=split, cache_dir=cache))
         files, names = self.files[split], [_short(file, self.place) for file in self.files[split]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +81,8 @@ def check_parquet(path: Path) -> None:
         with pq.ParquetFile(path) as file:
             rows, names = file.metadata.num_rows, file.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
-        raise FileProblem(f"it is a damaged Parquet file ({str(error).split('. ')[0].strip()})") from None
+        reason = re.sub(r"\w+Exception: ", "", str(error).split(". ")[0].strip())
+        raise FileProblem(f"it is a damaged Parquet file ({reason})") from None
     check_names(names)
     if not rows:
         raise FileProblem("it has no rows")

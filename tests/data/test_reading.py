@@ -59,6 +59,21 @@ def test_a_broken_shard_is_named_with_its_line(tmp_path: Path) -> None:
         load_named(str(tmp_path), "data", ("train",))
 
 
+def test_a_broken_shard_of_parquet_is_named(tmp_path: Path) -> None:
+    for number in (0, 1):
+        Dataset.from_list(ROWS).to_parquet(tmp_path / f"train-{number}.parquet")
+    whole = (tmp_path / "train-1.parquet").read_bytes()
+    for damaged, words in (
+        (whole[:-20], "it is a damaged Parquet file"),
+        (whole[:-60] + bytes(20) + whole[-40:], "it is a damaged Parquet file"),
+        (b"PK\x03\x04", "it is a zip archive"),
+    ):
+        (tmp_path / "train-1.parquet").write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"train-1\.parquet can't be read: {words}") as told:
+            load_rows(str(tmp_path), "train", 0)
+        assert "Exception" not in str(told.value)
+
+
 def test_one_split_is_taken_and_of_several_the_name_chooses(tmp_path: Path) -> None:
     one, two = Dataset.from_list([ROW]), Dataset.from_list(ROWS)
     DatasetDict({"train_prefs": two}).save_to_disk(tmp_path / "one")

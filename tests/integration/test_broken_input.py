@@ -186,7 +186,7 @@ OF_COMMAND = {
 
 
 @pytest.mark.parametrize("command", OF_COMMAND)
-@generated(40)
+@generated(60)
 @given(data=st.data())
 def test_rows_are_trained_on_or_refused(
     command: str, data: st.DataObject, tiny_model_dir: str, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, DatasetInfo
 from peft import LoraConfig
 
-from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, labels_of
+from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, labels_of, read_columns
 from hf_align.model_cards.names import hub_id
 from hf_align.statistics import wilson_interval
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
@@ -131,6 +131,18 @@ def test_lengths_are_those_of_the_rows_that_are_used():
     picked = data_statistics(rows.select([3, 0]))
     assert picked["Tokens of a prompt"] == "median 50, 95% below 95, at most 100"
     assert data_statistics(None) == {}
+
+
+def test_what_prompts_have_besides_is_the_reward_s():
+    rows = Dataset.from_dict(
+        {"prompt_ids": [[1], [1, 2]], "scores": ["[", "x"], "label": ["a", None], "ranks": [{}, {}]}
+    )
+    for kind in ("ppo", "online"):
+        read = read_columns(rows, SimpleNamespace(checkpoint_kind=kind))
+        assert data_statistics(read) == {"Rows": 2, "Tokens of a prompt": "median 2, 95% below 2, at most 2"}
+    for data in (rows, None, [1]):
+        assert read_columns(data, SimpleNamespace(checkpoint_kind="reward")) is data
+    assert read_columns(None, SimpleNamespace(checkpoint_kind="ppo")) is None
 
 
 def test_a_data_set_from_the_hub_is_known_by_its_id():
