@@ -144,6 +144,10 @@ def open_to_read(file: Path) -> Iterator[sqlite3.Connection]:
     if not file.is_file():
         where = f"{file.parent} has no record of a run ({FILE})" if file.name == FILE else f"there is no folder {file}"
         raise UserError(f"{where}.")
+    try:
+        file.open("rb").close()  # SQLite says of none why it can't be opened
+    except OSError as error:
+        raise UserError(f"{file} can't be read: {error.strerror}") from None
     with tempfile.TemporaryDirectory() as folder:
         # Without a log nobody writes: nothing need be locked, which would leave files behind.
         how = "mode=ro" if Path(f"{file}-wal").exists() else "immutable=1"
