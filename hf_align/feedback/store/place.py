@@ -34,8 +34,15 @@ def open_store(place: str | os.PathLike[str], *, make: bool = False) -> Preferen
 
 
 def url_of(place: str | os.PathLike[str]) -> str:
-    """The URL of a file, or the URL that is given."""
-    return str(place) if "://" in str(place) else str(URL.create("sqlite", database=str(place)))
+    """The URL of a file, or the URL that is given.
+
+    Raises:
+        UserError: The file's name is no text, which a URL is.
+    """
+    try:
+        return str(place) if "://" in str(place) else str(URL.create("sqlite", database=str(place)))
+    except UnicodeEncodeError:
+        raise UserError(f"store {str(place)!r} has bytes in its name that are no text; rename it") from None
 
 
 def missing_file(place: str | os.PathLike[str]) -> Path | None:

@@ -36,7 +36,12 @@ def test_a_file_whose_name_has_characters_of_urls_is_that_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"), [("no/folder/x.db", "there is no folder"), ("foo://x", "not a database URL")]
+    ("place", "message"),
+    [
+        ("no/folder/x.db", "there is no folder"),
+        ("foo://x", "not a database URL"),
+        ("caf\udce9.db", "bytes in its name that are no text"),
+    ],
 )
 def test_a_place_that_cannot_be_is_refused(place: str, message: str):
     with pytest.raises(UserError, match=message):
