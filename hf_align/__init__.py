@@ -44,7 +44,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ belo
         statistics as statistics,
         tracking as tracking,
         trainers as trainers,
+        unusable_paths as unusable_paths,
         version as version,
+        yaml_text as yaml_text,
     )
     from hf_align.models.best import load_best
     from hf_align.models.ensemble import RewardEnsemble
@@ -120,7 +122,9 @@ _SUBMODULES = (
     "statistics",
     "tracking",
     "trainers",
+    "unusable_paths",
     "version",
+    "yaml_text",
 )
 
 __getattr__, __dir__ = lazy_names(

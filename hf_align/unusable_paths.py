@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 from hf_align.errors import UserError
 
@@ -28,6 +29,10 @@ def unusable_path_error(error: BaseException) -> UserError | None:
         >>> print(unusable_path_error(PermissionError(13, "Permission denied", "out/run.sqlite")))
         out/run.sqlite can't be used: permission is denied; allow it, or name another
     """
+    if isinstance(error, RuntimeError) and (
+        circle := re.fullmatch("Symlink loop from '(.*)'", str(error))
+    ):  # pathlib's
+        return UserError(f"{circle[1]} can't be used: {REASONS[errno.ELOOP]}")
     if not isinstance(error, OSError) or error.errno not in REASONS or error.filename is None:
         return None
     return UserError(f"{os.fsdecode(error.filename)} can't be used: {REASONS[error.errno]}")

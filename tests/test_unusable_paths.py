@@ -31,11 +31,20 @@ def test_the_system_s_own_errors(tmp_path: Path) -> None:
         assert told is not None and str(path) in str(told) and words in str(told)
 
 
+def test_pathlib_s_words_for_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises((RuntimeError, OSError)) as raised:
+        (tmp_path / "loop").resolve(strict=True)
+    told = unusable_path_error(raised.value)
+    assert told is not None and str(told) == f"{tmp_path / 'loop'} can't be used: {REASONS[errno.ELOOP]}"
+
+
 def test_other_errors_stay_what_they_are() -> None:
     for error in (
         FileNotFoundError(errno.ENOENT, "", "x"),
         PermissionError(errno.EACCES, "no file"),
         ValueError(),
+        RuntimeError("x"),
         OSError(),
     ):
         assert unusable_path_error(error) is None

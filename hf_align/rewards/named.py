@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_function(value: str, place: str) -> Callable[..., Any]:
 
 
 def _import_file(path: Path, place: str) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{place}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"hf_align_reward_{path.stem}", path)
     assert spec is not None and spec.loader is not None

@@ -66,5 +66,5 @@ def test_users_are_read_from_a_file(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             Logins.read(path)
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="users: there is no file"):
         Logins.read(tmp_path / "none.txt")

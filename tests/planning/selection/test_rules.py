@@ -70,7 +70,7 @@ def test_a_table_of_ones_own(tmp_path: Path):
         ("0.2", "2", "the effect on cdpo ipo is 2; give -1 to 1"),
         ("part: data", "part: luck", "part is 'luck'"),
         (GOOD, "name: mine", "must be a list"),
-        ("{agreement", "{{agreement", "is no YAML"),
+        ("{agreement", "{{agreement", "line 5: not valid YAML"),
         (GOOD, GOOD + GOOD, "two rules named mine"),
     ],
 )
@@ -81,5 +81,5 @@ def test_a_wrong_table_is_refused_in_one_sentence(tmp_path: Path, old: str, new:
 
 
 def test_a_table_that_is_not_there():
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="rules: there is no file nothing.yaml"):
         read_rules("nothing.yaml")
