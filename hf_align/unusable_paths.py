@@ -29,9 +29,8 @@ def unusable_path_error(error: BaseException) -> UserError | None:
         >>> print(unusable_path_error(PermissionError(13, "Permission denied", "out/run.sqlite")))
         out/run.sqlite can't be used: permission is denied; allow it, or name another
     """
-    if isinstance(error, RuntimeError) and (
-        circle := re.fullmatch("Symlink loop from '(.*)'", str(error))
-    ):  # pathlib's
+    circle = re.fullmatch("Symlink loop from '(.*)'", str(error))  # pathlib's words
+    if isinstance(error, RuntimeError) and circle:
         return UserError(f"{circle[1]} can't be used: {REASONS[errno.ELOOP]}")
     if not isinstance(error, OSError) or error.errno not in REASONS or error.filename is None:
         return None

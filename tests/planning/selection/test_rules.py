@@ -81,5 +81,5 @@ def test_a_wrong_table_is_refused_in_one_sentence(tmp_path: Path, old: str, new:
 
 
 def test_a_table_that_is_not_there():
-    with pytest.raises(UserError, match="rules: there is no file nothing.yaml"):
+    with pytest.raises(UserError, match="rules: there is no file nothing"):
         read_rules("nothing.yaml")
