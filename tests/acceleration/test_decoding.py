@@ -41,6 +41,18 @@ def test_equals_torchs_kernel(dtype: torch.dtype, kind: str):
     torch.testing.assert_close(out, expected, atol=BOUND[dtype], rtol=0)
 
 
+def test_autocast_leaves_the_products_in_float32():
+    """In bfloat16 oneDNN would compile and keep code for each number of keys, so for each token."""
+    layer, given = Layer(), states(torch.bfloat16)
+    undo = decode_by_products(layer)
+    with torch.no_grad():
+        plain, _ = branch_attention_forward(layer, *given, None)
+        with torch.autocast("cpu", torch.bfloat16), operations() as calls:
+            under, _ = branch_attention_forward(layer, *given, None)
+    undo()
+    assert calls["aten::bmm"] == 2 and torch.equal(under, plain)
+
+
 @pytest.mark.parametrize("case", ["gradients", "several tokens", "a mask by head", "another model"])
 def test_what_else_is_torchs(case: str):
     query, key, value = states(torch.float32, 2 if case == "several tokens" else 1)
