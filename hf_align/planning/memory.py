@@ -6,57 +6,41 @@ The phases are traced (`hf_align.planning.phases`); the largest one decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from hf_align.acceleration.registry import Setting, decide
 from hf_align.algorithms import Rows
-from hf_align.feedback.judges.named import NamedJudge
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.layout.cost import choose_layout, costs_of
-from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
-from hf_align.models.reward_adapter import shares_base
 from hf_align.models.reward_config import RewardModelConfig
-from hf_align.models.scoring import BATCH_TOKENS
-from hf_align.models.sources import adapter_config, base_of, is_ensemble, plain_folder
 from hf_align.models.wrapper import BranchModel
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import is_rollout, lengths_of, longest_batch
 from hf_align.planning.margin import CUBLAS
-from hf_align.planning.outline import Outline, frozen_bytes, loaded_bytes, outline
-from hf_align.planning.phases import (
-    Setup,
-    TracedReward,
-    first_token,
-    last_token,
-    score,
-    update,
-    wrap_policy,
+from hf_align.planning.other_models import (
+    SCORING,
+    SCORING_NAMES,
+    Source,
+    has_reference,
+    reference_bytes,
+    scoring_bytes,
 )
-from hf_align.planning.trace import Measured
+from hf_align.planning.outline import Outline, frozen_bytes
+from hf_align.planning.phases import Setup, TracedReward, update, wrap_policy
+from hf_align.planning.rollout import rewarding_needs, sampling_needs
 from hf_align.planning.work import Work, step_work
-from hf_align.rewards.named import read_reward
-from hf_align.rewards.sources import named_models
-from hf_align.rewards.vader import VADER
-from hf_align.rollouts.engine import SamplingRequest
 from hf_align.trainers.data import batches_of, spread_rows
 from hf_align.trainers.optimizers import optimizer_memory
 from hf_align.trainers.reward_setup import config_of, requested_config
 
-Source = Mapping[str, Any]
-"""Checked values of a recipe's source keys: model, data, reward and so on."""
-SCORING = ("reward", "judge", "eval_judge")
-"""Keys of a recipe whose models score responses, or compare them."""
-SCORING_NAMES = {"reward": "reward model", "judge": "judge", "eval_judge": "judge of evaluations"}
 GRADIENTS = "gradients"
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 """Names of configs for the number of experts."""
-LARGEST_MASK = 2**26
-"""Entries of a mask that is made with data in a trace."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +148,8 @@ def needs_of(
     if kind != "demonstrations" and args.layout == "auto" and args.checkpoint_kind != "reward":
         phases["layouts compared"] = {"logits of the longest row alone": _logits(wrapper, documents)}
     if is_rollout(args):
-        sampled, pieces = _sampling(setup, wrapper, args, documents)
-        scored, rewards = _rewarding(setup, source, documents, args)
+        sampled, pieces = sampling_needs(setup, wrapper, args, documents)
+        scored, rewards = rewarding_needs(setup, source, documents, args)
         phases |= sampled | scored
         work |= pieces | {"rewards": rewards}
     rows, tokens = batch.input_ids.shape
@@ -212,11 +196,6 @@ def reward_config_of(model: Any, args: Any) -> RewardModelConfig:
     return config_of(model, args) if named else requested_config(args)
 
 
-def has_reference(source: Source, args: Any) -> bool:
-    """Whether a run compares its policy with a reference."""
-    return "ref_model" in source and bool(getattr(args, "needs_reference", True))
-
-
 def _batch_name(batch: Branches) -> str:
     rows, tokens = batch.input_ids.shape
     return f"activations of {rows} x {tokens} tokens"
@@ -246,120 +225,3 @@ def lay_out(args: Any, wrapper: BranchModel, documents: Sequence[Document], layo
     if layout == "separate" or not wrapper.honours_branch_mask(branches, branches.input_ids.shape[1]):
         return branches.as_separate()
     return branches
-
-
-def _sampling(
-    setup: Setup, wrapper: BranchModel, args: Any, documents: Sequence[Document]
-) -> tuple[dict[str, dict[str, float]], dict[str, Work]]:
-    """Phases of sampling a rollout, and the kernels of its prompts and of one token of all responses.
-
-    Passes with the shortest and with the longest cache stand for a token on average, since what reads it grows evenly.
-    """
-    samples, responses, request = args.num_samples, args.responses_per_rollout, sampling_request(args)
-    longest = max(len(prompt) for prompt, _ in documents)
-    whole = longest + args.max_new_tokens
-    count = max(1, responses // samples)
-    prompts = linear(lambda count: first_token(setup, wrapper, count, longest), count, LARGEST_MASK // longest**2)
-    most = LARGEST_MASK // whole
-    token = linear(lambda count: last_token(setup, wrapper, count, whole, request), responses, most)
-    first = linear(lambda count: last_token(setup, wrapper, count, longest + 1, request), responses, most)
-    phases = {
-        "first tokens of the responses": {"prompts and their keys and values": prompts.peak},
-        "last tokens of the responses": {"keys and values, logits": token.peak},
-    }
-    return phases, {"prompts": prompts.work, "token": 0.5 * (first.work + token.work)}
-
-
-def sampling_request(args: Any) -> SamplingRequest:
-    """How a run's responses are sampled."""
-    return SamplingRequest(
-        prompt_ids=[],
-        num_samples=args.num_samples,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        end_ids=[],
-        stop_strings=[],
-        pad_token_id=0,
-        tokenizer=cast(Any, None),
-    )
-
-
-def linear(measure: Callable[[int], Measured], count: int, most: int, few: int = 2) -> Measured:
-    """What `measure(count)` gives, of work linear in `count`; above `most` told by two smaller ones."""
-    if count <= max(most, 2 * few):
-        return measure(count)
-    low, high = measure(few), measure(2 * few)
-    return low + (count - few) / few * (high - low)
-
-
-def _rewarding(
-    setup: Setup, source: Source, documents: Sequence[Document], args: Any
-) -> tuple[dict[str, dict[str, float]], Work]:
-    """The phases in which reward models score the responses, and the kernels of those that score each rollout."""
-    phases: dict[str, dict[str, float]] = {}
-    work = Work()
-    for key in SCORING:
-        for name in named_models(reward_of(source.get(key))):
-            member = member_sources(name)[0] if is_ensemble(name) else name
-            model = outline(member, reward=True, dtype=setup.dtype)
-            longest = max(len(prompt) for prompt, _ in documents) + args.max_new_tokens
-            rows = max(1, min(args.responses_per_rollout, BATCH_TOKENS // longest))
-            documents_scored = [([1] * (longest - args.max_new_tokens), [[1] * args.max_new_tokens])] * rows
-            batch = build_branches(documents_scored, pad_token_id=0).as_separate()
-            wrapper = TracedReward(model.model, RewardModelConfig())
-            measured = score(setup, wrapper, batch)
-            phases[f"scores by {name}"] = {f"{SCORING_NAMES[key]}'s pass": measured.peak}
-            if key != "eval_judge":
-                passes = -(-args.responses_per_rollout // rows) * (
-                    len(member_sources(name)) if is_ensemble(name) else 1
-                )
-                work += passes * measured.work
-    return phases, work
-
-
-def reference_bytes(source: Source, args: Any, model: Outline) -> dict[str, float]:
-    """Bytes of a reference that isn't the policy under another adapter or none."""
-    if not has_reference(source, args):
-        return {}
-    if (name := source["ref_model"]) is not None:
-        given = outline(name, quantization=source.get("quantization"), dtype=model.dtype)
-        moves = getattr(args, "sync_ref_model", False)  # in float32, to follow by small steps
-        return {"reference": 4.0 * given.total if moves else loaded_bytes(given.model)}
-    if getattr(args, "precompute_ref_log_probs", False):
-        return {}
-    if not model.is_adapter:
-        return {"reference, a copy": 4.0 * model.total}
-    copied = model.adapter_is_given or getattr(args, "sync_ref_model", False)
-    return {"reference, a copy of the adapter": 4.0 * model.trained} if copied else {}
-
-
-def scoring_bytes(reward: Any, policy: Outline) -> float:
-    """Bytes of reward models; functions take none, and an adapter on the policy's base needs no second base.
-
-    Members of an ensemble that are adapters on one base, or heads on one, have it once.
-    """
-    total = 0.0
-    if isinstance(reward, NamedJudge) and reward.kind == "model":
-        quantization = reward.values.get("quantization")
-        total += outline(reward.values["model"], quantization=quantization, dtype=policy.dtype).base_bytes
-    for source in named_models(reward_of(reward)):
-        bases: set[str] = set()
-        heads = is_ensemble(source) and EnsembleSettings.read(ensemble_folder(source, weights=False)).kind == "heads"
-        for name in member_sources(source):
-            model = outline(name, reward=True, dtype=policy.dtype)
-            total += 4.0 * model.trained if model.is_adapter else 0.0
-            adapter = adapter_config(plain_folder(name))
-            base = source if heads else name if adapter is None else plain_folder(base_of(adapter, name))
-            if base not in bases and not shares_base(policy.model, name):
-                bases.add(base)
-                total += model.base_bytes
-    return total
-
-
-def reward_of(scoring: Any) -> Any:
-    """A reward itself, or the one that a judge of pairs goes by; None of other judges."""
-    if not isinstance(scoring, NamedJudge):
-        return scoring
-    reward = scoring.values.get("reward")
-    return None if reward in (None, VADER) else read_reward(reward)

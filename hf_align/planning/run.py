@@ -16,7 +16,8 @@ from hf_align.models.sources import load_tokenizer
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths
-from hf_align.planning.memory import SCORING, Source, needs_of, reward_config_of, reward_of
+from hf_align.planning.memory import needs_of, reward_config_of
+from hf_align.planning.other_models import SCORING, Source, reward_of
 from hf_align.planning.outline import Outline, outline
 from hf_align.planning.phases import Untraceable
 from hf_align.planning.planner import shown_count

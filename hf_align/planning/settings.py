@@ -22,7 +22,8 @@ from hf_align.models.decoders import positions_of
 from hf_align.models.sources import load_tokenizer
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths, longest_allowed
-from hf_align.planning.memory import Needs, Source, needs_of, reward_config_of, staying_bytes, wrapper_of
+from hf_align.planning.memory import Needs, needs_of, reward_config_of, staying_bytes, wrapper_of
+from hf_align.planning.other_models import Source
 from hf_align.planning.outline import Model, Outline, outline
 from hf_align.planning.rows import READERS
 from hf_align.planning.steps import steps_of

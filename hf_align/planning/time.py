@@ -13,7 +13,8 @@ from hf_align.algorithms import Rows
 from hf_align.layout.branches import Document
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import is_rollout, longest_batch
-from hf_align.planning.memory import Needs, Source, has_reference, lay_out, setup_of, wrapper_of
+from hf_align.planning.memory import Needs, lay_out, setup_of, wrapper_of
+from hf_align.planning.other_models import Source, has_reference
 from hf_align.planning.outline import Outline
 from hf_align.planning.phases import update
 from hf_align.planning.work import Pass, Work, step_work

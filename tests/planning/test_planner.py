@@ -56,6 +56,14 @@ def test_less_precision_and_fewer_trained_weights_never_take_more() -> None:
     assert four.parts["weights"] < eight.parts["weights"] < lora.parts["weights"]
 
 
+def test_layers_of_a_model_of_8_billion_weights_take_less_the_fewer_bits_they_have() -> None:
+    sizes = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
+    shape = {**SHAPE, **sizes, "num_hidden_layers": 2}
+    values = {"device_memory": "80GB", "max_length": 1024, "per_device_train_batch_size": 4, "lora": True}
+    peaks = [plan(shape, "reward", quantization=bits, **values).peak_bytes for bits in (None, "8bit", "4bit")]
+    assert peaks == sorted(peaks, reverse=True) and peaks[0] > 1.1 * peaks[2]
+
+
 def test_a_step_takes_its_parts_and_a_run_its_steps() -> None:
     shape, values = {**SHAPE, "num_hidden_layers": 2}, {"lora": True, "max_length": 64}
     made = plan(shape, "dpo", device_memory="h100", **values)
