@@ -50,7 +50,8 @@ value head and, as online DPO, a reward function: a reward model that isn't an a
 memory besides. IPO takes what DPO does.
 
 "2 × 4" is `per_device_train_batch_size` × `gradient_accumulation_steps`; "sel." and "full" behind it are
-`activation_recompute`; the memory is what the device needs, margin included. "–": none of these changes is enough.
+`activation_recompute`, which SFT has in full unless told otherwise (TRL's `gradient_checkpointing`); the memory is what
+the device needs, margin included. "–": none of these changes is enough.
 """
 
 
@@ -67,15 +68,15 @@ def planned(shape: str, algorithm: str) -> dict[str, Any]:
     return cells
 
 
-def cell(plan: dict[str, Any] | None) -> str:
-    """A plan in a few words."""
+def cell(plan: dict[str, Any] | None, default: str | None = None) -> str:
+    """A plan in a few words; `default` is the recomputation that the algorithm has by itself."""
     if plan is None:
         return "–"
     changes = plan["changes"]
     bits = {"8bit": ", 8-bit", "4bit": ", 4-bit"}.get(changes.get("quantization"), "")
     kind = f"LoRA{bits}" if changes.get("lora") else "full"
     rows, times = changes.get("per_device_train_batch_size", ROWS), changes.get("gradient_accumulation_steps", 1)
-    asked = changes.get("activation_recompute") or ("full" if changes.get("gradient_checkpointing") else None)
+    asked = changes.get("activation_recompute", default)
     recompute = {None: "", "selective": " sel.", "full": " full"}[asked]
     return f"{kind}; {rows} × {times}{recompute}; {plan['bytes'] / 2**30:.1f} GiB"
 
@@ -87,8 +88,8 @@ def page(plans: dict[str, dict[str, Any]]) -> str:
         lines += [f"## {name}", "", f"| | {' | '.join(size.replace('GB', ' GB') for size in SIZES)} |"]
         lines.append("| --- " * (1 + len(SIZES)) + "|")
         for algorithm, title in ALGORITHMS.items():
-            cells = plans[f"{shape} {algorithm}"]
-            lines.append(f"| {title} | {' | '.join(cell(cells[size]) for size in SIZES)} |")
+            cells, default = plans[f"{shape} {algorithm}"], "full" if algorithm == "sft" else None
+            lines.append(f"| {title} | {' | '.join(cell(cells[size], default) for size in SIZES)} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -97,6 +97,16 @@ def _cut(model: nn.Module, numbers: Sequence[int]) -> Callable[[], None]:
     )
     config: Any = inner.config.get_text_config()
     count, types = config.num_hidden_layers, vars(config).get("layer_types")  # of some it is a property
+    # A layer's number says where a cache and the types of layers have it; those left may have had gaps between them.
+    numbered: list[tuple[Any, int]] = [
+        (module, place)
+        for place, index in enumerate(numbers)
+        for module in layers[index].modules()
+        if "layer_idx" in vars(module)
+    ]
+    before = [module.layer_idx for module, _ in numbered]
+    for module, place in numbered:
+        module.layer_idx = place
     parent._modules[name] = nn.ModuleList(layers[index] for index in numbers)
     config.num_hidden_layers = len(numbers)
     if types is not None:
@@ -104,6 +114,8 @@ def _cut(model: nn.Module, numbers: Sequence[int]) -> Callable[[], None]:
 
     def undo() -> None:
         parent._modules[name] = layers
+        for (module, _), number in zip(numbered, before, strict=True):
+            module.layer_idx = number
         config.num_hidden_layers = count
         if types is not None:
             config.layer_types = types

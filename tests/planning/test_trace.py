@@ -11,7 +11,7 @@ from transformers import Gemma2Config, LlamaConfig
 from hf_align.layout.branches import build_branches
 from hf_align.models.policy import PolicyModel
 from hf_align.planning.outline import outline
-from hf_align.planning.phases import Setup, update
+from hf_align.planning.phases import Setup, first_token, update
 from hf_align.planning.trace import Trace, new_fakes
 
 SETUP = Setup("cuda", torch.float32, "auto")
@@ -66,3 +66,15 @@ def test_two_and_four_layers_say_what_six_take() -> None:
         assert told.peak == pytest.approx(traced.peak, rel=0.01)
         assert told.operations == pytest.approx(traced.operations, rel=0.01)
         assert len(wrapper.model.model.layers) == wrapper.model.config.num_hidden_layers == 6
+
+
+def test_layers_left_out_leave_no_gaps_in_a_cache() -> None:
+    """Of every other layer more are kept than of those between, and a cache has as many layers as are kept."""
+    sizes: Any = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 4, "vocab_size": 100}
+    config = Gemma2Config(num_hidden_layers=8, head_dim=16, num_key_value_heads=2, **sizes)
+    wrapper: Any = PolicyModel(outline(config, dtype=torch.float32).model)
+    told = first_token(SETUP, wrapper, 2, 20)
+    assert [layer.self_attn.layer_idx for layer in wrapper.model.model.layers] == list(range(8))
+    for layer in wrapper.model.model.layers:
+        layer.__class__ = type("Layer", (type(layer),), {})
+    assert told.peak == pytest.approx(first_token(SETUP, wrapper, 2, 20).peak, rel=0.01)
