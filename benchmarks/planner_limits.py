@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,7 @@ def main() -> None:
     """Check the pairs that are not finished, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS / "limits", help="folder of the results (%(default)s)")
+    parser.add_argument("--settings", default="", help="regular expression: only settings whose name has it")
     parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
@@ -89,11 +91,12 @@ def main() -> None:
         return
     os.environ.update(MAPPED)  # for the plan's margin
     options.out.mkdir(parents=True, exist_ok=True)
+    names = [name for name in LIMITS if re.search(options.settings, name)]
     with tempfile.TemporaryDirectory() as place:
         models = Path(place)
-        for shape in {name.split("_")[0]: None for name in LIMITS}:
+        for shape in {name.split("_")[0]: None for name in names}:
             save_model(shape, models / shape)
-        for name in LIMITS:
+        for name in names:
             if not (path := options.out / f"{name}.json").exists():
                 write_json(path, check(name, models))
             result = json.loads(path.read_text())

@@ -1,4 +1,5 @@
-"""Write `docs/results/planner.md` from `benchmarks/results/planner/`: `python -m benchmarks.planner_page`."""
+"""Write `docs/results/planner.md` from the results of `benchmarks.planner`, `planner_limits` and `planner_time`:
+`python -m benchmarks.planner_page`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import planner_time
 from benchmarks.planner import RESULTS, table
+from benchmarks.planner_limits import LIMITS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "planner.md"
 START = """# Plans against measured runs
@@ -26,6 +29,8 @@ TITLES = {
     "cpu-x86-64": "CPU, every tensor mapped by itself (`MALLOC_MMAP_THRESHOLD_=131072`)",
     "cpu-x86-64-heap": "CPU, malloc as it is",
 }
+TIMES = {"cpu-x86-64": "one core of an AMD EPYC"}
+STEPS = "`python -m benchmarks.planner_time`, in seconds that the processor spent on the process:"
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -45,6 +50,8 @@ def limits(results: Sequence[dict[str, Any]]) -> str:
     tight = sum(sizes[1] > result["limit"] for sizes, result in zip(taken, results, strict=True))
     said = f"Of {len(results)}, {below} stay below the limit, and in {tight} two rows more don't: "
     said += "there the largest batch that fits has at most one row more than the proposed one."
+    if left := len(LIMITS) - len(results):
+        said += f" {left} of the script's {len(LIMITS)} limits weren't run."
     return "\n".join([*lines, "", said])
 
 
@@ -58,6 +65,8 @@ def page() -> str:
         prompt, response = results[0]["tokens"]
         start = f"`python -m benchmarks.planner_limits`: prompts of {prompt} tokens, responses of {response}, as above."
         parts.append(f"## Tight limits on a CPU\n\n{start}\n\n{limits(results)}\n")
+    for folder in sorted(planner_time.RESULTS.iterdir()):
+        parts.append(f"## Seconds of a step, {TIMES[folder.name]}\n\n{STEPS}\n\n{planner_time.table(read(folder))}\n")
     return "\n".join(parts)
 
 
