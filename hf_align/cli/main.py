@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
     options = None
     _untold_usage()  # of what this process did before
     try:
-        options, fields = build_parser(commands).parse_known_args(arguments)
+        options, fields = build_parser(tuple(commands)).parse_known_args(arguments)
         options.fields = fields
         options.arguments = list(sys.argv[1:] if arguments is None else arguments)
         if fields and not options.takes_fields:

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from hf_align.cli.hints import nearest_flag
@@ -39,8 +39,9 @@ class _Parser(argparse.ArgumentParser):
                 raise UserError(f"{self.prog.removeprefix('hf-align ')} does not know {flag}; {hint}")
 
 
-def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
+@cache
+def build_parser(commands: tuple[Command, ...] = COMMANDS) -> argparse.ArgumentParser:
+    """Make the parser of all commands, once in a process."""
     parser = _Parser(
         prog="hf-align",
         description="Alignment training inside the Hugging Face Trainer.",
@@ -51,7 +52,7 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentPar
     return parser
 
 
-def _add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command], dest: str) -> None:
+def _add_commands(parser: argparse.ArgumentParser, commands: tuple[Command, ...], dest: str) -> None:
     group = parser.add_subparsers(dest=dest, metavar="COMMAND", required=True)
     for command in commands:
         subparser = group.add_parser(
