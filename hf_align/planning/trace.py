@@ -98,6 +98,8 @@ class Trace(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count its results."""
+        if func is torch.ops.prim.device.default:  # half of all calls: fake tensors are asked for their device
+            return func(*args)
         kwargs = kwargs or {}
         if func is torch.ops.aten.bincount.default and isinstance(args[0], FakeTensor):
             return args[0].new_empty(kwargs["minlength"])
