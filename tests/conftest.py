@@ -64,11 +64,11 @@ def base_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def cut_base_dir(base_dir: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The first four layers of that model, with its tokenizer: real weights and tokens at a third of the cost."""
+    """The first two layers of that model, with its tokenizer: real weights and tokens at a quarter of the cost."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(base_dir)
-    model.model.layers, model.config.num_hidden_layers = model.model.layers[:4], 4
+    model.model.layers, model.config.num_hidden_layers = model.model.layers[:2], 2
     model.config.layer_types = None
     target = tmp_path_factory.mktemp("cut")
     model.save_pretrained(target)
@@ -82,3 +82,11 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tests.tiny import save_tiny
 
     return save_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def shallow_model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same with one layer. Rooms whose tests are about no number of the model take it for `tiny_model_dir`."""
+    from tests.tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("shallow"), num_hidden_layers=1)

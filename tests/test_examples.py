@@ -48,10 +48,10 @@ def test_a_public_class_has_an_example(public: type):
 
 
 @pytest.mark.parametrize("module", modules_with_examples(), ids=lambda module: module.__name__)
-def test_examples_run(module: ModuleType, tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_examples_run(module: ModuleType, shallow_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`MODEL` is a folder with a tiny model here."""
     (tmp_path / MODEL).parent.mkdir()
-    (tmp_path / MODEL).symlink_to(tiny_model_dir)
+    (tmp_path / MODEL).symlink_to(shallow_model_dir)
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(ShownOutput(), optionflags=doctest.ELLIPSIS)
     printed: list[str] = []

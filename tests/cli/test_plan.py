@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 
 from hf_align.cli.main import main
-from tests.planning.test_planner import SHAPE
+from tests.planning.test_planner import SHALLOW
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     path = tmp_path / "config.json"
-    path.write_text(json.dumps(SHAPE))
+    path.write_text(json.dumps(SHALLOW))
     return str(path)
 
 
 def test_lines_json_and_recipe_say_the_same(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["plan", "--model", config, "--algorithm", "dpo", "--gpu", "24GB", "--lora.r", "4", "--max_length", "64"]
+    flags += ["--per_device_train_batch_size", "2"]
     assert main([*flags, "--recipe", str(tmp_path / "fits.yaml"), "--json", str(tmp_path / "plan.json")]) == 0
     shown = capsys.readouterr().out
     assert "memory: weights" in shown and "\nfits" in shown

@@ -14,6 +14,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": f"Film {n} was", "chosen": f" a joy {n}.", "rejected": " too long."} for n in range(30)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows))
     return "pairs.jsonl"
 
 
@@ -46,7 +47,7 @@ def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.C
         (["--gpu", "24 apples"], "not an amount of memory"),
         (["--need", "fats"], "did you mean fast"),
         (["--rules", "none.yaml"], "rules: none.yaml can't be read"),
-        (["--gpu", "1KB"], "Nothing is possible here"),
+        (["--data", "prompts.jsonl"], "Nothing is possible here: sft: it needs demonstrations; dpo: it needs pairs;"),
         (["--data", "none.jsonl"], "none.jsonl"),
         (["--model", "./none"], "none"),
         (["--hors", "3"], "did you mean --hours"),

@@ -39,9 +39,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base model in a local folder, whose name must not be found on the Hub."""
+    """A tiny base model of one layer in a local folder, whose name must not be found on the Hub."""
     folder = tmp_path_factory.mktemp("anna-secret") / "local-base"
-    save_tiny(folder)
+    save_tiny(folder, num_hidden_layers=1)
     return folder
 
 

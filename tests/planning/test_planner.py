@@ -28,13 +28,24 @@ SHAPE: dict[str, Any] = {
 }
 
 
+SHALLOW = {**SHAPE, "num_hidden_layers": 2}
+"""Traced once: that a few layers say what many take is `test_trace`'s."""
+FEW = {"per_device_train_batch_size": 2, "max_length": 64}
+"""Attention is traced row by row."""
+
+
 @cache
 def planned(algorithm: str = "dpo", **values: Any) -> Plan:
     return plan(SHAPE, algorithm, **{"device_memory": "24GB", "max_length": 128, **values})
 
 
+@cache
+def planned_shallow(**values: Any) -> Plan:
+    return plan(SHALLOW, "dpo", **{"device_memory": "24GB", **FEW, **values})
+
+
 def test_parts_add_up_and_the_largest_phase_decides() -> None:
-    made = plan(SHAPE, "ppo", device_memory="24GB", lora=True, max_prompt_length=64, max_new_tokens=64)
+    made = plan(SHALLOW, "ppo", device_memory="24GB", lora=True, max_prompt_length=64, max_new_tokens=64)
     assert sum(made.parts.values()) == pytest.approx(made.peak_bytes) == pytest.approx(max(made.phases.values()))
     assert made.device_bytes > made.peak_bytes
     assert {"update", "optimizer step", "last tokens of the responses"} <= set(made.phases)
@@ -42,7 +53,7 @@ def test_parts_add_up_and_the_largest_phase_decides() -> None:
 
 
 def test_weights_gradients_and_optimizer_of_full_training_are_those_of_every_weight() -> None:
-    made = planned()
+    made = planned_shallow()
     count = made.settings.outline.total
     assert made.parts["trained weights"] == made.parts["gradients"] == 4 * count
     assert made.parts["optimizer state (adamw_torch_fused)"] == 8 * count
@@ -50,9 +61,10 @@ def test_weights_gradients_and_optimizer_of_full_training_are_those_of_every_wei
 
 
 def test_less_precision_and_fewer_trained_weights_never_take_more() -> None:
-    full, lora, four = planned(), planned(lora=True), planned(lora=True, quantization="4bit")
+    ways: list[dict[str, Any]] = [{}, {"lora": True}, *({"lora": True, "quantization": q} for q in ("4bit", "8bit"))]
+    full, lora, four, eight = (planned_shallow(**way) for way in ways)
+    # 8-bit layers keep their inputs, so activations grow.
     assert four.peak_bytes <= lora.peak_bytes <= full.peak_bytes
-    eight = planned(lora=True, quantization="8bit")  # its layers keep their inputs, so activations grow
     assert four.parts["weights"] < eight.parts["weights"] < lora.parts["weights"]
 
 
@@ -65,9 +77,8 @@ def test_layers_of_a_model_of_8_billion_weights_take_less_the_fewer_bits_they_ha
 
 
 def test_a_step_takes_its_parts_and_a_run_its_steps() -> None:
-    shape, values = {**SHAPE, "num_hidden_layers": 2}, {"lora": True, "max_length": 64}
-    made = plan(shape, "dpo", device_memory="h100", **values)
-    slow = plan(shape, "dpo", device_memory="t4", max_steps=50, hours=1, **values)
+    made = planned_shallow(device_memory="h100", lora=True)
+    slow = planned_shallow(device_memory="t4", max_steps=50, hours=1, lora=True)
     assert set(made.time.parts) == {"update", "reference", "optimizer"}
     assert made.step_seconds == sum(made.time.parts.values()) > 0
     assert made.time.parts["update"] > made.time.parts["reference"] > 0
@@ -85,9 +96,8 @@ PPO: dict[str, Any] = {"lora": True, "max_prompt_length": 16, "max_new_tokens": 
 
 
 def test_a_value_adapter_is_a_second_one_and_without_a_critic_there_is_no_value_head() -> None:
-    shape = {**SHAPE, "num_hidden_layers": 2}
     changes: list[dict[str, Any]] = [{}, {"value_model": "adapter"}, {"baseline": "group", "num_samples": 2}]
-    shared, adapter, group = (plan(shape, "ppo", device_memory="24GB", **PPO, **each) for each in changes)
+    shared, adapter, group = (plan(SHALLOW, "ppo", device_memory="24GB", **PPO, **each) for each in changes)
     head = SHAPE["hidden_size"] + 1
     policy = shared.settings.outline.trained
     assert shared.settings.trained == policy + head

@@ -115,6 +115,8 @@ def test_version_3_counts_no_decision_as_a_vote(file):
     store.close()
 
 
+# From version 1 every statement of the later ones is run, too.
+@pytest.mark.parametrize("file", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))], indirect=True)
 def test_a_kill_before_any_statement_of_a_migration_leaves_the_old_version_and_the_next_opening_migrates(file):
     old, statements = version(file), 0
     while True:
@@ -127,6 +129,7 @@ def test_a_kill_before_any_statement_of_a_migration_leaves_the_old_version_and_t
     assert version(file) == VERSION and statements >= {1: 16, 2: 8, 3: 5}[old]
 
 
+@pytest.mark.parametrize("file", [1, *(pytest.param(each, marks=pytest.mark.slow) for each in (2, 3))], indirect=True)
 def test_processes_that_open_an_old_store_at_once_migrate_it_once(file):
     moment = time.time() + 0.4
     assert finish(*(start(open_at, f"sqlite:///{file}", moment) for _ in range(3))) == [0, 0, 0]
