@@ -85,7 +85,7 @@ def used(clean_python: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     then import every module. Return the folder it ran in, and the last printed line.
     """
     folder = tmp_path_factory.mktemp("used")
-    save_tiny(folder / "hf-align-quickstart" / "base")
+    save_tiny(folder / "hf-align-quickstart" / "base", num_hidden_layers=1)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     quick = "import gc; gc.disable()"  # imports create no garbage, and collecting takes a fifth of their time
     printed = run(clean_python, "-c", "\n".join([quick, *blocks, IMPORT_ALL]), cwd=folder)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Browser
 
 from benchmarks.feedback.browser.tab import chromium, open_browser
 from hf_align.report.policy_page import render_policy_report
 from hf_align.report.quickstart import render_report
 from hf_align.report.reward_page import render_reward_report
 from tests.report import policy_metrics, reward_metrics, synthetic
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = [
     pytest.mark.slow,

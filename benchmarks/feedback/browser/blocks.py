@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from playwright.sync_api import Browser
 from sqlalchemy import select
 
 from benchmarks.feedback.browser.exported import compare_export
@@ -25,6 +24,9 @@ from hf_align.feedback import PreferenceStore
 from hf_align.feedback.store.connection import reading
 from hf_align.feedback.store.schema import leases
 from hf_align.files import write_json
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 BLOCK = 10
 TASKS, GOLD = 200, 10

@@ -7,10 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from playwright.sync_api import BrowserContext
 from sqlalchemy import func, select
 
 from benchmarks.feedback.browser.ledger import Choice, Ledger, View, read_store
@@ -19,6 +18,9 @@ from benchmarks.feedback.browser.tab import BUTTONS, CONFIDENCES, KEYS, NothingM
 from benchmarks.feedback.browser.tasks import Question
 from hf_align.feedback.store.connection import reading
 from hf_align.feedback.store.schema import answers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 ACTIONS = 12
 HOUR = 3600.0

@@ -6,12 +6,13 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-from playwright.sync_api import Browser, BrowserContext, Error, sync_playwright
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.feedback.browser.ledger import View
 from benchmarks.feedback.browser.tasks import NUMBER, Question, plain
+
+if TYPE_CHECKING:  # it takes two seconds, and whoever asks whether there is a browser needs none of it
+    from playwright.sync_api import Browser, BrowserContext
 
 BUTTONS = {"left": "choose-left", "right": "choose-right", "tie": "tie", "skip": "skip", "undo": "undo"}
 KEYS = {
@@ -49,6 +50,8 @@ def chromium() -> str | None:
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """The installed Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         try:
@@ -67,6 +70,9 @@ class Tab:
     """
 
     def __init__(self, context: BrowserContext, url: str, questions: Sequence[Question]) -> None:
+        from playwright.sync_api import Error
+
+        self.navigates = Error
         self.page, self.url, self.questions = context.new_page(), url, questions
         self.page.add_init_script(NOTE_TIME)
         self.page.goto(url)
@@ -75,7 +81,7 @@ class Tab:
         """Visible text of the page's parts, the id of the showing, and whether a choice can be made."""
         try:
             return self.page.evaluate(SHOWN)
-        except Error:  # it navigates
+        except self.navigates:
             return dict(BLANK)
 
     def view(self) -> View | None:
@@ -125,7 +131,7 @@ class Tab:
             try:
                 if not self.connection().startswith("No connection"):
                     return
-            except Error:  # it navigates
+            except self.navigates:
                 pass
             if time.monotonic() > end:
                 raise NothingMoved(f"the page doesn't find its server again: {self.shown()}")

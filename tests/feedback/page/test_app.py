@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium"),
 ]
-sync_api = pytest.importorskip("playwright.sync_api")
 HOSTILE = (
     "<script>window.BAD=1</script> <img src=x onerror='window.BAD=2'> [x](javascript:window.BAD=3) "
     "${window.BAD=4} {{constructor.constructor('window.BAD=5')()}} `${window.BAD=6}` "
@@ -47,6 +46,7 @@ def page(store: PreferenceStore) -> Iterator[Page]:
 
 @pytest.fixture
 def browser() -> Iterator["Browser"]:
+    sync_api = pytest.importorskip("playwright.sync_api")  # takes two seconds, which the quick tests would have to wait
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser

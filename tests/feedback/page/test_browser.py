@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, Route
 
 from benchmarks.feedback.browser.blocks import judge_block, run_block, run_blocks, sum_up
 from benchmarks.feedback.browser.ledger import Ledger, compare, read_store
@@ -17,6 +17,9 @@ from benchmarks.feedback.browser.server import PageServer
 from benchmarks.feedback.browser.tab import PATIENCE, Tab, chromium, open_browser
 from benchmarks.feedback.browser.tasks import fill
 from hf_align.feedback import PreferenceStore, Prompt, Response, Task
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [
     pytest.mark.slow,
