@@ -133,7 +133,8 @@ def compare(
             kind = changes.refused if name.startswith("train") else changes.told
             part = "_dataset[".join(name.split("_", 1)) + "]" if "_" in name else f"{name}_dataset"
             counts = [each["data"][name]["rows"] for each in (saved, now)]
-            kind.append(f"other rows in {part}" + (f" ({counts[0]}, not {counts[1]})" if len(set(counts)) > 1 else ""))
+            known = len({*counts, None}) > 2  # and different; of a stream it is None
+            kind.append(f"other rows in {part}" + (f" ({counts[0]}, not {counts[1]})" if known else ""))
     for name in sorted(saved["scored_by"].keys() & now["scored_by"].keys()):
         if saved["scored_by"][name] != now["scored_by"][name]:
             changes.refused.append(f"{name} {saved['scored_by'][name]!r}, not {now['scored_by'][name]!r}")

@@ -20,6 +20,7 @@ import yaml
 from hf_align.algorithms import ALGORITHMS, Need, Rows
 from hf_align.coerce import coerce
 from hf_align.errors import UserError
+from hf_align.experiments.foreign_keys import name_here
 from hf_align.files import read_text
 from hf_align.yaml_text import YamlProblem, dump_yaml, read_yaml
 
@@ -328,6 +329,8 @@ def _what_was_meant(key: str, hints: dict[str, Any], sources: Iterable[str], pla
                 owners.append(name)
     if owners:
         return f"it belongs to {', '.join(owners)}"
+    if here := name_here(key, hints):
+        return here
     flags = COMMAND_FLAGS if place.startswith("--") else ()
     if nearest := difflib.get_close_matches(key, [*hints, *flags], n=1, cutoff=0.6):
         return f"did you mean {nearest[0]}?"

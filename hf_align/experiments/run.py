@@ -89,6 +89,9 @@ class Run:
         }
         if source.get("streaming"):
             return {"train_dataset": self._stream(), **rows}
+        if source.get("shuffle_buffer") is not None:
+            where = self.recipe.where("shuffle_buffer")
+            raise UserError(f"{where} is of streams, and streaming isn't on; leave it out, or set streaming to true")
         name = source["eval_dataset"]
         if name == source["train_dataset"] and _are_same(rows) and not Path(str(name)).is_file():
             raise UserError(

@@ -308,6 +308,11 @@ def test_a_file_is_trained_on_as_a_stream(
         ("dpo", [], "train_dataset is a stream, whose number of rows isn't known; give max_steps"),
         ("dpo", ["--max_steps", "3", "--augment.transitivity", "true"], "augment needs all rows at once; leave it"),
         ("dpo", ["--max_steps", "3", "--shuffle_buffer", "-1"], "--shuffle_buffer is -1; give a number from 0"),
+        (
+            "dpo",
+            ["--streaming", "false", "--shuffle_buffer", "5"],
+            "--shuffle_buffer is of streams, and streaming isn't",
+        ),
         ("ensemble", ["--max_steps", "3"], "--streaming: each member of an ensemble draws from all rows"),
     ):
         assert main([command, *given, "--output_dir", str(tmp_path / "refused"), *flags]) == 2
