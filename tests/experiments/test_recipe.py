@@ -101,11 +101,6 @@ def test_lora_field_over_lora_true(tmp_path: Path) -> None:
         ("", ["--model_name_or_path", "m"], "--model_name_or_path is not a valid key; here it is model"),
         ("", ["--lora_r", "8"], "--lora_r is not a valid key; here it is lora.r"),
         ("load_in_4bit: true\n", [], "r.yaml, line 3: load_in_4bit is not a valid key; here it is quantization: 4bit"),
-        (
-            "",
-            ["--warmup_ratio", "0.1"],
-            "--warmup_ratio is not a valid key; here it is warmup_steps, below 1 a share of",
-        ),
         ("", ["--max_step", "3"], "--max_step is not a valid key; did you mean max_steps?"),
         ("", ["--zzz", "3"], "--zzz is not a valid key; valid are"),
         ("", ["--lora.r", "x"], "--lora.r expects a whole number, got 'x'"),
