@@ -56,5 +56,6 @@ def test_every_wording_is_a_question_and_every_judge_a_row() -> None:
     judge = RewardJudge(lambda prompts, responses: [float(len(each)) for each in responses], "long")
     result = json.loads(json.dumps(measure_judge(judge, rows, resamples=50).to_json()))
     lines = table({"long": result})
-    assert len(lines) == 4 and lines[3].startswith("| long | 1.000 [1.000, 1.000] |") and "sees no order" in lines[3]
+    # All 30 right: Wilson's interval begins at 30 / (30 + 1.96²).
+    assert len(lines) == 4 and lines[3].startswith("| long | 1.000 [.886, 1.000] |") and "sees no order" in lines[3]
     assert len({line.count("|") for line in lines}) == 1
