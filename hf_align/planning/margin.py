@@ -41,8 +41,12 @@ class Margin:
         return f"{self.share:.0%} of what comes and goes, and {self.fixed / 2**20:.0f} MiB; {self.source}"
 
 
-CUDA = Margin(0.1, 0.75 * 2**30, "23 settings on an H200, except CUDA's context, which is assumed")
-MAPPED = Margin(0.02, 64 * 2**20, "13 settings on one CPU, of which PPO in 4 bits took 12% more than that")
+CUDA = Margin(0.1, 0.75 * 2**30, "34 settings on an H200, except CUDA's context, which is assumed")
+MAPPED = Margin(
+    0.02,
+    64 * 2**20,
+    "14 settings on one CPU, of which PPO in 4 bits took 12% more than that before sampling was mended",
+)
 HEAP = Margin(
     1.25,
     320 * 2**20,
