@@ -39,7 +39,7 @@ from hf_align.trainers.arguments.cells import Column
 from hf_align.trainers.arguments.check import check_arguments
 from hf_align.trainers.arguments.learning import follow_metric
 from hf_align.trainers.best import BestModelTrainer
-from hf_align.trainers.checkpoints import Kind
+from hf_align.trainers.checkpoints import Kind, check_adapter
 from hf_align.trainers.checks import check_evaluation, check_options, check_output_dir, check_reporters
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.evaluating import WholeEvaluations
@@ -235,6 +235,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         loaded = self.model if model is None else model
+        check_adapter(loaded, resume_from_checkpoint)
         if isinstance(loaded, PeftModel):
             check_base(loaded, resume_from_checkpoint, "the model to train")
         super()._load_from_checkpoint(resume_from_checkpoint, model)

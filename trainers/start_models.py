@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_align.model_cards.names import hub_id
 from hf_align.models.adapters import REFERENCE_ADAPTER
 from hf_align.models.fingerprint import Sample, fingerprint_of
 from hf_align.models.reference import Reference
@@ -42,7 +43,7 @@ def describe_start(model: nn.Module, tokenizer: Any, reference: Reference | None
         reference: The reference, where there is one.
 
     Returns:
-        `model`: its name, config, quantisation, and a digest of its weights, of an adapter's base none: that one is
+        `model`: its Hub id, config, quantisation, and a digest of its weights, of an adapter's base none: that one is
         compared by the file beside the adapter. `tokenizer`: what rows depend on. `reference`: a digest of its weights
         where they are kept by no checkpoint: an explicit model's, or those of the policy as given.
     """
@@ -54,7 +55,8 @@ def describe_start(model: nn.Module, tokenizer: Any, reference: Reference | None
     weights = None if isinstance(inner, PeftModel) else _digest_of(inner)
     quantization = config.pop("quantization_config", None) or {}
     bits = next((name for name in ("load_in_4bit", "load_in_8bit") if quantization.get(name)), None)
-    start = {"model": {"name": base.name_or_path, "config": config, "weights": weights, "quantization": bits}}
+    name = hub_id(base.name_or_path)  # no local folder: checkpoints may be pushed
+    start = {"model": {"name": name, "config": config, "weights": weights, "quantization": bits}}
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         start["tokenizer"] = _of_tokenizer(tokenizer)
     if reference is not None:
@@ -145,8 +147,8 @@ def _differ(before: str | None, after: str | None) -> bool:
 
 
 def _names(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    if before["name"] == after["name"]:
-        return f"{before['name']!r} has other weights now"
+    if None in (before["name"], after["name"]) or before["name"] == after["name"]:
+        return "by its weights"
     return f"{before['name']!r}, not {after['name']!r}"
 
 

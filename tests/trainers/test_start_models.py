@@ -13,6 +13,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from hf_align import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from hf_align.errors import UserError
+from hf_align.trainers.same_run import SETTINGS
 from hf_align.trainers.sft import SFTConfig, SFTTrainer
 from hf_align.trainers.start_models import start_changes
 from tests.tiny import save_tiny, tiny_tokenizer
@@ -59,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("kind", "base", "named"),
     [
-        ("dpo", "other", r"with another model at its start \('.*base', not '.*other'\), the reference; give the same"),
+        ("dpo", "other", r"with another model at its start \(by its weights\), the reference; give the same"),
         ("dpo", "turned", "with rope_.* in the model's config, not .*500"),
         ("reward", "told", "with another chat template in the tokenizer"),
         ("sft", "told", "with another chat template in the tokenizer"),
@@ -75,6 +76,12 @@ def test_what_would_mix_two_runs_is_refused(kind: str, base: str, named: str, fo
     with pytest.raises(UserError, match=f"^resume_from_checkpoint: .*checkpoint-1 was trained .*{named}"):
         trainer.train(resume_from_checkpoint=True)
     assert trainer.state.global_step == 0
+
+
+def test_an_adapter_does_not_go_on_with_demonstrations_of_a_whole_model(folder: Path):
+    trainer = build("sft", folder, "base", 2, peft_config=LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(UserError, match="checkpoint-1 has a whole model, and the one to train an adapter; leave peft"):
+        trainer.train(resume_from_checkpoint=True)
 
 
 @pytest.mark.parametrize("kind", ["reward", "sft"])
@@ -95,6 +102,7 @@ def test_the_same_models_are_no_change(kind: str, folder: Path, caplog: pytest.L
     trainer = build(kind, folder, base, **given)  # nothing is left to train
     trainer.train(resume_from_checkpoint=str(folder / kind / "checkpoint-1"))
     assert trainer.state.global_step == 1 and "goes on from" not in caplog.text
+    assert str(folder) not in (folder / kind / "checkpoint-1" / SETTINGS).read_text(), "checkpoints may be pushed"
 
 
 def start(weights: str | None = "w", **changes: Any) -> dict[str, Any]:
@@ -106,7 +114,9 @@ def test_differences_in_words():
     assert start_changes({}, start()) == ([], []), "of an earlier version"
     assert start_changes(start(), start(None)) == ([], []), "not known of one"
     refused, told = start_changes(start(), start("v"))
-    assert (refused, told) == (["another model at its start ('a' has other weights now), the reference"], [])
+    assert (refused, told) == (["another model at its start (by its weights), the reference"], [])
+    refused, _ = start_changes(start(), start("v", name="b"))
+    assert refused == ["another model at its start ('a', not 'b'), the reference"]
     assert start_changes(start(), start(config={"theta": 1, "new": 2})) == ([], []), "of a later transformers"
     refused, told = start_changes(start(), start(quantization="load_in_4bit"))
     assert (refused, told) == ([], ["quantisation None, not 'load_in_4bit'"])
