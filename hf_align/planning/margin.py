@@ -42,11 +42,7 @@ class Margin:
 
 
 CUDA = Margin(0.1, 0.75 * 2**30, "34 settings on an H200, except CUDA's context, which is assumed")
-MAPPED = Margin(
-    0.02,
-    64 * 2**20,
-    "14 settings on one CPU, of which PPO in 4 bits took 12% more than that before sampling was mended",
-)
+MAPPED = Margin(0.02, 64 * 2**20, "14 settings on one CPU, of which none took over .5% more than that")
 HEAP = Margin(
     1.25,
     320 * 2**20,
