@@ -69,9 +69,9 @@ def test_the_first_loss_is_log_2_on_the_real_model(
     ("setting", "bound"),
     [
         pytest.param({}, 1e-3, id="fp32", marks=pytest.mark.slow),
-        pytest.param({"bf16": True}, 0.5, id="bf16", marks=pytest.mark.slow),
-        pytest.param({"bf16": True, "quantization_config": "8bit"}, 0.5, id="8bit", marks=pytest.mark.slow),
-        pytest.param({"bf16": True, "quantization_config": "4bit"}, 0.5, id="4bit", marks=pytest.mark.slow),
+        pytest.param({"bf16": True}, 1.0, id="bf16", marks=pytest.mark.slow),
+        pytest.param({"bf16": True, "quantization_config": "8bit"}, 1.0, id="8bit", marks=pytest.mark.slow),
+        pytest.param({"bf16": True, "quantization_config": "4bit"}, 1.0, id="4bit", marks=pytest.mark.slow),
     ],
 )
 def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
@@ -87,15 +87,19 @@ def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
     )
     rows: Any = trainer.train_dataset
     model = trainer.model.train()
-    differences, cached = [], []
+    differences, rounded, cached = [], [], []
     for numbers in ((7, 0), (3, 5), (1, 6), (4, 2)):  # not as they were scored: all eight, sorted by length
         batch: dict[str, Any] = trainer.data_collator([rows[number] for number in numbers])
         with trainer.accelerator.autocast():
             in_batch = trainer.reference_logps(model, batch["branches"])
+        rounded.append(in_batch - trainer.reference_logps(model, batch["branches"]))  # without autocast: float32
         differences.append(in_batch - batch["ref_logps"])
         cached.append(batch["ref_logps"])
     assert torch.cat(cached).std() > 5, "responses differ by far more than the bound"
+    print("LEFT", torch.cat(differences).square().mean().sqrt(), torch.cat(rounded).square().mean().sqrt())
     assert torch.cat(differences).abs().max() < bound
+    if setting:  # two passes that each round on their own differ by sqrt(2) times what this processor rounds in one
+        assert torch.cat(differences).square().mean() < 3**2 * torch.cat(rounded).square().mean()
 
 
 @pytest.mark.parametrize("how", ["snapshot", "explicit", "incoming adapter", "precomputed"])
