@@ -36,6 +36,7 @@ def collect_sft_facts(
     model_name: str | None = None,
     dataset_tags: str | Iterable[str] | None = None,
     tags: str | Iterable[str] | None = None,
+    finetuned_from: str | None = None,
 ) -> CardFacts:
     """The facts about a model trained on demonstrations.
 
@@ -47,6 +48,7 @@ def collect_sft_facts(
         model_name: Default: the last part of `hub_model_id`, else of `output_dir`.
         dataset_tags: Hub ids of the training data. Default: the id it was downloaded from, if any.
         tags: More tags.
+        finetuned_from: Hub id of the base model. Default: `hub_base_model`, else the model's source.
     """
     args, model = trainer.args, trainer.accelerator.unwrap_model(trainer.model)
     base, adapter = model, None
@@ -58,7 +60,7 @@ def collect_sft_facts(
         kind="sft",
         algorithm=foreign_algorithm(trainer),
         name=model_name or str(args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
-        base_model=hub_id(getattr(base, "name_or_path", None)),
+        base_model=finetuned_from or args.hub_base_model or hub_id(getattr(base, "name_or_path", None)),
         base_description=describe_model(base),
         library="transformers" if adapter is None else "peft",
         adapter=None if adapter is None else adapter_settings(adapter),

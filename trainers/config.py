@@ -20,6 +20,7 @@ from hf_align.trainers.arguments.check import check_arguments
 from hf_align.trainers.arguments.learning import follow_metric
 from hf_align.trainers.checkpoints import Kind
 from hf_align.trainers.checks import check_compile, check_options
+from hf_align.trainers.hub import HUB_BASE
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE
 from hf_align.trainers.recording import RECORD
 from hf_align.trainers.same_run import CHANGES
@@ -96,12 +97,7 @@ class AlignmentConfig(TrainingArguments):
 
     resume_with_changes: bool = field(default=False, metadata={"help": CHANGES})
     record: bool = field(default=True, metadata={"help": RECORD})
-    hub_base_model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hub id of the base model, for pushing an adapter trained on a local copy. None: its source."
-        },
-    )
+    hub_base_model: str | None = field(default=None, metadata={"help": HUB_BASE})
 
     def __post_init__(self) -> None:
         check_fields(self)

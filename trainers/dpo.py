@@ -63,7 +63,7 @@ class DPOConfig(DirectConfig, PreferenceConfig):
         metadata={
             "help": "Score all rows with the reference once, before training, in length-sorted batches; keep them "
             "in the cache under a key of weights, tokens and layout. Scores in the training batches would differ by "
-            "rounding: less than 1e-3 nats per response in float32, in bf16, 8-bit and 4-bit by about 0.2 and less than "
+            "rounding: less than 1e-3 nats per response in float32; in bf16, 8-bit and 4-bit about 0.2, less than "
             "1 (short responses of a 135M model)."
         },
     )

@@ -189,14 +189,23 @@ def check_vary(vary: Any, n: int, adapter: PeftConfig | None) -> dict[str, Seque
     fields = [each.name for each in dataclasses.fields(RewardConfig) if each.init and each.name not in OF_THE_RUN]
     of_adapter = [] if adapter is None else [f"lora.{each.name}" for each in dataclasses.fields(adapter) if each.init]
     options = ["model", *fields, *of_adapter]
-    for key, values in (vary or {}).items():
+    vary = _by_option(vary or {})
+    for key, values in vary.items():
         if key not in options:
             raise UserError(f"vary: members can't differ in {key}; {_what_was_meant(key, options, adapter)}")
         if not isinstance(values, list | tuple) or not values:
             raise UserError(f"vary: {key} is {values!r}; give a list of values, which the members get in turn.")
         if len(values) > n:
             raise UserError(f"vary: {key} has {len(values)} values for {n} members; leave some out, or raise n.")
-    return dict(vary or {})
+    return vary
+
+
+def _by_option(vary: Mapping[str, Any]) -> dict[str, Any]:
+    """The lists by option, those of an adapter as `lora.r`, whether they are given so or as `lora: {r: ...}`."""
+    adapter = vary.get("lora")
+    if not isinstance(adapter, Mapping):
+        return dict(vary)
+    return {key: values for key, values in vary.items() if key != "lora"} | {f"lora.{k}": v for k, v in adapter.items()}
 
 
 def _what_was_meant(key: str, options: Sequence[str], adapter: PeftConfig | None) -> str:

@@ -18,10 +18,13 @@ from hf_align.hub.push import check_bases, check_repo_id, create_repo, stage_car
 from hf_align.hub.staging import base_models, name_bases, new_stage, stage_checkpoint, stage_model
 from hf_align.model_cards import CardFacts, save_card
 from hf_align.model_cards.collect import collect_facts
+from hf_align.models.wrapper import unwrapped
 
 logger = logging.get_logger(__name__)
 
 LAST = "last-checkpoint"
+HUB_BASE = "Hub id of the base model, for pushing an adapter trained on a local copy. None: its source."
+"""Help of the `hub_base_model` field of all configs."""
 
 
 class HubTrainer(Trainer):
@@ -30,7 +33,7 @@ class HubTrainer(Trainer):
     Pushes are staged first and uploaded in one commit, so a failed push leaves both sides whole.
     """
 
-    args: Any  # an AlignmentConfig
+    args: Any  # an AlignmentConfig, or SFTConfig
     _card_options: Mapping[str, Any] = MappingProxyType({})
     _last_api: HfApi | None = None
 
@@ -99,7 +102,7 @@ class HubTrainer(Trainer):
 
     def _check_base(self, api: HfApi) -> None:
         """Stage only the adapter's settings, which determine whether others could load it."""
-        model = self.accelerator.unwrap_model(self.model).model
+        model = unwrapped(self.accelerator.unwrap_model(self.model), keep_peft=True)
         configs = getattr(model, "peft_config", None)
         if not configs:
             return

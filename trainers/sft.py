@@ -23,7 +23,7 @@ from hf_align.data.sft.demonstrations import trained_demonstrations
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.files import whole_files
-from hf_align.model_cards import save_card
+from hf_align.model_cards import CardFacts
 from hf_align.model_cards.demonstrations import collect_sft_facts
 from hf_align.models.adapter_config import sort_names
 from hf_align.models.adapters import float32_trainable
@@ -43,6 +43,7 @@ from hf_align.trainers.checkpoints import Kind, check_adapter
 from hf_align.trainers.checks import check_evaluation, check_options, check_output_dir, check_reporters
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.evaluating import WholeEvaluations
+from hf_align.trainers.hub import HUB_BASE, HubTrainer
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
@@ -82,6 +83,7 @@ class SFTConfig(sft_config.SFTConfig):
     on_nonfinite: Literal["stop", "skip"] = field(default="stop", metadata={"help": ON_NONFINITE})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": NAN_FILTER})
     resume_with_changes: bool = field(default=False, metadata={"help": CHANGES})
+    hub_base_model: str | None = field(default=None, metadata={"help": HUB_BASE})
     record: bool = field(default=True, metadata={"help": RECORD})
     merge: bool = field(
         default=False,
@@ -115,6 +117,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
     WholeEvaluations,
     AcceleratedTrainer,
     WholeCheckpoints,
+    HubTrainer,
     sft_trainer.SFTTrainer,
 ):
     """Trainer of a language model on demonstrations.
@@ -219,19 +222,27 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
             for file in (*unfinished.glob("*.bin"), *unfinished.rglob("README.md")):  # of the options; peft's
                 file.unlink()
 
+    def _facts(self, directory: Path) -> CardFacts:
+        options = {{"dataset_name": "dataset_tags"}.get(name, name): each for name, each in self._card_options.items()}
+        return collect_sft_facts(self, **options)
+
     def create_model_card(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
         """Write README.md and its curves into `output_dir`, unless you edited the README.md there.
+
+        Later saves and pushes use the same arguments.
 
         Args:
             model_name: Default: the last part of `hub_model_id`, else the name of the folder.
             dataset_name: Hub id of the training data. Default: the id it was downloaded from.
             tags: Further tags.
         """
+        given = {"model_name": model_name, "dataset_name": dataset_name, "tags": tags}
+        if self._unfinished is None:  # else TRL asks, with the default name
+            self._card_options = {**self._card_options, **{name: value for name, value in given.items() if value}}
         if self.is_world_process_zero():
-            facts = collect_sft_facts(self, model_name=model_name, dataset_tags=dataset_name, tags=tags)
-            save_card(cast(str, self.args.output_dir), facts, self.state.log_history)
+            self._save_card(Path(cast(str, self.args.output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         loaded = self.model if model is None else model

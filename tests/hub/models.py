@@ -15,6 +15,7 @@ from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from hf_align.trainers.sft import SFTConfig, SFTTrainer
 from tests.trainers.pairs import options, pairs
 
 PPO = {
@@ -46,6 +47,9 @@ def make_trainer(
         "quantization_config": quantization,
     }
     base = str(base) if isinstance(base, Path) else base
+    if kind == "sft":
+        rows = Dataset.from_list([{"prompt": "Review.", "completion": f" Film {n}."} for n in range(8)])
+        return SFTTrainer(base, SFTConfig(**settings), rows, **own)
     if kind == "ppo":
         return PPOTrainer(
             base,

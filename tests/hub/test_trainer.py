@@ -46,6 +46,31 @@ def test_push_to_hub_saves_and_pushes_with_the_card_s_arguments(
     assert local["base_model_name_or_path"] == str(base)
 
 
+def test_demonstrations_train_and_push_as_preferences_do(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
+    out, changes = tmp_path / "out", {**STEPWISE, "max_steps": 1, "hub_strategy": "checkpoint"}
+    with pytest.raises(UserError, match="trained on a local model"):
+        make_trainer("sft", base, out, **changes)
+    trainer = make_trainer("sft", base, out, hub_base_model=base_on_hub, **changes)
+    trainer.create_model_card(model_name="Films", tags="tiny")
+    trainer.train()
+    trainer.push_to_hub(dataset_name="team/films")
+    repository = hub.repositories["anna/out"]
+    names = {name for name in repository.files if "/" not in name}
+    assert "adapter_model.safetensors" in names and "base_fingerprint.json" in names
+    assert (out / "run.sqlite").exists() and not any(name.endswith((".sqlite", ".bin")) for name in names)
+    assert "last-checkpoint/optimizer.pt" in repository.files
+    data = card_data(repository.files["README.md"])
+    assert (data.base_model, data.datasets) == (base_on_hub, ["team/films"]) and "tiny" in data.tags
+    assert b"Films" in repository.files["README.md"]
+    assert_nothing_leaks(hub, "anna/out", tmp_path)
+    (tmp_path / "secret").write_text("anna-secret")
+    (out / "LICENSE").symlink_to(tmp_path / "secret")
+    head = repository.head
+    with pytest.raises(UserError, match="LICENSE is a link to a file outside"):
+        trainer.push_to_hub()
+    assert repository.head == head
+
+
 def test_a_push_in_the_background_gives_a_future(hub: StandIn, base: Path, base_on_hub: str, tmp_path: Path):
     trainer = make_trainer("dpo", base, tmp_path / "out", hub_base_model=base_on_hub)
     job = trainer.push_to_hub(blocking=False, commit_message="In the background")

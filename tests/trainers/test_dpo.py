@@ -96,7 +96,6 @@ def test_cached_log_probs_are_within_their_stated_bound_on_the_real_model(
         differences.append(in_batch - batch["ref_logps"])
         cached.append(batch["ref_logps"])
     assert torch.cat(cached).std() > 5, "responses differ by far more than the bound"
-    print("LEFT", torch.cat(differences).square().mean().sqrt(), torch.cat(rounded).square().mean().sqrt())
     assert torch.cat(differences).abs().max() < bound
     if setting:  # two passes that each round on their own differ by sqrt(2) times what this processor rounds in one
         assert torch.cat(differences).square().mean() < 3**2 * torch.cat(rounded).square().mean()

@@ -244,6 +244,7 @@ def test_a_base_that_training_changes_is_loaded_for_each_member(
         ({"vary": {"seed": [1, 2]}}, "each has its own seed anyway"),
         ({"vary": {"lora.r": [2, 4, 8]}}, "lora.r has 3 values for 2 members"),
         ({"vary": {"lora.r": 2}}, "lora.r is 2; give a list"),
+        ({"vary": {"lora": {"r": [2, 4, 8]}}}, "lora.r has 3 values for 2 members"),
         ({"vary": {"lora.r": [2]}, "peft_config": None}, "they have no adapter"),
         ({"vary": {"learning_rate": [-1.0]}}, "learning_rate is -1.0; give a number from 0"),
         ({"eval_dataset": {"a": pairs(2)}}, "eval_dataset must be a datasets.Dataset"),

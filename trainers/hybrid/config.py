@@ -12,6 +12,7 @@ from peft import PeftConfig
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
 from hf_align.trainers.config import Callbacks
+from hf_align.trainers.hub import HUB_BASE
 from hf_align.trainers.recording import RECORD
 
 Adapter = Literal["continue", "merge", "new"]
@@ -180,12 +181,7 @@ class HybridConfig:
     hub_private_repo: bool | None = field(
         default=None, metadata={"help": "Whether a new repository is private. None: the Hub's default."}
     )
-    hub_base_model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Hub id of the base model, for pushing an adapter trained on a local copy. None: its source."
-        },
-    )
+    hub_base_model: str | None = field(default=None, metadata={"help": HUB_BASE})
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -107,6 +107,11 @@ def _nearest(columns: Sequence[str]) -> str:
         return f"{_PAGE} lists the layouts: rename the columns to those of one"
     layout = min(akin, key=far)
     lacking = layout.lacks(columns)
+    if layout.unchanged and "prompt" in columns and len(lacking) == len(layout.columns) - 1 and not _near_any(columns):
+        return (
+            "With a prompt alone there is nothing to compare: pairs have chosen and rejected, too, and rankings have "
+            "responses with ranking, scores or ratings"
+        )
     if not lacking:
         beyond = _list(set(layout.without) & set(columns))
         return f"The nearest is {layout.name} ({layout.source}), which has no {beyond}"
@@ -117,6 +122,11 @@ def _nearest(columns: Sequence[str]) -> str:
 def _distance(layout: Layout, columns: Sequence[str]) -> float:
     """Number of its columns that are missing; a misspelt one counts as half there."""
     return sum(0.5 if _misspelt(name, columns) else 1.0 for name in layout.lacks(columns))
+
+
+def _near_any(columns: Sequence[str]) -> bool:
+    """Whether a column may be a misspelt one of pairs or rankings."""
+    return any(_misspelt(name, columns) for each in LAYOUTS if each.unchanged for name in each.lacks(columns))
 
 
 def _misspelt(name: str, columns: Sequence[str]) -> str | None:
