@@ -148,7 +148,7 @@ def train_ensemble(
     training.check()
     with recorded(config, data, members) as record:
         trained = training.run(record)
-        return assemble(trained, config, data, quantization_config, progress or Silent())
+        return assemble(trained, config, data, quantization_config, progress or Silent(), record)
 
 
 def recorded(
@@ -207,8 +207,9 @@ def assemble(
     data: EnsembleData,
     quantization: Quantization,
     progress: Progress,
+    record: RunRecord | None = None,
 ) -> RewardEnsemble:
-    """Put trained members together, measure the ensemble on held-out rows, save it in its folder, and push it."""
+    """Put trained members together, measure the ensemble on held-out rows, save and record it, and push it."""
     folder = Path(config.output_dir or "")
     ensemble = RewardEnsemble(
         [each.folder for each in trained],
@@ -236,6 +237,8 @@ def assemble(
     if config.process_index == 0:
         ensemble.save_pretrained(folder, beside_others=True)
         write_json(folder / RESULTS, results)
+        if record is not None:
+            record_results(record, folder, results)
         if "accuracy" in results:
             low, high = map(float, results["accuracy_interval"])
             interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
@@ -253,6 +256,15 @@ def assemble(
             )
     show(results, progress)
     return ensemble
+
+
+def record_results(record: RunRecord, folder: Path, results: Mapping[str, Any]) -> None:
+    """Record an ensemble as a checkpoint, in a stage of its own behind those of its members, with what it measures."""
+    step = max(each["steps"] for each in results["members"])
+    session = record.session("ensemble", prefix="rm", from_step=step)
+    session.log(step, {f"eval_{name}": each for name, each in results.items() if isinstance(each, float)})
+    session.checkpoint(folder, step, {"reward": str(folder)})
+    session.end("finished")
 
 
 def halves(rows: Dataset) -> tuple[Dataset, Dataset]:

@@ -166,8 +166,14 @@ class TrialTrainer(Trainer):
             The best run, as in Trainer.
 
         Raises:
-            UserError: The trainer has no `model_init`, or there is nothing to evaluate on.
+            UserError: The trainer has no `model_init`, there is nothing to evaluate on, or several processes train.
         """
+        if self.args.world_size > 1:
+            raise UserError(
+                f"hyperparameter_search runs in one process, and {self.args.world_size} train here: where a trial "
+                "fails or is cut short in one, the others would wait for it; start one process on each GPU, with a "
+                "storage of optuna that they share (storage=, study_name=, load_if_exists=True)."
+            )
         if self.model_init is None:
             raise UserError(
                 "hyperparameter_search needs a new model for each trial; give a function that returns one as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 
-from hf_align import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, train_ensemble
+from hf_align import DPOConfig, DPOTrainer, RewardConfig, RewardEnsemble, RewardTrainer, load_best, train_ensemble
 from hf_align.algorithms import ALGORITHMS
 from hf_align.tracking import Run, RunRecord, best_checkpoint, read_record
 from hf_align.tracking.schema import FILE
@@ -156,12 +157,22 @@ def test_sft_and_reward_models_are_recorded(tiny_model_dir: str, tmp_path: Path)
 def test_an_ensemble_has_one_record_with_a_stage_for_each_member(tiny_model_dir: str, tmp_path: Path):
     args = RewardConfig(**options(tmp_path, max_steps=1, logging_steps=1))
     lora = LoraConfig(r=2, target_modules=["q_proj"])
-    train_ensemble(tiny_model_dir, args, pairs(), n=2, eval_dataset=pairs(2), peft_config=lora)
+    ensemble = train_ensemble(tiny_model_dir, args, pairs(), n=2, eval_dataset=pairs(2), peft_config=lora)
     run = only(tmp_path)
     assert (run.algorithm, run.status, run.config["n"]) == ("ensemble", "finished", 2)
     assert [(p.stage, p.step) for p in run.metrics("rm/loss")] == [("member-0", 1), ("member-1", 1)]
     assert [path.parent for path in tmp_path.rglob(FILE)] == [tmp_path]
-    assert {session.facts["config"]["seed"] for session in run.sessions} == {args.seed, args.seed + 1}
+    *members, whole = run.sessions
+    assert {session.facts["config"]["seed"] for session in members} == {args.seed, args.seed + 1}
+    results = json.loads((tmp_path / "ensemble_results.json").read_text())
+    [point] = [each for each in run.metrics("rm/eval_accuracy") if each.stage == whole.stage == "ensemble"]
+    assert (point.step, point.value) == (1, results["accuracy"])
+    assert run.metrics("rm/eval_mean_member_accuracy")[0].value == results["mean_member_accuracy"]
+    best = load_best(tmp_path, "eval_std", greater_is_better=False)
+    assert isinstance(best.reward, RewardEnsemble)
+    assert best.reward.score(["A film."], [" Good."]) == pytest.approx(
+        ensemble.score(["A film."], [" Good."]), abs=1e-5
+    )
 
 
 def test_a_trainer_records_in_a_larger_run(tiny_model_dir: str, tmp_path: Path):

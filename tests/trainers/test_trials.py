@@ -135,6 +135,13 @@ def test_refused_before_anything_is_loaded(given: dict[str, Any], said: str, tmp
         build("dpo", tmp_path, Keep(), given)
 
 
+def test_several_processes_search_by_themselves(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trainer = build("dpo", tmp_path, Keep(), {"model_init": lambda: tiny_model_dir})
+    monkeypatch.setattr("transformers.TrainingArguments.world_size", 2)
+    with pytest.raises(UserError, match="hyperparameter_search runs in one process, and 2 train here"):
+        trainer.hyperparameter_search(lambda trial: {}, n_trials=1, backend="optuna")
+
+
 def test_without_a_function_there_is_no_search(tiny_model_dir: str, tmp_path: Path):
     with pytest.raises(UserError, match="give a function that returns one as model_init"):
         build("dpo", tmp_path, Keep(), {"model": tiny_model_dir}).hyperparameter_search(backend="optuna")

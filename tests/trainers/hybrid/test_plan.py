@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 
 from hf_align.errors import UserError
@@ -131,6 +132,13 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
 def test_what_can_not_be_is_refused(stages: Any, changes: dict[str, Any], message: str, toy: str, tmp_path: Path):
     with pytest.raises(UserError, match=message):
         hybrid(toy, tmp_path, stages, **changes)
+
+
+def test_several_processes_are_refused(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    PartialState()
+    monkeypatch.setitem(PartialState._shared_state, "num_processes", 2)
+    with pytest.raises(UserError, match="a hybrid runs in one process; start it without `accelerate launch`"):
+        hybrid(toy, tmp_path)
 
 
 def test_a_loss_without_reference_has_none(toy: str, tmp_path: Path):
