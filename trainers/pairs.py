@@ -25,6 +25,7 @@ from hf_align.models.vocabulary import check_token_ids
 from hf_align.models.wrapper import BranchModel, unwrapped
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.config import AlignmentConfig
+from hf_align.trainers.converted_stream import read_as_preferences
 from hf_align.trainers.data import check_tokens, parts_of
 from hf_align.trainers.stream import RowStream, check_stream_options, first_rows, is_stream
 from hf_align.trainers.streaming import StreamingTrainer
@@ -75,6 +76,9 @@ class PreferenceTrainer(StreamingTrainer, BranchTrainer):
         if not is_stream(data):
             return super().prepare_training(data, tokenizer)
         read, args = first_rows(data), self.args
+        stream = read_as_preferences(data, read, "train_dataset", plain=args.plain_pairs)
+        if stream is not data:
+            data, read = stream, first_rows(stream)
         as_preferences(read, "train_dataset", plain=args.plain_pairs)
         first = self.prepare_rows(read, tokenizer, "train_dataset")
         reader = BlockReader(
@@ -85,12 +89,6 @@ class PreferenceTrainer(StreamingTrainer, BranchTrainer):
             plain=args.plain_pairs,
             problem_of=self.row_problem,
         )
-        (row,) = reader.tokenize(reader.check(read[:1], 0), [0])
-        if row["response_ids"] != first[0]["response_ids"]:
-            raise UserError(
-                "train_dataset is a stream, whose rows are trained on as they are, and these have a layout that would "
-                "be converted; convert them first (stream.map) to prompt, chosen and rejected."
-            )
         return RowStream(data, first, read, reader, indexed="index" in first.column_names)
 
     @property

@@ -104,6 +104,48 @@ def test_another_stream_at_resume_is_named(
     assert "checkpoint-1, which was trained with other rows in train_dataset" in caplog.text
 
 
+def in_layout(name: str, data: Dataset) -> list[dict[str, Any]]:
+    """The pairs in another layout, with a row that makes none between them."""
+    rows: Any = data.to_list()
+    if name == "pku":
+        made = [
+            {"prompt": r["prompt"], "response_0": r["rejected"], "response_1": r["chosen"], "better_response_id": 1}
+            for r in rows
+        ]
+        return [*made[:3], {**made[3], "better_response_id": None}, *made[3:]]
+    both = [{"prompt": r["prompt"], "responses": [r["rejected"], r["chosen"]], "scores": [1.0, 3.0]} for r in rows]
+    more = {"prompt": "p", "responses": ["a", "b", "c"], "scores": [3.0, 1.0, 2.0]}
+    return [*both[:3], more, {**more, "scores": [1.0, 1.0, 1.2]}, *both[3:]]
+
+
+@pytest.mark.parametrize("name", ["pku", "rankings"])
+def test_rows_of_other_layouts_are_converted_as_those_of_a_data_set(
+    name: str, tiny_model_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rows = in_layout(name, text_pairs(8))
+    changes = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "optim": "adamw_torch"}
+    whole = train("dpo", tiny_model_dir, rows, tmp_path / "whole", **{**changes, "save_strategy": "no"})
+    caplog.clear()
+
+    def stream() -> IterableDataset:
+        return IterableDataset.from_generator(lambda: iter(rows))
+
+    out = tmp_path / "out"
+    streamed = train("dpo", tiny_model_dir, stream(), out, **changes)
+    assert all(map(torch.equal, weights(whole), weights(streamed)))
+    assert "; rows are converted as they come." in caplog.text
+    assert caplog.text.count("row 3 is left out, having") == (name == "pku")
+    again = train("dpo", tiny_model_dir, stream(), out, resume=str(out / "checkpoint-2"), **changes)
+    assert all(map(torch.equal, weights(streamed), weights(again)))
+
+
+def test_pairs_of_several_rows_are_no_stream(tmp_path: Path):
+    rows = [{"prompt": "p", "completion": text, "label": label} for text, label in (("a", True), ("b", False))]
+    stream: Any = IterableDataset.from_generator(lambda: iter(rows))
+    with pytest.raises(UserError, match=r"train_dataset is a stream, and of its layout, .* made of several rows"):
+        DPOTrainer("no/model", args=DPOConfig(**options(tmp_path)), train_dataset=stream)
+
+
 def test_a_bad_row_stops_the_run_where_it_comes(tiny_model_dir: str, tmp_path: Path):
     def made() -> Any:
         for number in range(FIRST_ROWS + 20):

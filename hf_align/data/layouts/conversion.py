@@ -205,6 +205,20 @@ def _made(layout: Layout, rows: Iterable[tuple[int, Row]], tally: Tally) -> Iter
             tally.refuse(number, problem_of(error))
 
 
+def convert_row(layout: Layout, number: int, row: Row, tally: Tally, *, as_pairs: bool = False) -> Iterator[Made]:
+    """Pairs or rankings of one row.
+
+    Args:
+        layout: Its layout, one that converts each row by itself.
+        number: Its number, for the tally.
+        row: The row, with every column.
+        tally: Notes what is left out.
+        as_pairs: See `to_preferences`.
+    """
+    for _, made in _made(layout, [(number, row)], tally):
+        yield from _unfolded(number, made, tally) if as_pairs and layout.makes == "rankings" else [made]
+
+
 def _unfolded(number: int | None, row: Made, tally: Tally) -> Iterator[Made]:
     """All pairs of a ranking, those of scores or ratings that are further apart than `min_gap`, with the gap."""
     try:

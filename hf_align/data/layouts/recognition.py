@@ -16,7 +16,7 @@ from hf_align.collators.rows import RowProblem, key_of
 from hf_align.collators.scorable import read_any_prompt
 from hf_align.collators.tools import to_dataset
 from hf_align.data.layouts.conversion import Conversion, convert_rows
-from hf_align.data.layouts.layout import UNREADABLE, Row
+from hf_align.data.layouts.layout import UNREADABLE, Layout, Row
 from hf_align.data.layouts.registry import columns_of, first_rows, recognise
 from hf_align.data.layouts.strings import is_transcript
 from hf_align.errors import UserError
@@ -38,21 +38,40 @@ def trained_rows(data: Any, name: str, *, plain: bool = False) -> Any:
     Raises:
         UserError: The layout is known, but no row of it can be used; or the columns are none of a known layout.
     """
+    if not _has_rows(data):
+        return data
+    needed = _needs_conversion(data, plain=plain)
+    if needed is not None:
+        return converted(data, name, as_pairs=plain, needed=needed)
+    columns = columns_of(data)
+    if set(PAIR) <= set(columns) and "prompt" not in columns:
+        _mention_transcripts(data, name)
+    return data
+
+
+def layout_to_convert(first: list[dict[str, Any]], name: str, *, plain: bool = False) -> Layout | None:
+    """The layout that `trained_rows` would convert these first rows of a stream from; None if it returned them.
+
+    Raises:
+        UserError: The columns are none of a known layout.
+    """
+    needed = _needs_conversion(first, plain=plain)
+    return None if needed is None else _layout_of(first, name, as_pairs=plain, needed=needed)
+
+
+def _needs_conversion(data: Any, *, plain: bool) -> bool | None:
+    """Whether rows that need conversion have the columns that a trainer needs; None if it reads them as they are."""
 
     def reads(row: Row) -> None:
         if plain and kind_of(row) == "rankings":
             raise RowProblem("several responses")
         read_judged(row, {}, plain=plain)
 
-    if not _has_rows(data):
-        return data
     columns = columns_of(data)
     if is_read(data, reads, columns) and not _asked_elsewhere(columns):
-        if set(PAIR) <= set(columns) and "prompt" not in columns:
-            _mention_transcripts(data, name)
-        return data
+        return None
     needed = set(PAIR) <= set(columns) or (not plain and "responses" in columns and set(JUDGEMENTS) & set(columns))
-    return converted(data, name, as_pairs=plain, needed=bool(needed))
+    return bool(needed)
 
 
 def prompt_rows(data: Any, name: str) -> Any:
@@ -121,14 +140,7 @@ def converted(data: Any, name: str, *, as_pairs: bool = False, min_gap: float = 
     Raises:
         UserError: The layout isn't known, or no row can be used.
     """
-    columns = columns_of(data)
-    try:
-        layout = recognise(columns, first_rows(data))
-    except UserError as error:
-        if needed:
-            return data
-        raise UserError(f"{name}: {error}") from None
-    if layout.unchanged and not (as_pairs and layout.makes == "rankings"):
+    if _layout_of(data, name, as_pairs=as_pairs, needed=needed) is None:
         return data
     try:
         conversion = convert_rows(data, as_pairs=as_pairs, min_gap=min_gap)
@@ -136,6 +148,17 @@ def converted(data: Any, name: str, *, as_pairs: bool = False, min_gap: float = 
         raise UserError(f"{name}: {error}") from None
     say(conversion, name)
     return conversion.rows
+
+
+def _layout_of(data: Any, name: str, *, as_pairs: bool, needed: bool) -> Layout | None:
+    """The layout to convert rows from; None if they stay as they are. See `converted`."""
+    try:
+        layout = recognise(columns_of(data), first_rows(data))
+    except UserError as error:
+        if needed:
+            return None
+        raise UserError(f"{name}: {error}") from None
+    return None if layout.unchanged and not (as_pairs and layout.makes == "rankings") else layout
 
 
 def say(conversion: Conversion, name: str) -> None:

@@ -155,7 +155,14 @@ def test_converted_conversations_go_to_the_trainers() -> None:
             r"it has prompt \(text\), chosen \(number\), rejected \(number\)\. The columns are those of ",
         ),
         ([{"text": "Hi."}], r"it has text \(text\)\. docs/reference/layouts\.md lists the layouts"),
-        ([{"prompt": "Hi.", "text": "a"}], r"it has prompt \(text\), text \(text\)\. The nearest is "),
+        (
+            [{"prompt": "Hi.", "text": "a"}],
+            r"it has prompt \(text\), text \(text\)\. With a prompt alone there is nothing",
+        ),
+        (
+            [{"prompt": "Hi."}],
+            "nothing to compare: pairs have chosen and rejected, too, and rankings have responses with",
+        ),
         (
             [{"question": "Hi?", "query": "Ho?", "chosen": "a", "rejected": "b"}],
             "recognised question_pairs, which has one of question and query, and the data set has both: drop or rename",
