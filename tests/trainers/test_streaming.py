@@ -15,6 +15,7 @@ from hf_align.errors import UserError
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer, IPOConfig, IPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
 from hf_align.trainers.stream import FIRST_ROWS
+from tests.tiny import tiny_tokenizer
 from tests.trainers.pairs import options, text_pairs
 
 KINDS: dict[str, Any] = {"reward": (RewardTrainer, RewardConfig), "dpo": (DPOTrainer, DPOConfig)}
@@ -143,7 +144,12 @@ def test_pairs_of_several_rows_are_no_stream(tmp_path: Path):
     rows = [{"prompt": "p", "completion": text, "label": label} for text, label in (("a", True), ("b", False))]
     stream: Any = IterableDataset.from_generator(lambda: iter(rows))
     with pytest.raises(UserError, match=r"train_dataset is a stream, and of its layout, .* made of several rows"):
-        DPOTrainer("no/model", args=DPOConfig(**options(tmp_path)), train_dataset=stream)
+        DPOTrainer(
+            "no/model",
+            args=DPOConfig(**options(tmp_path)),
+            train_dataset=stream,
+            processing_class=tiny_tokenizer(),
+        )
 
 
 def test_a_bad_row_stops_the_run_where_it_comes(tiny_model_dir: str, tmp_path: Path):
