@@ -239,7 +239,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
             tags: Further tags.
         """
         given = {"model_name": model_name, "dataset_name": dataset_name, "tags": tags}
-        if self._unfinished is None:  # else TRL asks, with the default name
+        if not self.is_in_train:  # else TRL asks, with the default name
             self._card_options = {**self._card_options, **{name: value for name, value in given.items() if value}}
         if self.is_world_process_zero():
             self._save_card(Path(cast(str, self.args.output_dir)))
