@@ -12,8 +12,8 @@ from hf_align.model_cards.names import hub_id
 from hf_align.report.policy_page import render_policy_report
 from hf_align.report.policy_text import policy_report_text
 from hf_align.report.remarks import Remark
-from hf_align.report.reward_page import render_reward_report
-from hf_align.report.reward_text import report_text
+from hf_align.report.reward.page import render_reward_report
+from hf_align.report.reward.text import report_text
 from hf_align.report.shown import Shown
 
 

@@ -1,51 +1,12 @@
-"""What a section of a report consists of, and how its figures are written."""
+"""How the figures of reports are written."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Grade = Literal["good", "fair", "bad", ""]
-"""Of a section: "" if it can't be graded."""
 Metrics = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of one text column followed by columns of figures."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section.
-
-    Attributes:
-        key: Its key in the report's metrics.
-        title: Its heading.
-        sentence: What its figures mean and whether they are good; why it is empty, if it is.
-        grade: The judgement.
-        figure: The main figure with its interval; "" if it is empty.
-        tables: Its tables.
-        note: How it was measured.
-        empty: Whether there is nothing to show.
-        label: The judgement in other words; "" for the grade itself.
-    """
-
-    key: str
-    title: str
-    sentence: str
-    grade: Grade = ""
-    figure: str = ""
-    tables: Sequence[Table] = field(default_factory=tuple)
-    note: str = ""
-    empty: bool = False
-    label: str = ""
 
 
 def percent(value: float | None, digits: int = 1) -> str:

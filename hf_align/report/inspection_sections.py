@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_align.numbers import plural
-from hf_align.report.figures import Grade, Metrics, Section, Table, decimal, ends, percent
+from hf_align.report.figures import Metrics, decimal, ends, percent
+from hf_align.report.sections import Grade, Section, Table
 from hf_align.report.verdict import Verdict
 
 TITLES = {
@@ -44,18 +45,18 @@ def _section(key: str, inspection: Metrics) -> Section:
     findings = findings_of(inspection, key)
     shown = BUILDERS[key](inspection["metrics"][key]) if key in BUILDERS else Shown()
     if shown.unchecked and not findings:
-        return Section(key, TITLES[key], shown.unchecked, empty=True)
+        return Section(shown.unchecked, key=key, title=TITLES[key], empty=True)
     worst = findings[0]["severity"] if findings else "note"
     found = f"Found: {say_counts(findings)}." if findings else "Nothing found."
     return Section(
-        key,
-        TITLES[key],
         f"{shown.said} {found}".lstrip(),
         GRADES[worst],
         shown.figure,
         shown.tables,
         shown.note,
         label=say_counts(findings, worst),
+        key=key,
+        title=TITLES[key],
     )
 
 

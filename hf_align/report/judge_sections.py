@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from hf_align.report.figures import Grade, Metrics, Section, Table, absent, decimal, percent, plain, points, share
-from hf_align.report.reward_verdict import LAYOUTS
+from hf_align.report.figures import Metrics, absent, decimal, percent, plain, points, share
+from hf_align.report.reward.verdict import LAYOUTS
+from hf_align.report.sections import Content, Grade, Kind, Section, Table, build_sections
 from hf_align.report.verdict import Verdict
 
 GOOD_FLIPS, FAIR_FLIPS = 0.15, 0.35
@@ -23,12 +21,7 @@ FACTS = ("judge", "data", "rows", "versions", "command")
 
 def judge_sections(metrics: Metrics, facts: Metrics) -> list[Section]:
     """All sections, in the report's order."""
-    return [
-        build(metrics[key], metrics)
-        if metrics.get(key)
-        else Section(key, title, f"Empty: {facts.get('missing', {}).get(key, 'it was not measured')}.", empty=True)
-        for key, (title, build) in SECTIONS.items()
-    ]
+    return build_sections(SECTIONS, metrics, metrics, facts.get("missing", {}))
 
 
 def judge_verdict(metrics: Metrics) -> Verdict:
@@ -62,7 +55,7 @@ def gap_label(part: Metrics) -> str:
     return f"up to {high:g}" if not low else f"{low:g} to {high:g}"
 
 
-def _agreement(figures: Metrics, metrics: Metrics) -> Section:
+def _agreement(figures: Metrics, metrics: Metrics) -> Content:
     people = not absent(figures["people"])
     sentence = f"It prefers what people do in {percent(figures['judge'])} of {figures['pairs']:,} decided pairs"
     grade: Grade = "fair"
@@ -91,9 +84,7 @@ def _agreement(figures: Metrics, metrics: Metrics) -> Section:
         if people
         else "Rows have no single votes, so people's own agreement isn't known."
     )
-    return Section(
-        "agreement",
-        SECTIONS["agreement"][0],
+    return Content(
         f"{sentence}.",
         grade,
         share(figures, "judge"),
@@ -102,7 +93,7 @@ def _agreement(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-def _verdicts(figures: Metrics, metrics: Metrics) -> Section:
+def _verdicts(figures: Metrics, metrics: Metrics) -> Content:
     flips = figures["flips"]
     sentence = f"It has an opinion on {percent(figures['opinions'])} of {figures['pairs']:,} pairs; "
     sentence += f"{percent(figures['ties'])} of these are ties"
@@ -116,9 +107,7 @@ def _verdicts(figures: Metrics, metrics: Metrics) -> Section:
         grade = "good" if flips <= GOOD_FLIPS else "fair" if flips <= FAIR_FLIPS else "bad"
     names = {"opinions": "has an opinion", "ties": "tie", "flips": "choice changes with the order"}
     rows = [[label, share(figures, name)] for name, label in names.items() if figures[name] is not None]
-    return Section(
-        "verdicts",
-        SECTIONS["verdicts"][0],
+    return Content(
         sentence,
         grade,
         share(figures, "ties"),
@@ -126,7 +115,7 @@ def _verdicts(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-def _position(figures: Metrics, metrics: Metrics) -> Section:
+def _position(figures: Metrics, metrics: Metrics) -> Content:
     after = figures["effect_after"]
     left = "" if after is None else f" {decimal(after, 3, sign=True)} is left in its judgements."
     rows = []
@@ -144,9 +133,7 @@ def _position(figures: Metrics, metrics: Metrics) -> Section:
             ["judgement for the response given first", share(figures, "first_given"), f"{figures['pairs_again']:,}"]
         )
         grade = grade if abs(after) <= AFTER else "bad"
-    return Section(
-        "position",
-        SECTIONS["position"][0],
+    return Content(
         sentence,
         grade,
         "" if figures["effect"] is None else decimal(figures["effect"], 3, sign=True),
@@ -156,7 +143,7 @@ def _position(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-def _length(figures: Metrics, metrics: Metrics) -> Section:
+def _length(figures: Metrics, metrics: Metrics) -> Content:
     low, high = figures["weight_interval"]
     sentence = (
         f"It prefers the longer response in {percent(figures['judge'])}, people in {percent(figures['people'])} of "
@@ -177,9 +164,7 @@ def _length(figures: Metrics, metrics: Metrics) -> Section:
         ["agreement at equal length", share(figures, "equal_length"), f"{figures['pairs']:,}"],
         ["pull of length b", plain(figures, "weight"), f"{figures['pairs']:,}"],
     ]
-    return Section(
-        "length",
-        SECTIONS["length"][0],
+    return Content(
         sentence,
         grade,
         f"b = {plain(figures, 'weight')}",
@@ -189,7 +174,7 @@ def _length(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-def _calibration(figures: Metrics, metrics: Metrics) -> Section:
+def _calibration(figures: Metrics, metrics: Metrics) -> Content:
     chance = f"a judge that is right about every probability has {decimal(figures['ece_floor'], 3)} by chance"
     grade: Grade = ""
     if figures["soft"]:
@@ -202,9 +187,7 @@ def _calibration(figures: Metrics, metrics: Metrics) -> Section:
         [f"{part['low']:.2f} to {part['high']:.2f}", f"{part['pairs']:,}", percent(part["observed"])]
         for part in figures["bins"]
     ]
-    return Section(
-        "calibration",
-        SECTIONS["calibration"][0],
+    return Content(
         sentence,
         grade,
         f"ECE {decimal(figures['ece'], 3)}",
@@ -213,7 +196,7 @@ def _calibration(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-def _self_preference(figures: Metrics, metrics: Metrics) -> Section:
+def _self_preference(figures: Metrics, metrics: Metrics) -> Content:
     low = figures["excess_interval"][0]
     clear = not absent(low) and low > 0
     rows = [
@@ -221,9 +204,7 @@ def _self_preference(figures: Metrics, metrics: Metrics) -> Section:
         ["people for that response", share(figures, "people")],
         ["judge - people, points", points(figures, "excess")],
     ]
-    return Section(
-        "self_preference",
-        SECTIONS["self_preference"][0],
+    return Content(
         f"It prefers its own response in {percent(figures['judge'])} of {figures['pairs']:,} pairs, people in "
         f"{percent(figures['people'])}{': it favours itself' if clear else ''}.",
         "bad" if clear else "good",
@@ -232,11 +213,11 @@ def _self_preference(figures: Metrics, metrics: Metrics) -> Section:
     )
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Any, Metrics], Section]]] = {
-    "agreement": ("Agreement with people", _agreement),
-    "verdicts": ("Opinions, ties and flips", _verdicts),
-    "position": ("Position effect", _position),
-    "length": ("Length effect", _length),
-    "calibration": ("Calibration", _calibration),
-    "self_preference": ("Self-preference", _self_preference),
+SECTIONS = {
+    "agreement": Kind("Agreement with people", _agreement),
+    "verdicts": Kind("Opinions, ties and flips", _verdicts),
+    "position": Kind("Position effect", _position),
+    "length": Kind("Length effect", _length),
+    "calibration": Kind("Calibration", _calibration),
+    "self_preference": Kind("Self-preference", _self_preference),
 }

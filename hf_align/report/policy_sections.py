@@ -5,10 +5,10 @@ The terminal and the page show the same sections. A section's grade is that of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-from hf_align.report.figures import Grade, Metrics, Section, Table, absent, decimal, ends, percent, plain, share
+from hf_align.report.figures import Metrics, absent, decimal, ends, percent, plain, share
+from hf_align.report.sections import Content, Grade, Kind, Section, Table, build_sections
 
 EVEN = 0.5
 FEWEST = 10
@@ -24,12 +24,7 @@ ORDER: Sequence[Grade] = ("bad", "fair", "good", "")
 
 def policy_sections(metrics: Metrics, facts: Metrics) -> list[Section]:
     """All sections, in the report's order."""
-    return [
-        build(metrics[key], facts)
-        if metrics.get(key)
-        else Section(key, title, f"Empty: {facts.get('missing', {}).get(key, 'it was not measured')}.", empty=True)
-        for key, (title, build) in SECTIONS.items()
-    ]
+    return build_sections(SECTIONS, metrics, facts, facts.get("missing", {}))
 
 
 def label_of(name: str, facts: Metrics) -> str:
@@ -62,7 +57,7 @@ def _lead(figures: Metrics, facts: Metrics, show: Callable[[Metrics], str]) -> s
     return show(others[0]) if len(others) == 1 else ""
 
 
-def _win_rate(figures: Metrics, facts: Metrics) -> Section:
+def _win_rate(figures: Metrics, facts: Metrics) -> Content:
     reference, policies = label_of(facts["reference"], facts), figures["policies"]
     means = {"good": "more often than not", "bad": "less often than not", "fair": "no clear difference", "": ""}
 
@@ -77,9 +72,7 @@ def _win_rate(figures: Metrics, facts: Metrics) -> Section:
     tables = [Table(("", "win rate, 95% interval", "wins", "ties", "losses"), rows)]
     if figures["others"]:
         tables.append(_by_judge(figures["others"], facts, "win_rate", "Win rates by other judges"))
-    return Section(
-        "win_rate",
-        SECTIONS["win_rate"][0],
+    return Content(
         _sentences(figures, facts, say),
         _worst(grade_of_share(each["win_rate_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "win_rate")),
@@ -109,7 +102,7 @@ def _unit(facts: Metrics) -> str:
     return f"Intervals: 95%, bootstrap over {facts.get('units', 0):,} prompts."
 
 
-def _length_controlled(figures: Metrics, facts: Metrics) -> Section:
+def _length_controlled(figures: Metrics, facts: Metrics) -> Content:
     policies = figures["policies"]
 
     def say(label: str, each: Metrics) -> str:
@@ -133,9 +126,7 @@ def _length_controlled(figures: Metrics, facts: Metrics) -> Section:
     tables = [Table(("", "win rate at equal length", "weight of length", "longer by"), rows)]
     if figures["others"]:
         tables.append(_by_judge(figures["others"], facts, "length_controlled", "At equal length, by other judges"))
-    return Section(
-        "length_controlled",
-        SECTIONS["length_controlled"][0],
+    return Content(
         _sentences(figures, facts, say),
         _worst(grade_of_share(each["length_controlled_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "length_controlled")),
@@ -145,7 +136,7 @@ def _length_controlled(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _scores(figures: Metrics, facts: Metrics) -> Section:
+def _scores(figures: Metrics, facts: Metrics) -> Content:
     policies, reference = figures["policies"], facts["reference"]
     gains = {name: each for name, each in policies.items() if name != reference}
 
@@ -154,9 +145,7 @@ def _scores(figures: Metrics, facts: Metrics) -> Section:
 
     rows = [[label_of(name, facts), plain(each, "score", 3), _gain(each, "gain", 3)] for name, each in policies.items()]
     only = next(iter(policies.values()))
-    return Section(
-        "scores",
-        SECTIONS["scores"][0],
+    return Content(
         _sentences(figures, facts, say) or f"The mean score is {plain(only, 'score')}.",
         _worst(grade_of_share(each["gain_interval"], 0) for each in gains.values()),
         _lead(figures, facts, lambda each: _gain(each, "gain")),
@@ -176,7 +165,7 @@ def _gain(each: Metrics, name: str, digits: int = 2) -> str:
     return f"{decimal(each[name], digits, sign=True)} {ends(each[f'{name}_interval'], 1, digits)}".rstrip()
 
 
-def _kl(figures: Metrics, facts: Metrics) -> Section:
+def _kl(figures: Metrics, facts: Metrics) -> Content:
     reference = label_of(facts["reference"], facts)
 
     def say(label: str, each: Metrics) -> str:
@@ -191,9 +180,7 @@ def _kl(figures: Metrics, facts: Metrics) -> Section:
         if "why" not in each
     ]
     tables = [Table(("", "k1, 95% interval", "k3, 95% interval", "k1 a token"), rows)] if rows else []
-    return Section(
-        "kl",
-        SECTIONS["kl"][0],
+    return Content(
         _sentences(figures, facts, say),
         "",
         _lead(figures, facts, lambda each: "" if "why" in each else f"{plain(each, 'k1')} nats"),
@@ -204,7 +191,7 @@ def _kl(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _diversity(figures: Metrics, facts: Metrics) -> Section:
+def _diversity(figures: Metrics, facts: Metrics) -> Content:
     policies, reference = figures["policies"], facts["reference"]
     base = policies[reference]
 
@@ -228,9 +215,7 @@ def _diversity(figures: Metrics, facts: Metrics) -> Section:
         ]
         for name, each in policies.items()
     ]
-    return Section(
-        "diversity",
-        SECTIONS["diversity"][0],
+    return Content(
         _sentences(figures, facts, say) or f"{percent(base['distinct_2'], 0)} of its word pairs are distinct.",
         _worst(grade(each) for name, each in policies.items() if name != reference),
         _lead(figures, facts, lambda each: f"distinct-2 {decimal(each['distinct_2'])}"),
@@ -241,7 +226,7 @@ def _diversity(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _length(figures: Metrics, facts: Metrics) -> Section:
+def _length(figures: Metrics, facts: Metrics) -> Content:
     policies, reference = figures["policies"], facts["reference"]
     base = policies[reference]
 
@@ -268,9 +253,7 @@ def _length(figures: Metrics, facts: Metrics) -> Section:
         for name, each in policies.items()
     ]
     only = f"It writes {decimal(base['tokens'], 1)} tokens on average and ends {percent(base['ended'], 0)} itself."
-    return Section(
-        "length",
-        SECTIONS["length"][0],
+    return Content(
         _sentences(figures, facts, say) or only,
         _worst(grade(each) for name, each in policies.items() if name != reference),
         _lead(figures, facts, lambda each: f"{_gain(each, 'gain', 1)} tokens"),
@@ -279,7 +262,7 @@ def _length(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _lost_ability(figures: Metrics, facts: Metrics) -> Section:
+def _lost_ability(figures: Metrics, facts: Metrics) -> Content:
     policies, reference = figures["policies"], facts["reference"]
 
     def grade(each: Metrics) -> Grade:
@@ -304,9 +287,7 @@ def _lost_ability(figures: Metrics, facts: Metrics) -> Section:
     ]
     only = next(iter(policies.values()))
     cut = f" {figures['cut']} were cut to their first 2,000 characters." if figures["cut"] else ""
-    return Section(
-        "lost_ability",
-        SECTIONS["lost_ability"][0],
+    return Content(
         _sentences(figures, facts, say) or f"It predicts text by people with {decimal(only['nll'], 3)} nats a token.",
         _worst(grade(each) for name, each in policies.items() if name != reference),
         _lead(figures, facts, lambda each: f"{_gain(each, 'increase', 3)} nats"),
@@ -317,11 +298,9 @@ def _lost_ability(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _best_and_worst(figures: Metrics, facts: Metrics) -> Section:
+def _best_and_worst(figures: Metrics, facts: Metrics) -> Content:
     count = sum(len(rows) for lists in figures.values() for rows in lists.values())
-    return Section(
-        "best_and_worst",
-        SECTIONS["best_and_worst"][0],
+    return Content(
         f"Prompts to which {facts['judge']} likes a policy's response most, and least, compared with that of "
         f"{label_of(facts['reference'], facts)}: read them, since no figure tells what the difference is."
         if count
@@ -331,7 +310,7 @@ def _best_and_worst(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-def _domains(figures: Metrics, facts: Metrics) -> Section:
+def _domains(figures: Metrics, facts: Metrics) -> Content:
     rows: list[list[str]] = []
     grades: list[Grade] = []
     lowest: list[tuple[float, str, Metrics]] = []
@@ -355,9 +334,7 @@ def _domains(figures: Metrics, facts: Metrics) -> Section:
         _, where, values = min(lowest, key=lambda entry: entry[0])
         said = f"The lowest win rate is that of {where}: {percent(values['win_rate'])}."
         figure = share(values, "win_rate")
-    return Section(
-        "domains",
-        SECTIONS["domains"][0],
+    return Content(
         said,
         _worst(grades),
         figure,
@@ -366,15 +343,14 @@ def _domains(figures: Metrics, facts: Metrics) -> Section:
     )
 
 
-SECTIONS: Mapping[str, tuple[str, Callable[[Any, Metrics], Section]]] = {
-    "win_rate": ("Win rate", _win_rate),
-    "length_controlled": ("Win rate at equal length", _length_controlled),
-    "scores": ("Scores", _scores),
-    "kl": ("Distance from the reference (KL)", _kl),
-    "diversity": ("Variety", _diversity),
-    "length": ("Length", _length),
-    "lost_ability": ("Lost ability", _lost_ability),
-    "best_and_worst": ("The best and the worst", _best_and_worst),
-    "domains": ("Parts of the data", _domains),
+SECTIONS = {
+    "win_rate": Kind("Win rate", _win_rate),
+    "length_controlled": Kind("Win rate at equal length", _length_controlled),
+    "scores": Kind("Scores", _scores),
+    "kl": Kind("Distance from the reference (KL)", _kl),
+    "diversity": Kind("Variety", _diversity),
+    "length": Kind("Length", _length),
+    "lost_ability": Kind("Lost ability", _lost_ability),
+    "best_and_worst": Kind("The best and the worst", _best_and_worst),
+    "domains": Kind("Parts of the data", _domains),
 }
-"""For each key its title and the function that builds the section."""

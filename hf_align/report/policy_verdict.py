@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hf_align.report.figures import Grade, Metrics, Section, absent, decimal, percent
+from hf_align.report.figures import Metrics, absent, decimal, percent
 from hf_align.report.policy_sections import grade_of_share, label_of
+from hf_align.report.sections import Grade, Section
 from hf_align.report.verdict import Verdict, names_by_grade, say_grades
 
 TO_READ = ("best_and_worst",)

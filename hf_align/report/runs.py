@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.report.charts import Curve, curve_chart
-from hf_align.report.figures import Table
 from hf_align.report.render import duration, render_page
+from hf_align.report.sections import Table
 from hf_align.tracking import Run
 from hf_align.tracking.compare import Figure, course, differences, figure_of, headline, labels, seconds_of
 

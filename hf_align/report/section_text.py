@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hf_align.report.figures import Section, Table
+from hf_align.report.sections import Section, Table
 from hf_align.report.verdict import Verdict
 
 MARKS = {"good": "good", "fair": "fair", "bad": "bad", "": "-"}

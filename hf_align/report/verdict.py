@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hf_align.report.figures import Grade, Section
+from hf_align.report.sections import Grade, Section
 
 
 @dataclass(frozen=True)

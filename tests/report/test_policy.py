@@ -105,7 +105,7 @@ def test_the_text_fits_a_terminal(width: int) -> None:
     lines = policy_report_text(METRICS, FACTS, REMARKS, width).splitlines()
     assert max(map(len, lines)) <= width
     starts = [line for line in lines if re.match(r"[1-9] ", line)]
-    assert [line[2:].startswith(SECTIONS[key][0]) for key, line in zip(ORDER, starts, strict=True)] == [True] * 9
+    assert [line[2:].startswith(SECTIONS[key].title) for key, line in zip(ORDER, starts, strict=True)] == [True] * 9
     text = "\n".join(lines)
     assert lines[0].startswith("By VADER") and "! 20% of the responses" in text
     assert "distinct-2" in text and "worst, row 3" in text and "my judge: dpo<1>" in text

@@ -7,14 +7,14 @@ import re
 from typing import Any
 
 import pytest
+from tests.report.reward.metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 from hf_align.report.figures import decimal, ends, percent
-from hf_align.report.reward_page import render_reward_report
-from hf_align.report.reward_sections import SECTIONS, sections_of
-from hf_align.report.reward_text import report_text
-from hf_align.report.reward_verdict import verdict_of
+from hf_align.report.reward.page import render_reward_report
+from hf_align.report.reward.sections import SECTIONS, sections_of
+from hf_align.report.reward.text import report_text
+from hf_align.report.reward.verdict import verdict_of
 from tests.report.page import Page
-from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 ORDER = ["accuracy", "tau", "calibration", "robustness", "length", "subsets", "best_of_n", "worst_rows"]
 
@@ -145,7 +145,7 @@ def test_the_text_fits_a_terminal(width: int) -> None:
     lines = report_text(METRICS, FACTS, REMARKS, width).splitlines()
     assert max(map(len, lines)) <= width
     starts = [line for line in lines if re.match(r"[1-8] ", line)]
-    assert [line[2:].startswith(SECTIONS[key][0]) for key, line in zip(ORDER, starts, strict=True)] == [True] * 8
+    assert [line[2:].startswith(SECTIONS[key].title) for key, line in zip(ORDER, starts, strict=True)] == [True] * 8
     assert lines[0].startswith("With care") and "! Pairs cross prompts" in "\n".join(lines)
 
 

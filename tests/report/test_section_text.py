@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hf_align.report.figures import Table
 from hf_align.report.section_text import table_lines
+from hf_align.report.sections import Table
 
 
 def test_a_first_column_that_is_too_wide_is_cut_by_characters() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from hf_align.report.figures import Table, decimal, percent
+from hf_align.report.figures import decimal, percent
 from hf_align.report.grid.charts import frontier_charts, gain_charts, learning_charts
 from hf_align.report.grid.sentences import finding_sentences, measured
 from hf_align.report.grid.tables import (
@@ -23,6 +23,7 @@ from hf_align.report.grid.tables import (
 )
 from hf_align.report.render import render_page
 from hf_align.report.section_text import table_lines, wrapped
+from hf_align.report.sections import Table
 
 Summary = Mapping[str, Any]
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hf_align.report.figures import Table, absent, decimal, ends, percent
+from hf_align.report.figures import absent, decimal, ends, percent
 from hf_align.report.grid.theory import THEORY, UNKNOWN
+from hf_align.report.sections import Table
 
 Summary = Mapping[str, Any]
 NOT_MEASURED = "not measured"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hf_align.report.figures import Metrics, Section
+from hf_align.report.figures import Metrics
+from hf_align.report.sections import Section
 from hf_align.report.verdict import Verdict, names_by_grade, say_grades, unchecked
 
 FACTS = {

@@ -10,8 +10,9 @@ from markupsafe import Markup
 from hf_align.report.charts import Curve, Interval, curve_chart, interval_chart
 from hf_align.report.figures import Metrics, decimal, percent
 from hf_align.report.render import minus, render_page
-from hf_align.report.reward_sections import MEASURES, benchmark_table, sections_of
-from hf_align.report.reward_verdict import TO_READ, shown_facts, verdict_of
+from hf_align.report.reward.confidence import MEASURES
+from hf_align.report.reward.sections import benchmark_table, sections_of
+from hf_align.report.reward.verdict import TO_READ, shown_facts, verdict_of
 from hf_align.report.section_page import bar, known, shortened
 
 MOST_BARS = 24

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hf_align.report.figures import decimal
-from hf_align.report.reward_sections import benchmark_table, sections_of
-from hf_align.report.reward_verdict import TO_READ, shown_facts, verdict_of
+from hf_align.report.reward.sections import benchmark_table, sections_of
+from hf_align.report.reward.verdict import TO_READ, shown_facts, verdict_of
 from hf_align.report.section_text import head_lines, section_lines, table_lines, wrapped
 
 WORST_SHOWN = 3
