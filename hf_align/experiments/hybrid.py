@@ -19,7 +19,8 @@ from hf_align.progress import Progress
 from hf_align.trainers.arguments.table import OF_RUN
 from hf_align.trainers.checkpoints import RESUME
 from hf_align.trainers.hybrid.config import DEFAULT_STAGES, Adapter, HybridConfig, Stage
-from hf_align.trainers.hybrid.plan import in_stage, label_of, policy_algorithm
+from hf_align.trainers.hybrid.messages import in_stage, label_of
+from hf_align.trainers.hybrid.plan import policy_algorithm
 from hf_align.trainers.hybrid.state import STATE
 from hf_align.trainers.hybrid.trainer import HybridTrainer
 from hf_align.yaml_text import dump_yaml

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from peft import PeftConfig
+from transformers import TrainerCallback
 
 from hf_align.errors import UserError
 from hf_align.fields import check_fields
+from hf_align.models.quantized import Quantization
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.hub import HUB_BASE
 from hf_align.trainers.recording import RECORD
@@ -185,3 +187,17 @@ class HybridConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a hybrid is given for all stages: model, adapter, and defaults of data and rewards."""
+
+    model: Any
+    peft_config: PeftConfig | None = None
+    quantization: Quantization = None
+    train_dataset: Any = None
+    eval_dataset: Any = None
+    reward: Any = None
+    judge: Any = None
+    callbacks: list[TrainerCallback] = field(default_factory=list)

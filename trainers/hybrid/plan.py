@@ -9,53 +9,29 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from transformers import TrainerCallback
 
 from hf_align.algorithms import ALGORITHMS, Algorithm
-from hf_align.errors import LoadError, UserError
-from hf_align.models.fingerprint import rewrites_base
+from hf_align.errors import UserError
 from hf_align.models.kinds import check_is_policy
-from hf_align.models.quantized import Quantization
-from hf_align.models.sources import adapter_config, check_source, plain_folder
+from hf_align.models.sources import check_source
 from hf_align.models.trainable import check_is_model, only_with_path
 from hf_align.trainers.arguments.table import OF_RUN
 from hf_align.trainers.base import BranchTrainer
 from hf_align.trainers.checks import check_best_metric, check_config_class, check_evaluation
-from hf_align.trainers.hybrid.config import DEFAULT_STAGES, PREVIOUS, START, HybridConfig, Stage, Until
+from hf_align.trainers.hybrid.config import DEFAULT_STAGES, PREVIOUS, START, HybridConfig, Shared, Stage, Until
+from hf_align.trainers.hybrid.hand_over import HandOver, check_adapter_config, plan_hand_overs, starts_as_adapter
+from hf_align.trainers.hybrid.messages import in_stage, label_of
 from hf_align.trainers.online.trainer import check_label
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.rollouts.schedule import seed_of
-
-Form = Literal["adapter", "whole"]
-"""What is trained."""
-
-
-@dataclass(frozen=True)
-class HandOver:
-    """What a stage starts from.
-
-    Attributes:
-        form: What it trains.
-        base: Number of the stage whose whole weights lie below its adapter, or are trained; 0: the start's.
-        kept: Whether it goes on with the weights of the stage before as they are.
-        reference: "start", "previous" or a folder or Hub id; None for an algorithm without reference.
-        start: How its model can compute as the start: "policy" (it is the start), "off" (without its adapter), "copy"
-            (with a frozen copy of the start's adapter) or "model" (it takes a second model).
-    """
-
-    form: Form
-    base: int
-    kept: bool
-    reference: str | None
-    start: Literal["policy", "off", "copy", "model"]
 
 
 @dataclass(frozen=True)
@@ -97,38 +73,6 @@ class Planned:
     def folder(self) -> Path:
         """Its folder, with checkpoints, and `policy` once it is finished."""
         return Path(self.args.output_dir)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a hybrid is given for all stages: model, adapter, and defaults of data and rewards."""
-
-    model: Any
-    peft_config: PeftConfig | None = None
-    quantization: Quantization = None
-    train_dataset: Any = None
-    eval_dataset: Any = None
-    reward: Any = None
-    judge: Any = None
-    callbacks: list[TrainerCallback] = field(default_factory=list)
-
-
-def label_of(number: int, name: str) -> str:
-    """A stage's name in messages."""
-    return f"stage {number} ({name})"
-
-
-@contextmanager
-def in_stage(label: str) -> Iterator[None]:
-    """Name the stage in a `UserError`."""
-    try:
-        yield
-    except LoadError as error:
-        raise LoadError(f"{label}: {error}", error.source) from error
-    except UserError as error:
-        if str(error).startswith("stage "):
-            raise
-        raise UserError(f"{label}: {error}") from error
 
 
 def plan_stages(stages: Sequence[Stage | str] | None, config: HybridConfig, shared: Shared) -> list[Planned]:
@@ -202,117 +146,8 @@ def _check_model(shared: Shared) -> None:
     if not isinstance(adapter, PeftConfig):
         raise UserError(f"peft_config is a {type(adapter).__name__}; give a LoraConfig.")
     check_adapter_config(adapter, "peft_config")
-    if _starts_as_adapter(shared):
+    if starts_as_adapter(shared):
         raise UserError("model already has an adapter and peft_config asks for another; leave one of them out.")
-
-
-def check_adapter_config(config: PeftConfig, name: str) -> None:
-    """Refuse adapters that change their base, which all stages share."""
-    if rewrites_base(config):
-        raise UserError(
-            f"{name}: init_lora_weights={getattr(config, 'init_lora_weights', None)!r} changes the base's weights, "
-            "which all stages share; leave it out."
-        )
-    if getattr(config, "bias", "none") != "none":
-        raise UserError(f"{name}: bias={config.bias!r} trains the base's biases, which all stages share; leave it out.")  # type: ignore[attr-defined]
-
-
-def _starts_as_adapter(shared: Shared) -> bool:
-    if isinstance(shared.model, str):
-        return adapter_config(plain_folder(shared.model)) is not None
-    return isinstance(shared.model, PeftModel)
-
-
-def plan_hand_overs(
-    stages: Sequence[Stage], algorithms: Sequence[Algorithm], configs: Sequence[Any], shared: Shared
-) -> list[HandOver]:
-    """Decide what each stage's weights and reference are.
-
-    Args:
-        stages: The stages.
-        algorithms: Theirs.
-        configs: Their trainers' configs.
-        shared: What is given for all stages.
-
-    Raises:
-        UserError: A hand-over isn't possible; names the stage.
-    """
-    has_adapter = bool(shared.peft_config) or _starts_as_adapter(shared)
-    with_reference = [
-        "reference" in algorithm.needs and getattr(args, "needs_reference", True)  # some losses have none
-        for algorithm, args in zip(algorithms, configs, strict=True)
-    ]
-    quantized = shared.quantization is not None or getattr(shared.model, "is_quantized", False)
-    with in_stage(label_of(1, algorithms[0].name)):
-        if quantized and not has_adapter:
-            raise UserError("a quantised model trains only through an adapter; give peft_config (lora).")
-        if stages[0].adapter != "continue":
-            raise UserError(
-                f"adapter is {stages[0].adapter!r}, and nothing was trained before the first stage; leave it out."
-            )
-    anchor = next((number for number, has in enumerate(with_reference, 1) if has), len(stages) + 1)
-    made_new = bool(shared.peft_config)  # whether the adapter being trained was made on the anchor's own base
-    result: list[HandOver] = []
-    form, base = ("adapter" if has_adapter else "whole"), 0
-    anchored = start_off = broken = False
-    for number, (stage, algorithm) in enumerate(zip(stages, algorithms, strict=True), start=1):
-        with in_stage(label_of(number, algorithm.name)):
-            if stage.adapter != "continue":
-                _check_change(stage, form, quantized, shared)
-                form, base = ("adapter" if stage.adapter == "new" else "whole"), number - 1
-                broken = broken or number > anchor
-            elif stage.peft_config is not None:
-                raise UserError("peft_config is for adapter='new', and adapter is 'continue'; leave one of them out.")
-            if number == anchor:
-                anchored = form == "adapter"
-                start_off = stage.adapter == "new" or (number == 1 and made_new)
-            if number <= anchor:
-                start: Any = "policy"
-            elif anchored and not broken:
-                start = "off" if start_off else "copy"
-            else:
-                start = "model"
-            default = PREVIOUS if broken else START
-            reference = _reference(stage, algorithm, default, has_one=with_reference[number - 1])
-            kept = number > 1 and stage.adapter == "continue"
-            result.append(HandOver(form, base, kept, reference, start))  # type: ignore[arg-type]
-    return result
-
-
-def _check_change(stage: Stage, form: str, quantized: bool, shared: Shared) -> None:
-    """Refuse a merge or a new adapter where it can't be made."""
-    if quantized:
-        raise UserError(
-            f"adapter={stage.adapter!r} merges into the weights, and merging into quantised ones would round what was "
-            "trained; use 'continue', or leave quantization out."
-        )
-    if not isinstance(shared.model, str):
-        raise UserError(
-            f"adapter={stage.adapter!r} reads the model again from where it is stored; give the model by name."
-        )
-    if stage.adapter == "merge" and form == "whole":
-        raise UserError("adapter='merge', and the stage before trained all weights; leave it out.")
-    if stage.adapter == "new":
-        adapter = stage.peft_config or shared.peft_config
-        if adapter is None:
-            raise UserError("adapter='new' and there is no peft_config (lora); give the adapter to make.")
-        check_adapter_config(adapter, "peft_config")
-
-
-def _reference(stage: Stage, algorithm: Algorithm, default: str, *, has_one: bool) -> str | None:
-    """The stage's reference."""
-    if not has_one:
-        if stage.reference is not None:
-            with_loss = " with this loss_type" if "reference" in algorithm.needs else ""
-            raise UserError(
-                f"reference is {stage.reference!r}, and {algorithm.name}{with_loss} has none; leave it out."
-            )
-        return None
-    reference = stage.reference or default
-    if reference not in (START, PREVIOUS):
-        check_source(reference)
-        check_is_policy(reference, "reference")
-    return reference
 
 
 def _plan_stage(

@@ -22,6 +22,7 @@ from hf_align.models.adapters import active_adapter
 from hf_align.models.randomness import random_state_kept
 from hf_align.models.wrapper import unwrapped
 from hf_align.progress import Silent
+from hf_align.trainers.hybrid.config import HybridConfig
 from hf_align.trainers.hybrid.plan import Planned
 
 BATCH = 32
@@ -123,3 +124,16 @@ def _as_start(trainer: Any, stage: Planned, model: nn.Module, start: str | None)
         return
     with active_adapter(model, reference.adapter):
         yield model
+
+
+def make_probe(args: HybridConfig, stages: Sequence[Planned], data: Sequence[Any]) -> Probe | None:
+    """The probe of a run that limits the KL from its start, or of which a stage does; None for any other.
+
+    Args:
+        args: Options of the run.
+        stages: Its stages.
+        data: Rows whose prompts are taken where stages have none.
+    """
+    if args.kl_budget is None and not any(each.until and each.until.kl for each in stages):
+        return None
+    return Probe(probe_prompts(stages, data, args.kl_prompts), args.kl_max_new_tokens, args.seed)

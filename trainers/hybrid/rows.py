@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from hf_align.algorithms import Rows
 from hf_align.data.sft.demonstrations import trained_demonstrations
 from hf_align.trainers.data import parts_of
-from hf_align.trainers.hybrid.plan import Planned, in_stage
+from hf_align.trainers.hybrid.messages import in_stage
+from hf_align.trainers.hybrid.plan import Planned
 from hf_align.trainers.pairs import tokenized_pairs
 from hf_align.trainers.rollouts.data import prompts_of
 

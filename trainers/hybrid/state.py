@@ -19,8 +19,8 @@ from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE, write_json
 from hf_align.models.fingerprint import fingerprint_of
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
-from hf_align.trainers.hybrid.config import HybridConfig
-from hf_align.trainers.hybrid.plan import Planned, Shared
+from hf_align.trainers.hybrid.config import HybridConfig, Shared
+from hf_align.trainers.hybrid.plan import Planned
 from hf_align.trainers.settings import options_of, plain, scorer_name
 
 STATE = "hybrid.json"

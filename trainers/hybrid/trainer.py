@@ -1,36 +1,29 @@
 """A hybrid run: algorithms one after another on one backbone, killed anywhere and resumed to the same weights.
 
-train                    the stages that aren't done
-    Backbone.policy_for      what a stage starts from (backbone)
-    build_trainer            its own trainer, on that
-    _train                   up to its last step or its criterion (until), from its last checkpoint
-    _close                   evaluated, its policy saved whole, recorded in hybrid.json (state)
+train                    the stages that aren't done, each by a StageRunner (running)
 _finish                  the last policy, its card and the report in output_dir
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from peft import PeftConfig
-from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from hf_align.errors import UserError
-from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER, whole_files, whole_folder, write_json, write_text
+from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER, whole_files, write_text
 from hf_align.hub.push import PushedFolder, push_model
-from hf_align.model_cards import CARD_FILES, CardFacts, load_facts, save_card
-from hf_align.model_cards.demonstrations import collect_sft_facts
+from hf_align.model_cards import CARD_FILES, CardFacts, save_card
 from hf_align.model_cards.files import FACTS
 from hf_align.model_cards.hybrid import hybrid_facts
 from hf_align.models.loading import load_policy
@@ -38,28 +31,24 @@ from hf_align.models.merging import merge_adapter
 from hf_align.models.quantized import Quantization
 from hf_align.models.trainable import tokenizer_of
 from hf_align.models.wrapper import unwrapped
-from hf_align.progress import Progress, Silent
+from hf_align.progress import Progress
 from hf_align.report.hybrid import render_hybrid
 from hf_align.tracking import RunRecord
 from hf_align.tracking.schema import FILE as RECORD_FILE
-from hf_align.trainers.callbacks import evaluate, train_explained
-from hf_align.trainers.checkpoints import RESUME, last_checkpoint
+from hf_align.trainers.checkpoints import RESUME
 from hf_align.trainers.checks import check_output_dir
 from hf_align.trainers.hybrid.backbone import MERGED, POLICY, Backbone
-from hf_align.trainers.hybrid.config import HybridConfig, Stage
-from hf_align.trainers.hybrid.plan import Planned, Shared, in_stage, measures_kl, plan_stages
-from hf_align.trainers.hybrid.probe import Probe, probe_prompts
+from hf_align.trainers.hybrid.config import HybridConfig, Shared, Stage
+from hf_align.trainers.hybrid.messages import in_stage
+from hf_align.trainers.hybrid.plan import Planned, plan_stages
+from hf_align.trainers.hybrid.probe import make_probe
 from hf_align.trainers.hybrid.rows import check_rows
-from hf_align.trainers.hybrid.state import DONE, LEFT_OUT, RUNNING, STATE, State, settings_of
-from hf_align.trainers.hybrid.until import Criterion, SpendsKL, Stalls
-from hf_align.trainers.hybrid.words import describe_hand_over
-from hf_align.trainers.resuming import Ends
+from hf_align.trainers.hybrid.running import FACTS_OF_STAGE, HISTORY, StageRunner
+from hf_align.trainers.hybrid.state import DONE, LEFT_OUT, STATE, State, settings_of
 
 logger = logging.getLogger(__name__)
 
-HISTORY, FACTS_OF_STAGE, REPORT = "history.json", "facts.json", "report.html"
-SPEED = ("runtime", "_per_second", "preparation_time", "epoch")
-"""Endings of figures of an evaluation that say how long it took."""
+REPORT = "report.html"
 
 
 class HybridTrainer:
@@ -153,19 +142,12 @@ class HybridTrainer:
         self.stages = plan_stages(stages, self.args, self._shared)
         self.processing_class = processing_class or tokenizer_of(model)
         check_rows(self.stages, self.processing_class)
-        self._probe = self._make_probe()
+        self._probe = make_probe(self.args, self.stages, (eval_dataset, train_dataset))
         self.progress = progress
         self.folder = Path(self.args.output_dir)
         self.trainer: Any = None
         self.state: dict[str, Any] = {}
         self._card_options: dict[str, Any] = {}
-
-    def _make_probe(self) -> Probe | None:
-        args = self.args
-        if args.kl_budget is None and not any(each.until and each.until.kl for each in self.stages):
-            return None
-        data = (self._shared.eval_dataset, self._shared.train_dataset)
-        return Probe(probe_prompts(self.stages, data, args.kl_prompts), args.kl_max_new_tokens, args.seed)
 
     # ---- the run ----
 
@@ -208,6 +190,17 @@ class HybridTrainer:
     def _run(self, state: State, run_record: RunRecord | None) -> None:
         """Run the stages that aren't done."""
         backbone = Backbone(self._shared.model, self._shared.quantization, self.folder, self.stages, state.check_start)
+        runner = StageRunner(
+            self.args,
+            self.stages,
+            self._probe,
+            self.processing_class,
+            backbone,
+            state,
+            run_record=run_record,
+            progress=self.progress,
+            say=self._say,
+        )
         before = None
         for stage in self.stages:
             record = state.record_of(stage.number) or {}
@@ -215,165 +208,12 @@ class HybridTrainer:
                 break
             if record.get("status") != DONE:
                 with in_stage(stage.label):
-                    if not self._run_stage(stage, before, backbone, state, run_record):
+                    if not runner.run(stage, before):
                         break
             before = stage
+        self.trainer = runner.trainer
         assert before is not None
         self._finish(before, state)
-
-    def _run_stage(
-        self,
-        stage: Planned,
-        before: Planned | None,
-        backbone: Backbone,
-        state: State,
-        run_record: RunRecord | None,
-    ) -> bool:
-        """Train a stage, or go on with it; whether there was KL left for it."""
-        checkpoint = last_checkpoint(stage.folder)
-        if checkpoint is None:
-            shutil.rmtree(stage.folder, ignore_errors=True)  # of a run that ended before its first checkpoint
-        self._say(f"[{stage.number}/{len(self.stages)}] {stage.algorithm.name}")
-        policy = backbone.policy_for(stage, before)
-        trainer = self._build(stage, policy, backbone)
-        del policy
-        if run_record is not None:
-            trainer.record_in(run_record, stage.folder.name)
-        record = state.record_of(stage.number) or self._begin(stage, trainer, backbone, state)
-        if record["status"] == LEFT_OUT:
-            return False
-        criteria = self._criteria(stage, trainer, backbone, record)
-        for each in criteria:
-            trainer.add_callback(each)
-        if self.progress is None:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        else:
-            train_explained(trainer, self.progress, stage.algorithm.name, checkpoint=checkpoint)
-        self._close(stage, trainer, backbone, criteria, record, state)
-        if stage.number == len(self.stages):
-            self.trainer = trainer
-        else:
-            backbone.take_back(stage, trainer.accelerator.unwrap_model(trainer.model))
-        return True
-
-    def _build(self, stage: Planned, policy: Any, backbone: Backbone) -> Any:
-        """A stage's trainer on its policy."""
-        args = dataclasses.replace(stage.args)  # a new one also resets accelerate, whose precision may differ
-        set_seed(args.seed)
-        accepted = inspect.signature(stage.trainer.__init__).parameters
-        given = {
-            "model": policy,
-            "ref_model": backbone.reference_for(stage),
-            "args": args,
-            "processing_class": self.processing_class,
-            "peft_config": stage.peft_config,
-            "callbacks": [*stage.callbacks],
-            **stage.rows,
-            **stage.scoring,
-        }
-        return stage.trainer(**{name: value for name, value in given.items() if name in accepted and value is not None})
-
-    def _begin(self, stage: Planned, trainer: Any, backbone: Backbone, state: State) -> dict[str, Any]:
-        """Record what a stage starts from; or that nothing of the KL budget is left for it and those behind it."""
-        record: dict[str, Any] = {
-            "number": stage.number,
-            "algorithm": stage.algorithm.name,
-            "folder": stage.folder.name,
-            "status": RUNNING,
-            "hand_over": describe_hand_over(stage),
-        }
-        if self._measures(stage):
-            kl = self._kl(stage, trainer, backbone)
-            record |= {"kl_at_start": kl}
-            if self.args.kl_budget is not None:
-                record["kl_left"] = max(0.0, self.args.kl_budget - kl)
-                if not record["kl_left"]:
-                    record |= {
-                        "status": LEFT_OUT,
-                        "ended": f"KL from the start is {kl:.3g} of {self.args.kl_budget:.3g}",
-                    }
-                    self._say(f"{stage.label} and what follows is left out: {record['ended']} nats.")
-        state.put(record)
-        return record
-
-    def _measures(self, stage: Planned) -> bool:
-        return self._probe is not None and measures_kl(stage)
-
-    def _kl(self, stage: Planned, trainer: Any, backbone: Backbone) -> float:
-        return cast(Probe, self._probe).kl(trainer, stage, backbone.start_adapter(stage))
-
-    def _criteria(self, stage: Planned, trainer: Any, backbone: Backbone, record: dict[str, Any]) -> list[Criterion]:
-        """The criteria that may end a stage early."""
-        until, criteria = stage.until, list[Criterion]()
-        if until is not None and until.metric is not None:
-            greater = (
-                until.metric.split("_")[-1] != "loss" if until.greater_is_better is None else until.greater_is_better
-            )
-            criteria.append(Stalls(until.metric, until.patience, until.min_change, greater))
-        begun_at = record.get("kl_at_start")
-        if begun_at is not None:
-            limits = [self.args.kl_budget, None if until is None or until.kl is None else begun_at + until.kl]
-            if given := [each for each in limits if each is not None]:
-                measure = partial(self._kl, stage, trainer, backbone)
-                criteria.append(SpendsKL(min(given), self.args.kl_every, begun_at, measure))
-        return criteria
-
-    def _close(
-        self,
-        stage: Planned,
-        trainer: Any,
-        backbone: Backbone,
-        criteria: list[Criterion],
-        record: dict[str, Any],
-        state: State,
-    ) -> None:
-        """Evaluate a trained stage, save its policy and record it as done."""
-        metrics: dict[str, float] = {}
-        if trainer.eval_dataset is not None:
-            progress = self.progress or Silent()
-            metrics = evaluate(trainer, progress, f"held-out {stage.algorithm.rows}")
-        with whole_folder(stage.folder / POLICY) as unfinished:
-            trainer.save_model(str(unfinished), _internal_call=True)
-            facts = load_facts(unfinished) or collect_sft_facts(trainer)
-            facts.name = f"{self.folder.resolve().name}-{stage.folder.name}"
-            save_card(unfinished, facts)
-        trainer.record_model(stage.folder / POLICY)
-        write_json(stage.folder / HISTORY, trainer.state.log_history)
-        write_json(stage.folder / FACTS_OF_STAGE, facts.to_dict())
-        ending = [each for each in trainer.callback_handler.callbacks if isinstance(each, Ends)]
-        reasons = [reason for each in ending if (reason := each.why_over())]
-        done = {
-            "status": DONE,
-            "steps": trainer.state.global_step,
-            "of_steps": trainer.state.max_steps,
-            "ended": reasons[0] if reasons else "last step",
-            "evaluation": {name: value for name, value in metrics.items() if not name.endswith(SPEED)},
-        }
-        if self._measures(stage):
-            done["kl_at_end"] = self._kl(stage, trainer, backbone)
-        spent = next((each for each in criteria if isinstance(each, SpendsKL)), None)
-        state.put({**record, **done, "kl": [] if spent is None else spent.points})
-        self._say(f"   {done['steps']} steps, ended by: {done['ended']}")
-        self._rotate(stage, backbone)
-
-    def _rotate(self, done: Planned, backbone: Backbone) -> None:
-        """Remove what `keep` doesn't ask for and no later stage needs."""
-        if self.args.keep == "all":
-            return
-        for checkpoint in done.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        if self.args.keep == "policies":
-            return
-        later = self.stages[done.number :]
-        needed = {each.hand_over.base for each in later}
-        start = (
-            Path(backbone.start_folder()) if any(each.hand_over.start in ("copy", "model") for each in later) else None
-        )
-        for stage in self.stages[: done.number - 1]:
-            for name in (POLICY, MERGED):
-                folder = stage.folder / name
-                if stage.number not in needed | {done.hand_over.base} and folder != start and folder.exists():
-                    shutil.rmtree(folder)
 
     # ---- the end ----
 

@@ -8,7 +8,7 @@ from hf_align.errors import Interrupted
 from hf_align.experiments.hybrid import HybridRun, prepare_hybrid
 from hf_align.experiments.recipe import read_recipe
 from hf_align.planning.run import plan_run
-from hf_align.trainers.hybrid.plan import in_stage
+from hf_align.trainers.hybrid.messages import in_stage
 from hf_align.trainers.hybrid.words import describe_hand_over
 
 WIDTH = 48
