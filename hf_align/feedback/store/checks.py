@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -100,3 +101,20 @@ def check_json(name: str, value: Any) -> Any:
             f"{name} can't be stored ({error}); give text, finite numbers, booleans, None, and lists and dicts of these"
         ) from None
     return value
+
+
+def check_answer(
+    id: str, preference: float | None, confidence: float | None, reason: str | None, details: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What somebody answered, as it is stored; values as for `PreferenceStore.answer`.
+
+    Raises:
+        UserError: One is out of range or can't be stored.
+    """
+    check_id("id", id)
+    return {
+        "preference": check_share("preference", preference),
+        "confidence": check_share("confidence", confidence),
+        "reason": check_text("reason", reason),
+        "details": check_json("details", dict(details or {})),
+    }

@@ -90,6 +90,7 @@ OPEN = "open"
 """Key of `meta` under which the ids of open tasks stand, as collecting last found them."""
 GOLD_SHARE = "gold_share"
 """Key of `meta` under which the collection's share of gold questions stands."""
+DEFAULT_GOLD_SHARE = 0.1
 PART = 400
 """Ids in one query: SQLite limits its parameters."""
 
@@ -206,6 +207,12 @@ def keep(connection: Connection, key: str, value: Any) -> None:
 def kept(connection: Connection, key: str) -> Any:
     """The value of a key of `meta`; None if there is none."""
     return connection.scalar(select(meta.c.value).where(meta.c.key == key))
+
+
+def kept_gold_share(connection: Connection) -> float:
+    """The collection's share of gold questions, or the default."""
+    share = kept(connection, GOLD_SHARE)
+    return DEFAULT_GOLD_SHARE if share is None else share
 
 
 def _to_decide(connection: Connection, name: str, domains: Sequence[str], now: float) -> Iterator[int]:

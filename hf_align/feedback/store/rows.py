@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, Table, select
 
 from hf_align.errors import UserError
 from hf_align.feedback.records import Annotator, AnnotatorKind, Answer, Lease, Prompt, Response, Task
@@ -119,3 +119,15 @@ def read_answer(row: RowMapping) -> Answer:
     """Answer of a row."""
     names = "id task_id annotator kind preference left confidence reason shown_at answered_at attempt lease_id details"
     return Answer(**{name: row[name] for name in names.split()})
+
+
+def find_row(connection: Connection, table: Table, id: str) -> RowMapping:
+    """The row of an id.
+
+    Raises:
+        UserError: The table has none.
+    """
+    row = connection.execute(select(table).where(table.c.id == id)).mappings().first()
+    if row is None:
+        raise UserError(f"the store has no {table.name.removesuffix('s')} {id!r}")
+    return row

@@ -1,64 +1,59 @@
-"""The store itself: what is added, given out, answered and read."""
+"""The store itself: what is added, given out and answered; `contents` is what is read."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from datasets import Dataset
-from sqlalchemy import Connection, RowMapping, Table, func, select, update
+from sqlalchemy import select, update
 
-from hf_align.data.parts import digest
 from hf_align.errors import UserError
-from hf_align.feedback.export.made import export_preferences
 from hf_align.feedback.records import (
     Annotator,
     Answer,
     Lease,
     Position,
-    Progress,
     Prompt,
     Response,
-    Showing,
     Task,
 )
 from hf_align.feedback.store.adding import add_prompts, add_responses, add_tasks, know
-from hf_align.feedback.store.checks import check_id, check_json, check_number, check_share, check_text, check_wanted
-from hf_align.feedback.store.connection import open_engine, reading, writing
-from hf_align.feedback.store.describe import describe_store, no_collector
-from hf_align.feedback.store.events import add_answer, add_undo, count_again, find_event, last_standing, read_events
-from hf_align.feedback.store.migrations import prepare
+from hf_align.feedback.store.checks import (
+    check_answer,
+    check_id,
+    check_number,
+    check_share,
+    check_wanted,
+)
+from hf_align.feedback.store.connection import reading, writing
+from hf_align.feedback.store.contents import StoreContents
+from hf_align.feedback.store.events import add_answer, add_undo, count_again, find_event, last_standing
 from hf_align.feedback.store.queue import (
     GOLD_SHARE,
     OPEN,
-    count_progress,
     give,
     held_lease,
     keep,
     kept,
-    lease_of,
+    kept_gold_share,
     next_task,
 )
 from hf_align.feedback.store.rows import (
     annotator_row,
+    find_row,
     prompt_row,
     read_annotator,
     read_answer,
-    read_prompt,
-    read_response,
-    read_task,
     response_row,
     task_row,
 )
-from hf_align.feedback.store.schema import annotators, answers, leases, prompts, responses, tasks
+from hf_align.feedback.store.schema import annotators, answers, leases, tasks
 
 LEASE_SECONDS = 1800.0
-DEFAULT_GOLD_SHARE = 0.1
 
 
-class PreferenceStore:
+class PreferenceStore(StoreContents):
     """A database of prompts, responses, tasks and answers.
 
     Answers are events that are only added: who, when, what was shown on which side, confidence, reason. Every method is
@@ -86,29 +81,6 @@ class PreferenceStore:
         >>> [answer.annotator for answer in store.answers()]
         ['anna']
     """
-
-    def __init__(self, url: str = "sqlite:///prefs.db", *, clock: Callable[[], float] = time.time) -> None:
-        self.url = url
-        self.clock = clock
-        self.engine = open_engine(url)
-        try:
-            self._salt: str = prepare(self.engine)["salt"]
-        except BaseException:
-            self.engine.dispose()
-            raise
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.engine.dispose()
-
-    @property
-    def id(self) -> str:
-        """Names the store in what is exported of it."""
-        return digest(["store", self._salt])[:12]
-
-    def pseudonym(self, annotator: str) -> str:
-        """What an annotator is called in exports: a digest with a secret of the store, the same every time."""
-        return f"annotator-{digest(['annotator', self._salt, annotator])[:12]}"
 
     # Adding
 
@@ -198,7 +170,7 @@ class PreferenceStore:
             check_wanted(number)
         with writing(self.engine) as connection:
             for id, number in wanted.items():
-                if _find(connection, tasks, id)["wanted"] < number:
+                if find_row(connection, tasks, id)["wanted"] < number:
                     connection.execute(update(tasks).where(tasks.c.id == id).values(wanted=number))
 
     def mark_open(self, task_ids: Iterable[str]) -> None:
@@ -212,14 +184,14 @@ class PreferenceStore:
         """
         ids = set(task_ids)
         with writing(self.engine) as connection:
-            numbers = {id: _find(connection, tasks, id)["number"] for id in ids}
+            numbers = {id: find_row(connection, tasks, id)["number"] for id in ids}
             keep(connection, OPEN, sorted(ids, key=numbers.__getitem__))
 
     @property
     def gold_share(self) -> float:
         """Share of gold questions among what an annotator gets, as the collection has it; .1 without one."""
         with reading(self.engine) as connection:
-            return _gold_share(connection)
+            return kept_gold_share(connection)
 
     @gold_share.setter
     def gold_share(self, share: float) -> None:
@@ -250,7 +222,7 @@ class PreferenceStore:
             held = held_lease(connection, annotator, now)
             if held is not None:
                 return held
-            share = _gold_share(connection) if gold_share is None else gold_share
+            share = kept_gold_share(connection) if gold_share is None else gold_share
             task = next_task(connection, who, now, gold_share=share, salt=self._salt)
             return None if task is None else give(connection, task, annotator, now, seconds, salt=self._salt)
 
@@ -280,9 +252,9 @@ class PreferenceStore:
         Raises:
             UserError: The lease is unknown, a value is out of range, or the id is that of another lease's answer.
         """
-        values = _checked(id, preference, confidence, reason, details) | {"answered_at": self.clock()}
+        values = check_answer(id, preference, confidence, reason, details) | {"answered_at": self.clock()}
         with writing(self.engine) as connection:
-            lease = _find(connection, leases, lease_id)
+            lease = find_row(connection, leases, lease_id)
             done = find_event(connection, id, lease_id=lease_id, undo=False)
             if done is not None:
                 return done
@@ -319,14 +291,8 @@ class PreferenceStore:
             # What they held goes back into the queue: the undone task is the one that they hold.
             theirs = (leases.c.annotator == annotator, leases.c.closed.is_(False))
             connection.execute(update(leases).where(*theirs).values(closed=True))
-            task = _find(connection, tasks, last["task_id"])
+            task = find_row(connection, tasks, last["task_id"])
             return give(connection, task, annotator, now, seconds, salt=self._salt)
-
-    def find_lease(self, lease_id: str) -> Lease | None:
-        """The lease of an id, open or closed; None if there is none."""
-        with reading(self.engine) as connection:
-            row = connection.execute(select(leases).where(leases.c.id == lease_id)).mappings().first()
-            return None if row is None else lease_of(connection, row)
 
     def release(self, lease_id: str) -> None:
         """Give a leased task back; once it is answered, nothing happens.
@@ -335,7 +301,7 @@ class PreferenceStore:
             UserError: The lease is unknown.
         """
         with writing(self.engine) as connection:
-            _find(connection, leases, lease_id)
+            find_row(connection, leases, lease_id)
             connection.execute(update(leases).where(leases.c.id == lease_id).values(closed=True))
 
     def record(
@@ -373,139 +339,10 @@ class PreferenceStore:
         row = annotator_row(Annotator(annotator, "model"))
         if left is not None and left not in get_args(Position):
             raise UserError(f"left is {left!r}; give 'first', 'second' or None")
-        values = _checked(id, preference, confidence, reason, details) | {"answered_at": now, "lease_id": None}
+        values = check_answer(id, preference, confidence, reason, details) | {"answered_at": now, "lease_id": None}
         values |= {"left": left, "shown_at": None if shown_at is None else check_number("shown_at", shown_at)}
         with writing(self.engine) as connection:
-            _find(connection, tasks, task_id)
+            find_row(connection, tasks, task_id)
             know(connection, row, now)
             done = find_event(connection, id, task_id=task_id, annotator=annotator, undo=False)
             return done or add_answer(connection, id, task_id, annotator, values)
-
-    # Reading
-
-    def showing(self, lease: Lease) -> Showing:
-        """Prompt and responses of a leased task, on the sides on which they are shown."""
-        task = lease.task
-        with reading(self.engine) as connection:
-            prompt = read_prompt(_find(connection, prompts, task.prompt_id))
-            first, second = (read_response(_find(connection, responses, id)) for id in (task.first_id, task.second_id))
-        return Showing(lease, prompt, *((first, second) if lease.left == "first" else (second, first)))
-
-    def progress(self, annotator: str) -> Progress:
-        """How much an annotator has answered and skipped, and how much is left for them; an unknown name has all left.
-
-        Example:
-            >>> from hf_align.feedback import PreferenceStore
-            >>> PreferenceStore("sqlite://").progress("anna")
-            Progress(answered=0, skipped=0, left=0)
-        """
-        with reading(self.engine) as connection:
-            who = connection.execute(select(annotators).where(annotators.c.name == annotator)).mappings().first()
-            return count_progress(connection, annotator, who, self.clock())
-
-    def prompts(self) -> dict[str, Prompt]:
-        """Prompts by id, in the order of adding."""
-        return {row["id"]: read_prompt(row) for row in self._rows(prompts)}
-
-    def responses(self) -> dict[str, Response]:
-        """Responses by id, in the order of adding."""
-        return {row["id"]: read_response(row) for row in self._rows(responses)}
-
-    def tasks(self) -> dict[str, Task]:
-        """Tasks by id, in the order of adding."""
-        return {row["id"]: read_task(row) for row in self._rows(tasks)}
-
-    def annotators(self) -> dict[str, Annotator]:
-        """Annotators by name."""
-        return {annotator.name: annotator for annotator in map(read_annotator, self._rows(annotators))}
-
-    def events(self) -> Iterator[Answer]:
-        """All answers, skips and undos up to now in the order of adding, read a page at a time."""
-        return read_events(self.engine)
-
-    def answers(self) -> Iterator[Answer]:
-        """The answers that stand now, in the order of adding, read a page at a time: no skips, nothing undone."""
-        return read_events(self.engine, answers_only=True)
-
-    def mark(self) -> tuple[Any, ...]:
-        """Differs once a task, answer or annotator was added or changed; cheap, to see whether there is anything new.
-
-        Example:
-            >>> from hf_align.feedback import Annotator, PreferenceStore
-            >>> store = PreferenceStore("sqlite://")
-            >>> before = store.mark()
-            >>> store.add(annotators=[Annotator("anna")])
-            >>> store.mark() == before
-            False
-        """
-        with reading(self.engine) as connection:
-            newest = connection.scalar(select(func.max(answers.c.number)))
-            of_tasks = connection.execute(select(func.max(tasks.c.number), func.sum(tasks.c.wanted))).one()
-            return newest, *of_tasks, *map(read_annotator, connection.execute(select(annotators)).mappings())
-
-    def statistics(self) -> dict[str, Any]:
-        """Figures of the store, as JSON has them, under the names that the figures of an export have.
-
-        Returns:
-            Totals: "prompts", "tasks", of them "gold", "open" and "answered", "answers", "skips", "undos",
-            "annotators", "people", "models", "agreement" (Krippendorff's alpha at level interval with its ends "low"
-            and "high", "raw", the share of equal answers, and the "reason" where alpha is undefined; without gold
-            questions), the shares "left" (of decided answers that were shown), "first_on_left", "tied_answers" and
-            "reasons", "seconds" and "confidence". Lists of dicts: "by_pool", "by_domain", "by_strategy",
-            "by_annotator" (also "gold_right"), "by_group", and "by_task" ("open", "raw_agreement": share of equal pairs
-            of answers). What is undefined is None.
-
-        Example:
-            >>> from hf_align.feedback import PreferenceStore
-            >>> figures = PreferenceStore("sqlite://").statistics()
-            >>> figures["answers"], figures["agreement"]["reason"]
-            (0, 'there are no values')
-        """
-        with no_collector():
-            return describe_store(self.prompts(), self.tasks(), self.annotators(), self.events())
-
-    def export(self, **options: Any) -> Dataset:
-        """The answers as a preference data set, for the trainers here and TRL's; logs one line.
-
-        `export_preferences` explains the rows, and gives splits and statistics, too.
-
-        Args:
-            options: Fields of `hf_align.feedback.export.ExportOptions` but `test_share`.
-
-        Raises:
-            UserError: Nothing can be exported, or an option is unknown or out of range.
-        """
-        if options.get("test_share"):
-            raise UserError(
-                "export gives one data set; for splits use export_preferences(store, test_share=...).splits"
-            )
-        return export_preferences(self, **options).rows
-
-    def _rows(self, table: Table) -> Iterator[RowMapping]:
-        order = (table.c.number,) if "number" in table.c else (table.c.added_at, table.c.name)
-        with reading(self.engine) as connection:
-            return iter(connection.execute(select(table).order_by(*order)).mappings().all())
-
-
-def _checked(
-    id: str, preference: float | None, confidence: float | None, reason: str | None, details: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    check_id("id", id)
-    return {
-        "preference": check_share("preference", preference),
-        "confidence": check_share("confidence", confidence),
-        "reason": check_text("reason", reason),
-        "details": check_json("details", dict(details or {})),
-    }
-
-
-def _gold_share(connection: Connection) -> float:
-    share = kept(connection, GOLD_SHARE)
-    return DEFAULT_GOLD_SHARE if share is None else share
-
-
-def _find(connection: Connection, table: Table, id: str) -> RowMapping:
-    row = connection.execute(select(table).where(table.c.id == id)).mappings().first()
-    if row is None:
-        raise UserError(f"the store has no {table.name.removesuffix('s')} {id!r}")
-    return row
