@@ -1,12 +1,13 @@
 """Base of all trainers: a `transformers.Trainer` whose model takes batches of branches.
 
-Losses are weighted correctly under accumulation and across processes, and metrics are sums and counts.
+What it is made of: the loss of weighted rows (`weighted`), the reference (`reference`), what the layout is chosen by
+(`run_data`), and what every Trainer here has: `trials`, `resuming`, `recording`, `nonfinite`, `sigterm`, `best`,
+`evaluating`, `accelerated`, `saving`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,15 +23,9 @@ from transformers.utils import logging
 from hf_align.acceleration.recompute import enable_selective_recompute
 from hf_align.data.augment import count_made
 from hf_align.errors import UserError
-from hf_align.files import MOVED_REFERENCE
-from hf_align.layout.branches import Branches, Document
-from hf_align.layout.compare import longest_documents
-from hf_align.layout.cost import Lengths
+from hf_align.layout.branches import Branches
 from hf_align.models.adapters import float32_trainable
 from hf_align.models.decoders import check_causal
-from hf_align.models.loading import load_policy
-from hf_align.models.moving_reference import MovingWeights
-from hf_align.models.policy import PolicyModel
 from hf_align.models.quantized import Quantization
 from hf_align.models.randomness import disable_dropout
 from hf_align.models.reference import Reference
@@ -49,32 +44,31 @@ from hf_align.trainers.checks import (
     check_reporters,
 )
 from hf_align.trainers.config import AlignmentConfig, Callbacks
-from hf_align.trainers.data import batches_of, check_tokens, longest_rows, parts_of, sampled
-from hf_align.trainers.evaluating import PREDICTIONS, EvaluatingTrainer
-from hf_align.trainers.metrics import RowMetrics
+from hf_align.trainers.data import check_tokens
+from hf_align.trainers.evaluating import EvaluatingTrainer
 from hf_align.trainers.moving_reference import (
-    MoveReference,
-    ReferenceConfig,
     check_moved_checkpoint,
     check_moves,
-    moves_reference,
-    moves_until,
-    refuse_shards,
 )
 from hf_align.trainers.nonfinite import FiniteTrainer
 from hf_align.trainers.recording import RecordingTrainer
+from hf_align.trainers.reference import ReferenceTrainer
 from hf_align.trainers.resuming import ResumingTrainer
+from hf_align.trainers.run_data import RunDataTrainer
 from hf_align.trainers.saving import SavingTrainer
 from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.start_checks import check_passes
 from hf_align.trainers.stream import Stream
 from hf_align.trainers.trials import ModelInit, TrialTrainer, first_model
-from hf_align.trainers.uneven import REAL_ROWS, real_rows
+from hf_align.trainers.weighted import WeightedTrainer
 
 logger = logging.get_logger(__name__)
 
 
 class BranchTrainer(
+    WeightedTrainer,
+    ReferenceTrainer,
+    RunDataTrainer,
     TrialTrainer,
     ResumingTrainer,
     RecordingTrainer,
@@ -107,7 +101,6 @@ class BranchTrainer(
     columns = ""
     """Required columns of the rows, for a message."""
     owns_attention = False
-    reference: Reference  # only where there is one
 
     def __init__(
         self,
@@ -160,10 +153,7 @@ class BranchTrainer(
         self.check_room(wrapped, train_rows, eval_rows)
         check_tokens(wrapped, tokenizer, train_dataset=train_rows, eval_dataset=eval_rows)
 
-        self.loss_is_scaled_for_ga = True
         self._at_start = self._is_fresh = False
-        self._evaluated: Any = None  # the data set of the last evaluation
-        self._train_metrics = RowMetrics()
         self._user_metrics = compute_metrics
         super().__init__(
             model=wrapped,
@@ -269,102 +259,6 @@ class BranchTrainer(
     def set_up(self, ref_model: Any, peft_config: PeftConfig | None, quantization: Quantization) -> None:
         """Make what the trainer needs besides its model, after Trainer has moved the model to its device."""
 
-    def row_losses(
-        self, model: nn.Module, inputs: dict[str, Any], branches: Branches
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each row `[B]`, with gradient, and per-row metrics by name: values `[B]` or sums and counts `[B, 2]`.
-
-        A user's `compute_metrics` gets as predictions what is under "predictions" `[B, n]`, which is no metric, or else
-        the first two metrics.
-        """
-        raise NotImplementedError
-
-    def term_counts(self, batch: dict[str, Any]) -> list[Tensor]:
-        """Sum over a batch of what each of `terms` counts, in their order."""
-        return []
-
-    def sample_lengths(self) -> list[list[Lengths]]:
-        """Lengths of prompts and responses of some batches of training (or else evaluation)."""
-        training = self.train_dataset is not None
-        rows = parts_of([self.train_dataset if training else self.eval_dataset])[0]
-        args = self.args
-        size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
-        return self.batch_lengths(sampled(rows), size, training=training)
-
-    def batch_lengths(self, rows: Any, size: int, *, training: bool) -> list[list[Lengths]]:
-        """Lengths of the rows' prompts with their responses in batches of `size` rows."""
-        columns = zip(rows["prompt_ids"], rows["response_ids"], strict=True)
-        return batches_of([(len(prompt), list(map(len, responses))) for prompt, responses in columns], size)
-
-    def document_of(self, row: dict[str, Any]) -> Document:
-        """A tokenised row as a document."""
-        return row["prompt_ids"], row["response_ids"]
-
-    def longest_documents(self) -> list[Document]:
-        """The two documents with the longest rows of training, and those of evaluation."""
-        return [*self.longest_of(self.train_dataset), *self.longest_of(self.eval_dataset)]
-
-    def longest_of(self, data: Any) -> list[Document]:
-        """The two documents with the longest rows of a tokenised data set, or of a dict of them."""
-        parts = [part for part in parts_of([data]) if "prompt_ids" in (getattr(part, "column_names", None) or ())]
-        return longest_documents([self.document_of(row) for part in parts for row in longest_rows(part)])
-
-    def planned_tokens(self) -> int:
-        """Tokens that the run puts through the model in plain rows, estimated; a backward pass counts as two."""
-        steps = self.state.max_steps * self.args.gradient_accumulation_steps
-        if steps:
-            batches, passes, count = self.sample_lengths(), 3, steps
-        else:
-            parts = parts_of([self._evaluated or self.eval_dataset or self.train_dataset])
-            rows = max(parts, key=len)
-            batches = self.batch_lengths(sampled(rows), 1, training=False)
-            passes, count = 1, sum(map(len, parts))
-        tokens = sum(prompt * len(lengths) + sum(lengths) for batch in batches for prompt, lengths in batch)
-        return passes * tokens * count // len(batches)
-
-    def branch_models(self) -> list[BranchModel]:
-        """Models that compute the same batches and must attend alike; the trained one first."""
-        reference: Reference | None = getattr(self, "reference", None)
-        module = None if reference is None else reference.module
-        return [self.accelerator.unwrap_model(self.model), *([] if module is None else [module])]
-
-    def accelerated_models(self) -> list[nn.Module]:
-        """The same models: a reference computes as its policy does."""
-        return [*self.branch_models()]
-
-    def make_reference(
-        self, model: Any, peft_config: PeftConfig | None, quantization: Quantization, *, snapshot: bool = True
-    ) -> Reference:
-        """The reference of this trainer's policy, loaded if given by name; see `Reference`.
-
-        With `sync_ref_model` it follows the policy from then on.
-        """
-        moves = moves_reference(self.args)
-        if moves and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            refuse_shards()
-        if isinstance(model, str):
-            model = load_policy(model, quantization=quantization)
-
-        def place(frozen: PolicyModel) -> nn.Module:
-            if getattr(frozen.model, "quantization_method", None) is None:
-                frozen = frozen.to(self.args.device)
-            return self.accelerator.prepare_model(frozen, evaluation_mode=True)
-
-        reference = Reference(
-            cast(BranchModel, self.model),
-            model,
-            new_adapter=bool(peft_config),
-            snapshot=snapshot,
-            place=place,
-            moves=moves,
-        )
-        if reference.moving is not None:
-            args = cast(ReferenceConfig, self.args)
-            self.remove_callback(MoveReference)  # of a trial before
-            alpha, every = args.ref_model_mixup_alpha, args.ref_model_sync_steps
-            self.add_callback(MoveReference(reference.moving, alpha=alpha, every=every))
-        return reference
-
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does, with patches and, on a GPU, with the attention chosen on the first batch.
 
@@ -382,18 +276,6 @@ class BranchTrainer(
         self._at_start, self._is_fresh = True, not (resumes or self._has_trained)
         with self.runner.training(may_choose=self.owns_attention):
             return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
-        self._train_metrics = RowMetrics()  # without rows of an earlier run, or of an attempt that ran out of memory
-        return super()._inner_training_loop(*args, **kwargs)
-
-    def begin_step(self) -> None:
-        """Mark the start of a step, so that its metrics can be undone."""
-        self._train_metrics.begin_step()
-
-    def void_step(self) -> None:
-        """Drop the metrics of a step that isn't taken."""
-        self._train_metrics.drop_step()
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Trainer's; before the first one attention is chosen, and what must hold is checked."""
@@ -427,85 +309,8 @@ class BranchTrainer(
         others = [] if reference is None or reference.model is None else [reference.model.train()]
         check_passes(self.runner, [model, *others], inputs["branches"])
 
-    # ---- loss ----
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The batch's share of the mean over the accumulated batch; see the class."""
-        losses, metrics = self.row_losses(model, inputs, inputs["branches"])
-        weight = inputs["weight"].to(losses.dtype)
-        given = _not_zero(self._totals([inputs])) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        total, *totals = given.view(-1)
-        # Gradients are averaged over processes, so multiply each process's share of the global sum by their number.
-        processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
-        loss = (weight * losses).sum() / total
-        for (name, coefficient), count in zip(self.terms.items(), totals, strict=True):
-            loss = loss + coefficient * metrics[name][:, 0].sum() / count
-        if model.training:
-            rows = inputs.get(REAL_ROWS)
-            self._train_metrics.add({name: values[:rows] for name, values in metrics.items() if name != PREDICTIONS})
-        return (loss * processes, {"row_loss": losses, **metrics}) if return_outputs else loss * processes
-
-    def _totals(self, batches: list[dict[str, Any]]) -> Tensor:
-        """Sums over batches that the loss is divided by: of the rows' weights, then of what each term counts."""
-        sums = [torch.stack([batch["weight"].sum(), *self.term_counts(batch)]) for batch in batches]
-        return torch.stack(sums).sum(0)
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
-        if not batch_samples:
-            return None
-        last = batch_samples[-1]
-        if (rows := real_rows(self, len(last["weight"]))) < len(last["weight"]):
-            last[REAL_ROWS], last["weight"][rows:] = rows, 0.0
-        total = cast(Tensor, self.accelerator.reduce(self._totals(batch_samples).to(device), "sum"))
-        return _not_zero(total)
-
-    def _prepare_input(self, data: Any) -> Any:
-        return data.to(self.args.device) if isinstance(data, Branches) else super()._prepare_input(data)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """6 operations per parameter and token."""
-        return 6 * inputs["branches"].input_ids.numel() * sum(p.numel() for p in cast(Any, self.model).parameters())
-
-    # ---- evaluation and metrics ----
-
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Evaluate as `EvaluatingTrainer` does, in a layout that the rows allow."""
         self._evaluated = dataloader.dataset
         self.runner.expect(self.longest_of(self._evaluated))
         return super().evaluation_loop(dataloader, *args, **kwargs)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the training metrics of all processes since the last log."""
-        if "loss" in logs:
-            logs.update(self._train_metrics.pop())
-            if moves_reference(self.args):
-                logs["reference/moves"] = moves_until(self.state.global_step, cast(ReferenceConfig, self.args))
-        super().log(logs, start_time)
-
-    # ---- checkpoints ----
-
-    @property
-    def _moving(self) -> MovingWeights | None:
-        """The weights of a reference that moves, which checkpoints hold."""
-        reference: Reference | None = getattr(self, "reference", None)
-        return None if reference is None else reference.moving
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self._unfinished is not None and self._moving is not None:  # in a checkpoint, not beside a saved model
-            self._moving.save(Path(cast(str, output_dir)) / MOVED_REFERENCE)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self._moving is not None:
-            self._moving.load(Path(resume_from_checkpoint) / MOVED_REFERENCE)
-
-
-def _not_zero(sums: Tensor) -> Tensor:
-    return sums.clamp(min=torch.finfo(sums.dtype).tiny)
