@@ -8,8 +8,9 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_align.data.sft.prepare import prepare_sft, standard_rows
+from hf_align.data.sft.prepare import prepare_sft
 from hf_align.data.sft.report import SFT_REPORT, SFTReport
+from hf_align.data.sft.rows import standard_rows
 from hf_align.data.sources import SPLITS, load_each, load_rows
 from hf_align.errors import UserError
 from hf_align.experiments.run import Inputs, Run

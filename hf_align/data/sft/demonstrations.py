@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_align.collators.checks import as_dataset
 from hf_align.collators.demonstrations import FORMATS, read_demonstrations
-from hf_align.data.sft.prepare import standard_rows
+from hf_align.data.sft.rows import standard_rows
 
 
 def trained_demonstrations(dataset: Any, name: str, *, whole: bool = False) -> Dataset:

@@ -6,22 +6,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import Dataset, Features, Value, concatenate_datasets
+from datasets import Dataset
 
-from hf_align.collators.checks import as_dataset, group_rows, refuse
-from hf_align.collators.demonstrations import FORMATS
-from hf_align.collators.rows import RowProblem, text_of
-from hf_align.collators.tools import template_options, to_dataset
+from hf_align.collators.checks import as_dataset
+from hf_align.collators.rows import text_of
 from hf_align.data.sft import selection
 from hf_align.data.sft.cleaning import clean_row
-from hf_align.data.sft.layouts import Demonstration, Layout, columns_for, prompt_key
+from hf_align.data.sft.layouts import Demonstration, columns_for, prompt_key
 from hf_align.data.sft.quality import parts_of, quality_of
 from hf_align.data.sft.recognition import recognise_demonstrations, warn_of_ratings
-from hf_align.data.sft.report import Dropped, Place, SFTReport, check_report_file, shown, summary
+from hf_align.data.sft.report import Dropped, SFTReport, check_report_file, shown, summary
+from hf_align.data.sft.rows import SCORE, SOURCE, Row, numbered, read_row, read_sets, standard_dataset
 from hf_align.errors import UserError
 from hf_align.numbers import number_problem
 
@@ -30,36 +28,6 @@ logger = logging.getLogger(__name__)
 Quality = Callable[[list[dict[str, Any]]], Sequence[float]]
 """A function from rows to their quality, each in [0, 1]."""
 Contamination = Literal["prompt", "row"]
-SOURCE, SCORE = "source", "quality_score"
-BATCH = 1000
-FORMS = ("messages", "prompt", "completion", "text")
-
-
-@dataclass
-class _Row:
-    """A row on its way.
-
-    Attributes:
-        place: Where it stood.
-        columns: Its other columns.
-        read: What is shown to the model.
-        tools: For its chat template, as JSON; None without.
-        changes: What cleaning changed.
-        score: Its quality.
-    """
-
-    place: Place
-    columns: dict[str, Any]
-    read: Demonstration
-    tools: str | None = None
-    changes: tuple[str, ...] = ()
-    score: float = 1.0
-
-    @property
-    def source(self) -> str:
-        """Its own source, or the name of its data set."""
-        own = self.columns.get(SOURCE)
-        return own if isinstance(own, str) and own.strip() else self.place.dataset
 
 
 def prepare_sft(
@@ -122,42 +90,29 @@ def prepare_sft(
     """
     _check_options(min_quality, duplicates, contamination)
     selection.check_balance(balance, most, ratio)
-    if isinstance(report, str | Path):
-        check_report_file(report)
-    options = {
+    done = _report_of(report)
+    done.options = {
         "clean": clean,
         "quality": quality if isinstance(quality, str) or quality is None else getattr(quality, "__name__", "function"),
         **{"min_quality": min_quality, "duplicates": duplicates, "contamination": contamination},
         **{"balance": balance, "most": most, "ratio": ratio, "seed": seed},
     }
-    done = report if isinstance(report, SFTReport) else SFTReport()
-    if done.rows:
-        raise UserError("report is filled by another preparation; give a new SFTReport().")
-    done.options = options
-    sets = {
-        key: as_dataset(data, key, ()).with_format(None)
-        for key, data in (dataset if isinstance(dataset, Mapping) else {name: dataset}).items()
-    }
-    for column, argument in ((balance, "balance"), (quality, "quality")):
-        if isinstance(column, str) and column != SOURCE:
-            for key, data in sets.items():
-                selection.check_column(column, data.column_names, key, argument)
-    for key, data in sets.items():
-        if quality is None and SCORE not in data.column_names:
-            warn_of_ratings(data, key)
-    rows = _read_sets(sets, done)
+    given = dataset if isinstance(dataset, Mapping) else {name: dataset}
+    sets = {key: as_dataset(data, key, ()).with_format(None) for key, data in given.items()}
+    _check_columns(sets, balance, quality)
+    rows = read_sets(sets, done)
     if clean:
         rows = _cleaned(rows, done)
     _drop_contaminated(rows, eval_dataset, contamination, done)
     if duplicates is not None:
-        keys = [selection.exact_key(row.read.text) for row in rows]
-        _drop(rows, "duplicate", {a: f"{rows[b].place} stays" for a, b in selection.first_of_each(keys).items()}, done)
+        repeats = selection.first_of_each([selection.exact_key(row.read.text) for row in rows])
+        _drop_repeats(rows, "duplicate", repeats, done)
     _rate(rows, quality, name)
     worst = {n: detail for n, row in enumerate(rows) if (detail := _below(row, quality, min_quality)) is not None}
     _drop(rows, "quality", worst, done)
     if duplicates is not None and duplicates < 1:
         near = selection.near_repeats([row.read.text for row in rows], [row.score for row in rows], duplicates)
-        _drop(rows, "near_duplicate", {a: f"{rows[b].place} stays" for a, b in near.items()}, done)
+        _drop_repeats(rows, "near_duplicate", near, done)
     if balance is not None and rows:
         categories = [row.source if balance == SOURCE else str(row.columns[balance]) for row in rows]
         extra = selection.over_limit(categories, [row.read.text for row in rows], most, ratio, seed)
@@ -169,30 +124,25 @@ def prepare_sft(
     return result
 
 
-def standard_rows(dataset: Any, name: str) -> Dataset:
-    """Rows of any known layout as training reads them, all of them and unchanged otherwise.
+def _report_of(given: SFTReport | str | Path | None) -> SFTReport:
+    """The report to fill; refuses a file that can't be written, and one that is filled."""
+    if isinstance(given, str | Path):
+        check_report_file(given)
+    done = given if isinstance(given, SFTReport) else SFTReport()
+    if done.rows:
+        raise UserError("report is filled by another preparation; give a new SFTReport().")
+    return done
 
-    Args:
-        dataset: As for `prepare_sft`.
-        name: The argument's name, for messages.
 
-    Raises:
-        UserError: The layout is unknown, or a row can't be read; the message gives counts and row numbers.
-    """
-    data = as_dataset(dataset, name, ()).with_format(None)
-    known = recognise_demonstrations(data, name)
-    if known.layout.columns not in FORMATS:
-        logger.warning("%s: recognised %s; rows: %s", name, known.layout.name, f"{len(known.rows):,}")
-    if SCORE not in data.column_names:  # prepared rows: whoever prepared them was warned
-        warn_of_ratings(data, name)
-    rows, problems = [], []
-    for place, row in _numbered(known.rows, name):
-        read = _read(place, row, known.layout)
-        problems.append(read if isinstance(read, str) else "")
-        rows.append(read)
-    unusable = {problem: list(numbers) for problem, numbers in known.unusable.items()}
-    refuse({**unusable, **group_rows(problems)}, name, "fix or drop them")
-    return _to_dataset(rows, {name: known.rows})
+def _check_columns(sets: Mapping[str, Dataset], balance: str | None, quality: Quality | str | None) -> None:
+    """Refuse data sets without a column that is named; warn of ratings that nothing reads."""
+    for column, argument in ((balance, "balance"), (quality, "quality")):
+        if isinstance(column, str) and column != SOURCE:
+            for key, data in sets.items():
+                selection.check_column(column, data.column_names, key, argument)
+    for key, data in sets.items():
+        if quality is None and SCORE not in data.column_names:
+            warn_of_ratings(data, key)
 
 
 def _check_options(min_quality: float, duplicates: float | None, contamination: str) -> None:
@@ -204,51 +154,7 @@ def _check_options(min_quality: float, duplicates: float | None, contamination: 
         raise UserError(f"contamination is {contamination!r}; give 'prompt' or 'row'.")
 
 
-def _numbered(data: Dataset, name: str) -> Any:
-    for start in range(0, len(data), BATCH):  # by columns: several times faster than row by row
-        batch = data[start : start + BATCH]
-        for number, values in enumerate(zip(*batch.values(), strict=True), start):
-            yield Place(name, number), dict(zip(batch, values, strict=True))
-
-
-def _read(place: Place, row: dict[str, Any], layout: Layout) -> _Row | str:
-    """The row, or what is wrong with it."""
-    try:
-        read = layout.read(row)
-        tools = None
-        if row.get("tools") and read.form == "conversation":
-            tools = json.dumps(template_options({"tools": row["tools"]})["tools"] or [], ensure_ascii=False)
-    except RowProblem as problem:
-        return str(problem)
-    others = {column: value for column, value in row.items() if column not in (*layout.columns, "tools")}
-    return _Row(place, others, read, tools, read.changes)
-
-
-def _read_sets(sets: Mapping[str, Dataset], done: SFTReport) -> list[_Row]:
-    rows: list[_Row] = []
-    forms: dict[str, str] = {}
-    for name, data in sets.items():
-        known = recognise_demonstrations(data, name)
-        unusable = {number: problem for problem, numbers in known.unusable.items() for number in numbers}
-        done.dropped += [Dropped(Place(name, n), "unreadable", problem, "") for n, problem in unusable.items()]
-        done.layouts[name], done.rows[name] = known.layout.name, len(known.rows) + len(unusable)
-        for place, row in _numbered(known.rows, name):
-            read = _read(place, row, known.layout)
-            if isinstance(read, str):
-                text = " ".join(str(row[column]) for column in known.layout.columns if row.get(column) is not None)
-                done.dropped.append(Dropped(place, "unreadable", read, shown(text)))
-            else:
-                rows.append(read)
-                forms.setdefault("text" if read.read.form == "text" else "conversation", name)
-    if len(forms) > 1:
-        raise UserError(
-            f"{forms['text']} has plain text and {forms['conversation']} has prompts with completions, which aren't "
-            "trained on together: make two data sets of them, or name the columns of the text prompt and completion."
-        )
-    return rows
-
-
-def _cleaned(rows: list[_Row], done: SFTReport) -> list[_Row]:
+def _cleaned(rows: list[Row], done: SFTReport) -> list[Row]:
     for row in rows:
         cleaned = clean_row(row.read)
         row.read, row.changes = cleaned.row, cleaned.changes
@@ -262,7 +168,7 @@ def _cleaned(rows: list[_Row], done: SFTReport) -> list[_Row]:
     return rows
 
 
-def _drop(rows: list[_Row], reason: str, details: Mapping[int, str], done: SFTReport) -> None:
+def _drop(rows: list[Row], reason: str, details: Mapping[int, str], done: SFTReport) -> None:
     """Take rows out of the list and note it."""
     done.dropped += [
         Dropped(rows[number].place, reason, detail, shown(rows[number].read.text))
@@ -271,7 +177,12 @@ def _drop(rows: list[_Row], reason: str, details: Mapping[int, str], done: SFTRe
     rows[:] = [row for number, row in enumerate(rows) if number not in details]
 
 
-def _drop_contaminated(rows: list[_Row], eval_dataset: Any, contamination: Contamination, done: SFTReport) -> None:
+def _drop_repeats(rows: list[Row], reason: str, repeats: Mapping[int, int], done: SFTReport) -> None:
+    """Take out rows that say what another one says, which stays."""
+    _drop(rows, reason, {number: f"{rows[stays].place} stays" for number, stays in repeats.items()}, done)
+
+
+def _drop_contaminated(rows: list[Row], eval_dataset: Any, contamination: Contamination, done: SFTReport) -> None:
     if eval_dataset is None:
         return
     data = as_dataset(eval_dataset, "eval_dataset", ()).with_format(None)
@@ -282,8 +193,8 @@ def _drop_contaminated(rows: list[_Row], eval_dataset: Any, contamination: Conta
         return selection.exact_key(prompt_key(cleaned) if contamination == "prompt" else cleaned.text)
 
     held_out: dict[str, int] = {}
-    for place, row in _numbered(known.rows, "eval_dataset"):
-        read = _read(place, row, known.layout)
+    for place, row in numbered(known.rows, "eval_dataset"):
+        read = read_row(place, row, known.layout)
         if not isinstance(read, str):
             held_out.setdefault(key(read.read), place.row)
     places = {
@@ -300,7 +211,7 @@ def _drop_contaminated(rows: list[_Row], eval_dataset: Any, contamination: Conta
     _drop(rows, "contaminated", places, done)
 
 
-def _rate(rows: list[_Row], quality: Quality | str | None, name: str) -> None:
+def _rate(rows: list[Row], quality: Quality | str | None, name: str) -> None:
     """Give each row its score."""
     if quality is None:
         for row in rows:
@@ -319,7 +230,7 @@ def _rate(rows: list[_Row], quality: Quality | str | None, name: str) -> None:
         row.score = float(score)
 
 
-def _below(row: _Row, quality: Quality | str | None, least: float) -> str | None:
+def _below(row: Row, quality: Quality | str | None, least: float) -> str | None:
     """Why a row's quality is too low; None if it isn't."""
     if row.score >= least:
         return None
@@ -328,7 +239,7 @@ def _below(row: _Row, quality: Quality | str | None, least: float) -> str | None
     return f"{quality_of(parts_of(text_of(row.read.completion)))[1]} {row.score:.2f}"
 
 
-def _finish(rows: list[_Row], sets: Mapping[str, Dataset], done: SFTReport, name: str) -> Dataset:
+def _finish(rows: list[Row], sets: Mapping[str, Dataset], done: SFTReport, name: str) -> Dataset:
     order = {key: number for number, key in enumerate(sets)}
     done.dropped.sort(key=lambda each: (order[each.place.dataset], each.place.row))
     done.kept = {key: sum(row.place.dataset == key for row in rows) for key in sets}
@@ -339,32 +250,9 @@ def _finish(rows: list[_Row], sets: Mapping[str, Dataset], done: SFTReport, name
         reasons = ", ".join(f"{count} {reason}" for reason, count in done.reasons.items())
         raise UserError(f"{name}: none of {sum(done.rows.values())} rows is left ({reasons}); relax the preparation.")
     done.quality = summary([row.score for row in rows])
-    result = _to_dataset(rows, sets)
+    result = standard_dataset(rows, sets)
     digest = hashlib.blake2b(digest_size=16)
     for row in result:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode())
     done.fingerprint = digest.hexdigest()
     return result
-
-
-def _to_dataset(rows: Sequence[_Row], sets: Mapping[str, Dataset]) -> Dataset:
-    """The rows with their source, quality and other columns."""
-    standard = columns_for([row.read for row in rows])
-    if any(row.tools is not None for row in rows):
-        standard = [{**each, "tools": row.tools} for each, row in zip(standard, rows, strict=True)]
-    types: dict[str, Any] = {}
-    clashes: set[str] = set()
-    for data in sets.values():
-        for column, kind in data.features.items():
-            if types.setdefault(column, kind) != kind:
-                clashes.add(column)
-    if clashes:
-        logger.warning("columns of different types are left out: %s.", ", ".join(sorted(clashes)))
-    taken = {*FORMS, "tools", SOURCE, SCORE}
-    read = {column for row in rows[:1] for column in row.columns}.union(*(row.columns for row in rows))
-    others = {column: kind for column, kind in types.items() if column in read - taken - clashes}
-    added = [
-        {**{column: row.columns.get(column) for column in others}, SOURCE: row.source, SCORE: row.score} for row in rows
-    ]
-    features = Features({**others, SOURCE: Value("string"), SCORE: Value("float64")})
-    return concatenate_datasets([to_dataset(standard), Dataset.from_list(added, features=features)], axis=1)

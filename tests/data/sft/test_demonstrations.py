@@ -2,7 +2,7 @@ import pytest
 
 from hf_align.collators.demonstrations import read_demonstrations
 from hf_align.data.sft.demonstrations import trained_demonstrations
-from hf_align.data.sft.prepare import standard_rows
+from hf_align.data.sft.rows import standard_rows
 from hf_align.errors import UserError
 
 ALPACA = [{"instruction": "Name a gem.", "input": "", "output": "Opal."}]

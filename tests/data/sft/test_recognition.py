@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset
 
 from hf_align.data import SFTReport, prepare_sft
-from hf_align.data.sft.prepare import standard_rows
 from hf_align.data.sft.recognition import recognise_demonstrations
+from hf_align.data.sft.rows import standard_rows
 from hf_align.errors import UserError
 
 
