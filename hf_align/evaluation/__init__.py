@@ -1,6 +1,7 @@
 """Evaluation of reward models and policies: against people, and by an independent judge."""
 
-from hf_align.evaluation.best_of import Sampling, sample_best
+from hf_align.evaluation.best_of import sample_best
+from hf_align.evaluation.best_of_samples import Sampling
 from hf_align.evaluation.continuations import Continuation, sample_continuations
 from hf_align.evaluation.fronts import Front, front_of_policies, sweep_weights
 from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_course, fit_gao

@@ -18,7 +18,9 @@ from hf_align.data.parts import Parts
 from hf_align.data.sinks import Source, check_out, write_rows
 from hf_align.data.sources import check_split, load_rows
 from hf_align.errors import UserError
-from hf_align.evaluation.best_of import Keep, Sampling, sample_best
+from hf_align.evaluation.best_of import sample_best
+from hf_align.evaluation.best_of_kept import Keep
+from hf_align.evaluation.best_of_samples import Sampling
 from hf_align.evaluation.scored import Scored, new_columns, score_dataset
 from hf_align.rewards import Judge
 

@@ -13,7 +13,8 @@ from hf_align.collators.rankings import read_ranking
 from hf_align.data.parts import Parts
 from hf_align.errors import UserError
 from hf_align.evaluation import Sampling, sample_best
-from hf_align.evaluation.best_of import Sample, _all, _best, _pair
+from hf_align.evaluation.best_of import Sample
+from hf_align.evaluation.best_of_kept import _all, _best, _pair
 from hf_align.rewards import Judgement, judge_orders
 
 ASK = [{"role": "user", "content": "Say hi."}]

@@ -7,7 +7,7 @@ from typing import Any
 from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
 from hf_align.cli.report_files import check_files
 from hf_align.errors import Interrupted, UserError
-from hf_align.evaluation.best_of import Sampling
+from hf_align.evaluation.best_of_samples import Sampling
 from hf_align.experiments.judges import read_judge
 from hf_align.experiments.scoring import best_of_file, partial_folder, score_file
 
