@@ -184,23 +184,16 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
         state_dict: Its weights, if its parameters are sharded.
     """
     base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    skip_tuned = isinstance(model, PeftModel) and any(map(rewrites_base, model.peft_config.values()))
-    configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
-    trains_biases = any(getattr(config, "bias", "none") != "none" for config in configs)  # the adapter's file has them
     given = state_dict or {}
     whole = {id(parameter): given[name] for name, parameter in model.named_parameters() if name in given}
     stored = StoredWeights(getattr(base, "name_or_path", None) or "")
     embeddings, head = untuned(base.get_input_embeddings()), untuned(output_embeddings(base))
     vocabularies = [layer.weight for layer in (embeddings, head) if layer is not None]
-    weights = list(_weights(base.base_model, "", skip_tuned))
-    if head is not None and head.weight is not embeddings.weight:
-        weights.append((OUTPUT, head, head.weight))
     samples: dict[str, Sample] = {}
     packed: dict[str, tuple[Any, Any]] = {}
     partial = False
-    for name, layer, weight in weights:
-        left_out = weight is None or (trains_biases and name.endswith("bias"))
-        tensor = None if left_out else whole.get(id(weight), weight)
+    for name, layer, weight in _base_weights(model, base):
+        tensor = None if weight is None else whole.get(id(weight), weight)
         if tensor is None or tensor.numel() == 0 or tensor.is_meta or hasattr(tensor, "placements"):
             partial = True
         elif tensor is weight and is_packed(layer) and tensor is layer.weight:
@@ -211,6 +204,17 @@ def fingerprint_of(model: nn.Module, state_dict: dict[str, Tensor] | None = None
     for name, (layer, original) in packed.items():
         samples[name] = Sample.of_stored(original) if from_stored else _unpacked(layer)
     return Fingerprint(samples, partial)
+
+
+def _base_weights(model: nn.Module, base: Any) -> Iterator[tuple[str, Any, nn.Parameter | None]]:
+    """`_weights` of a model's base with its head, if it has one of its own; None also for what its adapter changes."""
+    configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
+    trains_biases = any(getattr(config, "bias", "none") != "none" for config in configs)  # the adapter's file has them
+    for name, layer, weight in _weights(base.base_model, "", any(map(rewrites_base, configs))):
+        yield name, layer, None if trains_biases and name.endswith("bias") else weight
+    embeddings, head = untuned(base.get_input_embeddings()), untuned(output_embeddings(base))
+    if head is not None and head.weight is not embeddings.weight:
+        yield OUTPUT, head, head.weight
 
 
 def _weights(module: nn.Module, prefix: str, skip_tuned: bool) -> Iterator[tuple[str, Any, nn.Parameter | None]]:

@@ -118,6 +118,7 @@ def evaluate_policy(
     first_measure, *parts = measure.names
     names = [first_measure, KL, "response/length", "response/eos_share", *(["judge"] if judge else []), *parts]
     names += [KL_FROM_START] if start else []
+    shown = {first_measure: first_measure, "kl": KL, **({"judge": "judge"} if judge else {})}
     rank, world, size = config.process_index, config.world_size, config.per_device_eval_batch_size
     results: list[torch.Tensor] = []
     error: NonFiniteReward | None = None
@@ -134,27 +135,15 @@ def evaluate_policy(
         score_tokens(rollout, config, roles, len(rows), pad_token_id)
         columns = {**measured, **describe_responses(rollout)}
         if start is not None:
-            of_all = slice(0, len(responses))
-            branches = rollout.branches(of_all, pad_token_id=pad_token_id, row_tokens=config.row_tokens)
-            logps = rollout.spread(start(branches.to(config.device)).float().cpu())
-            columns[KL_FROM_START] = estimate_kl(rollout.tokens["old_logps"], logps).sum(1)
+            columns[KL_FROM_START] = _kl_from(start, rollout, config, pad_token_id)
         if judge is not None:
             columns["judge"], failure = score_responses(rows, responses, judge)
             error = error or failure
         results.append(torch.stack([columns[name] for name in names], 1)[: len(numbers)])
         if first < SHOWN:
-            scored = {first_measure: first_measure, "kl": KL, **({"judge": "judge"} if judge else {})}
-            samples += [
-                (
-                    place,
-                    {
-                        "prompt": row["prompt"],
-                        "response": response.text,
-                        **{key: float(columns[name][index]) for key, name in scored.items()},
-                    },
-                )
-                for index, (place, row, response) in enumerate(zip(numbers, rows, responses, strict=False))
-            ]
+            for index, (place, row, response) in enumerate(zip(numbers, rows, responses, strict=False)):
+                figures = {key: float(columns[name][index]) for key, name in shown.items()}
+                samples.append((place, {"prompt": row["prompt"], "response": response.text, **figures}))
         after_batch()
     values = torch.cat(gather_rows(torch.cat(results), accelerator)).double().numpy()
     scores = values[:, [place for place, name in enumerate(names) if name in (first_measure, "judge")]]
@@ -168,3 +157,11 @@ def evaluate_policy(
         metrics.update({f"{prefix}_{name}": value for name, value in further.items()})
     output = EvalLoopOutput(predictions, None, metrics, len(values))
     return Evaluated(output, [sample for _, sample in samples[:SHOWN]], dict(zip(names, values.T, strict=True)))
+
+
+def _kl_from(start: Callable[[Branches], Tensor], rollout: Rollout, config: RolloutConfig, pad_token_id: int) -> Tensor:
+    """KL `[S]` of each response from where the reference started, estimated from its tokens."""
+    every = slice(0, len(rollout.response_ids))
+    branches = rollout.branches(every, pad_token_id=pad_token_id, row_tokens=config.row_tokens)
+    logps = rollout.spread(start(branches.to(config.device)).float().cpu())
+    return estimate_kl(rollout.tokens["old_logps"], logps).sum(1)

@@ -145,41 +145,43 @@ def aggregate_answers(
     if method not in METHODS:
         raise UserError(f"method is {method!r}; use one of {', '.join(METHODS)}")
     by_id = {task.id: task for task in _values(tasks)}
-    rows: list[tuple[str, str, float]] = []
-    decided: dict[str, set[float]] = defaultdict(set)
-    rated: dict[str, list[float]] = defaultdict(list)
+    votes: list[Answer] = []
+    decisions: dict[str, set[float]] = defaultdict(set)
     for answer in answers:
         if answer.task_id not in by_id:
             raise UserError(f"answer {answer.id!r} belongs to task {answer.task_id!r}, which isn't among the tasks")
         if answer.preference is None:
             raise UserError(f"answer {answer.id!r} has no preference: give the answers that stand, without skips")
         if answer.annotator in adjudicators:
-            decided[answer.task_id].add(vote_of(answer.preference))
-            continue
-        rows.append((answer.task_id, answer.annotator, vote_of(answer.preference)))
-        if qualities is not None and answer.id in qualities:
-            rated[answer.annotator].append(qualities[answer.id])
-    if not rows:
+            decisions[answer.task_id].add(vote_of(answer.preference))
+        else:
+            votes.append(answer)
+    if not votes:
         return None
-    asked = {row[0] for row in rows}
-    gold = {id: min(labels) for id, labels in decided.items() if len(labels) == 1 and id in asked}
-    gold |= {id: vote_of(by_id[id].gold) for id in by_id if by_id[id].gold is not None and id in asked}
+    rows = [(vote.task_id, vote.annotator, vote_of(vote.preference)) for vote in votes]
+    gold = _known_labels(by_id, decisions, {vote.task_id for vote in votes})
     if method == "majority":
         return majority_vote(rows, gold)
-    names = dict.fromkeys(row[1] for row in rows)
+    names = dict.fromkeys(vote.annotator for vote in votes)
     records = {who.name: (who.right, who.wrong) for who in _values(annotators) if who.name in names}
     if method == "weighted":
-        if qualities is None:
-            weights = _weights_of_records(rows, gold, records)
-        elif missing := [name for name in names if name not in rated]:
-            raise UserError(f"qualities has none for the answers of {missing[0]!r}, which they weigh")
-        else:
-            weights = {name: fmean(rated[name]) for name in names}
+        weights = (
+            _weights_of_records(rows, gold, records) if qualities is None else _weights_of_qualities(votes, qualities)
+        )
         return weighted_vote(rows, weights, gold)
     prior = {name: record for name, record in records.items() if any(record)}
     tie = {TIE: TIE} if TIE in gold.values() or any(row[2] == TIE for row in rows) else {}
     estimate = dawid_skene(rows, gold, prior=prior, mirror={**MIRROR, **tie})
     return estimate if method == "dawid_skene" else _weighted_by_skill(rows, gold, estimate)
+
+
+def _known_labels(
+    tasks: Mapping[str, Task], decisions: Mapping[str, set[float]], asked: Collection[str]
+) -> dict[str, float]:
+    """Labels of the tasks that were voted on and that are known: gold, or what all adjudicators say."""
+    agreed = {id: min(labels) for id, labels in decisions.items() if len(labels) == 1}
+    known = {**agreed, **{id: vote_of(task.gold) for id, task in tasks.items() if task.gold is not None}}
+    return {id: label for id, label in known.items() if id in asked}
 
 
 def _weighted_by_skill(
@@ -208,6 +210,20 @@ def _weights_of_records(
         if task in gold:
             counts[name][label != gold[task]] += 1
     return {name: max(0.0, log(right / wrong)) for name, (right, wrong) in counts.items()}
+
+
+def _weights_of_qualities(votes: Iterable[Answer], qualities: Mapping[str, float]) -> dict[str, float]:
+    """Mean quality of each annotator's answers.
+
+    Raises:
+        UserError: There is none for an annotator's.
+    """
+    rated: dict[str, list[float]] = defaultdict(list)
+    for vote in votes:
+        rated[vote.annotator] += [qualities[vote.id]] if vote.id in qualities else []
+    if missing := [name for name, given in rated.items() if not given]:
+        raise UserError(f"qualities has none for the answers of {missing[0]!r}, which they weigh")
+    return {name: fmean(given) for name, given in rated.items()}
 
 
 def _values(records: Mapping[str, Record] | Iterable[Record]) -> Iterable[Record]:

@@ -146,10 +146,7 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     # Answers first: their tasks, annotators and responses are in the store, whatever is added meanwhile.
     answers = list(store.answers())
     annotators, tasks = store.annotators(), store.tasks()
-    if unknown := [name for name in chosen.adjudicators if name not in annotators]:
-        raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
-    deciding = [name for name, annotator in annotators.items() if annotator.kind == "adjudicator"]
-    chosen = replace(chosen, adjudicators=tuple(dict.fromkeys([*chosen.adjudicators, *deciding])))
+    chosen = _with_adjudicators(chosen, annotators)
     _, quality = rate_answers(tasks, answers, annotators, chosen.limits, chosen.adjudicators)
     taken = [each for each in answers if quality.get(each.id, 1.0) >= chosen.min_quality]
     by_task: dict[str, list[Answer]] = {id: [] for id in tasks}
@@ -175,7 +172,7 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     if chosen.rows == "answers" and chosen.ties == "drop":
         left_out["answers that are ties"] = sum(preference_of(a) == TIE for each in judged for a in each.answers)
     made = [(each.prompt.id, row) for each in judged for row in maker.rows(each)]
-    left_out = Counter({reason: count for reason, count in left_out.items() if count})
+    left_out = +left_out
     if not made:
         parts = ", ".join(f"{reason} ({count:,})" for reason, count in left_out.items())
         why = f"all of it is left out: {parts}" if parts else "it has no tasks"
@@ -186,6 +183,18 @@ def export_preferences(store: Stored, **options: Any) -> Export:
     export = Export(rows, splits, left_out, figures)
     logger.info("%s", export)
     return export
+
+
+def _with_adjudicators(options: ExportOptions, annotators: Mapping[str, Annotator]) -> ExportOptions:
+    """Options that also name those who collected as adjudicators.
+
+    Raises:
+        UserError: The store doesn't know one that is named.
+    """
+    if unknown := [name for name in options.adjudicators if name not in annotators]:
+        raise UserError(f"adjudicators: the store has no annotator {unknown[0]}; it has {', '.join(annotators)}")
+    deciding = [name for name, annotator in annotators.items() if annotator.kind == "adjudicator"]
+    return replace(options, adjudicators=tuple(dict.fromkeys([*options.adjudicators, *deciding])))
 
 
 def _judged(

@@ -105,6 +105,41 @@ def annotate(
     store = open_store(store) if isinstance(store, str) else store
     blocks = build(Desk(store, gold_share=gold_share), default=default, login=logins is not None)
     hosts = {*LOCAL_HOSTS}
+    _launch(blocks, host, port, hosts, share=share, logins=logins, inline=inline)
+    if share and not blocks.share_url:
+        blocks.close(verbose=False)
+        raise UserError("no public address could be made: Gradio's tunnel can't be reached; try again, or give a host")
+    if blocks.share_url:
+        hosts.add(urlsplit(blocks.share_url).hostname or "")
+    for name, password in passwords.items():
+        print(f"{name}: {password}")
+    return Page(blocks, store, opened_store=opened, passwords=passwords)
+
+
+def _launch(
+    blocks: gr.Blocks,
+    host: str,
+    port: int | None,
+    hosts: set[str],
+    *,
+    share: bool,
+    logins: Logins | None,
+    inline: bool | None,
+) -> None:
+    """Serve the page, and return.
+
+    Args:
+        blocks: The page.
+        host: Address to listen on.
+        port: Port; None: the first free one.
+        hosts: Names under which the page is served if `host` is this machine's, read at each request.
+        share: Whether to make a public address.
+        logins: Who may log in; None: no login.
+        inline: Whether to show it in a notebook.
+
+    Raises:
+        UserError: The port can't be used.
+    """
     colab = "google.colab" in sys.modules
     guard: dict[str, Any] = {
         "hosts": None if host not in LOCAL_HOSTS else hosts,
@@ -139,14 +174,6 @@ def annotate(
         raise UserError(
             f"port {port or 'from 7860 to 7959'} on {host} can't be used: {error}; give another port"
         ) from None
-    if share and not blocks.share_url:
-        blocks.close(verbose=False)
-        raise UserError("no public address could be made: Gradio's tunnel can't be reached; try again, or give a host")
-    if blocks.share_url:
-        hosts.add(urlsplit(blocks.share_url).hostname or "")
-    for name, password in passwords.items():
-        print(f"{name}: {password}")
-    return Page(blocks, store, opened_store=opened, passwords=passwords)
 
 
 def _check_address(host: str, port: int | None) -> None:
