@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from tests.report.reward.metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
+from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 from hf_align.report.figures import decimal, ends, percent
 from hf_align.report.reward.page import render_reward_report
