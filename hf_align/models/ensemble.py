@@ -191,14 +191,6 @@ class RewardEnsemble(nn.Module):
         texts = (prompts, responses, finished, rows)
         return self._passes.scores(self._passes.encode(texts), texts)
 
-    def member_score_ids(self, prompt_ids: Sequence[Sequence[int]], response_ids: Sequence[Sequence[int]]) -> Tensor:
-        """As `member_scores`, of token ids of `tokenizer`; nothing is added, not even an end.
-
-        Raises:
-            UserError: The members don't read the same ids (`takes_ids`).
-        """
-        return self._passes.scores(self._passes.encoded(prompt_ids, response_ids))
-
     def score(
         self,
         prompts: Sequence[Any],

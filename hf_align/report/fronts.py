@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Curve, curve_chart
+from hf_align.report.charts.curves import Curve, curve_chart
 from hf_align.report.figures import decimal, ends
 from hf_align.report.render import render_page
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
-from hf_align.report.charts import Curve, curve_chart
+from hf_align.report.charts.curves import Curve, curve_chart
 from hf_align.report.figures import decimal
 from hf_align.report.render import render_page
 

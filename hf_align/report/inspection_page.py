@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Counts, Interval, Reference, bar_chart, histogram_chart, interval_chart
+from hf_align.report.charts.counts import Counts, bar_chart, histogram_chart
+from hf_align.report.charts.figure import Reference
+from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics
 from hf_align.report.inspection_sections import (
     GRADES,

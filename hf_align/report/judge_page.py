@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Interval, interval_chart
+from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics
 from hf_align.report.judge_sections import gap_label, judge_sections, judge_verdict, shown_facts
 from hf_align.report.render import render_page

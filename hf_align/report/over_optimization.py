@@ -1,4 +1,4 @@
-"""Proxy and judge along KL, as a chart of a page and as a PNG."""
+"""Proxy and judge along KL, as a PNG."""
 
 from __future__ import annotations
 
@@ -9,32 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from hf_align.files import whole_file
-from hf_align.report.charts import Curve, curve_chart
 
 PICTURE = "over_optimization.png"
 AXES = ("KL from the start, nats", "gain, standard deviations")
-TITLE = "Reward and judge along KL: gain in standard deviations of the first scores"
 Figures = Mapping[str, Any]
-
-
-def course_chart(figures: Figures, *, title: str = TITLE) -> Markup:
-    """Draw the chart.
-
-    Args:
-        figures: From `Course.figures`, or its JSON.
-        title: The caption.
-    """
-    proxy, judge = (_gains(figures, name) for name in ("proxy", "judge"))
-    curves = [
-        Curve("reward", "reward", proxy["points"], proxy["band"]),
-        Curve("judge", "human", judge["points"], judge["band"]),
-    ]
-    if fitted := judge["fitted"]:
-        curves.append(Curve("judge, fitted form", "base", fitted, dots=False))
-    return curve_chart(curves, title=title, axes=AXES, marks=_marks(figures))
 
 
 def course_png(figures: Figures) -> bytes | None:

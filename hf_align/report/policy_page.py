@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Interval, interval_chart
+from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics, decimal
 from hf_align.report.policy_sections import label_of, policy_sections
 from hf_align.report.policy_verdict import TO_READ, policy_verdict, shown_facts

@@ -6,7 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Interval, Reference, interval_chart, line_chart
+from hf_align.report.charts.figure import Reference
+from hf_align.report.charts.intervals import Interval, interval_chart
+from hf_align.report.charts.lines import line_chart
 from hf_align.report.render import render_page
 
 SHOWN_PER_DOMAIN = 3

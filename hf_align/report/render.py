@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from hf_align.report.charts import MINUS
+from hf_align.report.charts.figure import MINUS
 
 DASH = "\N{EN DASH}"
 

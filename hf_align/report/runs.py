@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.report.charts import Curve, curve_chart
+from hf_align.report.charts.curves import Curve, curve_chart
 from hf_align.report.render import duration, render_page
 from hf_align.report.sections import Table
 from hf_align.tracking import Run

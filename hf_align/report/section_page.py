@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hf_align.report.charts import Interval
+from hf_align.report.charts.intervals import Interval
 from hf_align.report.figures import Metrics
 
 LONGEST = 1200

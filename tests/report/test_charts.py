@@ -3,19 +3,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hf_align.report.charts import (
-    Counts,
-    Curve,
-    Interval,
-    Reference,
-    bar_chart,
-    curve_chart,
-    histogram_chart,
-    interval_chart,
-    line_chart,
-    running_mean,
-    ticks,
-)
+from hf_align.report.charts.counts import Counts, bar_chart, histogram_chart
+from hf_align.report.charts.curves import Curve, curve_chart
+from hf_align.report.charts.figure import Reference, ticks
+from hf_align.report.charts.intervals import Interval, interval_chart
+from hf_align.report.charts.lines import line_chart, running_mean
 
 
 @pytest.mark.parametrize(

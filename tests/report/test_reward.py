@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import pytest
-from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 from hf_align.report.figures import decimal, ends, percent
 from hf_align.report.reward.page import render_reward_report
@@ -15,6 +14,7 @@ from hf_align.report.reward.sections import SECTIONS, sections_of
 from hf_align.report.reward.text import report_text
 from hf_align.report.reward.verdict import verdict_of
 from tests.report.page import Page
+from tests.report.reward_metrics import FACTS, METRICS, NAN, REMARKS, UNCERTAINTY, metrics
 
 ORDER = ["accuracy", "tau", "calibration", "robustness", "length", "subsets", "best_of_n", "worst_rows"]
 

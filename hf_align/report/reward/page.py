@@ -7,7 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hf_align.report.charts import Curve, Interval, curve_chart, interval_chart
+from hf_align.report.charts.curves import Curve, curve_chart
+from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics, decimal, percent
 from hf_align.report.render import minus, render_page
 from hf_align.report.reward.confidence import MEASURES
