@@ -4,8 +4,7 @@
       ask models                    annotators.py, assign.py: tasks by domain and load, gold questions first
       look                          validate.py: which comparisons are valid, which need more answers, which stay open
       ask for more answers          where annotators don't agree or their answers don't count
-      lay out a round               pools.py -> responses.py -> pairs.py -> choose.py -> gold.py -> the store
-                                  (choose.py by the scores of members.py or by features.py)
+      lay out a round               rounds.py
       wait for people               they answer on the page
 
 Everything is in the store: a round's prompts, responses and tasks are added in one transaction, and what happens next
@@ -14,12 +13,11 @@ hangs on what the store holds. So a call that was killed goes on when it is made
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Collection as Names, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +29,21 @@ from hf_align.errors import UserError
 from hf_align.feedback.collection.annotators import ModelAnnotator, Question, ask_model
 from hf_align.feedback.collection.assign import suits
 from hf_align.feedback.collection.checks import check_annotators, check_selection
-from hf_align.feedback.collection.choose import choose_tasks
 from hf_align.feedback.collection.config import CollectionConfig
 from hf_align.feedback.collection.domains import Classifier
-from hf_align.feedback.collection.features import ResponseFeatures, comparisons_of, next_round
-from hf_align.feedback.collection.gold import GoldQuestion, Rows, draw_gold, recheck
+from hf_align.feedback.collection.features import ResponseFeatures, next_round
+from hf_align.feedback.collection.gold import Rows
 from hf_align.feedback.collection.inputs import (
     EnsembleGuide,
-    Sources,
     beside,
     known_annotators,
     read_annotators,
     read_sources,
 )
-from hf_align.feedback.collection.pairs import make_pairs
-from hf_align.feedback.collection.pools import choose_prompts, comparisons_by_domain
-from hf_align.feedback.collection.responses import generate_responses
 from hf_align.feedback.collection.result import Collection, summarise
+from hf_align.feedback.collection.rounds import Rounds
 from hf_align.feedback.collection.state import State, read_state
-from hf_align.feedback.records import Annotator, Prompt, Response, Task
+from hf_align.feedback.records import Annotator
 from hf_align.feedback.store import PreferenceStore, open_store
 from hf_align.feedback.store.place import missing_file, url_of
 from hf_align.models.quantized import Quantization
@@ -169,8 +163,9 @@ def collect(
         changed = _keep(there, everybody)
         there.gold_share = config.gold_share
         loop = _Loop(
-            *(there, config, sources, asked, everybody, n, guide, _appoint(there, adjudicators)),
-            *(parts, wait, pause, progress or Silent()),
+            *(there, config, asked, everybody, n, _appoint(there, adjudicators)),
+            Rounds(there, config, sources, everybody, guide, parts, progress or Silent()),
+            *(wait, pause, progress or Silent()),
         )
         for line in changed:
             loop.progress.line(line)
@@ -214,17 +209,14 @@ class _Loop:
 
     store: PreferenceStore
     config: CollectionConfig
-    sources: Sources
     models: Mapping[str, ModelAnnotator]
     annotators: Sequence[Annotator]
     n: int
-    guide: EnsembleGuide | ResponseFeatures | None
     adjudicators: Sequence[str]
-    parts: Parts
+    rounds: Rounds
     wait: bool
     pause: Callable[[], None]
     progress: Progress
-    used_up: bool = False
     seen: tuple[Any, ...] = ()
     marked: list[str] | None = None
 
@@ -241,7 +233,7 @@ class _Loop:
             if more := state.more:
                 self.store.want_each(more)
                 self.progress.line(f"asking for another answer to {plural(len(more), 'task')}")
-            elif self.needed(state) and self.lay_out(state):
+            elif (needed := self.needed(state)) and self.rounds.lay_out(state, needed):
                 told = False
             elif waiting and self.wait:
                 if not told:
@@ -265,8 +257,10 @@ class _Loop:
     def needed(self, state: State) -> int:
         """Comparisons to lay out, so that there can be enough; 0 once the prompts are used up."""
         laid_out = len(state.of_state("valid")) + len(state.of_state("asked"))
-        needed = 0 if self.used_up else max(0, self.n - laid_out)
-        return min(needed, next_round(state, self.config)) if isinstance(self.guide, ResponseFeatures) else needed
+        needed = 0 if self.rounds.used_up else max(0, self.n - laid_out)
+        if isinstance(self.rounds.guide, ResponseFeatures):
+            return min(needed, next_round(state, self.config))
+        return needed
 
     def look(self) -> State:
         """What the store holds now; what is open is marked for adjudicators where that changed."""
@@ -318,116 +312,3 @@ class _Loop:
         due = int(share * (len(done - state.gold.keys()) + more))
         fit = [id for id, task in state.gold.items() if suits(model.record, task.domain)]
         return [id for id in fit[:due] if id not in done]
-
-    def lay_out(self, state: State) -> bool:
-        """Add a round's prompts, responses and tasks to the store, in one transaction; whether there was anything.
-
-        Chosen at random, a round has as many prompts as it takes. With something to choose by, the pairs of all prompts
-        so far that weren't asked about are candidates, too.
-        """
-        config, batch, needed = self.config, self.config.batch_size, self.needed(state)
-        candidates = [] if self.guide is None else self.unasked(state)
-        answered = comparisons_of(state) if isinstance(self.guide, ResponseFeatures) else []
-        at_random = self.guide is None or (isinstance(self.guide, ResponseFeatures) and not answered)
-        if at_random:
-            pairs = min(config.max_pairs, math.comb(config.responses_per_prompt, 2))
-            batch = min(batch, math.ceil(needed / pairs))
-        chosen = choose_prompts(
-            self.sources.pool,
-            replace(config, batch_size=batch),
-            round=state.round,
-            used=self.store.prompts().keys(),
-            comparisons=comparisons_by_domain(self.store),
-        ).prompts
-        if not chosen and not candidates:
-            self.used_up = True
-            return False
-        made = generate_responses(chosen, self.sources.writers, config, parts=self.parts, progress=self.progress)
-        by_prompt = {prompt.id: made.responses.get(prompt.id, []) for prompt in chosen}
-        candidates += [task for prompt in chosen for task in make_pairs(prompt, by_prompt[prompt.id], config)]
-        responses = [response for each in by_prompt.values() for response in each]
-        asked = list(state.tasks.values())
-        tasks = choose_tasks(
-            candidates,
-            method="random" if at_random else config.selection,
-            n=needed,
-            seed=config.seed,
-            round=state.round,
-            model=None if self.guide is None else self.guide.name,
-            answered=answered,
-            asked=asked,
-            **self.evidence([] if at_random else candidates, asked, chosen, responses),
-        )
-        if any(task.choice.get("round", -1) >= state.round for task in self.store.tasks().values()):
-            return True  # another call on this store was first: look at what it laid out
-        questions = self.check_questions(state, tasks)
-        self.store.add(
-            prompts=[*chosen, *(each.prompt for each in questions)],
-            responses=[*responses, *(response for each in questions for response in each.responses)],
-            tasks=_mixed(tasks, [each.task for each in questions]),
-        )
-        self.progress.line(
-            f"round {state.round + 1}: {plural(len(chosen), 'prompt')}, {plural(len(responses), 'response')}, asking "
-            f"about {len(tasks):,} of {plural(len(candidates), 'pair')}"
-            + (", at random: there are no answers yet to choose by" if at_random and self.guide is not None else "")
-        )
-        return True
-
-    def unasked(self, state: State) -> list[Task]:
-        """Pairs of the store's responses that aren't tasks yet."""
-        by_prompt: dict[str, list[Response]] = {}
-        for response in self.store.responses().values():
-            by_prompt.setdefault(response.prompt_id, []).append(response)
-        taken = state.tasks.keys() | {task.prompt_id for task in state.gold.values()}
-        prompts = [each for each in self.store.prompts().values() if each.id not in taken]
-        pairs = [task for prompt in prompts for task in make_pairs(prompt, by_prompt.get(prompt.id, []), self.config)]
-        return [task for task in pairs if task.id not in taken]
-
-    def evidence(
-        self,
-        candidates: Sequence[Task],
-        asked: Sequence[Task],
-        prompts: Sequence[Prompt],
-        responses: Sequence[Response],
-    ) -> dict[str, Any]:
-        """What `choose_tasks` chooses by: each candidate response's scores by an ensemble's members, or its features.
-
-        Features are also of the responses of tasks that were asked about.
-        """
-        if self.guide is None or not candidates:
-            return {"member_scores": None}
-        known = {**self.store.prompts(), **{prompt.id: prompt for prompt in prompts}}
-        texts = {**self.store.responses(), **{response.id: response for response in responses}}
-        if isinstance(self.guide, ResponseFeatures):
-            by_prompt: dict[str, list[Response]] = {task.prompt_id: [] for task in (*candidates, *asked)}
-            for text in texts.values():
-                if text.prompt_id in by_prompt:
-                    by_prompt[text.prompt_id].append(text)
-            features = self.guide([known[id] for id in by_prompt], by_prompt, self.progress)
-            return {"member_scores": None, "features": features}
-        ids = dict.fromkeys(id for task in candidates for id in (task.first_id, task.second_id))
-        sides = [texts[id] for id in ids]
-        return {"member_scores": self.guide.members([known[side.prompt_id] for side in sides], sides)}
-
-    def check_questions(self, state: State, tasks: Sequence[Task]) -> list[GoldQuestion]:
-        """Gold questions to add to a round; and asks one more answer of tasks that serve as such."""
-        config = self.config
-        gold = self.sources.gold
-        again = recheck(state.tasks, state.answers, self.annotators, config, config.gold_share / (len(gold) + 1))
-        if again:
-            self.store.want_each(again)
-        share = config.gold_share / (1 - config.gold_share)
-        return draw_gold(
-            gold,
-            math.ceil(share * len(tasks)),
-            asked=state.gold.keys() | state.tasks.keys(),
-            domains={task.domain for task in tasks},
-            round=state.round,
-            seed=config.seed,
-        )
-
-
-def _mixed(tasks: Sequence[Task], gold: Sequence[Task]) -> list[Task]:
-    """Gold questions spread among the other tasks, so that their order says nothing."""
-    places = [((place + 0.5) / len(part), task) for part in (tasks, gold) for place, task in enumerate(part)]
-    return [task for _, task in sorted(places, key=lambda item: (item[0], item[1].id))]
