@@ -22,8 +22,9 @@ from hf_align.files import write_json
 from hf_align.hub.push import check_repo_id, push_model
 from hf_align.model_cards.facts import Evaluation
 from hf_align.model_cards.files import add_evaluations
-from hf_align.models.aggregation import FITTED, LEAST_PROMPTS, RULES, aggregate
+from hf_align.models.aggregation import FITTED, RULES, aggregate
 from hf_align.models.ensemble import RewardEnsemble
+from hf_align.models.fitted_aggregation import LEAST_PROMPTS
 from hf_align.models.quantized import Quantization
 from hf_align.models.uncertainty import deviation
 from hf_align.progress import Progress, Silent

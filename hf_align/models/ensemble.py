@@ -18,7 +18,7 @@ from transformers.utils import logging
 from hf_align.errors import UserError
 from hf_align.files import AGGREGATOR, ENSEMBLE
 from hf_align.hub.push import PushedFolder, push_model
-from hf_align.models.aggregation import FITTED, DynamicSelector, Preferences, Stacking, aggregate, check_method
+from hf_align.models.aggregation import FITTED, aggregate, check_method
 from hf_align.models.ensemble_files import (
     EnsembleSettings,
     ensemble_folder,
@@ -29,6 +29,7 @@ from hf_align.models.ensemble_files import (
 from hf_align.models.ensemble_members import load_members
 from hf_align.models.ensemble_passes import Ids, Passes, PromptStates, Rows, Texts, prompt_states
 from hf_align.models.error_correlation import ErrorCorrelation, correlate_errors
+from hf_align.models.fitted_aggregation import DynamicSelector, Preferences, Stacking
 from hf_align.models.normalization import Normalization, normalized
 from hf_align.models.quantized import Quantization
 from hf_align.models.reward import RewardModel

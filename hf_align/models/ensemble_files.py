@@ -20,7 +20,7 @@ from hf_align.hub.errors import hub_errors
 from hf_align.hub.staging import link_or_copy
 from hf_align.model_cards import describe_folder, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
-from hf_align.models.aggregation import DynamicSelector, Stacking
+from hf_align.models.fitted_aggregation import DynamicSelector, Stacking
 from hf_align.models.sources import find_file, is_ensemble
 from hf_align.numbers import is_number
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_align.models.aggregation import Preferences
+from hf_align.models.fitted_aggregation import Preferences
 
 MUCH = 0.9
 """Correlation of two members' errors above which the second adds next to nothing."""

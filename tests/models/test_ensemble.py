@@ -16,7 +16,8 @@ from peft import LoraConfig
 from hf_align import RewardEnsemble, RewardModel, load_policy, load_reward_model
 from hf_align.errors import UserError
 from hf_align.layout.branches import build_branches
-from hf_align.models.aggregation import Stacking, aggregate
+from hf_align.models.aggregation import aggregate
+from hf_align.models.fitted_aggregation import Stacking
 from hf_align.models.reward_adapter import SharedRewardModel
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.weight_average import weight_average
