@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import platform
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import pyarrow.compute as pc
 import torch
 from peft import PeftModel
-from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
-from hf_align.files import finite
-from hf_align.losses.registry import EVERY_OPTION, PREFERENCE_LOSSES
-from hf_align.model_cards.facts import CardFacts, Evaluation, Kind, Labels, as_evaluations, listed
+from hf_align.model_cards.data import columns_of, data_statistics, dataset_ids, labels_of, read_columns
+from hf_align.model_cards.evaluations import logged_evaluation, over_optimization_of, own_samples
+from hf_align.model_cards.facts import CardFacts, Kind, as_evaluations, listed
 from hf_align.model_cards.names import hub_id
-from hf_align.model_cards.render import metric_type
+from hf_align.model_cards.options import describe_loss, hyperparameters
 from hf_align.model_cards.rewards import describe_rewards, rewards_of
 from hf_align.report.render import duration
-from hf_align.statistics import wilson_interval
 from hf_align.version import versions
-
-SHOWN_OPTIONS = (
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "optim",
-    "weight_decay",
-    "max_grad_norm",
-    "gradient_checkpointing",
-    "bf16",
-    "fp16",
-    "seed",
-)
-HIDDEN_OPTIONS = {
-    "acceleration",
-    "curriculum",
-    "hub_base_model",
-    "dataset_num_proc",
-    "logging_steps",
-    "remove_unused_columns",
-}
-LABEL = "Label (P(first response better))"
-NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
 
 
 def collect_facts(
@@ -165,24 +133,6 @@ def normalization_of(model: Any) -> dict[str, Any] | None:
     return None if normalization is None else normalization.to_json()
 
 
-def read_columns(data: Any, args: Any) -> Any:
-    """Training rows with the columns that the trainer reads: of prompts all others are the reward's."""
-    prompts_alone = getattr(args, "checkpoint_kind", None) in ("ppo", "online")
-    return data.select_columns(["prompt_ids"]) if prompts_alone and "prompt_ids" in columns_of(data) else data
-
-
-def columns_of(data: Any) -> set[str]:
-    """Columns of tokenised training data, as far as they are known."""
-    return set(getattr(data, "column_names", None) or ())
-
-
-def labels_of(args: Any, columns: set[str]) -> Labels:
-    """How a reward model's loss took people's judgement; Plackett-Luce takes only an order."""
-    if args.label_mode == "draw" and columns & {"votes", "ratings"}:
-        return "drawn"
-    return "soft" if columns & {"label", "ratings"} and args.loss_type != "plackett_luce" else "hard"
-
-
 def describe_model(base: Any) -> str:
     """Architecture and size in words, without LoRA and without the model's local source."""
     weights = (parameter for name, parameter in base.named_parameters() if ".lora_" not in name)
@@ -212,54 +162,6 @@ def quantization_of(base: Any) -> str | None:
     if not getattr(base, "is_quantized", False) or config is None:
         return None
     return "4bit" if getattr(config, "load_in_4bit", False) else "8bit"
-
-
-def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """The usual options of `TrainingArguments`, then the fields of our config classes that are set and not idle.
-
-    Args:
-        args: The config.
-        names: Fields to show instead of all.
-    """
-    of_trainer = {entry.name for entry in dataclasses.fields(TrainingArguments)}
-    added_names = {entry.name for entry in dataclasses.fields(args)} - of_trainer
-    usual = {name: getattr(args, name) for name in SHOWN_OPTIONS}
-    del usual["num_train_epochs" if usual["max_steps"] > 0 else "max_steps"]
-    if losses := getattr(args, "losses", []):
-        added_names -= unread_options(args, losses)
-    if not getattr(args, "sync_ref_model", False):
-        added_names = {name for name in added_names if not name.startswith("ref_model_")}
-    added_names -= {*HIDDEN_OPTIONS, *getattr(args, "idle_options", ())}
-    added = {name: getattr(args, name) for name in names or sorted(added_names)}
-    values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
-    if losses:
-        shown = [Path(each.name).name for each in losses]  # a function's file without its folder
-        values["loss_type"] = shown if len(shown) > 1 else shown[0]
-    return {
-        name: value
-        for name, value in values.items()
-        if value is not None and value is not False and value not in ([], {})
-    }
-
-
-def describe_loss(loss: Any) -> dict[str, Any]:
-    """What a card says of a loss on pairs; of a function of the user's its name, without its file's folder."""
-    named = PREFERENCE_LOSSES.get(loss.name)
-    if named is None:
-        return {"title": Path(loss.name).name, "reference_free": loss.reference_free}
-    return {name: getattr(named, name) for name in ("title", "formula", "paper", "arxiv", "reference_free")}
-
-
-def unread_options(args: Any, losses: Sequence[Any]) -> set[str]:
-    """Options at their default that none of these losses reads, as far as it is one of ours."""
-    defaults = {entry.name: entry.default for entry in dataclasses.fields(args)}
-    unread = {
-        option
-        for option in EVERY_OPTION
-        if not any(each.reads(option) and not each.is_users for each in losses)
-        and getattr(args, option, None) == defaults.get(option)
-    }
-    return unread if args.f_divergence_type == "alpha_divergence" else {*unread, "f_alpha_divergence_coef"}
 
 
 def run_facts(trainer: Any) -> dict[str, Any]:
@@ -299,123 +201,3 @@ def hardware(args: Any) -> str:
     cores = f"{torch.get_num_threads()} threads, {platform.machine()}" if kind == "CPU" else platform.machine()
     processes = f"{args.world_size} processes, " if args.world_size > 1 else ""
     return f"{kind} ({processes}{cores})"
-
-
-def data_statistics(data: Any, made: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Rows, lengths in tokens, labels, scores and margins of tokenised training data.
-
-    Args:
-        data: The rows; None or without columns gives nothing, and a stream its `first` rows.
-        made: Of them, number of rows by the kind of augmentation that made them.
-    """
-    if data is None or not hasattr(data, "column_names"):
-        return {}
-    first = getattr(data, "first", None)
-    facts: dict[str, Any] = {"Rows": len(data) if first is None else f"a stream; figures of its first {len(first):,}"}
-    data = data if first is None else first
-    if made:
-        facts["Of these, made"] = ", ".join(f"{count:,} by {kind.replace('_', ' ')}" for kind, count in made.items())
-    for label, lengths in token_lengths(data).items():
-        middle, high, most = np.percentile(lengths, [50, 95, 100])
-        facts[f"Tokens of a {label}"] = f"median {middle:.0f}, 95% below {high:.0f}, at most {most:.0f}"
-    if "ranks" in data.column_names:
-        facts |= ranking_statistics(data["ranks"][:])
-    for column, label in (("label", LABEL), ("margin", "Margin")):
-        if column in data.column_names:
-            facts[label] = _summary(data[column][:])
-    if "scores" in data.column_names:
-        facts["Score"] = _summary([score for row in data["scores"] for score in row])
-    return facts
-
-
-def _summary(values: Any) -> str:
-    """Mean and range of numbers; NaN doesn't count."""
-    numbers = np.asarray(values, float)
-    return f"mean {np.nanmean(numbers):.3g}, from {np.nanmin(numbers):.3g} to {np.nanmax(numbers):.3g}"
-
-
-def ranking_statistics(ranks: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Responses of ranked prompts, and how many of them share a rank or aren't ranked."""
-    counts = [len(row) for row in ranks]
-    ranked = [[rank for rank in row if rank >= 0] for row in ranks]
-    tied = sum(sum(row.count(rank) > 1 for rank in row) for row in ranked)
-    facts: dict[str, Any] = {
-        "Responses of a prompt": f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
-    }
-    if tied:
-        facts["Responses that share a rank"] = f"{tied:,} of {sum(counts):,}"
-    if unranked := sum(counts) - sum(map(len, ranked)):
-        facts["Responses below all ranked ones"] = f"{unranked:,} of {sum(counts):,}"
-    return facts
-
-
-def token_lengths(data: Any) -> dict[str, np.ndarray]:
-    """Lengths of the prompts and responses of tokenised rows; pairs have a chosen and a rejected response."""
-    table, indices = data.data, getattr(data, "_indices", None)
-    rows = np.arange(len(table)) if indices is None else indices.column(0).to_numpy()
-
-    def lengths_of(column: Any) -> np.ndarray:
-        return pc.list_value_length(column).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
-
-    lengths_by_part = {}
-    if "prompt_ids" in data.column_names:
-        lengths_by_part["prompt"] = lengths_of(table.column("prompt_ids"))[rows]
-    if "response_ids" in data.column_names:
-        column = table.column("response_ids")
-        counts, lengths = lengths_of(column), lengths_of(pc.list_flatten(column))  # type: ignore[attr-defined]
-        if (counts == 2).all() and "ranks" not in data.column_names:
-            lengths_by_part["chosen response"], lengths_by_part["rejected response"] = lengths.reshape(-1, 2)[rows].T
-        else:
-            of_rows = np.split(lengths, counts.cumsum()[:-1])
-            lengths_by_part["response"] = np.concatenate([of_rows[row] for row in rows])
-    return lengths_by_part
-
-
-def dataset_ids(data: Any) -> list[str]:
-    """Hub ids that a data set was downloaded from, as far as recorded."""
-    sources = getattr(getattr(data, "info", None), "download_checksums", None) or {}
-    prefix = "hf://datasets/"
-    return sorted({name[len(prefix) :].split("@")[0] for name in sources if name.startswith(prefix) and "@" in name})
-
-
-def logged_evaluation(trainer: Any, ids: list[str], tasks: Collection[str] = ()) -> list[Evaluation]:
-    """The last value of every metric that `evaluate()` logged; shares of rows get Wilson's 95% interval.
-
-    Shares of something else get none: of the pairs of rankings, of pairs without ties, of labels of `tasks`.
-    """
-    last: dict[str, float] = {}
-    for entry in trainer.state.log_history:
-        last.update({name: value for name, value in entry.items() if name.startswith("eval_")})
-    parts = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
-    result = []
-    for name, value in last.items():
-        if any(name.endswith(ending) for ending in NOT_RESULTS) or not isinstance(value, (int, float)):
-            continue
-        metric = name.removeprefix("eval_")
-        part = next((key for key in parts if key and metric.startswith(f"{key}_")), "")
-        rows = len(parts[part]) if parts.get(part) is not None else None
-        metric = metric.removeprefix(f"{part}_") if part else metric
-        of_rows = not columns_of(parts.get(part)) & {"ranks", "label"} and metric.partition("/")[0] not in tasks
-        share = metric_type(metric) == "accuracy" and rows and of_rows
-        interval = wilson_interval(float(value), cast(int, rows)) if share else None
-        words = f"held-out rows: {part}" if part else "held-out rows"
-        result.append(Evaluation(metric, float(value), interval, rows, words))
-    return result
-
-
-def over_optimization_of(trainer: Any) -> dict[str, Any]:
-    """Figures of the trainer's watch for over-optimisation; empty without one, or before its first evaluation."""
-    return finite(getattr(getattr(trainer, "over_optimization", None), "figures", {}))
-
-
-def own_samples(trainer: Any) -> list[dict[str, Any]]:
-    """Samples of the last evaluation of a trainer that samples; by a judge, the score is the preference."""
-    return [
-        {
-            # the last message of a conversation
-            "prompt": prompt if isinstance(prompt := row["prompt"], str) else str(prompt[-1]["content"]),
-            "after": row["response"],
-            "score": round(row["reward"] if "reward" in row else row["win_rate"], 4),
-        }
-        for row in getattr(trainer, "eval_samples", None) or []
-    ]

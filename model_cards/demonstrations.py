@@ -12,18 +12,12 @@ import numpy as np
 from peft import PeftModel
 
 from hf_align.data.sft.report import REASONS, SFT_REPORT
-from hf_align.model_cards.collect import (
-    adapter_settings,
-    dataset_ids,
-    describe_model,
-    foreign_algorithm,
-    hyperparameters,
-    logged_evaluation,
-    quantization_of,
-    run_facts,
-)
+from hf_align.model_cards.collect import adapter_settings, describe_model, foreign_algorithm, quantization_of, run_facts
+from hf_align.model_cards.data import dataset_ids
+from hf_align.model_cards.evaluations import logged_evaluation
 from hf_align.model_cards.facts import CardFacts, listed
 from hf_align.model_cards.names import hub_id
+from hf_align.model_cards.options import hyperparameters
 from hf_align.version import versions
 
 OPTIONS = ("max_length", "packing", "completion_only_loss", "assistant_only_loss", "loss_type", "merge")

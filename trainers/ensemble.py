@@ -34,7 +34,8 @@ from hf_align.trainers.bagging import rows_by_prompt
 from hf_align.trainers.checks import check_config_class, check_evaluation
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.ensemble_config import EnsembleConfig, Member, as_config, members_of
-from hf_align.trainers.members import EnsembleData, EnsembleTraining, TrainedMember
+from hf_align.trainers.member_rows import EnsembleData
+from hf_align.trainers.members import EnsembleTraining, TrainedMember
 from hf_align.trainers.reward import RewardConfig
 
 logger = logging.get_logger(__name__)

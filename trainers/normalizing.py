@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from hf_align.errors import UserError
-from hf_align.model_cards.collect import dataset_ids
+from hf_align.model_cards.data import dataset_ids
 from hf_align.models.length_penalty import length_slope
 from hf_align.models.reward import RewardModel
 

@@ -27,7 +27,7 @@ from benchmarks.study.runs import Inputs
 from benchmarks.study.settings import Settings
 from hf_align.data.embedded.ratings import DOMAINS
 from hf_align.evaluation.best_of_n import best_of_n_kl, expected_best_of_n
-from hf_align.evaluation.over_optimization import fit_gao
+from hf_align.evaluation.gao import fit_gao
 
 NS = tuple(2**power for power in range(11))
 """Best of so many, to 1,024."""

@@ -4,7 +4,8 @@ from hf_align.evaluation.best_of import sample_best
 from hf_align.evaluation.best_of_samples import Sampling
 from hf_align.evaluation.continuations import Continuation, sample_continuations
 from hf_align.evaluation.fronts import Front, front_of_policies, sweep_weights
-from hf_align.evaluation.over_optimization import Course, GaoFit, best_of_n_course, fit_gao
+from hf_align.evaluation.gao import GaoFit, fit_gao
+from hf_align.evaluation.over_optimization import Course, best_of_n_course
 from hf_align.evaluation.policies import compare_policies
 from hf_align.evaluation.policy_report import policy_report
 from hf_align.evaluation.ratings import pair_accuracy, rating_report

@@ -11,7 +11,8 @@ import pytest
 from datasets import Dataset, DatasetInfo
 from peft import LoraConfig
 
-from hf_align.model_cards.collect import collect_facts, data_statistics, dataset_ids, labels_of, read_columns
+from hf_align.model_cards.collect import collect_facts
+from hf_align.model_cards.data import data_statistics, dataset_ids, labels_of, read_columns
 from hf_align.model_cards.names import hub_id
 from hf_align.statistics import wilson_interval
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from hf_align.errors import UserError
 from hf_align.model_cards import CardFacts, Evaluation, as_evaluations, render_card
-from hf_align.model_cards.collect import describe_loss
+from hf_align.model_cards.options import describe_loss
 from hf_align.model_cards.render import figure, markdown_text
 from hf_align.trainers.named_losses import read_losses
 from tests.cards import card_data
