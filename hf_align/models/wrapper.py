@@ -22,7 +22,8 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from hf_align.acceleration.attention import attach_plan, attends_by_blocks, make_plan
+from hf_align.acceleration.attention import attach_plan, attends_by_blocks
+from hf_align.acceleration.attention_plan import make_plan
 from hf_align.acceleration.flex import block_mask
 from hf_align.layout.branches import Branches
 from hf_align.models.adapter_config import sort_names

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from hf_align.acceleration.attention import attach_plan, attend_by_blocks, branch_attention_forward, make_plan
+from hf_align.acceleration.attention import attach_plan, attend_by_blocks, branch_attention_forward
+from hf_align.acceleration.attention_plan import make_plan
 from hf_align.layout.branches import Branches, Document, build_branches
 from hf_align.models.policy import PolicyModel
 from tests.acceleration.operations import operations
