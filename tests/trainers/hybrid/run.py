@@ -83,8 +83,7 @@ def hybrid(model: Any, out: Path, stages: list[Any] | None = None, **changes: An
         "peft_config": lora(),
     }
     args = HybridConfig(str(out), **{"seed": 3, "kl_max_new_tokens": LENGTH, **config})
-    kind = changes.pop("kind", HybridTrainer)
-    return kind(model, three() if stages is None else stages, args, **{**given, **changes})
+    return HybridTrainer(model, three() if stages is None else stages, args, **{**given, **changes})
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:

@@ -64,22 +64,18 @@ class Look(TrainerCallback):
                 self.reference.append(logps(scorer.model))
 
 
-class Looked(HybridTrainer):
-    """A hybrid whose stages are looked at."""
-
-    look: Look
-
-    def _build(self, stage: Any, policy: Any, backbone: Any) -> Any:
-        self.look.trainer = super()._build(stage, policy, backbone)
-        self.look.trainer.add_callback(self.look)
-        return self.look.trainer
-
-
 @pytest.fixture
-def look() -> Look:
-    """A callback that knows the trainer of each stage of a `Looked`."""
-    Looked.look = Look()
-    return Looked.look
+def look(monkeypatch: pytest.MonkeyPatch) -> Look:
+    """A callback of each stage that knows the stage's trainer."""
+    look, train = Look(), transformers.Trainer.train
+
+    def looked_at(trainer: transformers.Trainer, *args: Any, **options: Any) -> Any:
+        look.trainer = trainer
+        trainer.add_callback(look)
+        return train(trainer, *args, **options)
+
+    monkeypatch.setattr("transformers.Trainer.train", looked_at)
+    return look
 
 
 @pytest.fixture
@@ -104,7 +100,7 @@ def test_one_base_carries_the_adapter_through_all_stages(tmp_path: Path, look: L
         Stage("ppo", ppo(value_model="adapter")),
         Stage("ipo", shared(), reference="previous"),
     ]
-    trainer = hybrid(toy, tmp_path / "out", stages, kind=Looked)
+    trainer = hybrid(toy, tmp_path / "out", stages)
     state = trainer.train()
     assert loads == ["toy"] and len(set(look.base)) == 1 and look.nested == [1, 1, 1]
     assert look.adapters == [["default"], ["default", "value"], ["default", "reference"]]
@@ -139,7 +135,7 @@ def test_the_first_loss_of_a_later_stage_is_that_of_its_reference(tmp_path: Path
     toy = save_toy(tmp_path / "toy")
     one = rows().select([0])
     stages = [Stage("dpo", shared()), Stage("ipo", shared(per_device_train_batch_size=1))]
-    hybrid(toy, tmp_path / "out", stages, train_dataset=one, kind=Looked).train()
+    hybrid(toy, tmp_path / "out", stages, train_dataset=one).train()
     logged = next(each["loss"] for each in look.trainer.state.log_history if "loss" in each)
     tokenizer, policy, start = toy_tokenizer(), load_policy(tmp_path / "out" / "stage-1-dpo" / "policy"), toy_model()
 
@@ -158,7 +154,7 @@ def test_the_first_loss_of_a_later_stage_is_that_of_its_reference(tmp_path: Path
 def test_what_sft_made_is_the_reference_and_nothing_is_nested(tmp_path: Path, look: Look, loads: list[str]):
     toy = save_toy(tmp_path / "toy")
     stages = [Stage("sft", shared(), train_dataset=demonstrations()), Stage("dpo", shared()), Stage("ipo", shared())]
-    hybrid(toy, tmp_path / "out", stages, keep="last", kind=Looked).train()
+    hybrid(toy, tmp_path / "out", stages, keep="last").train()
     assert look.adapters == [["default"], ["default", "reference"], ["default", "hybrid_start"]] and set(
         look.nested
     ) == {1}
@@ -180,7 +176,7 @@ def test_a_new_adapter_is_on_merged_weights_and_the_end_is_whole(tmp_path: Path,
         Stage("ipo", shared(), adapter="new", peft_config=lora(3)),
         Stage("dpo", shared(), adapter="merge", reference="start"),
     ]
-    trainer = hybrid(toy, tmp_path / "out", stages, kind=Looked)
+    trainer = hybrid(toy, tmp_path / "out", stages)
     trainer.train()
     assert look.adapters == [["default"], ["default"], []] and look.nested == [1, 1, 0]
     assert loads == ["toy", "toy", "merged", "merged", "merged", "toy"]  # two merges' own; the last is the start
@@ -211,9 +207,7 @@ def test_a_model_object_with_an_adapter_is_the_start(tmp_path: Path, look: Look)
     torch.manual_seed(1)
     model = get_peft_model(toy_model(), config)
     start = logps(model)
-    hybrid(
-        model, tmp_path / "out", [Stage("dpo", shared()), Stage("ipo", shared())], peft_config=None, kind=Looked
-    ).train()
+    hybrid(model, tmp_path / "out", [Stage("dpo", shared()), Stage("ipo", shared())], peft_config=None).train()
     same(look.reference[0], start)
     same(look.reference[1], start)
     assert look.adapters[1] == ["default", "hybrid_start"] and (look.policy[1] - start).abs().max() > 1e-3
