@@ -42,6 +42,12 @@ def estimate_kl(logps: Tensor, ref_logps: Tensor, *, kind: Literal["k1", "k2", "
     Raises:
         UserError: Unknown kind.
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import estimate_kl
+        >>> [estimate_kl(torch.tensor(-1.0), torch.tensor(-2.0), kind=kind).item() for kind in ("k1", "k2")]
+        [1.0, 0.5]
     """
     logps, ref_logps = prepare(logps=logps, ref_logps=ref_logps)
     log_ratio = logps - ref_logps
@@ -65,6 +71,12 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
 
     Raises:
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import full_kl
+        >>> full_kl(torch.zeros(2), torch.tensor([1.0, 3.0]).log())  # log(4 / 3) / 2
+        tensor(0.1438)
     """
     logits, ref_logits = prepare(logits=logits, ref_logits=ref_logits)
     logps, ref_logps = torch.log_softmax(logits, -1), torch.log_softmax(ref_logits, -1)

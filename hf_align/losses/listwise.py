@@ -47,6 +47,12 @@ def plackett_luce_loss(
     Raises:
         UserError: Ranks that aren't whole numbers from -1, ties that are refused or too many, or unknown `ties`.
         ValueError: Shapes differ, or are not `[B, K]`.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import plackett_luce_loss
+        >>> plackett_luce_loss(torch.zeros(1, 3), torch.tensor([[0, 1, 2]]))  # log 3!
+        tensor([1.7918])
     """
     if ties not in ("refuse", "average"):
         raise UserError(f'ties must be "refuse" or "average", got {ties!r}.')

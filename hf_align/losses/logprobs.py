@@ -277,6 +277,12 @@ def response_logps(
 
     Raises:
         ValueError: Shapes that don't fit, or a temperature, soft-cap or chunk size that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import response_logps
+        >>> response_logps(torch.zeros(1, 4), torch.zeros(8, 4), torch.tensor([3]))  # one of 8 tokens: -log 8
+        tensor([-2.0794])
     """
     chunk_size = chunk_rows(lm_head_weight.shape[0]) if chunk_size is None else chunk_size
     _check(hidden, targets, temperature, softcap, chunk_size)

@@ -51,6 +51,12 @@ def bradley_terry_loss(
         UserError: A negative, NaN or infinite margin, a label or label_smoothing out of range, or an unknown
             margin_mode.
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import bradley_terry_loss
+        >>> bradley_terry_loss(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
+        tensor([0.1269, 0.6931])
     """
     if margin_mode not in ("weight", "scale", "shift", "none"):
         raise UserError(f'margin_mode must be "weight", "scale", "shift" or "none", got {margin_mode!r}.')
@@ -99,6 +105,12 @@ def ranking_loss(
     Raises:
         UserError: A negative, NaN or infinite margin, or a label or label_smoothing out of range.
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import ranking_loss
+        >>> ranking_loss(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 0.0]))
+        tensor([0., 1.])
     """
     if not isinstance(margin, Tensor):  # float32 whatever the rewards' dtype: 0.1 rounds in 16 bits
         margin = torch.full(chosen_rewards.shape, float(margin), device=chosen_rewards.device)

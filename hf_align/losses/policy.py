@@ -34,6 +34,13 @@ def ppo_clip_loss(
 
     Raises:
         ValueError: Shapes differ, or a clip_range that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import ppo_clip_loss
+        >>> logps, old_logps, ones = torch.tensor([[1.5]]).log(), torch.zeros(1, 1), torch.ones(1, 1)
+        >>> ppo_clip_loss(logps, old_logps, advantages=ones, mask=ones)  # a ratio of 1.5 counts as 1.2
+        tensor(-1.2000)
     """
     if not clip_range > 0:
         raise ValueError(f"clip_range must be positive, got {clip_range}.")
@@ -64,6 +71,13 @@ def value_loss(
 
     Raises:
         ValueError: Shapes differ, or a clip_range that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import value_loss
+        >>> ones = torch.ones(1, 1)
+        >>> value_loss(3 * ones, old_values=ones, returns=ones, mask=ones)
+        tensor(2.)
     """
     (values, old_values, returns), mask = _masked(mask, values=values, old_values=old_values, returns=returns)
     old_values, returns = old_values.detach(), returns.detach()
@@ -91,6 +105,12 @@ def reinforce_loss(logps: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
     Raises:
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import reinforce_loss
+        >>> reinforce_loss(torch.tensor([[-2.0]]), returns=torch.tensor([[3.0]]), mask=torch.ones(1, 1))
+        tensor(6.)
     """
     (logps, returns), mask = _masked(mask, logps=logps, returns=returns)
     return -_mean(logps * returns.detach(), mask)
@@ -100,6 +120,12 @@ def entropy_from_logits(logits: Tensor) -> Tensor:
     """Entropy of each softmax distribution in nats, from the log-softmax: `[..., V] -> [...]`, fp32.
 
     Tokens ruled out by a logit of -inf count as 0. `response_logps` gives the same without holding the logits.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import entropy_from_logits
+        >>> entropy_from_logits(torch.zeros(4))  # log 4
+        tensor(1.3863)
     """
     (logits,) = prepare(logits=logits)
     return entropy_from_logps(torch.log_softmax(logits, dim=-1))

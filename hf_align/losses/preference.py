@@ -40,6 +40,13 @@ def dpo_loss(
     Raises:
         UserError: beta or label_smoothing out of range.
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import dpo_loss
+        >>> logps = torch.tensor([-12.0, -20.0])
+        >>> dpo_loss(logps, logps - 1, logps, logps - 1)  # policy and reference agree: log 2
+        tensor([0.6931, 0.6931])
     """
     check_preference_options(beta, label_smoothing)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)
@@ -79,6 +86,13 @@ def ipo_loss(
     Raises:
         UserError: beta out of range, or only one of the two lengths given.
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.losses import ipo_loss
+        >>> logps = torch.tensor([-12.0, -20.0])
+        >>> ipo_loss(logps, logps - 1, logps, logps - 1, beta=0.5)  # policy and reference agree: the target's square
+        tensor([1., 1.])
     """
     check_preference_options(beta)
     chosen, rejected = _log_ratios(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps)

@@ -49,6 +49,12 @@ def load_policy(
     Raises:
         UserError: If nothing can be loaded from there, an adapter's base has other weights than those it was trained
             on, or `lora` is given for a model that already is an adapter.
+
+    Example:
+        >>> from hf_align import load_policy
+        >>> policy = load_policy("HuggingFaceTB/SmolLM2-135M-Instruct", lora=True)
+        >>> all("lora" in name for name, weight in policy.named_parameters() if weight.requires_grad)
+        True
     """
     path = plain_folder(model_id_or_path)
     adapter = adapter_config(path)

@@ -469,6 +469,11 @@ def load_reward_model(
     """Load a reward model, whether saved as a full model or as an adapter; arguments as in `load_policy`.
 
     A language model without a reward head gets a new one (see `RewardModelConfig`), with a warning.
+
+    Example:
+        >>> from hf_align import load_reward_model
+        >>> load_reward_model("HuggingFaceTB/SmolLM2-135M-Instruct").head_is_new
+        True
     """
     return RewardModel.from_pretrained(
         path_or_hub_id, quantization=quantization, lora=lora, dtype=dtype, device_map=device_map

@@ -39,6 +39,13 @@ def gae(
 
     Raises:
         ValueError: Shapes differ, or a row's mask has a hole.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.rl import gae
+        >>> advantages, returns = gae(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), torch.ones(1, 2), lam=0.5)
+        >>> advantages.tolist()
+        [[0.5, 1.0]]
     """
     rewards, values, mask = _prepare(mask, rewards=rewards, values=values)
     last = _last_tokens(mask)
@@ -63,6 +70,12 @@ def discounted_returns(rewards: Tensor, mask: Tensor, *, gamma: float = 1.0) -> 
 
     Raises:
         ValueError: Shapes differ, or a row's mask has a hole.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.rl import discounted_returns
+        >>> discounted_returns(torch.tensor([[0.0, 1.0]]), torch.ones(1, 2), gamma=0.5).tolist()
+        [[0.5, 1.0]]
     """
     rewards, mask = _prepare(mask, rewards=rewards)
     _last_tokens(mask)
@@ -122,6 +135,12 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True, by_row: bool = F
 
     Raises:
         ValueError: Shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from hf_align.rl import whiten
+        >>> whiten(torch.tensor([[1.0, 3.0]]), torch.ones(1, 2))
+        tensor([[-0.7071,  0.7071]])
     """
     x, mask = _prepare(mask, x=x)
     over = -1 if by_row else tuple(range(x.dim()))
