@@ -127,6 +127,16 @@ def join_messages(prompt: list[Message], response: list[Message]) -> list[Messag
     return [*prompt[:-1], {**prompt[-1], **response[0], "content": content}, *response[1:]]
 
 
+def as_turns(side: Side, role: str) -> list[Message]:
+    """Text as one message of a role; messages as they are."""
+    return [{"role": role, "content": side}] if isinstance(side, str) else side
+
+
+def as_response(text: str, prompt: Side) -> Side:
+    """A response's text in the form of its prompt: a message where that is messages."""
+    return text if isinstance(prompt, str) else as_turns(text, "assistant")
+
+
 def text_of(side: Side) -> str:
     """The text of a side, including tool calls, without roles."""
     return side if isinstance(side, str) else "".join(map(_message_text, side))

@@ -13,6 +13,7 @@ from hf_align.collators.encoding import PairEncoder
 from hf_align.collators.rows import (
     RowProblem,
     Side,
+    as_turns,
     join_sides,
     read_pair,
     read_side,
@@ -184,7 +185,7 @@ class Reader:
         """
         pairs = self.layout.read(row)
         if self.as_turns:
-            pairs = [(_turns("user", prompt), _turns("assistant", response)) for prompt, response in pairs]
+            pairs = [(as_turns(prompt, "user"), as_turns(response, "assistant")) for prompt, response in pairs]
         return [Sample(*pair, ended) for pair, ended in zip(pairs, _finished(row, len(pairs)), strict=True)]
 
     def read(self, row: Row) -> dict[str, Any]:
@@ -268,10 +269,6 @@ def _read(row: dict[str, Any], reader: Reader) -> dict[str, Any]:
         return reader.read(row)
     except RowProblem as problem:
         return _EMPTY | {"problem": str(problem)}
-
-
-def _turns(role: str, side: Side) -> Side:
-    return [{"role": role, "content": side}] if isinstance(side, str) else side
 
 
 def _finished(row: Row, count: int) -> list[bool]:

@@ -53,6 +53,11 @@ def to_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
     return convert([{key: _as_json(key, value) for key, value in row.items()} for row in rows])
 
 
+def template_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns for the chat template that a row has, as they stand."""
+    return {name: row[name] for name in NESTED if row.get(name) is not None}
+
+
 def template_options(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row's `tools` and `chat_template_kwargs`, ready for `apply_chat_template`.
 

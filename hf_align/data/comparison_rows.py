@@ -14,7 +14,7 @@ from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.labels import SOFT, read_label
 from hf_align.collators.rankings import JUDGEMENTS, preferences_of, read_ranking
 from hf_align.collators.rows import Message, RowProblem, Side, key_of, read_pair, read_prompt, read_side, word_ends
-from hf_align.collators.tools import NESTED
+from hf_align.collators.tools import template_columns
 from hf_align.data.augment import refuse_augmented
 from hf_align.data.comparisons import (
     MAX_PAIRS,
@@ -165,8 +165,7 @@ def _response(row: Row, text: Side, prompt: Side, **more: Any) -> Response:
         text = [Message(role="assistant", content=text)]
     elif isinstance(prompt, str) and isinstance(text, list):
         prompt = [Message(role="user", content=prompt)]
-    options = {name: row[name] for name in NESTED if row.get(name) is not None}
-    return Response(row[_NUMBER], prompt, text, options, row[_SUBSET], **more)
+    return Response(row[_NUMBER], prompt, text, template_columns(row), row[_SUBSET], **more)
 
 
 def _pair(row: Row) -> Group:

@@ -18,7 +18,7 @@ from hf_align.collators import encode_prompts
 from hf_align.collators.checks import as_dataset, read_rows
 from hf_align.collators.rows import Side
 from hf_align.collators.scorable import OF_RESPONSES, read_any_prompt
-from hf_align.collators.tools import NESTED, to_dataset
+from hf_align.collators.tools import template_columns, to_dataset
 from hf_align.collators.truncation import Limits
 from hf_align.data.layouts.recognition import is_read, prompt_rows
 from hf_align.data.parts import Parts
@@ -172,8 +172,7 @@ class _Asked:
         if not is_read(rows, read_any_prompt, rows.column_names):
             rows = as_dataset(prompt_rows(rows, "data"), "data", ())
         plain = cast(Sequence[Mapping[str, Any]], rows.with_format(None))
-        options = [{name: row[name] for name in NESTED if row.get(name) is not None} for row in plain]
-        return cls(rows, read_rows(plain, read_any_prompt, "data"), options)
+        return cls(rows, read_rows(plain, read_any_prompt, "data"), list(map(template_columns, plain)))
 
     def with_columns(self, new: Mapping[int, Mapping[str, Any]]) -> tuple[Dataset, tuple[str, ...]]:
         """Rows with new columns in place of those about earlier responses, and the new columns' names.

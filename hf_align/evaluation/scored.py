@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
+from scipy.special import expit
 
 from hf_align.collators.checks import PAIR, as_dataset
 from hf_align.collators.encoding import PairEncoder
@@ -135,7 +136,7 @@ def score_dataset(
         columns |= {f"{name}{DEVIATION}": values for name, values in deviations.items()}
     if labels:
         scale = 1.0 if isinstance(scorer.model, TextClassifier) else scorer.model.log_odds
-        columns[LABEL] = [_sigmoid(scale * (better - worse)) for better, worse in scores]
+        columns[LABEL] = [float(expit(scale * (better - worse))) for better, worse in scores]
     for name in added:
         rows = rows.add_column(name, columns[name])  # pyright: ignore[reportCallIssue]
     return Scored(rows, added, _figures(layout, records, scores) | _settings(scorer, limits, first))
@@ -342,7 +343,3 @@ def _figures(layout: Layout, records: Dataset, scores: Sequence[Sequence[float]]
         signs = [np.sign(better - worse) for better, worse in scores]
         figures["agreement"] = float(np.mean(signs) + 1) / 2  # a tie counts as half
     return figures
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

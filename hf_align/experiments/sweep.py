@@ -6,7 +6,6 @@ import copy
 import json
 import shutil
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hf_align.experiments.recipe import Recipe
 from hf_align.experiments.run import load_inputs, prepare, run_experiment
 from hf_align.files import write_json
 from hf_align.progress import Progress
+from hf_align.report.pictures import can_draw
 from hf_align.rewards.named import read_reward
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
 
@@ -78,7 +78,7 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
         {name: {label: scores[name] for label, scores in finished.items()} for name in names},
         weights={label: runs[label] for label in finished},
     )
-    for file in (FRONT, PAGE, *([PICTURE] if find_spec("matplotlib") else [])):
+    for file in (FRONT, PAGE, *([PICTURE] if can_draw() else [])):
         front.save(Path(out, file))
     return front
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from hf_align.collators.rows import as_turns
 from hf_align.errors import UserError
 from hf_align.files import ADAPTER_WEIGHTS, REWARD_CONFIG, read_text
 from hf_align.models.classifier import classifier_class
@@ -128,8 +129,8 @@ class Scorer:
             return self.model.score(prompts, responses, finished, rows, **options)  # says what is wrong
         self.check(prompts, responses)
         if self.template != "rows":
-            prompts = [_turns("user", prompt) for prompt in prompts]
-            responses = [_turns("assistant", response) for response in responses]
+            prompts = [as_turns(prompt, "user") for prompt in prompts]
+            responses = [as_turns(response, "assistant") for response in responses]
         return self.model.score(prompts, responses, finished, rows, **options)
 
     def check(self, prompts: Sequence[Any], responses: Sequence[Any] = ()) -> None:
@@ -156,10 +157,6 @@ class Scorer:
         """Whether the tokenizer has a chat template that these rows of plain text don't use."""
         plain = self.template == "rows" and not any(isinstance(prompt, list) for prompt in prompts)
         return plain and bool(self.tokenizer.chat_template)
-
-
-def _turns(role: str, side: Any) -> Any:
-    return [{"role": role, "content": side}] if isinstance(side, str) else side
 
 
 def no_template(name: str) -> UserError:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hf_align.algorithms import ALGORITHMS, Curves
 from hf_align.files import whole_file
+from hf_align.report.pictures import BLUE, ORANGE, can_draw, new_figure, plain, png_of
 
 KL, KL_FROM_START = "eval_objective/kl", "eval_objective/kl_from_start"
 HELD_OUT = {"objective/scores": "eval_reward"}
@@ -56,35 +55,30 @@ def curves_png(history: History, curves: Curves) -> bytes | None:
         logged = _points(history, name)
         if len(logged) > 1:
             series.append((title, logged, _points(history, HELD_OUT.get(name, f"eval_{name}"))))
-    if not series or find_spec("matplotlib") is None:
+    if not series or not can_draw():
         return None
-    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
-
     panels = len(series) + (len(watched) > 1)
     columns = panels if panels <= 4 else 3
     rows = -(-panels // columns)
     width, height = 4 * columns, 3 * rows
-    figure = Figure(figsize=(width, height), dpi=120)
+    figure = new_figure(width, height)
     # Fixed margins: to measure the labels first, as layout engines do, takes as long again as to draw.
     figure.subplots_adjust(
         left=0.6 / width, right=1 - 0.45 / width, bottom=0.5 / height, top=1 - 0.35 / height, wspace=0.3, hspace=0.35
     )
     for place, (title, logged, held_out) in enumerate(series, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.plot(*zip(*logged, strict=True), color="#2f6fb0", linewidth=1.5)
+        axes.plot(*zip(*logged, strict=True), color=BLUE, linewidth=1.5)
         if held_out:
-            axes.plot(*zip(*held_out, strict=True), "o", color="#c4572a", markersize=4, label="held out")
+            axes.plot(*zip(*held_out, strict=True), "o", color=ORANGE, markersize=4, label="held out")
             axes.legend(frameon=False)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step", fontsize=9)
         axes.locator_params(nbins=5)  # ticks with their labels take most of the time to draw
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        plain(axes)
     if len(watched) > 1:
         _draw_along_kl(figure.add_subplot(rows, columns, panels), watched)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png_of(figure)
 
 
 def _along_kl(history: History) -> list[tuple[float, float, float]]:
@@ -98,12 +92,12 @@ def _along_kl(history: History) -> list[tuple[float, float, float]]:
 def _draw_along_kl(axes: Any, points: Sequence[tuple[float, float, float]]) -> None:
     """Reward and judge, each with its axis, along KL."""
     kl, reward, judge = zip(*points, strict=True)
-    axes.plot(kl, reward, "o-", color="#2f6fb0", markersize=4, linewidth=1.5)
+    axes.plot(kl, reward, "o-", color=BLUE, markersize=4, linewidth=1.5)
     axes.set_title("reward (blue, left) and judge (red, right)", fontsize=10)
     axes.set_xlabel("KL from the reference at the start (nats)", fontsize=9)
     axes.grid(alpha=0.25)
     other = axes.twinx()
-    other.plot(kl, judge, "o-", color="#c4572a", markersize=4, linewidth=1.5)
+    other.plot(kl, judge, "o-", color=ORANGE, markersize=4, linewidth=1.5)
     for each in (axes, other):
         each.spines["top"].set_visible(False)
 

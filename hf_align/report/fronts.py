@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from itertools import combinations
 from typing import Any
 
@@ -12,6 +10,7 @@ from markupsafe import Markup
 
 from hf_align.report.charts.curves import Curve, curve_chart
 from hf_align.report.figures import decimal, ends
+from hf_align.report.pictures import BLUE, can_draw, new_figure, plain, png_of
 from hf_align.report.render import render_page
 
 Figures = Mapping[str, Any]
@@ -47,16 +46,14 @@ def _chart(figures: Figures, x: int, y: int, *, joined: bool) -> Markup:
 
 def front_png(figures: Figures) -> bytes | None:
     """The charts as a PNG, one below the other; None without matplotlib."""
-    if find_spec("matplotlib") is None:
+    if not can_draw():
         return None
-    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
-
     names = figures["objectives"]
     pairs = list(combinations(range(len(names)), 2))[:MOST]
-    figure = Figure(figsize=(6.4, 4 * len(pairs)), dpi=120, layout="constrained")
+    figure = new_figure(6.4, 4 * len(pairs), layout="constrained")
     for number, (x, y) in enumerate(pairs, 1):
         axes = figure.add_subplot(len(pairs), 1, number)
-        for on_front, label, color in ((True, "on the front", "#2f6fb0"), (False, "dominated", "#999999")):
+        for on_front, label, color in ((True, "on the front", BLUE), (False, "dominated", "#999999")):
             points = sorted(each["values"] for each in figures["points"] if each["on_front"] is on_front)
             line = "o-" if on_front and len(names) == 2 else "o"
             if points:
@@ -67,12 +64,9 @@ def front_png(figures: Figures) -> bytes | None:
                 axes.annotate(each["label"], place, xytext=(4, 4), textcoords="offset points", fontsize=8)
         axes.set_xlabel(names[x], fontsize=9)
         axes.set_ylabel(names[y], fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
+        plain(axes)
         axes.legend(frameon=False, fontsize=9)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png_of(figure)
 
 
 def front_sentence(figures: Figures) -> str:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_align.errors import UserError
 from hf_align.files import whole_file
 from hf_align.report.curves import curves_of, curves_png
+from hf_align.report.pictures import can_draw
 
 PICTURE = "training_curves.png"
 
@@ -55,7 +55,7 @@ class CurvesCallback(TrainerCallback):
         self._drawn = float("-inf")
         self._training = False
         self._display: Any = None
-        if find_spec("matplotlib") is None:
+        if not can_draw():
             raise UserError('CurvesCallback needs matplotlib: pip install "hf-align[report]".')
 
     def on_train_begin(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hf_align.files import whole_file
+from hf_align.report.pictures import BLUE, GREY, ORANGE, can_draw, new_figure, plain, png_of
 
 PICTURE = "over_optimization.png"
 AXES = ("KL from the start, nats", "gain, standard deviations")
@@ -18,31 +17,26 @@ Figures = Mapping[str, Any]
 
 def course_png(figures: Figures) -> bytes | None:
     """Make the image that `draw_course` writes, or None without matplotlib or with fewer than two points."""
-    if len(figures["curve"]) < 2 or find_spec("matplotlib") is None:
+    if len(figures["curve"]) < 2 or not can_draw():
         return None
-    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
-
-    figure = Figure(figsize=(6.4, 4), dpi=120, layout="constrained")
+    figure = new_figure(6.4, 4, layout="constrained")
     axes = figure.add_subplot()
-    for name, label, color in (("proxy", "reward", "#2f6fb0"), ("judge", "judge", "#c4572a")):
+    for name, label, color in (("proxy", "reward", BLUE), ("judge", "judge", ORANGE)):
         gains = _gains(figures, name)
         axes.plot(*zip(*gains["points"], strict=True), "o-", color=color, markersize=4, linewidth=1.5, label=label)
         if gains["band"]:
             kl, low, high = zip(*gains["band"], strict=True)
             axes.fill_between(kl, low, high, color=color, alpha=0.15, linewidth=0)
         if gains["fitted"]:
-            axes.plot(*zip(*gains["fitted"], strict=True), "--", color="#666666", linewidth=1, label="fitted form")
+            axes.plot(*zip(*gains["fitted"], strict=True), "--", color=GREY, linewidth=1, label="fitted form")
     for kl, text in _marks(figures):
-        axes.axvline(kl, color="#666666", linewidth=1, linestyle=":")
+        axes.axvline(kl, color=GREY, linewidth=1, linestyle=":")
         axes.annotate(text, (kl, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
     axes.set_xlabel(AXES[0], fontsize=9)
     axes.set_ylabel(AXES[1], fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    plain(axes)
     axes.legend(frameon=False, fontsize=9)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png_of(figure)
 
 
 def draw_course(figures: Figures, path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hf_align.collators.rows import Side
+from hf_align.collators.rows import as_response
 from hf_align.feedback.opened import log_odds_of
 from hf_align.rewards import Judge, NonFiniteReward, Reward, compare_all
 from hf_align.rewards.judges import TIE, mean_over_others
@@ -89,7 +89,9 @@ class JudgeLabel:
         size = self.config.num_samples
         groups = [responses[start : start + size] for start in range(0, len(responses), size)]
         prompts = [rows[group[0].prompt_index]["prompt"] for group in groups]
-        sides = [[as_side(prompt, each.text) for each in group] for prompt, group in zip(prompts, groups, strict=True)]
+        sides = [
+            [as_response(each.text, prompt) for each in group] for prompt, group in zip(prompts, groups, strict=True)
+        ]
         tables = compare_all(self.judge, prompts, sides)
         values = as_numbers([mean_over_others(table) for table in tables])
         return Opinions(values, as_numbers(tables), torch.zeros(len(responses)))
@@ -110,14 +112,9 @@ class WinRate:
         """Sample the reference's responses and compare."""
         prompts = [row["prompt"] for row in rows]
         pairs = zip(prompts, responses, self.roles.sample_reference(rows, 1, seed), strict=True)
-        sides = [[as_side(prompt, ours.text), as_side(prompt, theirs.text)] for prompt, ours, theirs in pairs]
+        sides = [[as_response(ours.text, prompt), as_response(theirs.text, prompt)] for prompt, ours, theirs in pairs]
         won = as_numbers([table[0][1] for table in compare_all(self.judge, prompts, sides)])
         return {"win_rate": won.nan_to_num(TIE).float()}, None
-
-
-def as_side(prompt: Any, text: str) -> Side:
-    """A response as a judge gets it: messages where the prompt is messages, else text."""
-    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
 def as_numbers(opinions: Sequence[Any]) -> Tensor:

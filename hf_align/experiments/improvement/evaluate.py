@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_align.collators import encode_prompts
-from hf_align.collators.rows import Side
+from hf_align.collators.rows import Side, as_response
 from hf_align.evaluation.divergence import measure_kl
 from hf_align.evaluation.diversity import measure_diversity
 from hf_align.evaluation.writing import token_logps
@@ -164,18 +164,13 @@ def compare_texts(judge: Judge, prompts: Sequence[Side], new: Sequence[str], old
     asked = [row for row, sides in enumerate(blank) if not any(sides) and new[row] != old[row]]
     judgements = judge.compare(
         [prompts[row] for row in asked],
-        [as_side(prompts[row], new[row]) for row in asked],
-        [as_side(prompts[row], old[row]) for row in asked],
+        [as_response(new[row], prompts[row]) for row in asked],
+        [as_response(old[row], prompts[row]) for row in asked],
     )
     result = [TIE + (second - first) / 2 for first, second in blank]
     for row, outcome in zip(asked, outcomes(judgements), strict=True):
         result[row] = outcome
     return result, sum(each.preference is None for each in judgements)
-
-
-def as_side(prompt: Side, text: str) -> Side:
-    """A response as judges take it: a message where the prompt is messages."""
-    return text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
 
 
 def _win_rate(

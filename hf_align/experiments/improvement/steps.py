@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import set_seed
 
+from hf_align.collators.rows import as_response
 from hf_align.collators.tools import to_dataset
-from hf_align.experiments.improvement.evaluate import as_side
 from hf_align.experiments.improvement.job import POLICY, Job
 from hf_align.experiments.improvement.pairs import (
     Judged,
@@ -93,7 +93,7 @@ def judge_round(job: Job, number: int) -> dict[str, Any]:
     ranked = rank_responses(
         judge,
         [prompts[place] for place in several],
-        [[as_side(prompts[place], text) for text in texts[place]] for place in several],
+        [[as_response(text, prompts[place]) for text in texts[place]] for place in several],
     )
     scores = dict(zip(several, ranked, strict=True))
     flat = [text for group in samples["texts"] for text in group]

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_align.collators.rows import Side, text_of
-from hf_align.collators.tools import NESTED
+from hf_align.collators.tools import template_columns
 from hf_align.data.code import code_digest
 from hf_align.data.parts import Parts, digest
 from hf_align.errors import UserError
@@ -161,7 +161,9 @@ class _SamplingPolicy:
     def write(self, prompts: Sequence[Prompt], request: Request, parts: Parts) -> Iterator[tuple[str, list[Text]]]:
         """See `Writer`."""
         sampler, identity = self.sampler, self.sampler.identity()
-        ids = sampler.encode([prompt.content for prompt in prompts], list(map(_options, prompts)), "prompts")
+        ids = sampler.encode(
+            [prompt.content for prompt in prompts], [template_columns(prompt.columns) for prompt in prompts], "prompts"
+        )
         how = {"count": request.count, "temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
         settings = {"temperature": request.temperature, "max_new_tokens": request.max_new_tokens}
         settings |= {"seed": request.seed, "weights": identity["weights"][:16]}
@@ -245,7 +247,7 @@ class EndpointWriter:
     def check(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         """Refuse prompts with columns for a chat template, which an endpoint doesn't get; lengths are its business."""
         for prompt in prompts:
-            if columns := _options(prompt):
+            if columns := template_columns(prompt.columns):
                 raise UserError(
                     f"models: {self.name} is behind an endpoint, which gets messages only; leave out prompts with "
                     f"{' and '.join(columns)}, such as {text_of(prompt.content)[:60]!r}."
@@ -353,13 +355,17 @@ def _each(
         yield from made
 
 
-def _options(prompt: Prompt) -> dict[str, Any]:
-    return {name: prompt.columns[name] for name in NESTED if prompt.columns.get(name) is not None}
-
-
 def _check(name: str, tokenizer: Any, config: Any, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
     contents = [prompt.content for prompt in prompts]
-    check_positions(name, tokenizer, config, contents, list(map(_options, prompts)), max_new_tokens, "prompts")
+    check_positions(
+        name,
+        tokenizer,
+        config,
+        contents,
+        [template_columns(prompt.columns) for prompt in prompts],
+        max_new_tokens,
+        "prompts",
+    )
 
 
 def _number(of: Any) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_align.collators.tools import NESTED
+from hf_align.collators.tools import template_columns
 from hf_align.feedback.collection.writers import Text
 from hf_align.feedback.constitution.compare import Compared, Comparisons
 from hf_align.feedback.constitution.config import ConstitutionConfig
 from hf_align.feedback.constitution.revise import Revised, Step
-from hf_align.feedback.records import TIE, Prompt
+from hf_align.feedback.records import TIE
 
 Row = dict[str, Any]
 EVEN = 1e-9
@@ -85,7 +85,7 @@ def _demonstration(each: Revised) -> Row:
     return {
         **{"prompt": each.prompt.content, "completion": _turn(each.final)},
         **{"revised": bool(changed), "principles": [step.principle.id for step in changed]},
-        **{"prompt_id": each.prompt.id, **_template_columns(each.prompt)},
+        **{"prompt_id": each.prompt.id, **template_columns(each.prompt.columns)},
     }
 
 
@@ -99,7 +99,7 @@ def _add_revision_pair(rows: Rows, each: Revised, config: ConstitutionConfig) ->
     rows.revisions.append(
         {
             **{"prompt": each.prompt.content, "chosen": _turn(each.final), "rejected": _turn(each.initial.text)},
-            **{**label, "source": "revision", "prompt_id": each.prompt.id, **_template_columns(each.prompt)},
+            **{**label, "source": "revision", "prompt_id": each.prompt.id, **template_columns(each.prompt.columns)},
         }
     )
 
@@ -120,7 +120,7 @@ def _pair_of(pair: Compared, preference: float, config: ConstitutionConfig) -> R
             }
             for vote in pair.votes
         ],
-        **{"source": "votes", "prompt_id": pair.prompt.id, **_template_columns(pair.prompt)},
+        **{"source": "votes", "prompt_id": pair.prompt.id, **template_columns(pair.prompt.columns)},
     }
 
 
@@ -160,10 +160,6 @@ def _text_step(half: str, id: str, kind: str, text: Text, model: str, seed: int)
 
 def _head(half: str, id: str, kind: str) -> Row:
     return {"half": half, "prompt_id": id, "kind": kind}
-
-
-def _template_columns(prompt: Prompt) -> Row:
-    return {name: prompt.columns[name] for name in NESTED if prompt.columns.get(name) is not None}
 
 
 def _turn(text: str) -> list[dict[str, str]]:

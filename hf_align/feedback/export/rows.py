@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-from hf_align.collators.rows import Pair, RowProblem, Side, read_pair
+from hf_align.collators.rows import Pair, RowProblem, as_turns, read_pair
 from hf_align.collators.tools import NESTED, to_dataset
 from hf_align.data.layouts.layout import READ
 from hf_align.feedback.aggregate.verdicts import Verdict
@@ -239,11 +239,8 @@ def _one_kind(rows: Sequence[Row]) -> Sequence[Row]:
         return rows
     logger.warning("%d of %d rows are text and become conversations, as the others are", texts, len(rows))
 
-    def chat(side: Side, role: str) -> Side:
-        return [{"role": role, "content": side}] if isinstance(side, str) else side
-
     roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    return [row | {name: chat(row[name], role) for name, role in roles.items()} for row in rows]
+    return [row | {name: as_turns(row[name], role) for name, role in roles.items()} for row in rows]
 
 
 def _as_text(rows: Sequence[Row]) -> Sequence[Row]:

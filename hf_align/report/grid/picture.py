@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from hf_align.report.grid.charts import BEST_OF_N
+from hf_align.report.pictures import can_draw, new_figure, plain, png_of
 
 Summary = Mapping[str, Any]
 PALETTE = ("#2563c9", "#c2610c", "#1f8a5b", "#6d4bc3", "#b3261e", "#0f8f8c", "#8a6d00", "#b8327f")
@@ -19,13 +18,11 @@ NAME_HEIGHT = 0.065
 def benchmark_png(summary: Summary) -> bytes | None:
     """Draw it; None without matplotlib, or without a gain to draw."""
     drawn = [each for each in summary["datasets"] if any(entry["judge"] for entry in each["algorithms"])]
-    if not drawn or find_spec("matplotlib") is None:
+    if not drawn or not can_draw():
         return None
-    from matplotlib.figure import Figure  # without pyplot: the program's figures and backend stay untouched
-
     most = max(len(each["algorithms"]) for each in drawn)
     width, height = 11.0, len(drawn) * max(3.2, 0.42 * most + 1.2)
-    figure = Figure(figsize=(width, height), dpi=120)
+    figure = new_figure(width, height)
     # Fixed margins: to measure the labels first, as layout engines do, takes as long again as to draw.
     names = 0.3 + 0.075 * max(len(entry["label"]) for each in drawn for entry in each["algorithms"])
     left, right, bottom, top = names / width, 1 - (names - 0.1) / width, 0.55 / height, 1 - 0.3 / height
@@ -34,9 +31,7 @@ def benchmark_png(summary: Summary) -> bytes | None:
     for row, dataset in enumerate(drawn):
         _draw_gains(figure.add_subplot(len(drawn), 2, 2 * row + 1), dataset, colors)
         _draw_frontier(figure.add_subplot(len(drawn), 2, 2 * row + 2), dataset, colors)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return png_of(figure)
 
 
 def _colors(datasets: Any) -> dict[str, str]:
@@ -57,7 +52,7 @@ def _draw_gains(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> None:
     axes.axvline(0, color=GREY, linewidth=1, linestyle=":")
     axes.set_title(f"{dataset['name']}: judge's gain over the base", fontsize=10)
     axes.set_xlabel("gain, 95% interval; ticks are seeds", fontsize=9)
-    _plain(axes)
+    plain(axes)
 
 
 def _draw_frontier(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> None:
@@ -80,7 +75,7 @@ def _draw_frontier(axes: Any, dataset: Summary, colors: Mapping[str, str]) -> No
     if frontier["anchor"]:
         axes.legend(frameon=False, fontsize=9)
     _name_points(axes, frontier["points"], colors)
-    _plain(axes)
+    plain(axes)
 
 
 def _name_points(axes: Any, points: Sequence[Summary], colors: Mapping[str, str]) -> None:
@@ -112,8 +107,3 @@ def spread(heights: Sequence[float], least: float) -> list[float]:
         placed[place] = min(placed[place], limit)
         limit = placed[place] - least
     return placed
-
-
-def _plain(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)

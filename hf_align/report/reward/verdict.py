@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hf_align.numbers import plural
 from hf_align.report.figures import Metrics
 from hf_align.report.sections import Section
 from hf_align.report.verdict import Verdict, names_by_grade, say_grades, unchecked
@@ -67,12 +68,8 @@ def verdict_of(sections: Sequence[Section], remarks: Sequence[Any]) -> Verdict:
     if useless:
         return Verdict("bad", "No: it does not order these responses as people do.", said)
     if names["bad"]:
-        return Verdict("bad", f"Not for everything: {_times(len(names['bad']))} of {checked} failed.", said)
+        return Verdict("bad", f"Not for everything: {plural(len(names['bad']), 'check')} of {checked} failed.", said)
     if names["fair"]:
         return Verdict("fair", f"With care: {len(names['good'])} of {checked} checks are good.", said)
     title = "Yes, as far as this was checked" if unknown else "Yes"
     return Verdict("good", f"{title}: all {checked} checks are good.", said)
-
-
-def _times(count: int) -> str:
-    return "1 check" if count == 1 else f"{count} checks"
