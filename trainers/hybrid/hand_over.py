@@ -18,6 +18,8 @@ from hf_align.trainers.hybrid.messages import in_stage, label_of
 
 Form = Literal["adapter", "whole"]
 """What is trained."""
+Start = Literal["policy", "off", "copy", "model"]
+"""How a stage's model can compute as the start; see `HandOver`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class HandOver:
     base: int
     kept: bool
     reference: str | None
-    start: Literal["policy", "off", "copy", "model"]
+    start: Start
 
 
 def plan_hand_overs(
@@ -61,39 +63,40 @@ def plan_hand_overs(
     ]
     quantized = shared.quantization is not None or getattr(shared.model, "is_quantized", False)
     with in_stage(label_of(1, algorithms[0].name)):
-        if quantized and not has_adapter:
-            raise UserError("a quantised model trains only through an adapter; give peft_config (lora).")
-        if stages[0].adapter != "continue":
-            raise UserError(
-                f"adapter is {stages[0].adapter!r}, and nothing was trained before the first stage; leave it out."
-            )
+        _check_first(stages[0], quantized=quantized, has_adapter=has_adapter)
     anchor = next((number for number, has in enumerate(with_reference, 1) if has), len(stages) + 1)
     made_new = bool(shared.peft_config)  # whether the adapter being trained was made on the anchor's own base
     result: list[HandOver] = []
-    form, base = ("adapter" if has_adapter else "whole"), 0
+    form: Form = "adapter" if has_adapter else "whole"
+    base = 0
     anchored = start_off = broken = False
     for number, (stage, algorithm) in enumerate(zip(stages, algorithms, strict=True), start=1):
         with in_stage(label_of(number, algorithm.name)):
             if stage.adapter != "continue":
                 _check_change(stage, form, quantized, shared)
-                form, base = ("adapter" if stage.adapter == "new" else "whole"), number - 1
+                form = "adapter" if stage.adapter == "new" else "whole"
+                base = number - 1
                 broken = broken or number > anchor
             elif stage.peft_config is not None:
                 raise UserError("peft_config is for adapter='new', and adapter is 'continue'; leave one of them out.")
             if number == anchor:
                 anchored = form == "adapter"
                 start_off = stage.adapter == "new" or (number == 1 and made_new)
-            if number <= anchor:
-                start: Any = "policy"
-            elif anchored and not broken:
-                start = "off" if start_off else "copy"
-            else:
-                start = "model"
+            below_adapter: Start = "off" if start_off else "copy"
+            start: Start = "policy" if number <= anchor else below_adapter if anchored and not broken else "model"
             default = PREVIOUS if broken else START
             reference = _reference(stage, algorithm, default, has_one=with_reference[number - 1])
             kept = number > 1 and stage.adapter == "continue"
-            result.append(HandOver(form, base, kept, reference, start))  # type: ignore[arg-type]
+            result.append(HandOver(form, base, kept, reference, start))
     return result
+
+
+def _check_first(stage: Stage, *, quantized: bool, has_adapter: bool) -> None:
+    """Refuse a first stage that can't be trained, or that changes an adapter that isn't there yet."""
+    if quantized and not has_adapter:
+        raise UserError("a quantised model trains only through an adapter; give peft_config (lora).")
+    if stage.adapter != "continue":
+        raise UserError(f"adapter is {stage.adapter!r}, and nothing was trained before the first stage; leave it out.")
 
 
 def _check_change(stage: Stage, form: str, quantized: bool, shared: Shared) -> None:
