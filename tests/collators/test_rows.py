@@ -1,6 +1,6 @@
 import pytest
 
-from hf_align.collators.rows import Pair, RowProblem, join_messages, read_pair
+from hf_align.collators.rows import Pair, RowProblem, as_response, as_turns, join_messages, read_pair
 
 
 def user(text):
@@ -105,3 +105,10 @@ def test_a_prefilled_answer_is_continued_in_its_own_message():
     joined = join_messages(prompt, [assistant("yes."), HI, NO])
     assert joined == [HI, {"role": "assistant", "content": [{"type": "text", "text": "Well, yes."}]}, HI, NO]
     assert join_messages([HI], [YES]) == [HI, YES]
+
+
+def test_text_takes_the_form_of_what_it_stands_beside():
+    turns = [{"role": "user", "content": "Hi"}]
+    assert as_turns("Hi", "user") == turns and as_turns(turns, "assistant") == turns
+    assert as_response("Yes", "Hi") == "Yes"
+    assert as_response("Yes", turns) == [{"role": "assistant", "content": "Yes"}]
