@@ -6,6 +6,7 @@ to a 2.5 a 3 becomes 3.0. A template would write that into the prompt.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from datasets import Dataset
@@ -36,20 +37,19 @@ def to_dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
     def convert(rows: Sequence[Mapping[str, Any]]) -> Dataset:
         return Dataset.from_list([{key: row.get(key) for key in columns} for row in rows])
 
-    if not any(name in columns for name in NESTED) and not any(
-        any(_calls(row.get(name))) for row in rows for name in CONVERSATIONS
-    ):
-        return convert(rows)
     nested = [name for name in NESTED if name in columns]
-    sides = [name for name in CONVERSATIONS if name in columns]
-    try:
-        data = convert(rows)
-        if all(_same(data[name][:], [row.get(name) for row in rows]) for name in nested) and all(
-            _same([_calls(value) for value in data[name]], [_calls(row.get(name)) for row in rows]) for name in sides
-        ):
+    sides = [name for name in CONVERSATIONS if any(any(_calls(row.get(name))) for row in rows)]
+    if not nested and not sides:
+        return convert(rows)
+
+    def preserves(data: Dataset) -> bool:
+        as_given = (_same(data[name][:], [row.get(name) for row in rows]) for name in nested)
+        calls = (_same([_calls(v) for v in data[name]], [_calls(row.get(name)) for row in rows]) for name in sides)
+        return all(as_given) and all(calls)
+
+    with suppress(TypeError, ValueError):  # types that differ within tools, perhaps
+        if preserves(data := convert(rows)):
             return data
-    except (TypeError, ValueError):
-        pass  # types that differ within tools, perhaps
     return convert([{key: _as_json(key, value) for key, value in row.items()} for row in rows])
 
 

@@ -68,12 +68,7 @@ def sheet_of(columns: tuple[str, ...]) -> Sheet | None:
     pairs = [(stem, sides) for stem in STEMS.split("|") for sides in SIDES if {stem + s for s in sides} <= set(names)]
     if not asked or not pairs:
         return None
-    if asked[0] != "prompt" and len(asked) > 1 and asked != ["instruction", "input"]:
-        raise UserError(f"{_both(names, asked)} could be the prompt: drop the others, or rename it to prompt")
-    stem, sides = pairs[0]
-    if stem != "response" and len(pairs) > 1:
-        could = _both(names, [other + pair[0] for other, pair in pairs])
-        raise UserError(f"{could} could be the first response: drop the others, or rename it to response_a")
+    asked, (stem, sides) = _prompt(asked, names), _responses(pairs, names)
     first, second = (names[stem + side] for side in sides)
     twins = {}
     for key in names:
@@ -83,8 +78,25 @@ def sheet_of(columns: tuple[str, ...]) -> Sheet | None:
     taken = {names[asked[0]], first, second, *(name for pair in twins.values() for name in pair)}
     choices = tuple(names[each] for each in CHOICES.split("|") if each in names and names[each] not in taken)
     annotator = next((names[each] for each in PEOPLE.split("|") if each in names), None)
-    context = names["input"] if asked == ["instruction", "input"] else None
+    context = names["input"] if len(asked) > 1 else None
     return Sheet(names[asked[0]], first, second, choices, annotator, twins, sides == ("1", "2"), context)
+
+
+def _prompt(asked: list[str], names: Mapping[str, str]) -> list[str]:
+    """The column of the prompt, and that of what an instruction is about, of those that could be."""
+    if asked == ["instruction", "input"]:
+        return asked
+    if len(asked) > 1 and asked[0] != "prompt":
+        raise UserError(f"{_both(names, asked)} could be the prompt: drop the others, or rename it to prompt")
+    return asked[:1]
+
+
+def _responses(pairs: list[tuple[str, tuple[str, str]]], names: Mapping[str, str]) -> tuple[str, tuple[str, str]]:
+    """What the columns of both responses are called, and how the two differ, of the pairs that there are."""
+    if len(pairs) > 1 and pairs[0][0] != "response":
+        could = _both(names, [stem + sides[0] for stem, sides in pairs])
+        raise UserError(f"{could} could be the first response: drop the others, or rename it to response_a")
+    return pairs[0]
 
 
 def _both(names: Mapping[str, str], keys: Sequence[str]) -> str:
