@@ -98,8 +98,8 @@ class WholeCheckpoints(Trainer):
         prepared = super()._prepare_for_training(*args, **kwargs)
         if self.args.should_save:
             folder = Path(str(self.args.output_dir))
-            there = sum(_size(each) for each in checkpoints_of(folder))
-            if (problem := self._disk_needs().problem(free_bytes(folder) + there)) is not None:
+            existing = sum(_size(each) for each in checkpoints_of(folder))
+            if (problem := self._disk_needs().problem(free_bytes(folder) + existing)) is not None:
                 logger.warning(f"{problem}. The training begins; it ends with an error when the disk is full.")
         return prepared
 

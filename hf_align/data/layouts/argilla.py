@@ -296,12 +296,16 @@ def _ratings(rows: Iterable[tuple[int, Row]], tally: Tally) -> Iterator[Made]:
         for name, values in rated.items():
             responses.setdefault(json.dumps(texts[name], sort_keys=True), (texts[name], []))[1].extend(values)
     for prompt, responses in prompts.values():
-        there = [(text, values) for text, values in responses.values() if values]
-        tally.drop("responses without a rating", len(responses) - len(there))
-        if len(there) < 2:
+        with_ratings = [(text, values) for text, values in responses.values() if values]
+        tally.drop("responses without a rating", len(responses) - len(with_ratings))
+        if len(with_ratings) < 2:
             tally.drop("prompts with fewer than two rated responses")
             continue
-        yield {"prompt": prompt, "responses": [text for text, _ in there], "ratings": [values for _, values in there]}
+        yield {
+            "prompt": prompt,
+            "responses": [text for text, _ in with_ratings],
+            "ratings": [values for _, values in with_ratings],
+        }
 
 
 def _rated(record: ArgillaRecord) -> dict[str, list[float]]:

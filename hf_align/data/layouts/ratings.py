@@ -71,8 +71,8 @@ def _ultrafeedback(row: Row, tally: Tally) -> list[Made]:
 
 
 def _mean(ratings: Sequence[float | None], otherwise: float | None) -> float | None:
-    there = [rating for rating in ratings if rating is not None]
-    return fmean(there) if there and len(there) == len(ratings) else otherwise
+    given = [rating for rating in ratings if rating is not None]
+    return fmean(given) if given and len(given) == len(ratings) else otherwise
 
 
 def _distilabel(row: Row, tally: Tally) -> list[Made]:

@@ -73,10 +73,10 @@ def warn_of_ratings(data: Dataset, name: str) -> None:
     layout = next((each for each in LAYOUTS if each.name in RATED and each.matches(columns, first)), None)
     if layout is None:
         return
-    there = [[each for each in names.split("|") if each in columns] for names in layout.columns]
-    if len(data.unique(there[0][0])) < len(data):
+    present = [[each for each in names.split("|") if each in columns] for names in layout.columns]
+    if len(data.unique(present[0][0])) < len(data):
         logger.warning(
             "%s: several responses to a prompt are all taken as demonstrations, whatever their %s says; quality= of "
             "prepare_sft (a column with scores from 0 to 1, or a function from rows to them) leaves out the bad ones.",
-            *(name, ", ".join(names[0] for names in there[2:])),
+            *(name, ", ".join(names[0] for names in present[2:])),
         )

@@ -187,14 +187,20 @@ def build_hybrid(
         source = "prompts" if kind == "prompts" else "pairs"
         rows = data.rows_for(kind)
         assert rows is not None
-        mine = draw(rows, count, settings["seed"], drawn.get(source, 0))  # none sees another's pairs or prompts
+        drawn_rows = draw(rows, count, settings["seed"], drawn.get(source, 0))  # none sees another's pairs or prompts
         drawn[source] = drawn.get(source, 0) + (count or 0)
         held_out = {"eval_dataset": data.probed} if kind == "prompts" and budget.kl is not None else {}
         options = {"disable_tqdm": True, **part.options}
         judge = {} if part.judge is None else {"judge": check_judge(part.judge)}
         stages.append(
             Stage(
-                part.algorithm.name, options, train_dataset=mine, callbacks=[clock], **held_out, **judge, **part.stage
+                part.algorithm.name,
+                options,
+                train_dataset=drawn_rows,
+                callbacks=[clock],
+                **held_out,
+                **judge,
+                **part.stage,
             )
         )
     lora = settings["lora"]

@@ -151,8 +151,8 @@ def trainings_of(grid: Grid, entry: AlgorithmEntry, data: DataEntry) -> Training
     for number, (own, options) in enumerate(entries, start=1):
         with at(f"{path}: stage {number}"):
             budget = _share(data.budget, own["share"] / whole)
-            mine = grid.recipe.below(f"{path}.stages.{number}", options)
-            part = _training(grid, _algorithm(own["algorithm"]), mine, budget)
+            stage_recipe = grid.recipe.below(f"{path}.stages.{number}", options)
+            part = _training(grid, _algorithm(own["algorithm"]), stage_recipe, budget)
             of_stage = {key: value for key, value in own.items() if key not in ("algorithm", "share")}
             parts.append(replace(part, stage=of_stage, seconds=budget.seconds))
     return Trainings(HYBRID, tuple(parts))
@@ -204,8 +204,10 @@ def _training(grid: Grid, algorithm: Algorithm, own: Recipe, budget: Budget) -> 
     for key in own.values:
         _check_owned(key, own.where(key))
     judge = own.values.get("judge") if "label" in algorithm.needs else None
-    mine = Recipe({key: value for key, value in own.values.items() if key != "judge" or judge is None}, own.places)
-    given = check_values(mine, hints, tuple(hints))
+    without_judge = Recipe(
+        {key: value for key, value in own.values.items() if key != "judge" or judge is None}, own.places
+    )
+    given = check_values(without_judge, hints, tuple(hints))
     common = check_values(
         grid.recipe.below("options", {key: value for key, value in grid.options.items() if key in hints}), hints, ()
     )

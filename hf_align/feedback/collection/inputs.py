@@ -130,15 +130,14 @@ def known_annotators(known: Mapping[str, Annotator], annotators: Sequence[Annota
         UserError: The store knows somebody of another kind by that name.
     """
     for each in annotators:
-        if (there := known.get(each.name, each)).kind != each.kind:
-            other = f"an {there.kind}" if there.kind == "adjudicator" else f"a {there.kind}"
+        if (stored := known.get(each.name, each)).kind != each.kind:
+            other = f"an {stored.kind}" if stored.kind == "adjudicator" else f"a {stored.kind}"
             raise UserError(
                 f"annotators: {each.name!r} is a {each.kind}, and {other} in the store; choose another name"
             )
-    there = [known.get(each.name, each) for each in annotators]
     return [
         replace(old, group=each.group or old.group, domains=tuple(each.domains) or old.domains)
-        for each, old in zip(annotators, there, strict=True)
+        for each, old in ((each, known.get(each.name, each)) for each in annotators)
     ]
 
 

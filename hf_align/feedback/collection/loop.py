@@ -135,20 +135,20 @@ def collect(
         raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
     records, asked = read_annotators(annotators)
     with ExitStack() as closing:
-        there, new = store, False
-        if not isinstance(there, PreferenceStore):
+        opened, new = store, False
+        if not isinstance(opened, PreferenceStore):
             # Made once all is checked: what is refused leaves no empty file behind.
-            new = missing_file(there) is not None
-            there = open_store("sqlite://" if new else there)
-            closing.callback(there.close)
-        everybody = known_annotators(there.annotators(), records)
+            new = missing_file(opened) is not None
+            opened = open_store("sqlite://" if new else opened)
+            closing.callback(opened.close)
+        everybody = known_annotators(opened.annotators(), records)
         check_annotators(everybody, config, adjudicators)
         check_selection(config, models, reward, features)
         sources = read_sources(
             *(config, models, everybody),
             **{"prompts": prompts, "gold": gold, "reward": reward, "features": features, "classify": classify},
             quantization=quantization,
-            stored=there.prompts() if config.selection == "information" else None,
+            stored=opened.prompts() if config.selection == "information" else None,
         )
         url = store.url if isinstance(store, PreferenceStore) else url_of(store)
         parts = Parts(beside(url) if cache is None else Path(cache))
@@ -158,13 +158,13 @@ def collect(
         elif reward is not None:
             guide = EnsembleGuide.of(reward)
         if new and not isinstance(store, PreferenceStore):
-            there = open_store(store, make=True)
-            closing.callback(there.close)
-        changed = _keep(there, everybody)
-        there.gold_share = config.gold_share
+            opened = open_store(store, make=True)
+            closing.callback(opened.close)
+        changed = _keep(opened, everybody)
+        opened.gold_share = config.gold_share
         loop = _Loop(
-            *(there, config, asked, everybody, n, _appoint(there, adjudicators)),
-            Rounds(there, config, sources, everybody, guide, parts, progress or Silent()),
+            *(opened, config, asked, everybody, n, _appoint(opened, adjudicators)),
+            Rounds(opened, config, sources, everybody, guide, parts, progress or Silent()),
             *(wait, pause, progress or Silent()),
         )
         for line in changed:

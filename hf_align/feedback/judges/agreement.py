@@ -116,9 +116,9 @@ def measure_judge_calibration(data: Comparisons, asked: Asked, *, seed: int = 0)
         "pairs", "soft" (whether it says more than sides and ties) and what `reliability` returns; None without
         opinions.
     """
-    there = np.flatnonzero(~np.isnan(asked.preference))
-    if not len(there):
+    places = np.flatnonzero(~np.isnan(asked.preference))
+    if not len(places):
         return None
-    p, pairs = asked.preference[there], asked.pairs[there]
+    p, pairs = asked.preference[places], asked.pairs[places]
     table = reliability(p, data.label[pairs], one_by_one(p, data.votes[pairs]), seed=seed)
-    return {"pairs": len(there), "soft": bool((p % 0.5 != 0).any()), **table}
+    return {"pairs": len(places), "soft": bool((p % 0.5 != 0).any()), **table}

@@ -30,16 +30,16 @@ def measure_verdicts(asked: Asked, resampling: Resampling) -> Figures:
         order.
     """
     given = ~np.isnan(asked.preference)
-    there = np.flatnonzero(given)
+    places = np.flatnonzero(given)
     result: Figures = {
         "pairs": len(given),
         **asked.share("opinions", given.astype(float), np.arange(len(given)), resampling),
     }
-    ties = (asked.preference[there] == TIE).astype(float)
-    result |= asked.share("ties", ties, there, resampling)
+    ties = (asked.preference[places] == TIE).astype(float)
+    result |= asked.share("ties", ties, places, resampling)
     if not asked.sees_order:
         return result | {"flips": None, "flips_interval": None}
-    return result | asked.share("flips", asked.flipped[there].astype(float), there, resampling)
+    return result | asked.share("flips", asked.flipped[places].astype(float), places, resampling)
 
 
 def measure_position(asked: Asked, resampling: Resampling) -> Figures:
@@ -58,15 +58,15 @@ def measure_position(asked: Asked, resampling: Resampling) -> Figures:
     """
     result: Figures = {"sees_order": asked.sees_order, "pairs": None, "first_shown": None, "effect": None}
     if asked.sees_order:
-        there = np.flatnonzero(~np.isnan(asked.shown))
-        result["pairs"] = len(there)
+        places = np.flatnonzero(~np.isnan(asked.shown))
+        result["pairs"] = len(places)
         for name, values in (("first_shown", asked.shown), ("probability", asked.shown_probability)):
-            result |= asked.share(name, values[there], there, resampling)
+            result |= asked.share(name, values[places], places, resampling)
         result["effect"] = result["first_shown"] - 0.5
-    there = np.flatnonzero(~np.isnan(asked.given))
-    result |= {"pairs_again": len(there), "first_given": None, "effect_after": None}
-    if len(there):
-        result |= asked.share("first_given", asked.given[there], asked.again[there], resampling)
+    places = np.flatnonzero(~np.isnan(asked.given))
+    result |= {"pairs_again": len(places), "first_given": None, "effect_after": None}
+    if len(places):
+        result |= asked.share("first_given", asked.given[places], asked.again[places], resampling)
         result["effect_after"] = result["first_given"] - 0.5
     return result
 
@@ -96,21 +96,21 @@ def measure_judge_length(data: Comparisons, asked: Asked, resampling: Resampling
     lengths = np.array([len(text_of(text.text)) for text in data.texts])[data.text_of]
     pairs = asked.pairs
     longer, better = (lengths[data.first] - lengths[data.second])[pairs], data.better[pairs]
-    there = np.flatnonzero((longer != 0) & (better != 0) & ~np.isnan(asked.preference))
-    if not len(there):
+    places = np.flatnonzero((longer != 0) & (better != 0) & ~np.isnan(asked.preference))
+    if not len(places):
         return None
-    longer, better, choice = longer[there], better[there], sides(asked.preference[there])
+    longer, better, choice = longer[places], better[places], sides(asked.preference[places])
     by_judge = np.where(longer > 0, choice, 1 - choice)
     by_people = (longer * better > 0).astype(float)
-    result: Figures = {"pairs": len(there)}
+    result: Figures = {"pairs": len(places)}
     for name, values in (("judge", by_judge), ("people", by_people)):
-        result |= asked.share(name, values, there, resampling)
-    result |= asked.excess(by_judge - by_people, there, resampling)
+        result |= asked.share(name, values, places, resampling)
+    result |= asked.excess(by_judge - by_people, places, resampling)
     agreed = np.where(better > 0, choice, 1 - choice)
     for name, part in (("people_longer", by_people == 1), ("people_shorter", by_people == 0)):
-        result[name] = {"pairs": int(part.sum()), **asked.share("agreement", agreed[part], there[part], resampling)}
-    other = None if asked.other is None else asked.other[there]
-    fitted = length_controlled(agreed, (longer * better).astype(float), resampling, asked.unit[there], other)
+        result[name] = {"pairs": int(part.sum()), **asked.share("agreement", agreed[part], places[part], resampling)}
+    other = None if asked.other is None else asked.other[places]
+    fitted = length_controlled(agreed, (longer * better).astype(float), resampling, asked.unit[places], other)
     for name, of_fit in (("weight", "length_weight"), ("equal_length", "length_controlled")):
         result[name], result[f"{name}_interval"] = fitted[of_fit], fitted[f"{of_fit}_interval"]
     return result
@@ -134,14 +134,14 @@ def measure_self_preference(
     pairs = asked.pairs
     is_own = np.array([source in own for source in data.sources])
     first, second, better = is_own[data.first[pairs]], is_own[data.second[pairs]], data.better[pairs]
-    there = np.flatnonzero((first != second) & (better != 0) & ~np.isnan(asked.preference))
-    if not len(there):
+    places = np.flatnonzero((first != second) & (better != 0) & ~np.isnan(asked.preference))
+    if not len(places):
         return None
-    choice = sides(asked.preference[there])
-    by_judge = np.where(first[there], choice, 1 - choice)
-    by_people = (np.where(first[there], 1, -1) * better[there] > 0).astype(float)
-    result: Figures = {"pairs": len(there)}
+    choice = sides(asked.preference[places])
+    by_judge = np.where(first[places], choice, 1 - choice)
+    by_people = (np.where(first[places], 1, -1) * better[places] > 0).astype(float)
+    result: Figures = {"pairs": len(places)}
     for name, values in (("judge", by_judge), ("people", by_people)):
-        result |= asked.share(name, values, there, resampling)
-    result |= asked.excess(by_judge - by_people, there, resampling)
+        result |= asked.share(name, values, places, resampling)
+    result |= asked.excess(by_judge - by_people, places, resampling)
     return result

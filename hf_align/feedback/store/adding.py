@@ -28,9 +28,9 @@ def add_responses(connection: Connection, rows: Sequence[Row], now: float) -> No
         UserError: A prompt is missing.
     """
     for part in _new(connection, responses, rows):
-        there = _find(connection, prompts.c.id, [row["prompt_id"] for row in part])
+        present = _find(connection, prompts.c.id, [row["prompt_id"] for row in part])
         for row in part:
-            if row["prompt_id"] not in there:
+            if row["prompt_id"] not in present:
                 raise UserError(
                     f"a response of {row['source']!r} names the prompt {row['prompt_id']!r}, which the store lacks; "
                     "add the prompt before it or in the same call"
@@ -62,18 +62,18 @@ def add_tasks(connection: Connection, rows: Sequence[Row], now: float) -> None:
 def know(connection: Connection, row: Row, now: float) -> RowMapping:
     """The annotator of a name, added if it is new."""
     find = select(annotators).where(annotators.c.name == row["name"])
-    there = connection.execute(find).mappings().first()
-    if there is None:
+    known = connection.execute(find).mappings().first()
+    if known is None:
         connection.execute(insert(annotators), {**row, "added_at": now})
-        there = connection.execute(find).mappings().one()
-    return there
+        known = connection.execute(find).mappings().one()
+    return known
 
 
 def _new(connection: Connection, table: Table, rows: Sequence[Row]) -> Iterator[list[Row]]:
     for start in range(0, len(rows), PART):
         part = {row["id"]: row for row in rows[start : start + PART]}
-        there = _find(connection, table.c.id, list(part))
-        new = [row for id, row in part.items() if id not in there]
+        present = _find(connection, table.c.id, list(part))
+        new = [row for id, row in part.items() if id not in present]
         if new:
             yield new
 

@@ -59,8 +59,8 @@ def add_answer(connection: Connection, id: str, task_id: str, annotator: str, va
     """
     of_them = (answers.c.task_id == task_id, answers.c.annotator == annotator)
     attempt = connection.scalar(select(func.count()).where(*of_them, answers.c.undo == true())) or 0
-    there = select(answers).where(*of_them, answers.c.attempt == attempt, answers.c.undo == false())
-    row = connection.execute(there).mappings().first()
+    same_attempt = select(answers).where(*of_them, answers.c.attempt == attempt, answers.c.undo == false())
+    row = connection.execute(same_attempt).mappings().first()
     if row is not None:
         return read_answer(row)
     kind = "skip" if values["preference"] is None else "answer"
