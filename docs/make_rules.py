@@ -13,8 +13,8 @@ INTRODUCTION = """\
 
 The table that [`hf-align select`](../how-to/choose.md) reads: `hf_align/planning/selection/rules.yaml`. An effect is
 added to a part of the score, which begins at .5. *Read* says how far the source was: *measured* (here), *abstract*,
-*second-hand* (from a summary of the paper) or *definition*. The sizes of the effects are judgement, in steps of .05; no
-benchmark has tested them yet.
+*second-hand* (from a summary of the paper) or *definition*. The sizes of the effects are judgement, in steps of .05;
+[ten cells of a benchmark](../results/benchmark.md#the-selectors-choices) have tested them.
 """
 PARTS = {"data": "The data", "model": "The model", "needs": "Stated needs"}
 

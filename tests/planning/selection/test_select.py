@@ -65,8 +65,8 @@ def test_a_score_by_hand():
     """DPO of 8 GiB on 24, with a quarter of the labels wrong and a stated need."""
     choice = choose(noise=0.25, needs=("robust_to_noise",))
     resources = 1 - 8 / 24 / 2
-    assert choice.scores["dpo"] == pytest.approx(0.3 * resources + 0.3 * (0.5 - 0.1 - 0.1) + 0.2 * 0.3 + 0.2 * 0.5)
-    assert choice.scores["cdpo"] == pytest.approx(0.3 * resources + 0.3 * 0.6 + 0.2 * 0.8 + 0.2 * 0.5)
+    assert choice.scores["dpo"] == pytest.approx(0.3 * resources + 0.3 * 0.5 + 0.2 * 0.3 + 0.2 * 0.5)
+    assert choice.scores["cdpo"] == pytest.approx(0.3 * resources + 0.3 * 0.5 + 0.2 * 0.8 + 0.2 * 0.5)
     assert (choice.algorithm, choice.hyperparameters["label_smoothing"]) == ("cdpo", 0.25)
     # known of the seven: noise, prompt diversity, length, completeness, chat
     lead = min(1.0, ahead(choice, "cdpo", choice.alternative or "") / 0.1)
@@ -94,10 +94,13 @@ def test_less_time_never_favours_the_longer():
     assert "ppo" in long.scores
 
 
-def test_more_noise_never_favours_dpo_over_smoothed_labels():
-    leads = [ahead(choose(noise=noise), "cdpo", "dpo") for noise in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)]
+@pytest.mark.parametrize("small", ["dpo", "ipo", "cdpo"])
+def test_more_noise_never_favours_a_reward_model_of_the_same_pairs(small: str):
+    leads = [ahead(choose(noise=noise), small, "online-dpo") for noise in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)]
     assert leads == sorted(leads)
-    assert leads[0] == 0 < leads[-1]
+    assert leads[0] < leads[-1]
+    given = [ahead(choose(noise=noise, reward="given"), small, "online-dpo") for noise in (0.0, 0.5)]
+    assert given[0] == given[1]
 
 
 @pytest.mark.parametrize("need", NEEDS)
