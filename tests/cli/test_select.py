@@ -46,7 +46,7 @@ def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.C
     [
         (["--gpu", "24 apples"], "not an amount of memory"),
         (["--need", "fats"], "did you mean fast"),
-        (["--rules", "none.yaml"], "rules: none.yaml can't be read"),
+        (["--rules", "none.yaml"], "rules: there is no file none.yaml"),
         (["--data", "prompts.jsonl"], "Nothing is possible here: sft: it needs demonstrations; dpo: it needs pairs;"),
         (["--data", "none.jsonl"], "none.jsonl"),
         (["--model", "./none"], "none"),
