@@ -24,8 +24,8 @@ ByLabel = Mapping[str, BySeed]
 def compare_all(runs: ByLabel, base: Mapping[int, Figures], figure: str) -> list[dict[str, Any]]:
     """The difference between every two algorithms of a data set.
 
-    Responses to the same prompt with the same seed are subtracted, over the seeds that both have. Of best-of-n, which
-    trains nothing, the mean of all seeds' responses to the prompt is.
+    Gains on the same prompt with the same seed are subtracted, over the seeds that both have. Of best-of-n, which
+    trains nothing, the mean of all its seeds' gains on the prompt is.
 
     Args:
         runs: Runs by label and seed.
@@ -84,7 +84,7 @@ def clean_twins(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def lost_to_flips(clean: ByLabel, flipped: ByLabel, base: Mapping[int, Figures], figure: str) -> list[dict[str, Any]]:
     """What each algorithm loses under flipped labels: its figure on clean data minus that on flipped data.
 
-    Both policies answered the same prompts, so responses with the same seed are subtracted; the base's cancel.
+    Both policies answered the same prompts, so gains with the same seed are subtracted.
 
     Returns:
         By algorithm of both "label", "seeds", "lost" (an estimate, more is worse) and "enough", "adjusted" and "real"

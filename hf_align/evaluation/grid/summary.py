@@ -68,9 +68,12 @@ def is_trained(runs: Mapping[int, Run]) -> bool:
 
 
 def main_table(runs: Mapping[int, Run], seeds: Sequence[int], figure: str, base: Mapping[int, Figures]) -> Table | None:
-    """`[S, P]` of the main figure, by which policies are compared prompt by prompt."""
+    """`[S, P]` of the gain, or of the wins, over the base with the same seed; policies are compared by it.
+
+    With equal seeds the base cancels out; best-of-n may have fewer, and then its mean would be over another base.
+    """
     if figure == "judge":
-        return table_of(runs, "judge", seeds)
+        return stacked([gain_of(runs[seed].figures, base[seed], "judge") for seed in seeds])
     return stacked([wins_over(runs[seed].figures, base[seed]) for seed in seeds])
 
 

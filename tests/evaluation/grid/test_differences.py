@@ -33,7 +33,9 @@ def test_pairs_are_subtracted_response_by_response_over_common_seeds() -> None:
     pairs = {(each["a"], each["b"]): each for each in compare_all(runs, BASE, "judge")}
     first = pairs["a", "b"]
     table = np.stack([runs["a"][seed].figures["judge"] - runs["b"][seed].figures["judge"] for seed in (1, 2)])
-    assert first["seeds"] == [1, 2] and first["difference"] == crossed_mean(table).to_json()
+    expected = crossed_mean(table).to_json()
+    assert first["seeds"] == [1, 2] and first["difference"]["mean"] == pytest.approx(expected["mean"])
+    assert first["difference"]["interval"] == pytest.approx(expected["interval"])
     assert first["kl"]["mean"] == 2 and pairs["a", "c"]["kl"] is None
     assert pairs["a", "d"]["real"] and not pairs["b", "d"]["real"]
     # One common seed says nothing about another training, however small p is, and is no test of the family.
@@ -43,12 +45,17 @@ def test_pairs_are_subtracted_response_by_response_over_common_seeds() -> None:
     assert [each["adjusted"] for each in tested] == pytest.approx(holm([each["difference"]["p"] for each in tested]))
 
 
-def test_best_of_n_counts_with_the_mean_of_its_responses() -> None:
+def test_best_of_n_counts_with_the_mean_gain_of_its_seeds() -> None:
     runs = {"dpo": runs_of(0.5), "best": runs_of(0.2, (0, 1), "best-of-n")}
     [pair] = compare_all(runs, BASE, "judge")
-    best = np.mean([run.figures["judge"] for run in runs["best"].values()], axis=0)
-    table = np.stack([run.figures["judge"] - best for run in runs["dpo"].values()])
-    assert pair["seeds"] == [0, 1, 2] and pair["difference"] == crossed_mean(table).to_json()
+    gains = {
+        label: np.stack([run.figures["judge"] - BASE[seed]["judge"] for seed, run in by_seed.items()])
+        for label, by_seed in runs.items()
+    }
+    assert pair["seeds"] == [0, 1, 2]
+    assert pair["difference"] == crossed_mean(gains["dpo"] - gains["best"].mean(axis=0)).to_json()
+    # What the page shows: the difference of the two gains, also where best-of-n has fewer seeds.
+    assert pair["difference"]["mean"] == pytest.approx(gains["dpo"].mean() - gains["best"].mean())
 
 
 def test_a_judge_that_only_compares_gives_differences_of_win_rates() -> None:
