@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hf_align.report.sections import Section, Table
@@ -54,6 +55,15 @@ def table_lines(table: Table, width: int, most: int = MOST_LINES) -> Iterator[st
         yield f"    {'  '.join(cells)}".rstrip()
     if len(table.rows) > most:
         yield f"    and {len(table.rows) - most} more"
+
+
+def fitting(table: Table, width: int) -> Table:
+    """A table without the last columns that a line of `width` characters has no room for; it keeps two at least."""
+    sizes = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    shown = len(sizes)
+    while shown > 2 and 4 + sum(sizes[:shown]) + 2 * (shown - 1) > width:
+        shown -= 1
+    return replace(table, columns=table.columns[:shown], rows=[row[:shown] for row in table.rows])
 
 
 def wrapped(text: str, width: int, later: str = "", first: str = "") -> list[str]:

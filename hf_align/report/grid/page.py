@@ -22,7 +22,7 @@ from hf_align.report.grid.tables import (
     short_table,
 )
 from hf_align.report.render import render_page
-from hf_align.report.section_text import table_lines, wrapped
+from hf_align.report.section_text import fitting, table_lines, wrapped
 from hf_align.report.sections import Table
 
 Summary = Mapping[str, Any]
@@ -147,7 +147,7 @@ def benchmark_text(summary: Summary, width: int) -> str:
     """
     lines = wrapped(describe(summary), width)
     for dataset in summary["datasets"]:
-        table = replace(short_table(dataset, summary), title=dataset["name"])
+        table = fitting(replace(short_table(dataset, summary), title=dataset["name"]), width)
         lines += ["", *table_lines(table, width, len(table.rows))]
     lines += ["", *(line for text in finding_sentences(summary) for line in wrapped(f"- {text}", width, "  "))]
     lines += [line for text in summary["remarks"] for line in wrapped(f"! {text}", width, "  ")]
