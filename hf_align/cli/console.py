@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from hf_align.errors import UserError
 from hf_align.files import write_json
 from hf_align.printable import printable
 from hf_align.progress import Advance
+
+NARROWEST = 24
+"""Fewest characters of a line that a text is wrapped to."""
 
 
 class Screen:
@@ -39,6 +43,23 @@ class Screen:
     def line(self, text: str, style: str = "") -> None:
         """Print one line, without markup."""
         self.console.print(Text(printable(text), style=style))
+
+    def field(self, name: str, text: str, width: int) -> None:
+        """Print a name and a text from column `width` on; on a terminal a long one goes on below its beginning.
+
+        Args:
+            name: What the text is.
+            text: The text.
+            width: Characters for the name. Names without room push their text to the right.
+        """
+        lines = [text]
+        if self.console.is_terminal and (room := self.console.width - width) >= NARROWEST:
+            further = " " * max(0, len(name) - width)
+            wrapped = textwrap.wrap(text, room, initial_indent=further, break_long_words=False, break_on_hyphens=False)
+            lines = [line.removeprefix(further) if not place else line for place, line in enumerate(wrapped)] or [text]
+        self.line(f"{name:<{width}}{lines[0]}")
+        for line in lines[1:]:
+            self.line(f"{'':<{width}}{line}")
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Advance]:

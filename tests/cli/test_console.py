@@ -20,6 +20,25 @@ def test_names_in_lines_and_tables_are_neither_obeyed_nor_markup(capsys: pytest.
     assert shown.count(SHOWN) == 4 and shown.replace("\n", "").isprintable()
 
 
+def test_long_texts_go_on_below_their_beginning_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for terminal, columns in (("1", "36"), ("1", "20"), ("0", "36")):
+        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
+        monkeypatch.setenv("COLUMNS", columns)
+        screen = Screen()
+        screen.field("name", "a text of some more than thirty letters", 8)
+        screen.field("a longer name", "first second third", 8)
+        shown.append(capsys.readouterr().out.splitlines())
+    whole = ["name    a text of some more than thirty letters", "a longer namefirst second third"]
+    wrapped = [
+        *("name    a text of some more than", "        thirty letters"),
+        *("a longer namefirst second third",),
+    ]
+    assert shown == [wrapped, whole, whole]
+
+
 def test_figures_for_programs_are_json_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({HOSTILE: ["é\n"]})
     shown = capsys.readouterr().out

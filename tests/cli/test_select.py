@@ -48,6 +48,9 @@ def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.C
         (["--need", "fats"], "did you mean fast"),
         (["--rules", "none.yaml"], "rules: there is no file none.yaml"),
         (["--data", "prompts.jsonl"], "Nothing is possible here: sft: it needs demonstrations; dpo: it needs pairs;"),
+        (["--reward", "./none"], "--reward: there is no folder ./none"),
+        (["--reward", "none.py:score"], "none.py"),
+        (["--reward", "MODEL"], "has no reward head"),
         (["--data", "none.jsonl"], "none.jsonl"),
         (["--model", "./none"], "none"),
         (["--hors", "3"], "did you mean --hours"),
@@ -57,6 +60,7 @@ def test_bad_input_is_one_line(
     pairs: str, tiny_model_dir: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ):
     capsys.readouterr()  # the model's making
+    flags = [flag.replace("MODEL", tiny_model_dir) for flag in flags]
     assert main(["select", "--data", pairs, "--model", tiny_model_dir, *flags]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert message in line

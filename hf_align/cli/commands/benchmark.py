@@ -44,7 +44,7 @@ def run_benchmark_command(options: argparse.Namespace) -> None:
         benchmark = prepare_benchmark(recipe)
         if options.dry_run:
             for name, text in plan_lines(benchmark):
-                screen.line(f"{name:<{WIDTH}}{text}")
+                screen.field(name, text, WIDTH)
             screen.line("Nothing was trained; the same command without --dry-run trains.")
             return
         try:

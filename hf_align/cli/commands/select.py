@@ -39,7 +39,7 @@ def run_select(options: argparse.Namespace) -> None:
             print_json(choice.to_json())
             return
         for name, text in choice.lines():
-            screen.line(f"{name:<{WIDTH}}{text}")
+            screen.field(name, text, WIDTH)
         shown = [
             (name, *(f"{choice.parts[name][part]:.2f}" for part in choice.parts.get(name, {})), f"{score:.3f}")
             for name, score in choice.scores.items()

@@ -11,7 +11,10 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_align.collators.rows import RowProblem, text_of
 from hf_align.data.inspection.inspect import inspect_preferences
+from hf_align.data.layouts.registry import first_rows, recognise
+from hf_align.data.sft.layouts import find_layout
 from hf_align.errors import UserError
 from hf_align.progress import Progress
 
@@ -147,28 +150,44 @@ def wrong_share(agreement: float) -> float:
     return (1 - math.sqrt(max(0.0, 2 * agreement - 1))) / 2
 
 
+COMPARED = {"chosen", "rejected", "responses", "response_a", "response_b", "label", "votes"}
+"""Columns of rows that are pairs or rankings, or were meant to be."""
+
+
 def kind_of_rows(rows: Dataset) -> Kind:
-    """Whether rows have responses to compare, demonstrations, or prompts alone."""
+    """Whether rows have responses to compare, demonstrations, or prompts alone.
+
+    Demonstrations may have any layout that `hf-align sft` reads, and other columns besides. Rows that are nothing known
+    count as pairs, whose inspection says what they have.
+    """
     columns = set(rows.column_names)
-    if columns == {"text"} or ({"prompt", "completion"} <= columns and "label" not in columns):
+    if columns & COMPARED:
+        return "pairs"
+    if columns in ({"text"}, {"messages"}) or {"prompt", "completion"} <= columns:
         return "demonstrations"
-    if columns == {"messages"}:
+    try:
+        recognise(rows.column_names, first_rows(rows))
+        return "pairs"
+    except UserError:
+        pass
+    if find_layout(rows.column_names) is not None:
         return "demonstrations"
-    compared = {"chosen", "rejected", "responses", "response_a", "response_b", "label", "votes"}
-    return "prompts" if "prompt" in columns and not columns & compared and len(columns) <= 2 else "pairs"
+    return "prompts" if "prompt" in columns else "pairs"
 
 
 def _plain_features(rows: Dataset, kind: Kind, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
     """Lengths and diversity of rows that nothing is compared in."""
-    prompt = "prompt" if "prompt" in rows.column_names else None
-    response = next((name for name in ("completion", "messages", "text") if name in rows.column_names), None)
-    prompts = _lengths(rows[prompt] if prompt else [""], tokenizer)
-    responses = _lengths(rows[response], tokenizer) if kind == "demonstrations" and response else [RESPONSE]
+    texts = _demonstrated(rows) if kind == "demonstrations" else [(text, "") for text in map(_text, rows["prompt"])]
+    if not texts:
+        raise UserError("data: no row can be read; hf-align sft says what is wrong with which.")
+    prompts = _lengths([prompt for prompt, _ in texts], tokenizer)
+    responses = _lengths([answer for _, answer in texts], tokenizer) if kind == "demonstrations" else [RESPONSE]
     unknown = ("agreement", "noise", "margin_mean", "margin_variance", "clear_share", "longer_better")
+    prompted = any(prompt for prompt, _ in texts)
     return {
         **dict.fromkeys(unknown),
-        "completeness": 1.0 - (prompts.count(0) / len(prompts) if prompt else 0.0),
-        "prompt_diversity": len(set(map(str, rows[prompt]))) / len(rows) if prompt else None,
+        "completeness": (len(texts) - (prompts.count(0) if prompted else 0)) / len(rows),
+        "prompt_diversity": len({prompt for prompt, _ in texts}) / len(texts) if prompted else None,
         "prompt_tokens": float(np.mean(prompts)),
         "response_tokens": float(np.mean(responses)),
         "longest_prompt": max(prompts),
@@ -176,14 +195,29 @@ def _plain_features(rows: Dataset, kind: Kind, tokenizer: PreTrainedTokenizerBas
     }
 
 
+def _demonstrated(rows: Dataset) -> list[tuple[str, str]]:
+    """Prompt ("" of plain text) and completion of each row that can be read."""
+    layout = find_layout(rows.column_names)
+    assert layout is not None
+    texts = []
+    for row in rows.with_format(None):
+        try:
+            shown = layout.read(dict(row))
+        except RowProblem:
+            continue
+        texts.append((text_of(shown.prompt), text_of(shown.completion)))
+    return texts
+
+
+def _text(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else " ".join(str(turn.get("content")) for turn in prompt or [])
+
+
 RESPONSE = 256
 """Tokens assumed of a response that isn't in the data."""
 
 
-def _lengths(texts: Sequence[Any], tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
-    plain = [
-        text if isinstance(text, str) else " ".join(str(turn.get("content")) for turn in text or []) for text in texts
-    ]
+def _lengths(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
     if tokenizer is None:
-        return [math.ceil(TOKENS_PER_WORD * len(text.split())) for text in plain]
-    return [len(ids) for ids in tokenizer(plain, add_special_tokens=False)["input_ids"]]
+        return [math.ceil(TOKENS_PER_WORD * len(text.split())) for text in texts]
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]

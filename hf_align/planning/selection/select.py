@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from hf_align.errors import LoadError, UserError
 from hf_align.files import finite
-from hf_align.models.kinds import check_is_policy
+from hf_align.models.kinds import check_head, check_is_policy
 from hf_align.models.sources import load_tokenizer
 from hf_align.numbers import number_problem, shown_size
 from hf_align.planning.selection.candidates import Candidate, candidates
@@ -23,6 +23,7 @@ from hf_align.planning.selection.resources import Resources
 from hf_align.planning.selection.rules import DEFAULT, EXCLUDE, Rule, read_rules
 from hf_align.planning.selection.settings import hyperparameters
 from hf_align.progress import Progress
+from hf_align.rewards.named import read_function
 
 WEIGHTS = {"resources": 0.3, "data": 0.3, "needs": 0.2, "model": 0.2}
 NEUTRAL = 0.5
@@ -143,12 +144,30 @@ def select_algorithm(
     shares = _checked_weights(weights)
     table = read_rules(rules) if isinstance(rules, str | os.PathLike) else rules
     check_is_policy(model, "model", ask_hub=True)
+    if reward is not None:
+        _check_reward(reward)
     rows = dataset if isinstance(dataset, Dataset) else Dataset.from_list(list(dataset))
     features = features_of(rows, model, resources, stated, reward, progress)
     warnings = _assumptions(features, resources, model)
+    if features.kind == "prompts" and (others := [name for name in rows.column_names if name != "prompt"]):
+        warnings.append(f"the data is read as prompts alone: {', '.join(others)} is no known column of responses")
     if reward is not None and ":" not in reward:
         warnings += reward_warnings(model, reward, rows)
     return recommend(features, table, shares, estimator(model, resources.device, progress), warnings)
+
+
+def _check_reward(reward: str) -> None:
+    """Refuse a function, a folder or a model that can't be the reward.
+
+    Raises:
+        UserError: It doesn't exist, or it is a language model.
+    """
+    if ":" in reward:
+        read_function(reward, "reward")
+        return
+    if reward.startswith((".", "/")) and not os.path.isdir(reward):
+        raise UserError(f"reward: there is no folder {reward}")
+    check_head(reward)
 
 
 def features_of(

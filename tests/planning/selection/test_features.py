@@ -57,10 +57,25 @@ def test_features_of_pairs_by_hand():
         ({"messages": [{"role": "user", "content": "a"}]}, "demonstrations"),
         ({"prompt": "a"}, "prompts"),
         ({"prompt": "a", "responses": ["b", "c"], "ranking": [0, 1]}, "pairs"),
+        ({"prompt": "a", "prompt_id": "1", "messages": [{"role": "user", "content": "a"}]}, "demonstrations"),
+        ({"instruction": "a", "input": "", "output": "b"}, "demonstrations"),
+        ({"prompt": "a", "response": "b", "rating": 4.0}, "pairs"),
+        ({"prompt": "a", "id": 1, "source": "web"}, "prompts"),
+        ({"id": 1, "title": "a"}, "pairs"),
     ],
 )
 def test_kinds_of_rows(row: dict, kind: str):
     assert kind_of_rows(Dataset.from_list([row])) == kind
+
+
+def test_lengths_of_demonstrations_are_those_of_prompt_and_answer():
+    turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A film about trains."}]
+    rows = [{"messages": turns, "id": 1}, {"messages": turns[:1], "id": 2}]
+    features = data_features(rows, None)
+    assert (features["longest_prompt"], features["longest_response"]) == (5, 6)  # 1.5 a word, upwards
+    assert features["completeness"] == 0.5 and features["prompt_diversity"] == 1.0
+    with pytest.raises(UserError, match="no row can be read"):
+        data_features(rows[1:], None)
 
 
 def test_unknown_features_stay_unknown():
