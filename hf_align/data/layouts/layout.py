@@ -54,7 +54,7 @@ def _misfit(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]!r} is missing"
     if isinstance(error, AttributeError):
-        needed = next((kind for kind in (dict, str, list) if hasattr(kind, error.name)), dict)
+        needed = next((kind for kind in (dict, str, list) if hasattr(kind, error.name or "")), dict)
         return f"{_TYPES.get(type(error.obj).__name__, 'a value')} in place of {_TYPES[needed.__name__]}"
     if isinstance(error, IndexError | StopIteration):
         return "a list is too short"
