@@ -3,6 +3,7 @@ import logging
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hf_align.cli.console import Screen, print_json, quiet_libraries
 from hf_align.cli.main import main
@@ -20,14 +21,11 @@ def test_names_in_lines_and_tables_are_neither_obeyed_nor_markup(capsys: pytest.
     assert shown.count(SHOWN) == 4 and shown.replace("\n", "").isprintable()
 
 
-def test_long_texts_go_on_below_their_beginning_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_texts_go_on_below_their_beginning_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     shown = []
-    for terminal, columns in (("1", "36"), ("1", "20"), ("0", "36")):
-        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
-        monkeypatch.setenv("COLUMNS", columns)
+    for terminal, columns in ((True, 36), (True, 20), (False, 36)):
         screen = Screen()
+        screen.console = Console(force_terminal=terminal, color_system=None, width=columns, height=25, soft_wrap=True)
         screen.field("name", "a text of some more than thirty letters", 8)
         screen.field("a longer name", "first second third", 8)
         shown.append(capsys.readouterr().out.splitlines())

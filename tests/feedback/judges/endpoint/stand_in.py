@@ -25,7 +25,7 @@ class StandIn:
         asked: Requests by body, whatever became of them.
         answered: Requests that were answered, by body.
         keys: Authorization headers of all requests.
-        most: Requests that were under way at once.
+        most: Requests whose answers were made at once.
     """
 
     def __init__(self, answer: Callable[[dict[str, Any]], Any] = lambda body: "A") -> None:
@@ -64,14 +64,8 @@ class StandIn:
         with self._lock:
             self.asked[body] += 1
             self.keys.append(handler.headers["authorization"])
-            self._under_way += 1
-            self.most = max(self.most, self._under_way)
             act = self.script.popleft() if self.script else None
-        try:
-            self._act(handler, json.loads(body), body, act)
-        finally:
-            with self._lock:
-                self._under_way -= 1
+        self._act(handler, json.loads(body), body, act)
 
     def _act(self, handler: BaseHTTPRequestHandler, request: dict[str, Any], body: str, act: Any) -> None:
         if handler.path != "/v1/chat/completions":
@@ -102,7 +96,14 @@ class StandIn:
                 send(handler, 200, content)
 
     def _completion(self, request: dict[str, Any]) -> dict[str, Any]:
-        choice = self.answer(request)
+        with self._lock:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        try:
+            choice = self.answer(request)
+        finally:
+            with self._lock:  # before the answer is sent, after which its asker may send the next
+                self._under_way -= 1
         if isinstance(choice, str | None):
             choice = {"message": {"role": "assistant", "content": choice}, "finish_reason": "stop"}
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": COMPLETION_TOKENS}
