@@ -21,9 +21,8 @@ def make_store(number: int = 3) -> PreferenceStore:
 def side_of(view: View, text: str) -> str:
     """Side on which a view shows the response that begins with a text."""
     left, right = view.task.index('id="left"'), view.task.index('id="right"')
-    place = view.task.index(text)
-    assert place > left
-    return "right" if place > right else "left"
+    # What stands before it has the showing's id, and "bad" is three hexadecimal digits.
+    return "right" if view.task.index(text, left) > right else "left"
 
 
 def wins(store: PreferenceStore, annotator: str) -> list[str]:
