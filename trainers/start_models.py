@@ -122,20 +122,22 @@ def start_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[lis
     """
     refused: list[str] = []
     told: list[str] = []
+    another, model_differs = "", False
     if "model" in saved and "model" in now:
         before, after = saved["model"], now["model"]
         refused += _of_entries(before["config"], after["config"], "{name} {before} in the model's config, not {after}")
         if before["quantization"] != after["quantization"]:
             told.append(f"quantisation {before['quantization']!r}, not {after['quantization']!r}")
-        if _differ(before["weights"], after["weights"]):
-            told.append(f"another model at its start ({_names(before, after)}), of whose weights none are left")
+        another = f"another model at its start ({_names(before, after)})"
+        if model_differs := _differ(before["weights"], after["weights"]):
+            told.append(f"{another}, of whose weights none are left")
     if "tokenizer" in saved and "tokenizer" in now:
         refused += _of_entries(saved["tokenizer"], now["tokenizer"], "another {name} in the tokenizer")
     if "reference" in saved and "reference" in now:
         before, after = saved["reference"], now["reference"]
         if _differ(before["weights"], after["weights"]):
-            if before["as_given"] and after["as_given"] and told:
-                refused.append(f"another model at its start ({_names(saved['model'], now['model'])}), the reference")
+            if before["as_given"] and after["as_given"] and model_differs:
+                refused.append(f"{another}, the reference")
                 told.pop()
             else:
                 refused.append("another reference, by its weights")

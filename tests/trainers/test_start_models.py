@@ -120,3 +120,6 @@ def test_differences_in_words():
     assert start_changes(start(), start(config={"theta": 1, "new": 2})) == ([], []), "of a later transformers"
     refused, told = start_changes(start(), start(quantization="load_in_4bit"))
     assert (refused, told) == ([], ["quantisation None, not 'load_in_4bit'"])
+    quantised = {**start(None, quantization="load_in_4bit"), "reference": {"weights": "v", "as_given": True}}
+    refused, told = start_changes(start(), quantised)
+    assert (refused, told) == (["another reference, by its weights"], ["quantisation None, not 'load_in_4bit'"])
