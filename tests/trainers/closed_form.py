@@ -189,7 +189,6 @@ def run_online(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
         "num_samples": 64,
         "pairs": "all",
         "labels": "soft",
-        "ipo_reduction": "sum",
         "max_new_tokens": LENGTH,
         "max_steps": 100,
         "beta": TAU if ipo else BETA,
@@ -199,6 +198,7 @@ def run_online(out: Path, seed: int, every: int = 50, **changes: Any) -> Course:
         "max_grad_norm": 1e9,
         "logging_steps": 50,
         "seed": seed,
+        **({"ipo_reduction": "sum"} if ipo else {}),
     }
     args = OnlineDPOConfig(**options(out, **{**settings, **changes}))
     model, mdp = policy_model(seed), toy_mdp(LENGTH)
