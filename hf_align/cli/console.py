@@ -149,6 +149,7 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
     ours = logging.getLogger("hf_align")
     handler = _ScreenHandler(screen)
     propagate, verbosity = ours.propagate, transformers_logging.get_verbosity()
+    verbosity_of_datasets = datasets.logging.get_verbosity()
     ours.addHandler(handler)
     ours.propagate = False
     transformers_logging.set_verbosity_error()
@@ -167,4 +168,5 @@ def quiet_libraries(screen: Screen) -> Iterator[None]:
         ours.propagate = propagate
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
+        datasets.logging.set_verbosity(verbosity_of_datasets)
         datasets.enable_progress_bars()

@@ -28,7 +28,7 @@ def test_a_point_is_measured_and_counts_its_tokens():
     point = Point(prompt=8, response=4, branches=3, documents=2, vocabulary=64, hidden=16, layers=1)
     result = measure(point)
     assert result["tokens"] == 2 * (8 + 3 * 4)
-    assert result["seconds"] > 0 and result["bytes"] >= 0
+    assert result["seconds"] > 0 and isinstance(result["bytes"], int)
     head = 2 * 2 * (2 * 3 * 4) * 16 * 64  # forward and backward, 24 response tokens, hidden size times vocabulary
     larger = measure(replace(point, vocabulary=128))
     assert larger["operations"] - result["operations"] == head

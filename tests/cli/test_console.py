@@ -57,3 +57,15 @@ def test_errors_warnings_and_reports_show_texts_of_the_data_as_they_are(
     shown = capsys.readouterr()
     assert SHOWN in shown.out and SHOWN in shown.err
     assert (shown.out + shown.err).replace("\n", "").isprintable()
+
+
+def test_libraries_are_as_loud_afterwards_as_before() -> None:
+    def levels() -> list[int]:
+        return [logging.getLogger(name).level for name in ("hf_align", "transformers", "datasets")]
+
+    with quiet_libraries(Screen()):
+        pass  # they are imported
+    before = levels()
+    with quiet_libraries(Screen()):
+        assert levels()[1:] == [logging.ERROR] * 2
+    assert levels() == before

@@ -49,7 +49,7 @@ def test_judges_compare_are_calibrated_and_measured(
     tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))  # the variable was read at import
     Path("HuggingFaceTB").mkdir()
     Path("HuggingFaceTB/SmolLM2-1.7B-Instruct").symlink_to(tiny_model_dir)
     text = python("judge.md").replace("max_pairs=400", "max_pairs=40, resamples=20")

@@ -1,5 +1,6 @@
 """Chunked log-probs compared with autograd on the full matrix, and their memory."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -238,6 +239,7 @@ def test_bad_arguments_are_named(change: dict[str, Any], message: str) -> None:
 
 def allocations(run: Callable[[], object]) -> tuple[int, int]:
     """Bytes: the most alive at once, and the largest single allocation, while `run` runs."""
+    gc.collect()  # garbage of earlier tests would be freed, and counted, while it runs
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         run()
     events: list[tuple[int, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Literal
 
 import pytest
@@ -67,6 +68,7 @@ def allocated(wrapper: Any, task: Task, setup: Setup, accumulates: bool) -> floa
         work()
         if not accumulates:
             wrapper.zero_grad()
+        gc.collect()  # garbage of earlier tests would be freed, and counted, while it works
         gradients = sum(weight.grad.nbytes for weight in wrapper.parameters() if weight.grad is not None)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             work()

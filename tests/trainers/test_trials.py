@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,12 @@ def build(kind: str, out: Path, keep: Keep, given: dict[str, Any], **changes: An
 
 
 @pytest.fixture(autouse=True)
-def quiet():
+def quiet_and_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))  # of the reference's log-probs
+    before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,9 +36,13 @@ def page(store: PreferenceStore) -> Iterator[Page]:
     page.close()
 
 
+def client_of(page: Page) -> httpx.Client:
+    return httpx.Client(base_url=page.url, timeout=60)  # a loaded machine takes more than the default of 5 s
+
+
 @contextmanager
 def log_in(page: Page, name: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=page.url) as client:
+    with client_of(page) as client:
         client.post("/login", data={"username": name, "password": PASSWORDS[name]}).raise_for_status()
         yield client
 
@@ -64,7 +68,7 @@ def shown(response: httpx.Response) -> tuple[str, str, str]:
 
 
 def test_the_page_is_for_those_who_log_in(page: Page) -> None:
-    with httpx.Client(base_url=page.url) as client:
+    with client_of(page) as client:
         assert client.get("/config").status_code == 401
         body = {"data": [], "fn_index": 0, "session_hash": "x"}
         assert client.post("/gradio_api/run/predict", json=body).status_code == 401

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -30,7 +31,7 @@ KEY = "sk-planted-0123456789abcdef"
 
 
 def client_of(stand_in: StandIn, cache: str | Path = ":memory:", **options: Any) -> EndpointClient:
-    options = {"concurrency": 1, "timeout": 5.0, **options}
+    options = {"concurrency": 1, "timeout": 300.0, **options}
     return EndpointClient("judge-1", url=stand_in.url, cache=cache, **options)
 
 
@@ -45,9 +46,12 @@ def echo(body: dict[str, Any]) -> str:
 def test_every_passing_failure_is_asked_again_and_an_answer_never(stand_in: StandIn, tmp_path: Path):
     stand_in.answer, clock = echo, Clock()
     stand_in.script.extend(["hang", 429, 500, 503, "page", "list", "empty", "cut", "kill", 408])
-    client = client_of(
-        stand_in, tmp_path / "a", timeout=1.0, retries=Retries(attempts=11), clock=clock, sleep=clock.sleep
-    )
+
+    def sleep(seconds: float) -> None:
+        client.access = replace(client.access, timeout=300.0)  # the first request alone is to be given up
+        clock.sleep(seconds)
+
+    client = client_of(stand_in, tmp_path / "a", timeout=1.0, retries=Retries(attempts=11), clock=clock, sleep=sleep)
     messages = [{"role": "user", "content": "hello"}]
     assert client.complete(messages).text == "re:hello"
     kinds = {"408": 1, "429": 1, "500": 1, "503": 1, "connection": 1, "malformed": 4, "timeout": 1}
@@ -151,8 +155,13 @@ def test_a_run_that_broke_off_goes_on_with_what_it_has(stand_in: StandIn, tmp_pa
 
 
 def test_answers_keep_the_order_of_their_requests_and_few_are_under_way(stand_in: StandIn):
+    begun = {str(number): threading.Event() for number in range(16)}
+
     def late(body: dict[str, Any]) -> str:
-        time.sleep(0.01 * (-int(body["messages"][0]["content"]) % 4))
+        number = body["messages"][0]["content"]
+        begun[number].set()
+        if int(number) % 4 == 0:  # is answered after the next one has come
+            begun[str(int(number) + 1)].wait(60)
         return echo(body)
 
     stand_in.answer = late
@@ -203,7 +212,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_answered(stand_in: StandIn, tmp
             if not release.is_set():
                 os.kill(os.getpid(), signal.SIGINT)
         if int(body["messages"][0]["content"]) >= 4:
-            release.wait(10)
+            release.wait(60)
         return echo(body)
 
     stand_in.answer = interrupt

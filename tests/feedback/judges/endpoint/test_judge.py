@@ -18,7 +18,7 @@ PAIRS = ["p", "q", "r"], ["good", "bad", "good"], ["bad", "good", "bad"]
 
 
 def judge_of(stand_in: StandIn, cache: str | Path = ":memory:", **options: Any) -> EndpointJudge:
-    return EndpointJudge("judge-1", url=stand_in.url, cache=cache, **{"concurrency": 2, "timeout": 5.0, **options})
+    return EndpointJudge("judge-1", url=stand_in.url, cache=cache, **{"concurrency": 2, "timeout": 300.0, **options})
 
 
 def true(body: dict[str, Any]) -> str:

@@ -14,9 +14,9 @@ def test_the_error_of_the_earliest_item_is_raised_and_nothing_is_begun_after_it(
 
     def fail(item: int, stop: threading.Event) -> None:
         begun.append(item)
-        both.wait(10)
+        both.wait(60)
         if item:
-            stop.wait(10)  # the second to fail has the later item, or gave up because of the first
+            stop.wait(60)  # the second to fail has the later item, or gave up because of the first
         raise ValueError(f"item {item}")
 
     with pytest.raises(ValueError, match="item 0"):
@@ -28,10 +28,10 @@ def test_a_worker_that_gave_up_hides_no_error():
     both = threading.Barrier(2)
 
     def fail(item: int, stop: threading.Event) -> None:
-        both.wait(10)
+        both.wait(60)
         if item == 1:
             raise ValueError("item 1")
-        stop.wait(10)
+        stop.wait(60)
         raise Stopped
 
     with pytest.raises(ValueError, match="item 1"):
