@@ -4,6 +4,7 @@ import argparse
 
 from hf_align.cli.command import QUANTIZATIONS, Command
 from hf_align.cli.flag_types import at_most, seed
+from hf_align.cli.flags import add_json, add_limit, add_page
 
 
 def score_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +29,10 @@ def score_arguments(parser: argparse.ArgumentParser) -> None:
         help="Jinja template for all rows; tokenizer: the model's (default: that for messages, none for text)",
     )
     parser.add_argument("--split", metavar="NAME", help="split of DATA (default: the first of train, test, validation)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    add_limit(parser)
     parser.add_argument("--quantization", choices=QUANTIZATIONS, help="quantise the weights (default: no)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_json(parser)
     best = parser.add_argument_group("best of N")
     best.add_argument("--best-of", type=at_most(10**5), metavar="N", help="sample N responses to each prompt of DATA")
     best.add_argument("--policy", metavar="P", help="model to sample from: folder or Hub id")
@@ -100,9 +101,9 @@ def convert_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="split of DATASET (default: the first of train, test, validation, or the only one)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    add_limit(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    parser.add_argument("--json", metavar="FILE", help="write the counts to FILE; - prints them instead of the lines")
+    add_json(parser, "the counts")
 
 
 CONVERT = Command(
@@ -132,7 +133,7 @@ def inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="split of DATASET (default: the first of train, test, validation)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    add_limit(parser)
     parser.add_argument("--max-length", type=int, metavar="N", help="tokens of prompt and response in training")
     parser.add_argument("--max-prompt-length", type=int, metavar="N", help="tokens of the prompt in training")
     parser.add_argument(
@@ -144,8 +145,8 @@ def inspect_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix", metavar="OUT", help="write the clean rows to a .jsonl, .parquet or .csv file or a folder, and a log"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace OUT and its log")
-    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
-    parser.add_argument("--json", metavar="FILE", help="write all findings to FILE; - prints them instead of the text")
+    add_page(parser)
+    add_json(parser, "all findings", instead_of="text")
     parser.add_argument("--strict", action="store_true", help="exit status 1 if there is an error, for CI")
 
 

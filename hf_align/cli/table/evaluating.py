@@ -4,6 +4,7 @@ import argparse
 
 from hf_align.cli.command import QUANTIZATIONS, Command
 from hf_align.cli.flag_types import at_most, seed
+from hf_align.cli.flags import add_json, add_limit, add_page
 
 
 def _seed_and_json(parser: argparse.ArgumentParser, *, quantization: bool = True) -> None:
@@ -13,7 +14,7 @@ def _seed_and_json(parser: argparse.ArgumentParser, *, quantization: bool = True
     parser.add_argument(
         "--resamples", type=at_most(10**6), default=2000, help="bootstrap resamples of intervals (%(default)s)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE; - prints them instead of the table")
+    add_json(parser, "all figures", instead_of="table")
 
 
 def evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    add_limit(parser)
     parser.add_argument("--output", metavar="NAME", help="name or number of the output, if the model has several")
     parser.add_argument(
         "--chat-template",
@@ -54,7 +55,7 @@ def evaluate_reward_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of an ensemble, passes over all texts with dropout (%(default)s); 0 leaves them out",
     )
-    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    add_page(parser)
     parser.add_argument(
         "--card", action="store_true", help="put the main figures into the card (README.md) of --model's folder"
     )
@@ -76,7 +77,7 @@ def evaluate_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="split of --data (default: the first of test, validation, train)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N rows (default: all)")
+    add_limit(parser)
     parser.add_argument(
         "--max-pairs", type=int, default=1000, metavar="N", help="most pairs asked about, drawn (%(default)s)"
     )
@@ -97,7 +98,7 @@ def evaluate_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--own", action="append", metavar="SOURCE", help="source of responses that is the judge; repeat (its name)"
     )
-    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    add_page(parser)
     _seed_and_json(parser, quantization=False)
 
 
@@ -127,7 +128,7 @@ def evaluate_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--human-texts", type=int, default=200, metavar="N", help="most of these texts (%(default)s); 0 leaves them out"
     )
-    parser.add_argument("--report", metavar="FILE", help="write one self-contained page (.html)")
+    add_page(parser)
     parser.add_argument(
         "--front",
         metavar="FILE",

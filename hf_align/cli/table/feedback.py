@@ -4,15 +4,14 @@ import argparse
 
 from hf_align.cli.command import Command
 from hf_align.cli.flag_types import seed
+from hf_align.cli.flags import add_dry_run, add_json, add_recipe
 
 
 def collect_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align collect`."""
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
-    parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true", help="check options, data and models' names, without collecting"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_recipe(parser)
+    add_dry_run(parser, "check options, data and models' names, without collecting")
+    add_json(parser)
 
 
 COLLECT = Command(
@@ -163,9 +162,7 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="seed of the split (%(default)s)")
     parser.add_argument("--license", metavar="NAME", help="licence of the data in the card, such as cc-by-4.0")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    parser.add_argument(
-        "--json", metavar="FILE", help="write all statistics to FILE; - prints them instead of the lines"
-    )
+    add_json(parser, "all statistics")
 
 
 EXPORT = Command(
@@ -189,11 +186,9 @@ EXPORT = Command(
 
 def constitution_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align constitution`."""
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
-    parser.add_argument(
-        "--dry-run", "--dry_run", action="store_true", help="check options, data and lengths, without writing anything"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_recipe(parser)
+    add_dry_run(parser, "check options, data and lengths, without writing anything")
+    add_json(parser)
 
 
 CONSTITUTION = Command(

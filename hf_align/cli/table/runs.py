@@ -3,6 +3,7 @@
 import argparse
 
 from hf_align.cli.command import Command
+from hf_align.cli.flags import add_dry_run, add_json
 from hf_align.planning.selection.needs import NEEDS
 
 
@@ -16,7 +17,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, metavar="H", help="say whether the run ends within so many hours")
     parser.add_argument("--largest-batch", action="store_true", help="find the largest micro-batch that fits, too")
     parser.add_argument("--recipe", metavar="FILE", help="write a recipe that fits to FILE (YAML)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_json(parser)
 
 
 PLAN = Command(
@@ -73,7 +74,7 @@ def select_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a table of rules (YAML) in place of the default one, or FILE.py:FUNCTION, features to scores",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the text")
+    add_json(parser, instead_of="text")
 
 
 SELECT = Command(
@@ -110,19 +111,14 @@ def benchmark_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs side by side, each a process; 0: one after another in this process (%(default)s)",
     )
-    parser.add_argument(
-        "--dry-run",
-        "--dry_run",
-        action="store_true",
-        help="check the grid wholly and list its runs, with rows, steps and memory, without training",
-    )
+    add_dry_run(parser, "check the grid wholly and list its runs, with rows, steps and memory, without training")
     parser.add_argument(
         "--report-only",
         "--report_only",
         action="store_true",
         help="write table and page of what is finished, without running anything",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_json(parser)
 
 
 BENCHMARK = Command(

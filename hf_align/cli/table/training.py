@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 
 from hf_align.algorithms import ALGORITHMS, Algorithm
 from hf_align.cli.command import Command
+from hf_align.cli.flags import add_dry_run, add_json, add_recipe
 
 _COLUMNS = {
     "pairs": "prompt, chosen, rejected",
@@ -56,7 +57,7 @@ _OWN_KEYS = {
 
 def training_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of a training command."""
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
+    add_recipe(parser)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--print-config",
@@ -64,12 +65,7 @@ def training_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the recipe with every option in effect, without training",
     )
-    instead.add_argument(
-        "--dry-run",
-        "--dry_run",
-        action="store_true",
-        help="check options, data, model, memory and disk, without training",
-    )
+    add_dry_run(instead, "check options, data, model, memory and disk, without training")
 
 
 def _training(algorithm: Algorithm) -> Command:
@@ -171,14 +167,9 @@ Flags of a stage count from 1: --stages.2.total_episodes 512.
 
 def improve_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `hf-align improve`."""
-    parser.add_argument("--config", metavar="RECIPE.yaml", help="the recipe")
-    parser.add_argument(
-        "--dry-run",
-        "--dry_run",
-        action="store_true",
-        help="check options, data, judges and room for responses, without sampling or training",
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE; - prints them instead of the lines")
+    add_recipe(parser)
+    add_dry_run(parser, "check options, data, judges and room for responses, without sampling or training")
+    add_json(parser)
 
 
 IMPROVE = Command(
