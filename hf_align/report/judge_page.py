@@ -11,12 +11,12 @@ from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics
 from hf_align.report.judge_sections import gap_label, judge_sections, judge_verdict, shown_facts
 from hf_align.report.render import render_page
-from hf_align.report.section_page import bar, known
+from hf_align.report.section_page import GRADES, bar, charts_of, known
 from hf_align.report.section_text import head_lines, section_lines
 
 METHOD = (
-    "Good, fair and bad compare each section with fixed bounds: they say where to look, the figures say how much. "
-    "Intervals are 95% bootstrap intervals over prompts, or where they are few over pairs with each text once or texts."
+    f"{GRADES} Intervals are 95% bootstrap intervals over prompts, or where they are few over pairs with each text "
+    "once or texts."
 )
 
 
@@ -39,9 +39,7 @@ def render_judge_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any]
         verdict=judge_verdict(metrics),
         remarks=remarks,
         sections=sections,
-        charts={
-            section.key: _by_gap(metrics["agreement"]) if section.key == "agreement" else [] for section in sections
-        },
+        charts=charts_of(sections, metrics, {"agreement": _by_gap}),
         to_read=(),
         method=METHOD,
     )

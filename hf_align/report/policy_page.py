@@ -12,13 +12,12 @@ from hf_align.report.figures import Metrics, decimal
 from hf_align.report.policy_sections import label_of, policy_sections
 from hf_align.report.policy_verdict import TO_READ, policy_verdict, shown_facts
 from hf_align.report.render import render_page
-from hf_align.report.section_page import bar, known, shortened
+from hf_align.report.section_page import GRADES, bar, charts_of, known, shortened
 
 COLORS = ("dpo", "ipo", "ppo", "reward", "human")
 """CSS classes of the policies after the reference, in turn."""
 METHOD = (
-    "Good, fair and bad compare each section with fixed bounds: they say where to look, the figures say how much. "
-    "A section's grade is that of the policy that does worst in it. Intervals are 95% bootstrap intervals."
+    f"{GRADES} A section's grade is that of the policy that does worst in it. Intervals are 95% bootstrap intervals."
 )
 
 
@@ -42,11 +41,7 @@ def render_policy_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any
         verdict=policy_verdict(metrics, facts, sections, remarks),
         remarks=remarks,
         sections=sections,
-        charts={
-            section.key: CHARTS[section.key](metrics[section.key], facts) if section.key in CHARTS else []
-            for section in sections
-            if not section.empty
-        },
+        charts=charts_of(sections, metrics, CHARTS, facts),
         to_read=TO_READ,
         lists=[
             (f"{label_of(name, facts)}: {title}", label_of(name, facts), [_shown(row) for row in rows])

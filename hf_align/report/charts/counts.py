@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hf_align.report.charts.figure import (
-    BOTTOM,
     CHARACTER,
     HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
     WIDTH,
-    Point,
     Reference,
     empty_figure,
     figure,
     path,
+    place_in,
     ticks,
     x_axis,
     y_axis,
@@ -54,11 +50,7 @@ def histogram_chart(
     if not most:
         return empty_figure(title, "nothing to draw")
     x_ticks, y_ticks = ticks(edges[0], edges[-1], 5), ticks(0, most, 4)
-
-    def at(x: float, y: float) -> Point:
-        across = LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
-        return across, TOP + (y_ticks[-1] - y) / y_ticks[-1] * (HEIGHT - TOP - BOTTOM)
-
+    at = place_in((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]))
     parts = [y_axis(y_ticks, at, x_ticks[-1], x_ticks[0]), x_axis(x_ticks, at, 0, axes[0])]
     for each in counts:
         steps = [(edges[0], 0.0), (edges[-1], 0.0)]

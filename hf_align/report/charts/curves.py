@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from hf_align.report.charts.figure import (
-    BOTTOM,
     CHARACTER,
     HEIGHT,
-    LEFT,
     RIGHT,
     TOP,
     WIDTH,
@@ -19,6 +17,7 @@ from hf_align.report.charts.figure import (
     empty_figure,
     figure,
     path,
+    place_in,
     ticks,
     x_axis,
     y_axis,
@@ -77,12 +76,7 @@ def curve_chart(
     bands = [edge for each in curves for x, *pair in each.band if all(map(math.isfinite, pair)) for edge in pair]
     x_ticks = ticks(*(x_range or _ends([x for each in curves for x, _ in each.points])), 5)
     y_ticks = ticks(*(y_range or _ends([*(y for each in curves for _, y in each.points), *bands])), 4)
-    top = TOP + (14 if marks else 0)
-
-    def at(x: float, y: float) -> Point:
-        across = LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - LEFT - RIGHT)
-        return across, top + (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]) * (HEIGHT - top - BOTTOM)
-
+    at = place_in((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]), TOP + (14 if marks else 0))
     parts = [y_axis(y_ticks, at, x_ticks[-1], x_ticks[0]), x_axis(x_ticks, at, y_ticks[0], axes[0])]
     parts += [
         Markup('<text class="tick" x="{:.1f}" y="10" text-anchor="middle">{}</text>').format(at(x, 0)[0], text)

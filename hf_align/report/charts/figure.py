@@ -16,6 +16,23 @@ Place = Callable[[float, float], Point]
 """Maps data coordinates to pixels."""
 
 
+def place_in(x_range: tuple[float, float], y_range: tuple[float, float], top: float = TOP) -> Place:
+    """Where data coordinates stand in a plot of the usual size.
+
+    Args:
+        x_range: Values at its left and right end.
+        y_range: Values at its lower and upper end; equal ones put all at the top.
+        top: Pixels left free above it.
+    """
+    (left, right), (low, high) = x_range, y_range
+
+    def at(x: float, y: float) -> Point:
+        across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
+        return across, top + (high - y) / ((high - low) or 1) * (HEIGHT - top - BOTTOM)
+
+    return at
+
+
 @dataclass(frozen=True)
 class Reference:
     """A dashed horizontal line, such as chance."""

@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from hf_align.report.charts.figure import (
-    BOTTOM,
     HEIGHT,
-    LEFT,
-    RIGHT,
     TOP,
-    WIDTH,
     Place,
     Point,
     Reference,
@@ -19,6 +15,7 @@ from hf_align.report.charts.figure import (
     figure,
     number,
     path,
+    place_in,
     reference_line,
     ticks,
     x_axis,
@@ -56,11 +53,7 @@ def line_chart(
     x_ticks = [t for t in ticks(0, points[-1][0], 5) if t == int(t) and t <= points[-1][0]]
     y_low, y_high = y_range or (y_ticks[0], y_ticks[-1])
     x_high = max(points[-1][0], 1.0)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + x / x_high * (WIDTH - LEFT - RIGHT)
-        return across, TOP + (y_high - y) / ((y_high - y_low) or 1) * (HEIGHT - TOP - BOTTOM)
-
+    at = place_in((0.0, x_high), (y_low, y_high))
     parts = [y_axis(y_ticks, at, x_high), x_axis(x_ticks, at, y_low)]
     if reference is not None:
         parts.append(reference_line(reference, at, x_high))

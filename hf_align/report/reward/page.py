@@ -14,14 +14,11 @@ from hf_align.report.render import minus, render_page
 from hf_align.report.reward.confidence import MEASURES
 from hf_align.report.reward.sections import benchmark_table, sections_of
 from hf_align.report.reward.verdict import TO_READ, shown_facts, verdict_of
-from hf_align.report.section_page import bar, known, shortened
+from hf_align.report.section_page import GRADES, bar, charts_of, known, shortened
 
 MOST_BARS = 24
 """Subsets drawn; the table has all."""
-METHOD = (
-    "Good, fair and bad compare each section with fixed bounds: they say where to look, the figures say how much. "
-    "Intervals are 95% bootstrap intervals."
-)
+METHOD = f"{GRADES} Intervals are 95% bootstrap intervals."
 
 
 def render_reward_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any]) -> str:
@@ -44,11 +41,7 @@ def render_reward_report(metrics: Metrics, facts: Metrics, remarks: Sequence[Any
         verdict=verdict_of(sections, remarks),
         remarks=remarks,
         sections=sections,
-        charts={
-            section.key: CHARTS[section.key](metrics[section.key]) if section.key in CHARTS else []
-            for section in sections
-            if not section.empty
-        },
+        charts=charts_of(sections, metrics, CHARTS),
         worst=[_worst(row) for row in metrics.get("worst_rows") or ()],
         benchmark=facts.get("benchmark"),
         benchmark_table=benchmark_table,
