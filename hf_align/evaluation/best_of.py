@@ -105,6 +105,7 @@ def sample_best(
     if keep not in get_args(Keep):
         raise UserError(f"keep is {keep!r}; use one of {', '.join(get_args(Keep))}")
     asked = _Asked.of(dataset)
+    how = {"max_length": max_length, "output": output, "chat_template": chat_template}
     check_source(policy)
     check_is_policy(policy, "policy", ask_hub=True)
     if not isinstance(model, Judge):
@@ -113,7 +114,7 @@ def sample_best(
         scorer = open_scorer(model, output, chat_template)
         if scorer.reads_end and scorer.template == "rows":
             encode_prompts(scorer.tokenizer, asked.prompts, "data", asked.options)
-    elif given := [name for name, value in _of_rewards(max_length, output, chat_template) if value is not None]:
+    elif given := [name for name, value in how.items() if value is not None]:
         raise UserError(f"{given[0]} is for a reward model; a judge of pairs takes none")
     check_room(policy, asked.prompts, asked.options, sampling.max_new_tokens)
     progress, parts = progress or Silent(), parts or Parts()
@@ -125,19 +126,7 @@ def sample_best(
         figures: dict[str, Any] = {"judge": model.name}
         usable, scores = _rank(model, asked.prompts, usable, sampling.n, parts, progress)
     else:
-        numbers = [number for number, each in enumerate(usable) if each]
-        scored = score_dataset(
-            model,
-            to_dataset([_candidates(asked.prompts[n], usable[n], asked.options[n]) for n in numbers]),
-            max_length=max_length,
-            output=output,
-            chat_template=chat_template,
-            quantization=quantization,
-            parts=parts,
-            progress=progress,
-        )
-        figures = {name: scored.figures[name] for name in ("template", "output", "max_length")}
-        scores = dict(zip(numbers, scored.rows["scores"][:], strict=True))
+        scores, figures = _score(model, asked, usable, **how, quantization=quantization, parts=parts, progress=progress)
     new = {number: row for number in scores if (row := KEEPERS[keep](usable[number], scores[number])) is not None}
     if not new:
         raise UserError(
@@ -193,14 +182,23 @@ class _Asked:
 _LONGER = "raise max_new_tokens or look at what the policy writes"
 
 
-def _of_rewards(*values: Any) -> list[tuple[str, Any]]:
-    return list(zip(("max_length", "output", "chat_template"), values, strict=True))
-
-
-def _candidates(prompt: Side, samples: Sequence[Sample], options: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of responses to score."""
-    texts, finished = [sample.text for sample in samples], [sample.finished for sample in samples]
-    return {"prompt": prompt, "responses": texts, "finished": finished, **options}
+def _score(
+    model: str | RewardModel | Scorer, asked: _Asked, samples: Sequence[Sequence[Sample]], **options: Any
+) -> tuple[dict[int, list[float]], dict[str, Any]]:
+    """Samples' scores by the prompt's number, and how they were scored; `options` as in `score_dataset`."""
+    numbers = [number for number, each in enumerate(samples) if each]
+    rows = [
+        {
+            "prompt": asked.prompts[number],
+            "responses": [sample.text for sample in samples[number]],
+            "finished": [sample.finished for sample in samples[number]],
+            **asked.options[number],
+        }
+        for number in numbers
+    ]
+    scored = score_dataset(model, to_dataset(rows), **options)
+    figures = {name: scored.figures[name] for name in ("template", "output", "max_length")}
+    return dict(zip(numbers, scored.rows["scores"][:], strict=True)), figures
 
 
 def _rank(

@@ -11,24 +11,20 @@ import numpy as np
 from hf_align.collators.checks import as_dataset
 from hf_align.data.layouts.recognition import prompt_rows
 from hf_align.errors import UserError
-from hf_align.evaluation.described import name_of
 from hf_align.evaluation.divergence import measure_kl
 from hf_align.evaluation.diversity import measure_diversity
 from hf_align.evaluation.human_text import COUNT, HumanText, measure_lost_ability, read_human_text
-from hf_align.evaluation.pairwise import compare_with_reference
 from hf_align.evaluation.policies import beside_each_other, compare_policies
 from hf_align.evaluation.policy_inputs import Asked, check_judge, check_policies, check_sizes, read_asked
+from hf_align.evaluation.policy_judges import judge_all, judges_by_name
 from hf_align.evaluation.policy_remarks import remarks_on_judges, remarks_on_policies
 from hf_align.evaluation.preferred import best_and_worst, measure_domains, with_gain
 from hf_align.evaluation.report import PolicyReport
-from hf_align.evaluation.scorers import judge_scores, open_judge
 from hf_align.evaluation.win_rate import measure_length_controlled, measure_win_rate
 from hf_align.evaluation.writing import Writing, Written, write_all
-from hf_align.model_cards.rewards import head_keys
 from hf_align.models.quantized import Quantization
 from hf_align.progress import Progress, Silent
-from hf_align.rewards import Judge, Reward
-from hf_align.rewards.vader import VADER, vader_judge
+from hf_align.rewards import Judge
 from hf_align.rollouts import Engine
 from hf_align.statistics import Resampling
 from hf_align.version import versions
@@ -93,7 +89,7 @@ def policy_report(
     check_sizes({"max_new_tokens": max_new_tokens, "batch_size": batch_size, "resamples": resamples})
     check_sizes({"human_texts": human_texts}, 0)
     asked = read_asked(_rows(prompts))
-    judges = _judges(judge)
+    judges = judges_by_name(judge)
     for label, each in judges.items():
         check_judge(each, list(asked.columns))
         if isinstance(each, Judge) and len(names) == 1:
@@ -103,7 +99,7 @@ def policy_report(
     progress = progress or Silent()
     writing = Writing(max_new_tokens, batch_size, seed, engine, quantization)
     written = write_all(names, reference, asked, text, writing, progress)
-    scores, parts, pairs = _judge_all(judges, asked, written, reference, quantization, progress)
+    scores, parts, pairs = judge_all(judges, asked, written, reference, quantization, progress)
     first = next(iter(judges))
     samples = {name: its.samples for name, its in written.items()}
     metrics = _measure(asked, written, scores, text, reference, resamples, seed)
@@ -166,66 +162,6 @@ def _rows(prompts: Any) -> Any:
         if all(isinstance(prompt, str | list) for prompt in prompts):
             prompts = [{"prompt": prompt} for prompt in prompts]
     return as_dataset(prompt_rows(prompts, "data"), "data", ("prompt",))
-
-
-def _judges(judge: Any) -> dict[str, Any]:
-    """Judges by name, VADER as None."""
-    if isinstance(judge, Mapping):
-        if not judge:
-            raise UserError("judge is empty; name at least one.")
-        return {str(label): _vader_as_none(each) for label, each in judge.items()}
-    if judge is None:
-        raise UserError('judge is missing; give "vader", a reward model, a function or a judge of pairs.')
-    return {judge_name(judge): _vader_as_none(judge)}
-
-
-def judge_name(judge: Any) -> str:
-    """What a report calls a judge: of a folder the last part."""
-    if _vader_as_none(judge) is None:
-        return "VADER"
-    if isinstance(judge, list):
-        return "a weighted sum of rewards"
-    if isinstance(judge, Judge):
-        judge = judge.name
-    return Path(judge).name if isinstance(judge, str) and Path(judge).is_dir() else str(name_of(judge))
-
-
-def _vader_as_none(judge: Any) -> Any:
-    return None if judge is vader_judge or (isinstance(judge, str) and judge.lower() == VADER) else judge
-
-
-def _judge_all(
-    judges: Mapping[str, Any],
-    asked: Asked,
-    written: Mapping[str, Written],
-    reference: str,
-    quantization: Quantization,
-    progress: Progress,
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, list[str]]], dict[str, dict[str, int]]]:
-    """Scores by judge and policy; names of each judge's parts with keys of their heads; counts of judged pairs."""
-    texts = {name: [sample.text for sample in its.samples] for name, its in written.items()}
-    ended = {name: [sample.ended for sample in its.samples] for name, its in written.items()}
-    scores: dict[str, dict[str, list[float]]] = {}
-    parts: dict[str, dict[str, list[str]]] = {}
-    pairs: dict[str, dict[str, int]] = {}
-    for label, judge in judges.items():
-        if isinstance(judge, Judge):
-            scores[label], counts = compare_with_reference(
-                judge, asked.prompts, texts, reference, progress, f"judging: {label}"
-            )
-            parts[label], pairs[label] = _parts_of(getattr(judge, "reward", None)), counts.to_json()
-            continue
-        with progress.task(f"judging: {label}", len(texts)):
-            reward = open_judge(judge, quantization)
-            scores[label] = judge_scores(reward, asked.prompts, texts, ended, asked.columns)
-            parts[label] = _parts_of(reward)
-    return scores, parts, pairs
-
-
-def _parts_of(reward: Any) -> dict[str, list[str]]:
-    """Names of a reward's parts, with the keys of their heads; none of anything else."""
-    members = reward.members if isinstance(reward, Reward) else []
-    return {part.name: head_keys(part.source) for part in members}
 
 
 def _measure(

@@ -120,18 +120,7 @@ def reward_report(
         given = score_all(scorer_of(model), data.texts, progress, "scoring")[data.text_of]
     lengths, length_unit = _lengths(data, model)
     resampling = Resampling(data.units, resamples=resamples, seed=seed)
-    metrics = {
-        "accuracy": measure_accuracy(data, given, resampling)
-        | {"people": measure_people(data, given, resamples=resamples, seed=seed)},
-        "tau": measure_rank_agreement(data, given, resampling),
-        "calibration": measure_calibration(data, given, resampling, seed=seed),
-        "robustness": None,
-        "length": measure_length(data, given, lengths, resampling)
-        | {"styles": measure_styles(data, given, resampling)},
-        "subsets": measure_subsets(data, given, resampling),
-        "best_of_n": measure_best_of_n(data, given, resampling, _judged(judge, data, progress)),
-        "worst_rows": worst_rows(data, given, lengths),
-    }
+    metrics = _of_scores(data, given, lengths, _judged(judge, data, progress), resampling, seed)
     if model is not None and robustness_texts:
         metrics["robustness"] = measure_robustness(
             data,
@@ -236,6 +225,29 @@ def _judged(judge: Any, data: Comparisons, progress: Progress) -> NDArray[np.flo
         return None
     judge = to_gpu(load_scorer(judge), None) if isinstance(judge, str) else judge
     return score_all(scorer_of(judge), data.texts, progress, "judging", "judge")[data.text_of]
+
+
+def _of_scores(
+    data: Comparisons,
+    scores: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+    judged: NDArray[np.float64] | None,
+    resampling: Resampling,
+    seed: int,
+) -> dict[str, Any]:
+    """The sections in the report's order, filled as far as `[R]` scores, lengths and a judge's scores do."""
+    people = measure_people(data, scores, resamples=resampling.resamples, seed=seed)
+    return {
+        "accuracy": measure_accuracy(data, scores, resampling) | {"people": people},
+        "tau": measure_rank_agreement(data, scores, resampling),
+        "calibration": measure_calibration(data, scores, resampling, seed=seed),
+        "robustness": None,
+        "length": measure_length(data, scores, lengths, resampling)
+        | {"styles": measure_styles(data, scores, resampling)},
+        "subsets": measure_subsets(data, scores, resampling),
+        "best_of_n": measure_best_of_n(data, scores, resampling, judged),
+        "worst_rows": worst_rows(data, scores, lengths),
+    }
 
 
 def _facts(data: Comparisons, metrics: dict[str, Any]) -> dict[str, Any]:

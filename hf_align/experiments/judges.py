@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hf_align.evaluation.policy_report import judge_name
+from hf_align.evaluation.policy_judges import judge_name
 from hf_align.experiments.recipe import read_value
 from hf_align.feedback.judges.named import NamedJudge, check_judge
 from hf_align.rewards.named import read_reward
