@@ -84,13 +84,7 @@ def inspect_preferences(
         >>> inspect_preferences(rows).ok
         True
     """
-    if not 0 <= min_agreement <= 1:
-        raise UserError(f"min_agreement is {min_agreement}; give a share from 0 to 1.")
-    if number_problem(min_margin) or min_margin < 0:
-        raise UserError(f"min_margin is {min_margin}; give a number from 0.")
-    for name, limit in (("max_length", max_length), ("max_prompt_length", max_prompt_length)):
-        if limit is not None and limit < 1:
-            raise UserError(f"{name} is {limit}; give a number of tokens from 1.")
+    _check_options(min_agreement, min_margin, {"max_length": max_length, "max_prompt_length": max_prompt_length})
     progress = progress or Silent()
     folder = tempfile.TemporaryDirectory(prefix="hf-align-inspect-")
     pages = Pages()
@@ -127,6 +121,16 @@ def inspect_preferences(
     inspection = Inspection(findings, metrics, facts, rows)
     weakref.finalize(inspection.rows, folder.cleanup)  # a stream's rows are in it
     return inspection
+
+
+def _check_options(min_agreement: float, min_margin: float, limits: Mapping[str, int | None]) -> None:
+    if not 0 <= min_agreement <= 1:
+        raise UserError(f"min_agreement is {min_agreement}; give a share from 0 to 1.")
+    if number_problem(min_margin) or min_margin < 0:
+        raise UserError(f"min_margin is {min_margin}; give a number from 0.")
+    for name, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise UserError(f"{name} is {limit}; give a number of tokens from 1.")
 
 
 def _preferences(

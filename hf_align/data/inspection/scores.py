@@ -201,20 +201,28 @@ class Scores:
             if column.judges and pairs >= FEWEST and _surely_negative(rho, pairs):
                 message = f"The larger the margin, the smaller the lead in {column.name} (rank correlation {rho:.2f})."
                 findings.append(SCORES_DISAGREE.found((), message))
-        decided = against + agree
         if column.judges and against:
-            share = against / decided
-            if decided >= FEWEST and wilson_interval(share, decided)[0] > 0.5:
-                message = f"{column.name} is lower for the better response in {against:,} of {decided:,} pairs."
-                findings.append(SCORE_REVERSED.found((), message))
-            else:
-                rows = each.rows[bad].tolist()
-                message = (
-                    f"{_rows(len(rows))} a response with a lower {column.name} as the better one "
-                    f"({against / decided:.1%} of {decided:,} pairs whose scores differ)."
-                )
-                findings.append(SCORE_CONTRADICTS.found(rows, message, example=self._scores_of(column, rows[0])))
+            findings.append(self._lower_for_better(column, against, against + agree, each.rows[bad].tolist()))
         return figures, findings
+
+    def _lower_for_better(self, column: Column, against: int, decided: int, rows: list[int]) -> Finding:
+        """What is wrong where the better response has the lower score: the column's direction, or some rows.
+
+        Args:
+            column: The column.
+            against: Number of pairs of which that is true.
+            decided: Number of pairs whose scores differ.
+            rows: The rows with such a pair.
+        """
+        share = against / decided
+        if decided >= FEWEST and wilson_interval(share, decided)[0] > 0.5:
+            message = f"{column.name} is lower for the better response in {against:,} of {decided:,} pairs."
+            return SCORE_REVERSED.found((), message)
+        message = (
+            f"{_rows(len(rows))} a response with a lower {column.name} as the better one "
+            f"({share:.1%} of {decided:,} pairs whose scores differ)."
+        )
+        return SCORE_CONTRADICTS.found(rows, message, example=self._scores_of(column, rows[0]))
 
     def _scores_of(self, column: Column, row: int) -> str:
         given = self._context.fetch([row])[0].row

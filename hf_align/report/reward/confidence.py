@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from hf_align.report.figures import Metrics, absent, decimal, low_end, percent, plain, share
 from hf_align.report.reward.agreement import CHANCE
@@ -23,28 +24,7 @@ MEASURES = {
 def calibration(figures: Metrics, facts: Metrics) -> Content:
     """How far the probabilities that scores mean are from people's shares."""
     raw, fitted, temperature = figures["raw"], figures["fitted"], figures["temperature"]
-    near = _near_floor(raw)
-    grade: Grade = "good" if near else "bad"
-    said = (
-        f"A probability read off its scores is wrong by {percent(raw['ece'])} on average, where chance alone gives "
-        f"{percent(raw['ece_floor'], 2)}."
-    )
-    if near:
-        said += " Its probabilities can be believed as they are."
-    elif fitted is not None and _near_floor(fitted):
-        grade = "fair"
-        sure = "sure" if temperature["value"] > 1 else "unsure"
-        said += (
-            f" It is too {sure} of itself: divide its scores by {decimal(temperature['value'])}, and they can be "
-            f"believed ({percent(fitted['ece'])})."
-        )
-    else:
-        rest = (
-            ""
-            if fitted is None
-            else f", nor after dividing its scores by a fitted temperature ({percent(fitted['ece'])})"
-        )
-        said += f" Its probabilities can't be believed{rest}."
+    grade, means = _believed(raw, fitted, temperature)
     columns = [("as it is", raw)] + ([("after the temperature", fitted)] if fitted is not None else [])
     rows = [
         ["calibration error (ECE)", *(percent(table["ece"]) for _, table in columns)],
@@ -69,11 +49,30 @@ def calibration(figures: Metrics, facts: Metrics) -> Content:
             "that it wasn't fitted on."
         )
     return Content(
-        said,
+        f"A probability read off its scores is wrong by {percent(raw['ece'])} on average, where chance alone gives "
+        f"{percent(raw['ece_floor'], 2)}. {means}",
         grade,
         f"{percent(raw['ece'])} off, floor {percent(raw['ece_floor'], 2)}",
         [Table(("", *(name for name, _ in columns)), rows)],
         note,
+    )
+
+
+def _believed(raw: Metrics, fitted: Metrics | None, temperature: Metrics | None) -> tuple[Grade, str]:
+    """Whether the probabilities can be believed: as they are, after the temperature, or not."""
+    if _near_floor(raw):
+        return "good", "Its probabilities can be believed as they are."
+    if fitted is None or temperature is None:
+        return "bad", "Its probabilities can't be believed."
+    error = percent(fitted["ece"])
+    if not _near_floor(fitted):
+        return "bad", (
+            f"Its probabilities can't be believed, nor after dividing its scores by a fitted temperature ({error})."
+        )
+    sure = "sure" if temperature["value"] > 1 else "unsure"
+    return "fair", (
+        f"It is too {sure} of itself: divide its scores by {decimal(temperature['value'])}, and they can be believed "
+        f"({error})."
     )
 
 
@@ -85,26 +84,7 @@ def uncertainty(figures: Metrics, facts: Metrics) -> Content:
     """How well an ensemble's uncertainty tells errors from right pairs, beside what a single model knows."""
     measures = {measure["name"]: measure for measure in figures["measures"]}
     alone, entropy = measures["difference"], measures["entropy"]
-    best = max(measures.values(), key=lambda measure: -math.inf if absent(measure["auroc"]) else measure["auroc"])
-    grade: Grade = "fair"
-    if absent(entropy["auroc"]):
-        grade, said = "", "It orders all of these pairs as people do, or none, so there is nothing to tell apart."
-    else:
-        said = (
-            f"Its uncertainty (entropy) tells errors from right pairs with an AUROC of {decimal(entropy['auroc'])}, "
-            "the size of the difference alone, which a single model has too, with "
-            f"{decimal(alone['auroc'])}; chance is 0.50. It errs in {percent(entropy['top_error'])} of the tenth of "
-            f"pairs that it is least sure of, and in {percent(entropy['rest_error'])} of the rest."
-        )
-        if low_end(entropy["auroc_interval"]) <= CHANCE:
-            grade, means = "bad", "That is not clearly better than chance."
-        elif low_end(entropy["gain_interval"]) > 0:
-            grade, means = "good", "Several members see more than one."
-        else:
-            means = "That is not clearly better than the difference alone."
-        said += f" {means}"
-        if best["name"] not in ("entropy", "difference"):
-            said += f" The highest AUROC has the {MEASURES[best['name']]}: {decimal(best['auroc'])}."
+    grade, said = _told_apart(measures)
     rows = [
         [
             label,
@@ -130,4 +110,27 @@ def uncertainty(figures: Metrics, facts: Metrics) -> Content:
         "difference, entropy of their mean probability that the first is better, share of members that aren't on the "
         f"majority's side{dropout}. AUROC: the chance that an error is less sure than a right pair; gain: what the "
         f"difference alone lacks. Intervals: 95%, bootstrap over {facts.get('unit', 'prompts')}.",
+    )
+
+
+def _told_apart(measures: Mapping[str, Metrics]) -> tuple[Grade, str]:
+    """Whether errors are told from right pairs: better than by the difference alone, than by chance, or not."""
+    alone, entropy = measures["difference"], measures["entropy"]
+    if absent(entropy["auroc"]):
+        return "", "It orders all of these pairs as people do, or none, so there is nothing to tell apart."
+    grade: Grade = "fair"
+    if low_end(entropy["auroc_interval"]) <= CHANCE:
+        grade, means = "bad", "That is not clearly better than chance."
+    elif low_end(entropy["gain_interval"]) > 0:
+        grade, means = "good", "Several members see more than one."
+    else:
+        means = "That is not clearly better than the difference alone."
+    best = max(measures.values(), key=lambda measure: -math.inf if absent(measure["auroc"]) else measure["auroc"])
+    if best["name"] not in ("entropy", "difference"):
+        means += f" The highest AUROC has the {MEASURES[best['name']]}: {decimal(best['auroc'])}."
+    return grade, (
+        f"Its uncertainty (entropy) tells errors from right pairs with an AUROC of {decimal(entropy['auroc'])}, "
+        "the size of the difference alone, which a single model has too, with "
+        f"{decimal(alone['auroc'])}; chance is 0.50. It errs in {percent(entropy['top_error'])} of the tenth of "
+        f"pairs that it is least sure of, and in {percent(entropy['rest_error'])} of the rest. {means}"
     )
