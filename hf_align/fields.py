@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
 import re
 import types
@@ -68,6 +69,18 @@ def allowed_values(field: dataclasses.Field[Any], hint: Any) -> str:
 def options_of(hint: Any) -> tuple[Any, ...]:
     """List the types of a hint: the members of a union, or the hint itself."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def as_written(value: Any) -> Any:
+    """An option's value as it is written: Trainer makes members of enums of some.
+
+    Example:
+        >>> from transformers import SchedulerType
+        >>> from hf_align.fields import as_written
+        >>> as_written(SchedulerType.COSINE), as_written("cosine"), as_written(0.1)
+        ('cosine', 'cosine', 0.1)
+    """
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _fits(value: Any, hint: Any, field: dataclasses.Field[Any]) -> bool:

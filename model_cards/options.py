@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_align.fields import as_written
 from hf_align.losses.registry import EVERY_OPTION, PREFERENCE_LOSSES
 
 SHOWN_OPTIONS = (
@@ -54,7 +55,7 @@ def hyperparameters(args: Any, names: Sequence[str] | None = None) -> dict[str, 
         added_names = {name for name in added_names if not name.startswith("ref_model_")}
     added_names -= {*HIDDEN_OPTIONS, *getattr(args, "idle_options", ())}
     added = {name: getattr(args, name) for name in names or sorted(added_names)}
-    values = {name: getattr(value, "value", value) for name, value in (usual | added).items()}
+    values = {name: as_written(value) for name, value in (usual | added).items()}
     if losses:
         shown = [Path(each.name).name for each in losses]  # a function's file without its folder
         values["loss_type"] = shown if len(shown) > 1 else shown[0]

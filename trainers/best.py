@@ -8,6 +8,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.trainers.config import Callbacks
 
 logger = logging.get_logger(__name__)
@@ -28,7 +29,7 @@ def with_early_stopping(callbacks: Callbacks, args: Any) -> Callbacks:
         raise UserError(f"{one} early_stopping_patience is set; give one of them.")
     if args.metric_for_best_model is None:
         raise UserError(f"{one} metric_for_best_model, which it goes by, isn't set; set it, such as to 'loss'.")
-    if getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+    if as_written(args.eval_strategy) == "no":
         raise UserError(f"{one} eval_strategy is 'no', so nothing is evaluated; set it to 'steps' or 'epoch'.")
     return callbacks
 

@@ -14,6 +14,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, loggi
 
 from hf_align.broken_files import broken_file
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.files import ADAPTER_CONFIG
 from hf_align.models.kinds import is_classifier
 from hf_align.trainers.same_run import read_settings
@@ -119,7 +120,7 @@ def check_adapter(model: Any, folder: str | os.PathLike[str]) -> None:
 
 def _comparable(value: Any) -> Any:
     """A value of an adapter's config, whether read from JSON or not; lists of modules are sets."""
-    return sorted(value, key=str) if isinstance(value, list | set | tuple) else getattr(value, "value", value) or None
+    return sorted(value, key=str) if isinstance(value, list | set | tuple) else as_written(value) or None
 
 
 def _newest(output_dir: Path, place: str) -> Path:

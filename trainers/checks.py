@@ -23,6 +23,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.files import write_problem
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.wrapper import BranchModel
@@ -130,7 +131,7 @@ def _check_best_is_saved(args: Any) -> None:
 def _strategy(args: Any, event: str) -> str:
     """`logging_strategy` and so on, whether a string or Trainer's enum."""
     strategy = getattr(args, f"{event}_strategy")
-    return getattr(strategy, "value", strategy)
+    return as_written(strategy)
 
 
 def _check_mappings(args: Any) -> None:

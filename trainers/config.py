@@ -113,6 +113,11 @@ class AlignmentConfig(TrainingArguments):
         check_arguments(self)
 
     @property
+    def order_seed(self) -> int:
+        """Seed of the order of rows."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
     def recomputes(self) -> bool:
         """Whether layers, or their cheap operations, run again in the backward pass."""
         return self.activation_recompute != "none"

@@ -16,7 +16,9 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.numbers import number_problem
+from hf_align.trainers.arguments.learning import BY_EVALUATIONS
 
 WITHOUT = {
     "auto_find_batch_size": False,
@@ -136,12 +138,10 @@ def check_with_curriculum(args: Any) -> None:
     for name, value in WITHOUT.items():
         if getattr(args, name) != value:
             raise UserError(f"{name} is {getattr(args, name)!r}, which a curriculum can't follow; leave it out.")
-    if curriculum.lr_decay != 1 and str(getattr(args.lr_scheduler_type, "value", "")) in (
-        "reduce_lr_on_plateau",
-        "greedy",
-    ):
+    schedule = as_written(args.lr_scheduler_type)
+    if curriculum.lr_decay != 1 and schedule in BY_EVALUATIONS:
         raise UserError(
-            f"lr_scheduler_type {args.lr_scheduler_type.value!r} sets the rate by evaluations, not by stages; leave "
+            f"lr_scheduler_type {schedule!r} sets the rate by evaluations, not by stages; leave "
             "lr_decay out of the curriculum."
         )
     args.num_train_epochs = 1.0

@@ -60,7 +60,7 @@ def difficulties(
 def _called(function: Callable[[dict[str, Any]], Any], row: dict[str, Any], number: int, name: str) -> Any:
     try:
         return function(row)
-    except Exception as error:
+    except Exception as error:  # any error of the user's function
         raise UserError(
             f"curriculum: the function that tells the difficulty fails on row {number} of {name} with "
             f"{type(error).__name__}: {error}; it gets a dict of the row's columns and returns a number."

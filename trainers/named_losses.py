@@ -63,7 +63,7 @@ class NamedLoss:
             losses = self.function(batch, config)
         except (UserError, torch.OutOfMemoryError):
             raise
-        except Exception as error:
+        except Exception as error:  # any error of the user's function
             raise UserError(f"loss_type: {self.name} failed: {type(error).__name__}: {error}") from error
         self._check(losses, batch)
         return losses

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from hf_align.errors import UserError
 from hf_align.evaluation.over_optimization import Course, fall_from_best, is_over_optimized
+from hf_align.fields import as_written
 from hf_align.files import write_json
 from hf_align.report.over_optimization import PICTURE, draw_course
 from hf_align.rewards import Reward
@@ -208,7 +209,7 @@ def check_judge(
         return
     if eval_dataset is None or isinstance(eval_dataset, dict):
         raise UserError(f"{name} scores the responses to held-out prompts; give one eval_dataset.")
-    if stops and getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+    if stops and as_written(args.eval_strategy) == "no":
         raise UserError(
             "stop_on_over_optimization decides at evaluations and eval_strategy is 'no'; set it to 'steps', and "
             "eval_steps."

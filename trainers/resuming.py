@@ -16,6 +16,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCALER_NAME, SCHEDULER_NAME
 from transformers.utils import logging
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.trainers.best import patience_used
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint
 from hf_align.trainers.same_run import Changes, compare, read_settings, refusal, settings_of, write_settings
@@ -182,7 +183,7 @@ def _with_objects(folder: Path) -> Path:
 
 
 def _other_optimizer(checkpoint: str | None, optim: Any) -> UserError:
-    name = getattr(optim, "value", optim)
+    name = as_written(optim)
     return UserError(
         f"{RESUME}: {checkpoint} was trained with another optimizer than optim={name!r}, and its state is of no use to "
         "it; resume with the optim that it was trained with."

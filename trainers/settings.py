@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 from transformers import TrainingArguments
 
+from hf_align.fields import as_written
+
 MAY_CHANGE = (
     *("output_dir", "logging_steps", "logging_first_step", "logging_strategy", "report_to", "run_name", "project"),
     *("trackio_space_id", "disable_tqdm", "log_level", "log_level_replica", "save_total_limit", "hub_base_model"),
@@ -23,7 +25,7 @@ def options_of(args: TrainingArguments) -> dict[str, Any]:
     """The options of a config that weights depend on."""
     names = [each.name for each in dataclasses.fields(args) if each.init and each.name not in (*MAY_CHANGE, *SECRET)]
     values = {name: getattr(args, name) for name in names}
-    return {name: plain(getattr(value, "value", value)) for name, value in values.items()}
+    return {name: plain(as_written(value)) for name, value in values.items()}
 
 
 def plain(value: Any) -> Any:

@@ -53,8 +53,7 @@ class StagedTrainer(Trainer):
             return super().get_train_dataloader()
         args, rows = self.args, self.train_dataset
         order = easiest_first(rows[COLUMN][:])  # type: ignore[index]
-        seed = args.seed if args.data_seed is None else args.data_seed
-        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=seed)
+        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=args.order_seed)
         # Not prepared by accelerate, which would divide the batches among processes once more.
         return DataLoader(
             rows,  # type: ignore[arg-type]

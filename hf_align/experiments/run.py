@@ -109,8 +109,8 @@ class Run:
         buffer = SHUFFLE_BUFFER if source["shuffle_buffer"] is None else source["shuffle_buffer"]
         if buffer < 0:
             raise UserError(f"{recipe.where('shuffle_buffer')} is {buffer}; give a number from 0 (not shuffled)")
-        seed = args.seed if args.data_seed is None else args.data_seed
-        return load_stream(source["train_dataset"], "train_dataset", SPLITS["train"], seed=seed, buffer=buffer)
+        name = source["train_dataset"]
+        return load_stream(name, "train_dataset", SPLITS["train"], seed=args.order_seed, buffer=buffer)
 
     def read_rewards(self) -> None:
         """Put functions for the names of the recipe's reward and judge, if the algorithm has them.

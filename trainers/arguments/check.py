@@ -8,6 +8,7 @@ from typing import Any
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.trainers.arguments.cells import Column, Row
 from hf_align.trainers.arguments.table import TABLE
 
@@ -35,7 +36,7 @@ def reason_against(row: Row, column: Column, args: Any, value: Any) -> str | Non
     if cell.verdict == "refused":
         return cell.words
     for single in value if isinstance(value, list) else [value]:
-        single = getattr(single, "value", single)
+        single = as_written(single)
         if isinstance(single, str) and single in cell.values:
             return cell.values[single]
     return cell.unless(args) if cell.unless is not None else None

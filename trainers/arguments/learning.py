@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers.optimization import get_scheduler
 
+from hf_align.fields import as_written
 from hf_align.trainers.arguments.cells import differs, refused, row, works
 
 MODULES_OF = ("galore", "apollo")
@@ -29,7 +30,7 @@ PACKAGES = (
 
 def without_package(args: Any) -> str | None:
     """Refuse an optimizer whose package isn't installed; Trainer would do so once the model is loaded."""
-    name = str(getattr(args.optim, "value", args.optim))
+    name = str(as_written(args.optim))
     module = next((module for part, module in PACKAGES if part in name), None)
     if module is None or find_spec(module) is not None:
         return None
@@ -54,7 +55,7 @@ TRUTHS = {"sgd": ("nesterov",), "rmsprop": ("centered",)}
 
 def without_arguments(args: Any) -> str | None:
     """Refuse arguments that the optimizer doesn't take, or that aren't like `name=value,name=value`."""
-    name, given = str(getattr(args.optim, "value", args.optim)), args.optim_args.replace(" ", "")
+    name, given = str(as_written(args.optim)), args.optim_args.replace(" ", "")
     if WITHOUT_ARGUMENTS.fullmatch(name):
         return f"{name} takes none of them; leave it out (betas and epsilon have options of their own)"
     if not re.fullmatch(r"\w+=[^=,]+(,\w+=[^=,]+)*", given):
@@ -79,7 +80,7 @@ def without_arguments(args: Any) -> str | None:
 
 def without_target_modules(args: Any) -> str | None:
     """Refuse modules for an optimizer that treats all alike."""
-    name = str(getattr(args.optim, "value", args.optim))
+    name = str(as_written(args.optim))
     if any(kind in name for kind in MODULES_OF):
         return None
     return f"only GaLore and APOLLO optimizers read it, and optim is {name!r}; leave it out"
@@ -87,7 +88,7 @@ def without_target_modules(args: Any) -> str | None:
 
 def without_schedule(args: Any) -> str | None:
     """Refuse a schedule that can't be made of `lr_scheduler_kwargs`; Trainer would fail once the model is loaded."""
-    kind, kwargs = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)), args.lr_scheduler_kwargs or {}
+    kind, kwargs = str(as_written(args.lr_scheduler_type)), args.lr_scheduler_kwargs or {}
     if kwargs and kind in ("constant", "constant_with_warmup"):
         return f"the schedule {kind!r} takes no lr_scheduler_kwargs; leave them out"
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
@@ -110,7 +111,7 @@ def follow_metric(args: Any) -> None:
     Args:
         args: A config, through the `__post_init__` of `TrainingArguments`; a `mode` in `lr_scheduler_kwargs` stays.
     """
-    if getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type) in BY_EVALUATIONS:
+    if as_written(args.lr_scheduler_type) in BY_EVALUATIONS:
         mode = "max" if args.greater_is_better else "min"
         args.lr_scheduler_kwargs = {"mode": mode, **(args.lr_scheduler_kwargs or {})}
 

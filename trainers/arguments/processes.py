@@ -7,6 +7,7 @@ from typing import Any
 from transformers.training_args import ParallelMode
 from transformers.utils.import_utils import is_torch_xla_available
 
+from hf_align.fields import as_written
 from hf_align.trainers.arguments.cells import differs, refused, row, works
 
 SCRIPTS = differs(
@@ -31,7 +32,7 @@ def without_fsdp(args: Any) -> str | None:
 
 def without_tpu(args: Any) -> str | None:
     """Refuse the debug option that would fail at the first evaluation."""
-    on_tpu = any(getattr(option, "value", option) == "tpu_metrics_debug" for option in args.debug)
+    on_tpu = any(as_written(option) == "tpu_metrics_debug" for option in args.debug)
     return "tpu_metrics_debug needs a TPU; leave it out" if on_tpu and not is_torch_xla_available() else None
 
 

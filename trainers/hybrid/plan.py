@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from hf_align.algorithms import ALGORITHMS, Algorithm
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.sources import check_source
 from hf_align.models.trainable import check_is_model, only_with_path
@@ -241,7 +242,7 @@ def _check_until(until: Until | None, args: Any, eval_dataset: Any, metrics: Seq
         raise UserError("restore_callback_states_from_checkpoint doesn't go with until, which restores its own state.")
     if until.metric is None:
         return
-    if getattr(args.eval_strategy, "value", args.eval_strategy) == "no":
+    if as_written(args.eval_strategy) == "no":
         raise UserError("until.metric is looked at in evaluations, and eval_strategy is 'no'; set it to 'steps'.")
     sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
     known = [f"{prefix}{metric}" for prefix in sets for metric in metrics]

@@ -16,6 +16,7 @@ from torch import nn
 from hf_align.data.fingerprint import fingerprints_of
 from hf_align.data.parts import digest
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE, write_json
 from hf_align.models.fingerprint import fingerprint_of
 from hf_align.trainers.checkpoints import RESUME, last_checkpoint
@@ -157,7 +158,7 @@ def _stage_settings(each: Planned, seen: dict[int, Any]) -> dict[str, Any]:
 def _adapter_settings(config: Any) -> Any:
     if config is None:
         return None
-    values = {name: plain(getattr(value, "value", value)) for name, value in config.to_dict().items()}
+    values = {name: plain(as_written(value)) for name, value in config.to_dict().items()}
     return {name: value for name, value in values.items() if value not in (None, False, {}, [])}
 
 

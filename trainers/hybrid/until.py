@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from hf_align.errors import UserError
+from hf_align.fields import as_written
 
 
 class Criterion(TrainerCallback, ExportableState):
@@ -45,7 +46,7 @@ class Criterion(TrainerCallback, ExportableState):
         self.points.append([step, value])
         if self.why_over() is not None:
             control.should_training_stop = True
-            control.should_save = getattr(args.save_strategy, "value", args.save_strategy) != "no"
+            control.should_save = as_written(args.save_strategy) != "no"
 
 
 class Stalls(Criterion):

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from hf_align.acceleration.registry import Use
 from hf_align.errors import UserError
-from hf_align.fields import check_fields
+from hf_align.fields import as_written, check_fields
 from hf_align.trainers.arguments.learning import BY_EVALUATIONS
 from hf_align.trainers.moving_reference import ReferenceConfig
 
@@ -137,7 +137,7 @@ class RolloutConfig(ReferenceConfig):
         followed_by = {
             "early_stopping_patience": self.early_stopping_patience is not None,
             "load_best_model_at_end": self.load_best_model_at_end,
-            "lr_scheduler_type": getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type) in BY_EVALUATIONS,
+            "lr_scheduler_type": as_written(self.lr_scheduler_type) in BY_EVALUATIONS,
         }
         option = next((name for name, follows in followed_by.items() if follows), None)
         if option is not None and self.metric_for_best_model is None:

@@ -281,8 +281,8 @@ class RolloutTrainer(BranchTrainer):
         args, data = self.args, cast(Dataset, self.train_dataset)
         count = args.prompts_per_rollout
         first = (number * args.world_size + args.process_index) * count
-        seed = args.seed if args.data_seed is None else args.data_seed
-        return [data[row] for row in prompt_numbers(first, count, len(data), seed_of(seed, Purpose.PROMPTS))]
+        seed = seed_of(args.order_seed, Purpose.PROMPTS)
+        return [data[row] for row in prompt_numbers(first, count, len(data), seed)]
 
     def train_on(self, rollout: Rollout) -> None:
         """Use this rollout in the steps until the next one, whatever its origin."""

@@ -19,6 +19,7 @@ from hf_align.experiments.improvement.rounds import Improvement, improve
 from hf_align.experiments.improvement.rule import detectable_fall
 from hf_align.experiments.recipe import Recipe, check_recipe, check_values, field_hints, source_keys
 from hf_align.experiments.run import LORA_DEFAULTS, make_config
+from hf_align.fields import as_written
 from hf_align.models.kinds import check_is_policy
 from hf_align.models.sources import adapter_config, check_source, plain_folder
 from hf_align.progress import Progress
@@ -176,7 +177,7 @@ def _check_training(recipe: Recipe, args: DPOConfig, config: ImprovementConfig) 
     for name in WITHOUT:
         if getattr(args, name):
             raise UserError(f"{recipe.where(name)} doesn't go with rounds; leave it out")
-    if getattr(args.eval_strategy, "value", args.eval_strategy) != "no":
+    if as_written(args.eval_strategy) != "no":
         raise UserError(
             f"{recipe.where('eval_strategy')} doesn't go with rounds, which are evaluated after training; leave it out"
         )

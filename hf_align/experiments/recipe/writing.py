@@ -1,11 +1,11 @@
 """A checked recipe written with every option in effect."""
 
 import dataclasses
-import enum
 from collections.abc import Iterable
 from typing import Any
 
 from hf_align.experiments.recipe.checks import CheckedRecipe
+from hf_align.fields import as_written
 from hf_align.yaml_text import dump_yaml
 
 
@@ -36,4 +36,4 @@ def dump_recipe(checked: CheckedRecipe, config_class: type, hidden: Iterable[str
 
 def _default(field: dataclasses.Field[Any]) -> Any:
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    return value.value if isinstance(value, enum.Enum) else value
+    return as_written(value)
