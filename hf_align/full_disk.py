@@ -134,7 +134,7 @@ def full_disk_told(
     path, shown = Path(path), Path(path if shown is None else shown)
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # what libraries make of the system's error
         code = code_of(error)
         if code is None and _TORCH.search(str(error)):
             code = _why(_newest(path))

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[Command] = C
         run(options)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or EXIT_OK)
-    except Exception as error:
+    except Exception as error:  # told in one line if it is the user's to mend, else raised
         full = full_disk_error(error)
         told = full or unusable_path_error(error) or error
         if not isinstance(told, UserError):

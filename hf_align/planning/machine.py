@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from packaging.requirements import Requirement
 from torch import nn
 
+from hf_align.errors import reason_of
 from hf_align.models.precision import compute_dtype, multiplications_per_second
 from hf_align.planning.device import available_memory
 from hf_align.version import __version__, installed_version
@@ -86,7 +87,7 @@ def check_bitsandbytes() -> Iterator[Finding]:
     try:
         error = quantisation_error()
     except Exception as problem:  # any error of its compiled part
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
+        first = reason_of(problem)
         yield name, f"4-bit fails: {first}", f"bitsandbytes can't compute in 4 bits here ({first})"
         return
     problem = None if error < QUANTISATION_ERROR else "bitsandbytes computes wrong 4-bit products"  # NaN too

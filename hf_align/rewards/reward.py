@@ -268,7 +268,7 @@ def _scores(part: Part, samples: Samples) -> Tensor:
         scores = part.scorer(samples)
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # any error of the user's function
         if isinstance(part.source, MODELS):  # not the user's mistake
             raise
         raise UserError(
@@ -312,6 +312,6 @@ def _culprit(part: Part, samples: Samples) -> str:
     for index in range(len(samples.responses)):
         try:
             part.scorer(samples.one(index))
-        except Exception:
+        except Exception:  # the same
             return samples.shown(index)
     return f"a batch of {len(samples.responses)} samples"

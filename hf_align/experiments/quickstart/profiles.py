@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hf_align.data.embedded.ratings import Domain
+from hf_align.data.embedded.ratings import Domain
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Profile:
     reward_responses: int = 8
     reward_openings: float = 0.15
     # Movies need the most sentences: there a reward model is furthest from a person.
-    reward_shares: "Mapping[Domain, float]" = field(
+    reward_shares: Mapping[Domain, float] = field(
         default_factory=lambda: {"movies": 0.5, "products": 0.2, "tweets": 0.3}
     )
     sample_batch: int = 32

@@ -226,7 +226,7 @@ def ask_model(
         batch = questions[start : start + model.batch]
         try:
             replies = _checked_replies(model, batch)
-        except Exception:  # find the task; what stands before it is kept
+        except Exception:  # any error of the user's function: find its task, and keep what stands before it
             for question in batch:
                 _store(store, model, question, _only_reply(model, question), undos)
         else:
