@@ -1,12 +1,12 @@
 """The page in a real browser; sessions with reloads, kills and two people: tests/feedback/test_browser.py."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.feedback.browser.tab import chromium, open_browser
 from hf_align.feedback import PreferenceStore, Prompt, Response, Task, annotate
 from hf_align.feedback.page.serve import Page
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium"),
+    pytest.mark.skipif(chromium() is None, reason="no chromium is installed"),
 ]
 HOSTILE = (
     "<script>window.BAD=1</script> <img src=x onerror='window.BAD=2'> [x](javascript:window.BAD=3) "
@@ -46,11 +46,8 @@ def page(store: PreferenceStore) -> Iterator[Page]:
 
 @pytest.fixture
 def browser() -> Iterator["Browser"]:
-    sync_api = pytest.importorskip("playwright.sync_api")  # takes two seconds, which the quick tests would have to wait
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 def wait_for_new(tab: "Tab", act: Callable[[], object]) -> None:

@@ -457,9 +457,8 @@ def test_every_statement_compiles_for_postgresql():
     assert any("WHERE gold IS NULL AND given < wanted" in statement for statement in written)
 
 
-def test_giving_out_reads_the_queue_by_its_index_and_does_not_sort(store):
-    if store.engine.dialect.name != "sqlite":
-        pytest.skip("plans are SQLite's")
+def test_giving_out_reads_the_queue_by_its_index_and_does_not_sort():
+    store = PreferenceStore("sqlite://", clock=Clock())  # whatever the other tests' is: plans are SQLite's
     asked: list[tuple[str, Any]] = []
     seen = set[str]()
     event.listen(store.engine, "before_cursor_execute", lambda _, __, sql, given, *___: asked.append((sql, given)))
