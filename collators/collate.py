@@ -67,7 +67,8 @@ class PreferenceCollator:
         if self.tasks:
             batch["tasks"] = {name: _task_labels(rows, name) for name in self.tasks}
         if self.contrast is not None:
-            batch["contrast"] = _alike(rows) if self.contrast == "prompt" else _classes(batch["tasks"][self.contrast])
+            by_prompt = self.contrast == "prompt"
+            batch["contrast"] = _alike(rows) if by_prompt else batch["tasks"][self.contrast].nan_to_num(-1.0).long()
         documents = [(row["prompt_ids"], row["response_ids"]) for row in rows]
         branches = build_branches(documents, pad_token_id=self.pad_token_id, row_tokens=self.row_tokens)
         return batch | {"branches": branches}
@@ -101,10 +102,6 @@ def _alike(rows: list[dict[str, Any]]) -> torch.Tensor:
     first: dict[tuple[int, ...], int] = {}
     numbers = [first.setdefault(tuple(row["prompt_ids"]), number) for number, row in enumerate(rows)]
     return torch.tensor(numbers).repeat_interleave(torch.tensor([len(row["response_ids"]) for row in rows]))
-
-
-def _classes(labels: torch.Tensor) -> torch.Tensor:
-    return labels.nan_to_num(-1.0).long()
 
 
 def find_pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

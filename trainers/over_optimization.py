@@ -117,16 +117,15 @@ class OverOptimizationCallback(TrainerCallback, ExportableState):
 
     def why_over(self) -> str | None:
         """The reason why a stopped run has no steps left, or None."""
-        if not (self.stop and self.points and self._is_over()):
+        if not (self.stop and self.points):
+            return None
+        course = self.course()
+        if not is_over_optimized(course.proxy, course.judge, self.patience):
             return None
         return (
             "was stopped as over-optimised; raise over_optimization_patience, or set stop_on_over_optimization to "
             "False, to continue"
         )
-
-    def _is_over(self) -> bool:
-        course = self.course()
-        return is_over_optimized(course.proxy, course.judge, self.patience)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from hf_align.models.placement import to_gpu
 from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
 from hf_align.progress import Progress
-from hf_align.rollouts.sampler import Sample, Sampler
+from hf_align.rollouts.sampler import Sample, Sampler, seed_for
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def sample_prompts(
                     max_new_tokens=sampling.max_new_tokens,
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
-                    seed=_seed_of(sampling.seed, start),
+                    seed=seed_for(sampling.seed, str(start)),
                 )
 
             written = parts.get({**model_key, "sampling": asdict(sampling), "start": start, "ids": ids}, compute)
@@ -90,8 +89,3 @@ def sample_prompts(
                 samples[number] = [Sample(*sample) for sample in each]
             advance(len(samples), "")
     return [samples[number] for number in range(len(prompts))]
-
-
-def _seed_of(seed: int, start: int) -> int:
-    """The seed of the block that starts there: those of neighbouring seeds don't overlap."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{start}".encode()).digest()[:6], "big")

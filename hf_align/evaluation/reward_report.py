@@ -145,7 +145,7 @@ def reward_report(
         "length_unit": length_unit,
         **describe_model(model, judge, data, name),
     }
-    by_row = _by_row(given, data)
+    by_row = [given[entries].tolist() for entries in _entries_by_row(data)]
     if benchmark is not None:
         facts["benchmark"] = benchmark_facts(benchmark, dataset.to_list(), by_row)
     remarks = [*remarks_on(data, given, metrics, facts), *remarks_on_model(model, data, benchmark)]
@@ -185,10 +185,6 @@ def _entries_by_row(data: Comparisons) -> list[NDArray[np.intp]]:
     """Each row's entries, in the order of its responses."""
     order = np.argsort(data.row_of, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(data.row_of[order])) + 1)
-
-
-def _by_row(scores: NDArray[np.float64], data: Comparisons) -> list[list[float]]:
-    return [scores[entries].tolist() for entries in _entries_by_row(data)]
 
 
 def _stored(scores: Sequence[Any], data: Comparisons) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ def measure_robustness(
     place[texts] = np.arange(len(texts))
     responses = [data.texts[text] for text in texts]
     contents = [_content(response.text) for response in responses]
-    original = _by_text(data, scores)[texts]
+    original = scores[_first_entries(data)][texts]
     versions = {name: changed(contents, name, seed) for name in changes}
     if paraphrase is not None:
         versions[PARAPHRASE] = _paraphrased(paraphrase, contents)
@@ -149,10 +149,6 @@ def _shifts(
 def _first_entries(data: Comparisons) -> NDArray[np.intp]:
     """`[S]` the first entry of each text."""
     return np.unique(data.text_of, return_index=True)[1]
-
-
-def _by_text(data: Comparisons, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return scores[_first_entries(data)]
 
 
 def _drawn(data: Comparisons, most_texts: int, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:

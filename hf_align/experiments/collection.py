@@ -11,7 +11,7 @@ from datasets import Dataset
 from hf_align.data.sources import load_rows
 from hf_align.errors import UserError
 from hf_align.evaluation.scorers import read_judge
-from hf_align.experiments.recipe import Recipe, check_values, field_hints
+from hf_align.experiments.recipe import Recipe, check_given, check_values, field_hints
 from hf_align.feedback import (
     Annotator,
     Collection,
@@ -165,10 +165,7 @@ def prepare_collection(recipe: Recipe) -> CollectionRun:
         UserError: A key is unknown, missing or has a wrong value, or data can't be read.
     """
     values = check_values(recipe, {**KEYS, **field_hints(CollectionConfig)}, KEYS)
-    required = (*REQUIRED, *["models"] * (values.get("prompts") is not None))
-    for key in required:
-        if values.get(key) in (None, "", []):
-            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    check_given(values, (*REQUIRED, *["models"] * (values.get("prompts") is not None)))
     if values["n"] < 1:
         raise UserError(f"n is {values['n']}; give the number of valid comparisons wanted, from 1")
     sources = {key: values.pop(key, key == "wait" or None) for key in KEYS}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hf_align.errors import UserError
 from hf_align.experiments.collection import SPLITS, load_source
-from hf_align.experiments.recipe import Recipe, check_values, field_hints
+from hf_align.experiments.recipe import Recipe, check_given, check_values, field_hints
 from hf_align.feedback import Constitution, ConstitutionConfig, apply_constitution
 from hf_align.feedback.constitution.draws import draw_principles
 from hf_align.feedback.constitution.made import ConstitutionData, Halves, check_room, open_writer, read_halves
@@ -124,9 +124,7 @@ def prepare_constitution(recipe: Recipe) -> ConstitutionRun:
         UserError: A key is unknown, missing or has a wrong value, or prompts, constitution or judge can't be read.
     """
     values = check_values(recipe, {**CONSTITUTION_KEYS, **field_hints(ConstitutionConfig)}, CONSTITUTION_KEYS)
-    for key in REQUIRED:
-        if values.get(key) in (None, ""):
-            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    check_given(values, REQUIRED)
     sources = {key: values.pop(key, None) for key in CONSTITUTION_KEYS}
     config = ConstitutionConfig(**values)
     path = sources["constitution"]

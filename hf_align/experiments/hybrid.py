@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_align.algorithms import Algorithm
 from hf_align.errors import UserError
-from hf_align.experiments.recipe import Recipe, check_values, dump_recipe, field_hints, source_keys
+from hf_align.experiments.recipe import Recipe, check_values, dump_recipe, field_hints, missing_key, source_keys
 from hf_align.experiments.run import Run, check_inputs, load_run_rows, loading_errors, prepare
 from hf_align.feedback.judges.named import NamedJudge
 from hf_align.progress import Progress
@@ -197,7 +197,7 @@ def prepare_hybrid(recipe: Recipe) -> HybridRun:
     shared = {key: hint for each in algorithms for key, hint in _hints(each).items() if key not in NOT_OF_STAGE}
     top = check_values(recipe, {**shared, **of_run, **KEYS}, (*KEYS, *of_run))
     if not top.get("model"):
-        raise UserError("model is missing: write `model: ...` in the recipe or pass --model")
+        raise missing_key("model")
     config = HybridConfig(**{key: value for key, value in top.items() if key in of_run})
     given = {key: value for key, value in top.items() if key in KEYS}
     stages = []

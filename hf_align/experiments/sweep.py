@@ -12,7 +12,7 @@ from typing import Any
 from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
 from hf_align.evaluation.fronts import Front, front_of_policies, weight_vectors
-from hf_align.experiments.recipe import Recipe
+from hf_align.experiments.recipe import Recipe, missing_key
 from hf_align.experiments.run import load_inputs, prepare, run_experiment
 from hf_align.files import write_json
 from hf_align.progress import Progress
@@ -46,7 +46,7 @@ def sweep_recipe(recipe: Recipe, progress: Progress, *, steps: int = 4) -> Front
     """
     entries, out = _entries(recipe), recipe.values.get("output_dir")
     if out is None:
-        raise UserError("output_dir is missing: write `output_dir: ...` in the recipe or pass --output_dir")
+        raise missing_key("output_dir")
     if recipe.values.get("eval_dataset") is None:
         raise UserError("eval_dataset is missing; the front is drawn from the responses to held-out prompts")
     vectors = weight_vectors(len(entries), steps)

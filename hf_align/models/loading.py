@@ -20,7 +20,7 @@ from hf_align.models.decoders import check_decoder_config
 from hf_align.models.fingerprint import check_base
 from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.precision import compute_dtype
-from hf_align.models.quantized import Quantization, check_quantized, close_checkpoint, keep_unpacked
+from hf_align.models.quantized import Quantization, settle
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, plain_folder
 from hf_align.models.vocabulary import fit_vocabulary
 
@@ -63,10 +63,7 @@ def load_policy(
     base = plain_folder(base_of(adapter, path)) if adapter is not None else path
     check_decoder_config(from_pretrained(AutoConfig, base), base)
     model = from_pretrained(AutoModelForCausalLM, base, **loading_arguments(quantization, dtype, device_map))
-    keep_unpacked(model)
-    if quantization is not None:
-        check_quantized(model)
-        close_checkpoint(model)
+    settle(model, quantization)
     if adapter is not None:
         check_base(model, path, base, any_vocabulary=True)
         fit_vocabulary(model, path, adapter)

@@ -14,8 +14,20 @@ from hf_align.errors import UserError
 Quantization = Literal["8bit", "4bit"] | BitsAndBytesConfig | None
 
 
+def settle(model: nn.Module, quantization: Quantization) -> None:
+    """Bring a model that was just loaded into the state in which it is trained and scored.
+
+    Raises:
+        UserError: It reads quantised weights without calling their layers.
+    """
+    keep_unpacked(model)
+    if quantization is not None:
+        _check_quantized(model)
+        _close_checkpoint(model)
+
+
 @torch.no_grad()
-def check_quantized(model: nn.Module) -> None:
+def _check_quantized(model: nn.Module) -> None:
     """Refuse quantised weights that a model reads without calling their layers, as state-space mixers do.
 
     Raises:
@@ -34,7 +46,7 @@ def check_quantized(model: nn.Module) -> None:
         ) from error
 
 
-def close_checkpoint(model: nn.Module) -> None:
+def _close_checkpoint(model: nn.Module) -> None:
     """Copy the weights that quantisation left alone, so that a CPU lets go of the checkpoint's file.
 
     They are views of the mapped file, whose pages, those of the quantised weights too, would count as this process's

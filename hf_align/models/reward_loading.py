@@ -21,7 +21,7 @@ from hf_align.models.finite import check_loaded, saved_weights
 from hf_align.models.heads import new_reward_head
 from hf_align.models.kinds import is_classifier
 from hf_align.models.loading import loading_arguments
-from hf_align.models.quantized import Quantization, check_quantized, close_checkpoint, keep_unpacked
+from hf_align.models.quantized import Quantization, settle
 from hf_align.models.reward_config import RewardModelConfig
 from hf_align.models.reward_files import fill_head, without_code
 from hf_align.models.sources import adapter_config, base_of, from_pretrained, load_tokenizer, plain_folder
@@ -79,10 +79,7 @@ def load_parts(
         output_loading_info=True,
         **loading_arguments(quantization, dtype, device_map),
     )
-    keep_unpacked(model)
-    if quantization is not None:
-        check_quantized(model)
-        close_checkpoint(model)
+    settle(model, quantization)
     fresh = replaced or "score.weight" in info["missing_keys"]
     if fresh:
         model.score = new_reward_head(config, model.score.in_features, model.device)

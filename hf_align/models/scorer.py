@@ -28,7 +28,7 @@ from hf_align.models.kinds import CLASSIFIER, is_classifier, no_head
 from hf_align.models.loading import loading_arguments
 from hf_align.models.outputs import Output, choose_output
 from hf_align.models.padding import set_distinct_pad_token
-from hf_align.models.quantized import Quantization, check_quantized, close_checkpoint, keep_unpacked
+from hf_align.models.quantized import Quantization, settle
 from hf_align.models.reward import RewardModel
 from hf_align.models.sources import (
     adapter_config,
@@ -357,10 +357,7 @@ def _load_classifier(
         output_loading_info=True,
         **loading_arguments(**settings),
     )
-    keep_unpacked(model)
-    if settings["quantization"] is not None:
-        check_quantized(model)
-        close_checkpoint(model)
+    settle(model, settings["quantization"])
     missing = set(info["missing_keys"])
     if adapter is not None:
         check_base(model, path, base, any_vocabulary=True)

@@ -141,7 +141,8 @@ def needs_of(
     full_kl = getattr(args, "kl_kind", None) == "full"
     loss = update(setup, wrapper, batch, full_kl=full_kl, accumulates=accumulates)
     activations = max(0.0, loss.peak - gradients)
-    phases = {"update": {GRADIENTS: gradients, _batch_name(batch): activations}}
+    rows, tokens = batch.input_ids.shape
+    phases = {"update": {GRADIENTS: gradients, f"activations of {rows} x {tokens} tokens": activations}}
     phases["optimizer step"] = {GRADIENTS: gradients, "the step's intermediate results": optimizer.step}
     # A reference is as large as the policy, so its pass without gradients takes less memory than an update.
     work = {"update": loss.work, "forward": loss.forward}
@@ -152,7 +153,6 @@ def needs_of(
         scored, rewards = rewarding_needs(setup, source, documents, args)
         phases |= sampled | scored
         work |= pieces | {"rewards": rewards}
-    rows, tokens = batch.input_ids.shape
     operations = sum(part.operations for part in step_work(args, work, reference=has_reference(source, args)).values())
     return Needs(stays, phases, operations, layout, rows, tokens, work, tuple(notes))
 
@@ -194,11 +194,6 @@ def reward_config_of(model: Any, args: Any) -> RewardModelConfig:
     """The head that a reward model gets, or has already."""
     named = isinstance(model, str) and not model.endswith(".json")
     return config_of(model, args) if named else requested_config(args)
-
-
-def _batch_name(batch: Branches) -> str:
-    rows, tokens = batch.input_ids.shape
-    return f"activations of {rows} x {tokens} tokens"
 
 
 def layout_of(kind: Rows, args: Any, wrapper: BranchModel, documents: Sequence[Document], setup: Setup) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -87,17 +87,16 @@ def front_table(figures: Figures) -> tuple[list[str], list[list[str]]]:
     rows = [
         [
             point["label"],
-            *(f"{decimal(v, 3)} {ends(i, 1, 3)}".rstrip() for v, i in _with_intervals(point)),
+            *(
+                f"{decimal(value, 3)} {ends(interval, 1, 3)}".rstrip()
+                for value, interval in zip(point["values"], point["intervals"], strict=True)
+            ),
             "yes" if point["on_front"] else "dominated",
             f"{point['front_share']:.0%}",
         ]
         for point in figures["points"]
     ]
     return columns, rows
-
-
-def _with_intervals(point: Figures) -> Sequence[tuple[float, Sequence[float]]]:
-    return list(zip(point["values"], point["intervals"], strict=True))
 
 
 def front_text(figures: Figures) -> str:

@@ -77,7 +77,7 @@ def _win_rate(figures: Metrics, facts: Metrics) -> Content:
         _worst(grade_of_share(each["win_rate_interval"]) for each in policies.values()),
         _lead(figures, facts, lambda each: share(each, "win_rate")),
         tables,
-        f"Judged by {facts['judge']}: {_how(facts)} {_unit(facts)}",
+        f"Judged by {facts['judge']}: {_how(facts)} Intervals: 95%, bootstrap over {facts.get('units', 0):,} prompts.",
     )
 
 
@@ -96,10 +96,6 @@ def _how(facts: Metrics) -> str:
     return (
         "it compares each response with the reference's; ties count half, and so do choices that change with the order."
     )
-
-
-def _unit(facts: Metrics) -> str:
-    return f"Intervals: 95%, bootstrap over {facts.get('units', 0):,} prompts."
 
 
 def _length_controlled(figures: Metrics, facts: Metrics) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -26,6 +27,11 @@ class Sample(NamedTuple):
 
     text: str
     finished: bool
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """A seed for one purpose; those of neighbouring seeds and other purposes look unrelated."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:6], "big")
 
 
 class Sampler:

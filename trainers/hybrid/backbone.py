@@ -91,13 +91,11 @@ class Backbone:
             return model
         self._check_start(self.given)
         place = self.folder / START
-        if self._needs_stored_start() and not place.exists():
+        needed = any(each.hand_over.start in ("copy", "model") for each in self.stages)
+        if needed and not place.exists():
             with whole_folder(place) as unfinished:
                 self.given.save_pretrained(str(unfinished))
         return self.given
-
-    def _needs_stored_start(self) -> bool:
-        return any(each.hand_over.start in ("copy", "model") for each in self.stages)
 
     def _with_adapter(self, stage: Planned, before: Planned) -> PeftModel:
         """The base with the adapter that the stage before saved and, where it is needed, the start's."""

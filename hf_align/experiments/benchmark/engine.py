@@ -63,7 +63,8 @@ class Engine:
         try:
             while pending or running:
                 pending = self._without_unreachable(pending)
-                for job in [job for job in pending if self._is_ready(job)][: max(1, self.workers) - len(running)]:
+                ready = [job for job in pending if set(job.needs) <= self._done]
+                for job in ready[: max(1, self.workers) - len(running)]:
                     pending.remove(job)
                     job.begin(self.out)
                     if self.workers:
@@ -80,9 +81,6 @@ class Engine:
                     time.sleep(PAUSE)
         finally:
             self._stop([process for _, process in running.values()])
-
-    def _is_ready(self, job: Job) -> bool:
-        return set(job.needs) <= self._done
 
     def _without_unreachable(self, pending: list[Job]) -> list[Job]:
         """The runs that can still be done: one that needs a failed one has failed with it."""

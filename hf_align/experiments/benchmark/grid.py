@@ -10,7 +10,7 @@ from typing import Any
 from hf_align.errors import UserError
 from hf_align.evaluation.grid import BASE
 from hf_align.experiments.benchmark.config import BenchmarkConfig, Budget
-from hf_align.experiments.recipe import Recipe, check_values, field_hints
+from hf_align.experiments.recipe import Recipe, check_given, check_values, field_hints
 
 KEYS: dict[str, Any] = {
     "model": str,
@@ -123,9 +123,7 @@ def read_grid(recipe: Recipe) -> Grid:
     """
     of_config = field_hints(BenchmarkConfig)
     values = check_values(recipe, {**KEYS, **of_config}, (*KEYS, *of_config))
-    for key in REQUIRED:
-        if values.get(key) in (None, "", {}, []):
-            raise UserError(f"{key} is missing: write `{key}: ...` in the grid or pass --{key}")
+    check_given(values, REQUIRED, "grid")
     config = BenchmarkConfig(**{key: value for key, value in values.items() if key in of_config})
     if (quantization := values.get("quantization")) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")

@@ -16,8 +16,9 @@ from hf_align.evaluation.writing import token_logps
 from hf_align.experiments.improvement.job import Job
 from hf_align.experiments.improvement.judging import StoredJudge, outcomes
 from hf_align.experiments.improvement.rule import TIE, Verdict, apply_rule
-from hf_align.experiments.improvement.sampling import Settings, Written, open_sampler, sample_blocks, seed_for
+from hf_align.experiments.improvement.sampling import Settings, Written, open_sampler, sample_blocks
 from hf_align.rewards.judges import Judge
+from hf_align.rollouts.sampler import seed_for
 from hf_align.statistics import Resampling
 
 HELD_OUT, VOTES, EVALUATION = "held_out", "votes", "evaluation"

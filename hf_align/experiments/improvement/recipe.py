@@ -17,7 +17,15 @@ from hf_align.experiments.improvement.job import Job, Prompts, Votes, read_promp
 from hf_align.experiments.improvement.judging import RecipeJudge, check_held_out
 from hf_align.experiments.improvement.rounds import Improvement, improve
 from hf_align.experiments.improvement.rule import detectable_fall
-from hf_align.experiments.recipe import Recipe, check_recipe, check_values, field_hints, source_keys
+from hf_align.experiments.recipe import (
+    Recipe,
+    check_given,
+    check_recipe,
+    check_values,
+    field_hints,
+    missing_key,
+    source_keys,
+)
 from hf_align.experiments.run import LORA_DEFAULTS, make_config
 from hf_align.fields import as_written
 from hf_align.models.kinds import check_is_policy
@@ -136,11 +144,9 @@ def prepare_improvement(recipe: Recipe) -> ImprovementRun:
     values = check_values(_part(recipe, own, inside=True), own, KEYS)
     checked = check_recipe(_part(recipe, own, inside=False), DPOConfig, LoraConfig)
     source = {**checked.source, **{key: values.pop(key, None) for key in KEYS}}
-    for key in ("judge", "eval_dataset"):
-        if source[key] in (None, "", [], {}):
-            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+    check_given(source, ("judge", "eval_dataset"))
     if "output_dir" not in checked.config:
-        raise UserError("output_dir is missing: write `output_dir: ...` in the recipe or pass --output_dir")
+        raise missing_key("output_dir")
     config, args = ImprovementConfig(**values), make_config("improve", DPOConfig, checked)
     _check_training(recipe, args, config)
     check_place(Path(args.output_dir), recipe.where("output_dir"))

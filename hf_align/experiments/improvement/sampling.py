@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from hf_align.models.quantized import Quantization
 from hf_align.models.sources import load_tokenizer
 from hf_align.progress import Progress
 from hf_align.rollouts import sample_responses
-from hf_align.rollouts.sampler import Sampler
+from hf_align.rollouts.sampler import Sampler, seed_for
 
 
 class Written(NamedTuple):
@@ -113,8 +112,3 @@ def sample_blocks(
                 written[row] = [Written(*each) for each in of_row]
             advance(len(written), "")
     return [written[row] for row in range(len(prompts))]
-
-
-def seed_for(seed: int, purpose: str) -> int:
-    """A seed for one purpose; those of neighbouring seeds and other purposes look unrelated."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:6], "big")

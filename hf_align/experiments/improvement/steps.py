@@ -23,10 +23,11 @@ from hf_align.experiments.improvement.pairs import (
     prompts_of_round,
     training_rows,
 )
-from hf_align.experiments.improvement.sampling import Settings, open_sampler, sample_blocks, seed_for
+from hf_align.experiments.improvement.sampling import Settings, open_sampler, sample_blocks
 from hf_align.experiments.run import loading_errors
 from hf_align.files import write_json
 from hf_align.rewards.judges import rank_responses
+from hf_align.rollouts.sampler import seed_for
 from hf_align.trainers.callbacks import train_explained
 from hf_align.trainers.checkpoints import last_checkpoint
 from hf_align.trainers.dpo import DPOConfig, DPOTrainer
@@ -43,7 +44,12 @@ def sample_round(job: Job, number: int) -> dict[str, Any]:
     """
     config = job.config
     chosen = prompts_of_round(
-        number, len(job.prompts), _per_round(job), list(anchors(job, number)), config.anchor_share, job.seed
+        number,
+        len(job.prompts),
+        config.prompts_per_round or len(job.prompts),
+        list(anchors(job, number)),
+        config.anchor_share,
+        job.seed,
     )
     asked = job.prompts.only([*chosen.fresh, *chosen.anchored])
     settings = Settings(
@@ -64,10 +70,6 @@ def sample_round(job: Job, number: int) -> dict[str, Any]:
         "texts": [[each.text for each in row] for row in written],
         "finished": [[each.finished for each in row] for row in written],
     }
-
-
-def _per_round(job: Job) -> int:
-    return job.config.prompts_per_round or len(job.prompts)
 
 
 def anchors(job: Job, number: int) -> dict[int, str]:

@@ -6,7 +6,7 @@ config class. `lora` may be `true` or a mapping of `peft.LoraConfig` fields, `au
 `--learning_rate 1e-5`, `--lora.r 32`.
 """
 
-from hf_align.experiments.recipe.checks import CheckedRecipe, check_recipe, check_values
+from hf_align.experiments.recipe.checks import CheckedRecipe, check_given, check_recipe, check_values, missing_key
 from hf_align.experiments.recipe.keys import AUGMENT_KEYS, PREPARE_KEYS, SOURCE_KEYS, field_hints, source_keys
 from hf_align.experiments.recipe.reading import Recipe, read_recipe, read_value
 from hf_align.experiments.recipe.writing import dump_recipe
@@ -17,10 +17,12 @@ __all__ = [
     "SOURCE_KEYS",
     "CheckedRecipe",
     "Recipe",
+    "check_given",
     "check_recipe",
     "check_values",
     "dump_recipe",
     "field_hints",
+    "missing_key",
     "read_recipe",
     "read_value",
     "source_keys",

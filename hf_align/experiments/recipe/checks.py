@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, get_args
 
@@ -60,7 +60,7 @@ def check_recipe(
     checked = check_values(recipe, hints, sources)
     for key, hint in sources.items():
         if whole and checked.get(key) is None and types.NoneType not in get_args(hint):
-            raise UserError(f"{key} is missing: write `{key}: ...` in the recipe or pass --{key}")
+            raise missing_key(key)
     source = {key: checked.pop(key, None) for key in sources}
     if (quantization := source["quantization"]) not in (None, "8bit", "4bit"):
         raise UserError(f"{recipe.where('quantization')} is 8bit, 4bit or null, not {quantization!r}")
@@ -71,6 +71,22 @@ def check_recipe(
     if isinstance(lora, dict):
         return CheckedRecipe(source, _checked_mapping(recipe, "lora", lora, field_hints(lora_class)), checked)
     return CheckedRecipe(source, {} if lora else None, checked)
+
+
+def check_given(values: Mapping[str, Any], keys: Iterable[str], file: str = "recipe") -> None:
+    """Refuse values that lack one of the keys, or in which it is empty.
+
+    Raises:
+        UserError: Names the key.
+    """
+    for key in keys:
+        if values.get(key) in (None, "", [], {}):
+            raise missing_key(key, file)
+
+
+def missing_key(key: str, file: str = "recipe") -> UserError:
+    """Error to raise for a key that a file of this kind must have."""
+    return UserError(f"{key} is missing: write `{key}: ...` in the {file} or pass --{key}")
 
 
 def check_values(recipe: Recipe, hints: dict[str, Any], sources: Iterable[str]) -> dict[str, Any]:

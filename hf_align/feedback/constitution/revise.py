@@ -126,7 +126,11 @@ def _take_step(work: Work, turn: int, prompts: Sequence[Prompt], steps: Sequence
     ]
     for step, broken in zip(steps, work.broken(asked), strict=True):
         step.broken = broken
-    left = [(prompt, step) for prompt, step in zip(prompts, steps, strict=True) if _criticise(step, config.threshold)]
+    left = [
+        (prompt, step)
+        for prompt, step in zip(prompts, steps, strict=True)
+        if step.broken is None or step.broken >= config.threshold
+    ]
     conversations = [
         replaced(prompt, ask_critique(constitution, config.examples, _turns(prompt), step.before, step.principle))
         for prompt, step in left
@@ -196,10 +200,6 @@ def refuses(text: str, phrases: Iterable[str]) -> bool:
 
 def _plain(text: str) -> str:
     return " ".join(text.translate(QUOTES).casefold().split())
-
-
-def _criticise(step: Step, threshold: float) -> bool:
-    return step.broken is None or step.broken >= threshold
 
 
 def _turns(prompt: Prompt) -> list[dict[str, Any]]:

@@ -250,7 +250,8 @@ class LanguageModelJudge:
     def _encode(self, question: str) -> list[Encoded]:
         """The question's tokens with those of each answer, after the chat template or as text that continues."""
         if self.encoder.tokenizer.chat_template:
-            prompt, answers = [{"role": "user", "content": question}], [_assistant(answer) for answer in ANSWERS]
+            prompt: Any = [{"role": "user", "content": question}]
+            answers: list[Any] = [[{"role": "assistant", "content": each}] for each in ANSWERS]
         else:  # a space belongs to the word after it, as in most vocabularies
             question += CUE if self.question.is_default else ""
             prompt = question.rstrip()
@@ -292,10 +293,6 @@ def _flips(log_odds: NDArray[np.float64]) -> float:
 
 def _begins(whole: Sequence[int], part: Sequence[int]) -> bool:
     return list(whole[: len(part)]) == list(part)
-
-
-def _assistant(text: str) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": text}]
 
 
 def _load(model: Any, quantization: Quantization) -> tuple[nn.Module, str]:
