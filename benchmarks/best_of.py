@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from transformers.utils import logging
 
-from benchmarks.machine import commit, describe_machine
+from benchmarks.results import origin
 from hf_align.data.embedded.rows import make_prompts
 from hf_align.data.parts import Parts
 from hf_align.evaluation import Sampling, sample_best, vader_scores
 from hf_align.statistics import bootstrap_interval
-from hf_align.version import versions
 
 
 def measure(policy: str, model: str, prompts: int, sampling: Sampling, parts: Parts) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def main() -> None:
     logging.set_verbosity_error()
     sampling = Sampling(options.n, max_new_tokens=options.max_new_tokens)
     figures = measure(options.policy, options.model, options.prompts, sampling, Parts(options.parts))
-    print(json.dumps({**figures, "machine": describe_machine(), "versions": versions(), "commit": commit()}, indent=2))
+    print(json.dumps({**figures, **origin()}, indent=2))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 from datasets import IterableDataset
 
-from benchmarks.machine import commit, describe_machine
 from benchmarks.measure import memory
 from benchmarks.ranking_cost import reset_peak
+from benchmarks.results import origin
 from hf_align.data import inspect_preferences, load_ratings
-from hf_align.version import versions
 
 WARM_UP = 2000
 WORDS = 60
@@ -116,9 +115,7 @@ def main() -> None:
         "command": " ".join(["python -m benchmarks.inspect_speed", *shown]),
         "runs": runs,
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "machine": describe_machine(),
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
     }
     print(json.dumps(figures, indent=2))
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from benchmarks.machine import commit, describe_machine
+from benchmarks.results import origin
 from hf_align.collators.rows import Side
 from hf_align.data.comparisons import Comparisons
 from hf_align.data.embedded.rows import heldout_sentences
@@ -37,7 +37,6 @@ from hf_align.feedback.judges.question import Question
 from hf_align.files import finite, write_json, write_text
 from hf_align.rewards.judges import Judge, Judgement, judge_orders
 from hf_align.rewards.vader import vader_judge
-from hf_align.version import versions
 
 RESULTS = Path(__file__).parent / "results" / "judges"
 BLOCK = 32
@@ -212,14 +211,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Measure the judges that aren't measured yet, and print the table."""
     arguments.work.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(arguments, name) for name in ("pairs", "again", "validation_pairs", "seed")}
-    origin = {
-        "command": "python -m benchmarks.judges " + " ".join(arguments.shown),
-        "machine": describe_machine(),
-        "commit": commit(),
-        "versions": versions(),
-        "settings": settings,
-    }
-    measure = partial(measure_once, arguments, origin)
+    command = "python -m benchmarks.judges " + " ".join(arguments.shown)
+    about = {"command": command, **origin(), "settings": settings}
+    measure = partial(measure_once, arguments, about)
     results = {
         "VADER": measure("VADER", lambda: RewardJudge(vader_judge, "VADER")),
         "reward model": measure("reward model", lambda: RewardJudge(str(arguments.reward), "reward model")),
@@ -227,7 +221,7 @@ def main(arguments: argparse.Namespace) -> None:
     wordings = try_wordings(arguments.base, arguments.work, arguments.validation_pairs, arguments.seed)
     best = max(wordings, key=lambda name: wordings[name]["agreement"])
     everybody = {"people_all_test_pairs": people_by_gap(), "wordings": wordings, "templates": WORDINGS, "chosen": best}
-    write_json(arguments.out / "wordings.json", finite({**origin, **everybody}))
+    write_json(arguments.out / "wordings.json", finite({**about, **everybody}))
     for wording in dict.fromkeys([best, "default"]):
         path = arguments.work / f"test-{arguments.pairs}-{arguments.seed}-{wording}.jsonl"
         for bias, said in ((0.0, ""), (wordings[wording]["bias"], ", bias subtracted")):
@@ -238,7 +232,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def measure_once(
-    arguments: argparse.Namespace, origin: dict[str, Any], name: str, judge: Callable[[], Judge]
+    arguments: argparse.Namespace, about: dict[str, Any], name: str, judge: Callable[[], Judge]
 ) -> dict[str, Any]:
     """A judge's figures on test pairs, from its file if it is there."""
     path = arguments.out / f"{name.replace(', ', '-').replace(' ', '-')}.json"
@@ -247,7 +241,7 @@ def measure_once(
         report = measure_judge(
             judge(), sentences, max_pairs=arguments.pairs, again=arguments.again, seed=arguments.seed
         )
-        write_json(path, {**origin, **report.to_json()})
+        write_json(path, {**about, **report.to_json()})
     result = json.loads(path.read_text())
     print(name, result["metrics"]["fit"], flush=True)
     return result

@@ -22,11 +22,10 @@ from typing import Any, TypeVar
 from peft import LoraConfig
 from transformers.trainer_callback import PrinterCallback
 
-from benchmarks.machine import commit, describe_machine
+from benchmarks.results import origin
 from hf_align import DPOConfig, DPOTrainer
 from hf_align.data.embedded.rows import make_pairs
 from hf_align.tracking import RunRecord, RunSession, read_record
-from hf_align.version import versions
 
 Result = TypeVar("Result")
 PROCESSES = 8
@@ -161,9 +160,7 @@ def main() -> None:
             for name, shared in (("own records", False), ("one record", True))
             if options.kill_rounds
         },
-        "machine": describe_machine(),
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
     }
     print(json.dumps(figures, indent=2))
 

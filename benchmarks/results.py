@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import commit, describe_machine
 from hf_align.files import write_text
+from hf_align.version import versions
 
 INTRODUCTION = """\
 # Benchmark results
@@ -31,6 +33,11 @@ COLUMNS = (
     "above floor",
     "command",
 )
+
+
+def origin() -> dict[str, Any]:
+    """Machine, versions and commit of a measurement."""
+    return {"machine": describe_machine(), "versions": versions(), "commit": commit()}
 
 
 def write_result(folder: Path, name: str, result: dict[str, Any]) -> Path:

@@ -17,12 +17,11 @@ import torch
 from transformers import AutoTokenizer, pipeline
 from transformers.utils import logging
 
-from benchmarks.machine import commit, describe_machine
+from benchmarks.results import origin
 from hf_align.data.embedded.rows import make_pairs
 from hf_align.evaluation import score_dataset
 from hf_align.models.placement import to_gpu
 from hf_align.models.scorer import load_scorer
-from hf_align.version import versions
 
 PEER_BATCHES = (1, 8, 32)
 
@@ -87,9 +86,7 @@ def main() -> None:
     figures = measure(options.model, options.pairs, options.runs)
     figures |= {
         "threads": torch.get_num_threads(),
-        "machine": describe_machine(),
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
     }
     print(json.dumps(figures, indent=2))
 
