@@ -53,7 +53,7 @@ def measure_diversity(texts: Sequence[str], resampling: Resampling, unit: NDArra
     """
     repeated = np.asarray([repeated_share(text) for text in texts])
     long = np.isfinite(repeated)
-    share, interval = resampling.ratio(np.where(long, repeated, 0.0), long, unit)
+    share, interval = resampling.share(repeated[long], np.asarray(unit)[long])
     return {
         **{f"distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
         "self_repetition": share,

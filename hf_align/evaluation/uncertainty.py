@@ -18,7 +18,7 @@ from hf_align.evaluation.scorers import CHUNK, score_all, scorer_of
 from hf_align.models.ensemble import RewardEnsemble
 from hf_align.models.uncertainty import deviation, dropout_scores, preference_entropy, variation_ratio
 from hf_align.progress import Progress
-from hf_align.statistics import Resampling
+from hf_align.statistics import Resampling, cases_of, interval_of_share
 
 BASELINE = "difference"
 """Minus the absolute difference of the scores, which any single reward model has: what uncertainty must beat."""
@@ -200,11 +200,17 @@ def _top_and_rest(
         rates = [(part[..., 0] / part[..., 1], part[..., 2] / part[..., 3]) for part in (columns.sum(0), sums)]
         ratios = [top_rate / rest_rate for top_rate, rest_rate in rates]
     (top_error, rest_error), (tops, rests) = rates
-    figures = {"top_error": (top_error, tops), "rest_error": (rest_error, rests), "ratio": (ratios[0], ratios[1])}
     result: dict[str, Any] = {}
-    for name, (value, resampled) in figures.items():
+    for name, value, resampled in (
+        ("top_error", top_error, tops),
+        ("rest_error", rest_error, rests),
+        ("ratio", *ratios),
+    ):
         result[name] = float(value) if np.isfinite(value) else float("nan")
         result[f"{name}_interval"] = resampling.interval(resampled)
+    for name, part in (("top_error", top > 0), ("rest_error", top < 1)):
+        cases = cases_of(unit[part], None if other is None else other[part])
+        result[f"{name}_interval"] = interval_of_share(result[name], result[f"{name}_interval"], cases)
     return result
 
 

@@ -16,7 +16,7 @@ from hf_align.data.comparison_rows import read_comparisons
 from hf_align.errors import UserError
 from hf_align.evaluation import reward_report
 from hf_align.evaluation.uncertainty import detection, measure_uncertainty
-from hf_align.statistics import Resampling
+from hf_align.statistics import Resampling, wilson_interval
 
 
 def auroc(values: np.ndarray, wrong: np.ndarray) -> float:
@@ -88,6 +88,8 @@ def test_what_members_say_of_both_responses_alike_is_no_uncertainty_of_their_ord
     assert std["auroc"] == 1.0  # the only pair on whose difference they disagree is the one that is wrong
     assert by_name(figures)["variance_ratio"]["auroc"] == 1.0
     assert by_name(figures)["difference"]["gain"] is None
+    # One error in one pair is no share of 100% for sure.
+    assert (std["top_error"], std["top_error_interval"]) == (1.0, list(wilson_interval(1.0, 1)))
 
 
 def test_members_that_disagree_where_they_err_beat_the_difference_alone():
