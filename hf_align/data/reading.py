@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -143,11 +144,9 @@ class Splits:
         if not _are_texts(self.builder):
             for file in self.files.get(split, []):
                 if _suffix(file) == ".parquet" and Path(file).is_file():
-                    try:
+                    with _named(_short(file, self.place)):
                         check_start(Path(file), ".parquet")
                         check_parquet(Path(file))
-                    except FileProblem as problem:
-                        raise FileProblem(str(problem), _short(file, self.place)) from None
             cache = cache_of(self.builder.config.data_files or {})
             return cast(Dataset, datasets.load_dataset(self.place, self.subset, split=split, cache_dir=cache))
         files, names = self.files[split], [_short(file, self.place) for file in self.files[split]]
@@ -162,15 +161,7 @@ class Splits:
         if names_files(folder / "README.md"):
             return []
         read = {Path(file).resolve() for files in self.files.values() for file in files}
-        files = {file: file.relative_to(folder) for file in sorted(folder.rglob("*")) if suffix_of(file) in READERS}
-        return [
-            place.as_posix()
-            for file, place in files.items()
-            if file.is_file()
-            and file.resolve() not in read
-            and not is_hidden(place)
-            and file.name != "dataset_infos.json"
-        ]
+        return [place for place, file in row_files_in(folder).items() if file.resolve() not in read]
 
     def stream(self, split: str, told: Callable[[FileProblem], Exception]) -> IterableDataset:
         """The rows of a split as a stream; text files of the Hub are read by `datasets`, without downloading them.
@@ -203,9 +194,16 @@ def names_files(card: Path) -> bool:
     return isinstance(head, dict) and "configs" in head
 
 
-def is_hidden(place: Path) -> bool:
-    """Whether `datasets` passes over a file, by its place in the folder."""
-    return any(part.startswith((".", "__")) for part in place.parts)
+def row_files_in(folder: Path) -> dict[str, Path]:
+    """Files of rows in a folder by their places in it, without those that `datasets` passes over."""
+    files = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if suffix_of(file) in READERS}
+    return {
+        place.as_posix(): file
+        for place, file in files.items()
+        if file.is_file()
+        and file.name != "dataset_infos.json"
+        and not any(part.startswith((".", "__")) for part in place.parts)
+    }
 
 
 def is_saved(path: Path) -> bool:
@@ -213,23 +211,28 @@ def is_saved(path: Path) -> bool:
     return any((path / name).exists() for name in SAVED)
 
 
-def _kinds(file: RowFile) -> Any:
+@contextmanager
+def _named(file: str | None) -> Iterator[None]:
+    """Say which file a problem is in."""
     try:
-        return table_kinds(Path(file.path), file.suffix)
+        yield
     except FileProblem as problem:
-        raise FileProblem(str(problem), file.name) from None
+        raise FileProblem(str(problem), file) from None
+
+
+def _kinds(file: RowFile) -> Any:
+    with _named(file.name):
+        return table_kinds(Path(file.path), file.suffix)
 
 
 def _rows(files: Sequence[RowFile], columns: Mapping[str, Read]) -> Iterator[dict[str, Any]]:
     for file in files:
         path = Path(file.path)
-        try:
+        with _named(file.name):
             if READERS[file.suffix] == "csv":
                 yield from table_rows(path, file.suffix, columns)
             else:
                 yield from json_rows(path, file.suffix)
-        except FileProblem as problem:
-            raise FileProblem(str(problem), file.name) from None
 
 
 def _streamed(

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from hf_align.algorithms import Rows
 from hf_align.data.embedded.ratings import Split
 from hf_align.data.embedded.rows import make_pairs, make_prompts, make_rankings
-from hf_align.data.reading import SAVED, Splits, downloaded, is_hidden, is_saved, names_files, read_file, stream_file
+from hf_align.data.reading import SAVED, Splits, downloaded, is_saved, names_files, read_file, row_files_in, stream_file
 from hf_align.data.row_files import READERS, FileProblem, suffix_of
 from hf_align.errors import UserError
 from hf_align.full_disk import DiskFull, code_of
@@ -220,10 +220,8 @@ def check_split(name: str, split: str | None) -> None:
 def _check_kinds(folder: Path, name: str, field: str) -> None:
     """Refuse a folder with files of several kinds, of which only one would be read, unless its card says which."""
     kinds: dict[str, str] = {}
-    for file in [] if names_files(folder / "README.md") else sorted(folder.rglob("*")):
-        place = file.relative_to(folder)
-        if not is_hidden(place) and file.name != "dataset_infos.json" and suffix_of(file) in READERS and file.is_file():
-            kinds.setdefault(READERS[suffix_of(file)], place.as_posix())
+    for place, file in ({} if names_files(folder / "README.md") else row_files_in(folder)).items():
+        kinds.setdefault(READERS[suffix_of(file)], place)
     if len(kinds) > 1:
         raise UserError(
             f"{field}: the folder {name} has files of several kinds ({', '.join(kinds.values())}); name one file, or "
