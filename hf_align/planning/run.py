@@ -79,14 +79,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     known: dict[str, Any] = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
-    for name in () if trains_reward else ("model", "ref_model"):
-        check_is_policy(source.get(name), name, ask_hub=True)
-    if not getattr(args, "needs_reference", True) and source.get("ref_model") is not None:
-        check_reference(args, "ref_model")
-    if kind == "comparisons":
-        check_task_options(args, config_of(source["model"], args).tasks)
-    for key in SCORING:
-        check_named_models(reward_of(source.get(key)))
+    _check_models(kind, source, args)
     documents = READERS[kind](known, tokenizer, args)
     device = Device.here()
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
@@ -126,6 +119,18 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     ]
     plan = DryRun(lines, needed, disk, where, free, free_disk)
     return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
+
+
+def _check_models(kind: Rows, source: Source, args: Any) -> None:
+    """Refuse models that aren't what a run takes for what they are given as; no weights are loaded."""
+    for name in () if args.checkpoint_kind == "reward" else ("model", "ref_model"):
+        check_is_policy(source.get(name), name, ask_hub=True)
+    if not getattr(args, "needs_reference", True) and source.get("ref_model") is not None:
+        check_reference(args, "ref_model")
+    if kind == "comparisons":
+        check_task_options(args, config_of(source["model"], args).tasks)
+    for key in SCORING:
+        check_named_models(reward_of(source.get(key)))
 
 
 def _of_stream(rows: Mapping[str, Any]) -> str:
