@@ -40,12 +40,13 @@ from hf_align.feedback.collection.inputs import (
     read_annotators,
     read_sources,
 )
+from hf_align.feedback.collection.opening import appoint, keep_annotators, open_to_look
 from hf_align.feedback.collection.result import Collection, summarise
 from hf_align.feedback.collection.rounds import Rounds
 from hf_align.feedback.collection.state import State, read_state
 from hf_align.feedback.records import Annotator
-from hf_align.feedback.store import PreferenceStore, open_store
-from hf_align.feedback.store.place import missing_file, url_of
+from hf_align.feedback.store import PreferenceStore
+from hf_align.feedback.store.place import url_of
 from hf_align.models.quantized import Quantization
 from hf_align.numbers import plural
 from hf_align.progress import Progress, Silent
@@ -135,12 +136,7 @@ def collect(
         raise UserError(f"n is {n!r}; give the number of valid comparisons wanted, from 1")
     records, asked = read_annotators(annotators)
     with ExitStack() as closing:
-        opened, new = store, False
-        if not isinstance(opened, PreferenceStore):
-            # Made once all is checked: what is refused leaves no empty file behind.
-            new = missing_file(opened) is not None
-            opened = open_store("sqlite://" if new else opened)
-            closing.callback(opened.close)
+        opened, make = open_to_look(store, closing)
         everybody = known_annotators(opened.annotators(), records)
         check_annotators(everybody, config, adjudicators)
         check_selection(config, models, reward, features)
@@ -157,13 +153,11 @@ def collect(
             guide = ResponseFeatures(sources.policy, parts)
         elif reward is not None:
             guide = EnsembleGuide.of(reward)
-        if new and not isinstance(store, PreferenceStore):
-            opened = open_store(store, make=True)
-            closing.callback(opened.close)
-        changed = _keep(opened, everybody)
+        opened = make()
+        changed = keep_annotators(opened, everybody)
         opened.gold_share = config.gold_share
         loop = _Loop(
-            *(opened, config, asked, everybody, n, _appoint(opened, adjudicators)),
+            *(opened, config, asked, everybody, n, appoint(opened, adjudicators)),
             Rounds(opened, config, sources, everybody, guide, parts, progress or Silent()),
             *(wait, pause, progress or Silent()),
         )
@@ -173,34 +167,6 @@ def collect(
             left_out = plural(sources.left_out, "prompt")
             loop.progress.line(f"{left_out} left out: too few annotators answer their domain", "yellow")
         return loop.run()
-
-
-def _keep(store: PreferenceStore, annotators: Sequence[Annotator]) -> list[str]:
-    """Store annotators; a line for each whose group or domains are others than they were."""
-    before, lines = store.annotators(), []
-    store.add(annotators=annotators)
-    for each in annotators:
-        old = before.get(each.name, each)
-        if (old.group, old.domains) != (each.group, tuple(each.domains)):
-            store.update_annotator(each.name, group=each.group, domains=each.domains)
-            was, now = (
-                f"group {one.group or 'none'}, domains {', '.join(one.domains) or 'all'}" for one in (old, each)
-            )
-            lines.append(f"annotator {each.name}: {now}; until now {was}")
-    return lines
-
-
-def _appoint(store: PreferenceStore, names: Names[str]) -> tuple[str, ...]:
-    """Have the store know people as adjudicators, and give the names of all whose answer decides.
-
-    Who answered as a person before decides from now on; a model's name stays a model's, which the page refuses.
-    """
-    store.add(annotators=[Annotator(name, "adjudicator") for name in names])
-    known = store.annotators()
-    for name in names:
-        if known[name].kind == "person":
-            store.update_annotator(name, kind="adjudicator")
-    return tuple(dict.fromkeys([*names, *(name for name, each in known.items() if each.kind == "adjudicator")]))
 
 
 @dataclass
