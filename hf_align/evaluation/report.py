@@ -9,8 +9,8 @@ from typing import Any
 from hf_align.files import finite
 from hf_align.model_cards import Evaluation
 from hf_align.model_cards.names import hub_id
-from hf_align.report.policy_page import render_policy_report
-from hf_align.report.policy_text import policy_report_text
+from hf_align.report.policy.page import render_policy_report
+from hf_align.report.policy.text import policy_report_text
 from hf_align.report.remarks import Remark
 from hf_align.report.reward.page import render_reward_report
 from hf_align.report.reward.text import report_text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.feedback.browser.tab import chromium, open_browser
-from hf_align.report.policy_page import render_policy_report
+from hf_align.report.policy.page import render_policy_report
 from hf_align.report.quickstart import render_report
 from hf_align.report.reward.page import render_reward_report
 from tests.report import policy_metrics, reward_metrics, synthetic

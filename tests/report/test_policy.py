@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hf_align.report.policy_page import render_policy_report
-from hf_align.report.policy_sections import SECTIONS, policy_sections
-from hf_align.report.policy_text import policy_report_text
-from hf_align.report.policy_verdict import policy_verdict
+from hf_align.report.policy.page import render_policy_report
+from hf_align.report.policy.sections import SECTIONS, policy_sections
+from hf_align.report.policy.text import policy_report_text
+from hf_align.report.policy.verdict import policy_verdict
 from hf_align.report.verdict import Verdict
 from tests.report.page import Page
 from tests.report.policy_metrics import FACTS, METRICS, NAN, REMARKS, metrics

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hf_align.report.figures import decimal
-from hf_align.report.policy_sections import label_of, policy_sections
-from hf_align.report.policy_verdict import policy_verdict, shown_facts
+from hf_align.report.policy.compared import label_of
+from hf_align.report.policy.sections import policy_sections
+from hf_align.report.policy.verdict import policy_verdict, shown_facts
 from hf_align.report.section_text import head_lines, section_lines
 
 SHOWN = 3

@@ -9,8 +9,9 @@ from markupsafe import Markup
 
 from hf_align.report.charts.intervals import Interval, interval_chart
 from hf_align.report.figures import Metrics, decimal
-from hf_align.report.policy_sections import label_of, policy_sections
-from hf_align.report.policy_verdict import TO_READ, policy_verdict, shown_facts
+from hf_align.report.policy.compared import label_of
+from hf_align.report.policy.sections import policy_sections
+from hf_align.report.policy.verdict import TO_READ, policy_verdict, shown_facts
 from hf_align.report.render import render_page
 from hf_align.report.section_page import GRADES, bar, charts_of, known, shortened
 

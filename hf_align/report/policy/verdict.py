@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hf_align.report.figures import Metrics, absent, decimal, percent
-from hf_align.report.policy_sections import grade_of_share, label_of
+from hf_align.report.policy.compared import grade_of_share, label_of
 from hf_align.report.sections import Grade, Section
 from hf_align.report.verdict import Verdict, names_by_grade, say_grades
 
