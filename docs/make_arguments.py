@@ -6,6 +6,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.fields import as_written
 from hf_align.trainers.arguments.cells import COLUMNS, Cell, Column, Row
 from hf_align.trainers.arguments.check import default_of
 from hf_align.trainers.arguments.table import SUBJECTS
@@ -67,7 +68,7 @@ def defaults(name: str) -> str:
 
 def shown(value: Any) -> str:
     """A default as code."""
-    return f"`{getattr(value, 'value', value)!r}`"
+    return f"`{as_written(value)!r}`"
 
 
 def notes(row: Row) -> str:

@@ -27,7 +27,7 @@ def check_arguments(args: Any) -> None:
         if value == (default := default_of(type(args), row.name)) or not (value or default):
             continue
         if (reason := reason_against(row, args.column, args, value)) is not None:
-            raise UserError(f"{row.name} is {getattr(value, 'value', value)!r}: {reason}.")
+            raise UserError(f"{row.name} is {as_written(value)!r}: {reason}.")
 
 
 def reason_against(row: Row, column: Column, args: Any, value: Any) -> str | None:
