@@ -53,7 +53,8 @@ class StagedTrainer(Trainer):
             return super().get_train_dataloader()
         args, rows = self.args, self.train_dataset
         order = easiest_first(rows[COLUMN][:])  # type: ignore[index]
-        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=args.order_seed)
+        seed: int = args.order_seed  # type: ignore[attr-defined]
+        sampler = CurriculumSampler(self.schedule, order, process=args.process_index, seed=seed)
         # Not prepared by accelerate, which would divide the batches among processes once more.
         return DataLoader(
             rows,  # type: ignore[arg-type]

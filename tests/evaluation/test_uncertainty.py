@@ -50,7 +50,7 @@ def test_intervals_draw_prompts_or_texts_with_all_their_pairs(across: bool):
         given = [{"prompt": f"p{n}", "response": f"r{n}", "rating": float(n)} for n in range(9)]
         data = read_comparisons(given, across_prompts=True)
     else:
-        data = read_comparisons(rows(20))
+        data = read_comparisons(rows(60))
     draws = np.random.default_rng(1)
     members = draws.normal(size=(3, len(data.text_of)))
     scores, resampling = members.mean(0), Resampling(data.units, resamples=60, seed=3)
@@ -71,7 +71,7 @@ def test_intervals_draw_prompts_or_texts_with_all_their_pairs(across: bool):
         if inside.any():
             tops.append(wrong[drawn][inside].mean())
     np.testing.assert_allclose(by_name(figures)["std"]["gain_interval"], np.percentile(values, [2.5, 97.5]), atol=1e-6)
-    if not across:  # 2 pairs of 20; 3.6 of 36 take a part of one
+    if not across:  # 6 pairs of 60; 3.6 of 36 take a part of one
         np.testing.assert_allclose(by_name(figures)["std"]["top_error_interval"], np.percentile(tops, [2.5, 97.5]))
 
 
