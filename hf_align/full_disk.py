@@ -19,9 +19,10 @@ from hf_align.numbers import shown_size
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "it is larger than files may be here (ulimit -f, or the file system's limit)",
+    errno.EFBIG: "it is larger than files may be here",
 }
 """Errors of the system that are one kind here, and their words."""
+RAISE_LIMIT = "Raise it, for instance by ulimit -f unlimited."
 _WORDS = {
     errno.ENOSPC: r"No space left on device|os error 28\b|(?:database or )?disk is full",
     errno.EDQUOT: r"[Dd]isk quota exceeded|os error 122\b",
@@ -55,15 +56,19 @@ class DiskFull(UserError, OSError):
         self, path: str | os.PathLike[str], code: int, *, needed: int | None = None, free: int | None = None
     ) -> None:
         self.path, self.code, self.needed, self.free = Path(path), code, needed, free
-        text = f"{self.path} can't be written: {REASONS[code]}"
-        if needed is not None and free is not None and needed > free:
+        text, advice = f"{self.path} can't be written: {REASONS[code]}", "Free some space, or choose another folder."
+        if code == errno.EFBIG and (limit := _file_limit()) is None:
+            text, advice = f"{text}; it is the file system's limit", "Choose a folder on another one."
+        elif code == errno.EFBIG:
+            text, advice = f"{text}; the limit of file size (ulimit -f) is {shown_size(limit)}", RAISE_LIMIT
+        elif needed is not None and free is not None and needed > free:
             known = f"{shown_size(needed)} are needed and {shown_size(free)} were free"
             text = f"{text}; {known}: {shown_size(needed - free)} are missing"
         elif needed is not None:
             text = f"{text}; {shown_size(needed)} are needed"
         elif free is not None:
             text = f"{text}; more than the {shown_size(free)} that were free are needed"
-        super().__init__(f"{text}. Free some space, or choose another folder.")
+        super().__init__(f"{text}. {advice}")
         self.errno = code
 
 
@@ -94,7 +99,8 @@ def full_disk_error(error: BaseException) -> UserError | None:
         return None
     if isinstance(error, UserError):
         return error
-    return DiskFull(named or "a file", code, free=None if named is None else _free(Path(named)))
+    free = None if named is None or code != errno.ENOSPC else _free(Path(named))
+    return DiskFull(named or "a file", code, free=free)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -183,11 +189,9 @@ def _why(file: Path) -> int | None:
 
 
 def _room(path: Path, code: int) -> int | None:
-    """Bytes that there was room for: what is free, and what was written already; or a file's largest size."""
-    if code == errno.EDQUOT:  # what is left of a quota isn't told
+    """Bytes that there was room for: what is free, and what was written already."""
+    if code != errno.ENOSPC:  # what is left of a quota isn't told
         return None
-    if code == errno.EFBIG:
-        return _file_limit()
     free = _free(path)
     return None if free is None else free + _size(path)
 

@@ -61,9 +61,8 @@ def test_each_library_is_told_with_its_file_and_what_is_missing(how: str, tmp_pa
     error = caught.value
     assert (error.path, error.code, error.errno) == (path, errno.EFBIG, errno.EFBIG)
     assert str(error) == (
-        f"{path} can't be written: it is larger than files may be here (ulimit -f, or the file system's limit); "
-        f"98 KiB are needed and {'39 KiB' if limit > 500 else '500 bytes'} were free: "
-        f"{'59 KiB' if limit > 500 else '97 KiB'} are missing. Free some space, or choose another folder."
+        f"{path} can't be written: it is larger than files may be here; the limit of file size (ulimit -f) is "
+        f"{'39 KiB' if limit > 500 else '500 bytes'}. Raise it, for instance by ulimit -f unlimited."
     )
     assert list(path.parent.iterdir()) == []
 
@@ -98,6 +97,14 @@ def test_what_is_missing_counts_what_was_written_already(tmp_path: Path, monkeyp
         full_disk_told(tmp_path / "aside", shown=tmp_path / "run", needed=9000),  # what is around it knows better
     ):
         fill(tmp_path / "aside" / "model")
+
+
+def test_without_a_limit_of_file_size_it_is_the_file_system_s(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull) as caught, whole_file(tmp_path / "a.bin", needed=5 << 30):
+        raise OSError(errno.EFBIG, "File too large")
+    assert str(caught.value).endswith(
+        "files may be here; it is the file system's limit. Choose a folder on another one."
+    )
 
 
 def test_a_quota_doesnt_tell_what_is_left(tmp_path: Path) -> None:
