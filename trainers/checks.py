@@ -256,12 +256,17 @@ def check_best_metric(args: Any, eval_dataset: Any, metrics: Sequence[str]) -> N
     name = args.metric_for_best_model
     if name is None or _strategy(args, "eval") == "no":
         return
-    sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
-    names = [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
+    names = evaluated_metrics(eval_dataset, metrics)
     if name.removeprefix("eval_") not in names:
         raise UserError(
             f"metric_for_best_model is {name!r}, which evaluations here don't return; use {_either(names)}."
         )
+
+
+def evaluated_metrics(eval_dataset: Any, metrics: Sequence[str]) -> list[str]:
+    """Names of what evaluations return, without `eval_`; arguments as of `check_best_metric`."""
+    sets = [f"{key}_" for key in eval_dataset] if isinstance(eval_dataset, dict) else [""]
+    return [f"{prefix}{metric}" for prefix in sets for metric in (*metrics, *SPEED_METRICS)]
 
 
 def _either(names: Sequence[str]) -> str:

@@ -12,6 +12,8 @@ from transformers import Trainer
 from transformers.trainer_utils import HPSearchBackend, enable_full_determinism, number_of_arguments, set_seed
 
 from hf_align.errors import UserError
+from hf_align.trainers.checks import evaluated_metrics
+from hf_align.trainers.searching import Objective, check_search
 
 ModelInit = Callable[..., Any]
 """Returns what a trainer takes as `model`, anew each time; it may take the trial as its argument."""
@@ -74,6 +76,7 @@ class TrialTrainer(Trainer):
     """
 
     args: Any
+    _user_metrics: Any = None
     _last_made: Any = None
     _ready_for: Any = ()
 
@@ -166,7 +169,8 @@ class TrialTrainer(Trainer):
             The best run, as in Trainer.
 
         Raises:
-            UserError: The trainer has no `model_init`, there is nothing to evaluate on, or several processes train.
+            UserError: The trainer has no `model_init`, there is nothing to evaluate on, several processes train, the
+                backend isn't installed, or an argument is wrong, as a metric that evaluations don't return.
         """
         if self.args.world_size > 1:
             raise UserError(
@@ -181,9 +185,16 @@ class TrialTrainer(Trainer):
             )
         if self.eval_dataset is None:
             raise UserError("hyperparameter_search compares evaluations, and there is no eval_dataset; give one.")
-        return super().hyperparameter_search(
-            hp_space, compute_objective or loss_of, n_trials, direction, backend, hp_name, **kwargs
-        )
+        found = check_search(backend, direction, n_trials)
+        objective = Objective(compute_objective or loss_of, 0 if isinstance(direction, str) else len(direction))
+        # A function of the user's, or a subclass, may add other metrics.
+        if self._user_metrics is None and type(self).__module__.startswith("hf_align."):
+            known = evaluated_metrics(self.eval_dataset, (*self.args.eval_metrics, *self.args.further_metrics))
+            objective.try_on([*(f"eval_{name}" for name in known), "epoch"])
+        try:
+            return super().hyperparameter_search(hp_space, objective, n_trials, direction, found, hp_name, **kwargs)
+        finally:
+            self.hp_search_backend = None
 
 
 def loss_of(metrics: Mapping[str, float]) -> float:

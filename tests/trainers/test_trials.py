@@ -19,6 +19,7 @@ from hf_align.trainers.dpo import DPOConfig, DPOTrainer
 from hf_align.trainers.ppo.config import PPOConfig
 from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.reward import RewardConfig, RewardTrainer
+from hf_align.trainers.searching import Objective
 from tests.trainers.pairs import options, text_pairs
 from tests.trainers.toy import toy_model, toy_reward, toy_tokenizer, varied_prompts
 
@@ -138,6 +139,53 @@ def test_values_of_a_trial_are_checked(values: dict[str, Any], said: str, tiny_m
 def test_refused_before_anything_is_loaded(given: dict[str, Any], said: str, tmp_path: Path):
     with pytest.raises(UserError, match=said):
         build("dpo", tmp_path, Keep(), given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"backend": "optun"}, "backend is 'optun'; use 'optuna' or 'ray' or 'wandb'"),
+        ({"backend": "sigopt"}, "backend is 'sigopt'; use"),
+        ({"backend": "ray"}, r"backend is 'ray', which isn't installed; pip install 'ray\[tune\]', or use 'optuna'"),
+        ({"direction": "max"}, "direction is 'max'; use 'minimize' or 'maximize'"),
+        ({"direction": []}, r"direction is \[\]; use"),
+        ({"n_trials": 0}, "n_trials is 0; give a whole number"),
+        (
+            {"compute_objective": lambda metrics: metrics["eval_accuracy"]},
+            "compute_objective reads 'eval_accuracy', which evaluations here don't return; they return eval_loss, ",
+        ),
+        ({"compute_objective": lambda metrics: metrics.get("eval_accuracy")}, "compute_objective returned None"),
+        ({"compute_objective": lambda metrics: [0.5, 0.5]}, r"returned \[0.5, 0.5\]; return a number"),
+        (
+            {"compute_objective": lambda metrics: metrics["eval_loss"], "direction": ["minimize", "maximize"]},
+            "direction lists 2: return as many numbers",
+        ),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_search_that_couldnt_end_is_refused_before_its_first_trial(
+    given: dict[str, Any], said: str, tiny_model_dir: str, tmp_path: Path
+):
+    trainer = build("dpo", tmp_path, Keep(), {"model_init": lambda: tiny_model_dir})
+
+    def space(trial: Any) -> dict[str, Any]:
+        raise AssertionError("a trial has begun")
+
+    with pytest.raises(UserError, match=f"^hyperparameter_search: .*{said}"):
+        trainer.hyperparameter_search(space, **{"n_trials": 1, "backend": "optuna", **given})
+
+
+def test_a_metric_of_the_user_s_own_that_is_missing_is_named_after_the_first_trial() -> None:
+    objective = Objective(lambda metrics: metrics["eval_mine"], directions=0)
+    assert objective({"eval_mine": 2.0}) == 2.0
+    with pytest.raises(UserError, match=r"reads 'eval_mine', which .*; they return eval_loss, epoch"):
+        objective({"eval_loss": 1.0, "epoch": 1.0})
+    table = {"a": 1.0}
+    with pytest.raises(KeyError):  # which isn't about a metric, but the function's own
+        Objective(lambda metrics: table[min(metrics)], directions=0)({"eval_loss": 1.0})
+    Objective(lambda metrics: 1 / (metrics["eval_loss"] - 0.5), directions=0).try_on(
+        ["eval_loss"]
+    )  # of a made-up value
 
 
 def test_several_processes_search_by_themselves(tiny_model_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
