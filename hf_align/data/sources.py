@@ -266,8 +266,7 @@ def _mixed_files(folder: Path, field: str) -> dict[str, Path]:
     saved = [file.parent for name in SAVED for file in folder.rglob(name)]
     if folder in saved:
         return {}
-    found = [file for file in folder.rglob("*") if suffix_of(file) in READERS]
-    loose = [file for file in found if not any(file.is_relative_to(other) for other in saved)]
+    loose = [file for file in row_files_in(folder).values() if not any(file.is_relative_to(other) for other in saved)]
     files = {file.relative_to(folder).as_posix(): file for file in sorted([*loose, *saved])}
     files = {name: file for name, file in files.items() if not any(part.startswith(".") for part in Path(name).parts)}
     if others := [name for name in files if HELD_OUT.search(name.lower())]:

@@ -166,10 +166,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_each_file_of_a_folder_is_loaded_by_itself_but_for_those_of_other_splits(tmp_path: Path) -> None:
-    for name, row in {"a": ROW, "b/c": {"text": "Hi."}, "validation": ROW, ".cache/x": ROW}.items():
+    for name, row in {"a": ROW, "b/c": {"text": "Hi."}, "validation": ROW, ".cache/x": ROW, "__made/x": ROW}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
     (tmp_path / "README.md").write_text("Films.")
+    (tmp_path / "dataset_infos.json").write_text('{"default": {"description": "Films."}}')
     Dataset.from_list([ROW]).save_to_disk(tmp_path / "b" / "saved")
 
     def load(name: str) -> Dataset:
