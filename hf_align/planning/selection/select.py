@@ -238,12 +238,7 @@ def recommend(
     if callable(rules):
         scores = _learned(rules(features), [each.name for each in possible])
     else:
-        for each in possible:
-            added = {"resources": 1 - max(_ratios(features, estimates[each.name])) / 2}
-            for part in ("data", "needs", "model"):
-                change = sum(float(effects[r.name].get(each.name, 0)) for r in fired if r.part == part)
-                added[part] = min(1.0, max(0.0, NEUTRAL + change))
-            parts[each.name] = added
+        parts = {each.name: _parts(each, features, estimates[each.name], fired, effects) for each in possible}
         scores = {name: sum(weights[part] * own[part] for part in weights) for name, own in parts.items()}
     order = sorted(possible, key=lambda each: -round(scores[each.name], 9))  # stable: the candidates' order decides
     best, second = order[0], order[1] if len(order) > 1 else None
@@ -278,6 +273,21 @@ def _lacks(candidate: Candidate, features: Features) -> str | None:
     if candidate.work == "pairs" and features.kind != "pairs":
         return "it needs pairs"
     return "it needs demonstrations" if features.kind == "prompts" else None
+
+
+def _parts(
+    candidate: Candidate,
+    features: Features,
+    estimate: Estimate,
+    rules: Sequence[Rule],
+    effects: Mapping[str, Mapping[str, Any]],
+) -> dict[str, float]:
+    """The parts of a score, from 0 to 1: what the candidate takes of the resources, and what rules say of the rest."""
+    parts = {"resources": 1 - max(_ratios(features, estimate)) / 2}
+    for part in ("data", "needs", "model"):
+        change = sum(float(effects[rule.name].get(candidate.name, 0)) for rule in rules if rule.part == part)
+        parts[part] = min(1.0, max(0.0, NEUTRAL + change))
+    return parts
 
 
 def _ratios(features: Features, estimate: Estimate) -> tuple[float, ...]:
