@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
-from collections.abc import Iterator
+import random
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,12 @@ os.fsync = lambda fd: None
 gc.disable()  # until everything is imported: saves a third of the collection time
 
 
+def pytest_sessionstart() -> None:
+    """Forget the terminal that tests are started from: rich and argparse lay out lines by it."""
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TERM"):
+        os.environ.pop(name, None)
+
+
 def pytest_collection_finish() -> None:
     """Exclude the half million objects of the imports from garbage collections; `Trainer.train` makes two."""
     gc.freeze()
@@ -41,6 +49,30 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is not None and nextitem.path != item.path:
         gc.collect()
         gc.freeze()
+
+
+def seed_all() -> None:
+    """Let draws without a generator of their own be the same each time."""
+    random.seed(0)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test's draws depend neither on the tests before it nor on the order of the files, which the workers share."""
+    seed_all()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """Nor do they on whether it is the test for which a shared fixture is made."""
+    made = yield
+    if fixturedef.scope != "function":
+        seed_all()
+    return made
 
 
 @pytest.fixture(scope="session")
