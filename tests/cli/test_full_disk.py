@@ -34,10 +34,12 @@ def test_what_a_command_writes(
     file: str,
     limit: int,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache") / "datasets")
     Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS))
     Dataset.from_list(ROWS).save_to_disk("saved")  # read without the cache
     with RunRecord.start("runs", "mine") as record:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -77,7 +78,8 @@ def test_columns_named_like_the_trainer_s_own_are_refused(tokenizer, name):
         tokenize_preferences([standard(*TEXTS[0]) | {name: [1]}], tokenizer, name="eval_dataset")
 
 
-def test_processes_change_nothing(tokenizer):
+def test_processes_change_nothing(tokenizer, monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ)  # datasets leaves a copy, and rich goes on reading the one before
     rows = Dataset.from_list([standard(*texts) for texts in TEXTS])
     assert tokenize_preferences(rows, tokenizer, num_proc=2)[:] == tokenize_preferences(rows, tokenizer)[:]
 

@@ -202,7 +202,6 @@ def test_an_adapter_without_a_record_is_loaded_with_a_line(
 ):
     load_policy(folder, lora=LORA).save_pretrained(str(tmp_path))  # by peft alone
     with caplog.at_level(logging.WARNING):
-        logging.getLogger("transformers").propagate = True
         load_policy(tmp_path)
     assert [record.message for record in caplog.records if BASE_FINGERPRINT in record.message] == [
         f"The adapter in {tmp_path} has no {BASE_FINGERPRINT}, so whether {folder} has the weights it was trained on "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,7 +120,6 @@ def test_a_base_is_shared_by_its_weights_whatever_it_is_called(
                     AdapterReward(policy, source)
     (tmp_path / "adapter" / "base_fingerprint.json").unlink()  # as adapters from elsewhere: the name decides
     with caplog.at_level("WARNING"):
-        logging.getLogger("transformers").propagate = True
         assert isinstance(
             as_reward(str(tmp_path / "adapter"), policy=load_policy(folder, lora=True)).members[0].source, AdapterReward
         )

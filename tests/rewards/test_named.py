@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ scale = 3
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])  # to which the folder is added
     (tmp_path / "rewards_of_mine.py").write_text(CODE)
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "model").mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def opened(value: Any) -> LanguageModelJudge:
 @pytest.fixture(autouse=True)
 def _inside(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.path", [*sys.path])  # to which the folder is added
 
 
 def test_a_name_is_read_by_what_it_names(tiny_model_dir):
