@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from hf_align.cli.main import main
+from hf_align.experiments.benchmark.prepare import prepare_benchmark
+from hf_align.experiments.recipe import read_recipe
 from tests.evaluation.grid.made_runs import figures_of, write_run
 from tests.experiments.benchmark.grids import SMALL, write_inputs
 
@@ -26,4 +28,8 @@ def test_report_only(tiny_model_dir: str, tmp_path: Path, monkeypatch, capsys: p
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "The page: out/report.html" in said and "Runs without figures: 1, of which 0 failed." in said
+    prepare_benchmark(read_recipe("grid.yaml", [])).jobs[-1].begin(Path("out"))
+    assert main([*command, "--budget.passes", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "out/clean/ipo/0 was begun with" in error and "the grid has" in error
     assert "clean / ipo" in Path("out/report.html").read_text() and "not run" in Path("out/table.md").read_text()

@@ -47,7 +47,8 @@ class Estimate:
         value: The mean.
         interval: 95% interval; NaN for fewer than two prompts. With one seed it is over prompts alone and says nothing
             about another training.
-        p: Two-sided p-value of a mean of 0; NaN where there is no interval.
+        p: Two-sided p-value of a mean as it is where there is no effect (a gain of 0, a win rate of 1/2); NaN where
+            nothing of the kind is asked, or there is no interval.
         by_seed: Mean of each seed.
         over: What the interval is for others of: "prompts and seeds" or "prompts".
     """
@@ -69,7 +70,13 @@ class Estimate:
         }
 
 
-def crossed_mean(table: Table, *, trained: bool = True, bounds: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+def crossed_mean(
+    table: Table,
+    *,
+    trained: bool = True,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    null: float = 0.0,
+) -> Estimate:
     """Mean of a table with its interval, as this module's docstring has it.
 
     Args:
@@ -77,6 +84,7 @@ def crossed_mean(table: Table, *, trained: bool = True, bounds: tuple[float, flo
         trained: Whether each seed is a training. False: nothing but single responses differs, and the interval is over
             prompts, each with the mean of its responses.
         bounds: Ends that the interval doesn't pass, such as 0 and 1 of a share.
+        null: The mean without an effect, which `p` is of; NaN: no test.
 
     Example:
         >>> import numpy as np
@@ -99,7 +107,8 @@ def crossed_mean(table: Table, *, trained: bool = True, bounds: tuple[float, flo
     error = float(np.sqrt(variance))
     half = float(student.ppf((1 + LEVEL) / 2, degrees)) * error
     low, high = np.clip([mean - half, mean + half], *bounds)
-    p = float(2 * student.sf(abs(mean) / error, degrees)) if error else float(mean == 0)
+    off = float(abs(mean - null))
+    p = float(2 * student.sf(off / error, degrees)) if error else np.nan if np.isnan(null) else float(off == 0)
     over = "prompts and seeds" if crossed else "prompts"
     return Estimate(float(mean), [float(low), float(high)], p, by_seed, over)
 

@@ -22,8 +22,8 @@ from hf_align.evaluation.win_rate import wins_of
 
 GAINS = ("judge", "reward")
 """Figures of which the gain over the base counts."""
-ANY, SHARE = (-np.inf, np.inf), (0.0, 1.0)
-"""Ends of intervals."""
+SHARE = (0.0, 1.0)
+"""Ends of a share's interval."""
 
 
 def table_of(runs: Mapping[int, Run], name: str, seeds: Sequence[int] | None = None) -> Table | None:
@@ -110,13 +110,19 @@ def summarise(label: str, runs: Mapping[int, Run], base: Mapping[int, Figures], 
         entry[name] = None if gains is None else _with_spread(gains, trained)
     wins = stacked([wins_over(run.figures, base[seed]) for seed, run in runs.items()])
     longer = stacked([gain_of(run.figures, base[seed], "length") for seed, run in runs.items()])
-    entry["win_rate"] = None if wins is None else crossed_mean(wins, trained=trained, bounds=SHARE).to_json()
+    won = None if wins is None else crossed_mean(wins, trained=trained, bounds=SHARE, null=0.5)
+    entry["win_rate"] = won and won.to_json()
     entry["length_controlled"] = (
         None if wins is None or longer is None else crossed_length_controlled(wins, longer, trained=trained).to_json()
     )
-    for key, name, bounds in (("kl", "kl", ANY), ("length", "length", ANY), ("ended", "finished", SHARE)):
+    described: list[tuple[str, str, dict[str, Any]]] = [
+        ("kl", "kl", {}),
+        ("length", "length", {"null": np.nan}),
+        ("ended", "finished", {"null": np.nan, "bounds": SHARE}),
+    ]
+    for key, name, given in described:
         values = table_of(runs, name)
-        entry[key] = None if values is None else crossed_mean(values, trained=trained, bounds=bounds).to_json()
+        entry[key] = None if values is None else crossed_mean(values, trained=trained, **given).to_json()
     return entry | _costs(runs)
 
 
@@ -148,5 +154,5 @@ def summarise_base(base: Mapping[int, Figures]) -> dict[str, Any]:
     tables = {key: stacked([figures.get(name) for figures in base.values()]) for key, name in names.items()}
     return {
         "seeds": sorted(base),
-        **{key: None if table is None else crossed_mean(table).to_json() for key, table in tables.items()},
+        **{key: None if table is None else crossed_mean(table, null=np.nan).to_json() for key, table in tables.items()},
     }

@@ -90,8 +90,8 @@ def save_rows(rows: Dataset, folder: Path) -> None:
 
 
 def load_rows_of(folder: Path) -> Dataset:
-    """Rows that `save_rows` wrote."""
-    return cast(Dataset, load_from_disk(str(folder)))
+    """Rows that `save_rows` wrote, in memory: of rows on the disk each run would leave its tokens beside them."""
+    return cast(Dataset, load_from_disk(str(folder), keep_in_memory=True))
 
 
 def read_held_out(name: str, limit: int | None, place: str) -> Dataset:

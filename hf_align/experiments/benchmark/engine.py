@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hf_align.evaluation.grid import FAILED, RESULT
+from hf_align.evaluation.grid import BASE, FAILED, RESULT
 from hf_align.experiments.benchmark.execute import INTERRUPTED, attempt
 from hf_align.experiments.benchmark.jobs import LOG, Job
 from hf_align.files import write_json
+from hf_align.numbers import plural
 from hf_align.progress import Progress
 
 MODULE = "hf_align.experiments.benchmark.execute"
@@ -63,7 +64,7 @@ class Engine:
         try:
             while pending or running:
                 pending = self._without_unreachable(pending)
-                ready = [job for job in pending if set(job.needs) <= self._done]
+                ready = [job for job in pending if self._is_ready(job)]
                 for job in ready[: max(1, self.workers) - len(running)]:
                     pending.remove(job)
                     job.begin(self.out)
@@ -82,12 +83,24 @@ class Engine:
         finally:
             self._stop([process for _, process in running.values()])
 
+    def _has_result(self, place: str) -> bool:
+        """Whether what needs a run can use it: of the base also while a data set's reward can't score it."""
+        return place in self._done or (self.out / place / RESULT).exists()
+
+    def _is_ready(self, job: Job) -> bool:
+        return all(self._has_result(place) or (job.kind == BASE and place in self.failures) for place in job.needs)
+
     def _without_unreachable(self, pending: list[Job]) -> list[Job]:
-        """The runs that can still be done: one that needs a failed one has failed with it."""
+        """The runs that can still be done: one that needs a failed one has failed with it.
+
+        Not the base's, which only lacks the rewards of that data set then.
+        """
         left = []
         for job in pending:
-            failed = next((place for place in job.needs if place in self.failures), None)
-            if failed is None:
+            failed = next(
+                (place for place in job.needs if place in self.failures and not self._has_result(place)), None
+            )
+            if failed is None or job.kind == BASE:
                 left.append(job)
             else:
                 write_json(job.folder(self.out) / FAILED, job.failure(f"it needs {failed}, which failed"))
@@ -136,7 +149,9 @@ class Engine:
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         """Interrupt what still runs, and wait until checkpoints are saved; a second Ctrl-C ends it at once."""
         if processes:
-            self.progress.line(f"stopping {len(processes)} runs after their steps (Ctrl-C: at once)", "yellow")
+            self.progress.line(
+                f"stopping {plural(len(processes), 'run')} after the step under way (Ctrl-C: at once)", "yellow"
+            )
         for process in processes:
             process.send_signal(signal.SIGINT)
         until = time.monotonic() + PATIENCE

@@ -65,15 +65,18 @@ def execute(job: Job, out: Path, progress: Progress, *, keep: bool) -> dict[str,
     folder, settings = job.folder(out), job.settings
     entry = {name: settings.get(name) for name in (*IDENTITY, "budget")}
     entry["options"] = settings.get("options", {})
+    problems: list[str] = []
     if job.kind == REWARD:
         result = {**entry, **train_reward(job, out, progress), **surroundings()}
     elif job.kind == BASE:
-        result = {**entry, **_base(job, out, progress), **surroundings()}
+        result = {**entry, **_base(job, out, progress, problems), **surroundings()}
     else:
         result = {**entry, **_policy(job, out, progress), **surroundings()}
     write_json(folder / RESULT, result)
     if not keep:
         _clear(folder)
+    if problems:
+        raise UserError("; ".join(problems))
     return result
 
 
@@ -92,20 +95,30 @@ def _policy(job: Job, out: Path, progress: Progress) -> dict[str, Any]:
     return {**trained, **measure_policy(conditions, policy, reward, base_texts)}
 
 
-def _base(job: Job, out: Path, progress: Progress) -> dict[str, Any]:
-    """Measure the base, unless it is measured, and score its responses by every data set's reward."""
+def _base(job: Job, out: Path, progress: Progress, problems: list[str]) -> dict[str, Any]:
+    """Measure the base, unless it is measured, and score its responses by every data set's reward.
+
+    A reward that can't score them is noted in `problems`, and lacks in the result: all other figures need none.
+    """
     path, conditions = job.folder(out) / RESULT, _conditions(job, out, progress)
     if path.exists():
         measured = json.loads(path.read_text(encoding="utf-8"))
     else:
-        measured = {**measure_base(conditions), "rewards": {}}
+        measured = {**measure_base(conditions), "rewards": {}, "scored_by": {}}
     texts, finished = measured["responses"], measured["figures"]["finished"]
     samples = [Continuation(text, 0, ended) for text, ended in zip(texts, finished, strict=True)]
-    for dataset, given in job.sources["rewards"].items():
-        if dataset not in measured["rewards"]:
-            reward = trained_reward(given, dataset, out)
+    scored = measured.setdefault("scored_by", {})  # results of earlier versions have none
+    for dataset in job.unscored(measured):
+        measured["rewards"].pop(dataset, None)
+        try:
+            reward = trained_reward(job.sources["rewards"][dataset], dataset, out)
             measured["rewards"][dataset] = conditions.rewarded(reward, {"base": samples})["base"]
-    return {name: measured[name] for name in ("figures", "responses", "rewards")}
+            scored[dataset] = job.sources["contents"][dataset]
+        except Exception as error:  # of one data set's reward
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            problems.append(f"rewards of {dataset}: {sentence_of(error)}")
+    return {name: measured[name] for name in ("figures", "responses", "rewards", "scored_by")}
 
 
 def _conditions(job: Job, out: Path, progress: Progress) -> Conditions:

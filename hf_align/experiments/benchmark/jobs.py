@@ -28,7 +28,7 @@ class Job:
         place: Its folder in the benchmark's: "base/0", "clean/reward", "clean/dpo/0".
         settings: All that determines its result, as JSON has it; models by their content.
         sources: Names, which may differ on another machine: "model", "judge", "reward" (options where it is trained, or
-            None), "rewards" of the base by data set.
+            None), "rewards" of the base by data set, and their "contents".
         needs: Folders of the runs whose results it reads.
         work: How long it may take, beside others.
     """
@@ -49,9 +49,16 @@ class Job:
         path = self.folder(out) / RESULT
         if not path.exists():
             return False
-        if self.kind != "base":
-            return True
-        return set(json.loads(path.read_text(encoding="utf-8"))["rewards"]) >= set(self.sources["rewards"])
+        return self.kind != "base" or not self.unscored(json.loads(path.read_text(encoding="utf-8")))
+
+    def unscored(self, result: Mapping[str, Any]) -> list[str]:
+        """Data sets whose reward the base's result lacks, or has of a reward that was another one."""
+        contents, scored = self.sources.get("contents", {}), result.get("scored_by", {})
+        return [
+            name
+            for name in self.sources["rewards"]
+            if name not in result["rewards"] or (name in scored and scored[name] != contents.get(name))
+        ]
 
     @classmethod
     def read(cls, folder: Path) -> Job:

@@ -61,7 +61,8 @@ class Benchmark:
         for seed in grid.config.seed_list:
             settings = {**shared, **judge, "algorithm": BASE, "label": BASE, "seed": seed}
             needs = tuple(f"{name}/{REWARD}" for name in sorted(trained))
-            of_base = {**sources, "rewards": rewards}
+            contents = {name: content_of(each) for name, each in rewards.items()}
+            of_base = {**sources, "rewards": rewards, "contents": contents}
             jobs.append(Job(BASE, f"{BASE}/{seed}", settings, of_base, needs, float(len(self.held_out))))
         for name in sorted(trained):
             settings = {**shared, "dataset": name, "algorithm": REWARD, "label": REWARD, "lora": grid.lora}
@@ -199,6 +200,14 @@ class Benchmark:
         """
         if self.out.exists() and not (self.out / GRID).exists() and any(self._foreign()):
             raise UserError(f"output_dir: {self.out} exists and holds no benchmark; choose another folder")
+        self.check_runs()
+
+    def check_runs(self) -> None:
+        """Refuse runs that had other settings than the grid says.
+
+        Raises:
+            UserError: Names the run and what changed.
+        """
         for job in self.jobs:
             job.check_unchanged(self.out)
 

@@ -44,8 +44,16 @@ def reward_source(job: Job, out: Path) -> Any:
 
 
 def trained_reward(given: Any, dataset: str, out: Path) -> Any:
-    """A data set's reward as named, or the folder of the one that is trained where options are given."""
-    return str(out / dataset / REWARD / MODEL) if isinstance(given, Mapping) else given
+    """A data set's reward as named, or the folder of the one that is trained where options are given.
+
+    Raises:
+        UserError: Its training hasn't finished.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    if not (folder := out / dataset / REWARD / MODEL).exists():
+        raise UserError(f"it needs {dataset}/{REWARD}, which failed")
+    return str(folder)
 
 
 def parts_of_job(job: Job) -> list[Training]:

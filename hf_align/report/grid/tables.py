@@ -92,7 +92,7 @@ def short_table(dataset: Summary, summary: Summary) -> Table:
 
 def cost_table(dataset: Summary) -> Table:
     """Rows, time and memory."""
-    columns = ["algorithm", "rows", "steps", "ended by", "seconds", "peak memory (GB)", "device"]
+    columns = ["algorithm", "rows", "steps", "ended by", "seconds", "peak memory (GiB)", "device"]
     return Table(columns, [_cost_row(each) for each in dataset["algorithms"]])
 
 
@@ -103,7 +103,7 @@ def _cost_row(entry: Summary) -> list[str]:
         *(NOT_MEASURED if (value := mean(entry[name])) is None else f"{value:,.0f}" for name in ("rows", "steps")),
         ", ".join(f"{name} ({count})" for name, count in entry["stopped_by"].items()) or NOT_MEASURED,
         NOT_MEASURED if (seconds := mean(entry["training_seconds"])) is None else f"{seconds:,.1f}",
-        NOT_MEASURED if memory is None else f"{memory / 1e9:.2f}",
+        NOT_MEASURED if memory is None else f"{memory / 2**30:.2f}",
         ", ".join(entry["devices"]) or NOT_MEASURED,
     ]
 
@@ -223,7 +223,7 @@ def _costs(entry: Summary, compared: Summary | None) -> list[str]:
     cells = []
     for value, other, text in (
         (seconds, theirs[0], f"{seconds or 0:,.1f} s"),
-        (memory, theirs[1], f"{(memory or 0) / 1e9:.2f} GB"),
+        (memory, theirs[1], f"{(memory or 0) / 2**30:.2f} GiB"),
     ):
         times = f" ({value / other:.2f} × DPO)" if value is not None and other and entry is not compared else ""
         cells.append(NOT_MEASURED if value is None else text + times)

@@ -34,7 +34,7 @@ def write_run(
         "rows": 64,
         "steps": 8,
         "training_seconds": 10.0 + seed,
-        "peak_memory_bytes": 10**9,
+        "peak_memory_bytes": 2**30,
         "device": "CPU",
         "stopped_by": "samples",
         "history": [{"step": step, "objective/scores": 0.1 * step + seed} for step in (4, 8)],

@@ -58,6 +58,7 @@ def test_ends_and_tables_without_spread() -> None:
     assert crossed_mean(np.array([[1.0, 1.0, 0.0]]), bounds=(0, 1)).interval[1] == 1
     same = crossed_mean(np.full((3, 4), 0.5))
     assert same.interval == [0.5, 0.5] and same.p == 0 and crossed_mean(np.zeros((3, 4))).p == 1
+    assert crossed_mean(np.full((3, 4), 0.5), null=0.5).p == 1 and np.isnan(crossed_mean(np.eye(3), null=np.nan).p)
     one = crossed_mean(np.array([[1.0], [2.0]]))
     assert one.value == 1.5 and np.isnan(one.interval).all() and np.isnan(one.p)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 from hf_align.errors import UserError
 from hf_align.evaluation.grid import read_results
@@ -33,6 +34,8 @@ def test_gains_and_wins_by_hand(tmp_path: Path) -> None:
     [entry] = read_results(tmp_path).summary["datasets"][0]["algorithms"]
     assert entry["judge"]["mean"] == 0.25 and entry["judge"]["over"] == "prompts" and entry["judge"]["spread"] is None
     assert entry["win_rate"]["mean"] == (1 + 0.5 + 0 + 1) / 4 and entry["ended"]["mean"] == 0.75
+    assert entry["win_rate"]["p"] == pytest.approx(ttest_1samp([1, 0.5, 0, 1], 0.5).pvalue)  # pyright: ignore
+    assert entry["length"]["p"] is None and entry["ended"]["p"] is None, "nothing is asked of them"
     assert entry["length"]["mean"] == 4 and entry["kl"]["mean"] == 2.5 and entry["reward"] is None
     # Of longer responses half win, of shorter ones three quarters: odds 1 and 3, so sqrt(3) at equal length.
     assert entry["length_controlled"]["mean"] == pytest.approx(3**0.5 / (1 + 3**0.5), abs=2e-3)

@@ -14,8 +14,9 @@ import pytest
 from hf_align.errors import UserError
 from hf_align.evaluation.best_of_n import best_of_n_kl
 from hf_align.experiments.benchmark.execute import attempt
+from hf_align.experiments.benchmark.jobs import Job
 from hf_align.experiments.benchmark.planned import Benchmark
-from hf_align.experiments.benchmark.run import do_runs
+from hf_align.experiments.benchmark.run import do_runs, read_benchmark
 from hf_align.progress import Silent
 from tests.experiments.benchmark.grids import SMALL, prepared, result_of, write_inputs
 
@@ -80,6 +81,7 @@ def test_policies_are_trained_and_all_measured_alike(finished: Path, monkeypatch
     assert (trained["rows"], trained["steps"], trained["stopped_by"]) == (8, 4, "samples")
     assert sum(trained["figures"]["kl"]) > 0 and trained["training_seconds"] > 0 < trained["peak_memory_bytes"]
     assert sorted(path.name for path in Path("out/clean/dpo/0").iterdir()) == ["job.json", "result.json"]
+    assert not list(Path("out/data").rglob("cache-*")), "tokenised rows stay out of the results"
     best = check_figures("clean/best-of-n/0", base)
     assert (best["rows"], best["steps"], best["stopped_by"]) == (0, 0, None)
     by_n = best["by_n"]
@@ -134,10 +136,18 @@ def test_a_budget_ends_a_training(budget: dict[str, Any], stopped: str, steps: i
 
 def test_a_failure_is_recorded_and_the_others_go_on(tiny_model_dir: str):
     Path("bad.py").write_text("def reward(prompts, responses):\n    raise OSError('no such service')\n")
-    datasets = {"clean": CLEAN, "bad": {**CLEAN, "reward": "bad.py:reward"}}
-    lines, failures = run(prepared(tiny_model_dir, algorithms=BEST, datasets=datasets))
-    assert set(failures) == {"base/0", "bad/best-of-n/0"}
-    assert all("no such service" in reason for reason in failures.values())
+    diverging = {"learning_rate": 1e30, "max_steps": 3, "report_to": "none"}
+    datasets = {"clean": CLEAN, "bad": {**CLEAN, "reward": "bad.py:reward"}, "nan": {**CLEAN, "reward": diverging}}
+    benchmark = prepared(tiny_model_dir, algorithms=BEST, datasets=datasets)
+    lines, failures = run(benchmark)
+    assert set(failures) == {"base/0", "bad/best-of-n/0", "nan/reward", "nan/best-of-n/0"}
+    assert all("no such service" in failures[place] for place in ("base/0", "bad/best-of-n/0"))
+    assert "rewards of nan: it needs nan/reward, which failed" in failures["base/0"]
+    results = read_benchmark(benchmark)
+    assert results is not None
+    [clean] = results.summary["datasets"]
+    assert clean["name"] == "clean" and clean["algorithms"][0]["reward"] is not None, "the base's figures are there"
+    del datasets["nan"]
     good = Path("out/clean/best-of-n/0/result.json").read_bytes()
     failed = json.loads(Path("out/bad/best-of-n/0/failed.json").read_text())
     assert failed == {
@@ -148,6 +158,14 @@ def test_a_failure_is_recorded_and_the_others_go_on(tiny_model_dir: str):
     assert not failures and lines[0] == "1 of 3 runs are finished already"  # what failed may be changed
     assert Path("out/clean/best-of-n/0/result.json").read_bytes() == good
     assert not list(Path("out").rglob("failed.json"))
+
+
+def test_the_base_is_scored_again_by_a_reward_that_was_another_one():
+    sources = {"rewards": dict.fromkeys("abc", "reward"), "contents": {"a": "new", "b": "new", "c": "new"}}
+    job = Job("base", "base/0", {}, sources)
+    result = {"rewards": {"a": [1.0], "b": [1.0]}, "scored_by": {"a": "new", "b": "old"}}
+    assert job.unscored(result) == ["b", "c"]
+    assert job.unscored({"rewards": {"a": [1.0], "b": [1.0]}}) == ["c"], "results of earlier versions don't say by whom"
 
 
 def test_a_changed_grid_is_refused_by_name_and_a_longer_one_is_not(tiny_model_dir: str, finished: Path):

@@ -40,7 +40,7 @@ def test_what_wasnt_measured_is_called_that(results: Any) -> None:
     assert table.columns[:2] == ["algorithm", "reward model"]
     dpo, ppo, best = table.rows
     assert dpo[1:5] == ["no", "yes", "no", "no"] and ppo[1:5] == ["yes", "yes", "yes", "yes"]
-    assert dpo[7:9] == ["11.0 s", "1.00 GB"] and ppo[7:9] == ["11.0 s (1.00 × DPO)", "1.00 GB (1.00 × DPO)"]
+    assert dpo[7:9] == ["11.0 s", "1.00 GiB"] and ppo[7:9] == ["11.0 s (1.00 × DPO)", "1.00 GiB (1.00 × DPO)"]
     assert best[5] == "not measured" and best[9] == "not measured" and "2401.01879" in best[10]
     assert seeds_of(results.summary["datasets"][0]["algorithms"][2], "clean", results.summary) == "2 of 3"
 
