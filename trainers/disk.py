@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import nn
 
 from hf_align.errors import UserError
-from hf_align.numbers import shown_size
+from hf_align.numbers import plural, shown_size
 from hf_align.trainers.optimizers import optimizer_memory
 
 TOKENIZER = 135
@@ -68,7 +68,7 @@ class DiskNeeds:
         if not self.most:
             return f"no checkpoints; {saved}"
         rotated = ", one more while they rotate" if self.most > self.kept else ""
-        return f"{self.kept} checkpoints of {shown_size(self.checkpoint)}{rotated}; {saved}"
+        return f"{plural(self.kept, 'checkpoint')} of {shown_size(self.checkpoint)}{rotated}; {saved}"
 
     def problem(self, free: float) -> str | None:
         """Why the run doesn't fit into so many free bytes, with what to change; None if it does."""

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from datasets import Dataset
 
@@ -12,6 +12,9 @@ from hf_align.data.sources import EMBEDDED, check_split, load_named
 from hf_align.errors import UserError
 from hf_align.files import check_file
 from hf_align.report.shown import Shown, check_suffix
+
+if TYPE_CHECKING:  # few of the commands plan
+    from hf_align.planning.planner import Plan
 
 Rows = TypeVar("Rows", Dataset, list[dict[str, Any]], Dataset | list[dict[str, Any]])
 
@@ -78,3 +81,14 @@ def write_file(write: Callable[[str], Any], path: str, name: str, screen: Screen
     except OSError as error:
         raise UserError(f"{name}: {path} can't be written: {error.strerror or error}") from None
     screen.line(f"{name}: {path}")
+
+
+def write_recipe(planned: "Plan", path: str, screen: Screen) -> None:
+    """Write a plan's recipe with the changes that it needs to fit, and say the command that reads it.
+
+    Raises:
+        UserError: The planner knows no changes with which it fits, or the file can't be written.
+    """
+    write_file(planned.save_recipe, path, "recipe", screen)
+    missing = planned.settings.missing()
+    screen.line(f"train: {planned.command(path)}" + f", with {', '.join(missing)} still to be given" * bool(missing))

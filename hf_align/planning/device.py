@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from hf_align.planning.margin import Margin, margin_of
 from hf_align.planning.probe import PROBE, Probe
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 2**30, "TB": 2**40, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-"""Bytes of a unit. GPUs are sold in GB and have GiB: a "24 GB" card has 24 GiB."""
+EXPONENTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+"""Exponent of 2 by a unit's letter. GPUs are sold in GB and have GiB: a "24 GB" card has 24 GiB, and so 24,576 MB."""
+LEAST = 2**20
+"""Bytes below which a text without a unit is a slip of the pen, as 24 for 24GB."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +89,19 @@ class Device:
 
 
 def read_size(size: str | float) -> float:
-    """Bytes of a size as "24GB", "900 MiB" or a number of bytes.
+    """Bytes of a size as "24GB", "900 MiB" or a number of bytes. Units are powers of 1,024, with "i" or without.
 
     Raises:
         UserError: It is no size.
     """
     if isinstance(size, str):
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", size)
-        unit = None if match is None else UNITS.get(match[2].upper())
-        number = 0.0 if match is None or unit is None else float(match[1]) * unit
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(?:([KMGT])I?)?B?\s*", size.upper())
+        number = 0.0 if match is None else float(match[1]) * 2.0 ** EXPONENTS[match[2] or ""]
+        if match is not None and not match[2] and 0 < number < LEAST:
+            raise UserError(f"{size!r} is a number of bytes; write its unit, as in {match[1]}GB.")
     else:
         number = float(size)
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise UserError(f"{size!r} is not an amount of memory; write one like 24GB, or a GPU: {', '.join(CARDS)}.")
     return number
 

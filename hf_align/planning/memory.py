@@ -39,6 +39,8 @@ from hf_align.trainers.optimizers import optimizer_memory
 from hf_align.trainers.reward_setup import config_of, requested_config
 
 GRADIENTS = "gradients"
+SMOOTHED = 12
+"""Bytes of a smoothed logit besides itself: its log-prob in float32 and both's gradients; measured on a CPU, 11.9."""
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 """Names of configs for the number of experts."""
 
@@ -143,6 +145,9 @@ def needs_of(
     activations = max(0.0, loss.peak - gradients)
     rows, tokens = batch.input_ids.shape
     phases = {"update": {GRADIENTS: gradients, f"activations of {rows} x {tokens} tokens": activations}}
+    if kind == "demonstrations" and args.label_smoothing_factor:
+        logits = batch.input_ids.numel() * wrapper.config.get_text_config().vocab_size
+        phases["update"]["logits of all tokens (label_smoothing_factor)"] = logits * (setup.dtype.itemsize + SMOOTHED)
     phases["optimizer step"] = {GRADIENTS: gradients, "the step's intermediate results": optimizer.step}
     # A reference is as large as the policy, so its pass without gradients takes less memory than an update.
     work = {"update": loss.work, "forward": loss.forward}

@@ -5,20 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_align.algorithms import Rows
 from hf_align.feedback.judges.named import NamedJudge
 from hf_align.models.ensemble_files import EnsembleSettings, ensemble_folder, member_sources
+from hf_align.models.kinds import check_is_policy
 from hf_align.models.reward_adapter import shares_base
 from hf_align.models.sources import adapter_config, base_of, is_ensemble, plain_folder
 from hf_align.planning.outline import Outline, loaded_bytes, outline
 from hf_align.rewards.named import read_reward
-from hf_align.rewards.sources import named_models
+from hf_align.rewards.sources import check_named_models, named_models
 from hf_align.rewards.vader import VADER
+from hf_align.trainers.dpo import check_reference
+from hf_align.trainers.reward_setup import check_task_options, config_of
 
 Source = Mapping[str, Any]
 """Checked values of a recipe's source keys: model, data, reward and so on."""
 SCORING = ("reward", "judge", "eval_judge")
 """Keys of a recipe whose models score responses, or compare them."""
 SCORING_NAMES = {"reward": "reward model", "judge": "judge", "eval_judge": "judge of evaluations"}
+
+
+def check_models(kind: Rows, source: Source, args: Any) -> None:
+    """Refuse models of kinds that the run's trainer refuses; of a config alone nothing is known.
+
+    Args:
+        kind: Kind of rows that the algorithm trains on.
+        source: The recipe's models, its reward resolved.
+        args: The trainer's config.
+
+    Raises:
+        UserError: A policy or its reference is a reward model, the loss has no reference, a reward model is none, or
+            its tasks aren't those of the options.
+    """
+    model = source["model"]
+    is_named = isinstance(model, str) and not model.endswith(".json")
+    if args.checkpoint_kind != "reward":
+        check_is_policy(model if is_named else None, "model", ask_hub=True)
+        check_is_policy(source.get("ref_model"), "ref_model", ask_hub=True)
+    if not getattr(args, "needs_reference", True) and source.get("ref_model") is not None:
+        check_reference(args, "ref_model")
+    if kind == "comparisons" and is_named:
+        check_task_options(args, config_of(model, args).tasks)
+    for key in SCORING:
+        check_named_models(reward_of(source.get(key)))
 
 
 def has_reference(source: Source, args: Any) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from hf_align.errors import UserError
+from hf_align.files import whole_file
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.fitting import cheapest_changes, largest_batch, row_tokens
 from hf_align.planning.memory import Needs
+from hf_align.planning.other_models import check_models
 from hf_align.planning.outline import Model
 from hf_align.planning.settings import Settings, named_algorithm, with_data
 from hf_align.planning.time import StepTime
@@ -102,8 +105,15 @@ class Plan:
         """What the run writes into its `output_dir`."""
         return self.settings.disk
 
-    def recipe(self) -> str:
+    def command(self, file: str = "recipe.yaml") -> str:
+        """The command that trains by a recipe in this file."""
+        return f"hf-align {self.settings.algorithm.name} --config {shlex.quote(file)}"
+
+    def recipe(self, file: str = "recipe.yaml") -> str:
         """The run with the suggested changes as a recipe (YAML) that the algorithm's command reads.
+
+        Args:
+            file: Where it will lie, for the command in its first line.
 
         Raises:
             UserError: The planner knows no changes with which it fits.
@@ -115,11 +125,21 @@ class Plan:
                 "take a smaller model or shorter rows."
             )
         settings = plan.settings
-        name = settings.algorithm.name
         model = settings.model if isinstance(settings.model, str) else "MODEL"
-        lines = [f"# hf-align {name} --config recipe.yaml", f"# Memory: {shown_size(plan.device_bytes)} planned"]
-        lines += [f"# {key}: ... is still to be given" for key in settings.missing()]
+        lines = [f"# {self.command(file)}", f"# Memory: {shown_size(plan.device_bytes)} planned"]
+        told = {"model": " with its weights, in place of a config"}
+        lines += [f"# {key}: ... is still to be given{told.get(key, '')}" for key in settings.missing()]
         return "\n".join(lines) + "\n" + dump_yaml({"model": model, **settings.values})
+
+    def save_recipe(self, file: str) -> None:
+        """Write `recipe` to a file.
+
+        Raises:
+            UserError: As `recipe`, or the disk is full.
+        """
+        text = self.recipe(file)
+        with whole_file(file) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Names and figures to show."""
@@ -161,9 +181,15 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, for JSON."""
-        suggestion, disk = self.suggestion, self.disk
+        suggestion, disk, made = self.suggestion, self.disk, self.settings.outline
         return {
             "algorithm": self.settings.algorithm.name,
+            "model": made.name,
+            "weights": made.total,
+            "trained_weights": self.settings.trained,
+            "layout": self.needs.layout,
+            "micro_batch": [self.needs.rows, self.needs.tokens],
+            "device": self.device.name,
             "peak_bytes": round(self.peak_bytes),
             "device_bytes": round(self.device_bytes),
             "device_memory": round(self.device.memory),
@@ -180,7 +206,10 @@ class Plan:
             "disk_left_bytes": round(disk.left),
             "data": self.data,
             "notes": [*self.notes, *self.time.notes],
+            "disk_free_bytes": free_bytes(self.settings.args.output_dir),
             "changes": None if suggestion is None else suggestion.changes or {},
+            "changed_device_bytes": None if suggestion is None else round(suggestion.device_bytes),
+            "suggested_row_tokens": row_tokens(self.settings),
         }
 
 
@@ -206,7 +235,7 @@ def plan(
         The plan.
 
     Raises:
-        UserError: An algorithm, key or value is wrong, or there is no config to load.
+        UserError: An algorithm, key or value is wrong, there is no config to load, or the trainer refuses the models.
 
     Example:
         >>> from transformers import Qwen2Config
@@ -221,8 +250,9 @@ def plan(
     if hours is not None and not hours > 0:
         raise UserError(f"hours is {hours}; give a number above 0.")
     device = Device.here() if device_memory is None else Device.of(device_memory)
-    settings = with_data(Settings(model_id_or_config, named_algorithm(algorithm), dict(config), device))
-    return plan_settings(settings, hours=hours)
+    settings = Settings(model_id_or_config, named_algorithm(algorithm), dict(config), device)
+    check_models(settings.algorithm.rows, settings.source, settings.args)
+    return plan_settings(with_data(settings), hours=hours)
 
 
 def plan_settings(settings: Settings, changes: dict[str, Any] | None = None, hours: float | None = None) -> Plan:

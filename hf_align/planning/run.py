@@ -11,23 +11,19 @@ from peft import PeftConfig
 from hf_align.acceleration.registry import Setting, decide, describe
 from hf_align.algorithms import Rows
 from hf_align.errors import UserError
-from hf_align.models.kinds import check_is_policy
 from hf_align.models.sources import load_tokenizer
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths
 from hf_align.planning.memory import needs_of, reward_config_of
-from hf_align.planning.other_models import SCORING, Source, reward_of
+from hf_align.planning.other_models import Source, check_models
 from hf_align.planning.outline import Outline, outline
 from hf_align.planning.phases import Untraceable
 from hf_align.planning.planner import shown_count
 from hf_align.planning.rows import READERS, tokenized_prompts
 from hf_align.planning.steps import describe_steps, stages_of, steps_of
-from hf_align.rewards.sources import check_named_models
 from hf_align.trainers.disk import DiskNeeds, disk_needs, free_bytes
-from hf_align.trainers.dpo import check_reference
 from hf_align.trainers.ensemble_config import EnsembleConfig
-from hf_align.trainers.reward_setup import check_task_options, config_of
 from hf_align.trainers.rollouts.data import check_room
 from hf_align.trainers.stream import first_rows, is_stream
 
@@ -79,7 +75,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     known: dict[str, Any] = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
-    _check_models(kind, source, args)
+    check_models(kind, source, args)
     documents = READERS[kind](known, tokenizer, args)
     device = Device.here()
     dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
@@ -119,18 +115,6 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     ]
     plan = DryRun(lines, needed, disk, where, free, free_disk)
     return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
-
-
-def _check_models(kind: Rows, source: Source, args: Any) -> None:
-    """Refuse models that aren't what a run takes for what they are given as; no weights are loaded."""
-    for name in () if args.checkpoint_kind == "reward" else ("model", "ref_model"):
-        check_is_policy(source.get(name), name, ask_hub=True)
-    if not getattr(args, "needs_reference", True) and source.get("ref_model") is not None:
-        check_reference(args, "ref_model")
-    if kind == "comparisons":
-        check_task_options(args, config_of(source["model"], args).tasks)
-    for key in SCORING:
-        check_named_models(reward_of(source.get(key)))
 
 
 def _of_stream(rows: Mapping[str, Any]) -> str:

@@ -126,7 +126,8 @@ class Settings:
     def missing(self) -> list[str]:
         """Required keys of a recipe that have no value yet."""
         source = self.checked.source
-        absent = ["train_dataset"] if source["train_dataset"] is None else []
+        absent = [] if isinstance(self.model, str) and not self.model.endswith(".json") else ["model"]  # or its config
+        absent += ["train_dataset"] if source["train_dataset"] is None else []
         scored = source.get("reward") or source.get("judge")
         return absent + (["reward"] if "reward" in source and not scored else [])
 

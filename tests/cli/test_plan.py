@@ -23,12 +23,21 @@ def test_lines_json_and_recipe_say_the_same(config: str, tmp_path: Path, capsys:
     shown = capsys.readouterr().out
     assert "memory: weights" in shown and "\nfits" in shown
     figures = json.loads((tmp_path / "plan.json").read_text())
+    rows, tokens = figures["micro_batch"]
+    assert f"{figures['layout']}, largest micro-batch {rows} x {tokens} tokens" in shown
+    assert f"{figures['device']} has 24.0 GiB" in shown and figures["changed_device_bytes"] == figures["device_bytes"]
+    assert figures["weights"] > figures["trained_weights"] > 0
     assert figures["fits"] and sum(figures["parts"].values()) == pytest.approx(figures["peak_bytes"], abs=20)
     recipe = (tmp_path / "fits.yaml").read_text()
+    command = f"hf-align dpo --config {tmp_path / 'fits.yaml'}"
+    assert recipe.startswith(f"# {command}\n")
+    assert f"\ntrain: {command}, with model, train_dataset still to be given\n" in shown
     assert f"model: {config}" in recipe and "r: 4" in recipe and "train_dataset: ... is still to be given" in recipe
     again = ["plan", "--config", str(tmp_path / "fits.yaml"), "--algorithm", "dpo", "--gpu", "24GB", "--json", "-"]
-    assert main(again) == 0
-    assert json.loads(capsys.readouterr().out)["peak_bytes"] == figures["peak_bytes"]
+    assert main([*again, "--recipe", str(tmp_path / "again.yaml")]) == 0
+    again_figures = json.loads(capsys.readouterr().out)
+    assert {**again_figures, "disk_free_bytes": figures["disk_free_bytes"]} == figures
+    assert (tmp_path / "again.yaml").read_text() == recipe.replace("fits.yaml", "again.yaml")
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,11 @@ def test_a_choice_is_printed_and_written(pairs: str, tiny_model_dir: str, capsys
     assert f"algorithm     {figures['algorithm']}" in shown
     for word in ("because", "option", "runner-up", "score of", "resources", "against it"):
         assert word in shown
-    assert main(["select", *flags, "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == figures["scores"]
+    assert main(["select", *flags, "--json", "-", "--recipe", "first.yaml"]) == 0
+    assert json.loads(capsys.readouterr().out) == figures
+    trains = ["--config", "first.yaml", "--output_dir", "out", "--dry_run"]
+    assert main([figures["algorithm"], *trains]) == 0
+    assert f"train_dataset: {pairs}" in Path("first.yaml").read_text()
 
 
 @pytest.mark.slow
@@ -46,8 +49,16 @@ def test_rules_from_a_function(pairs: str, tiny_model_dir: str, capsys: pytest.C
     [
         (["--gpu", "24 apples"], "not an amount of memory"),
         (["--need", "fats"], "did you mean fast"),
+        (
+            ["--need", "no_training", "no_reward_model", "--data", "none.jsonl"],
+            "no_reward_model and no_training together",
+        ),
+        (["--recipe", "."], "recipe: . can't be written: it is a folder"),
         (["--rules", "none.yaml"], "rules: there is no file none.yaml"),
-        (["--data", "prompts.jsonl"], "Nothing is possible here: sft: it needs demonstrations; dpo: it needs pairs;"),
+        (
+            ["--data", "prompts.jsonl"],
+            "Nothing is possible here: sft: it needs demonstrations; dpo, cdpo, ipo: it needs pairs;",
+        ),
         (["--reward", "./none"], "--reward: there is no folder ./none"),
         (["--reward", "none.py:score"], "none.py"),
         (["--reward", "MODEL"], "has no reward head"),

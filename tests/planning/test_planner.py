@@ -1,6 +1,7 @@
 """`plan`: monotone figures, parts that add up, sizes of models, suggestions, mistakes."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -210,8 +211,36 @@ def test_configs_that_are_none(tmp_path: Path) -> None:
         plan({"hidden_size": 5}, "dpo", device_memory="1GB")
 
 
+def test_smoothed_labels_of_demonstrations_take_the_logits_of_all_tokens() -> None:
+    plain, smoothed = (
+        plan(SHALLOW, "sft", device_memory="24GB", label_smoothing_factor=factor, **FEW) for factor in (0.0, 0.1)
+    )
+    tokens = FEW["per_device_train_batch_size"] * FEW["max_length"]
+    assert smoothed.phases["update"] - plain.phases["update"] == tokens * SHAPE["vocab_size"] * (2 + 12)
+
+
+def test_models_that_training_refuses_are_not_planned(tmp_path: Path) -> None:
+    for name in ("SequenceClassification", "CausalLM"):
+        (tmp_path / name).mkdir()
+        config = {**SHALLOW, "architectures": [f"LlamaFor{name}"]}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    reward, policy = str(tmp_path / "SequenceClassification"), str(tmp_path / "CausalLM")
+    refused: list[tuple[Any, str, dict[str, Any], str]] = [
+        (reward, "ppo", {}, "model: .* is a reward model"),
+        (SHALLOW, "dpo", {"ref_model": reward}, "ref_model: .* is a reward model"),
+        (SHALLOW, "ppo", {"reward": policy}, "has no reward head"),
+        (SHALLOW, "dpo", {"ref_model": policy, "loss_type": "simpo"}, "ref_model"),
+    ]
+    for model, algorithm, values, message in refused:
+        with pytest.raises(UserError, match=message):
+            plan(model, algorithm, device_memory="1GB", **values)
+
+
 def test_sizes_of_memory() -> None:
-    assert read_size("24GB") == read_size("24 GiB") == 24 * 2**30
-    assert read_size("900MB") == 900e6 and read_size(5) == 5
+    assert read_size("24GB") == read_size("24 GiB") == read_size("24g") == read_size("24576MB") == 24 * 2**30
+    assert read_size("900 MiB") == read_size(str(900 * 2**20)) == 900 * 2**20 and read_size(5) == 5
+    for size in ("24", "24B", "24x", "24iB", "GB", "0GB", "-1GB", "", math.inf, math.nan):
+        with pytest.raises(UserError, match="24GB"):
+            read_size(size)
     device = Device.of("10GB")
     assert device.kind == "cuda" and device.needed(0) > 0

@@ -1,15 +1,13 @@
 """`hf-align plan`: memory, time and disk of a run and whether it fits, without loading weights."""
 
 import argparse
-import json
-from pathlib import Path
 
-from hf_align.cli.console import Screen, quiet_libraries
-from hf_align.cli.report_files import check_files
+from hf_align.cli.console import Screen, print_json, quiet_libraries, write_figures
+from hf_align.cli.report_files import check_files, write_recipe
 from hf_align.errors import UserError
 from hf_align.experiments.recipe import read_recipe
-from hf_align.files import whole_file
-from hf_align.planning.planner import plan
+from hf_align.numbers import shown_size
+from hf_align.planning.planner import Plan, plan
 
 WIDTH = 44
 """Least width of the names before the figures."""
@@ -33,26 +31,26 @@ def run_plan(options: argparse.Namespace) -> None:
     screen = Screen(stderr=options.json == "-")
     with quiet_libraries(screen):
         planned = plan(model, options.algorithm, device_memory=options.gpu, hours=options.hours, **values)
-        largest = {"largest_batch": planned.largest_batch} if options.largest_batch else {}
-        if options.json is not None:
-            text = json.dumps({**planned.to_dict(), **largest}, indent=1) + "\n"
-            if options.json == "-":
-                print(text, end="")
-                return
-            with whole_file(Path(options.json)) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
-        lines = list(planned.lines())
-        width = max(WIDTH, *(len(name) + 2 for name, _ in lines))
-        for name, line in lines:
-            screen.line(f"{name:<{width}}{line}")
-        if largest:
-            screen.line(f"{'largest micro-batch that fits':<{width}}{planned.largest_batch or 'none'}")
-        if not planned.fits and (better := planned.suggestion) is not None:
-            changes = " ".join(f"--{key} {str(value).lower()}" for key, value in (better.changes or {}).items())
-            screen.line(f"{'it fits with':<{width}}{changes}")
-        elif not planned.fits:
-            screen.line("No change of batch, recomputation, quantization or LoRA makes it fit.")
+        figures = planned.to_dict() | ({"largest_batch": planned.largest_batch} if options.largest_batch else {})
+        if options.json == "-":
+            print_json(figures)
+        else:
+            _show(planned, screen, largest=options.largest_batch)
+            if options.json is not None:
+                write_figures(figures, options.json, screen)
         if options.recipe is not None:
-            with whole_file(Path(options.recipe)) as unfinished:
-                unfinished.write_text(planned.recipe(), encoding="utf-8")
-            screen.line(f"recipe: {options.recipe}")
+            write_recipe(planned, options.recipe, screen)
+
+
+def _show(planned: Plan, screen: Screen, *, largest: bool) -> None:
+    lines = list(planned.lines())
+    width = max(WIDTH, *(len(name) + 2 for name, _ in lines))
+    for name, line in lines:
+        screen.line(f"{name:<{width}}{line}")
+    if largest:
+        screen.line(f"{'largest micro-batch that fits':<{width}}{planned.largest_batch or 'none'}")
+    if not planned.fits and (better := planned.suggestion) is not None:
+        changes = " ".join(f"--{key} {str(value).lower()}" for key, value in (better.changes or {}).items())
+        screen.line(f"{'it fits with':<{width}}{changes}, in {shown_size(better.device_bytes)}")
+    elif not planned.fits:
+        screen.line("No change of batch, recomputation, quantization or LoRA makes it fit.")

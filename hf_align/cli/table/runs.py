@@ -74,6 +74,7 @@ def select_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a table of rules (YAML) in place of the default one, or FILE.py:FUNCTION, features to scores",
     )
+    parser.add_argument("--recipe", metavar="FILE", help="write the first choice to FILE as a recipe that fits (YAML)")
     add_json(parser, instead_of="text")
 
 
@@ -82,8 +83,9 @@ SELECT = Command(
     "recommend an algorithm for data, a model, resources and needs",
     f"""Scores every algorithm that trains a policy, and best-of-n, by the data (pairs, agreement, margins, prompts,
 lengths), the model, the memory and time that an estimate gives, and your needs. Prints the first with reasons, each
-with its source, advantages and drawbacks, options to begin with, and the runner-up with when to take it. Trains
-nothing, loads no weights. The rules are one table, with a source each; --rules takes yours. They are tested on ten
+with its source, advantages and drawbacks, options to begin with, and the runner-up with when to take it; --recipe FILE
+writes the first as a recipe, planned with these options and changed where it doesn't fit. Trains nothing, loads no
+weights. The rules are one table, with a source each; --rules takes yours. They are tested on ten
 cells of one small benchmark alone: read the choice as advice.
 
 needs (--need, several at once or repeated):
@@ -91,6 +93,7 @@ needs (--need, several at once or repeated):
 """,
     """  hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 24GB
   hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 24GB --hours 24 --need robust_to_noise simple
+  hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 24GB --recipe first.yaml
   hf-align select --data pairs.jsonl --model ORG/MODEL --gpu 80GB --reward ./out/reward
   hf-align select --data ORG/DATA --model ORG/MODEL --gpu 24GB --gpus 2 --budget 50 --price 1.5 --speed 60
   hf-align select --data embedded:ratings --model ./hf-align-quickstart/base --json choice.json

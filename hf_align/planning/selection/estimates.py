@@ -115,11 +115,16 @@ def planned_bytes(work: Work, setting: Mapping[str, Any], model: str, device: De
     if work in ("online-pairs", "policy-gradient"):
         values |= {"num_samples": SAMPLES, "per_device_train_batch_size": SAMPLES, "num_mini_batches": 1}
         values |= {"max_prompt_length": prompt, "max_new_tokens": response}
-        row: Document = ([1] * prompt, [[1] * response] * SAMPLES)
     else:
         values["max_length"] = prompt + response
-        row = ([1] * prompt, [[1] * response] * (2 if work == "pairs" else 1))
-    return plan_settings(Settings(model, ALGORITHMS[PLANNED[work]], values, device, [row])).device_bytes
+    rows = [longest_row(work, features)]
+    return plan_settings(Settings(model, ALGORITHMS[PLANNED[work]], values, device, rows)).device_bytes
+
+
+def longest_row(work: Work, features: Features) -> Document:
+    """A row of the longest prompt and responses, as many as this kind of work has."""
+    responses = {"demonstrations": 1, "pairs": 2}.get(work, SAMPLES)
+    return [1] * max(1, features.longest_prompt), [[1] * max(1, features.longest_response)] * responses
 
 
 def cache_bytes(made: Outline, sequences: int, tokens: int) -> float:

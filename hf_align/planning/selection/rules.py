@@ -15,7 +15,7 @@ from typing import Any, Literal
 from hf_align.algorithms import ALGORITHMS
 from hf_align.errors import UserError
 from hf_align.files import read_text
-from hf_align.planning.selection.candidates import VARIANTS
+from hf_align.planning.selection.candidates import VARIANTS, candidates
 from hf_align.planning.selection.features import Features
 from hf_align.planning.selection.needs import checked_needs
 from hf_align.yaml_text import YamlProblem, read_yaml
@@ -58,6 +58,12 @@ class Rule:
     scope: str
     revise: str
 
+    @property
+    def excluded(self) -> set[str]:
+        """Algorithms that it leaves out."""
+        effects = {} if isinstance(self.effect, str) else self.effect
+        return {name for name, value in effects.items() if value == EXCLUDE}
+
     def holds(self, features: Features) -> bool:
         """Whether all conditions hold."""
         return all(_holds(name, condition, features) for name, condition in self.when.items())
@@ -93,6 +99,20 @@ def read_rules(file: str | os.PathLike[str] = DEFAULT) -> tuple[Rule, ...]:
         twice = next(name for name in names if sum(rule.name == name for rule in rules) > 1)
         raise UserError(f"rules: {file} has two rules named {twice}")
     return rules
+
+
+def compatible_needs(needs: Sequence[str], rules: Iterable[Rule]) -> tuple[str, ...]:
+    """The needs without repeats, of which rules about nothing else leave an algorithm.
+
+    Raises:
+        UserError: One is unknown, or no algorithm meets all.
+    """
+    stated = checked_needs(needs)
+    told = [rule for rule in rules if rule.when.keys() == {"need"} and rule.when["need"] in stated and rule.excluded]
+    if all(any(each.name in rule.excluded for rule in told) for each in candidates()):
+        names = dict.fromkeys(rule.when["need"] for rule in told)
+        raise UserError(f"need: no algorithm meets {' and '.join(names)} together; leave one out")
+    return stated
 
 
 def _read_rule(entry: Any, place: str) -> Rule:

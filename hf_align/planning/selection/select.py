@@ -17,10 +17,9 @@ from hf_align.numbers import number_problem, shown_size
 from hf_align.planning.selection.candidates import Candidate, candidates
 from hf_align.planning.selection.estimates import Estimate, Estimator, estimator, outline_of
 from hf_align.planning.selection.features import Features, data_features
-from hf_align.planning.selection.needs import checked_needs
 from hf_align.planning.selection.provenance import reward_warnings
 from hf_align.planning.selection.resources import Resources
-from hf_align.planning.selection.rules import DEFAULT, EXCLUDE, Rule, read_rules
+from hf_align.planning.selection.rules import DEFAULT, EXCLUDE, Rule, compatible_needs, read_rules
 from hf_align.planning.selection.settings import hyperparameters
 from hf_align.progress import Progress
 from hf_align.rewards.named import read_function
@@ -140,9 +139,9 @@ def select_algorithm(
     Raises:
         UserError: An argument is wrong, the data has no rows of a known kind, there is no config, or nothing fits.
     """
-    stated, resources = checked_needs(needs), resources or Resources()
-    shares = _checked_weights(weights)
+    resources, shares = resources or Resources(), _checked_weights(weights)
     table = read_rules(rules) if isinstance(rules, str | os.PathLike) else rules
+    stated = compatible_needs(needs, () if callable(table) else table)
     check_is_policy(model, "model", ask_hub=True)
     if reward is not None:
         _check_reward(reward)
@@ -222,18 +221,17 @@ def recommend(
         UserError: Nothing is possible.
     """
     everyone = list(candidates())
-    estimates = {each.name: estimate(each, features) for each in everyone if _lacks(each, features) is None}
     fired = [] if callable(rules) else [rule for rule in rules if rule.holds(features)]
-    effects = {rule.name: rule.effects([each.name for each in everyone], estimates) for rule in fired}
-    excluded: dict[str, str] = {}
-    for each in everyone:
-        reason = _lacks(each, features) or _too_much(features, estimates[each.name])
-        ruled = next((rule.because for rule in fired if effects[rule.name].get(each.name) == EXCLUDE), None)
-        if reason or ruled:
-            excluded[each.name] = ruled or reason or ""
+    reasons = {each.name: _ruled_out(each, fired) or _lacks(each, features) for each in everyone}
+    if all(reasons.values()):
+        raise _nothing_possible(reasons)
+    estimates = {each.name: estimate(each, features) for each in everyone if reasons[each.name] is None}
+    reasons |= {name: _too_much(features, own) for name, own in estimates.items()}
+    excluded = {name: reason for name, reason in reasons.items() if reason is not None}
     possible = [each for each in everyone if each.name not in excluded]
     if not possible:
-        raise UserError("Nothing is possible here: " + "; ".join(f"{name}: {why}" for name, why in excluded.items()))
+        raise _nothing_possible(reasons)
+    effects = {rule.name: rule.effects([each.name for each in everyone], estimates) for rule in fired}
     parts: dict[str, dict[str, float]] = {}
     if callable(rules):
         scores = _learned(rules(features), [each.name for each in possible])
@@ -263,6 +261,19 @@ def recommend(
         features=features,
         estimates=estimates,
     )
+
+
+def _ruled_out(candidate: Candidate, rules: Sequence[Rule]) -> str | None:
+    """The first rule's reason to leave a candidate out."""
+    return next((rule.because for rule in rules if candidate.name in rule.excluded), None)
+
+
+def _nothing_possible(reasons: Mapping[str, str | None]) -> UserError:
+    by_reason: dict[str | None, list[str]] = {}
+    for name, why in reasons.items():
+        by_reason.setdefault(why, []).append(name)
+    told = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason.items())
+    return UserError(f"Nothing is possible here: {told}")
 
 
 def _lacks(candidate: Candidate, features: Features) -> str | None:

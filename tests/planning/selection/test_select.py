@@ -13,7 +13,7 @@ from hf_align.planning.selection.candidates import Candidate, candidates
 from hf_align.planning.selection.estimates import Estimate
 from hf_align.planning.selection.features import Features
 from hf_align.planning.selection.needs import NEEDS, checked_needs
-from hf_align.planning.selection.rules import Rule, read_rules
+from hf_align.planning.selection.rules import Rule, compatible_needs, read_rules
 from hf_align.planning.selection.select import WEIGHTS, Recommendation, recommend
 
 GIB = 2**30
@@ -117,9 +117,28 @@ def test_a_need_leaves_out_what_cannot_meet_it(need: str, possible: set[str]):
     assert set(choose(needs=(need,)).scores) == possible
 
 
-def test_needs_that_exclude_each_other_are_refused():
+def test_needs_that_exclude_each_other_are_refused_before_anything_is_planned():
+    def never(candidate: Candidate, features: Features) -> Estimate:
+        raise AssertionError(candidate.name)
+
+    needs = ("no_reward_model", "no_training")
+    with pytest.raises(UserError, match="no algorithm meets no_reward_model and no_training together"):
+        compatible_needs(needs, read_rules())
     with pytest.raises(UserError, match="Nothing is possible"):
-        choose(needs=("no_training", "no_reward_model"))
+        recommend(replace(CASE, needs=needs), read_rules(), WEIGHTS, never)
+    for need in NEEDS:
+        assert compatible_needs((need, need), read_rules()) == (need,)
+
+
+def test_what_a_need_leaves_out_is_not_planned():
+    planned: list[str] = []
+
+    def note(candidate: Candidate, features: Features) -> Estimate:
+        planned.append(candidate.name)
+        return estimate(candidate, features)
+
+    choice = recommend(replace(CASE, needs=("no_training",)), read_rules(), WEIGHTS, note)
+    assert planned == ["best-of-n"] == list(choice.estimates)
 
 
 def test_an_unknown_need_is_refused_with_the_nearest():
