@@ -73,7 +73,10 @@ class Job:
             UserError: Names what changed.
         """
         folder = self.folder(out)
-        for name, was, is_now in () if self._has_failed(folder) else self._changes(folder):
+        changes = [] if self._has_failed(folder) else [*self._changes(folder)]
+        for name, was, is_now in sorted(
+            changes, key=lambda change: not change[0].startswith("budget")
+        ):  # the cause first
             raise UserError(
                 f"output_dir: {folder} was begun with {name} {was}, and the grid has {is_now} now; restore it, choose "
                 "another output_dir, or delete that folder"

@@ -147,6 +147,7 @@ def test_a_failure_is_recorded_and_the_others_go_on(tiny_model_dir: str):
     assert results is not None
     [clean] = results.summary["datasets"]
     assert clean["name"] == "clean" and clean["algorithms"][0]["reward"] is not None, "the base's figures are there"
+    shutil.rmtree(Path("out/nan"))
     del datasets["nan"]
     good = Path("out/clean/best-of-n/0/result.json").read_bytes()
     failed = json.loads(Path("out/bad/best-of-n/0/failed.json").read_text())
@@ -174,6 +175,7 @@ def test_a_changed_grid_is_refused_by_name_and_a_longer_one_is_not(tiny_model_di
         ({"options": {**SMALL["options"], "learning_rate": 0.5}}, "begun with options.learning_rate 0.01, and"),
         ({"max_new_tokens": 5}, "out/base/0 was begun with max_new_tokens 4, and the grid has 5 now"),
         ({"datasets": {"clean": {**CLEAN, "flip": 0.25}}}, "begun with flip 0.0, and the grid has 0.25 now"),
+        ({"budget": {"samples": 12, "passes": 2}}, "begun with budget.samples 8, and the grid has 12 now"),
         ({"judge": "vader"}, "out/base/0 was begun with judge score.py:lower"),
     ):
         with pytest.raises(UserError, match=message):
