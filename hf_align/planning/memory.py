@@ -186,6 +186,11 @@ def wrapper_of(source: Source, args: Any, model: Outline) -> BranchModel:
     return TracedReward(model.model, reward_config_of(source["model"], args))
 
 
+def trained_weights(source: Source, args: Any, model: Outline) -> int:
+    """Number of trained weights, with a value head's or a value model's."""
+    return sum(each.numel() for each in wrapper_of(source, args, model).parameters() if each.requires_grad)
+
+
 def _logits(wrapper: BranchModel, documents: Sequence[Document]) -> float:
     """Bytes of a response's logits and log-probs in float32, by which the first batch checks the layouts.
 

@@ -15,7 +15,7 @@ from hf_align.models.sources import load_tokenizer
 from hf_align.numbers import shown_size
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths
-from hf_align.planning.memory import needs_of, reward_config_of
+from hf_align.planning.memory import needs_of, reward_config_of, trained_weights
 from hf_align.planning.other_models import Source, check_models
 from hf_align.planning.outline import Outline, outline
 from hf_align.planning.phases import Untraceable
@@ -102,9 +102,10 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
         needed, memory = device.needed(model.base_bytes, model.base_bytes), [("memory, weights alone", str(error))]
     steps, where, free = steps_of(args, len(documents)), device.name, int(device.memory)
     disk, free_disk = disk_needs(args, model.model, steps), free_bytes(args.output_dir)
+    trained = trained_weights(source, args, model)
     setting = Setting(args.uses, args.device.type, recomputes=args.recomputes)
     lines = [
-        ("model", f"{model.name}, {shown_count(model.total)} weights, {shown_count(model.trained)} trained"),
+        ("model", f"{model.name}, {shown_count(model.total)} weights, {shown_count(trained)} trained"),
         ("data", f"{_of_stream(rows)}{len(documents)} rows, {describe_lengths(documents)}"),
         *([] if getattr(args, "needs_reference", True) else [("reference", "none: the loss needs none")]),
         ("acceleration", describe(decide(model.model, setting, args.acceleration))),

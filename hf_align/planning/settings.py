@@ -22,7 +22,7 @@ from hf_align.models.decoders import positions_of
 from hf_align.models.sources import load_tokenizer
 from hf_align.planning.device import Device
 from hf_align.planning.lengths import describe_lengths, longest_allowed
-from hf_align.planning.memory import Needs, needs_of, reward_config_of, staying_bytes, wrapper_of
+from hf_align.planning.memory import Needs, needs_of, reward_config_of, staying_bytes, trained_weights, wrapper_of
 from hf_align.planning.other_models import Source
 from hf_align.planning.outline import Model, Outline, outline
 from hf_align.planning.rows import READERS
@@ -144,8 +144,7 @@ class Settings:
     @property
     def trained(self) -> int:
         """Number of trained weights, with a value head's or a value model's."""
-        parameters = wrapper_of(self.source, self.args, self.outline).parameters()
-        return sum(each.numel() for each in parameters if each.requires_grad)
+        return trained_weights(self.source, self.args, self.outline)
 
     @cached_property
     def needs(self) -> Needs:

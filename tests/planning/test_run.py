@@ -6,10 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from hf_align import RewardEnsemble
 from hf_align.cli.main import main
 from hf_align.models.reward import RewardModel
+from hf_align.planning.device import Device
+from hf_align.planning.settings import Settings, named_algorithm
 from tests.cli.few import few
 from tests.cli.test_train import RECIPES
 from tests.tiny import save_tiny
@@ -43,6 +46,9 @@ def test_nothing_is_loaded_or_written(
     shown = capsys.readouterr().out
     kind = "LlamaForSequenceClassification" if command == "reward" else "LlamaForCausalLM"
     assert f"{kind}, " in shown
+    lora = {"lora": yaml.safe_load((RECIPES / f"{command}.yaml").read_text())["lora"]}
+    planned = Settings(tiny_model_dir, named_algorithm(command), lora, Device.of("24GB"))
+    assert f" weights, {planned.trained} trained" in shown, "a value head, too"
     assert "16 rows, " in shown
     assert "allocator" in next(line for line in shown.splitlines() if line.startswith("acceleration "))
     assert "memory, about" in shown and "memory: trained weights" in shown
