@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.hub import cached_file
 
 from hf_align.broken_files import broken_file, file_problem
@@ -25,6 +27,9 @@ from hf_align.errors import LoadError, UserError, reason_of
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE
 from hf_align.models.finite import check_files, check_loaded
 from hf_align.models.gguf import convert_gguf
+
+_LOADED = {"AutoTokenizer": "a tokenizer", "AutoModelForCausalLM": "a language model"}
+"""What classes of transformers load, in messages."""
 
 
 def load_tokenizer(model_id_or_path: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
@@ -56,7 +61,11 @@ def from_pretrained(auto_class: Any, path: str, **kwargs: Any) -> Any:
         loaded = auto_class.from_pretrained(path, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError, AssertionError, SafetensorError, StrictDataclassError) as error:
         _check_folder(path)
-        raise _cannot_load(auto_class.__name__, path, error) from error
+        raise _cannot_load(_LOADED.get(auto_class.__name__, "a model"), path, error) from error
+    except (TypeError, AttributeError) as error:
+        if _config_problem(path) is None:
+            raise
+        raise _cannot_load(_LOADED.get(auto_class.__name__, "a model"), path, error) from error
     model = loaded[0] if isinstance(loaded, tuple) else loaded
     if isinstance(model, nn.Module):
         check_loaded(dict(model.named_parameters()), path)
@@ -132,8 +141,29 @@ def _cannot_load(what: str, path: str, error: Exception) -> LoadError:
         reason = "pad_token_id in its config.json is not in its vocabulary; set it to one, or to null"
     if "custom code" in reason:
         reason = "it needs its own code, which is never run; use a model that transformers supports"
+    elif (problem := _config_problem(path)) is not None:
+        reason = problem
+    elif "backend tokenizer" in reason:
+        reason = "it has no tokenizer.json or other file of one; save the tokenizer there, too"
     where = "the folder" if os.path.isdir(path) else "the Hub id or folder"
     return LoadError(f"Can't load {what} from {where} '{path}': {reason}", path)
+
+
+def _config_problem(path: str) -> str | None:
+    """Why a config.json is that of no model, or None: transformers' words for it name classes and keys of its own."""
+    file = find_file(path, CONFIG)
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return f"its {CONFIG} is not JSON; download or save the model again"
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if kind is None:
+        return f"its {CONFIG} is no model's, which has a model_type; name the folder of a model"
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        return f"its {CONFIG} has the model_type {kind!r}, which this version of transformers doesn't know"
+    return None
 
 
 def _broken_weights(path: str) -> tuple[Path, str] | None:

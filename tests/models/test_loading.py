@@ -109,6 +109,39 @@ def test_a_pad_id_that_is_none(pad: Any, message: str, tmp_path: Path) -> None:
         load_policy(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{}", "its config.json is no model's, which has a model_type; name the folder of a model"),
+        ("[1]", "its config.json is no model's, which has a model_type; name the folder of a model"),
+        (
+            '{"model_type": "nonsense"}',
+            "its config.json has the model_type 'nonsense', which this version of transformers doesn't",
+        ),
+        ('{"model_type"', "its config.json is not JSON; download or save the model again"),
+        (b"\xff\xfe{", "its config.json is not JSON; download or save the model again"),
+        ('{"model_type": [3]}', r"its config.json has the model_type \[3\], which this version"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("load", [load_config, load_policy, load_reward_model, load_tokenizer])
+def test_a_folder_that_is_no_model_s_is_refused_without_names_of_classes(
+    load: Any, config: str | bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes(config if isinstance(config, bytes) else config.encode())
+    with pytest.raises(LoadError, match=message) as caught:
+        load(str(tmp_path))
+    assert "Auto" not in str(caught.value) and caught.value.source == str(tmp_path)
+    if load is load_tokenizer:
+        assert str(caught.value).startswith(f"Can't load a tokenizer from the folder '{tmp_path}': ")
+
+
+def test_a_model_s_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(LoadError, match=r"Can't load a tokenizer from the folder '.*': it has no tokenizer.json or"):
+        load_tokenizer(tmp_path)
+
+
 @pytest.mark.parametrize("base", [5, ["a"], {"a": 1}, True])
 def test_a_base_of_another_type_than_a_name(base: Any, broken: Path, tmp_path: Path) -> None:
     shutil.copytree(broken / "adapter", tmp_path / "adapter")
