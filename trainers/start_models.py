@@ -30,6 +30,8 @@ NOT_COMPARED = (
     *("_attn_implementation_internal", "output_attentions", "output_hidden_states", "return_dict"),
 )
 """Entries of a model's config that no number depends on, or that the trainer sets."""
+MODEL, VALUE_MODEL = "model", "value model"
+"""Models that a run trains, as they are called in messages."""
 PROBE = "The 3 films weren't too long,\n\tI'd say: ça va? 猫が好き。 Да, 100% <b>ок</b> 🙂 {'a': [1, 2.5]}"
 """A text by whose tokens tokenizers are told apart: words, digits, spaces, several scripts, signs."""
 
@@ -44,24 +46,31 @@ def describe_start(model: nn.Module, tokenizer: Any, reference: Reference | None
 
     Returns:
         `model`: its Hub id, config, quantisation, and a digest of its weights, of an adapter's base none: that one is
-        compared by the file beside the adapter. `tokenizer`: what rows depend on. `reference`: a digest of its weights
-        where they are kept by no checkpoint: an explicit model's, or those of the policy as given.
+        compared by the file beside the adapter. `value model`: the same of a separate one. `tokenizer`: what rows
+        depend on. `reference`: a digest of its weights where they are kept by no checkpoint: an explicit model's, or
+        those of the policy as given.
     """
     inner: Any = unwrapped(model, keep_peft=True)
     if not isinstance(inner, PreTrainedModel | PeftModel):
         return {}
-    base: Any = inner.get_base_model() if isinstance(inner, PeftModel) else inner
-    config = {name: value for name, value in base.config.to_dict().items() if name not in NOT_COMPARED}
-    weights = None if isinstance(inner, PeftModel) else _digest_of(inner)
-    quantization = config.pop("quantization_config", None) or {}
-    bits = next((name for name in ("load_in_4bit", "load_in_8bit") if quantization.get(name)), None)
-    name = hub_id(base.name_or_path)  # no local folder: checkpoints may be pushed
-    start = {"model": {"name": name, "config": config, "weights": weights, "quantization": bits}}
+    start = {MODEL: _of_model(inner)}
+    if (critic := getattr(model, "value_backbone", None)) is not None:
+        start[VALUE_MODEL] = _of_model(unwrapped(critic, keep_peft=True))
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         start["tokenizer"] = _of_tokenizer(tokenizer)
     if reference is not None:
         start["reference"] = {"weights": _of_reference(reference, inner), "as_given": reference.is_as_given}
     return json.loads(json.dumps(start, default=str))
+
+
+def _of_model(model: Any) -> dict[str, Any]:
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    config = {name: value for name, value in base.config.to_dict().items() if name not in NOT_COMPARED}
+    weights = None if isinstance(model, PeftModel) else _digest_of(model)
+    quantization = config.pop("quantization_config", None) or {}
+    bits = next((name for name in ("load_in_4bit", "load_in_8bit") if quantization.get(name)), None)
+    name = hub_id(base.name_or_path)  # no local folder: checkpoints may be pushed
+    return {"name": name, "config": config, "weights": weights, "quantization": bits}
 
 
 def _of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -123,12 +132,17 @@ def start_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[lis
     refused: list[str] = []
     told: list[str] = []
     another, model_differs = "", False
-    if "model" in saved and "model" in now:
-        before, after = saved["model"], now["model"]
-        refused += _of_entries(before["config"], after["config"], "{name} {before} in the model's config, not {after}")
+    for model in (VALUE_MODEL, MODEL):  # the model last: a reference is compared with it
+        if model not in saved or model not in now:
+            continue
+        if model == VALUE_MODEL and all(each[model] == each[MODEL] for each in (saved, now)):
+            continue  # a copy of the policy, which is told of
+        before, after = saved[model], now[model]
+        words = f"{{name}} {{before}} in the {model}'s config, not {{after}}"
+        refused += _of_entries(before["config"], after["config"], words)
         if before["quantization"] != after["quantization"]:
             told.append(f"quantisation {before['quantization']!r}, not {after['quantization']!r}")
-        another = f"another model at its start ({_names(before, after)})"
+        another = f"another {model} at its start ({_names(before, after)})"
         if model_differs := _differ(before["weights"], after["weights"]):
             told.append(f"{another}, of whose weights none are left")
     if "tokenizer" in saved and "tokenizer" in now:

@@ -13,12 +13,16 @@ from transformers.trainer_utils import SaveStrategy
 
 from hf_align import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 from hf_align.errors import UserError
+from hf_align.models.value import PolicyWithValueHead
+from hf_align.trainers.ppo.config import PPOConfig
+from hf_align.trainers.ppo.trainer import PPOTrainer
 from hf_align.trainers.same_run import SETTINGS
 from hf_align.trainers.sft import SFTConfig, SFTTrainer
 from hf_align.trainers.start_models import start_changes
 from tests.tiny import save_tiny, tiny_tokenizer
 from tests.trainers.arguments.runs import DEMONSTRATIONS
 from tests.trainers.pairs import options, text_pairs
+from tests.trainers.toy import toy_model, toy_reward, toy_tokenizer, varied_prompts
 
 KINDS: dict[str, Any] = {"dpo": (DPOTrainer, DPOConfig), "reward": (RewardTrainer, RewardConfig)}
 
@@ -105,9 +109,49 @@ def test_the_same_models_are_no_change(kind: str, folder: Path, caplog: pytest.L
     assert str(folder) not in (folder / kind / "checkpoint-1" / SETTINGS).read_text(), "checkpoints may be pushed"
 
 
+class WithCritic(PPOTrainer):
+    """PPO whose values are those of a model from elsewhere."""
+
+    critic: Any
+
+    def load_model(self, model: Any, tokenizer: Any, peft_config: Any, quantization: Any) -> PolicyWithValueHead:
+        return PolicyWithValueHead(model, value_model="separate", value_backbone=self.critic)
+
+
+def with_critic(out: Path, critic: Any, steps: int = 1) -> WithCritic:
+    WithCritic.critic = critic
+    shape = {"per_device_train_batch_size": 4, "num_mini_batches": 1, "num_ppo_epochs": 1, "max_new_tokens": 3}
+    saving = {"save_strategy": "steps", "save_steps": 1, "optim": "adamw_torch", "learning_rate": 0.01}
+    args = PPOConfig(**options(out, max_steps=steps, value_model="separate", **shape, **saving))
+    given: dict[str, Any] = {"processing_class": toy_tokenizer(), "reward": toy_reward(3)}
+    return WithCritic(toy_model(), args=args, train_dataset=varied_prompts(8), **given)
+
+
+def test_another_value_model_at_resume_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with_critic(tmp_path, toy_model(1)).train()
+    longer = toy_model(1, max_position_embeddings=77)
+    with pytest.raises(UserError, match="with max_position_embeddings 2048 in the value model's config, not 77; give"):
+        with_critic(tmp_path, longer, 2).train(resume_from_checkpoint=True)
+    assert "goes on from" not in caplog.text
+    with_critic(tmp_path, toy_model(2), 2).train(resume_from_checkpoint=True)
+    assert "with another value model at its start (by its weights), of whose weights none are left." in caplog.text
+
+
 def start(weights: str | None = "w", **changes: Any) -> dict[str, Any]:
     model = {"name": "a", "config": {"theta": 1}, "weights": weights, "quantization": None}
     return {"model": {**model, **changes}, "reference": {"weights": weights, "as_given": True}}
+
+
+def test_a_copy_of_the_policy_as_value_model_is_told_of_once():
+    def both(weights: str) -> dict[str, Any]:
+        return {**start(weights), "value model": start(weights)["model"]}
+
+    assert start_changes(both("w"), both("v"))[0] == ["another model at its start (by its weights), the reference"]
+    assert start_changes(both("w"), both("v"))[1] == []
+    other = {**start("w"), "value model": start("v")["model"]}
+    assert start_changes(both("w"), other)[1] == [
+        "another value model at its start (by its weights), of whose weights none are left"
+    ]
 
 
 def test_differences_in_words():
