@@ -22,6 +22,7 @@ from hf_align.planning.phases import Untraceable
 from hf_align.planning.planner import shown_count
 from hf_align.planning.rows import READERS, tokenized_prompts
 from hf_align.planning.steps import describe_steps, stages_of, steps_of
+from hf_align.trainers.converted_stream import read_as_preferences
 from hf_align.trainers.disk import DiskNeeds, disk_needs, free_bytes
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.rollouts.data import check_room
@@ -72,7 +73,7 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     Raises:
         UserError: A row can't be used, or the model or reward can't be loaded.
     """
-    known: dict[str, Any] = {name: first_rows(data) if is_stream(data) else data for name, data in rows.items()}
+    known: dict[str, Any] = {name: _first_of(data, args) if is_stream(data) else data for name, data in rows.items()}
     tokenizer = load_tokenizer(source["model"])
     trains_reward = args.checkpoint_kind == "reward"
     check_models(kind, source, args)
@@ -116,6 +117,13 @@ def plan_run(kind: Rows, source: Source, args: Any, rows: Mapping[str, Dataset],
     ]
     plan = DryRun(lines, needed, disk, where, free, free_disk)
     return of_members(plan, args, len(documents), model) if isinstance(args, EnsembleConfig) else plan
+
+
+def _first_of(stream: Any, args: Any) -> Any:
+    """The first rows of a stream to train on, as pairs or rankings if it is of another layout."""
+    first = first_rows(stream)
+    read = read_as_preferences(stream, first, "train_dataset", plain=args.plain_pairs)
+    return first if read is stream else first_rows(read)
 
 
 def _of_stream(rows: Mapping[str, Any]) -> str:

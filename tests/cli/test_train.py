@@ -20,6 +20,7 @@ from tests.trainers.test_callbacks import PressCtrlC
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "4", "--use_cpu", "--bf16", "false"]
+HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
 
 def run(command: str, model: str, out: Path, *flags: str) -> int:
@@ -304,7 +305,12 @@ def test_a_file_is_trained_on_as_a_stream(
     assert "a stream; of its first 4 rows" in capsys.readouterr().out
     assert main(["reward", *shown]) == 0
     assert json.loads((tmp_path / "shown" / "trainer_state.json").read_text())["global_step"] == 3
+    rated = [{"prompt": "p", "response": each, **dict.fromkeys(HELPSTEER, int(each))} for each in "014"]
+    (tmp_path / "rated.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rated))
+    of_several = ["--train_dataset", str(tmp_path / "rated.jsonl"), "--max_steps", "3"]
     for command, flags, said in (
+        ("reward", of_several, "helpsteer (HelpSteer, HelpSteer2), a pair is made of several rows"),
+        ("reward", [*of_several, "--dry-run"], "helpsteer (HelpSteer, HelpSteer2), a pair is made of several rows"),
         ("dpo", [], "train_dataset is a stream, whose number of rows isn't known; give max_steps"),
         ("dpo", ["--max_steps", "3", "--augment.transitivity", "true"], "augment needs all rows at once; leave it"),
         ("dpo", ["--max_steps", "3", "--shuffle_buffer", "-1"], "--shuffle_buffer is -1; give a number from 0"),
