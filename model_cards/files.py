@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from hf_align.algorithms import ALGORITHMS
+from hf_align.errors import UserError
 from hf_align.files import ADAPTER_CONFIG, CONFIG, ENSEMBLE, REWARD_CONFIG, VALUE_HEAD, write_text
+from hf_align.full_disk import DiskFull
 from hf_align.model_cards.facts import CardFacts, Evaluation
 from hf_align.model_cards.names import hub_id
 from hf_align.model_cards.render import render_card
@@ -66,6 +69,26 @@ def save_card(
     return True
 
 
+@contextmanager
+def card_told(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Warn in one sentence of what fails in the block, which writes the card of a model that is saved already.
+
+    Args:
+        folder: The model's folder.
+
+    Raises:
+        DiskFull: The disk is full.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        logger.warning(f"The model in {folder} is saved, but its card can't be written: {cause}")
+        logger.debug("the card's error", exc_info=True)
+
+
 def add_evaluations(folder: str | os.PathLike[str], evaluation: Sequence[Evaluation]) -> bool:
     """Put figures into the card of a saved model, in place of earlier ones of the same metrics and data.
 
@@ -86,17 +109,23 @@ def add_evaluations(folder: str | os.PathLike[str], evaluation: Sequence[Evaluat
 def load_facts(folder: str | os.PathLike[str]) -> CardFacts | None:
     """The facts that `save_card` wrote into a folder, or None."""
     path = Path(folder) / FACTS
-    return CardFacts.from_dict(json.loads(path.read_text(encoding="utf-8"))["facts"]) if path.exists() else None
+    try:
+        return CardFacts.from_dict(json.loads(path.read_text(encoding="utf-8"))["facts"]) if path.exists() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is broken ({type(error).__name__}: {error}); delete it for a new card.") from error
 
 
 def is_own_text(folder: str | os.PathLike[str]) -> bool:
-    """Whether the folder's README.md was written by hand: neither our unedited card nor peft's."""
+    """Whether the folder's README.md was written by hand: neither our unedited card nor peft's, nor unreadable."""
     card, facts = Path(folder) / CARD, Path(folder) / FACTS
     if not card.exists():
         return False
-    text = card.read_text(encoding="utf-8")
-    if facts.exists():
-        return text_digest(text) != json.loads(facts.read_text(encoding="utf-8"))["readme_sha256"]
+    try:
+        text = card.read_text(encoding="utf-8")
+        if facts.exists():
+            return text_digest(text) != json.loads(facts.read_text(encoding="utf-8"))["readme_sha256"]
+    except (ValueError, KeyError, TypeError):  # not UTF-8, or facts that were cut short: who wrote it isn't known
+        return True
     return not _is_generated(text)
 
 

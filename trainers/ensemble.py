@@ -20,6 +20,7 @@ from hf_align.errors import UserError
 from hf_align.evaluation.accuracy import measure_accuracy
 from hf_align.files import write_json
 from hf_align.hub.push import check_repo_id, push_model
+from hf_align.model_cards import card_told
 from hf_align.model_cards.facts import Evaluation
 from hf_align.model_cards.files import add_evaluations
 from hf_align.models.aggregation import FITTED, RULES, aggregate
@@ -227,17 +228,18 @@ def assemble(
         "method": config.method,
         "members": [{"name": each.folder.name, **each.results} for each in trained],
     }
-    if data.held_out is not None:
-        rows = data.held_out
-        if config.method in FITTED:
-            to_fit, rows = halves(data.held_out)
-            ensemble.fit(to_fit)
+    rows = data.held_out
+    if rows is not None and config.method in FITTED:
+        to_fit, rows = halves(rows)
+        ensemble.fit(to_fit)
+    if config.process_index == 0:
+        ensemble.save_pretrained(folder, beside_others=True)
+    if rows is not None:
         of_all, of_members = measure(ensemble, rows)
         results |= of_all
         for each, figures in zip(results["members"], of_members, strict=True):
             each |= figures
     if config.process_index == 0:
-        ensemble.save_pretrained(folder, beside_others=True)
         write_json(folder / RESULTS, results)
         if record is not None:
             record_results(record, folder, results)
@@ -245,7 +247,8 @@ def assemble(
             low, high = map(float, results["accuracy_interval"])
             interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
             measured = Evaluation("accuracy", results["accuracy"], interval, results["rows"], "eval_dataset")
-            add_evaluations(folder, [measured])
+            with card_told(folder):
+                add_evaluations(folder, [measured])
         if config.push_to_hub:
             push_model(
                 folder,

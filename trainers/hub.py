@@ -74,15 +74,15 @@ class HubTrainer(Trainer):
         self._card_options = {**self._card_options, **given}
         if self.is_world_process_zero():
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
-            self._save_card(Path(self.args.output_dir))
+            self._save_card(Path(self.args.output_dir), self._facts(Path(self.args.output_dir)))
 
-    def _save_card(self, directory: Path) -> None:
+    def _save_card(self, directory: Path, facts: CardFacts) -> None:
         """Write the card of the model just saved in `directory`."""
-        save_card(directory, self._facts(directory), self.state.log_history)
+        save_card(directory, facts, self.state.log_history)
 
-    def _facts(self, directory: Path) -> CardFacts:
+    def _facts(self, directory: Path, **options: Any) -> CardFacts:
         own_name = {} if self.args.hub_model_id else {"model_name": directory.resolve().name}
-        return collect_facts(self, **{**own_name, **self._card_options})
+        return collect_facts(self, **{**own_name, **self._card_options, **options})
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Create the repository, and refuse now what would fail after training.
@@ -204,7 +204,12 @@ class HubTrainer(Trainer):
         folder = Path(checkpoint_folder)
         names = {HubStrategy.CHECKPOINT: LAST, HubStrategy.ALL_CHECKPOINTS: folder.name}
         message = f"Training in progress, step {self.state.global_step}"
-        job = self._api().run_as_future(self._staged_push(folder, message, checkpoint=names.get(strategy)))
+        try:
+            push = self._staged_push(folder, message, checkpoint=names.get(strategy))
+        except Exception as error:
+            logger.warning(f"{folder} isn't pushed ({type(error).__name__}: {error}). Training continues.")
+            return
+        job = self._api().run_as_future(push)
         earlier = self.push_in_progress.jobs if running and self.push_in_progress is not None else []
         self.push_in_progress = PushInProgress([*earlier, job])  # type: ignore[arg-type]
 

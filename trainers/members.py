@@ -234,7 +234,8 @@ class EnsembleTraining:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         metrics: dict[str, float] = {}
         if rows.evaluation is not None:
-            metrics = evaluate(trainer, shown, f"{member.name}, held out")
+            with trainer.kept():
+                metrics = evaluate(trainer, shown, f"{member.name}, held out")
         trainer.save_state()
         results = {
             "seed": member.args.seed,
@@ -247,7 +248,8 @@ class EnsembleTraining:
             "metrics": {name.removeprefix("eval_"): value for name, value in metrics.items()},
         }
         model: RewardModel = trainer.accelerator.unwrap_model(trainer.model)
-        normalize(model, rows.reference, rows.reference_name)
+        with trainer.kept():
+            normalize(model, rows.reference, rows.reference_name)
         if trainer.is_world_process_zero():
             with whole_folder(record.result) as unfinished:
                 model.save_pretrained(unfinished)

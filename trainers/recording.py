@@ -108,9 +108,9 @@ class RecordingTrainer(Trainer):
             folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
             self._session.checkpoint(folder, self.state.global_step, self._parts(folder))
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False, **options: Any) -> None:
         """Save as Trainer does; after a training, the model is recorded as a checkpoint of it."""
-        super().save_model(output_dir, _internal_call)
+        super().save_model(output_dir, _internal_call, **options)
         if not _internal_call:
             self.record_model(Path(str(output_dir or self.args.output_dir)))
 

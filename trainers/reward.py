@@ -370,12 +370,13 @@ class RewardTrainer(StagedTrainer, PreferenceTrainer):
             check_length_set(getattr(self, name), name)
         result = super().train(*args, **kwargs)
         model: RewardModel = self.accelerator.unwrap_model(self.model)
-        if self.args.length_penalty_on is not None:
-            name = f"{self.args.length_penalty_on}_dataset"
-            penalize_length(model, getattr(self, name), name)
-        if self.args.normalize_on is not None:
-            name = f"{self.args.normalize_on}_dataset"
-            normalize(model, getattr(self, name), name)
+        with self.kept():
+            if self.args.length_penalty_on is not None:
+                name = f"{self.args.length_penalty_on}_dataset"
+                penalize_length(model, getattr(self, name), name)
+            if self.args.normalize_on is not None:
+                name = f"{self.args.normalize_on}_dataset"
+                normalize(model, getattr(self, name), name)
         return result
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:

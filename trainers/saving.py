@@ -15,8 +15,7 @@ from hf_align.models.fingerprint import check_base
 from hf_align.models.wrapper import BranchModel
 from hf_align.trainers.checkpoints import check_adapter
 from hf_align.trainers.checks import check_place
-from hf_align.trainers.hub import HubTrainer
-from hf_align.trainers.whole_checkpoints import WholeCheckpoints
+from hf_align.trainers.kept import KeptTrainer
 
 
 @contextmanager
@@ -32,7 +31,7 @@ def without_card(model: nn.Module) -> Iterator[None]:
         del vars(model)["create_or_update_model_card"]
 
 
-class SavingTrainer(WholeCheckpoints, HubTrainer):
+class SavingTrainer(KeptTrainer):
     """A Trainer that writes models and checkpoints under another name first and renames them."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -52,8 +51,6 @@ class SavingTrainer(WholeCheckpoints, HubTrainer):
             outdated = [name for name in REWARD_FILES if not (unfinished / name).exists()]
         for name in outdated:  # of a model with another head, saved here before
             (directory / name).unlink(missing_ok=True)
-        if self._unfinished is None:  # no checkpoint
-            self._save_card(directory)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         model = self.model if model is None else model

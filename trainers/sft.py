@@ -43,14 +43,14 @@ from hf_align.trainers.checkpoints import Kind, check_adapter
 from hf_align.trainers.checks import check_evaluation, check_options, check_output_dir, check_reporters
 from hf_align.trainers.config import Callbacks
 from hf_align.trainers.evaluating import WholeEvaluations
-from hf_align.trainers.hub import HUB_BASE, HubTrainer
+from hf_align.trainers.hub import HUB_BASE
+from hf_align.trainers.kept import KeptTrainer
 from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.same_run import CHANGES
 from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.uneven import real_rows
-from hf_align.trainers.whole_checkpoints import WholeCheckpoints
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,7 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
     BestModelTrainer,
     WholeEvaluations,
     AcceleratedTrainer,
-    WholeCheckpoints,
-    HubTrainer,
+    KeptTrainer,
     sft_trainer.SFTTrainer,
 ):
     """Trainer of a language model on demonstrations.
@@ -222,9 +221,11 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
             for file in (*unfinished.glob("*.bin"), *unfinished.rglob("README.md")):  # of the options; peft's
                 file.unlink()
 
-    def _facts(self, directory: Path) -> CardFacts:
-        options = {{"dataset_name": "dataset_tags"}.get(name, name): each for name, each in self._card_options.items()}
-        return collect_sft_facts(self, **options)
+    def _facts(self, directory: Path, **options: Any) -> CardFacts:
+        given = {} if self.args.hub_model_id else {"model_name": directory.resolve().name}
+        given |= {**self._card_options, **options}
+        renamed = {"dataset_name": "dataset_tags"}
+        return collect_sft_facts(self, **{renamed.get(name, name): each for name, each in given.items()})
 
     def create_model_card(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -239,10 +240,12 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
             tags: Further tags.
         """
         given = {"model_name": model_name, "dataset_name": dataset_name, "tags": tags}
-        if not self.is_in_train:  # else TRL asks, with the default name
-            self._card_options = {**self._card_options, **{name: value for name, value in given.items() if value}}
+        if self.is_in_train:  # TRL asks, before each checkpoint: no model is saved yet where the card goes
+            return
+        self._card_options = {**self._card_options, **{name: value for name, value in given.items() if value}}
         if self.is_world_process_zero():
-            self._save_card(Path(cast(str, self.args.output_dir)))
+            folder = Path(cast(str, self.args.output_dir))
+            self._save_card(folder, self._facts(folder))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         loaded = self.model if model is None else model
@@ -251,11 +254,9 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
             check_base(loaded, resume_from_checkpoint, "the model to train")
         super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False, **options: Any) -> None:
         """Save the adapter or model with its tokenizer; with `merge`, at the end of a run also the merged model."""
-        super().save_model(output_dir, _internal_call)
-        if not _internal_call and output_dir is None:
-            self.create_model_card()
+        super().save_model(output_dir, _internal_call, **options)
         model = self.accelerator.unwrap_model(self.model)
         if cast(SFTConfig, self.args).merge and not _internal_call and isinstance(model, PeftModel):
             if self.args.should_save:

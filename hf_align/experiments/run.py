@@ -26,6 +26,7 @@ from hf_align.rewards.named import read_function, read_reward
 from hf_align.trainers.callbacks import evaluate, train_explained
 from hf_align.trainers.checkpoints import RESUME, check_checkpoint, checkpoints_in, last_checkpoint
 from hf_align.trainers.checks import check_best_metric, check_evaluation, check_place, check_reporters
+from hf_align.trainers.kept import KeptTrainer
 from hf_align.trainers.over_optimization import check_judge
 from hf_align.trainers.recording import RecordingTrainer
 from hf_align.trainers.stream import check_stream_options
@@ -266,10 +267,13 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> Any:
     """Train one model and return its trainer; see `Run.execute`."""
     trainer = make_trainer(run, inputs.rows)
     train_explained(trainer, progress, run.algorithm.name, checkpoint=inputs.checkpoint)
+    later = isinstance(trainer, KeptTrainer)  # the card, which tells the evaluation, too
+    trainer.save_model(**{"card": False} if later else {})  # before anything that could fail
     metrics: dict[str, float] = {}
     if trainer.eval_dataset is not None:
         metrics = evaluate(trainer, progress, f"held-out {run.algorithm.rows}")
-    trainer.save_model()
+    if later and trainer.args.should_save:
+        trainer.write_card(trainer.args.output_dir)
     trainer.save_state()
     if metrics:
         trainer.save_metrics("eval", metrics)
@@ -279,9 +283,9 @@ def run_experiment(run: Run, inputs: Inputs, progress: Progress) -> Any:
             ["metric", "value"],
             [[name, f"{value:.4g}"] for name, value in shown.items()],
         )
+    progress.line(f"saved in {trainer.args.output_dir}")
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
-    progress.line(f"saved in {trainer.args.output_dir}")
     return trainer
 
 

@@ -18,7 +18,7 @@ from hf_align.errors import LoadError, UserError
 from hf_align.files import AGGREGATOR, ENSEMBLE, whole_folder, write_json
 from hf_align.hub.errors import hub_errors
 from hf_align.hub.staging import link_or_copy
-from hf_align.model_cards import describe_folder, save_card
+from hf_align.model_cards import card_told, describe_folder, save_card
 from hf_align.model_cards.files import CARD, FACTS, is_own_text
 from hf_align.models.fitted_aggregation import DynamicSelector, Stacking
 from hf_align.models.sources import find_file, is_ensemble
@@ -175,9 +175,10 @@ def save_ensemble(
             save_file(weights, unfinished / AGGREGATOR)
         settings.write(unfinished)
         _keep_other_files(target, unfinished)
-        facts = describe_folder(unfinished)
-        facts.name = target.resolve().name
-        save_card(unfinished, facts)
+        with card_told(target):
+            facts = describe_folder(unfinished)
+            facts.name = target.resolve().name
+            save_card(unfinished, facts)
 
 
 def load_aggregator(path: Path, method: str, members: int) -> Stacking | DynamicSelector:
@@ -204,6 +205,6 @@ def _keep_other_files(old: Path, new: Path) -> None:
     ours = (ENSEMBLE, AGGREGATOR, FACTS)
     for path in sorted(old.rglob("*")) if old.is_dir() else ():
         name = path.relative_to(old)
-        generated = name.as_posix() == CARD and not is_own_text(old)
+        generated = name.as_posix() == CARD and path.is_file() and not is_own_text(old)
         if path.is_file() and not MEMBER.fullmatch(name.parts[0]) and name.as_posix() not in ours and not generated:
             link_or_copy(path, new / name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from peft import LoraConfig
 
+from hf_align.errors import UserError
 from hf_align.model_cards import CardFacts, describe_folder, load_facts, save_card
 from hf_align.models.loading import load_policy
 from hf_align.models.reward import RewardModel
@@ -40,6 +42,18 @@ def test_a_readme_that_was_there_before_is_kept_unless_peft_wrote_it(tmp_path: P
     assert str(tmp_path) in (tmp_path / "adapter" / "README.md").read_text()
     assert save_card(tmp_path / "adapter", describe_folder(tmp_path / "adapter"))
     assert str(tmp_path) not in (tmp_path / "adapter" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "content"), [("README.md", b"caf\xe9"), ("model_card.json", b'{"facts": ')])
+def test_a_card_that_cant_be_read_is_kept_and_broken_facts_are_named(name: str, content: bytes, tmp_path: Path):
+    assert save_card(tmp_path, CardFacts("dpo", "one"))
+    (tmp_path / name).write_bytes(content)
+    before = (tmp_path / "README.md").read_bytes()
+    assert not save_card(tmp_path, CardFacts("dpo", "two"))
+    assert (tmp_path / "README.md").read_bytes() == before
+    if name == "model_card.json":
+        with pytest.raises(UserError, match=r"model_card.json is broken \(JSONDecodeError: .*\); delete it for a new"):
+            load_facts(tmp_path)
 
 
 def test_a_folder_tells_what_it_holds(tmp_path: Path):

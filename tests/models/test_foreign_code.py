@@ -262,7 +262,7 @@ READS: dict[str, Callable[[str], Any]] = {
 """Those that look at a folder, or refuse it for another reason before they load it."""
 TAKE_OBJECTS = {
     *("sample_continuations(model)", "stop_token_ids(model)", "warn_of_open_turns(model)"),
-    "save_card(folder)",
+    *("save_card(folder)", "card_told(folder)"),
     "CardFacts(members)",
     *("Stage(reward)", "Stage(judge)"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from hf_align.trainers.ensemble import halves
 from hf_align.trainers.ensemble_config import EnsembleConfig
 from hf_align.trainers.members import leaves_base
 from tests.trainers.pairs import options, pairs
+from tests.trainers.test_kept import spoil_card
 
 LORA = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"])
 
@@ -182,6 +184,18 @@ def test_finished_members_are_put_together_by_another_method_fitted_on_half_of_t
     texts = ["A tweet."], ["Fine."]
     assert RewardEnsemble.from_pretrained(out).score(*texts) == pytest.approx(stacked.score(*texts), abs=1e-5)
     assert set(get_args(get_type_hints(EnsembleConfig)["method"])) == set(METHODS)
+
+
+def test_a_card_that_cant_be_written_doesnt_keep_an_ensemble_from_being_saved(
+    tiny_model_dir: str, trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    out = tmp_path / "out"
+    shutil.copytree(trained.folder, out)
+    spoil_card(out)
+    ensemble(tiny_model_dir, out, method="median", **VARIED)
+    assert RewardEnsemble.from_pretrained(out).method == "median"
+    assert f"The model in {out} is saved, but its card can't be written: IsADirectoryError" in caplog.text
+    assert json.loads((out / "ensemble_results.json").read_text())["method"] == "median"
 
 
 @pytest.mark.parametrize("prompts", [2, 40])

@@ -41,9 +41,9 @@ class Stop(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 2:
-            control.should_training_stop = True
             if self.error is not None:
                 raise self.error
+            control.should_training_stop = True
 
 
 def test_a_run_is_recorded_from_the_first_step_to_the_saved_model(tiny_model_dir: str, tmp_path: Path):

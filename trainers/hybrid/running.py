@@ -21,8 +21,6 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from hf_align.files import whole_folder, write_json
-from hf_align.model_cards import load_facts, save_card
-from hf_align.model_cards.demonstrations import collect_sft_facts
 from hf_align.progress import Progress, Silent
 from hf_align.tracking import RunRecord
 from hf_align.trainers.callbacks import evaluate, train_explained
@@ -182,19 +180,19 @@ class StageRunner:
         criteria: list[Criterion],
         record: dict[str, Any],
     ) -> None:
-        """Evaluate a trained stage, save its policy and record it as done."""
+        """Save a trained stage's policy, evaluate it and record it as done."""
+        with whole_folder(stage.folder / POLICY) as unfinished:
+            trainer.save_model(str(unfinished), _internal_call=True, card=False)
+        trainer.record_model(stage.folder / POLICY)
         metrics: dict[str, float] = {}
         if trainer.eval_dataset is not None:
             progress = self.progress or Silent()
-            metrics = evaluate(trainer, progress, f"held-out {stage.algorithm.rows}")
-        with whole_folder(stage.folder / POLICY) as unfinished:
-            trainer.save_model(str(unfinished), _internal_call=True)
-            facts = load_facts(unfinished) or collect_sft_facts(trainer)
-            facts.name = f"{Path(self.args.output_dir).resolve().name}-{stage.folder.name}"
-            save_card(unfinished, facts)
-        trainer.record_model(stage.folder / POLICY)
+            with trainer.kept():
+                metrics = evaluate(trainer, progress, f"held-out {stage.algorithm.rows}")
+        name = f"{Path(self.args.output_dir).resolve().name}-{stage.folder.name}"
+        if (facts := trainer.write_card(stage.folder / POLICY, model_name=name)) is not None:
+            write_json(stage.folder / FACTS_OF_STAGE, facts.to_dict())
         write_json(stage.folder / HISTORY, trainer.state.log_history)
-        write_json(stage.folder / FACTS_OF_STAGE, facts.to_dict())
         ending = [each for each in trainer.callback_handler.callbacks if isinstance(each, Ends)]
         reasons = [reason for each in ending if (reason := each.why_over())]
         done = {

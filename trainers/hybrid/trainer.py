@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from hf_align.errors import UserError
 from hf_align.files import VALUE_ADAPTER_FOLDER, VALUE_MODEL_FOLDER, whole_files, write_text
 from hf_align.hub.push import PushedFolder, push_model
-from hf_align.model_cards import CARD_FILES, CardFacts, save_card
+from hf_align.model_cards import CARD_FILES, CardFacts, card_told, save_card
 from hf_align.model_cards.files import FACTS
 from hf_align.model_cards.hybrid import hybrid_facts
 from hf_align.models.loading import load_policy
@@ -231,8 +231,9 @@ class HybridTrainer:
                 without = shutil.ignore_patterns(*CARD_FILES, FACTS)
                 shutil.copytree(policy, unfinished, dirs_exist_ok=True, ignore=without)
         state.content["left_out"] = [each.label for each in self.stages[last.number :]]
-        self.create_model_card()
-        write_text(self.folder / REPORT, self.report())
+        with card_told(self.folder):
+            self.create_model_card()
+            write_text(self.folder / REPORT, self.report())
         state.finish()
         self._say(f"saved in {self.folder}")
 

@@ -21,7 +21,7 @@ from hf_align.experiments.improvement.job import PARTS, POLICY, Job
 from hf_align.experiments.improvement.rule import detectable_fall
 from hf_align.experiments.improvement.steps import judged_of, paired, trained
 from hf_align.files import finite, whole_folder, write_json, write_text
-from hf_align.model_cards import CardFacts, Evaluation, describe_folder, load_facts, save_card
+from hf_align.model_cards import CardFacts, Evaluation, card_told, describe_folder, load_facts, save_card
 from hf_align.report.improvement import improvement_text, render_improvement, stop_sentence
 
 ROUNDS, REPORT = "rounds.json", "report.html"
@@ -161,10 +161,10 @@ def save_best(job: Job, content: Mapping[str, Any]) -> None:
     folder, source = job.folder / POLICY, Path(job.policy(content["best"]))
     if folder.exists():
         return
-    facts = card_facts(job, content, load_facts(source) or describe_folder(source))
     with whole_folder(folder) as unfinished:
         shutil.copytree(source, unfinished, dirs_exist_ok=True)
-        save_card(unfinished, facts)
+        with card_told(folder):
+            save_card(unfinished, card_facts(job, content, load_facts(source) or describe_folder(source)))
 
 
 def card_facts(job: Job, content: Mapping[str, Any], facts: CardFacts) -> CardFacts:

@@ -223,8 +223,9 @@ def _train(job: Job, stage: str, trainer: Any) -> dict[str, Any]:
     if checkpoint is not None:
         job.progress.line(f"   resumed from step {checkpoint.name.removeprefix('checkpoint-')}")
     train(trainer, job.progress, "training", checkpoint=checkpoint)
+    trainer.save_model(str(job.folder(stage)), card=False)
     held_out = evaluate(trainer, job.progress, "held-out pairs")
-    trainer.save_model(str(job.folder(stage)))
+    trainer.write_card(job.folder(stage))
     write_json(job.folder(stage) / HISTORY, trainer.state.log_history)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {

@@ -27,6 +27,7 @@ from tests.trainers.hybrid.run import (
     shared,
     weights_of,
 )
+from tests.trainers.test_kept import spoil_card
 
 KILLED = """
 import gc, sys
@@ -147,3 +148,35 @@ def test_there_must_be_a_run_to_go_on_with(tmp_path: Path):
     (tmp_path / "other" / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="already holds a training run; choose another folder"):
         hybrid(str(tmp_path / "toy"), tmp_path / "other").train()
+
+
+class FailsOnce:
+    """A reward that fails in the first evaluation, after a training of two steps."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, prompts: list[str], responses: list[str], **columns: Any) -> list[float]:
+        self.calls += 1
+        if self.calls == 3:
+            raise LookupError("the reward's server is gone")
+        return [float(len(response)) for response in responses]
+
+
+def test_a_card_or_an_evaluation_that_fails_loses_no_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out, base = tmp_path / "out", save_toy(tmp_path / "base")
+    spoil_card(out)
+    reward = FailsOnce()
+    options = ppo(max_steps=4, save_strategy="no")
+
+    def run() -> Any:
+        return hybrid(base, out, [Stage("ppo", options)], reward=reward, eval_dataset=rows())
+
+    with pytest.raises(UserError, match="the reward's server is gone"):
+        run().train()
+    assert (out / "stage-1-ppo" / "policy" / "adapter_model.safetensors").exists()
+    calls = reward.calls
+    assert run().train(resume_from_checkpoint=True)["finished"]
+    assert reward.calls == calls + 1, "it is evaluated, and nothing is trained again"
+    assert f"The model in {out} is saved, but its card can't be written: IsADirectoryError" in caplog.text
+    assert (out / "adapter_model.safetensors").exists()
