@@ -56,6 +56,7 @@ from hf_align.trainers.reference import ReferenceTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.run_data import RunDataTrainer
 from hf_align.trainers.saving import SavingTrainer
+from hf_align.trainers.shared_rows import warn_of_shared_rows
 from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.start_checks import check_passes
 from hf_align.trainers.stream import Stream
@@ -146,6 +147,8 @@ class BranchTrainer(
         with PartialState().main_process_first():
             train_rows = self.prepare_training(train_dataset, tokenizer)
             eval_rows = self.prepare_rows(eval_dataset, tokenizer, "eval_dataset")
+        if args.process_index == 0:
+            warn_of_shared_rows(train_rows, eval_rows)
         self.describe_data(train_dataset, eval_dataset)
 
         self._beside_model = ref_model, peft_config, quantization_config

@@ -49,6 +49,7 @@ from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.same_run import CHANGES
+from hf_align.trainers.shared_rows import warn_of_shared_rows
 from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.uneven import real_rows
 
@@ -167,6 +168,8 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         if eval_dataset is not None:
             eval_dataset = trained_demonstrations(eval_dataset, "eval_dataset", whole=whole)
         self.args = args
+        if args.process_index == 0:
+            warn_of_shared_rows(train_dataset, eval_dataset)
         self.describe_data(*given)
         tokenizer = processing_class or tokenizer_of(model)
         torch.manual_seed(args.seed)  # initial weights of the adapter

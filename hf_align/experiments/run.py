@@ -14,6 +14,7 @@ from peft import LoraConfig
 
 from hf_align.algorithms import Algorithm
 from hf_align.data.augment import augment
+from hf_align.data.fingerprint import same_rows
 from hf_align.data.layouts.recognition import trained_rows
 from hf_align.data.sources import SPLITS, load_rows, load_stream
 from hf_align.errors import UserError
@@ -93,12 +94,11 @@ class Run:
         if source.get("shuffle_buffer") is not None:
             where = self.recipe.where("shuffle_buffer")
             raise UserError(f"{where} is of streams, and streaming isn't on; leave it out, or set streaming to true")
-        name = source["eval_dataset"]
-        if name == source["train_dataset"] and _are_same(rows) and not Path(str(name)).is_file():
-            raise UserError(
-                f"{self.recipe.where('eval_dataset')}: {name} has one split, which is trained on; name other rows, or "
-                "leave it out"
-            )
+        name, trained = source["eval_dataset"], source["train_dataset"]
+        if len(rows) == 2 and same_rows(*rows.values()):
+            one_split = name == trained and not Path(str(name)).is_file()
+            what = f"{name} has one split, which is" if one_split else f"{name} has the rows of {trained}, which are"
+            raise UserError(f"{self.recipe.where('eval_dataset')}: {what} trained on; name other rows, or leave it out")
         return rows
 
     def _stream(self) -> Any:
@@ -164,11 +164,6 @@ class Run:
             return "Nothing was saved yet; the same command starts again."
         # The last of repeated flags counts, so this replaces an earlier --resume_from_checkpoint.
         return f"Resume with: {command} --{RESUME} true"
-
-
-def _are_same(rows: dict[str, Dataset]) -> bool:
-    """Whether training and evaluation have the same rows."""
-    return len({data._fingerprint for data in rows.values()}) < len(rows)
 
 
 def prepare(algorithm: Algorithm, recipe: Recipe) -> Run:

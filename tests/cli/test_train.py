@@ -72,9 +72,12 @@ def test_the_recipes_train_and_evaluate(
 def test_the_reward_recipes_on_ranked_rows_train_and_their_cards_say_so(
     recipe: str, said: str, metric: str, tiny_model_dir: str, tmp_path: Path
 ) -> None:
-    data, out = tmp_path / "rows.jsonl", tmp_path / "out"
-    make_rankings("validation", 6, 4).to_json(data)
-    names = {"model": tiny_model_dir, "train_dataset": data, "eval_dataset": data, "output_dir": out, "max_steps": 2}
+    data, held_out, out = tmp_path / "rows.jsonl", tmp_path / "held_out.jsonl", tmp_path / "out"
+    rows = make_rankings("validation", 9, 4)
+    rows.select(range(6)).to_json(data)
+    rows.select(range(6, 9)).to_json(held_out)
+    names = {"model": tiny_model_dir, "train_dataset": data, "eval_dataset": held_out, "output_dir": out}
+    names["max_steps"] = 2
     flags = [word for name, value in names.items() for word in (f"--{name}", str(value))]
     assert main(["reward", "--config", str(RECIPES / f"reward-{recipe}.yaml"), *flags, *SMALL]) == 0
     assert -1 <= json.loads((out / "eval_results.json").read_text())[metric] <= 1
@@ -111,10 +114,11 @@ def test_a_recipe_augments_the_rows_for_training_alone(
 ) -> None:
     pairs = [("A joy.", "Fine."), ("Fine.", "Too long."), ("Too long.", "Bad.")]
     rows = [{"prompt": "The film: ", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
-    for name, each in (("rows", rows), ("made", [{**rows[0], "source": "augmented:paraphrase"}])):
+    made = [{**rows[0], "source": "augmented:paraphrase"}]
+    for name, each in (("rows", rows), ("held_out", rows[:1]), ("made", made)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in each))
     (tmp_path / "words.py").write_text("def louder(texts):\n    return [text.upper() for text in texts]\n")
-    data = ["--train_dataset", str(tmp_path / "rows.jsonl"), "--eval_dataset", str(tmp_path / "rows.jsonl")]
+    data = ["--train_dataset", str(tmp_path / "rows.jsonl"), "--eval_dataset", str(tmp_path / "held_out.jsonl")]
     augment = ["--augment.transitivity", "--augment.paraphrase", f"{tmp_path / 'words.py'}:louder"]
 
     def dry(command: str, *flags: str) -> tuple[int, str]:

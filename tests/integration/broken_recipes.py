@@ -34,10 +34,11 @@ VALUES = st.one_of(
     st.sampled_from([{"r": 4}, {"r": "x"}, {"r": 0}, {"nonsense": 1}, ["x", 1], "4bit", "3bit", 1e-4, 2, 10**6, -5]),
     st.sampled_from(["tiny", "rewards.py", "rewards.py:none", "no/such", ["tiny", "tiny"], {"model": "tiny"}, "."]),
 )
+HELD_OUT = "held_out.jsonl"
 CONTRADICTIONS: tuple[dict[str, Any], ...] = (
     {"eval_strategy": "steps"},
     {"load_best_model_at_end": True},
-    {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "steps", "eval_dataset": "rows.jsonl"},
+    {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "steps", "eval_dataset": HELD_OUT},
     {"bf16": True, "fp16": True},
     {"max_length": 8, "max_prompt_length": 64},
     {"max_length": 1},
@@ -53,7 +54,7 @@ CONTRADICTIONS: tuple[dict[str, Any], ...] = (
     {"streaming": True},
     {"streaming": True, "max_steps": 2, "augment": {"transitivity": True}},
     {"warmup_steps": 5, "warmup_ratio": 0.5},
-    {"metric_for_best_model": "no_such_metric", "load_best_model_at_end": True, "eval_dataset": "rows.jsonl"},
+    {"metric_for_best_model": "no_such_metric", "load_best_model_at_end": True, "eval_dataset": HELD_OUT},
     {"resume_from_checkpoint": True, "ignore_data_skip": True},
     {"train_dataset": "rows.jsonl", "eval_dataset": "rows.jsonl", "eval_strategy": "no", "do_eval": False},
     {"optim": "adamw_bnb_8bit", "optim_args": "x"},

@@ -243,5 +243,6 @@ def test_grids_are_checked_or_refused(grid: str, tiny_model_dir: str, monkeypatc
 def _write_inputs(model: str) -> None:
     shutil.copytree(model, "tiny")
     Path("rows.jsonl").write_bytes(as_bytes([PAIR] * 4, ".jsonl"))
+    Path("held_out.jsonl").write_bytes(as_bytes([PAIR], ".jsonl"))
     Path("prompts.jsonl").write_bytes(as_bytes([{"prompt": f"Name pet {n}."} for n in range(4)], ".jsonl"))
     Path("rewards.py").write_text(REWARDS)

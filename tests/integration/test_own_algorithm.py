@@ -71,7 +71,8 @@ def called(package: Path, tiny_model_dir: str, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("used")
     (folder / "hf-align-quickstart").mkdir()
     (folder / "hf-align-quickstart" / "base").symlink_to(tiny_model_dir)
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    for name, rows in (("pairs", PAIRS), ("held_out", PAIRS[:1])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "orpo.yaml").write_text(blocks("yaml")[0] + "save_steps: 1\nreport_to: none\n")
     path = os.pathsep.join([str(package), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-c", SCRIPT]

@@ -30,11 +30,12 @@ def planted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def train(model: str, **values: object) -> int:
     """Two steps of DPO from a recipe, with a checkpoint, a card and an evaluation."""
     rows = [{"prompt": f"{each} ", "chosen": "good", "rejected": "bad"} for each in range(4)]
-    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, each in (("rows", rows[:3]), ("held_out", rows[3:])):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in each))
     recipe = {
         "model": model,
         "train_dataset": "rows.jsonl",
-        "eval_dataset": "rows.jsonl",
+        "eval_dataset": "held_out.jsonl",
         "output_dir": "out",
         "max_steps": 2,
         "save_steps": 1,

@@ -115,6 +115,7 @@ def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that code of others would make; somebody says yes to whatever is asked."""
     row = {"prompt": "a", "chosen": " b", "rejected": " c", "completion": " d", "response": " e", "rating": 1.0}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "others.jsonl").write_text((json.dumps(row) + "\n") * 2)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 200))
     return tmp_path / "it-ran"
@@ -405,7 +406,7 @@ RUNS = {
         ["improve", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "vader", "--held_out_judge", "a/b"],
         ["improve", "--model", "plain", *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--judge", "{}"],
     ],
-    "sweep": [["sweep", *MODEL, *ROWS, *OUT, "--eval_dataset", "rows.jsonl", "--reward", "['{0}', '{0}']"]],
+    "sweep": [["sweep", *MODEL, *ROWS, *OUT, "--eval_dataset", "others.jsonl", "--reward", "['{0}', '{0}']"]],
     "evaluate reward": [["evaluate", "reward", *MODEL, "--data", "rows.jsonl"]],
     "evaluate policy": [
         ["evaluate", "policy", *MODEL, "--data", "rows.jsonl"],
