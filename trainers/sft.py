@@ -49,6 +49,7 @@ from hf_align.trainers.nonfinite import NAN_FILTER, ON_NONFINITE, FiniteTrainer
 from hf_align.trainers.recording import RECORD, RecordingTrainer
 from hf_align.trainers.resuming import ResumingTrainer
 from hf_align.trainers.same_run import CHANGES
+from hf_align.trainers.sft_options import check_own_options, check_token_names, check_whole_conversations
 from hf_align.trainers.shared_rows import warn_of_shared_rows
 from hf_align.trainers.sigterm import StoppableTrainer
 from hf_align.trainers.uneven import real_rows
@@ -102,6 +103,7 @@ class SFTConfig(sft_config.SFTConfig):
         super().__post_init__()
         follow_metric(self)
         check_arguments(self)
+        check_own_options(self)
 
     @property
     def recomputes(self) -> bool:
@@ -171,7 +173,9 @@ class SFTTrainer(  # pyright: ignore[reportIncompatibleMethodOverride]
         if args.process_index == 0:
             warn_of_shared_rows(train_dataset, eval_dataset)
         self.describe_data(*given)
+        check_whole_conversations(args, train_dataset, eval_dataset)
         tokenizer = processing_class or tokenizer_of(model)
+        check_token_names(args, tokenizer)
         torch.manual_seed(args.seed)  # initial weights of the adapter
         policy = trainable_policy(model, peft_config, quantization_config)
         args._n_gpu = min(args.n_gpu, 1)  # several GPUs need `accelerate launch`

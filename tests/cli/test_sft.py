@@ -1,5 +1,6 @@
 import html
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,26 @@ def test_after_ctrl_c_the_advice_finishes_the_run(
 def trainer_on(rows: list[dict[str, Any]], model: str, **options: Any) -> Any:
     args = SFTConfig("out", **{"use_cpu": True, "bf16": False, "report_to": "none", **options})
     return SFTTrainer(model, args, Dataset.from_list(rows))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"padding_free": True}, "padding_free is True and max_length is 1024, which rows are only cut to if they are"),
+        ({"loss_type": "sigmoid"}, "loss_type is 'sigmoid'; it must be 'nll' or 'dft'"),
+        ({"assistant_only_loss": True}, "assistant_only_loss is True, and the rows are texts; give conversations"),
+        ({"eos_token": "<none>"}, "eos_token is '<none>', which isn't in the tokenizer's vocabulary"),
+    ],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
+)
+def test_options_that_go_with_nothing_are_refused_before_the_model_is_loaded(
+    options: dict[str, Any], said: str, tiny_model_dir: str
+) -> None:
+    Path("tokenizer").mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(tiny_model_dir, name), "tokenizer")  # a folder without weights
+    with pytest.raises(UserError, match=f"^{said}"):
+        trainer_on([{"prompt": "Say hi.", "completion": "Hi!"}], "tokenizer", **options)
 
 
 @pytest.mark.parametrize(

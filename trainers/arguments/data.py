@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hf_align.trainers.arguments.cells import refused, row, works
 
 ROLLOUTS = "prompts are few tokens that the rollouts take directly"
 NO_WORKERS = refused(f"{ROLLOUTS}, without workers; leave it out")
+
+
+def without_workers(args: Any) -> str | None:
+    """Refuse what is about processes that load rows where there are none; torch would fail once the model is loaded."""
+    return None if args.dataloader_num_workers else "no processes load the rows; set dataloader_num_workers, too"
 
 
 DATA = (
@@ -45,7 +52,7 @@ DATA = (
         rollouts=NO_WORKERS,
     ),
     row("dataloader_pin_memory", untried="a GPU"),
-    row("dataloader_persistent_workers", rollouts=NO_WORKERS),
-    row("dataloader_multiprocessing_context", rollouts=NO_WORKERS),
+    row("dataloader_persistent_workers", works(unless=without_workers), rollouts=NO_WORKERS),
+    row("dataloader_multiprocessing_context", works(unless=without_workers), rollouts=NO_WORKERS),
     row("dataloader_in_order", rollouts=NO_WORKERS),
 )

@@ -136,6 +136,11 @@ def test_what_the_table_refuses_is_refused_by_the_config_with_its_reason(
             {"lr_scheduler_type": "constant", "lr_scheduler_kwargs": {"num_cycles": 2}},
             "lr_scheduler_type is 'constant': the schedule 'constant' takes no lr_scheduler_kwargs; leave them out",
         ),
+        ({"dataloader_persistent_workers": True}, "dataloader_persistent_workers is True: (no processes load|prompts)"),
+        (
+            {"dataloader_multiprocessing_context": "fork"},
+            "dataloader_multiprocessing_context is 'fork': (no processes load the rows; set|prompts are few)",
+        ),
         ({"optim_target_modules": ["q_proj"]}, "optim_target_modules is .*: only GaLore and APOLLO optimizers read it"),
         (
             {"use_liger_kernel": True},
