@@ -57,9 +57,10 @@ class DiskFull(UserError, OSError):
     ) -> None:
         self.path, self.code, self.needed, self.free = Path(path), code, needed, free
         text, advice = f"{self.path} can't be written: {REASONS[code]}", "Free some space, or choose another folder."
-        if code == errno.EFBIG and (limit := _file_limit()) is None:
+        limit = _file_limit() if code == errno.EFBIG else None
+        if code == errno.EFBIG and limit is None:
             text, advice = f"{text}; it is the file system's limit", "Choose a folder on another one."
-        elif code == errno.EFBIG:
+        elif limit is not None:
             text, advice = f"{text}; the limit of file size (ulimit -f) is {shown_size(limit)}", RAISE_LIMIT
         elif needed is not None and free is not None and needed > free:
             known = f"{shown_size(needed)} are needed and {shown_size(free)} were free"
