@@ -12,6 +12,7 @@ from hf_align.model_cards.render import metric_type
 from hf_align.statistics import wilson_interval
 
 NOT_RESULTS = ("runtime", "_per_second", "preparation_time", "epoch")
+"""Endings of figures of an evaluation that say how long it took, and when it was."""
 
 
 def logged_evaluation(trainer: Any, ids: list[str], tasks: Collection[str] = ()) -> list[Evaluation]:
@@ -25,7 +26,7 @@ def logged_evaluation(trainer: Any, ids: list[str], tasks: Collection[str] = ())
     parts = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
     result = []
     for name, value in last.items():
-        if any(name.endswith(ending) for ending in NOT_RESULTS) or not isinstance(value, (int, float)):
+        if name.endswith(NOT_RESULTS) or not isinstance(value, (int, float)):
             continue
         metric = name.removeprefix("eval_")
         part = next((key for key in parts if key and metric.startswith(f"{key}_")), "")

@@ -212,7 +212,7 @@ def assemble(
     progress: Progress,
     record: RunRecord | None = None,
 ) -> RewardEnsemble:
-    """Put trained members together, measure the ensemble on held-out rows, save and record it, and push it."""
+    """Put trained members together, save the ensemble, measure it on held-out rows, and publish it."""
     folder = Path(config.output_dir or "")
     ensemble = RewardEnsemble(
         [each.folder for each in trained],
@@ -240,27 +240,32 @@ def assemble(
         for each, figures in zip(results["members"], of_members, strict=True):
             each |= figures
     if config.process_index == 0:
-        write_json(folder / RESULTS, results)
-        if record is not None:
-            record_results(record, folder, results)
-        if "accuracy" in results:
-            low, high = map(float, results["accuracy_interval"])
-            interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
-            measured = Evaluation("accuracy", results["accuracy"], interval, results["rows"], "eval_dataset")
-            with card_told(folder):
-                add_evaluations(folder, [measured])
-        if config.push_to_hub:
-            push_model(
-                folder,
-                repository_of(config),
-                base_model=config.hub_base_model,
-                private=config.hub_private_repo,
-                revision=config.hub_revision,
-                token=config.hub_token,
-                commit_message="Upload an ensemble with hf-align",
-            )
+        publish(folder, results, config, record)
     show(results, progress)
     return ensemble
+
+
+def publish(folder: Path, results: Mapping[str, Any], config: EnsembleConfig, record: RunRecord | None) -> None:
+    """Write what was measured beside the saved ensemble, into the run's record and the card, and push all."""
+    write_json(folder / RESULTS, results)
+    if record is not None:
+        record_results(record, folder, results)
+    if "accuracy" in results:
+        low, high = map(float, results["accuracy_interval"])
+        interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
+        measured = Evaluation("accuracy", results["accuracy"], interval, results["rows"], "eval_dataset")
+        with card_told(folder):
+            add_evaluations(folder, [measured])
+    if config.push_to_hub:
+        push_model(
+            folder,
+            repository_of(config),
+            base_model=config.hub_base_model,
+            private=config.hub_private_repo,
+            revision=config.hub_revision,
+            token=config.hub_token,
+            commit_message="Upload an ensemble with hf-align",
+        )
 
 
 def record_results(record: RunRecord, folder: Path, results: Mapping[str, Any]) -> None:

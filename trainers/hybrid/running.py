@@ -5,7 +5,7 @@ StageRunner.run
     _build                   its own trainer, on that
     _begin                   recorded in hybrid.json (state); left out where no KL is left
     train                    up to its last step or its criterion (until), from its last checkpoint
-    _close                   evaluated, its policy saved whole, recorded as done
+    _close                   its policy saved whole, evaluated, recorded as done
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, cast
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from hf_align.files import whole_folder, write_json
+from hf_align.model_cards.evaluations import NOT_RESULTS
 from hf_align.progress import Progress, Silent
 from hf_align.tracking import RunRecord
 from hf_align.trainers.callbacks import evaluate, train_explained
@@ -35,8 +36,6 @@ from hf_align.trainers.hybrid.words import describe_hand_over
 from hf_align.trainers.resuming import Ends
 
 HISTORY, FACTS_OF_STAGE = "history.json", "facts.json"
-SPEED = ("runtime", "_per_second", "preparation_time", "epoch")
-"""Endings of figures of an evaluation that say how long it took."""
 
 
 class StageRunner:
@@ -200,7 +199,7 @@ class StageRunner:
             "steps": trainer.state.global_step,
             "of_steps": trainer.state.max_steps,
             "ended": reasons[0] if reasons else "last step",
-            "evaluation": {name: value for name, value in metrics.items() if not name.endswith(SPEED)},
+            "evaluation": {name: value for name, value in metrics.items() if not name.endswith(NOT_RESULTS)},
         }
         if self._measures(stage):
             done["kl_at_end"] = self._kl(stage, trainer)
