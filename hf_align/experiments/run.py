@@ -94,11 +94,13 @@ class Run:
         if source.get("shuffle_buffer") is not None:
             where = self.recipe.where("shuffle_buffer")
             raise UserError(f"{where} is of streams, and streaming isn't on; leave it out, or set streaming to true")
-        name, trained = source["eval_dataset"], source["train_dataset"]
-        if len(rows) == 2 and same_rows(*rows.values()):
-            one_split = name == trained and not Path(str(name)).is_file()
-            what = f"{name} has one split, which is" if one_split else f"{name} has the rows of {trained}, which are"
-            raise UserError(f"{self.recipe.where('eval_dataset')}: {what} trained on; name other rows, or leave it out")
+        name = source["eval_dataset"]
+        one_name = name == source["train_dataset"] and not Path(str(name)).is_file()
+        if one_name and len(rows) == 2 and same_rows(*rows.values()):
+            raise UserError(
+                f"{self.recipe.where('eval_dataset')}: {name} has one split, which is trained on; name other rows, or "
+                "leave it out"
+            )
         return rows
 
     def _stream(self) -> Any:

@@ -132,12 +132,6 @@ def test_the_only_split_is_not_trained_and_evaluated_on(
     names = ["--train_dataset", "rows", "--eval_dataset", "rows", "--output_dir", "out", "--report_to", "none"]
     assert main(["reward", "--model", "nowhere/model", *names]) == 2
     assert "eval_dataset: rows has one split, which is trained on; name other rows" in capsys.readouterr().err
-    (tmp_path / "copy.jsonl").write_bytes(written(".jsonl"))
-    for name in ("rows/rows.jsonl", "copy.jsonl"):  # the same file, and one with the same rows
-        names[1], names[3] = "rows/rows.jsonl", name
-        assert main(["reward", "--model", "nowhere/model", *names]) == 2
-        said = f"eval_dataset: {name} has the rows of rows/rows.jsonl, which are trained on; name other rows"
-        assert said in capsys.readouterr().err
 
 
 def test_files_of_the_hub_that_were_downloaded_are_read_without_it(
